@@ -1,0 +1,71 @@
+# Everything is set up by the target that needs it: a fresh machine has Python 3.11 and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+OUT ?= runs/demo
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo test check lint types browser ray bench figures clean
+
+help:  ## Say what can be made.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo  ## Compare D&R with its baselines on real data, and write a report.
+	$(BIN)/equipoise compare --data htad --methods joint unimodal ensemble ogm-ge diagnose-relearn \
+		--seeds 3 --epochs 60 --out $(OUT) --resume
+
+test: check browser  ## Run all checks and all tests.
+	$(BIN)/python -m pytest -n auto
+
+check: lint types  ## Run the static checks.
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+browser:  ## Install the Chromium that the tests of the report look through, where it is missing.
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+		|| command -v google-chrome >/dev/null || $(MAKE) --no-print-directory install-chromium
+
+.PHONY: install-chromium
+install-chromium:
+	@command -v apt-get >/dev/null || { echo "install Chromium by hand: there is no apt-get here" >&2; exit 1; }
+	$(SUDO) apt-get update --quiet --quiet
+	$(SUDO) apt-get install --yes --quiet --quiet --no-install-recommends chromium fonts-dejavu-core >/dev/null
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+ray: $(VENV)/.dev  ## Add Ray, and run the tests of its executor.
+	$(PIP) --editable '.[ray]'
+	$(BIN)/python -m pytest tests/experiments -k ray
+
+bench: $(VENV)/.dev  ## Measure speed, as ratios taken side by side.
+	$(BIN)/python benchmarks/overhead.py
+
+figures: $(VENV)/.dev browser  ## Write the results page and the picture of the README from a fresh demo.
+	$(MAKE) demo OUT=runs/figures
+	$(BIN)/python benchmarks/results.py runs/figures docs/results/htad.md docs/images/report.png
+
+clean:  ## Remove the virtual environment and caches.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Equipoise needs Python 3.11 or newer; give it by PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by itself, so that the pinned build is there when other packages ask for any.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) --editable '.[demo,dev]'
+	@touch $@

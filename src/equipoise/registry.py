@@ -1,0 +1,71 @@
+"""Find methods, datasets and encoders by name: one file each, or an entry point of another package."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from equipoise.types import EquipoiseError, UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, type[T]], Generic[T]):
+    """Classes of one kind, keyed by their `name` attribute and loaded at the first question.
+
+    Args:
+        kind: what an entry is called in messages, for instance `"method"`.
+        base: the class that entries derive from.
+        package: dotted name of the package whose modules hold the built-in entries.
+        group: entry-point group through which other packages add entries.
+    """
+
+    def __init__(self, kind: str, base: type[T], package: str, group: str) -> None:
+        self.kind, self._base, self._package, self._group = kind, base, package, group
+        self._entries: dict[str, type[T]] | None = None
+
+    def __getitem__(self, name: str) -> type[T]:
+        entries = self._load()
+        if name not in entries:
+            raise UnknownNameError(self.kind, name, entries)
+        return entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._load()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._load())
+
+    def __len__(self) -> int:
+        return len(self._load())
+
+    def _load(self) -> dict[str, type[T]]:
+        if self._entries is None:
+            found: dict[str, type[T]] = {}
+            package = importlib.import_module(self._package)
+            for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+                module = importlib.import_module(f"{self._package}.{info.name}")
+                for value in vars(module).values():
+                    if self._is_entry(value) and value.__module__ == module.__name__:
+                        self._add(found, value)
+            for point in entry_points(group=self._group):
+                self._add(found, point.load())
+            self._entries = dict(sorted(found.items()))
+        return self._entries
+
+    def _is_entry(self, value: object) -> bool:
+        return isinstance(value, type) and issubclass(value, self._base) and bool(vars(value).get("name"))
+
+    def _add(self, found: dict[str, type[T]], entry: type[T]) -> None:
+        if not self._is_entry(entry):
+            raise EquipoiseError(
+                f"entry point group {self._group!r} offers {entry!r}; "
+                f"expected a class derived from {self._base.__name__} with a 'name'."
+            )
+        name: str = entry.name  # type: ignore[attr-defined]
+        if name in found:
+            raise EquipoiseError(f"two {self.kind}s are named {name!r}: {found[name]!r} and {entry!r}.")
+        found[name] = entry

@@ -1,0 +1,44 @@
+"""Scopes for passes that must leave no trace: evaluation mode, and parameters held constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def modes_restored(module: nn.Module) -> Iterator[None]:
+    """Give every submodule its own mode back.
+
+    `module.train()` at the end would wake submodules that the user holds in evaluation mode, for instance
+    frozen batch normalisation.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Run a block with the module in evaluation mode, then restore the modes."""
+    with modes_restored(module):
+        module.eval()
+        yield
+
+
+@contextmanager
+def constant(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Build graphs in which `parameters` are constants: a later backward pass does not reach them."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

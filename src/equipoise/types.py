@@ -1,0 +1,109 @@
+"""Values and errors that every room of the house shares."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line shows its help without loading torch
+    from torch import Tensor
+
+
+class EquipoiseError(Exception):
+    """Base of every error that Equipoise raises on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(EquipoiseError, ValueError):
+    """The call or command cannot be meant as it was given."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError, LookupError):
+    """A method, dataset, model or metric of that name does not exist."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        near = difflib.get_close_matches(name.lower(), self.known, n=3, cutoff=0.5)
+        hint = f"did you mean {_either(near)}?" if near else f"known: {', '.join(self.known) or 'none'}."
+        super().__init__(f"unknown {kind} {name!r}: {hint}")
+
+
+class MissingExtraError(UsageError, ImportError):
+    """A package that belongs to an optional extra is not installed."""
+
+    def __init__(self, package: str, extra: str, need: str) -> None:
+        self.package, self.extra = package, extra
+        super().__init__(f"{need} needs the package {package!r}: pip install 'equipoise[{extra}]'")
+
+
+class DataError(EquipoiseError, ValueError):
+    """Data are not what they have to be: shapes, labels, missing values, splits."""
+
+
+class LeakError(DataError):
+    """The same sample, group or content stands in two splits."""
+
+
+class ModelError(EquipoiseError, ValueError):
+    """A model or a module handle does not fit what is asked of it."""
+
+
+class RunFolderError(EquipoiseError):
+    """A run folder is in the way, is incomplete, or holds another configuration."""
+
+
+class TrainingError(EquipoiseError, RuntimeError):
+    """Training could not go on, for instance because the loss is no longer finite."""
+
+
+class EquipoiseWarning(UserWarning):
+    """Something will probably not do what was intended; the message names a remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of samples.
+
+    Attributes:
+        inputs: modality name to tensor `[B, ...]`.
+        target: class indices `[B]` (int64).
+        index: row of each sample in its dataset `[B]` (int64), stable over epochs.
+    """
+
+    inputs: Mapping[str, Tensor]
+    target: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return int(self.target.shape[0])
+
+    def to(self, device: object, non_blocking: bool = False) -> Batch:
+        """Return the batch on `device`; the same object where it is there already."""
+        move = {"device": device, "non_blocking": non_blocking}
+        return Batch(
+            {name: x.to(**move) for name, x in self.inputs.items()},  # type: ignore[call-overload]
+            self.target.to(**move),  # type: ignore[call-overload]
+            self.index.to(**move),  # type: ignore[call-overload]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutput:
+    """What a multimodal model returns.
+
+    Attributes:
+        logits: `[B, C]`.
+        features: modality name to pooled feature `[B, d_m]`, before fusion.
+    """
+
+    logits: Tensor
+    features: Mapping[str, Tensor]
+
+
+def _either(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
