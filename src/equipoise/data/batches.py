@@ -1,0 +1,232 @@
+"""Batches out of a prepared dataset: from memory where they fit, else from the memory map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from equipoise.data.content import chunks
+from equipoise.data.format import ModalitySpec
+from equipoise.data.normalize import Normalizer, fit_normalizers
+from equipoise.data.order import EpochOrder
+from equipoise.data.prepared import PreparedDataset
+from equipoise.data.splits import Splits
+from equipoise.randomness import derive_seed
+from equipoise.types import Batch, DataError, UsageError
+
+MEMORY_LIMIT = 512 * 2**20
+"""Splits of up to this many bytes as float32 are kept in memory."""
+
+
+class SplitData(TorchDataset[Batch]):
+    """The samples of one split, normalised to float32.
+
+    Item `[positions]` (a list of positions in the split) is a `Batch` of these samples; its `index` holds
+    their rows in the prepared dataset. Values do not depend on whether they come from memory or from the
+    memory map.
+
+    Args:
+        dataset: where the features are.
+        indices: rows of this split, sorted.
+        normalizers: modality to normaliser, fitted on the train split.
+        memory_limit: keep the features in memory if they take no more than this many bytes as float32.
+
+    Attributes:
+        indices: rows of this split `[n]` (int64).
+        target: their class indices `[n]` (int64).
+        in_memory: whether the features are kept in memory.
+
+    Raises:
+        DataError: the split is empty.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        indices: NDArray[np.int64],
+        normalizers: Mapping[str, Normalizer],
+        *,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        if not len(indices):
+            raise DataError(f"a split of {dataset.name!r} is empty; give it at least one sample.")
+        self.indices = torch.tensor(indices, dtype=torch.int64)
+        self.target = torch.tensor(dataset.target[indices], dtype=torch.int64)
+        self._normalizers = dict(normalizers)
+        self._maps: dict[str, NDArray[Any]] = {}
+        self._features: dict[str, torch.Tensor] = {}
+        self._dataset: PreparedDataset | None = dataset
+        numbers = sum(int(np.prod(spec.shape, dtype=np.int64)) for spec in dataset.modalities.values())
+        self.in_memory = 4 * numbers * len(indices) <= memory_limit
+        if self.in_memory:
+            self._features = {name: self._read_all(spec) for name, spec in dataset.modalities.items()}
+            self._maps, self._dataset = {}, None  # what is read is all that this object can ever give
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitem__(self, positions: Sequence[int]) -> Batch:
+        where = torch.as_tensor(positions, dtype=torch.int64).reshape(-1)
+        index = self.indices[where]
+        if self.in_memory:
+            inputs = {name: features[where] for name, features in self._features.items()}
+        else:
+            rows = index.numpy()
+            inputs = {name: self._read(name, rows) for name in self._normalizers}
+        return Batch(inputs, self.target[where], index)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled memory map is a copy of all features; worker processes open their own.
+        return {**self.__dict__, "_maps": {}}
+
+    def _read(self, name: str, rows: NDArray[np.int64]) -> torch.Tensor:
+        if name not in self._maps and self._dataset is not None:
+            self._maps[name] = np.asarray(self._dataset.array(name))
+        return torch.from_numpy(self._normalizers[name](self._maps[name][rows]))
+
+    def _read_all(self, spec: ModalitySpec) -> torch.Tensor:
+        features = torch.empty(len(self), *spec.shape)
+        for part in chunks(len(self), spec.row_bytes):
+            features[part] = self._read(spec.name, self.indices[part].numpy())
+        return features
+
+
+def make_loader(
+    data: SplitData,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    shuffle: bool = False,
+    num_workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader[Batch]:
+    """Serve a split in batches; iterating draws nothing from torch's global random state.
+
+    Args:
+        data: the split.
+        batch_size: of a global batch, over all processes.
+        seed: of the run, for the order.
+        shuffle: as for training: a new order each epoch (`loader.sampler.set_epoch(e)`), and no last batch of
+            one.
+        num_workers: processes that read ahead where features are not in memory.
+        rank: of this process.
+        world_size: number of processes.
+
+    Raises:
+        UsageError: batch size, rank or world size that cannot be.
+        DataError: fewer samples than processes.
+    """
+    order = EpochOrder(len(data), batch_size, seed=seed, shuffle=shuffle, rank=rank, world_size=world_size)
+    workers = 0 if data.in_memory else num_workers
+    return DataLoader(
+        data,
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        # Without a generator of its own, each pass would draw a seed for workers from the global state.
+        generator=torch.Generator().manual_seed(derive_seed(seed, "workers")),
+        persistent_workers=workers > 0,
+    )
+
+
+class RunData:
+    """The data of one run: loaders of train and validation, and a test split that opens once.
+
+    Args:
+        dataset: the data.
+        splits: which rows are for what.
+        batch_size: of a global batch, over all processes.
+        seed: of the run; only the order of training batches depends on it.
+        num_workers: processes that read ahead, for each loader.
+        rank: of this process.
+        world_size: number of processes.
+        memory_limit: see `SplitData`.
+
+    Attributes:
+        train: shuffled loader; `set_epoch(e)` before each epoch.
+        train_eval: the same samples in order, for diagnosis and evaluation.
+        val: validation in order.
+        classes: class names.
+        modality_specs: modality to description.
+        normalizers: modality to normaliser, fitted on train.
+        sizes: number of samples of each split.
+        name: of the dataset.
+        dataset_fingerprint: of the dataset.
+        split_fingerprint: of the splits.
+        split_origin: where the splits come from.
+
+    Raises:
+        DataError: a split is empty or names rows that do not exist.
+        UsageError: batch size, rank or world size that cannot be.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        splits: Splits,
+        batch_size: int,
+        seed: int = 0,
+        *,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        splits.check_rows(len(dataset))
+        self.classes, self.modality_specs = dataset.classes, dict(dataset.modalities)
+        self.normalizers = fit_normalizers(dataset, splits.train)
+        self.sizes = {name: len(rows) for name, rows in splits.items()}
+        self.name, self.dataset_fingerprint = dataset.name, dataset.fingerprint
+        self.split_fingerprint, self.split_origin = splits.fingerprint, splits.origin
+        serve = partial(SplitData, dataset, normalizers=self.normalizers, memory_limit=memory_limit)
+        load = partial(
+            make_loader,
+            batch_size=batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            rank=rank,
+            world_size=world_size,
+        )
+
+        def load_test() -> DataLoader[Batch]:
+            return load(serve(splits.test))
+
+        train = serve(splits.train)
+        self.train, self.train_eval = load(train, shuffle=True), load(train)
+        self.set_epoch: Callable[[int], None] = self.train.sampler.set_epoch  # type: ignore[attr-defined]
+        self.val = load(serve(splits.val))
+        # A closure, so that no attribute of what is handed around in training leads to the test split.
+        self._load_test: Callable[[], DataLoader[Batch]] | None = load_test
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes C."""
+        return len(self.classes)
+
+    def open_test(self) -> DataLoader[Batch]:
+        """Return the test loader, once in the life of this object.
+
+        Raises:
+            UsageError: it was opened before.
+            DataError: the test split is empty.
+        """
+        if self._load_test is None:
+            raise UsageError(
+                f"the test split of {self.name!r} was opened already; it is opened once a run, after all "
+                "decisions: keep its results, and decide on validation."
+            )
+        load_test, self._load_test = self._load_test, None
+        return load_test()
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

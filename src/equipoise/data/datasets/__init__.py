@@ -1,0 +1,8 @@
+"""Datasets that are known by name, one file each."""
+
+from equipoise.data.datasets.base import Dataset
+from equipoise.registry import Registry
+
+DATASETS: Registry[Dataset] = Registry("dataset", Dataset, "equipoise.data.datasets", "equipoise.datasets")
+
+__all__ = ["DATASETS", "Dataset"]

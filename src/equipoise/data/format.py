@@ -1,0 +1,124 @@
+"""What stands in the folder of a prepared dataset, and how it is named and fingerprinted."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.data.content import digest
+from equipoise.types import DataError
+
+FORMAT = "equipoise-dataset"
+FORMAT_VERSION = 1
+DESCRIPTION_FILE = "dataset.json"
+INDEX_FILE = "index.csv"
+SPLIT_NAMES = ("train", "val", "test")
+KIND_AXES = {"vector": "[d]", "sequence": "[T, d]", "image": "[C, H, W]", "video": "[T, C, H, W]"}
+"""Kind of a modality to the axes of one sample; the kinds stand in the order of their number of axes."""
+NORMALIZATIONS = ("standard", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class ModalitySpec:
+    """What one modality of a prepared dataset looks like.
+
+    Attributes:
+        name: as the user wrote it.
+        shape: of one sample, without the batch axis.
+        dtype: NumPy name of the stored type.
+        kind: `"vector"` [d], `"sequence"` [T, d], `"image"` [C, H, W] or `"video"` [T, C, H, W].
+        normalize: `"standard"` (by statistics of the train split) or `"none"`.
+        file: name of the array file in the dataset's folder.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    kind: str
+    normalize: str
+    file: str
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that one stored sample takes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Read `dataset.json` in the folder `path` and check that it describes a dataset of a known version.
+
+    Raises:
+        DataError: it is missing, damaged, or written by a newer version of the format.
+    """
+    file = path / DESCRIPTION_FILE
+    if not path.is_dir():
+        found = "is a file" if path.exists() else "does not exist"
+        raise DataError(
+            f"{path} {found}; expected the folder of a dataset written by equipoise.write_dataset."
+        )
+    try:
+        described = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is no prepared dataset: it has no {DESCRIPTION_FILE}; make one with "
+            "equipoise.write_dataset."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error}); write the dataset again.") from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise DataError(f"{file} does not describe a dataset of Equipoise (no format {FORMAT!r}).")
+    version = described.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise DataError(
+            f"{file} has the format version {version!r}, expected {FORMAT_VERSION}; write it again."
+        )
+    if version > FORMAT_VERSION:
+        raise DataError(
+            f"{file} has format version {version}, this Equipoise reads up to {FORMAT_VERSION}; upgrade "
+            "equipoise."
+        )
+    return described
+
+
+def dataset_fingerprint(
+    specs: Mapping[str, ModalitySpec],
+    classes: tuple[str, ...],
+    columns: Mapping[str, NDArray[Any] | None],
+    hashes: Mapping[str, NDArray[np.str_]],
+) -> str:
+    """Hash what a dataset holds.
+
+    Args:
+        specs: modality to description.
+        classes: class names.
+        columns: `id`, `target`, `split` and `group`, each `[N]` or None.
+        hashes: modality to content hashes `[N]`.
+    """
+    named = {name: None if column is None else column.tolist() for name, column in columns.items()}
+    contents = [(name, hashes[name].tolist()) for name in specs]
+    return digest([asdict(spec) for spec in specs.values()], list(classes), named, contents)
+
+
+def slug(name: str) -> str:
+    """Turn any name into lower-case ASCII letters, digits and hyphens; two names may give one slug."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub("[^a-z0-9]+", "-", plain)[:40].strip("-") or "unnamed"
+
+
+def listed(names: list[str], limit: int = 3) -> str:
+    """Quote the first `limit` names and count the others."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(repr(str(name)) for name in names[:limit]) + more
+
+
+def hash_column(spec: ModalitySpec) -> str:
+    """Name the column of `index.csv` that holds the content hashes of a modality."""
+    return f"hash_{spec.file.removesuffix('.npy')}"

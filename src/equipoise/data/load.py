@@ -1,0 +1,88 @@
+"""From a name or a path to a dataset; named ones are built once and kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from equipoise.data.datasets import DATASETS, Dataset
+from equipoise.data.format import FORMAT_VERSION, slug
+from equipoise.data.prepared import PreparedDataset, open_dataset
+from equipoise.types import DataError, RunFolderError, UnknownNameError
+
+CACHE_VARIABLE = "EQUIPOISE_CACHE"
+
+
+def load_dataset(name_or_path: str | os.PathLike[str] | PreparedDataset) -> PreparedDataset:
+    """Open a dataset by name or by the folder it was written to.
+
+    Args:
+        name_or_path: a registered name (built once into the user's cache folder, which the environment
+            variable `EQUIPOISE_CACHE` moves), the folder of a prepared dataset, or an open dataset, returned
+            as it is. A registered name wins over a folder of that name in the current folder; write `./name`
+            for the folder.
+
+    Raises:
+        UnknownNameError: neither a registered name nor anything like a path.
+        DataError: a path that does not exist or holds no prepared dataset, or a damaged cache.
+        MissingExtraError: the named dataset needs an extra that is not installed.
+        RunFolderError: the cache cannot be written.
+    """
+    if isinstance(name_or_path, PreparedDataset):
+        return name_or_path
+    if isinstance(name_or_path, os.PathLike):
+        return open_dataset(name_or_path)
+    if not isinstance(name_or_path, str):
+        raise UnknownNameError("dataset", repr(name_or_path), DATASETS)
+    if name_or_path in DATASETS:
+        return _cached(DATASETS[name_or_path]())
+    if _is_path(name_or_path):
+        return open_dataset(name_or_path)
+    raise UnknownNameError("dataset", name_or_path, DATASETS)
+
+
+def cache_folder() -> Path:
+    """Return the folder that keeps built datasets; it may not exist yet."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("equipoise"))
+
+
+def _is_path(text: str) -> bool:
+    separators = {"/", os.sep, os.altsep} - {None}
+    return bool(text) and (
+        text.startswith(("~", ".")) or any(mark in text for mark in separators if mark) or Path(text).exists()
+    )
+
+
+def _cached(dataset: Dataset) -> PreparedDataset:
+    key = f"{slug(dataset.name)}-{slug(dataset.source_version())}-v{FORMAT_VERSION}"
+    folder = cache_folder() / "datasets" / key
+    if not folder.exists():
+        try:
+            _build(dataset, folder)
+        except (OSError, RunFolderError) as error:
+            raise RunFolderError(
+                f"cannot write the cache {folder.parent} ({error}); name another folder in {CACHE_VARIABLE}."
+            ) from error
+    try:
+        return open_dataset(folder)
+    except DataError as error:
+        raise DataError(f"{error} This is a cached copy: delete {folder} to have it built again.") from error
+
+
+def _build(dataset: Dataset, folder: Path) -> None:
+    """Build beside the final place and move; of two processes at once, the first one's copy stays."""
+    staging = folder.parent / f".building-{uuid.uuid4().hex}"
+    try:
+        dataset.build(staging)
+        staging.rename(folder)
+    except OSError:
+        # The rename fails where another process has put its copy in place meanwhile.
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

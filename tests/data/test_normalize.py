@@ -1,0 +1,117 @@
+"""Normalisers against the definition, on train rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from equipoise.data import PreparedDataset, fit_normalizer, fit_normalizers, write_dataset
+from equipoise.types import DataError
+
+RNG = np.random.default_rng(0)
+Write = Callable[..., PreparedDataset]
+TRAIN = np.array([0, 1, 2, 5, 8, 13, 21, 34, 55])
+
+
+def slow_definition(array: Any, kind: str) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each feature (last axis) or channel, one after the other."""
+    values = array.astype(np.float64) / (255 if array.dtype == np.uint8 else 1)
+    axis = {"vector": 1, "sequence": 2, "image": 1, "video": 2}[kind]
+    columns = [np.take(values, c, axis=axis).ravel() for c in range(values.shape[axis])]
+    means = [sum(column) / len(column) for column in columns]
+    stds = [(sum((column - m) ** 2) / len(column)) ** 0.5 for column, m in zip(columns, means, strict=True)]
+    return means, stds
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_the_definition_holds_for_every_kind(
+    dataset: PreparedDataset, pieces: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if pieces:
+        monkeypatch.setattr("equipoise.data.content.CHUNK_BYTES", 200)
+    for name, normalizer in fit_normalizers(dataset, TRAIN).items():
+        array = np.asarray(dataset.array(name))
+        means, stds = slow_definition(array[TRAIN], dataset.modalities[name].kind)
+        np.testing.assert_allclose(normalizer.mean.ravel(), means, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(normalizer.std.ravel(), stds, rtol=1e-12)
+        trailing = (1, 1) if name in ("image", "video") else ()
+        scaled = array / 255 if array.dtype == np.uint8 else array.astype(np.float64)
+        expected = (scaled - np.reshape(means, (-1, *trailing))) / np.reshape(stds, (-1, *trailing))
+        found = normalizer(array)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
+        np.testing.assert_array_equal(normalizer(array[7:9]), found[7:9])
+
+
+def test_only_train_rows_count(write: Write) -> None:
+    base = RNG.random((60, 3))
+    other = base.copy()
+    others = np.setdiff1d(np.arange(60), TRAIN)
+    other[others] = 1e6
+    found = [
+        fit_normalizers(write(inputs={"a": array}, overwrite=True), TRAIN)["a"] for array in (base, other)
+    ]
+    np.testing.assert_array_equal(found[0].mean, found[1].mean)
+    np.testing.assert_array_equal(found[0].std, found[1].std)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_constant_features_do_not_explode(write: Write) -> None:
+    a = RNG.random((60, 4))
+    a[:, 1], a[:, 2], a[:, 3] = 0.1, 0.0, 1e-300
+    a[59, 1] = 0.2  # not in train
+    normalizer = fit_normalizers(write(inputs={"a": a}), TRAIN)["a"]
+    assert normalizer.std.tolist()[1:] == [1, 1, 1]
+    assert (normalizer(a)[TRAIN, 1:] == 0).all()
+    assert normalizer(a)[59, 1] == pytest.approx(0.1)
+    nearly = np.full((60, 1), 3.0)
+    nearly[TRAIN[0]] += 1e-42
+    assert np.isfinite(fit_normalizers(write(inputs={"a": nearly}, overwrite=True), TRAIN)["a"](nearly)).all()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_large_means_lose_no_digits(write: Write) -> None:
+    rng = np.random.default_rng(0)
+    a = 1e9 + rng.normal(size=(60, 2))
+    normalizer = fit_normalizers(write(inputs={"a": a}), np.arange(60))["a"]
+    np.testing.assert_allclose(normalizer.std, (a - 1e9).std(axis=0), rtol=1e-7)
+    np.testing.assert_allclose(normalizer(a).std(axis=0), 1, rtol=1e-5)
+    whole = 2**30 + rng.integers(0, 100, (60, 1))  # float32 has no room for these last digits
+    normalizer = fit_normalizers(write(inputs={"a": whole}, overwrite=True), np.arange(60))["a"]
+    np.testing.assert_allclose(normalizer(whole), (whole - whole.mean()) / whole.std(), rtol=1e-5, atol=1e-6)
+
+
+def test_none_only_converts(write: Write) -> None:
+    inputs = {
+        "float": RNG.random((60, 2)),
+        "int": np.arange(60, dtype=np.int16)[:, None],
+        "bool": RNG.random((60, 1)) > 0.5,
+        "byte": np.arange(60, dtype=np.uint8)[:, None],
+    }
+    dataset = write(inputs=inputs, normalize="none")
+    for name, normalizer in fit_normalizers(dataset, TRAIN).items():
+        expected = inputs[name] / 255 if name == "byte" else inputs[name]
+        np.testing.assert_allclose(normalizer(dataset.array(name)), expected, rtol=1e-6)
+
+
+def test_stored_features_are_not_changed(dataset: PreparedDataset) -> None:
+    array = np.array(dataset.array("vector"))
+    before = array.copy()
+    fit_normalizers(dataset, TRAIN)["vector"](array)
+    np.testing.assert_array_equal(array, before)
+
+
+def test_no_rows(dataset: PreparedDataset) -> None:
+    empty = np.array([], dtype=np.int64)
+    with pytest.raises(DataError, match="train split of 'kinds' is empty"):
+        fit_normalizers(dataset, empty)
+    with pytest.raises(DataError, match="no rows"):
+        fit_normalizer(dataset.array("vector"), dataset.modalities["vector"], empty)
+
+
+def test_one_row_is_constant(tmp_path: Any) -> None:
+    dataset = write_dataset(tmp_path / "one", {"a": RNG.random((4, 2))}, [0, 1, 0, 1])
+    assert fit_normalizers(dataset, np.array([2]))["a"].std.tolist() == [1, 1]
