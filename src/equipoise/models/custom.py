@@ -1,0 +1,194 @@
+"""Models of the user's own, named as `module:Class`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import reduce
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.models.build import Shapes, drawing
+from equipoise.models.contract import BalancedModel
+from equipoise.models.options import listed
+from equipoise.scopes import evaluating
+from equipoise.types import EquipoiseError, ModelError, ModelOutput, UsageError
+
+CONTRACT = tuple(
+    name for name in (*vars(BalancedModel), "modalities", "num_outputs") if not name.startswith("_")
+)
+ADVICE = (
+    "with equipoise.models.BalancedModel as its base class it needs only "
+    "modalities, num_outputs, encode, fuse and encoder_module"
+)
+TRIAL_SAMPLES = 2
+
+
+def custom_model(spec: str, shapes: Shapes, num_classes: int, seed: int = 0) -> BalancedModel:
+    """Build a user's own model and check it against the contract.
+
+    `module:attribute` is imported, with the current folder importable as it is for a script, and called as
+    `attribute(shapes, num_classes)` under the random states of `(seed, spec)`. Then two samples of zeros go
+    through the model, in evaluation mode, which also gives lazy layers their shapes.
+
+    Args:
+        spec: `package.module:Class` or `module:factory`.
+        shapes: modality to shape and kind of one sample.
+        num_classes: `C`.
+        seed: of the initial weights.
+
+    Raises:
+        UsageError: `spec` is not of this form.
+        ModelError: it cannot be imported or called, or does not keep the contract.
+    """
+    with _current_folder_importable(), drawing(seed, "model", spec):
+        factory = load_factory(spec)
+        try:
+            inspect.signature(factory).bind(shapes, num_classes)
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"{spec!r} is called as factory(shapes, num_classes), which fails: {error}."
+            ) from error
+        with _blamed_on(f"calling {spec!r}"):
+            model = factory(dict(shapes), num_classes)
+        return check_contract(model, shapes, num_classes, spec)
+
+
+def load_factory(spec: str) -> Callable[..., Any]:
+    """Import what `module:attribute` names.
+
+    Raises:
+        UsageError: not of this form.
+        ModelError: no such module or attribute, or importing it fails.
+    """
+    module_name, _, attribute = spec.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), *attribute.split(".")]):
+        raise UsageError(f"a model of your own is named 'module:Class' or 'module:factory'; found {spec!r}.")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # Another name is missing where the user's module was found but one of its imports was not.
+        if error.name is not None and (module_name + ".").startswith(error.name + "."):
+            raise ModelError(
+                f"{spec!r}: there is no module {error.name!r}, neither installed nor in {Path.cwd()}."
+            ) from error
+        raise ModelError(f"importing {module_name!r} for the model failed: {error}.") from error
+    except Exception as error:
+        raise ModelError(f"importing {module_name!r} failed with {type(error).__name__}: {error}") from error
+    try:
+        factory = reduce(getattr, attribute.split("."), cast("Any", module))
+    except AttributeError as error:
+        raise ModelError(f"module {module_name!r} has no {attribute!r}.") from error
+    if not callable(factory):
+        raise ModelError(f"{spec!r} names a {type(factory).__name__}; expected a class or a factory.")
+    return cast("Callable[..., Any]", factory)
+
+
+def check_contract(model: object, shapes: Shapes, num_classes: int, name: str = "model") -> BalancedModel:
+    """Check that a model offers what methods ask for, and try it on two samples of zeros.
+
+    Args:
+        model: a `BalancedModel`, or a module with the same attributes and methods.
+        shapes: modality to shape and kind of one sample.
+        num_classes: `C`.
+        name: the model's name in messages.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ModelError: the contract is not kept; the message says where.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{name!r} gave a {type(model).__name__}; expected a torch module.")
+    with _blamed_on(f"{name!r}: reading its attributes"):
+        missing = [attribute for attribute in CONTRACT if not hasattr(model, attribute)]
+    if missing:
+        raise ModelError(f"{name!r} lacks {', '.join(missing)}; {ADVICE}.")
+    checked = cast("BalancedModel", model)
+    _check_names(checked, shapes, num_classes, name)
+    with evaluating(checked), torch.no_grad():
+        _try(checked, shapes, name)
+    return checked
+
+
+def _check_names(model: BalancedModel, shapes: Shapes, num_classes: int, name: str) -> None:
+    modalities = model.modalities
+    if not isinstance(modalities, tuple) or not modalities or len(set(modalities)) < len(modalities):
+        raise ModelError(f"{name!r}: modalities must be a tuple of different names; found {modalities!r}.")
+    if unknown := [m for m in modalities if m not in shapes]:
+        raise ModelError(f"{name!r} reads {listed(unknown)}, which the data do not have: {listed(shapes)}.")
+    if model.num_outputs != num_classes:
+        raise ModelError(
+            f"{name!r}: num_outputs is {model.num_outputs!r}; the data have {num_classes} classes."
+        )
+    for m in modalities:
+        with _blamed_on(f"{name!r}: encoder_module({m!r})"):
+            encoder: object = model.encoder_module(m)
+        if not isinstance(encoder, nn.Module):
+            raise ModelError(
+                f"{name!r}: encoder_module({m!r}) must be a module; found {type(encoder).__name__}."
+            )
+
+
+def _try(model: BalancedModel, shapes: Shapes, name: str) -> None:
+    parameter = next(model.parameters(), torch.empty(0))
+    dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
+    inputs = {
+        m: torch.zeros(TRIAL_SAMPLES, *shapes[m][0], dtype=dtype, device=parameter.device)
+        for m in model.modalities
+    }
+    with _blamed_on(f"{name!r}: encode on two samples of zeros"):
+        z: object = model.encode(inputs)
+    if not isinstance(z, Mapping) or set(z) != set(model.modalities):
+        found = listed(z) if isinstance(z, Mapping) else type(z).__name__
+        raise ModelError(
+            f"{name!r}: encode must return features of {listed(model.modalities)}; found {found}."
+        )
+    for m, feature in z.items():
+        _expect(feature, (TRIAL_SAMPLES, None), f"{name!r}: encode must give {m!r} features [B, d]")
+    logits = (TRIAL_SAMPLES, model.num_outputs)
+    with _blamed_on(f"{name!r}: fuse"):
+        fused: object = model.fuse(z)
+    _expect(fused, logits, f"{name!r}: fuse must return logits [B, {model.num_outputs}]")
+    with _blamed_on(f"{name!r}: forward"):
+        output: object = model(inputs)
+    if not isinstance(output, ModelOutput):
+        raise ModelError(f"{name!r}: forward must return a ModelOutput; found {type(output).__name__}.")
+    _expect(output.logits, logits, f"{name!r}: forward must return logits [B, {model.num_outputs}]")
+
+
+def _expect(value: object, shape: tuple[int, int | None], message: str) -> None:
+    found: object = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    rows, columns = shape
+    if not isinstance(found, tuple) or len(found) != 2 or found[0] != rows or columns not in (None, found[1]):
+        raise ModelError(f"{message}; found {found} for {rows} samples.")
+
+
+@contextmanager
+def _blamed_on(what: str) -> Iterator[None]:
+    """Turn whatever the user's code raises into a ModelError that says where it happened."""
+    try:
+        yield
+    except EquipoiseError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{what} failed with {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    # A module that was written after the folder was last listed is else not found.
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = before

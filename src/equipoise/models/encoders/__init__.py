@@ -1,0 +1,23 @@
+"""Encoders: one file each, one sample's tensor to one feature vector."""
+
+from __future__ import annotations
+
+from equipoise.models.encoders.base import (
+    DEFAULT_ENCODER,
+    ENCODERS,
+    KINDS,
+    Encoder,
+    FrameEncoder,
+    default_encoder,
+    fitting_encoders,
+)
+
+__all__ = [
+    "DEFAULT_ENCODER",
+    "ENCODERS",
+    "KINDS",
+    "Encoder",
+    "FrameEncoder",
+    "default_encoder",
+    "fitting_encoders",
+]

@@ -1,0 +1,166 @@
+"""What an encoder is: a module that turns a batch of one modality into one feature vector per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from equipoise.models.options import check_options
+from equipoise.registry import Registry
+from equipoise.types import ModelError
+
+KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"vector": ("d",), "sequence": ("T", "d"), "image": ("C", "H", "W"), "video": ("T", "C", "H", "W")}
+)
+"""The kinds of modality and the dimensions of one sample of each."""
+
+DEFAULT_ENCODER: Mapping[str, str] = MappingProxyType(
+    {"vector": "mlp", "image": "cnn", "video": "cnn", "sequence": "sequence-cnn"}
+)
+"""The encoder that `auto` means for each kind."""
+
+
+class Encoder(nn.Module):
+    """Base of the encoders: `[B, *shape]` to pooled features `[B, out_features]`.
+
+    A subclass sets `name` and `kinds`, takes the number of input features or channels as the first argument
+    of its constructor and its options as keyword-only ones, sets `out_features` there, and defines `embed`.
+
+    Attributes:
+        name: the encoder's name in the registry.
+        kinds: the kinds of modality it accepts, keys of `KINDS`.
+        in_features: features `d` or channels `C` of its input.
+        out_features: width of the feature vector.
+    """
+
+    name: ClassVar[str] = ""
+    kinds: ClassVar[tuple[str, ...]] = ()
+    out_features: int
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+
+    @classmethod
+    def for_shape(cls, shape: Sequence[int], kind: str, **options: Any) -> Self:
+        """Build the encoder for samples of one shape.
+
+        Args:
+            shape: shape of one sample, without the batch dimension: `[d]`, `[T, d]`, `[C, H, W]` or
+                `[T, C, H, W]` by kind.
+            kind: `vector`, `sequence`, `image` or `video`.
+            options: keyword arguments of the constructor.
+
+        Raises:
+            ModelError: the kind or the shape does not fit; the message names encoders that do.
+            UsageError: an option is unknown or has an impossible value.
+        """
+        sizes = check_shape(shape, kind)
+        if kind not in cls.kinds:
+            raise ModelError(
+                f"encoder {cls.name!r} takes {' or '.join(cls.kinds)} samples, not {kind} samples of shape "
+                f"{sizes}; these encoders fit: {', '.join(fitting_encoders(kind))}."
+            )
+        check_options(cls, cls.name, options)
+        return cls._build(sizes, kind, options)
+
+    @classmethod
+    def _build(cls, shape: tuple[int, ...], kind: str, options: dict[str, Any]) -> Self:
+        return cls(input_features(shape, kind), **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode a batch.
+
+        Args:
+            x: `[B, *shape]`, of one of the encoder's kinds.
+
+        Returns:
+            `[B, out_features]`.
+
+        Raises:
+            ModelError: `x` has another number of dimensions or of features.
+        """
+        self._check_input(x)
+        return self.embed(x)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Encode a batch whose shape is known to be right: `[B, *shape]` to `[B, out_features]`."""
+        raise NotImplementedError
+
+    def _check_input(self, x: Tensor) -> None:
+        for kind in self.kinds:
+            if x.ndim == 1 + len(KINDS[kind]) and input_features(x.shape[1:], kind) == self.in_features:
+                return
+        expected = " or ".join(f"[B, {', '.join(KINDS[kind])}]" for kind in self.kinds)
+        raise ModelError(
+            f"encoder {self.name!r} takes {expected} with {self.in_features} input features or channels; "
+            f"found a batch of shape {tuple(x.shape)}."
+        )
+
+
+class FrameEncoder(Encoder):
+    """Base of encoders of images that read a video frame by frame and average over the frames.
+
+    A subclass defines `embed_images`: `[B, C, H, W]` to `[B, out_features]`.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("image", "video")
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Encode images `[B, C, H, W]`, or the frames of videos `[B, T, C, H, W]` and take their mean."""
+        if x.ndim == 4:
+            return self.embed_images(x)
+        frames = self.embed_images(x.flatten(0, 1))
+        return frames.reshape(x.shape[0], x.shape[1], self.out_features).mean(dim=1)
+
+    def embed_images(self, x: Tensor) -> Tensor:
+        """Encode images: `[B, C, H, W]` to `[B, out_features]`."""
+        raise NotImplementedError
+
+
+ENCODERS: Registry[Encoder] = Registry("encoder", Encoder, "equipoise.models.encoders", "equipoise.encoders")
+
+
+def check_shape(shape: Sequence[int], kind: str) -> tuple[int, ...]:
+    """Return the shape of one sample as a tuple of ints, checked against its kind.
+
+    Raises:
+        ModelError: an unknown kind, another number of dimensions, or a size below 1.
+    """
+    if kind not in KINDS:
+        raise ModelError(f"unknown kind of modality {kind!r}; known: {', '.join(KINDS)}.")
+    sizes = tuple(int(size) for size in shape)
+    if len(sizes) != len(KINDS[kind]) or min(sizes) < 1:
+        alike = [name for name, dims in KINDS.items() if len(dims) == len(sizes)]
+        hint = (
+            f" {len(sizes)} dimensions are those of kind {alike[0]!r}." if alike and alike[0] != kind else ""
+        )
+        raise ModelError(
+            f"a sample of kind {kind!r} has shape [{', '.join(KINDS[kind])}] with sizes of at least 1; "
+            f"found {sizes}.{hint} Encoders for {kind}: {', '.join(fitting_encoders(kind))}."
+        )
+    return sizes
+
+
+def input_features(shape: Sequence[int], kind: str) -> int:
+    """Return the features `d` or the channels `C` of a sample."""
+    return int(shape[{"vector": 0, "sequence": 1, "image": 0, "video": 1}[kind]])
+
+
+def fitting_encoders(kind: str) -> tuple[str, ...]:
+    """Return the names of the encoders that accept a kind of modality."""
+    return tuple(name for name, encoder in ENCODERS.items() if kind in encoder.kinds)
+
+
+def default_encoder(kind: str) -> str:
+    """Return the name of the encoder that `auto` means for a kind.
+
+    Raises:
+        ModelError: an unknown kind.
+    """
+    if kind not in DEFAULT_ENCODER:
+        raise ModelError(f"unknown kind of modality {kind!r}; known: {', '.join(KINDS)}.")
+    return DEFAULT_ENCODER[kind]

@@ -1,0 +1,45 @@
+"""Small convolutional encoder of images and of video frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from equipoise.models.encoders.base import FrameEncoder
+from equipoise.models.options import positive_sizes
+
+
+class CNN(FrameEncoder):
+    """Small convolutional network with batch normalisation; averages over the frames of a video.
+
+    One block per entry of `channels`: 3x3 convolution, batch normalisation, ReLU, 2x2 max-pooling. Pooling
+    rounds sizes up, so that an image of any size, 1x1 included, comes through every block.
+
+    Args:
+        in_features: channels `C` of the input `[B, C, H, W]` or `[B, T, C, H, W]`.
+        channels: channels of each block; the last number is `out_features`.
+
+    Raises:
+        UsageError: an impossible option.
+    """
+
+    name: ClassVar[str] = "cnn"
+
+    def __init__(self, in_features: int, *, channels: Sequence[int] = (32, 64, 128)) -> None:
+        super().__init__(in_features)
+        widths = positive_sizes("channels", channels)
+        layers: list[nn.Module] = []
+        for before, after in pairwise((in_features, *widths)):
+            # The bias would be cancelled by the mean that batch normalisation subtracts.
+            layers += [nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(after)]
+            layers += [nn.ReLU(), nn.MaxPool2d(kernel_size=2, ceil_mode=True)]
+        self.layers = nn.Sequential(*layers)
+        self.out_features = widths[-1]
+
+    def embed_images(self, x: Tensor) -> Tensor:
+        """Encode images: `[B, C, H, W]` to `[B, out_features]`."""
+        maps: Tensor = self.layers(x)
+        return maps.mean(dim=(2, 3))

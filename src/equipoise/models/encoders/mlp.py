@@ -1,0 +1,48 @@
+"""Encoder of feature vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from equipoise.models.encoders.base import Encoder
+from equipoise.models.options import positive_sizes, probability
+
+
+class MLP(Encoder):
+    """Multi-layer perceptron for feature vectors.
+
+    Every layer ends in a ReLU, the last one too: the head behind it is linear, and a linear last layer would
+    be absorbed by it.
+
+    Args:
+        in_features: width `d` of the input `[B, d]`.
+        hidden: width of each layer; the last one is `out_features`.
+        dropout: probability of dropping a hidden unit, after each ReLU.
+
+    Raises:
+        UsageError: an impossible option.
+    """
+
+    name: ClassVar[str] = "mlp"
+    kinds: ClassVar[tuple[str, ...]] = ("vector",)
+
+    def __init__(self, in_features: int, *, hidden: Sequence[int] = (128, 128), dropout: float = 0.2) -> None:
+        super().__init__(in_features)
+        widths = positive_sizes("hidden", hidden)
+        rate = probability("dropout", dropout)
+        layers: list[nn.Module] = []
+        for before, after in pairwise((in_features, *widths)):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+            if rate:
+                layers.append(nn.Dropout(rate))
+        self.layers = nn.Sequential(*layers)
+        self.out_features = widths[-1]
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Encode vectors: `[B, d]` to `[B, out_features]`."""
+        features: Tensor = self.layers(x)
+        return features

@@ -1,0 +1,93 @@
+"""ResNet-18 for images, spectrograms and video frames (He, Zhang, Ren, Sun, CVPR 2016, arXiv 1512.03385)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from equipoise.models.encoders.base import FrameEncoder
+from equipoise.models.options import one_of, positive
+
+STEMS = ("auto", "imagenet", "small")
+SMALL_IMAGE = 64
+
+
+class ResNet18(FrameEncoder):
+    """ResNet-18 without its classifier, for any number of channels; averages over the frames of a video.
+
+    The `imagenet` stem is the paper's: a 7x7 convolution and a 3x3 max-pooling, both of stride 2, which leave
+    1/32 of each side at the end. The `small` stem is one 3x3 convolution of stride 1, which leaves 1/8.
+    Parameters carry the names that published ImageNet checkpoints use (`conv1`, `layer1.0.bn2`, ...).
+
+    Args:
+        in_features: channels `C` of the input `[B, C, H, W]` or `[B, T, C, H, W]`.
+        width: channels of the first stage, 64 in the paper; `out_features` is eight times as many.
+        stem: `imagenet` or `small`; `auto`, which needs `for_shape`, takes `small` if the shorter side has
+            fewer than 64 pixels.
+
+    Raises:
+        UsageError: an impossible option.
+    """
+
+    name: ClassVar[str] = "resnet18"
+
+    def __init__(self, in_features: int, *, width: int = 64, stem: str = "imagenet") -> None:
+        super().__init__(in_features)
+        width = positive("width", width)
+        self.small = one_of("stem", stem, STEMS[1:]) == "small"
+        size, stride, padding = (3, 1, 1) if self.small else (7, 2, 3)
+        self.conv1 = nn.Conv2d(in_features, width, size, stride=stride, padding=padding, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _stage(width, width, stride=1)
+        self.layer2 = _stage(width, 2 * width, stride=2)
+        self.layer3 = _stage(2 * width, 4 * width, stride=2)
+        self.layer4 = _stage(4 * width, 8 * width, stride=2)
+        self.out_features = 8 * width
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @classmethod
+    def _build(cls, shape: tuple[int, ...], kind: str, options: dict[str, Any]) -> Self:
+        stem = one_of("stem", options.get("stem", "auto"), STEMS)
+        if stem == "auto":
+            stem = "small" if min(shape[-2:]) < SMALL_IMAGE else "imagenet"
+        return super()._build(shape, kind, {**options, "stem": stem})
+
+    def embed_images(self, x: Tensor) -> Tensor:
+        """Encode images: `[B, C, H, W]` to `[B, out_features]`."""
+        maps = F.relu(self.bn1(self.conv1(x)))
+        if not self.small:
+            maps = F.max_pool2d(maps, kernel_size=3, stride=2, padding=1)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            maps = stage(maps)
+        return maps.mean(dim=(2, 3))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut: `relu(F(x) + x)`, equation 1 of the paper.
+
+    Where the shape changes the shortcut is a 1x1 convolution (equation 2, option B).
+    """
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or before != after:
+            projection = nn.Conv2d(before, after, 1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `[B, after, H / stride, W / stride]` for `[B, before, H, W]`."""
+        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(residual + self.downsample(x))
+
+
+def _stage(before: int, after: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(BasicBlock(before, after, stride), BasicBlock(after, after, 1))

@@ -1,0 +1,51 @@
+"""Convolutional encoder of sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from equipoise.models.encoders.base import Encoder
+from equipoise.models.options import positive, positive_sizes
+from equipoise.types import UsageError
+
+
+class SequenceCNN(Encoder):
+    """Convolutions over time with batch normalisation, averaged over the sequence.
+
+    Padding keeps the length, so that sequences of any length, one step included, are accepted.
+
+    Args:
+        in_features: features `d` of each step of the input `[B, T, d]`.
+        channels: channels of each layer; the last number is `out_features`.
+        kernel_size: steps that a layer sees at once, an odd number.
+
+    Raises:
+        UsageError: an impossible option.
+    """
+
+    name: ClassVar[str] = "sequence-cnn"
+    kinds: ClassVar[tuple[str, ...]] = ("sequence",)
+
+    def __init__(
+        self, in_features: int, *, channels: Sequence[int] = (64, 128), kernel_size: int = 5
+    ) -> None:
+        super().__init__(in_features)
+        widths = positive_sizes("channels", channels)
+        size = positive("kernel_size", kernel_size)
+        if size % 2 == 0:
+            raise UsageError(f"option 'kernel_size' must be odd to keep the length; found {size}.")
+        layers: list[nn.Module] = []
+        for before, after in pairwise((in_features, *widths)):
+            layers += [nn.Conv1d(before, after, size, padding=size // 2, bias=False)]
+            layers += [nn.BatchNorm1d(after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+        self.out_features = widths[-1]
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Encode sequences: `[B, T, d]` to `[B, out_features]`."""
+        steps: Tensor = self.layers(x.transpose(1, 2))
+        return steps.mean(dim=2)

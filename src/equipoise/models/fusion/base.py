@@ -1,0 +1,98 @@
+"""What a fusion is: a module that turns one feature vector per modality into joint logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from equipoise.models.fusion.head import HeadView
+from equipoise.models.options import listed
+from equipoise.registry import Registry
+from equipoise.types import ModelError
+
+
+class Fusion(nn.Module):
+    """Base of the fusions: `{m: [B, d_m]}` to joint logits `[B, C]`.
+
+    A subclass sets `name`, takes its options as keyword-only arguments of the constructor and defines
+    `forward`. Modules that belong to one modality are held in an `nn.ModuleList` in the order of
+    `modalities`: the keys of an `nn.ModuleDict` cannot hold a dot or the name of a module's attribute, and a
+    modality may be called anything.
+
+    Args:
+        widths: modality to feature width `d_m`, in the model's order.
+        num_classes: `C`.
+
+    Attributes:
+        name: the fusion's name in the registry.
+        modalities: names, in order.
+        widths: as given.
+        num_classes: as given.
+
+    Raises:
+        ModelError: no modality, an empty name, a width or number of classes below 1.
+    """
+
+    name: ClassVar[str] = ""
+
+    def __init__(self, widths: Mapping[str, int], num_classes: int) -> None:
+        super().__init__()
+        check_modalities(tuple(widths))
+        if min(widths.values()) < 1 or num_classes < 1:
+            raise ModelError(
+                f"widths and classes must be at least 1; found {dict(widths)} and {num_classes} classes."
+            )
+        self.modalities = tuple(widths)
+        self.widths = {m: int(width) for m, width in widths.items()}
+        self.num_classes = int(num_classes)
+
+    @property
+    def head(self) -> HeadView | None:
+        """The view of the head where it is additive, else None; a layer of yours needs another name."""
+        return None
+
+    def ordered(self, z: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return the features in the order of `modalities`.
+
+        Raises:
+            ModelError: a modality is missing or has another shape than `[B, d_m]`.
+        """
+        if missing := [m for m in self.modalities if m not in z]:
+            raise ModelError(f"fusion {self.name!r} misses the features of {listed(missing)}.")
+        for m in self.modalities:
+            if z[m].ndim != 2 or z[m].shape[1] != self.widths[m]:
+                raise ModelError(
+                    f"fusion {self.name!r} takes [B, {self.widths[m]}] of modality {m!r}; "
+                    f"found {list(z[m].shape)}."
+                )
+        return [z[m] for m in self.modalities]
+
+    def forward(self, z: Mapping[str, Tensor]) -> Tensor:
+        """Fuse features.
+
+        Args:
+            z: modality to pooled feature `[B, d_m]`.
+
+        Returns:
+            Joint logits `[B, C]`.
+        """
+        raise NotImplementedError
+
+
+FUSIONS: Registry[Fusion] = Registry("fusion", Fusion, "equipoise.models.fusion", "equipoise.fusions")
+
+
+def check_modalities(modalities: tuple[str, ...]) -> None:
+    """Refuse an empty or repeated set of modalities, and names that are not non-empty strings.
+
+    Raises:
+        ModelError: as said.
+    """
+    if not modalities:
+        raise ModelError("a model needs at least one modality.")
+    if odd := [m for m in modalities if not isinstance(m, str) or not m]:
+        raise ModelError(f"a modality's name must be a non-empty string; found {listed(odd)}.")
+    if len(set(modalities)) < len(modalities):
+        raise ModelError(f"modalities must have different names; found {listed(modalities)}.")

@@ -1,0 +1,170 @@
+"""A multimodal model as encoders, one for each modality, and a fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from equipoise.models.contract import BalancedModel, batch_inputs
+from equipoise.models.fusion.base import check_modalities
+from equipoise.models.fusion.head import HeadView
+from equipoise.models.options import listed
+from equipoise.pooling import pool_features
+from equipoise.types import Batch, ModelError
+
+
+class MultimodalModel(BalancedModel):
+    """Encoders and a fusion: `u = g(f_1(x^1), .., f_M(x^M))`.
+
+    Args:
+        encoders: modality to module, in the order in which features are concatenated. Any module that takes
+            `[B, ...]` and returns `[B, d]`, a sequence `[B, T, d]` or a map `[B, C, ...]`, which is averaged
+            to `[B, d]` here (`pool_features`).
+        fusion: a `Fusion`, or any module that takes `{m: [B, d_m]}` and returns logits `[B, C]`.
+        num_classes: `C`; may be left out where the fusion has an attribute `num_classes`.
+
+    Attributes:
+        modalities: names, in order.
+        fusion: as given.
+        num_outputs: `C`.
+
+    Raises:
+        ModelError: encoders and fusion do not fit each other.
+    """
+
+    def __init__(
+        self, encoders: Mapping[str, nn.Module], fusion: nn.Module, num_classes: int | None = None
+    ) -> None:
+        super().__init__()
+        check_modalities(tuple(encoders))
+        for name, module in {**encoders, "fusion": fusion}.items():
+            if not isinstance(module, nn.Module):
+                raise ModelError(f"{name!r} must be a torch module; found {type(module).__name__}.")
+        self.modalities = tuple(encoders)
+        # A list, because the keys of an nn.ModuleDict cannot hold every name that a modality may have.
+        self.encoder_list = nn.ModuleList(encoders.values())
+        self.fusion = fusion
+        self.num_outputs = _num_outputs(fusion, num_classes)
+        self._check_fusion()
+
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """The encoders by modality, in order."""
+        return dict(zip(self.modalities, self.encoder_list, strict=True))
+
+    def encoder_module(self, modality: str) -> nn.Module:
+        """Return the encoder of a modality.
+
+        Raises:
+            ModelError: unknown modality.
+        """
+        return self.encoder_list[self._position(modality)]
+
+    def encode(
+        self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Encode the inputs of a batch and pool the features.
+
+        Args:
+            batch: a batch, or its inputs `{m: [B, ...]}`. Inputs of modalities that the model does not have
+                are left alone: a unimodal model reads the batches of a multimodal dataset.
+            only: modalities to encode; None is all.
+
+        Returns:
+            `{m: [B, d_m]}`, in the order of `modalities`.
+
+        Raises:
+            ModelError: `only` names an unknown modality, an input is missing, or an encoder returns something
+                that is not one feature per sample.
+        """
+        inputs = batch_inputs(batch)
+        wanted = self.modalities if only is None else (only,) if isinstance(only, str) else tuple(only)
+        self._require_known(wanted)
+        if missing := [m for m in wanted if m not in inputs]:
+            raise ModelError(f"the batch misses the modality {listed(missing)}; it has {listed(inputs)}.")
+        return {
+            m: self._features(m, encoder, inputs[m])
+            for m, encoder in zip(self.modalities, self.encoder_list, strict=True)
+            if m in wanted
+        }
+
+    def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
+        """Fuse the features of all modalities.
+
+        Args:
+            z: `{m: [B, d_m]}`, in any order.
+
+        Returns:
+            Joint logits `[B, C]`.
+
+        Raises:
+            ModelError: a modality is unknown or missing.
+        """
+        self._require_known(tuple(z))
+        if missing := [m for m in self.modalities if m not in z]:
+            raise ModelError(f"cannot fuse without the features of {listed(missing)}.")
+        logits: Tensor = self.fusion(z)
+        return logits
+
+    def feature_widths(self) -> dict[str, int]:
+        """Return the feature width `d_m` of every modality: the fusion's `widths`, or what the encoders say.
+
+        Raises:
+            ModelError: neither says it.
+        """
+        widths = getattr(self.fusion, "widths", None)
+        return dict(widths) if isinstance(widths, Mapping) else super().feature_widths()
+
+    @property
+    def head(self) -> HeadView | None:
+        """The fusion's view of its head where it is additive, else None."""
+        head = getattr(self.fusion, "head", None)
+        return head if isinstance(head, HeadView) else None
+
+    def _fusion_module(self) -> nn.Module:
+        return self.fusion
+
+    def _features(self, modality: str, encoder: nn.Module, x: Tensor) -> Tensor:
+        try:
+            z = pool_features(encoder(x))
+        except ModelError as error:
+            raise ModelError(f"modality {modality!r}: {error}") from error
+        if z.shape[0] != x.shape[0]:
+            raise ModelError(
+                f"modality {modality!r}: the encoder returned {z.shape[0]} features for {x.shape[0]} "
+                "samples; a module that unfolds frames into the batch must average them again."
+            )
+        return z
+
+    def _check_fusion(self) -> None:
+        if isinstance(self.fusion, nn.Linear):
+            raise ModelError(
+                "a linear layer does not say which columns read which modality; wrap it: "
+                "ConcatFusion.from_linear(linear, {modality: width, ...})."
+            )
+        names = getattr(self.fusion, "modalities", self.modalities)
+        if tuple(names) != self.modalities:
+            raise ModelError(
+                f"the fusion was built for {listed(names)}, the encoders are {listed(self.modalities)}; "
+                "both need the same modalities in the same order."
+            )
+        widths = getattr(self.fusion, "widths", None)
+        for m, encoder in self.encoders.items():
+            width = getattr(encoder, "out_features", None)
+            if isinstance(widths, Mapping) and isinstance(width, int) and widths.get(m, width) != width:
+                raise ModelError(
+                    f"modality {m!r}: the encoder returns {width} features, the fusion takes {widths[m]}."
+                )
+
+
+def _num_outputs(fusion: nn.Module, num_classes: int | None) -> int:
+    own = getattr(fusion, "num_classes", None)
+    found = {n for n in (own, num_classes) if isinstance(n, int)}
+    if not found:
+        raise ModelError(
+            "the fusion has no attribute 'num_classes'; give MultimodalModel(..., num_classes=C)."
+        )
+    if len(found) > 1:
+        raise ModelError(f"the fusion returns {own} classes, but num_classes is {num_classes}.")
+    return found.pop()

@@ -1,0 +1,184 @@
+"""Where the logits `u^m` of one modality come from: six definitions that lead to different methods.
+
+| source | definition | needs |
+|---|---|---|
+| `slice` | `u^m = z^m W_m^T + b / M`, so that `sum_m u^m = u` | an additive head |
+| `zero-feature` | `u^m = g(0 .. z^m .. 0)` | any fusion |
+| `zero-input` | `u^m = g(f_1(0) .. z^m .. f_M(0))` | the batch |
+| `aux` | `u^m = h_m(z^m)` | one head per modality |
+| `shared` | `u^m = h(z^m)` | one head, equal widths |
+| `proto` | `u^m_c = -sqrt(sum_i (z^m_i - c^m_ci)^2 + 1e-12)` | prototypes |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.models.contract import BalancedModel, batch_inputs
+from equipoise.models.options import listed
+from equipoise.scopes import constant, evaluating
+from equipoise.types import Batch, ModelError, UnknownNameError
+
+LOGIT_SOURCES = ("slice", "zero-feature", "zero-input", "aux", "shared", "proto")
+
+DISTANCE_EPS = 1e-12
+"""Added to a squared distance: the square root has no finite gradient at zero."""
+
+Features = Mapping[str, Tensor]
+V = TypeVar("V")
+
+
+def unimodal_logits(
+    model: BalancedModel,
+    z: Features,
+    source: str = "slice",
+    *,
+    batch: Batch | Mapping[str, Tensor] | None = None,
+    heads: Mapping[str, nn.Module] | None = None,
+    shared_head: nn.Module | None = None,
+    prototypes: Features | None = None,
+    head_grad: bool = True,
+) -> dict[str, Tensor]:
+    """Compute the unimodal logits of every modality.
+
+    Every source is a function of the features `z` that are given, so that gradients reach the encoders
+    through them, or do not where they are detached; for scores, detach. Passes with zeros run in evaluation
+    mode: they change no running statistics, draw no dropout masks, and every submodule gets its mode back.
+    With `zero-input` only the encoders' answers to zeros are computed anew; the model in training mode thus
+    reads `z^m` with the batch statistics of the joint pass.
+
+    Args:
+        model: the model.
+        z: `{m: [B, d_m]}`; the two zero sources need every modality, the others answer for those given.
+        source: one of `LOGIT_SOURCES`.
+        batch: the batch behind `z`, for `zero-input`.
+        heads: modality to module `[B, d_m]` to `[B, C]`, for `aux`; may be left out where the fusion has a
+            classifier of its own for every modality.
+        shared_head: one module `[B, d]` to `[B, C]`, for `shared`.
+        prototypes: modality to class centres `[C, d_m]`, for `proto`; they never receive a gradient.
+        head_grad: whether gradients reach the head (the fusion, the own heads, the shared head); False makes
+            its parameters constants. The encoders' answers to zeros keep their gradients either way.
+
+    Returns:
+        `{m: [B, C]}`, in the model's order.
+
+    Raises:
+        ModelError: the model cannot give this source, or what the source needs is missing.
+        UnknownNameError: no such source.
+    """
+    if unknown := [m for m in z if m not in model.modalities]:
+        raise ModelError(
+            f"features of unknown modality {listed(unknown)}; known: {listed(model.modalities)}."
+        )
+    given = {m: z[m] for m in model.modalities if m in z}
+    match source:
+        case "slice":
+            return _slice(model, given, head_grad)
+        case "zero-feature":
+            zeros = {m: torch.zeros_like(feature) for m, feature in given.items()}
+            return _one_at_a_time(model, given, zeros, head_grad)
+        case "zero-input":
+            return _one_at_a_time(model, given, _answers_to_zeros(model, batch), head_grad)
+        case "aux":
+            return _aux(model, given, heads, head_grad)
+        case "shared":
+            return _shared(given, shared_head, head_grad)
+        case "proto":
+            return {m: prototype_logits(x, _of(m, prototypes, "prototypes")) for m, x in given.items()}
+    raise UnknownNameError("logit source", source, LOGIT_SOURCES)
+
+
+def prototype_logits(z: Tensor, prototypes: Tensor) -> Tensor:
+    """Return minus the Euclidean distance to every prototype, `-sqrt(|z - c_k|^2 + 1e-12)`.
+
+    Half precision is widened to float32, where 1e-12 would vanish and squares overflow.
+
+    Args:
+        z: `[B, d]`.
+        prototypes: `[C, d]`; constants.
+
+    Returns:
+        `[B, C]`.
+
+    Raises:
+        ModelError: the widths differ.
+    """
+    if prototypes.ndim != 2 or z.ndim != 2 or z.shape[1] != prototypes.shape[1]:
+        raise ModelError(
+            "prototypes must be [C, d] for features [B, d]; "
+            f"found {list(prototypes.shape)} for {list(z.shape)}."
+        )
+    wide = torch.promote_types(torch.promote_types(z.dtype, prototypes.dtype), torch.float32)
+    difference = z.to(wide)[:, None, :] - prototypes.detach().to(wide)[None, :, :]
+    return -(difference.square().sum(dim=2) + DISTANCE_EPS).sqrt()
+
+
+def _slice(model: BalancedModel, z: Features, head_grad: bool) -> dict[str, Tensor]:
+    head = model.head
+    if head is None:
+        raise ModelError(
+            "source 'slice' needs an additive head (fusion 'concat' or 'sum'), and this model has none; "
+            "use 'zero-feature', which any fusion can give, or 'aux' with a head for every modality."
+        )
+    return {m: head.slice(m, feature, head_grad) for m, feature in z.items()}
+
+
+def _one_at_a_time(model: BalancedModel, z: Features, absent: Features, head_grad: bool) -> dict[str, Tensor]:
+    if missing := [m for m in model.modalities if m not in z]:
+        raise ModelError(f"zeroed passes need the features of every modality; missing: {listed(missing)}.")
+    with evaluating(model), _gradient(head_grad, model):
+        return {m: model.fuse({**absent, m: z[m]}) for m in model.modalities}
+
+
+def _answers_to_zeros(model: BalancedModel, batch: Batch | Mapping[str, Tensor] | None) -> Features:
+    if batch is None:
+        raise ModelError("source 'zero-input' needs the batch: unimodal_logits(..., batch=batch).")
+    inputs = batch_inputs(batch)
+    zeros = {m: torch.zeros_like(inputs[m]) for m in model.modalities if m in inputs}
+    with evaluating(model):
+        return model.encode(zeros)
+
+
+def _aux(
+    model: BalancedModel, z: Features, heads: Mapping[str, nn.Module] | None, head_grad: bool
+) -> dict[str, Tensor]:
+    own: Callable[[str, Tensor], Tensor] | None
+    own = getattr(getattr(model, "fusion", None), "own_logits", None)
+    if heads is None and own is not None:
+        with _gradient(head_grad, model):
+            return {m: own(m, feature) for m, feature in z.items()}
+    chosen = {m: _of(m, heads, "heads") for m in z}
+    with _gradient(head_grad, *chosen.values()):
+        return {m: head(z[m]) for m, head in chosen.items()}
+
+
+def _shared(z: Features, head: nn.Module | None, head_grad: bool) -> dict[str, Tensor]:
+    if head is None:
+        raise ModelError("source 'shared' needs one head for all: unimodal_logits(..., shared_head=module).")
+    if len({feature.shape[1] for feature in z.values()}) > 1:
+        widths = {m: feature.shape[1] for m, feature in z.items()}
+        raise ModelError(
+            f"one shared head cannot read features of different widths {widths}; choose encoders of equal "
+            "width, or use 'aux' with a head for every modality."
+        )
+    with _gradient(head_grad, head):
+        return {m: head(feature) for m, feature in z.items()}
+
+
+def _gradient(head_grad: bool, *modules: nn.Module) -> AbstractContextManager[None]:
+    parameters: Sequence[nn.Parameter] = [p for module in modules for p in module.parameters()]
+    return nullcontext() if head_grad else constant(parameters)
+
+
+def _of(modality: str, values: Mapping[str, V] | None, argument: str) -> V:
+    if values is None or modality not in values:
+        raise ModelError(
+            f"this source needs {argument} of modality {modality!r}: "
+            f"unimodal_logits(..., {argument}={{modality: ...}})."
+        )
+    return values[modality]
