@@ -23,14 +23,20 @@ class UsageError(EquipoiseError, ValueError):
     exit_code = 2
 
 
-class UnknownNameError(UsageError, LookupError):
-    """A method, dataset, model or metric of that name does not exist."""
+class UnknownNameError(UsageError, KeyError):
+    """A method, dataset, model or metric of that name does not exist.
+
+    It is a `KeyError` too, so that `mapping.get` and `in` work on the mappings that raise it.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
         near = difflib.get_close_matches(name.lower(), self.known, n=3, cutoff=0.5)
         hint = f"did you mean {_either(near)}?" if near else f"known: {', '.join(self.known) or 'none'}."
         super().__init__(f"unknown {kind} {name!r}: {hint}")
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show the message in quotes
 
 
 class MissingExtraError(UsageError, ImportError):

@@ -131,7 +131,7 @@ def test_impossible_options_are_usage_errors_that_name_the_option(name, options)
 
 
 def test_mlp_is_the_formula():
-    encoder = MLP(2, hidden=[2]).double()
+    encoder = MLP(2, hidden=[2], dropout=0.0).double()
     with torch.no_grad():
         encoder.layers[0].weight.copy_(torch.tensor([[1.0, 2.0], [-1.0, 0.5]]))
         encoder.layers[0].bias.copy_(torch.tensor([0.25, -1.0]))
@@ -143,7 +143,7 @@ def test_mlp_options_reach_the_layers():
     encoder = MLP(5, hidden=(7, 3), dropout=0.4)
     assert [tuple(m.weight.shape) for m in encoder.layers if isinstance(m, nn.Linear)] == [(7, 5), (3, 7)]
     assert [m.p for m in encoder.layers if isinstance(m, nn.Dropout)] == [0.4, 0.4]
-    assert not any(isinstance(m, nn.Dropout) for m in MLP(5).layers)
+    assert not any(isinstance(m, nn.Dropout) for m in MLP(5, dropout=0.0).layers)
 
 
 class TestResNet18:

@@ -115,7 +115,7 @@ def test_encoders_of_any_kind_are_pooled_and_checked():
     assert z["s"].tolist() == [[1.0] * 4] * 2
     for function, words in [
         (lambda x: (x,), "modality 's'.*one tensor, found tuple"),
-        (lambda x: x[:, 0], "modality 's'.*found shape"),
+        (lambda x: x[:, 0], r"modality 's'.*features of shape \["),
         (lambda x: x.repeat(3, 1), "modality 's'.*6 features for 2"),
     ]:
         model = MultimodalModel({"s": Lambda(function)}, ConcatFusion({"s": 4}, 2))
