@@ -1,0 +1,19 @@
+"""From features and labels to the learning state of each modality."""
+
+from equipoise.diagnosis.capture import collect_features
+from equipoise.diagnosis.diagnose import diagnose, diagnose_with, purity
+from equipoise.diagnosis.options import METRICS, PRESETS, DiagnosisOptions
+from equipoise.diagnosis.state import Diagnosis, LearningState, relearning_strength
+
+__all__ = [
+    "METRICS",
+    "PRESETS",
+    "Diagnosis",
+    "DiagnosisOptions",
+    "LearningState",
+    "collect_features",
+    "diagnose",
+    "diagnose_with",
+    "purity",
+    "relearning_strength",
+]

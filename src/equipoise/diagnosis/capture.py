@@ -1,0 +1,212 @@
+"""Features of a model's encoders, seen through forward hooks; the caller's state stays as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler
+
+from equipoise.diagnosis.reading import BatchReader, device_of, move_batch
+from equipoise.pooling import pool_features
+from equipoise.randomness import isolated_rng
+from equipoise.scopes import evaluating
+from equipoise.types import DataError, ModelError, UsageError
+
+Pool = Callable[[Any], Tensor]
+
+
+@dataclass
+class Captured:
+    """Pooled features of one split.
+
+    Attributes:
+        features: modality name to `[N, d_m]`, float32 (float64 where the model is), on the CPU.
+        target: `[N]`, on the CPU.
+    """
+
+    features: dict[str, Tensor]
+    target: Tensor
+
+
+def collect_features(
+    encoders: Mapping[str, nn.Module],
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    reader: BatchReader | None = None,
+    pool: Pool | Mapping[str, Pool] | None = None,
+) -> Captured:
+    """Run the model over a loader and keep what its encoders return.
+
+    The model runs in evaluation mode without gradients. Afterwards the mode of each submodule, all
+    gradients, the global random states and those of the loader's generators are as before. A shuffled
+    `DataLoader` over a map-style dataset is read in the dataset's order.
+
+    Args:
+        encoders: modality name to a module inside `model`. A module that serves several modalities stands
+            under each of their names, in the order in which the model calls it.
+        model: the whole model.
+        loader: an iterable of batches; see `BatchReader` for what a batch may be.
+        reader: how batches are read, where the default does not fit.
+        pool: from an encoder's output to `[B, d]`, for all modalities or by name; None averages maps,
+            sequences and frames (`equipoise.pooling.pool_features`).
+
+    Raises:
+        ModelError: a handle is no part of the model, is never called or too often, or returns something
+            that cannot be pooled.
+        DataError: the loader gives no batch, or the features are not finite.
+    """
+    reader = reader or BatchReader()
+    _check_handles(encoders, model)
+    device = device_of(model)
+    kept: dict[str, list[Tensor]] = {name: [] for name in encoders}
+    targets: list[Tensor] = []
+    with ExitStack() as stack:
+        stack.enter_context(isolated_rng())
+        stack.enter_context(untouched_generators(loader))
+        stack.enter_context(evaluating(model))
+        stack.enter_context(torch.no_grad())
+        recorder = stack.enter_context(_Recorder(encoders).hooked())
+        for batch in _in_order(loader):
+            batch = move_batch(batch, device)
+            target = reader.target(batch)
+            reader.run(model, batch)
+            for name, output in recorder.take().items():
+                kept[name].append(_pooled(name, output, len(target), pool))
+            targets.append(target.detach().cpu())
+    if not targets:
+        raise DataError("the loader gave no batch; expected at least one: check its dataset and drop_last.")
+    return Captured({name: torch.cat(parts) for name, parts in kept.items()}, torch.cat(targets))
+
+
+@dataclass
+class _Recorder:
+    """Outputs of the encoders since the last `take`, in the order of the calls."""
+
+    encoders: Mapping[str, nn.Module]
+    outputs: dict[nn.Module, list[Any]] = field(default_factory=dict)
+
+    @contextmanager
+    def hooked(self) -> Iterator[_Recorder]:
+        handles = [
+            module.register_forward_hook(lambda module, _, out: self.outputs[module].append(out))
+            for module in set(self.encoders.values())
+        ]
+        self._clear()
+        try:
+            yield self
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def take(self) -> dict[str, Any]:
+        names: dict[nn.Module, list[str]] = {}
+        for name, module in self.encoders.items():
+            names.setdefault(module, []).append(name)
+        taken: dict[str, Any] = {}
+        for module, served in names.items():
+            calls = self.outputs[module]
+            if len(calls) != len(served):
+                what = " and ".join(repr(name) for name in served)
+                raise ModelError(
+                    f"the encoder handle of {what} ({type(module).__name__}) was called {len(calls)} times "
+                    f"in one pass of the model; expected {len(served)}: "
+                    + (
+                        "choose the module whose output reaches the fusion, and make sure the model uses it."
+                        if not calls
+                        else "choose a module that is called once for each modality."
+                    )
+                )
+            taken.update(zip(served, calls, strict=True))
+        self._clear()
+        return {name: taken[name] for name in self.encoders}
+
+    def _clear(self) -> None:
+        self.outputs = {module: [] for module in self.encoders.values()}
+
+
+def _check_handles(encoders: Mapping[str, nn.Module], model: nn.Module) -> None:
+    if not encoders:
+        raise UsageError("no encoder was given; expected a mapping from modality name to module.")
+    inside = set(model.modules())
+    for name, module in encoders.items():
+        if not isinstance(module, nn.Module):
+            raise UsageError(f"the handle of {name!r} is a {type(module).__name__}; expected a module.")
+        if module not in inside:
+            raise ModelError(
+                f"the handle of {name!r} ({type(module).__name__}) is no part of the model "
+                f"({type(model).__name__}); expected one of its submodules, such as model.{name}_encoder."
+            )
+
+
+def _pooled(name: str, output: Any, batch_size: int, pool: Pool | Mapping[str, Pool] | None) -> Tensor:
+    chosen = pool.get(name) if isinstance(pool, Mapping) else pool
+    if chosen is None:
+        while isinstance(output, tuple | list) and output:
+            output = output[0]
+        if not isinstance(output, Tensor):
+            raise ModelError(
+                f"the encoder of {name!r} returned a {type(output).__name__}; expected a tensor or a tuple "
+                "that begins with one: give pool= to pick and pool its features."
+            )
+        features = pool_features(output, batch_size)
+    else:
+        features = chosen(output)
+        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != batch_size:
+            raise ModelError(
+                f"pool= returned {getattr(features, 'shape', type(features).__name__)} for {name!r}; "
+                f"expected a tensor [{batch_size}, features]."
+            )
+    features = features.detach()
+    features = (features if features.dtype == torch.float64 else features.float()).cpu()
+    if not torch.isfinite(features).all():
+        raise DataError(
+            f"the encoder of {name!r} returned NaN or infinite features; check its inputs and whether "
+            "training has diverged."
+        )
+    return features
+
+
+def _in_order(loader: Iterable[Any]) -> Iterable[Any]:
+    """Return a view of a shuffled `DataLoader` in the order of its dataset; anything else as it is."""
+    if not isinstance(loader, DataLoader) or loader.batch_size is None:
+        return loader
+    if type(loader).__iter__ is not DataLoader.__iter__:  # its batches are not those of its dataset alone
+        return loader
+    sampler, chosen = loader.sampler, None
+    if isinstance(sampler, SubsetRandomSampler):
+        chosen = sorted(sampler.indices)
+    elif not isinstance(sampler, RandomSampler) or sampler.replacement:
+        return loader
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=chosen,
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+        worker_init_fn=loader.worker_init_fn,
+    )
+
+
+@contextmanager
+def untouched_generators(loader: Iterable[Any]) -> Iterator[None]:
+    """Give back the random states of a loader's own generators, those of its samplers too, as they were."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    samplers = [getattr(loader, "sampler", None), getattr(batch_sampler, "sampler", None)]
+    owners = [loader, batch_sampler, *samplers]
+    generators = [
+        generator
+        for owner in owners
+        if isinstance(generator := getattr(owner, "generator", None), torch.Generator)
+    ]
+    states = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

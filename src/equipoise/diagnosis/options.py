@@ -1,0 +1,135 @@
+"""How a learning state is measured: every choice by name, with the paper's choices as a preset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+
+from equipoise.types import UnknownNameError, UsageError
+
+METRICS: Final = {
+    "purity": "share of samples whose class is the majority of their k-means cluster (the paper's measure)",
+    "nmi": "normalised mutual information between k-means clusters and classes",
+    "ari": "adjusted Rand index between k-means clusters and classes",
+    "knn": "accuracy of the 5 nearest neighbours",
+    "nearest-class-mean": "accuracy of the nearest class centroid",
+    "linear-probe": "accuracy of a logistic regression on the features",
+    "silhouette": "mean silhouette of the classes, -1 to 1",
+    "binned-purity": "purity with a continuous target cut into quantile bins",
+    "ridge-r2": "R^2 of a ridge regression for a continuous target",
+}
+CONTINUOUS: Final = frozenset({"binned-purity", "ridge-r2"})
+ACCURACY_LIKE: Final = frozenset({"purity", "knn", "nearest-class-mean", "linear-probe", "binned-purity"})
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "metric": tuple(METRICS),
+    "scaler": ("minmax-per-split", "minmax-train", "standard-train", "l2", "none"),
+    "assign": ("refit", "transfer"),
+    "sign": ("abs", "positive"),
+    "backend": ("scikit-learn", "torch"),
+    "missing_classes": ("error", "allow"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisOptions:
+    """Choices of a diagnosis; the defaults are those of the official D&R code.
+
+    The one addition is an explicit `n_init=10`: the official code leaves it to scikit-learn, whose default
+    fell from 10 to 1 after the paper, and a single start spreads purity widely.
+
+    Attributes:
+        metric: measure of separability, one of `METRICS`.
+        scaler: scaling of the features before the measure. `minmax-per-split` maps each feature of each
+            split to [-1, 1] on its own; the `-train` scalers are fitted on the training features.
+        assign: `refit` clusters (or fits) each split by itself; `transfer` fits on the training features and
+            scores both splits with that fit.
+        matched_size: compare splits of one size: stratified subsets of the larger split, as purity rises
+            when there are few samples per cluster.
+        repeats: number of subsets and k-means seeds that are averaged.
+        n_clusters: clusters of k-means; None means one per class.
+        n_init, kmeans_seed, max_iter: the k-means starts, seed of the first repeat, and iteration limit.
+        backend: `scikit-learn`, or `torch` (on the GPU where there is one; another start, so other numbers).
+        max_samples: stratified cap on the samples of a split; None means all.
+        pca: number of principal components (fitted on the scaled training features) that are kept.
+        chance_correct: rescale a score P to (P - P0) / (1 - P0), P0 the share of the largest class.
+        sign: `abs` takes the size of the gap; `positive` counts it only where training is ahead.
+        min_gap: gaps below it give strength 0; `"bootstrap"` asks that the 95 % interval excludes zero.
+        bootstrap: resamples for the interval of the gap; 0 computes none.
+        bins: quantile bins of `binned-purity`.
+        missing_classes: whether a class of the training split may lack in validation.
+    """
+
+    metric: str = "purity"
+    scaler: str = "minmax-per-split"
+    assign: str = "refit"
+    matched_size: bool = False
+    repeats: int = 1
+    n_clusters: int | None = None
+    n_init: int = 10
+    kmeans_seed: int = 0
+    max_iter: int = 300
+    backend: str = "scikit-learn"
+    max_samples: int | None = None
+    pca: int | None = None
+    chance_correct: bool = False
+    sign: str = "abs"
+    min_gap: float | str = 0.0
+    bootstrap: int = 0
+    bins: int = 10
+    missing_classes: str = "error"
+
+    def __post_init__(self) -> None:
+        for option, known in CHOICES.items():
+            if getattr(self, option) not in known:
+                raise UnknownNameError(f"value of {option}", str(getattr(self, option)), known)
+        for option in ("repeats", "n_init", "max_iter", "bins", "n_clusters", "max_samples", "pca"):
+            self._check_count(option, least=1, optional=option in ("n_clusters", "max_samples", "pca"))
+        for option in ("bootstrap", "kmeans_seed"):
+            self._check_count(option, least=0)
+        if isinstance(self.min_gap, str) and self.min_gap != "bootstrap":
+            raise UnknownNameError("value of min_gap", self.min_gap, ["bootstrap"])
+        if not isinstance(self.min_gap, str) and not float(self.min_gap) >= 0:
+            raise UsageError(f"min_gap is {self.min_gap!r}; expected a number of at least 0, or 'bootstrap'.")
+        if self.min_gap == "bootstrap" and not self.bootstrap:
+            object.__setattr__(self, "bootstrap", 200)
+        if self.chance_correct and self.metric not in ACCURACY_LIKE:
+            raise UsageError(
+                f"chance_correct does not apply to the metric {self.metric!r}; "
+                f"it applies to {', '.join(sorted(ACCURACY_LIKE))}."
+            )
+
+    def _check_count(self, option: str, *, least: int, optional: bool = False) -> None:
+        value: Any = getattr(self, option)
+        if value is None and optional:
+            return
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or not least <= value < 2**31:
+            raise UsageError(f"{option} is {value!r}; expected a whole number of at least {least}.")
+
+    @classmethod
+    def preset(cls, name: str = "paper", **changes: Any) -> DiagnosisOptions:
+        """Return the options of a preset, with `changes` on top.
+
+        Raises:
+            UnknownNameError: no such preset, option or value.
+        """
+        if name not in PRESETS:
+            raise UnknownNameError("diagnosis preset", name, PRESETS)
+        known = [field.name for field in fields(cls)]
+        for option in changes:
+            if option not in known:
+                raise UnknownNameError("diagnosis option", option, known)
+        return cls(**{**PRESETS[name], **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as plain values, for a run record."""
+        return asdict(self)
+
+
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "paper": {},
+    "robust": {"matched_size": True, "repeats": 5, "bootstrap": 200},
+}

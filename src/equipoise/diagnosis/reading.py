@@ -1,0 +1,144 @@
+"""How the batches of anybody's loader are read and given to anybody's model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.types import Batch, UsageError
+
+TARGET_KEYS = ("target", "targets", "label", "labels", "y")
+
+
+@dataclass(frozen=True)
+class BatchReader:
+    """How a loader's batches are read and given to the model.
+
+    Without further word these are understood: an `equipoise.Batch`; a tuple or list whose last entry is the
+    target and whose other entries are the model's arguments; a mapping with a key `target`, `targets`,
+    `label`, `labels` or `y`. A mapping of inputs is passed by keyword where the model's `forward` names its
+    keys, else as one argument.
+
+    Attributes:
+        inputs_of: batch to the model's input: a mapping, a tuple of arguments, or one value.
+        target_of: batch to target `[B]`.
+        forward: called as `forward(model, batch)` in place of all the above.
+    """
+
+    inputs_of: Callable[[Any], Any] | None = None
+    target_of: Callable[[Any], Tensor] | None = None
+    forward: Callable[[nn.Module, Any], Any] | None = None
+
+    def target(self, batch: Any) -> Tensor:
+        """Return the targets of a batch, `[B]`."""
+        if self.target_of is not None:
+            return torch.as_tensor(self.target_of(batch))
+        if isinstance(batch, Batch):
+            return batch.target
+        if isinstance(batch, Mapping):
+            return torch.as_tensor(batch[_target_key(batch)])
+        if isinstance(batch, tuple | list) and len(batch) >= 2:
+            return torch.as_tensor(batch[-1])
+        raise UsageError(
+            f"cannot tell the target of a batch of type {type(batch).__name__}; "
+            "give target_of=, a function from batch to labels."
+        )
+
+    def run(self, model: nn.Module, batch: Any) -> Any:
+        """Call the model on a batch that lies on the model's device."""
+        if self.forward is not None:
+            return self.forward(model, batch)
+        if self.inputs_of is not None:
+            inputs = self.inputs_of(batch)
+        elif isinstance(batch, Batch):
+            return model(batch)
+        elif isinstance(batch, Mapping):
+            key = _target_key(batch)
+            inputs = {name: value for name, value in batch.items() if name != key}
+        elif isinstance(batch, tuple | list) and len(batch) >= 2:
+            inputs = tuple(batch[:-1]) if len(batch) > 2 else batch[0]
+        else:
+            raise UsageError(
+                f"cannot tell the inputs of a batch of type {type(batch).__name__}; give inputs_of=, "
+                "a function from batch to the model's input, or forward=, called with model and batch."
+            )
+        if isinstance(inputs, Mapping):
+            keywords = _keywords(model, inputs)
+            return model(inputs) if keywords is None else model(**keywords)
+        return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+    def logits(self, model: nn.Module, batch: Any) -> Tensor:
+        """Call the model and return its logits `[B, C]`: its output, or the attribute `logits` of that.
+
+        Raises:
+            UsageError: the model returns neither.
+        """
+        output = self.run(model, batch)
+        logits = getattr(output, "logits", output)
+        if not isinstance(logits, Tensor):
+            raise UsageError(
+                f"the model returned a {type(logits).__name__}; expected logits: a tensor, or an output with "
+                "the attribute 'logits'; give forward= to pick them."
+            )
+        return logits
+
+
+def _target_key(batch: Mapping[Any, Any]) -> str:
+    for key in TARGET_KEYS:
+        if key in batch:
+            return key
+    raise UsageError(
+        f"the batch has the keys {sorted(map(str, batch))} and none of {', '.join(TARGET_KEYS)}; "
+        "give target_of= and inputs_of=, functions from batch to labels and to the model's input."
+    )
+
+
+def _keywords(model: nn.Module, inputs: Mapping[Any, Any]) -> dict[str, Any] | None:
+    """Return the inputs that `forward` names, or None where it wants the mapping itself."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    single = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    named = {p.name for p in single if p.kind is not p.POSITIONAL_ONLY}
+    if not {p.name for p in single if p.default is p.empty} <= set(inputs):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return {str(key): value for key, value in inputs.items()}
+    if named & set(inputs):
+        return {key: value for key, value in inputs.items() if key in named}
+    return None
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model's first parameter or buffer; the CPU where it has none."""
+    return next((p.device for p in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+
+
+def moved_batches(loader: Iterable[Any], device: torch.device, *, repeat: bool = False) -> Iterator[Any]:
+    """Yield a loader's batches on `device`, with `repeat` until a pass gives none.
+
+    The loader is asked for its first batch when the first one is taken, not before: it may draw numbers.
+    """
+    found = True
+    while found:
+        found = False
+        for batch in loader:
+            found = repeat
+            yield move_batch(batch, device)
+
+
+def move_batch(value: Any, device: torch.device) -> Any:
+    """Return a batch of any structure with its tensors on `device`."""
+    if isinstance(value, Tensor | Batch):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: move_batch(entry, device) for key, entry in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(move_batch(entry, device) for entry in value))
+    if isinstance(value, tuple | list):
+        return type(value)(move_batch(entry, device) for entry in value)
+    return value

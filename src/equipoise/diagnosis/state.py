@@ -1,0 +1,154 @@
+"""The learning state of each modality: scores of both splits, their gap, and the strength it asks for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from equipoise.diagnosis.options import DiagnosisOptions
+from equipoise.types import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STRENGTH_KINDS = ("tanh", "linear", "fixed")
+
+
+def relearning_strength(
+    gap: float, lam: float = 3.0, *, kind: str = "tanh", max_strength: float = 1.0
+) -> float:
+    """Turn a gap of separability into the strength of re-learning, `alpha = tanh(lam * gap)`.
+
+    Args:
+        gap: distance between the scores of training and validation features, at least 0.
+        lam: the paper's `lambda`, at least 0.
+        kind: `tanh` (Wei et al., ECCV 2024), `linear` (`min(1, lam * gap)`), or `fixed` (`min(1, lam)`
+            whatever the gap; with `lam=1` a hard re-initialisation).
+        max_strength: upper bound of the result.
+
+    Returns:
+        A strength in [0, 1]; 0 leaves an encoder as it is, 1 restores its initial weights.
+
+    Raises:
+        UsageError: a value is negative or not finite.
+        UnknownNameError: `kind` is unknown.
+    """
+    gap, lam, limit = float(gap), float(lam), float(max_strength)
+    if not (math.isfinite(gap) and gap >= 0):
+        raise UsageError(f"gap is {gap}; expected a finite number of at least 0, such as |train - val|.")
+    if not (math.isfinite(lam) and lam >= 0):
+        raise UsageError(f"lam is {lam}; expected a finite number of at least 0 (the paper uses 3).")
+    if not 0 <= limit <= 1:
+        raise UsageError(f"max_strength is {limit}; expected a number from 0 to 1.")
+    if kind not in STRENGTH_KINDS:
+        raise UnknownNameError("kind of strength", kind, STRENGTH_KINDS)
+    unlimited = {"tanh": math.tanh(lam * gap), "linear": lam * gap, "fixed": lam}[kind]
+    return min(unlimited, limit)
+
+
+@dataclass(frozen=True)
+class LearningState:
+    """How well one modality's encoder is learnt.
+
+    Attributes:
+        modality: its name.
+        train_score, val_score: separability of the training and validation features.
+        gap: `|train_score - val_score|`, or its positive part with `sign="positive"`.
+        interval: 95 % bootstrap interval of `train_score - val_score`; None where it was not asked for.
+        negligible: the gap lies below `min_gap`, and the strength is 0.
+        metric: the measure of separability.
+        n_train, n_val: samples that were scored.
+        applied: strength of the re-learning that followed, where one did.
+    """
+
+    modality: str
+    train_score: float
+    val_score: float
+    gap: float
+    interval: tuple[float, float] | None
+    negligible: bool
+    metric: str
+    n_train: int
+    n_val: int
+    applied: float | None = None
+
+    def strength(self, lam: float = 3.0, *, kind: str = "tanh", max_strength: float = 1.0) -> float:
+        """Return the re-learning strength of the gap; see `relearning_strength`."""
+        if self.negligible:
+            return 0.0
+        return relearning_strength(self.gap, lam, kind=kind, max_strength=max_strength)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as plain values, for a run record."""
+        return {
+            "modality": self.modality,
+            "metric": self.metric,
+            "train_score": self.train_score,
+            "val_score": self.val_score,
+            "gap": self.gap,
+            "interval": list(self.interval) if self.interval else None,
+            "negligible": self.negligible,
+            "strength": self.strength() if self.applied is None else self.applied,
+            "applied": self.applied,
+            "n_train": self.n_train,
+            "n_val": self.n_val,
+        }
+
+
+@dataclass(frozen=True)
+class Diagnosis(Mapping[str, LearningState]):
+    """The learning states of all modalities, by name.
+
+    Attributes:
+        states: modality name to learning state.
+        options: the choices it was measured with.
+    """
+
+    states: Mapping[str, LearningState]
+    options: DiagnosisOptions = field(default_factory=DiagnosisOptions)
+
+    def __getitem__(self, modality: str) -> LearningState:
+        if modality not in self.states:
+            raise UnknownNameError("modality", modality, self.states)
+        return self.states[modality]
+
+    def __contains__(self, modality: object) -> bool:
+        return modality in self.states
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.states)
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def to_frame(self, lam: float = 3.0) -> pd.DataFrame:
+        """Return one row a modality; `strength` is the one applied, else `tanh(lam * gap)`."""
+        import pandas as pd
+
+        rows = [
+            {
+                "modality": name,
+                "train_score": state.train_score,
+                "val_score": state.val_score,
+                "gap": state.gap,
+                "gap_low": state.interval[0] if state.interval else math.nan,
+                "gap_high": state.interval[1] if state.interval else math.nan,
+                "strength": state.strength(lam) if state.applied is None else state.applied,
+                "metric": state.metric,
+                "n_train": state.n_train,
+                "n_val": state.n_val,
+            }
+            for name, state in self.items()
+        ]
+        return pd.DataFrame(rows).set_index("modality")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the diagnosis as plain values, for a run record."""
+        return {name: state.to_dict() for name, state in self.items()}
+
+    def __str__(self) -> str:
+        frame = self.to_frame().drop(columns="metric").dropna(axis="columns", how="all")
+        metric = self.options.metric
+        return f"learning state by {metric}\n{frame.to_string(float_format=lambda value: f'{value:.3f}')}"

@@ -1,0 +1,74 @@
+"""Steps after a re-learning that use the training data: statistics estimated anew, the head refitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+
+from equipoise.randomness import isolated_rng
+from equipoise.scopes import evaluating
+
+Run = Callable[[Any], Tensor]
+"""From a batch to logits `[B, C]`."""
+TargetOf = Callable[[Any], Tensor]
+
+
+@torch.no_grad()
+def recalibrate_norms(
+    encoders: Iterable[nn.Module], model: nn.Module, run: Callable[[Any], object], batches: Iterable[Any]
+) -> None:
+    """Estimate the running statistics of the encoders' batch normalisation from data.
+
+    The model runs in evaluation mode but for those layers, which average over all batches; modes and momentum
+    are then as before.
+    """
+    norms = {
+        layer
+        for encoder in encoders
+        for layer in encoder.modules()
+        if isinstance(layer, _NormBase) and layer.track_running_stats
+    }
+    if not norms:
+        return
+    momentum = {layer: layer.momentum for layer in norms}
+    try:
+        with isolated_rng(), evaluating(model):
+            for layer in norms:
+                layer.reset_running_stats()
+                layer.momentum = None  # None means the plain average over batches
+                layer.training = True
+            for batch in batches:
+                run(batch)
+    finally:
+        for layer in norms:
+            layer.momentum = momentum[layer]
+
+
+def refit_head(
+    head: nn.Module,
+    model: nn.Module,
+    run: Run,
+    target_of: TargetOf,
+    batches: Iterable[Any],
+    steps: int,
+    lr: float,
+) -> None:
+    """Take some plain gradient steps of the head on the re-learnt features, everything else held fixed.
+
+    Gradients that parameters held before are kept.
+    """
+    parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
+    with isolated_rng(), evaluating(model):
+        for batch in islice(batches, steps):
+            loss = F.cross_entropy(run(batch), target_of(batch))
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    if gradient is not None:
+                        parameter.sub_(lr * gradient)

@@ -1,0 +1,138 @@
+"""Pull a module softly back toward earlier weights."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.types import EquipoiseWarning, ModelError, UnknownNameError, UsageError
+
+BUFFER_POLICIES: Final = ("keep", "blend", "reset")
+ParameterFilter = Callable[[str, nn.Parameter], bool]
+
+
+@torch.no_grad()
+def soft_reinitialize(
+    module: nn.Module,
+    initial_state: Mapping[str, Tensor],
+    strength: float | Mapping[str, float],
+    *,
+    parameters: Collection[str] | ParameterFilter | None = None,
+    buffers: str = "keep",
+) -> nn.Module:
+    """Blend a module's parameters in place: `(1 - strength) * current + strength * initial`.
+
+    This is the re-learning step of Diagnosing & Re-learning (Wei et al., ECCV 2024). The tensors stay the
+    same objects, so optimisers, hooks and distributed wrappers keep hold of them; a tensor that the module
+    holds under two names is blended once. Low-precision tensors are blended in float32.
+
+    Args:
+        module: the encoder; changed in place.
+        initial_state: parameter name to tensor, a copy of `module.state_dict()` taken at the start: see
+            `snapshot`, as the tensors of `state_dict()` itself change with the training. Entries that are no
+            parameters are used for `buffers` only.
+        strength: 0 leaves everything as it is, 1 restores the initial weights exactly. A mapping gives a
+            strength to each parameter whose name it holds or begins with (`"layer1"` for
+            `"layer1.0.weight"`; the longest match counts, `""` matches all, no match means 0).
+        parameters: names, or a function of name and parameter, that choose what is blended; None means all.
+        buffers: `keep` (as in the official code), `blend` or `reset` the floating-point buffers, such as the
+            running statistics of normalisation layers; `reset` restores integer buffers too. Buffers that
+            `state_dict()` leaves out are constants and kept. A mapping of strengths is read for their names
+            as well.
+
+    Returns:
+        The module.
+
+    Raises:
+        UsageError: a strength is outside [0, 1], or a name of `parameters` does not exist.
+        ModelError: `initial_state` lacks a parameter or holds another shape. Nothing is changed then.
+    """
+    if buffers not in BUFFER_POLICIES:
+        raise UnknownNameError("policy for buffers", buffers, BUFFER_POLICIES)
+    named = dict(module.named_parameters())
+    amounts = {name: _strength_of(name, strength) for name in _chosen(named, parameters)}
+    tensors: dict[str, Tensor] = {name: named[name] for name in amounts}
+    if buffers != "keep":
+        saved = module.state_dict().keys()
+        for name, buffer in module.named_buffers():
+            if name not in saved:
+                continue
+            amount = _strength_of(name, strength)
+            if buffers == "reset" or buffer.is_floating_point():
+                tensors[name] = buffer
+                amounts[name] = float(amount > 0) if buffers == "reset" else amount
+    touched = {name: tensor for name, tensor in tensors.items() if amounts[name] > 0}
+    check_state(touched, initial_state, type(module).__name__)
+    if any(tensor.is_set_to(initial_state[name]) for name, tensor in touched.items()):
+        warnings.warn(
+            "the initial state holds the module's own tensors, so that blending them changes nothing: take a "
+            "copy before training, such as copy.deepcopy(module.state_dict()).",
+            EquipoiseWarning,
+            stacklevel=3,
+        )
+    for name, tensor in touched.items():
+        _blend(tensor, initial_state[name], amounts[name])
+    return module
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a module's parameters and buffers, on the CPU."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in module.state_dict().items()}
+
+
+def _blend(tensor: Tensor, target: Tensor, strength: float) -> None:
+    target = target.to(tensor.device)
+    if strength == 1 or not (tensor.is_floating_point() or tensor.is_complex()):
+        tensor.copy_(target)
+        return
+    precise = torch.promote_types(tensor.dtype, torch.float32)
+    tensor.copy_(torch.lerp(tensor.to(precise), target.to(precise), strength))
+
+
+def _chosen(
+    named: Mapping[str, nn.Parameter], parameters: Collection[str] | ParameterFilter | None
+) -> list[str]:
+    if parameters is None:
+        return list(named)
+    if callable(parameters):
+        return [name for name, parameter in named.items() if parameters(name, parameter)]
+    unknown = [name for name in parameters if name not in named]
+    if unknown:
+        raise UnknownNameError("parameter", unknown[0], named)
+    return [name for name in named if name in parameters]
+
+
+def _strength_of(name: str, strength: float | Mapping[str, float]) -> float:
+    if isinstance(strength, Mapping):
+        matches = [key for key in strength if key in ("", name) or name.startswith(f"{key}.")]
+        value = float(strength[max(matches, key=len)]) if matches else 0.0
+    else:
+        value = float(strength)
+    if not (math.isfinite(value) and 0 <= value <= 1):
+        raise UsageError(f"strength is {value}; expected a number from 0 (keep) to 1 (start again).")
+    return value
+
+
+def check_state(touched: Mapping[str, Tensor], initial_state: Mapping[str, Tensor], what: str) -> None:
+    """Check that a state has all of the tensors of a module that are to be blended, in their shapes.
+
+    Raises:
+        ModelError: a tensor is missing or has another shape; `what` names the module.
+    """
+    missing = [name for name in touched if name not in initial_state]
+    if missing:
+        raise ModelError(
+            f"the initial state lacks {len(missing)} of the {len(touched)} tensors of {what}, first "
+            f"{missing[0]!r}; expected the state_dict() of this very module, taken before training."
+        )
+    for name, tensor in touched.items():
+        if initial_state[name].shape != tensor.shape:
+            raise ModelError(
+                f"{name!r} of {what} has the shape {list(tensor.shape)}, its initial state "
+                f"{list(initial_state[name].shape)}; expected the state of this very module."
+            )

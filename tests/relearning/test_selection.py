@@ -1,0 +1,58 @@
+"""Which parameters and buffers a selection means."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from equipoise.relearning import select_buffers, select_parameters
+from equipoise.types import UnknownNameError, UsageError
+
+
+@pytest.fixture
+def encoder():
+    module = nn.Sequential(
+        nn.Conv2d(1, 2, 3),
+        nn.BatchNorm2d(2),
+        nn.ReLU(),
+        nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)),
+        nn.GELU(),
+    )
+    module[0].weight.requires_grad_(False)
+    return module
+
+
+def test_selections(encoder):
+    conv, norm, block = ["0.weight", "0.bias"], ["1.weight", "1.bias"], ["3.0.weight", "3.0.bias"]
+    layer_norm = ["3.1.weight", "3.1.bias"]
+    assert select_parameters(encoder) == select_parameters(encoder, "all") == conv + norm + block + layer_norm
+    assert select_parameters(encoder, "no-norm") == conv + block
+    assert select_parameters(encoder, "trainable") == ["0.bias", *norm, *block, *layer_norm]
+    assert select_parameters(encoder, "last:1") == block + layer_norm
+    assert select_parameters(encoder, "last:2") == norm + block + layer_norm
+    assert select_parameters(encoder, "last:3") == conv + norm + block + layer_norm
+
+
+def test_buffers_go_with_their_blocks(encoder):
+    running = ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
+    for selection in ("all", "no-norm", "trainable", "last:2", "last:3"):
+        assert select_buffers(encoder, selection) == running
+    assert select_buffers(encoder, "last:1") == []
+
+
+def test_all_norms_of_torch_count_as_norms():
+    module = nn.ModuleList(
+        [nn.GroupNorm(1, 2), nn.InstanceNorm1d(2, affine=True), nn.RMSNorm(2), nn.Linear(1, 1)]
+    )
+    assert select_parameters(module, "no-norm") == ["3.weight", "3.bias"]
+
+
+@pytest.mark.parametrize("selection", ["last:0", "last:-1", "last:x", "last", "nonorm", ""])
+def test_unknown_selections(encoder, selection):
+    with pytest.raises(UnknownNameError, match="selection of parameters"):
+        select_parameters(encoder, selection)
+
+
+def test_more_blocks_than_there_are(encoder):
+    with pytest.raises(UsageError, match=r"more blocks than Sequential has: 0, 1, 3"):
+        select_parameters(encoder, "last:4")
