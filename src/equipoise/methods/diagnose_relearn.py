@@ -1,0 +1,126 @@
+"""Diagnosing & Re-learning as a method of the toolkit's trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from equipoise.methods.base import Method, Plan, Run
+from equipoise.methods.relearn_options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS, split_options
+from equipoise.methods.relearner import DiagnoseRelearn
+from equipoise.relearning import RelearningSchedule, select_parameters
+from equipoise.types import UnknownNameError
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
+
+PAPER_EPOCHS, PAPER_EVERY = 90, 20
+
+
+@dataclass
+class DiagnoseRelearnMethod(Method):
+    """Pull each encoder toward its initial weights by how much it is over-trained, every few epochs.
+
+    With purities `P_T`, `P_V` of k-means clusters of the training and validation features,
+    `theta_m <- (1 - alpha_m) * theta_m + alpha_m * theta0_m`, `alpha_m = tanh(lam * |P_T - P_V|)`.
+    The loss is `CE(u, y)`. See `DiagnoseRelearn` for the options.
+
+    Attributes:
+        lam: the paper's `lambda`, for all modalities or by name.
+        every: epochs between re-learnings; None keeps the paper's proportion, 20 of 90 epochs.
+        count: number of re-learnings.
+        epochs: explicit epochs in place of `every` and `count`.
+        preset: `paper` or `robust`.
+        more: further fields of `RelearnOptions` and `DiagnosisOptions`.
+    """
+
+    lam: float | dict[str, float] = 3.0
+    every: int | None = None
+    count: int = 3
+    epochs: list[int] | None = None
+    preset: str = "paper"
+    more: dict[str, Any] = field(default_factory=dict)
+
+    name = "diagnose-relearn"
+    family = "optimisation"
+    summary = "soft re-initialisation of over-trained encoders, by the purity gap of their features"
+    source = "Wei et al., ECCV 2024, arXiv 2407.09705"
+    cost = "a pass over train and validation and 2 k-means a modality at each re-learning"
+
+    @classmethod
+    def create(cls, options: Mapping[str, Any]) -> Method:
+        """Build the method; options that are no fields go to `RelearnOptions` and `DiagnosisOptions`."""
+        own = {option.name for option in fields(cls)} - {"more"}
+        known = own | RELEARN_OPTIONS | DIAGNOSIS_OPTIONS
+        for option in options:
+            if option not in known:
+                raise UnknownNameError(f"option of {cls.name!r}", option, known)
+        more = {key: value for key, value in options.items() if key not in own}
+        split_options(str(options.get("preset", "paper")), more)
+        method = cls(**{key: value for key, value in options.items() if key in own}, more=more)
+        every = PAPER_EVERY if method.every is None else method.every
+        RelearningSchedule(every, method.count, _epochs(method.epochs))
+        return method
+
+    def options(self) -> dict[str, Any]:
+        """Return the options, as plain values."""
+        options = super().options()
+        more: dict[str, Any] = options.pop("more")
+        return options | more
+
+    def problems(self, plan: Plan) -> list[str]:
+        """Say which planned re-learnings never fire, meet a tiny learning rate, or come too late."""
+        schedule = RelearningSchedule(self._every(plan.epochs), self.count, _epochs(self.epochs))
+        rates = None if self.more.get("rewarm_steps") else plan.learning_rates()
+        return schedule.problems(plan.epochs, rates)
+
+    def check(self, model: BalancedModel, modalities: Sequence[str]) -> None:
+        """Check what the options say of modalities and layers."""
+        super().check(model, modalities)
+        choices, _ = split_options(self.preset, self.more)
+        choices.lam_by_modality(self.lam, model.modalities)
+        selected = [select_parameters(model.encoder_module(m), choices.parameters) for m in model.modalities]
+        choices.check_layers(chain.from_iterable(selected))
+
+    def setup(self, run: Run) -> None:
+        """Remember the initial weights."""
+        self._relearn = DiagnoseRelearn(
+            {name: run.model.encoder_module(name) for name in run.model.modalities},
+            self._every(run.total_epochs),
+            self.count,
+            self.lam,
+            epochs=self.epochs,
+            preset=self.preset,
+            optimizer=run.optimizer,
+            head=getattr(run.model, "fusion", None),
+            **self.more,
+        )
+
+    def epoch_end(self, run: Run) -> None:
+        """Diagnose and re-learn where it is due."""
+        self._relearn.track()
+        if not self._relearn.due(run.epoch):
+            return
+        before = self._relearn.samples_forwarded
+        diagnosis = self._relearn.step(run.epoch, run.model, run.train_eval, run.val)
+        run.counters.forward_samples += self._relearn.samples_forwarded - before
+        run.record("relearning", modalities=diagnosis.to_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the initial weights and the history."""
+        return self._relearn.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over an interrupted run."""
+        self._relearn.load_state_dict(state)
+
+    def _every(self, total_epochs: int) -> int:
+        if self.every is not None:
+            return self.every
+        return max(1, round(total_epochs * PAPER_EVERY / PAPER_EPOCHS))
+
+
+def _epochs(epochs: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if epochs is None else tuple(epochs)

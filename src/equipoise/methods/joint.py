@@ -1,0 +1,17 @@
+"""Joint training: one loss on the fused logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from equipoise.methods.base import Method
+
+
+@dataclass
+class Joint(Method):
+    """Train all encoders and the fusion by `L = CE(u, y)`: the baseline that every method is held against."""
+
+    name = "joint"
+    family = "reference"
+    summary = "one cross-entropy on the fused logits"
+    source = "the usual baseline"

@@ -1,0 +1,278 @@
+"""Diagnosing & Re-learning for any training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from equipoise.diagnosis import Diagnosis, collect_features, diagnose_with
+from equipoise.diagnosis.capture import Pool, untouched_generators
+from equipoise.diagnosis.reading import BatchReader, device_of, moved_batches
+from equipoise.methods.base import warn
+from equipoise.methods.relearn_options import split_options
+from equipoise.methods.relearn_targets import initial_targets
+from equipoise.relearning import (
+    LearningRateRewarm,
+    RelearningSchedule,
+    recalibrate_norms,
+    redrawn_state,
+    refit_head,
+    select_buffers,
+    select_parameters,
+    settle_optimizer_state,
+    snapshot,
+    soft_reinitialize,
+    update_average,
+)
+from equipoise.types import UsageError
+
+
+class DiagnoseRelearn:
+    """Diagnosing & Re-learning (Wei, Li, Feng, Hu, ECCV 2024, arXiv 2407.09705) in three lines of any loop.
+
+    Every few epochs the features of each encoder are clustered, on training and on validation data; with
+    purities `P_T` and `P_V`, the encoder is pulled toward its initial weights:
+    `theta <- (1 - alpha) * theta + alpha * theta_0`, `alpha = tanh(lam * |P_T - P_V|)`.
+
+    Construct it before training: it remembers the encoders as they are then.
+
+    Args:
+        encoders: modality name to encoder module. One module under several names is blended once, with the
+            mean of their strengths.
+        every: distance between re-learnings in epochs; with `count` they follow the 0-based epochs
+            `every, 2 * every, ...` (paper: 20 and 3).
+        count: number of re-learnings.
+        lam: the paper's `lambda`, for all modalities or by name.
+        epochs: explicit epochs in place of `every` and `count`.
+        preset: `paper`, or `robust` (a steadier estimate of the gap, see `DiagnosisOptions`).
+        optimizer: needed by `optimizer_state` other than `keep`, by `rewarm_steps` and `head_refit_steps`.
+        pool: from an encoder's output to `[B, d]`, for all encoders or by name.
+        head: fusion and head, needed by `head_policy` other than `keep`.
+        inputs_of, target_of, forward: how batches are read, see `BatchReader`.
+        **options: fields of `RelearnOptions` and `DiagnosisOptions`.
+
+    Attributes:
+        history: one entry for each re-learning: epoch, and by modality scores, gap and strength.
+
+    Raises:
+        UsageError: an option does not exist, makes no sense, or needs another one.
+        ModelError: a `target` does not fit its encoder.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        every: int = 20,
+        count: int = 3,
+        lam: float | Mapping[str, float] = 3.0,
+        *,
+        epochs: Sequence[int] | None = None,
+        preset: str = "paper",
+        optimizer: Optimizer | None = None,
+        pool: Pool | Mapping[str, Pool] | None = None,
+        head: nn.Module | None = None,
+        inputs_of: Callable[[Any], Any] | None = None,
+        target_of: Callable[[Any], Tensor] | None = None,
+        forward: Callable[[nn.Module, Any], Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if not encoders:
+            raise UsageError("no encoder was given; expected a mapping from modality name to module.")
+        for name, module in encoders.items():
+            if not isinstance(module, nn.Module):
+                raise UsageError(f"the handle of {name!r} is a {type(module).__name__}; expected a module.")
+        self.encoders = dict(encoders)
+        self.schedule = RelearningSchedule(every, count, tuple(epochs) if epochs is not None else None)
+        self.choices, self.diagnosis = split_options(preset, options)
+        self.lam = self.choices.lam_by_modality(lam, self.encoders)
+        self.optimizer, self.pool, self.head = optimizer, pool, head
+        self.reader = BatchReader(inputs_of, target_of, forward)
+        self.choices.require(optimizer=optimizer, head=head)
+        self.history: list[dict[str, Any]] = []
+        self.samples_forwarded = 0
+        self._selected = {m: select_parameters(e, self.choices.parameters) for m, e in self.encoders.items()}
+        names = [name for encoder in self.encoders.values() for name, _ in encoder.named_parameters()]
+        self.choices.check_layers(names)
+        self._targets = initial_targets(self.encoders, self.choices, self._selected)
+        self._head_target = snapshot(head) if head is not None else {}
+        self._rewarm: LearningRateRewarm | None = None
+        if self.choices.rewarm_steps and optimizer is not None:
+            self._rewarm = LearningRateRewarm(optimizer, self.choices.rewarm_steps)
+
+    def due(self, epoch: int) -> bool:
+        """Tell whether a re-learning follows this epoch (0-based)."""
+        return self.schedule.due(epoch)
+
+    def check(self, total_epochs: int, lr: Sequence[float] | None = None) -> list[str]:
+        """Warn of re-learnings that never fire, meet a tiny learning rate, or come too late; before training.
+
+        Args:
+            total_epochs: length of the training.
+            lr: learning rate of each epoch, where it is known.
+
+        Returns:
+            The warnings, also issued as `EquipoiseWarning`.
+        """
+        problems = self.schedule.problems(total_epochs, None if self._rewarm else lr)
+        for problem in problems:
+            warn(problem)
+        return problems
+
+    def step(
+        self, epoch: int, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]
+    ) -> Diagnosis:
+        """Diagnose every modality and re-learn its encoder in place.
+
+        Only forward passes are made, in evaluation mode and without gradients; modes, gradients, the global
+        random states and those of the loaders are as before.
+
+        Args:
+            epoch: the epoch that has ended (0-based), for the history.
+            model: the whole model; the encoders must be inside.
+            train_loader: training batches, best without augmentation.
+            val_loader: validation batches; never those of the test split.
+
+        Returns:
+            The diagnosis, with the strength that was `applied` to each modality.
+
+        Raises:
+            ModelError: an encoder is no part of the model, or is not called exactly once in a pass.
+            DataError: a loader is empty, a class is missing, or features are not finite.
+        """
+        diagnosis = self.diagnose(model, train_loader, val_loader)
+        strengths = self._strengths(diagnosis)
+        if any(strength > 0 for strength in strengths.values()):
+            self._relearn(strengths, model, train_loader)
+        applied = Diagnosis(
+            {name: replace(state, applied=strengths[name]) for name, state in diagnosis.items()},
+            diagnosis.options,
+        )
+        self.history.append({"epoch": epoch, "modalities": applied.to_dict()})
+        return applied
+
+    def diagnose(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
+        """Measure the learning state of every modality and change nothing; see `step`."""
+        train, val = (
+            collect_features(self.encoders, model, loader, reader=self.reader, pool=self.pool)
+            for loader in (train_loader, val_loader)
+        )
+        self.samples_forwarded += len(train.target) + len(val.target)
+        return diagnose_with(self.diagnosis, train.features, train.target, val.features, val.target)
+
+    def track(self) -> None:
+        """Update the moving averages of `target="ema"`; call it at the end of every epoch."""
+        for name, encoder in self.encoders.items():
+            if self.choices.target == "ema":
+                update_average(self._targets[name], encoder, self.choices.ema_decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold: the targets, the history, and the re-warming in progress."""
+        return {
+            "targets": self._targets,
+            "head_target": self._head_target,
+            "history": list(self.history),
+            "samples_forwarded": self.samples_forwarded,
+            "rewarmed": self._rewarm.done if self._rewarm else 0,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of an interrupted training.
+
+        Raises:
+            UsageError: it is the state of other modalities.
+        """
+        if set(state["targets"]) != set(self.encoders):
+            raise UsageError(
+                f"the state is one of the modalities {', '.join(state['targets'])}; expected "
+                f"{', '.join(self.encoders)}."
+            )
+        # Copies, as moving averages are updated in place.
+        self._targets = {
+            name: {key: value.clone() for key, value in target.items()}
+            for name, target in state["targets"].items()
+        }
+        self._head_target = dict(state["head_target"])
+        self.history = list(state["history"])
+        self.samples_forwarded = int(state["samples_forwarded"])
+        if self._rewarm:
+            self._rewarm.done = int(state["rewarmed"])
+
+    def _strengths(self, diagnosis: Diagnosis) -> dict[str, float]:
+        """Return the strength of each modality; those that share an encoder share the mean of theirs."""
+        choices = self.choices
+        strengths: dict[str, float] = {}
+        for names in self._distinct_encoders().values():
+            own = [
+                diagnosis[name].strength(
+                    self.lam[name], kind=choices.strength, max_strength=choices.max_alpha
+                )
+                for name in names
+            ]
+            strengths |= dict.fromkeys(names, sum(own) / len(own))
+        return {name: strengths[name] for name in self.encoders}
+
+    def _relearn(self, strengths: Mapping[str, float], model: nn.Module, train_loader: Iterable[Any]) -> None:
+        choices = self.choices
+        buffers = choices.norm_stats if choices.norm_stats in ("blend", "reset") else "keep"
+        blended: dict[nn.Parameter, float] = {}
+        for encoder, names in self._distinct_encoders().items():
+            target = self._targets[names[0]]
+            if choices.target == "redraw":
+                target = redrawn_state(encoder, choices.redraw_seed + len(self.history))
+            # A parameter that two different encoders share is blended with the first of them only.
+            chosen = [
+                name
+                for name, parameter in encoder.named_parameters()
+                if name in set(self._selected[names[0]]) and parameter not in blended
+            ]
+            layers = choices.layer_strengths(
+                strengths[names[0]], [*chosen, *select_buffers(encoder, choices.parameters)]
+            )
+            soft_reinitialize(encoder, target, layers, parameters=chosen, buffers=buffers)
+            parameters = dict(encoder.named_parameters())
+            blended |= {parameters[name]: layers[name] for name in chosen}
+        with untouched_generators(train_loader):
+            if choices.norm_stats == "recalibrate":
+                recalibrate_norms(
+                    self.encoders.values(),
+                    model,
+                    lambda batch: self.reader.run(model, batch),
+                    moved_batches(train_loader, device_of(model)),
+                )
+            self._recover(sum(strengths.values()) / len(strengths), blended, model, train_loader)
+
+    def _recover(
+        self,
+        mean_strength: float,
+        blended: dict[nn.Parameter, float],
+        model: nn.Module,
+        train_loader: Iterable[Any],
+    ) -> None:
+        choices = self.choices
+        if choices.head_policy == "blend" and self.head is not None:
+            soft_reinitialize(self.head, self._head_target, mean_strength)
+            blended |= dict.fromkeys(self.head.parameters(), mean_strength)
+        if self.optimizer is not None:
+            settle_optimizer_state(self.optimizer, blended, choices.optimizer_state)
+        if choices.head_policy == "refit" and self.head is not None and self.optimizer is not None:
+            refit_head(
+                self.head,
+                model,
+                lambda batch: self.reader.logits(model, batch),
+                self.reader.target,
+                moved_batches(train_loader, device_of(model), repeat=True),
+                steps=choices.head_refit_steps,
+                lr=float(self.optimizer.param_groups[0]["lr"]),
+            )
+        if self._rewarm is not None:
+            self._rewarm.start()
+
+    def _distinct_encoders(self) -> dict[nn.Module, list[str]]:
+        distinct: dict[nn.Module, list[str]] = {}
+        for name, encoder in self.encoders.items():
+            distinct.setdefault(encoder, []).append(name)
+        return distinct
