@@ -1,0 +1,132 @@
+"""Equipoise: find out how well each modality has been learnt, and train so that none is neglected.
+
+The names below are loaded when they are first used, so that `import equipoise` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from equipoise.api import compare, list_datasets, list_methods, list_metrics, list_models
+    from equipoise.data import PreparedDataset, load_dataset, open_dataset, write_dataset
+    from equipoise.diagnosis import (
+        Diagnosis,
+        DiagnosisOptions,
+        LearningState,
+        collect_features,
+        diagnose,
+        purity,
+        relearning_strength,
+    )
+    from equipoise.experiments import diagnose_run
+    from equipoise.methods import DiagnoseRelearn
+    from equipoise.models import MultimodalModel, build_model, unimodal_logits
+    from equipoise.relearning import soft_reinitialize
+    from equipoise.report import write_report
+    from equipoise.training import FitResult, fit, load_run
+    from equipoise.types import (
+        Batch,
+        DataError,
+        EquipoiseError,
+        EquipoiseWarning,
+        LeakError,
+        MissingExtraError,
+        ModelError,
+        ModelOutput,
+        RunFolderError,
+        TrainingError,
+        UnknownNameError,
+        UsageError,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "api": ("compare", "list_datasets", "list_methods", "list_metrics", "list_models"),
+    "data": ("PreparedDataset", "load_dataset", "open_dataset", "write_dataset"),
+    "diagnosis": (
+        "Diagnosis",
+        "DiagnosisOptions",
+        "LearningState",
+        "collect_features",
+        "diagnose",
+        "purity",
+        "relearning_strength",
+    ),
+    "experiments": ("diagnose_run",),
+    "methods": ("DiagnoseRelearn",),
+    "models": ("MultimodalModel", "build_model", "unimodal_logits"),
+    "relearning": ("soft_reinitialize",),
+    "report": ("write_report",),
+    "training": ("FitResult", "fit", "load_run"),
+    "types": (
+        "Batch",
+        "DataError",
+        "EquipoiseError",
+        "EquipoiseWarning",
+        "LeakError",
+        "MissingExtraError",
+        "ModelError",
+        "ModelOutput",
+        "RunFolderError",
+        "TrainingError",
+        "UnknownNameError",
+        "UsageError",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Batch",
+    "DataError",
+    "DiagnoseRelearn",
+    "Diagnosis",
+    "DiagnosisOptions",
+    "EquipoiseError",
+    "EquipoiseWarning",
+    "FitResult",
+    "LeakError",
+    "LearningState",
+    "MissingExtraError",
+    "ModelError",
+    "ModelOutput",
+    "MultimodalModel",
+    "PreparedDataset",
+    "RunFolderError",
+    "TrainingError",
+    "UnknownNameError",
+    "UsageError",
+    "build_model",
+    "collect_features",
+    "compare",
+    "diagnose",
+    "diagnose_run",
+    "fit",
+    "list_datasets",
+    "list_methods",
+    "list_metrics",
+    "list_models",
+    "load_dataset",
+    "load_run",
+    "open_dataset",
+    "purity",
+    "relearning_strength",
+    "soft_reinitialize",
+    "unimodal_logits",
+    "write_dataset",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        value = getattr(import_module(f"equipoise.{_HOME_OF[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'equipoise' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

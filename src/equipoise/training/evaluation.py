@@ -1,0 +1,38 @@
+"""Loss, accuracy and macro-F1 of a model on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from equipoise.scopes import evaluating
+from equipoise.types import Batch
+
+
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], num_classes: int, device: torch.device
+) -> dict[str, float]:
+    """Return `loss` (mean cross-entropy), `accuracy` and `macro_f1` over all samples.
+
+    The model runs in evaluation mode; the modes of its submodules are then as before.
+    """
+    accuracy = MulticlassAccuracy(num_classes, average="micro").to(device)
+    macro_f1 = MulticlassF1Score(num_classes, average="macro").to(device)
+    loss, count = torch.zeros((), device=device, dtype=torch.float64), 0
+    with evaluating(model), torch.no_grad():
+        for batch in batches:
+            batch = batch.to(device)
+            logits = model(batch).logits.float()
+            loss += F.cross_entropy(logits, batch.target, reduction="sum")
+            count += len(batch)
+            accuracy.update(logits, batch.target)
+            macro_f1.update(logits, batch.target)
+    return {
+        "loss": float(loss) / count,
+        "accuracy": float(accuracy.compute()),
+        "macro_f1": float(macro_f1.compute()),
+    }

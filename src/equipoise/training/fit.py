@@ -1,0 +1,243 @@
+"""Train one model by one method, and open the test split once, at the end."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from equipoise.methods import Method, create_method
+from equipoise.methods.base import warn
+from equipoise.models import BalancedModel
+from equipoise.training import fingerprints
+from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
+from equipoise.training.devices import check_device
+from equipoise.training.evaluation import evaluate
+from equipoise.training.loop import OnEpoch, Training
+from equipoise.training.option_text import from_options, to_options
+from equipoise.training.record import DIAGNOSES, METRICS, WEIGHTS, RunRecord, environment
+from equipoise.training.settings import Settings
+from equipoise.training.threads import cpu_threads
+from equipoise.types import RunFolderError
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training run gave.
+
+    Attributes:
+        test: `loss`, `accuracy` and `macro_f1` on the test split, measured once, with the weights of the best
+            epoch.
+        validation: the same on validation, of the best epoch.
+        best_epoch: the epoch (0-based) whose weights were kept.
+        diagnoses: events in order: `event` (`relearning` or `diagnosis`), `epoch`, and by modality scores,
+            gap and strength.
+        run_dir: folder of the run record.
+        model: the model with the weights of the best epoch, in evaluation mode.
+        summary: all of `result.json`: fingerprints, cost, environment.
+    """
+
+    test: dict[str, float]
+    validation: dict[str, float]
+    best_epoch: int
+    diagnoses: list[dict[str, Any]]
+    run_dir: Path
+    model: BalancedModel
+    summary: dict[str, Any]
+
+
+def fit(
+    data: str | os.PathLike[str],
+    method: str = "joint",
+    *,
+    method_options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    epochs: int = 60,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_epoch: OnEpoch | None = None,
+    **options: Any,
+) -> FitResult:
+    """Train one model by one method on one dataset.
+
+    Args:
+        data: name of a dataset, or folder of a prepared one.
+        method: name of the method (`equipoise list methods`).
+        method_options: options of the method.
+        seed: decides initial weights and the order of batches.
+        epochs: passes over the training split.
+        out: run folder; None writes into a new temporary folder.
+        resume: go on with the run in `out`; a finished one is read again.
+        overwrite: replace the run in `out`.
+        on_epoch: called with the epoch and its validation figures.
+        **options: fields of `Settings` and `Budget`, for instance `lr=0.01` or `encoder={"audio": "mlp"}`.
+
+    Raises:
+        EquipoiseError: of a kind that says whether the call, the data or the run folder is at fault.
+    """
+    settings = Settings.from_options(
+        str(os.fspath(data)),
+        method=method,
+        method_options=dict(method_options or {}),
+        seed=seed,
+        epochs=epochs,
+        **options,
+    )
+    folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="equipoise-")) / "run"
+    return run(settings, folder, resume=resume, overwrite=overwrite, on_epoch=on_epoch)
+
+
+def run(
+    settings: Settings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_epoch: OnEpoch | None = None,
+    parts_folder: Path | None = None,
+) -> FitResult:
+    """Train as the settings say; see `fit`.
+
+    Args:
+        settings: the run.
+        folder: where its record goes.
+        resume: see `fit`.
+        overwrite: see `fit`.
+        on_epoch: see `fit`.
+        parts_folder: where the finished runs lie that the method builds on; by default they are trained into
+            the subfolder `parts`.
+    """
+    check_device(settings.device)
+    method = create_method(settings.method, settings.method_options)
+    record = RunRecord(folder)
+    dataset, data = prepare_data(settings)
+    spec = ModelSpec.of(dataset)
+    reference = build_reference(settings, spec)
+    initial = fingerprints.of_encoders({m: reference.encoder_module(m) for m in reference.modalities})
+    model = build_for(method, settings, spec, reference)
+    method.check(model, reference.modalities)
+    for problem in method.problems(settings.budget):
+        warn(problem)
+    record.open(to_options(settings), resume=resume, overwrite=overwrite)
+    if record.complete:
+        return load_run(folder)
+    identity = {
+        "data_fingerprint": data.dataset_fingerprint,
+        "split_fingerprint": data.split_fingerprint,
+        "init_fingerprint": fingerprints.of_text(repr(sorted(initial.items()))),
+        "budget_fingerprint": fingerprints.of_budget(settings.budget),
+    }
+    _start(record, identity)
+    parts = _finished_parts(method, settings, reference.modalities, parts_folder or folder / "parts")
+    method.load_parts(model, {spec_: part.model for spec_, part in parts.items()})
+    training = Training(settings, data, model, method, record, on_epoch)
+    training.fit()
+    with cpu_threads(model, settings.threads):
+        test = evaluate(model, data.open_test(), data.class_count, training.device)
+    record.append(METRICS, {"event": "test", **{f"test_{name}": value for name, value in test.items()}})
+    save_file(
+        {name: value.contiguous().cpu() for name, value in model.state_dict().items()}, record.path(WEIGHTS)
+    )
+    record.finish(
+        {
+            "dataset": data.name,
+            "model": model_name(settings, spec),
+            "method": settings.method,
+            "seed": settings.seed,
+            **identity,
+            "initial_weights": initial,
+            "epochs": settings.budget.epochs,
+            "best_epoch": training.best["epoch"],
+            "validation": training.best["validation"],
+            "test": test,
+            **_cost(training, parts),
+            "split_sizes": data.sizes,
+            "split_origin": data.split_origin,
+            "classes": list(data.classes),
+            "modalities": list(model.modalities),
+            "model_spec": spec.to_dict(),
+            "method_options": method.options(),
+            "parts": {name: str(part.run_dir) for name, part in parts.items()},
+            "environment": environment(training.device),
+        }
+    )
+    return load_run(folder)
+
+
+def load_run(folder: str | os.PathLike[str]) -> FitResult:
+    """Read a finished run, its model included.
+
+    Raises:
+        RunFolderError: there is no run, it is not finished, or a file of it is damaged.
+    """
+    record = RunRecord(Path(folder))
+    result = record.result()
+    settings = from_options(record.options())
+    spec = ModelSpec.from_dict(result["model_spec"])
+    method = create_method(settings.method, settings.method_options)
+    model = build_for(method, settings, spec, build_reference(settings, spec))
+    try:
+        model.load_state_dict(load_file(record.path(WEIGHTS)))
+    except Exception as error:  # safetensors and torch raise kinds of their own
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunFolderError(f"cannot read {record.path(WEIGHTS)}: {line}. Run again.") from None
+    return FitResult(
+        test=result["test"],
+        validation=result["validation"],
+        best_epoch=result["best_epoch"],
+        diagnoses=list(record.events(DIAGNOSES)),
+        run_dir=record.folder,
+        model=model.eval(),
+        summary=result,
+    )
+
+
+def _start(record: RunRecord, identity: dict[str, str]) -> None:
+    """Write the first event, or check that an interrupted run was made with these very data."""
+    for event in record.events(METRICS):
+        if event.get("event") == "start" and record.resumable:
+            held = {key: event.get(key) for key in identity}
+            if held != identity:
+                changed = [key for key, value in identity.items() if held[key] != value]
+                raise RunFolderError(
+                    f"{record.folder} was begun with other data or weights ({', '.join(changed)} differ); "
+                    "choose another folder, or overwrite it."
+                )
+            return
+    record.truncate(dict.fromkeys((METRICS, DIAGNOSES), 0))
+    record.append(METRICS, {"event": "start", **identity})
+
+
+def _finished_parts(
+    method: Method, settings: Settings, modalities: tuple[str, ...], folder: Path
+) -> dict[str, FitResult]:
+    parts = {}
+    for name in method.parts(modalities):
+        part = settings.with_method(name, {}, settings.seed)
+        parts[name] = run(part, folder / run_name(name, settings.seed), resume=True)
+    return parts
+
+
+def run_name(method: str, seed: int) -> str:
+    """Return the folder name of a run within a comparison; different methods get different names."""
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in method)
+    if plain != method.replace(":", "-"):
+        plain = f"{plain}-{fingerprints.of_text(method)[:6]}"
+    return f"{plain}-seed{seed}"
+
+
+def _cost(training: Training, parts: Mapping[str, FitResult]) -> dict[str, Any]:
+    """Return what the run cost, that of its parts included: without them there is no such model."""
+    own = {
+        "train_seconds": training.train_seconds,
+        "method_seconds": training.counters.method_seconds,
+        "forward_samples": training.counters.forward_samples,
+        "backward_samples": training.counters.backward_samples,
+    }
+    return {key: value + sum(part.summary[key] for part in parts.values()) for key, value in own.items()}

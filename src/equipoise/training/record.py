@@ -1,0 +1,213 @@
+"""The run record: a folder that tells what was done, event by event, and what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from equipoise.types import RunFolderError
+
+CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
+RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
+FILES: Final = (CONFIG, METRICS, DIAGNOSES, RESULT, WEIGHTS, CHECKPOINT)
+MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every"})
+"""Settings that may differ when a run is resumed: they do not change what is computed."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The files of one run.
+
+    Attributes:
+        folder: where they lie.
+    """
+
+    folder: Path
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to its end."""
+        return self.path(RESULT).is_file()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self.path(CHECKPOINT).is_file()
+
+    def path(self, name: str) -> Path:
+        """Return the path of one of the record's files."""
+        return self.folder / name
+
+    def open(self, options: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
+        """Make the folder ready for a run, or check that it holds this very run.
+
+        Args:
+            options: the settings as options, see `to_options`.
+            resume: accept a folder that holds a run of the same options.
+            overwrite: replace the run that the folder holds.
+
+        Raises:
+            RunFolderError: it cannot be written, holds other things, or a run of another configuration; a
+                record that exists is kept unless `overwrite` is given.
+        """
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            if not self.path(CONFIG).is_file():
+                raise RunFolderError(
+                    f"{self.folder} is in the way: it exists and holds no run; choose another folder."
+                )
+            if overwrite:
+                self.clear()
+            elif resume:
+                self._same_configuration(options)
+                return
+            else:
+                raise RunFolderError(
+                    f"{self.folder} holds a run already; resume it, overwrite it, or choose another folder "
+                    "(--resume, --overwrite, --out)."
+                )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path(CONFIG), yaml.safe_dump(dict(options), sort_keys=False))
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write the run folder {self.folder} ({error.strerror or error}); choose another one."
+            ) from None
+
+    def clear(self) -> None:
+        """Remove the files of the record, and nothing else."""
+        for name in FILES:
+            self.path(name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "parts", ignore_errors=True)
+
+    def options(self) -> dict[str, Any]:
+        """Return the settings of the run, as options.
+
+        Raises:
+            RunFolderError: there is no run in the folder, or its settings cannot be read.
+        """
+        try:
+            values = yaml.safe_load(self.path(CONFIG).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunFolderError(
+                f"{self.folder} holds no run: there is no {CONFIG}; expected a folder written by "
+                "'equipoise train' or 'equipoise compare'."
+            ) from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RunFolderError(f"cannot read {self.path(CONFIG)}: {_first_line(error)}.") from None
+        if not isinstance(values, dict):
+            raise RunFolderError(f"{self.path(CONFIG)} is no mapping of options; the run is damaged.")
+        return values
+
+    def append(self, name: str, event: Mapping[str, Any]) -> None:
+        """Append an event to a file of JSON lines."""
+        with self.path(name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event, allow_nan=True) + "\n")
+
+    def events(self, name: str) -> Iterator[dict[str, Any]]:
+        """Read a file of JSON lines; a last line that a kill left unfinished is passed over."""
+        path = self.path(name)
+        if not path.is_file():
+            return
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                if number < len(lines):
+                    raise RunFolderError(f"{path} is damaged in line {number}; run again.") from None
+
+    def lengths(self) -> dict[str, int]:
+        """Return the sizes of the event files, in bytes."""
+        return {name: self._size(name) for name in (METRICS, DIAGNOSES)}
+
+    def truncate(self, lengths: Mapping[str, int]) -> None:
+        """Cut the event files back to earlier sizes: what a checkpoint does not know did not happen."""
+        for name, length in lengths.items():
+            if self._size(name) > length:
+                os.truncate(self.path(name), length)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write the result, which completes the run."""
+        write_atomically(self.path(RESULT), json.dumps(result, indent=2) + "\n")
+        self.path(CHECKPOINT).unlink(missing_ok=True)
+
+    def result(self) -> dict[str, Any]:
+        """Return the result.
+
+        Raises:
+            RunFolderError: the run has not come to its end, or the file is damaged.
+        """
+        try:
+            result: dict[str, Any] = json.loads(self.path(RESULT).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            self.options()  # says so where there is no run at all
+            if (self.folder / "runs").is_dir():
+                raise RunFolderError(
+                    f"{self.folder} holds a comparison; expected one of its runs, a folder in "
+                    f"{self.folder / 'runs'}."
+                ) from None
+            raise RunFolderError(
+                f"the run in {self.folder} is not finished; go on with 'equipoise train --resume'."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"cannot read {self.path(RESULT)}: {_first_line(error)}.") from None
+        return result
+
+    def _size(self, name: str) -> int:
+        path = self.path(name)
+        return path.stat().st_size if path.is_file() else 0
+
+    def holds(self, options: Mapping[str, Any]) -> bool:
+        """Tell whether the run is one of these options; what only the machine sees may differ."""
+        return not self._differing(options)
+
+    def _same_configuration(self, options: Mapping[str, Any]) -> None:
+        differing = self._differing(options)
+        if differing:
+            raise RunFolderError(
+                f"{self.folder} holds a run of another configuration: {'; '.join(differing[:4])}"
+                f"{' and more' if len(differing) > 4 else ''}. Choose another folder, or overwrite it."
+            )
+
+    def _differing(self, options: Mapping[str, Any]) -> list[str]:
+        held = self.options()
+        return [
+            f"{key} {held.get(key)!r} (asked for: {options.get(key)!r})"
+            for key in sorted({*held, *options} - MACHINE_ONLY)
+            if held.get(key) != options.get(key)
+        ]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def environment(device: object) -> dict[str, Any]:
+    """Return versions and machine, for the record of every run."""
+    names = ("equipoise", "torch", "numpy", "scikit-learn", "lightning-fabric")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "device": str(device),
+        "versions": {name: version(name) for name in names},
+        "command": Path(sys.argv[0]).name if sys.argv else "",
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,178 @@
+"""Everything that decides a training run, under the names of the command line's options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Final, Literal
+
+from equipoise.types import UnknownNameError, UsageError
+
+DEFAULT_LR: Final = {"sgd": 0.05, "adamw": 1e-3}
+SCHEDULES: Final = ("constant", "cosine", "step")
+PRECISIONS: Final = ("32-true", "bf16-mixed")
+DEVICES: Final = ("auto", "cpu", "cuda", "mps")
+SELECTORS: Final = ("accuracy", "macro_f1", "loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a comparison holds equal between methods.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: samples a step.
+        optimizer: `sgd` (with momentum) or `adamw`.
+        lr: peak learning rate; by default 0.05 for sgd, 0.001 for adamw.
+        momentum: momentum of sgd.
+        weight_decay: L2 penalty of sgd, decoupled decay of adamw.
+        schedule: `constant` (as in the paper), `cosine` (to zero), or `step` (times `lr_gamma` after every
+            `lr_step` epochs).
+        lr_step: epochs between the drops of `step`.
+        lr_gamma: factor of a drop.
+        warmup_epochs: epochs over which the learning rate rises linearly.
+        clip_norm: largest norm of the gradient; by default it is not clipped.
+        precision: `32-true` or `bf16-mixed`.
+        select: validation figure that picks the epoch whose weights are kept: `accuracy`, `macro_f1` or
+            `loss`.
+    """
+
+    epochs: int = 60
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    lr: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "constant"
+    lr_step: int = 30
+    lr_gamma: float = 0.1
+    warmup_epochs: int = 0
+    clip_norm: float | None = None
+    precision: str = "32-true"
+    select: str = "accuracy"
+
+    def __post_init__(self) -> None:
+        for option, known in (
+            ("optimizer", tuple(DEFAULT_LR)),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+            ("select", SELECTORS),
+        ):
+            if getattr(self, option) not in known:
+                raise UnknownNameError(option, str(getattr(self, option)), known)
+        if self.lr is None:
+            object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+        for option in ("epochs", "batch_size", "lr_step"):
+            if getattr(self, option) < 1:
+                raise UsageError(f"{option} is {getattr(self, option)}; expected at least 1.")
+        for option in ("lr", "momentum", "weight_decay", "lr_gamma", "warmup_epochs"):
+            value = getattr(self, option)
+            if not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{option} is {value}; expected a finite number of at least 0.")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise UsageError(f"clip_norm is {self.clip_norm}; expected a number above 0.")
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise UsageError(
+                f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs; expected fewer than epochs."
+            )
+
+    def learning_rates(self) -> list[float]:
+        """Return the learning rate of each epoch."""
+        assert self.lr is not None  # filled in by __post_init__
+        rates = []
+        for epoch in range(self.epochs):
+            factor = 1.0
+            if epoch < self.warmup_epochs:
+                factor = (epoch + 1) / (self.warmup_epochs + 1)
+            elif self.schedule == "cosine":
+                done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+                factor = (1 + math.cos(math.pi * done)) / 2
+            elif self.schedule == "step":
+                factor = self.lr_gamma ** (epoch // self.lr_step)
+            rates.append(self.lr * factor)
+        return rates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One training run.
+
+    Attributes:
+        data: name of a dataset, or folder of a prepared one.
+        method: name of the method, `name:value` for a variant (`unimodal:audio`).
+        method_options: options of the method.
+        seed: decides initial weights and the order of batches.
+        split_seed: draws the splits of data that come without; `run` takes the run's seed.
+        model: `auto` (encoders by modality and a fusion), or `module:attribute`, a class or factory of yours.
+        encoder: encoder of all modalities, or of each by name; `auto` goes by the kind of the modality.
+        encoder_options: options of the encoders, by modality.
+        fusion: how features become logits.
+        budget: what a comparison holds equal.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        threads: CPU threads; None takes one for a small model, else torch's choice.
+        num_workers: processes that read data.
+        diagnose_every: epochs between diagnoses that only look (they change nothing and their time is not
+            counted); None takes about ten in a run, 0 none.
+        checkpoint_every: epochs between checkpoints.
+        allow_leaks: go on where samples, groups or contents stand in two splits.
+    """
+
+    data: str
+    method: str = "joint"
+    method_options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    split_seed: int | Literal["run"] = 0
+    model: str = "auto"
+    encoder: str | Mapping[str, str] = "auto"
+    encoder_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fusion: str = "concat"
+    budget: Budget = field(default_factory=Budget)
+    device: str = "auto"
+    threads: int | None = None
+    num_workers: int = 0
+    diagnose_every: int | None = None
+    checkpoint_every: int = 5
+    allow_leaks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise UnknownNameError("device", self.device, DEVICES)
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed is {self.seed}; expected a whole number of at least 0.")
+        if self.num_workers < 0 or self.checkpoint_every < 1:
+            raise UsageError("expected num_workers of at least 0 and checkpoint_every of at least 1.")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads is {self.threads}; expected at least 1.")
+        if self.diagnose_every is not None and self.diagnose_every < 0:
+            raise UsageError(f"diagnose_every is {self.diagnose_every}; expected 0 (never) or more.")
+
+    @classmethod
+    def from_options(cls, data: str, **options: Any) -> Settings:
+        """Build settings from a flat set of options, those of the budget among them.
+
+        Raises:
+            UnknownNameError: an option does not exist.
+        """
+        own = {option.name for option in fields(cls)} - {"budget"}
+        shared = {option.name for option in fields(Budget)}
+        for option in options:
+            if option not in own | shared:
+                raise UnknownNameError("option", option, own | shared)
+        budget = Budget(**{key: value for key, value in options.items() if key in shared})
+        return cls(data=data, budget=budget, **{k: v for k, v in options.items() if k in own})
+
+    @property
+    def splitting_seed(self) -> int:
+        """The seed that draws the splits."""
+        return self.seed if self.split_seed == "run" else self.split_seed
+
+    def with_method(self, method: str, options: Mapping[str, Any], seed: int) -> Settings:
+        """Return the same run under another method and seed."""
+        return replace(self, method=method, method_options=dict(options), seed=seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings flat, as plain values, under the names of the options."""
+        flat = asdict(self)
+        budget: dict[str, Any] = flat.pop("budget")
+        return flat | budget

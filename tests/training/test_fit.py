@@ -1,0 +1,306 @@
+"""Training runs: what they guarantee, seen from `eq.fit`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import equipoise as eq
+import synthetic
+from equipoise.data import RunData, load_dataset, splits_of
+
+QUICK: dict[str, Any] = {"epochs": 4, "batch_size": 16, "diagnose_every": 0}
+RELEARN: dict[str, Any] = {"method": "diagnose-relearn", "method_options": {"every": 1, "count": 2}}
+
+
+def weights(result: eq.FitResult) -> dict[str, torch.Tensor]:
+    return dict(result.model.state_dict())
+
+
+def equal(first: eq.FitResult, second: eq.FitResult) -> bool:
+    one, two = weights(first), weights(second)
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def epochs(result: eq.FitResult) -> list[dict[str, Any]]:
+    lines = (result.run_dir / "metrics.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    return [
+        {k: v for k, v in event.items() if k != "seconds"} for event in events if event["event"] == "epoch"
+    ]
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(data: str) -> None:
+    first, second = eq.fit(data, **QUICK), eq.fit(data, **QUICK)
+    assert equal(first, second)
+    assert epochs(first) == epochs(second)
+    assert first.test == second.test
+    assert not equal(first, eq.fit(data, seed=1, **QUICK))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("diagnose-relearn", {"lam": 0.0, "every": 1, "count": 2}),
+        ("diagnose-relearn", {"count": 0}),
+        ("diagnose-relearn", {"lam": 0.0, "epochs": [0, 1], "preset": "robust"}),
+        ("ogm", {"alpha": 0.0}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
+def test_a_method_switched_off_is_joint_training_bit_for_bit(
+    data: str, method: str, options: dict[str, Any]
+) -> None:
+    joint = eq.fit(data, "joint", **QUICK)
+    off = eq.fit(data, method, method_options=options, **QUICK)
+    assert equal(joint, off)
+    assert epochs(joint) == epochs(off)
+
+
+@pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
+def test_diagnoses_that_only_look_change_nothing(data: str) -> None:
+    blind = eq.fit(data, **RELEARN, **QUICK)
+    looking = eq.fit(data, **RELEARN, **(QUICK | {"diagnose_every": 1}))
+    assert equal(blind, looking)
+    assert {event["event"] for event in looking.diagnoses} == {"relearning", "diagnosis"}
+
+
+@pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
+def test_the_trainer_equals_a_plain_loop_with_a_slow_relearning(data: str) -> None:
+    """The whole of D&R written out again with scikit-learn and NumPy, on a loop of its own."""
+    budget = dict(epochs=4, batch_size=16, lr=0.05, momentum=0.9, weight_decay=1e-4)
+    ours = eq.fit(data, "diagnose-relearn", method_options={"every": 1, "count": 2}, seed=3, **budget)
+
+    dataset = load_dataset(data)
+    run = RunData(dataset, splits_of(dataset), 16, seed=3)
+    shapes = {name: (spec.shape, spec.kind) for name, spec in dataset.modalities.items()}
+    model = eq.build_model(shapes, 3, seed=3)
+    initial = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    best: tuple[float, float] = (-1.0, 0.0)
+    for epoch in range(4):
+        seed_of_epoch(3, epoch)
+        run.set_epoch(epoch)
+        model.train()
+        for batch in run.train:
+            optimizer.zero_grad()
+            F.cross_entropy(model(batch).logits, batch.target).backward()
+            optimizer.step()
+        score = validation(model, run)
+        if score > best:
+            best, kept = score, {name: value.clone() for name, value in model.state_dict().items()}
+        if epoch in (1, 2):
+            slow_relearning(model, initial, run, lam=3.0)
+    for name, value in weights(ours).items():
+        torch.testing.assert_close(value, kept[name], rtol=0, atol=1e-6)
+
+
+def seed_of_epoch(seed: int, epoch: int) -> None:
+    from equipoise.randomness import derive_seed, seed_everything
+
+    seed_everything(derive_seed(seed, "epoch", epoch))
+
+
+def validation(model: nn.Module, run: RunData) -> tuple[float, float]:
+    model.eval()
+    with torch.no_grad():
+        pairs = [(model(batch).logits, batch.target) for batch in run.val]
+    logits, target = torch.cat([u for u, _ in pairs]), torch.cat([y for _, y in pairs])
+    accuracy = float((logits.argmax(1) == target).float().mean())
+    return accuracy, -float(F.cross_entropy(logits.double(), target))
+
+
+def slow_relearning(model: eq.MultimodalModel, initial: dict[str, Any], run: RunData, lam: float) -> None:
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import MinMaxScaler
+
+    model.eval()
+    for place, modality in enumerate(model.modalities):
+        purities = []
+        for loader in (run.train_eval, run.val):
+            with torch.no_grad():
+                z = np.concatenate([model.encode(batch)[modality].numpy() for batch in loader])
+            y = np.concatenate([batch.target.numpy() for batch in loader])
+            scaled = MinMaxScaler((-1, 1)).fit_transform(z)
+            clusters = KMeans(3, n_init=10, random_state=0).fit(scaled).labels_
+            purities.append(sum(np.bincount(y[clusters == k]).max() for k in range(3)) / len(y))
+        alpha = np.tanh(lam * abs(purities[0] - purities[1]))
+        for name, parameter in model.named_parameters():
+            if name.startswith(f"encoder_list.{place}."):
+                blended = (1 - alpha) * parameter.detach().numpy() + alpha * initial[name].numpy()
+                parameter.data = torch.tensor(blended, dtype=torch.float32)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("method", ["joint", "ogm-ge", "diagnose-relearn"])
+@pytest.mark.parametrize("killed_in", [1, 4])
+@pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
+def test_a_resumed_run_ends_like_an_unbroken_one(data: str, out: Path, method: str, killed_in: int) -> None:
+    options: dict[str, Any] = {"every": 2, "count": 2, "rewarm_steps": 12, "optimizer_state": "scale"}
+    settings: dict[str, Any] = {
+        "epochs": 6,
+        "batch_size": 16,
+        "checkpoint_every": 1,
+        "method_options": options if method == "diagnose-relearn" else {},
+    }
+
+    def kill(epoch: int, _: object) -> None:
+        if epoch == killed_in:
+            raise Killed
+
+    with pytest.raises(Killed):
+        eq.fit(data, method, out=out, on_epoch=kill, **settings)
+    resumed = eq.fit(data, method, out=out, resume=True, **settings)
+    unbroken = eq.fit(data, method, **settings)
+    assert equal(resumed, unbroken)
+    assert epochs(resumed) == epochs(unbroken)
+    assert resumed.diagnoses == unbroken.diagnoses
+    assert resumed.summary["forward_samples"] == unbroken.summary["forward_samples"]
+    assert not (out / "checkpoint.pt").exists()
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(data: str, out: Path) -> None:
+    def kill(epoch: int, _: object) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        eq.fit(data, out=out, on_epoch=kill, **QUICK)
+    resumed = eq.fit(data, out=out, resume=True, **QUICK)
+    assert epochs(resumed) == epochs(eq.fit(data, **QUICK))
+
+
+def test_the_test_split_is_opened_once_and_last(
+    data: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    original = RunData.open_test
+
+    def watched(self: RunData) -> Any:
+        opened.append(sum(1 for line in (out / "metrics.jsonl").read_text().splitlines() if "epoch" in line))
+        return original(self)
+
+    monkeypatch.setattr(RunData, "open_test", watched)
+    eq.fit(data, out=out, **QUICK)
+    assert opened == [QUICK["epochs"]]
+    events = [json.loads(line)["event"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert events == ["start", *["epoch"] * QUICK["epochs"], "test"]
+
+
+def test_the_kept_weights_are_those_of_the_best_validation_epoch(data: str) -> None:
+    result = eq.fit(data, **(QUICK | {"epochs": 8}))
+    history = epochs(result)
+    best = max(range(8), key=lambda e: (history[e]["val_accuracy"], -history[e]["val_loss"]))
+    assert result.best_epoch == best
+    assert result.validation["accuracy"] == history[best]["val_accuracy"]
+    dataset = load_dataset(data)
+    run = RunData(dataset, splits_of(dataset), 16)
+    assert validation(result.model, run)[0] == pytest.approx(history[best]["val_accuracy"])
+
+
+def test_a_unimodal_run_starts_from_the_encoder_of_the_joint_run(data: str) -> None:
+    joint, alone = (
+        eq.fit(data, method, **(QUICK | {"epochs": 1, "lr": 0.0})) for method in ("joint", "unimodal:video")
+    )
+    assert alone.model.modalities == ("video",)
+    for name, value in alone.model.encoder_module("video").state_dict().items():
+        assert torch.equal(value, joint.model.encoder_module("video").state_dict()[name])
+    assert alone.summary["init_fingerprint"] == joint.summary["init_fingerprint"]
+
+
+def test_an_ensemble_is_the_mean_probability_of_the_unimodal_runs(data: str, out: Path) -> None:
+    parts = {name: eq.fit(data, f"unimodal:{name}", **QUICK) for name in synthetic.VECTORS}
+    ensemble = eq.fit(data, "ensemble", out=out, **QUICK)
+    run = RunData(dataset := load_dataset(data), splits_of(dataset), 16)
+    with torch.no_grad():
+        for batch in run.val:
+            expected = sum(part.model.eval()(batch).logits.softmax(1) for part in parts.values()) / 2
+            torch.testing.assert_close(ensemble.model(batch).logits.softmax(1), expected)
+    assert ensemble.summary["forward_samples"] == sum(p.summary["forward_samples"] for p in parts.values())
+    assert (out / "parts").is_dir()
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"only": (6,)},
+        {"a.b": (6,), "train": (4,), "Ärger/x": (3,)},
+        {f"m{place}": (place + 2,) for place in range(6)},
+        {"vector": (6,), "sequence": (9, 4), "image": (2, 12, 10), "clip": (3, 1, 10, 12)},
+    ],
+    ids=["one", "three", "six", "kinds"],
+)
+@pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
+def test_any_number_and_kind_of_modalities(tmp_path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    folder = synthetic.write(tmp_path / "data", shapes, count=60).path
+    result = eq.fit(folder, **RELEARN, **(QUICK | {"epochs": 3}))
+    assert result.model.modalities == tuple(shapes)
+    assert set(result.diagnoses[0]["modalities"]) == set(shapes)
+    assert all(np.isfinite(value) for value in result.test.values())
+
+
+@pytest.mark.parametrize("fusion", ["concat", "sum"])
+def test_options_of_encoders_and_fusion_reach_the_model(data: str, fusion: str) -> None:
+    result = eq.fit(
+        data,
+        encoder={"audio": "mlp"},
+        encoder_options={"audio": {"hidden": [7]}},
+        fusion=fusion,
+        **(QUICK | {"epochs": 1}),
+    )
+    assert result.model.feature_widths() == {"audio": 7, "video": 128}
+    again = eq.load_run(result.run_dir)
+    assert equal(again, result)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+def test_optimisers_and_schedules_learn(data: str, optimizer: str, schedule: str) -> None:
+    result = eq.fit(
+        data, optimizer=optimizer, schedule=schedule, warmup_epochs=1, clip_norm=5.0, epochs=12, batch_size=16
+    )
+    assert result.test["accuracy"] > 0.8
+
+
+def test_bfloat16_learns_and_keeps_full_weights(data: str) -> None:
+    result = eq.fit(data, precision="bf16-mixed", epochs=12, batch_size=16, diagnose_every=0)
+    assert result.test["accuracy"] > 0.8
+    assert {value.dtype for value in weights(result).values()} == {torch.float32}
+
+
+def test_the_callers_threads_and_random_weights_are_left_alone(data: str) -> None:
+    threads = torch.get_num_threads()
+    eq.fit(data, threads=2, **QUICK)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_diverging_run_says_so(data: str) -> None:
+    with pytest.raises(eq.TrainingError, match="loss is nan|loss is inf"):
+        eq.fit(data, lr=1e20, **QUICK)
+
+
+def test_a_planned_relearning_that_cannot_work_is_warned_of(data: str) -> None:
+    with pytest.warns(eq.EquipoiseWarning, match="never takes effect"):
+        eq.fit(data, "diagnose-relearn", method_options={"every": 20}, **QUICK)
+    with pytest.warns(eq.EquipoiseWarning, match="learning rate below 10%"):
+        eq.fit(
+            data,
+            "diagnose-relearn",
+            method_options={"epochs": [8]},
+            schedule="cosine",
+            **(QUICK | {"epochs": 11}),
+        )
+
+
+def test_no_warning_where_all_is_well(data: str, recwarn: pytest.WarningsRecorder) -> None:
+    eq.fit(data, "diagnose-relearn", **(QUICK | {"epochs": 9}))
+    assert not [w for w in recwarn if issubclass(w.category, eq.EquipoiseWarning)]

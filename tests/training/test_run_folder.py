@@ -1,0 +1,171 @@
+"""Run folders: nothing is lost, nothing half-written, nothing of another configuration is gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import equipoise as eq
+import synthetic
+from equipoise.training import RunRecord, from_options, to_options
+
+QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}
+
+
+def test_a_run_holds_what_is_pinned(data: str, out: Path) -> None:
+    result = eq.fit(data, out=out, **(QUICK | {"diagnose_every": 1}))
+    names = {"config.yaml", "metrics.jsonl", "diagnosis.jsonl", "model.safetensors", "result.json"}
+    assert {path.name for path in out.iterdir()} == names
+    held = json.loads((out / "result.json").read_text())
+    assert held["test"] == result.test
+    assert held["environment"]["versions"]["torch"].startswith("2.")
+    assert result.run_dir == out
+
+
+def test_settings_survive_the_way_through_options(data: str, out: Path) -> None:
+    result = eq.fit(
+        data,
+        "diagnose-relearn",
+        method_options={"lam": {"audio": 1.0, "video": 2.5}, "epochs": [0]},
+        encoder={"audio": "mlp"},
+        encoder_options={"video": {"hidden": [4, 4]}},
+        out=out,
+        epochs=3,
+        batch_size=32,
+    )
+    options = yaml.safe_load((out / "config.yaml").read_text())
+    settings = from_options(options)
+    assert settings.method_options == {"lam": {"audio": 1.0, "video": 2.5}, "epochs": [0]}
+    assert to_options(settings) == options
+    assert result.summary["method_options"]["lam"] == {"audio": 1.0, "video": 2.5}
+
+
+def test_a_folder_with_a_run_is_kept(data: str, out: Path) -> None:
+    eq.fit(data, out=out, **QUICK)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(eq.RunFolderError, match="holds a run already"):
+        eq.fit(data, out=out, **QUICK)
+    with pytest.raises(eq.RunFolderError, match=r"another configuration: .*lr 0.05 \(asked for: 0.5\)"):
+        eq.fit(data, out=out, resume=True, lr=0.5, **QUICK)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    eq.fit(data, out=out, overwrite=True, lr=0.5, **QUICK)
+    assert json.loads((out / "result.json").read_text())["budget_fingerprint"]
+
+
+def test_a_folder_with_other_things_is_never_touched(data: str, out: Path) -> None:
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    for how in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(eq.RunFolderError, match="in the way"):
+            eq.fit(data, out=out, **how, **QUICK)
+    assert (out / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(eq.RunFolderError, match="in the way"):
+        eq.fit(data, out=out / "thesis.tex", **QUICK)
+
+
+def test_overwriting_a_run_leaves_files_of_others(data: str, out: Path) -> None:
+    eq.fit(data, out=out, **QUICK)
+    (out / "notes.txt").write_text("mine")
+    eq.fit(data, out=out, overwrite=True, **QUICK)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_an_unwritable_folder_is_named(data: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(eq.RunFolderError, match="cannot write the run folder"):
+        eq.fit(data, out=tmp_path / "file" / "run", **QUICK)
+
+
+def test_a_finished_run_is_read_again_without_its_data(tmp_path: Path) -> None:
+    folder = synthetic.write(tmp_path / "data").path
+    result = eq.fit(folder, out=tmp_path / "run", **QUICK)
+    for path in folder.iterdir():
+        path.unlink()
+    assert eq.load_run(tmp_path / "run").test == result.test
+
+
+def test_reading_runs_that_are_none_or_damaged(data: str, out: Path) -> None:
+    with pytest.raises(eq.RunFolderError, match=r"holds no run: there is no config\.yaml"):
+        eq.load_run(out)
+    eq.fit(data, out=out, **QUICK)
+    result = (out / "result.json").read_text()
+    (out / "result.json").unlink()
+    with pytest.raises(eq.RunFolderError, match="not finished"):
+        eq.load_run(out)
+    (out / "result.json").write_text(result[: len(result) // 2])
+    with pytest.raises(eq.RunFolderError, match=r"cannot read .*result\.json"):
+        eq.load_run(out)
+    (out / "result.json").write_text(result)
+    (out / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(eq.RunFolderError, match=r"cannot read .*model\.safetensors"):
+        eq.load_run(out)
+
+
+def test_a_damaged_checkpoint_is_named(data: str, out: Path) -> None:
+    def kill(epoch: int, _: object) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    settings = QUICK | {"epochs": 5, "checkpoint_every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        eq.fit(data, out=out, on_epoch=kill, **settings)
+    (out / "checkpoint.pt").write_bytes(b"torn")
+    with pytest.raises(eq.RunFolderError, match=r"cannot read .*checkpoint\.pt"):
+        eq.fit(data, out=out, resume=True, **settings)
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    def kill(epoch: int, _: object) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    settings = QUICK | {"epochs": 5, "checkpoint_every": 1}
+    folder = synthetic.write(tmp_path / "data").path
+    with pytest.raises(KeyboardInterrupt):
+        eq.fit(folder, out=tmp_path / "run", on_epoch=kill, **settings)
+    inputs, target = synthetic.samples(synthetic.VECTORS, 150, seed=1)
+    eq.write_dataset(folder, inputs, target, overwrite=True)
+    with pytest.raises(eq.RunFolderError, match="begun with other data"):
+        eq.fit(folder, out=tmp_path / "run", resume=True, **settings)
+
+
+def test_half_a_line_at_the_end_of_a_record_is_passed_over(tmp_path: Path) -> None:
+    record = RunRecord(tmp_path)
+    record.append("metrics.jsonl", {"event": "epoch", "epoch": 0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "ep')
+    assert [event["epoch"] for event in record.events("metrics.jsonl")] == [0]
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('\n{"event": "epoch", "epoch": 1}\n')
+    with pytest.raises(eq.RunFolderError, match="line 2"):
+        list(record.events("metrics.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"lr": -1.0}, "lr is -1"),
+        ({"optimizer": "sdg"}, "unknown optimizer 'sdg': did you mean sgd"),
+        ({"schedule": "cosin"}, "did you mean cosine"),
+        ({"warmup_epochs": 2}, "fewer than epochs"),
+        ({"clip_norm": 0.0}, "clip_norm is 0"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"select": "acc"}, "unknown select 'acc'"),
+        ({"epoch": 3}, "unknown option 'epoch': did you mean epochs"),
+        ({"method_options": {"lamm": 3}}, "unknown option of 'joint' 'lamm'"),
+        ({"encoder": {"smell": "mlp"}}, "smell"),
+        ({"encoder": "mpl"}, "unknown encoder 'mpl': did you mean mlp"),
+        ({"fusion": "concatenate"}, "unknown fusion 'concatenate': did you mean concat"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_wrong_use_is_met_with_one_line(data: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(eq.UsageError, match=message) as caught:
+        eq.fit(data, **(QUICK | options))
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
