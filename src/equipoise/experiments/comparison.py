@@ -1,0 +1,118 @@
+"""A finished comparison: its folder, its rows, its summary."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from equipoise.training.record import write_atomically
+from equipoise.types import RunFolderError
+
+BASELINE: Final = "joint"
+CONFIG, RESULTS, SUMMARY, RUNS = "config.yaml", "results.csv", "summary.json", "runs"
+COLUMNS: Final = (
+    "dataset",
+    "model",
+    "method",
+    "seed",
+    "split_fingerprint",
+    "init_fingerprint",
+    "epochs",
+    "best_epoch",
+    "val_accuracy",
+    "test_accuracy",
+    "test_macro_f1",
+    "train_seconds",
+    "method_seconds",
+    "forward_samples",
+    "status",
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison gave.
+
+    Attributes:
+        folder: where `results.csv`, `summary.json` and the runs lie.
+        results: a row a run, the columns of `results.csv`.
+        summary: what `summary.json` holds.
+    """
+
+    folder: Path
+    results: pd.DataFrame
+    summary: dict[str, Any]
+
+    def write(self) -> None:
+        """Write `results.csv` and `summary.json`."""
+        write_atomically(self.folder / RESULTS, self.results.to_csv(index=False))
+        write_atomically(self.folder / SUMMARY, json.dumps(_without_nan(self.summary), indent=2) + "\n")
+
+    @property
+    def failed(self) -> int:
+        """Number of runs that did not come to their end."""
+        return int((self.results["status"] != "ok").sum())
+
+    def table(self) -> pd.DataFrame:
+        """Return one row a method: mean, std, n, and the paired difference to joint with its interval."""
+        rows = []
+        for method, values in self.summary["methods"].items():
+            difference = values.get(f"difference_to_{BASELINE}") or {}
+            rows.append(
+                {
+                    "method": method,
+                    "mean": values["mean"],
+                    "std": values["std"],
+                    "n": values["n"],
+                    "difference": difference.get("mean", math.nan),
+                    "low": difference.get("low", math.nan),
+                    "high": difference.get("high", math.nan),
+                    "p_value": difference.get("p_value", math.nan),
+                    "rank": values.get("rank"),
+                    "train_seconds": values["train_seconds_mean"],
+                    "forward_samples": values["forward_samples_mean"],
+                }
+            )
+        return pd.DataFrame(rows).set_index("method")
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Read a comparison from its folder.
+
+    Raises:
+        RunFolderError: there is none, or a file of it is damaged.
+    """
+    try:
+        results = pd.read_csv(folder / RESULTS, keep_default_na=True)
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{folder} holds no finished comparison: {RESULTS} or {SUMMARY} is missing; expected a folder "
+            "written by 'equipoise compare'."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"cannot read the comparison in {folder}: {error}.") from None
+    return Comparison(folder, results, _with_nan(summary))
+
+
+def _without_nan(value: Any) -> Any:
+    """Return plain values with NaN as null, which is what JSON has."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_nan(summary: dict[str, Any]) -> dict[str, Any]:
+    for values in summary["methods"].values():
+        for block in (values, *(v for v in values.values() if isinstance(v, dict))):
+            for key, entry in block.items():
+                if entry is None and key not in ("rank", f"difference_to_{BASELINE}"):
+                    block[key] = math.nan
+    return summary
