@@ -1,0 +1,170 @@
+"""The page of a comparison, and of several runs shown together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from equipoise.experiments.comparison import CONFIG, Comparison
+from equipoise.report import charts, learning_charts, sentences, tables
+from equipoise.report.evidence import Evidence
+from equipoise.report.figures import Chart
+from equipoise.report.page import Fold, Notice, Page
+from equipoise.report.records import FINISHED, Run
+from equipoise.report.wording import counted, listed
+
+
+def comparison_page(comparison: Comparison, runs: Sequence[Run], *, kind: str = "comparison") -> Page:
+    """Return the page of a comparison.
+
+    Args:
+        comparison: its results and summary.
+        runs: its runs, in any order.
+        kind: what the head of the page calls it.
+    """
+    evidence = Evidence.of(comparison, runs)
+    summary = comparison.summary
+    methods, seeds = len(summary["methods"]), len(summary["seeds"])
+    return Page(
+        kind=kind,
+        title=f"{summary['dataset']}: {counted(methods, 'method')}, {counted(seeds, 'seed')}",
+        facts=facts(
+            runs, [f"model {summary['model']}", f"seeds {listed([str(s) for s in summary['seeds']])}"]
+        ),
+        statements=sentences.of_comparison(evidence),
+        notices=_notices(evidence, runs),
+        tables=[tables.results(evidence)],
+        charts=pictures(evidence, charts.accuracy(evidence)),
+        folds=_folds(evidence, runs),
+    )
+
+
+def pictures(evidence: Evidence, first: Chart | None = None) -> list[Chart]:
+    """Return the charts that there are numbers for, in the order of the page."""
+    treated = evidence.treatment
+    shown = {method: evidence.read[method] for method in evidence.diagnosed()}
+    drawn = [
+        first,
+        learning_charts.scores(shown),
+        learning_charts.strengths(evidence.read[treated], treated) if treated else None,
+        charts.curves(evidence),
+    ]
+    return [chart for chart in drawn if chart is not None]
+
+
+def facts(runs: Sequence[Run], known: Sequence[str]) -> list[str]:
+    """Return what was run, from the record of a finished run."""
+    result = next((run.result for run in runs if run.result), {})
+    found = list(known)
+    if "epochs" in result:
+        found.append(counted(int(result["epochs"]), "epoch"))
+    if sizes := result.get("split_sizes"):
+        found.append(", ".join(f"{count:,} {split}" for split, count in sizes.items()) + " samples")
+    if classes := result.get("classes"):
+        found.append(f"{len(classes)} classes")
+    return found
+
+
+def _notices(evidence: Evidence, runs: Sequence[Run]) -> list[Notice]:
+    summary, notices = evidence.comparison.summary, []
+    failed = [f"{run.method}, seed {run.seed}: {run.status}" for run in runs if not run.finished]
+    if failed:
+        text = f"{counted(len(failed), 'run')} did not come to an end; the numbers are those of the others."
+        notices.append(Notice(text, failed))
+    if reasons := summary.get("not_ranked_because"):
+        notices.append(Notice("The methods are not ranked:", reasons))
+    gone = [f"{run.method}, seed {run.seed}" for run in runs if run.finished and not run.result]
+    if gone:
+        notices.append(Notice("The folders of these runs are missing; the charts lack them:", gone))
+    opened = [f"{r.method}, seed {r.seed}: {r.tests} times" for r in runs if r.result and r.tests != 1]
+    if opened:
+        notices.append(Notice("The record does not show that the test split was opened once:", opened))
+    return notices
+
+
+def _folds(evidence: Evidence, runs: Sequence[Run]) -> list[Fold]:
+    settings = configuration(evidence.comparison, runs)
+    states = [
+        table
+        for method in evidence.diagnosed()
+        if (table := tables.learning(evidence.read[method], method)) is not None
+    ]
+    return [
+        Fold("Every run", [selection(runs, settings)], [tables.runs(evidence)]),
+        Fold("How to read the numbers", _reading(settings)),
+        *([Fold("Learning state of each modality", tables=states)] if states else []),
+        *closing(runs, settings, [method_options(runs)]),
+    ]
+
+
+def closing(
+    runs: Sequence[Run], settings: Mapping[str, Any], more: Sequence[tables.Table] = ()
+) -> list[Fold]:
+    """Return the details that end every report of runs: configuration, fingerprints, environment."""
+    folds = []
+    if settings:
+        folds.append(Fold("Configuration", tables=[tables.options(settings, "Settings of all runs."), *more]))
+    if any(run.result for run in runs):
+        folds.append(Fold("Fingerprints", tables=[tables.fingerprints(runs)]))
+        folds.append(Fold("Environment and versions", tables=[tables.environments(runs)]))
+    return folds
+
+
+def configuration(comparison: Comparison, runs: Sequence[Run]) -> Mapping[str, Any]:
+    """Return the settings of a comparison; of single runs, those in which all of them agree."""
+    path = comparison.folder / CONFIG
+    try:
+        held = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (
+        OSError,
+        UnicodeDecodeError,
+        yaml.YAMLError,
+    ):  # a report without configuration is better than none
+        held = None
+    if isinstance(held, dict):
+        return held
+    own = [run.settings for run in runs if run.settings]
+    return {
+        key: value for key, value in (own[0].items() if own else ()) if all(s.get(key) == value for s in own)
+    }
+
+
+def method_options(runs: Sequence[Run]) -> tables.Table:
+    """Return the options that each method ran with, its defaults included."""
+    held = {run.method: run.result.get("method_options") or {} for run in runs if run.result}
+    rows = [(method, own or "none") for method, own in held.items()]
+    return tables.options(dict(rows), "Options of each method, defaults included.")
+
+
+def selection(runs: Sequence[Run], settings: Mapping[str, Any]) -> str:
+    """Say how epochs were selected and when test was opened; the latter only where the records show it."""
+    select = str(settings.get("select", "accuracy")).replace("_", " ")
+    text = f"The epoch whose weights were kept was selected by {select} on the validation split."
+    finished = [run for run in runs if run.status == FINISHED and run.result]
+    if finished and all(run.tests == 1 for run in finished):
+        text += " The test split was opened once a run, at the end; each record holds one such event."
+    return text + " Epochs are counted from 0."
+
+
+def _reading(settings: Mapping[str, Any]) -> list[str]:
+    if settings.get("split_seed") == "run":
+        covers = (
+            "Each seed draws its own splits, initial weights and order of batches; the interval covers all."
+        )
+    else:
+        covers = (
+            "The interval covers seeds only: initial weights and the order of batches. The splits are the "
+            "same for every seed (split_seed is not 'run'), so another choice of test samples may give "
+            "another result."
+        )
+    return [
+        "Differences are paired: each method's run minus the run of joint with the same seed. The 95 % "
+        f"interval is that of Student's t for the mean of these differences. {covers}",
+        "p is that of the two-sided paired t-test, not corrected for the number of methods.",
+        "A gap is training minus validation, measured on features before fusion. By chance alone it differs "
+        "from zero, the more so on small splits; compare modalities and moments rather than single values.",
+        "Seconds are wall-clock time of training, that of finished parts (as of an ensemble) included; runs "
+        "that shared a machine may have slowed each other. Samples forwarded do not depend on the machine.",
+    ]

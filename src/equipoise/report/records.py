@@ -1,0 +1,174 @@
+"""The runs of a report, read from their records; nothing here looks at a live run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from equipoise.experiments.comparison import COLUMNS, RUNS, Comparison
+from equipoise.experiments.fairness import PER_COMPARISON, PER_SEED, obstacles
+from equipoise.experiments.statistics import rank, summarise
+from equipoise.training import RunRecord, run_name
+from equipoise.training.record import DIAGNOSES, METRICS
+from equipoise.types import UsageError
+
+FINISHED: Final = "ok"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as its record tells it.
+
+    Attributes:
+        method: name of the method, made distinct where runs with other options stand beside it.
+        seed: its seed.
+        status: `ok`, or why it failed.
+        folder: of its record.
+        settings: `config.yaml`; empty where it is missing.
+        result: `result.json`; empty for a run that did not come to its end.
+        epochs: `epoch` events in order.
+        states: `diagnosis` and `relearning` events in order.
+        tests: how often the record says that the test split was opened.
+    """
+
+    method: str
+    seed: int
+    status: str
+    folder: Path
+    settings: Mapping[str, Any]
+    result: Mapping[str, Any]
+    epochs: Sequence[Mapping[str, Any]]
+    states: Sequence[Mapping[str, Any]]
+    tests: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.status == FINISHED
+
+
+def read_run(folder: Path, *, method: str | None = None) -> Run:
+    """Read a finished run.
+
+    Raises:
+        RunFolderError: there is no run in the folder, it is not finished, or a file of it is damaged.
+    """
+    record = RunRecord(folder)
+    result = record.result()
+    metrics = list(record.events(METRICS))
+    return Run(
+        method=method or str(result["method"]),
+        seed=int(result["seed"]),
+        status=FINISHED,
+        folder=folder,
+        settings=record.options(),
+        result=result,
+        epochs=[event for event in metrics if event.get("event") == "epoch"],
+        states=list(record.events(DIAGNOSES)),
+        tests=sum(event.get("event") == "test" for event in metrics),
+    )
+
+
+def runs_of(comparison: Comparison) -> list[Run]:
+    """Read the runs of a comparison, in the order of its results.
+
+    Runs that failed, or whose folder has been taken away, stand for what `results.csv` says of them.
+    """
+    runs = []
+    for row in comparison.results.to_dict("records"):
+        method, seed, status = str(row["method"]), int(row["seed"]), str(row["status"])
+        folder = comparison.folder / RUNS / run_name(method, seed)
+        if status == FINISHED and RunRecord(folder).complete:
+            runs.append(read_run(folder, method=method))
+        else:
+            runs.append(Run(method, seed, status, folder, {}, {}, [], [], 0))
+    return runs
+
+
+def comparable(runs: Sequence[Run]) -> bool:
+    """Whether differences between these runs are differences between methods."""
+    results = [run.result for run in runs if run.result]
+    seeds = {result["seed"] for result in results}
+    return all(len({str(result.get(key)) for result in results}) <= 1 for key in PER_COMPARISON) and all(
+        len({str(result.get(key)) for result in results if result["seed"] == seed}) <= 1
+        for key in PER_SEED
+        for seed in seeds
+    )
+
+
+def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
+    """Read several finished runs as if they had been one comparison.
+
+    Raises:
+        RunFolderError: a folder holds no finished run.
+        UsageError: a method and seed stand twice with the same options.
+    """
+    distinct = list({folder.resolve(): folder for folder in folders}.values())
+    runs = _distinct([read_run(folder) for folder in distinct])
+    results = pd.DataFrame([_row(run) for run in runs], columns=list(COLUMNS))
+    methods = summarise(results)
+    reasons = obstacles([{**run.result, "method": run.method} for run in runs])
+    places = {} if reasons else rank(methods)
+    alike = comparable(runs)
+    for method, values in methods.items():
+        values["rank"] = places.get(method)
+        if not alike:  # a difference between unlike runs would be read as one between methods
+            values["difference_to_joint"] = None
+    summary = {
+        "dataset": " and ".join(dict.fromkeys(results["dataset"])),
+        "model": " and ".join(dict.fromkeys(results["model"])),
+        "seeds": sorted(set(results["seed"])),
+        "metric": "test_accuracy",
+        "ranked": not reasons,
+        "not_ranked_because": reasons,
+        "methods": methods,
+    }
+    return Comparison(distinct[0].parent, results, summary), runs
+
+
+def _row(run: Run) -> dict[str, Any]:
+    row = {key: run.result.get(key) for key in COLUMNS}
+    validation, test = run.result["validation"], run.result["test"]
+    return row | {
+        "method": run.method,
+        "seed": run.seed,
+        "status": run.status,
+        "val_accuracy": validation.get("accuracy"),
+        "test_accuracy": test.get("accuracy"),
+        "test_macro_f1": test.get("macro_f1"),
+    }
+
+
+def _distinct(runs: Sequence[Run]) -> list[Run]:
+    """Give runs of one method with different options different names."""
+    named = [replace(run, method=run.method + _variant(run, runs)) for run in runs]
+    seen: dict[tuple[str, int], Run] = {}
+    for run in named:
+        other = seen.setdefault((run.method, run.seed), run)
+        if other is not run:
+            raise UsageError(
+                f"{other.folder} and {run.folder} both hold {run.method} with seed {run.seed}; "
+                "give one of them."
+            )
+    return named
+
+
+def _variant(run: Run, runs: Sequence[Run]) -> str:
+    """Return the options, in words, in which the runs of one method are not all alike."""
+    held = [_options(other) for other in runs if other.method == run.method]
+    varied = [key for key in sorted(set().union(*held)) if len({_plain(own.get(key)) for own in held}) > 1]
+    own = _options(run)
+    return " (" + ", ".join(f"{key}={_plain(own.get(key))}" for key in varied) + ")" if varied else ""
+
+
+def _options(run: Run) -> Mapping[str, Any]:
+    return run.result.get("method_options") or {}
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)

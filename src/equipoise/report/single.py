@@ -1,0 +1,67 @@
+"""The page of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from equipoise.report import sentences, tables
+from equipoise.report.comparison import closing, facts, pictures, selection
+from equipoise.report.evidence import Evidence
+from equipoise.report.page import Fold, Notice, Page
+from equipoise.report.records import Run, gather
+from equipoise.report.tables import Cell, Table, amount
+from equipoise.report.wording import counted, decimal, number, percent
+
+
+def run_page(folder: Path) -> Page:
+    """Return the page of a run.
+
+    Raises:
+        RunFolderError: there is no finished run in the folder.
+    """
+    comparison, (run,) = gather([folder])
+    evidence = Evidence.of(comparison, [run])
+    read, result = evidence.read[run.method], run.result
+    statements = [_outcome(run), sentences.over_training(read, "this run", [run])]
+    if evidence.treatment:
+        statements.append(sentences.relearning(read, [run]))
+    states = tables.learning(read, "this run")
+    kept = f"weights of epoch {result['best_epoch']}"
+    notice = f"The record shows that the test split was opened {counted(run.tests, 'time')}; expected 1."
+    return Page(
+        kind="run",
+        title=f"{result['dataset']}: {run.method}, seed {run.seed}",
+        facts=facts([run], [f"model {result['model']}", kept]),
+        statements=statements,
+        notices=[] if run.tests == 1 else [Notice(notice)],
+        tables=[_figures(result), *([states] if states else [])],
+        charts=pictures(evidence),
+        folds=[
+            Fold("How to read the numbers", [selection([run], run.settings), _single_seed()]),
+            *closing([run], run.settings),
+        ],
+    )
+
+
+def _single_seed() -> str:
+    return "One run is one seed: how far another seed would have ended elsewhere is not known from it."
+
+
+def _outcome(run: Run) -> sentences.Statement:
+    test, validation = (number(run.result[split].get("accuracy")) for split in ("test", "validation"))
+    verdict = f"{percent(test)} test accuracy."
+    text = f"On validation, which selected epoch {run.result['best_epoch']}, it was {percent(validation)}."
+    return sentences.Statement("Result", verdict, text)
+
+
+def _figures(result: Mapping[str, Any]) -> Table:
+    rows = []
+    for split in ("validation", "test"):
+        accuracy, f1, loss = (number(result[split].get(key)) for key in ("accuracy", "macro_f1", "loss"))
+        cost = [amount(accuracy, percent(accuracy)), amount(f1, percent(f1)), amount(loss, decimal(loss, 3))]
+        rows.append([Cell(split), *cost])
+    seconds, samples = (number(result.get(key)) for key in ("train_seconds", "forward_samples"))
+    caption = f"Trained in {decimal(seconds, 1)} s, {decimal(samples, 0)} samples forwarded."
+    return Table(caption, ["split", "accuracy", "macro F1", "loss"], rows)

@@ -1,0 +1,193 @@
+"""The tables of a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from equipoise.report.evidence import Evidence
+from equipoise.report.learning import Reading, effects, last_diagnosis, metric
+from equipoise.report.records import Run
+from equipoise.report.wording import (
+    MISSING,
+    NARROW,
+    TIMES,
+    Spread,
+    decimal,
+    number,
+    p_value,
+    percent,
+    points,
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, the exact number behind it (None for words), and a smaller second line."""
+
+    text: str
+    value: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        caption: what it shows.
+        columns: head of each column; the first names the rows.
+        rows: cells, as many as columns.
+        words: numbers of the columns, beside the first, that hold words and are set flush left.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    words: frozenset[int] = field(default_factory=frozenset)
+
+
+def amount(value: Any, text: str) -> Cell:
+    """Return a cell of a number; what is not finite shows as missing."""
+    exact = number(value)
+    return Cell(text, exact) if math.isfinite(exact) else Cell(MISSING)
+
+
+def results(evidence: Evidence) -> Table:
+    """Return the methods with accuracy, difference to joint, rank and cost."""
+    head = ["method", "test accuracy", "std", "seeds", "difference to joint", "95 % interval", "p", "rank"]
+    rows = [_method_row(evidence, method) for method in evidence.methods]
+    return Table(
+        "Accuracy and its standard deviation in per cent over seeds, differences in percentage points, cost "
+        "as the mean of a run and relative to joint.",
+        [*head, "seconds", "samples forwarded"],
+        rows,
+    )
+
+
+def _method_row(evidence: Evidence, method: str) -> list[Cell]:
+    values = evidence.methods[method]
+    difference = evidence.difference(method) or {}
+    mean, low, high = (number(difference.get(key)) for key in ("mean", "low", "high"))
+    rank = values.get("rank")
+    interval = f"{points(low)} to {points(high)}" if math.isfinite(low) else MISSING
+    failed = f"{values['failed']} failed" if values.get("failed") else ""
+    return [
+        Cell(method, note=failed),
+        amount(values["mean"], percent(number(values["mean"]))),
+        amount(values["std"], decimal(100 * number(values["std"]), 1)),
+        amount(values["n"], str(values["n"])),
+        amount(mean, points(mean)),
+        Cell(interval),
+        amount(difference.get("p_value"), p_value(number(difference.get("p_value")))),
+        amount(rank, str(rank))
+        if rank is not None
+        else Cell("not ranked" if not _ranked(evidence) else MISSING),
+        _cost(evidence, values, "train_seconds_mean", 1),
+        _cost(evidence, values, "forward_samples_mean", 0),
+    ]
+
+
+def _ranked(evidence: Evidence) -> bool:
+    return bool(evidence.comparison.summary.get("ranked"))
+
+
+def _cost(evidence: Evidence, values: Mapping[str, Any], key: str, digits: int) -> Cell:
+    own = number(values.get(key))
+    base = number(evidence.methods[evidence.baseline].get(key)) if evidence.baseline else math.nan
+    if not math.isfinite(own):
+        return Cell(MISSING)
+    relative = f"{TIMES}{NARROW}{decimal(own / base)}" if base > 0 and evidence.comparable else ""
+    return Cell(decimal(own, digits), own, relative)
+
+
+def runs(evidence: Evidence) -> Table:
+    """Return every run with what became of it."""
+    rows = []
+    for row in evidence.comparison.results.to_dict("records"):
+        done = row["status"] == "ok"
+        rows.append(
+            [
+                Cell(str(row["method"])),
+                Cell(str(int(row["seed"])), float(row["seed"])),
+                amount(row["best_epoch"], decimal(number(row["best_epoch"]), 0)),
+                *(amount(row[k], percent(number(row[k]))) for k in ("val_accuracy", "test_accuracy")),
+                amount(row["train_seconds"], decimal(number(row["train_seconds"]), 1)),
+                Cell("finished" if done else str(row["status"])),
+            ]
+        )
+    head = ["method", "seed", "best epoch", "validation accuracy", "test accuracy", "seconds", "status"]
+    return Table("Every run, in the order of results.csv.", head, rows, frozenset({6}))
+
+
+def fingerprints(found: Sequence[Run]) -> Table:
+    """Return what the runs had in common, and what not."""
+    keys = ("data", "budget", "split", "init")
+    rows = [
+        [
+            Cell(run.method),
+            Cell(str(run.seed), float(run.seed)),
+            *(Cell(str(run.result.get(f"{k}_fingerprint", MISSING))[:12]) for k in keys),
+        ]
+        for run in found
+        if run.finished and run.result
+    ]
+    head = ["method", "seed", "data", "budget", "splits", "initial weights"]
+    caption = "Equal fingerprints mean equal content; runs of one seed must agree in every column."
+    return Table(caption, head, rows, frozenset({2, 3, 4, 5}))
+
+
+def options(values: Mapping[str, Any], caption: str) -> Table:
+    """Return options with their values."""
+    rows = [[Cell(str(key)), Cell(_plain(value))] for key, value in values.items()]
+    return Table(caption, ["option", "value"], rows, frozenset({1}))
+
+
+def environments(found: Sequence[Run]) -> Table:
+    """Return machine and versions; a value that differed between runs lists all."""
+    held: dict[str, list[str]] = {}
+    for run in found:
+        environment = dict(run.result.get("environment") or {})
+        versions = environment.pop("versions", {})
+        for key, value in {**environment, **versions}.items():
+            if str(value) not in held.setdefault(str(key), []):
+                held[str(key)].append(str(value))
+    rows = [[Cell(key), Cell("; ".join(values))] for key, values in held.items()]
+    return Table("Machine and versions of the runs.", ["", "value"], rows, frozenset({1}))
+
+
+def learning(read: Sequence[Reading], where: str) -> Table | None:
+    """Return the learning state of each modality at the last diagnosis, and what re-learning applied."""
+    last, pulled = last_diagnosis(read), effects(read)
+    if not last:
+        return None
+    rows, several = [], any(point.gap.n > 1 for point in last.values())
+    for modality, point in last.items():
+        gap, low, high = (decimal(v, 3) for v in (point.gap.mean, point.gap.low, point.gap.high))
+        row = [Cell(modality)]
+        row += [amount(spread.mean, decimal(spread.mean, 3)) for spread in (point.train, point.val)]
+        row.append(amount(point.gap.mean, gap))
+        if several:
+            row.append(Cell(f"{low} to {high}" if point.gap.n > 1 else MISSING))
+        if pulled:
+            strength = pulled[modality].strength if modality in pulled else Spread.of([])
+            row.append(amount(strength.mean, decimal(strength.mean, 3)))
+        rows.append(row)
+    name = metric(read)
+    head = ["modality", f"training {name}", f"validation {name}", "gap"]
+    head += ["gap over the seeds"] if several else []
+    head += ["mean strength applied"] if pulled else []
+    return Table(f"Learning state at the last diagnosis of {where}.", head, rows)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping | list | tuple):
+        plain = dict(value) if isinstance(value, Mapping) else list(value)
+        return str(yaml.safe_dump(plain, default_flow_style=True, width=10_000)).strip()
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,240 @@
+"""Comparisons whose record files are written by hand: nothing is trained."""
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+import yaml
+
+from equipoise.experiments.comparison import COLUMNS, Comparison, read_comparison
+from equipoise.experiments.fairness import obstacles
+from equipoise.experiments.statistics import rank, summarise
+from equipoise.training import run_name
+
+
+@dataclass
+class Maker:
+    """What a synthetic comparison holds; every number has a default."""
+
+    folder: object
+    accuracies: dict  # method -> test accuracy by seed
+    modalities: tuple = ("audio", "video")
+    gaps: dict = field(default_factory=dict)  # modality -> gap at the last diagnosis of joint
+    strengths: dict = field(default_factory=dict)
+    diagnosed: bool = True
+    failed: dict = field(default_factory=dict)  # (method, seed) -> reason
+    epochs: int = 12
+    relearn_at: tuple = (4, 8)
+    result: dict = field(default_factory=dict)  # changes to every result.json
+
+    def write(self):
+        rows, results = [], []
+        for seed in range(max(map(len, self.accuracies.values()))):
+            for method, values in self.accuracies.items():
+                if (method, seed) in self.failed:
+                    rows.append(self.row(method, seed, math.nan, self.failed[method, seed]))
+                elif seed < len(values):
+                    rows.append(self.row(method, seed, values[seed], "ok"))
+                    results.append(self.run(method, seed, values[seed]))
+        table = pd.DataFrame(rows, columns=list(COLUMNS))
+        methods, reasons = summarise(table), obstacles(results)
+        places = {} if reasons else rank(methods)
+        for method, values in methods.items():
+            values["rank"] = places.get(method)
+        summary = {
+            "dataset": "toys",
+            "model": "concat(mlp)",
+            "seeds": sorted(set(table["seed"])),
+            "metric": "test_accuracy",
+            "ranked": not reasons,
+            "not_ranked_because": reasons,
+            "methods": methods,
+        }
+        (self.folder / "runs").mkdir(parents=True, exist_ok=True)
+        (self.folder / "config.yaml").write_text(
+            yaml.safe_dump({"data": "toys", "split_seed": 0, "lr": 0.05})
+        )
+        Comparison(self.folder, table, summary).write()
+        return read_comparison(self.folder)
+
+    def row(self, method, seed, accuracy, status):
+        return {
+            "dataset": "toys",
+            "model": "concat(mlp)",
+            "method": method,
+            "seed": seed,
+            "epochs": self.epochs,
+            "best_epoch": 7,
+            "val_accuracy": accuracy,
+            "test_accuracy": accuracy,
+            "test_macro_f1": accuracy,
+            "train_seconds": 1.5,
+            "method_seconds": 0.1,
+            "forward_samples": 1000,
+            "status": status,
+        }
+
+    def run(self, method, seed, accuracy):
+        folder = self.folder / "runs" / run_name(method, seed)
+        folder.mkdir(parents=True)
+        result = {
+            "dataset": "toys",
+            "model": "concat(mlp)",
+            "method": method,
+            "seed": seed,
+            "data_fingerprint": "d",
+            "budget_fingerprint": "b",
+            "split_fingerprint": "s",
+            "init_fingerprint": f"i{seed}",
+            "epochs": self.epochs,
+            "best_epoch": 7,
+            "validation": {"loss": 0.3, "accuracy": accuracy, "macro_f1": accuracy},
+            "test": {"loss": 0.3, "accuracy": accuracy, "macro_f1": accuracy},
+            "train_seconds": 1.5,
+            "forward_samples": 1000,
+            "split_sizes": {"train": 60, "val": 20, "test": 20},
+            "classes": ["a", "b"],
+            "modalities": list(self.modalities),
+            "method_options": {},
+            "environment": {"python": "3", "versions": {"torch": "2"}},
+            **self.result,
+        }
+        (folder / "result.json").write_text(json.dumps(result))
+        (folder / "config.yaml").write_text(yaml.safe_dump({"data": "toys", "method": method, "seed": seed}))
+        events = [{"event": "start"}]
+        events += [
+            {
+                "event": "epoch",
+                "epoch": e,
+                "train_loss": 1.0,
+                "val_loss": 1.0,
+                "val_accuracy": accuracy - 0.5 / (e + 1) + 0.01 * seed,
+            }
+            for e in range(self.epochs)
+        ]
+        events.append({"event": "test", "test_accuracy": accuracy})
+        _write_lines(folder / "metrics.jsonl", events)
+        if states := self.states(method, seed):
+            _write_lines(folder / "diagnosis.jsonl", states)
+        return result
+
+    def states(self, method, seed):
+        relearns = method.startswith("diagnose-relearn")
+        own = [m for m in self.modalities if not method.startswith("unimodal:") or method == f"unimodal:{m}"]
+        events = []
+        for epoch in range(self.epochs):
+            if relearns and epoch in self.relearn_at:
+                events.append(self.event("relearning", epoch, own, seed, before=0.05))
+            look = epoch % 4 == 0 or epoch == self.epochs - 1
+            if self.diagnosed and (look or (relearns and epoch in self.relearn_at)):
+                events.append(self.event("diagnosis", epoch, own, seed))
+        return events
+
+    def event(self, kind, epoch, own, seed, before=0.0):
+        states = {}
+        for place, name in enumerate(own):
+            gap = self.gaps.get(name, 0.02 * (place + 1)) + before
+            train = 0.6 + 0.01 * epoch + 0.002 * seed
+            pull = self.strengths.get(name, 0.1 * (place + 1)) if kind == "relearning" else None
+            states[name] = {
+                "modality": name,
+                "metric": "purity",
+                "train_score": train,
+                "val_score": train - gap,
+                "gap": abs(gap),
+                "interval": None,
+                "negligible": False,
+                "strength": pull or 0.2,
+                "applied": pull,
+                "n_train": 60,
+                "n_val": 20,
+            }
+        return {"event": kind, "epoch": epoch, "modalities": states}
+
+
+def _write_lines(path, events):
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+class PageText(HTMLParser):
+    """The texts, table cells and embedded figures of a page, as a browser without JavaScript has them."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.words, self.tables, self.tags, self.scripts = [], [], [], []
+        self._in, self._cell = "", False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("li", "p", "dt", "dd", "tr", "summary"):
+            self.words.append(" ")
+        if tag in ("script", "style"):
+            self._in = tag
+            self.scripts.append("")
+        elif tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self._cell = True
+            self.tables[-1][-1].append(["", None])
+        elif tag == "data":
+            self.tables[-1][-1][-1][1] = float(dict(attrs)["value"])
+
+    def handle_endtag(self, tag):
+        if tag in ("script", "style"):
+            self._in = ""
+        elif tag in ("td", "th"):
+            self._cell = False
+
+    def handle_data(self, data):
+        if self._in:
+            self.scripts[-1] += data
+            return
+        self.words.append(data)
+        if self._cell:
+            self.tables[-1][-1][-1][0] += data
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", "".join(self.words)).replace("\N{MINUS SIGN}", "-")
+
+    def rows(self, table=0):
+        """Rows of a table by the text of their first cell: {column head: (text, value)}."""
+        head, *body = self.tables[table]
+        return {row[0][0]: {h[0]: tuple(c) for h, c in zip(head, row, strict=True)} for row in body}
+
+    @property
+    def figures(self):
+        (found,) = [text for text in self.scripts if text.startswith('{"') or text == "{}"]
+        return json.loads(found)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Write a comparison: accuracies by method, and whatever else differs from the defaults."""
+
+    def write(accuracies, **changes):
+        return Maker(tmp_path / changes.pop("name", "comparison"), accuracies, **changes).write()
+
+    return write
+
+
+@pytest.fixture
+def read():
+    """Read a page as a browser without JavaScript does."""
+    return lambda path: PageText(path.read_text(encoding="utf-8"))
+
+
+JOINT = [0.80, 0.81, 0.82]
+
+
+@pytest.fixture
+def usual():
+    """Joint and the method that re-learns, close to each other."""
+    return {"joint": JOINT, "diagnose-relearn": [0.81, 0.80, 0.83]}

@@ -1,0 +1,155 @@
+"""The page in the system's Chromium: it draws, complains about nothing, and asks the network for nothing."""
+
+import os
+import shutil
+
+import pytest
+
+from equipoise.report import write_comparison_report
+
+pytestmark = pytest.mark.browser
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOSTILE = "<b>%{x}</b>&lt;"
+JOINT = [0.80, 0.81, 0.82]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if os.environ.get("EQUIPOISE_NO_BROWSER") == "1":
+        pytest.skip("EQUIPOISE_NO_BROWSER is 1")
+    if found is None:
+        pytest.fail("there is no Chromium on this machine: run 'make browser', or set EQUIPOISE_NO_BROWSER=1")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(chromium, make, tmp_path):
+    """Open the report of a comparison; at the end nothing may have been logged or asked for."""
+    contexts, complaints = [], []
+
+    def open_page(accuracies, *, width=1280, scheme="light", javascript=True, **changes):
+        path = write_comparison_report(make(accuracies, **changes), tmp_path / "report.html")
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=javascript
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: _allowed(request.url, path) or complaints.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_timeout(200)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def _allowed(url, path):
+    return url == path.as_uri() or url.startswith(("data:", "blob:"))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_charts_are_drawn_and_nothing_overflows(show, usual, width):
+    page = show({**usual, "unimodal:a-rather-long-name-of-a-modality": JOINT}, width=width)
+    plots = page.locator(".plot")
+    assert plots.count() == 7
+    for place in range(7):
+        assert plots.nth(place).locator("svg.main-svg").count() >= 1
+    assert page.locator("#accuracy-0 .scatterlayer .point").count() == 3 * 3 + 3
+    assert page.locator("#learning-0 .scatterlayer path.js-line").count() >= 5
+    assert page.locator("#strength-0 .bars .point").count() == 4
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    inside = "els => els.every(e => e.getBoundingClientRect().right <= innerWidth + 0.5)"
+    assert page.eval_on_selector_all(".plot svg.main-svg", inside)
+
+
+def test_labels_stay_inside_their_charts(show, usual):
+    page = show(usual, width=390)
+    script = """els => els.filter(e => e.textContent).every(e => {
+        const t = e.getBoundingClientRect(), p = e.closest('.plot').getBoundingClientRect();
+        return t.left >= p.left - 0.5 && t.right <= p.right + 0.5 && t.top >= p.top - 0.5
+            && t.bottom <= p.bottom + 0.5; })"""
+    assert page.eval_on_selector_all(".plot text", script)
+
+
+def test_panels_stand_side_by_side_only_where_there_is_room(show, usual):
+    tops = "els => els.map(e => Math.round(e.getBoundingClientRect().top))"
+    wide = show(usual, name="wide").eval_on_selector_all("#chart-learning figure", tops)
+    narrow = show(usual, name="narrow", width=390).eval_on_selector_all("#chart-learning figure", tops)
+    assert wide[0] == wide[1] < wide[2]
+    assert narrow[0] < narrow[1] < narrow[2]
+
+
+def test_charts_follow_the_colour_scheme_without_reload(show, usual):
+    page = show(usual)
+    axis = "getComputedStyle(document.querySelector('#accuracy-0 .annotation-text')).fill"
+    body = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(axis), page.evaluate(body)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(300)
+    assert (page.evaluate(axis), page.evaluate(body)) == ("rgb(232, 234, 236)", "rgb(20, 24, 28)")
+    assert light == ("rgb(29, 35, 41)", "rgb(253, 253, 252)")
+
+
+def test_hostile_names_are_shown_as_they_are(show):
+    names = {"joint": JOINT, "diagnose-relearn": JOINT, HOSTILE: JOINT}
+    page = show(names, modalities=(HOSTILE, "</script><script>alert(1)</script>"), scheme="dark")
+    assert HOSTILE in page.locator("#accuracy-0 .annotation-text").all_text_contents()
+    point = page.locator("#accuracy-0 .scatterlayer .trace").last.locator(".point").last
+    page.locator("#accuracy-0").scroll_into_view_if_needed()
+    box = point.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("#accuracy-0 .hoverlayer text")
+    assert HOSTILE in page.locator("#accuracy-0 .hoverlayer").text_content()
+    assert page.locator("main b").count() == 0
+
+
+def test_legend_shows_and_hides_curves(show, usual):
+    page = show(usual)
+    lines = page.locator("#curves-0 .scatterlayer path.js-line")
+    before = lines.count()
+    button = page.get_by_role("button", name="joint", exact=True)
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert lines.count() < before
+    button.click()
+    assert lines.count() == before
+
+
+def test_printing_is_light_and_fits(show, usual, tmp_path):
+    page = show(usual, scheme="dark")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    fill = page.evaluate("getComputedStyle(document.querySelector('#accuracy-0 .annotation-text')).fill")
+    assert fill == "rgb(29, 35, 41)"
+    widths = page.eval_on_selector_all(".plot svg.main-svg", "els => els.map(e => e.clientWidth)")
+    assert max(widths) <= 640  # A4 less its margins
+    assert page.locator("details.fold[open]").count() == page.locator("details.fold").count()
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details.fold[open]").count() == 0
+    assert page.pdf(path=tmp_path / "report.pdf", format="A4").startswith(b"%PDF")
+
+
+def test_without_javascript_the_words_and_tables_are_there(show, usual):
+    page = show(usual, javascript=False)
+    assert page.get_by_text("No difference can be claimed.").is_visible()
+    assert page.locator("noscript p").is_visible()
+    assert page.locator("#summary table").is_visible()
+    page.locator("#chart-strength summary").click()
+    assert page.locator("#chart-strength table").is_visible()

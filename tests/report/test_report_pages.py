@@ -1,0 +1,264 @@
+import json
+import re
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from equipoise.diagnosis import diagnose
+from equipoise.report import write_comparison_report, write_diagnosis_report, write_report, write_run_report
+from equipoise.report.page import embedded
+from equipoise.report.wording import chart_text, decimal
+from equipoise.types import RunFolderError, UsageError
+
+JOINT = [0.80, 0.81, 0.82]
+HOSTILE = "</script><script>alert(1)</script><b>%{x}&amp;$x$"
+MISSING = "\N{EN DASH}"
+
+
+def test_results_table_equals_the_summary(make, read, tmp_path):
+    methods = {"joint": JOINT, "unimodal:audio": [0.6, 0.7, 0.65], "diagnose-relearn": [0.85, 0.86, 0.84]}
+    comparison = make(methods)
+    rows = read(write_comparison_report(comparison, tmp_path / "report.html")).rows()
+    held = json.loads((comparison.folder / "summary.json").read_text())["methods"]
+    assert list(rows) == list(methods)
+    for method, values in held.items():
+        row = rows[method]
+        assert row["test accuracy"][1] == values["mean"]
+        assert row["test accuracy"][0] == f"{100 * values['mean']:.1f}\N{NARROW NO-BREAK SPACE}%"
+        assert (row["std"][1], row["seeds"][1], row["rank"][1]) == (
+            values["std"],
+            values["n"],
+            values["rank"],
+        )
+        assert row["seconds"][1] == values["train_seconds_mean"]
+        assert row["samples forwarded"][1] == values["forward_samples_mean"]
+        if (difference := values["difference_to_joint"]) is not None:
+            assert row["difference to joint"][1] == difference["mean"]
+            assert row["p"][1] == difference["p_value"]
+            low, high = (f"{100 * difference[end]:+.1f}" for end in ("low", "high"))
+            assert row["95 % interval"][0].replace("\N{MINUS SIGN}", "-") == f"{low} to {high}"
+
+
+def test_charts_stand_in_order_and_hold_the_seeds(make, read, tmp_path, usual):
+    figures = read(write_comparison_report(make(usual), tmp_path / "report.html")).figures
+    assert list(figures) == ["accuracy-0", *(f"learning-{k}" for k in range(4)), "strength-0", "curves-0"]
+    dots = [t for t in figures["accuracy-0"]["data"] if t.get("customdata") == [0, 1, 2]]
+    assert [trace["x"] for trace in dots] == list(usual.values())
+    marked = [[shape["x0"] for shape in figures[f"learning-{k}"]["layout"]["shapes"]] for k in range(4)]
+    assert marked == [[], [4, 8], [], [4, 8]]
+
+
+def test_figures_are_valid_plotly(make, read, tmp_path, usual):
+    page = read(write_comparison_report(make(usual), tmp_path / "report.html"))
+    for figure in page.figures.values():
+        go.Figure(json.loads(re.sub(r'"--[a-z0-9/.]+"', '"#123456"', json.dumps(figure))))
+
+
+def test_page_is_one_file_that_asks_for_nothing(make, tmp_path, usual):
+    html = write_comparison_report(make(usual), tmp_path / "report.html").read_text(encoding="utf-8")
+    assert html.count("* plotly.js v") == 1
+    assert len(html.encode()) < 8e6
+    without_library = re.sub(r"<script>/\*\*\s.*?</script>", "", html, flags=re.S)
+    assert len(without_library) < 3e5
+    assert not re.search(r"https?://|\bsrc=|url\(|@import", without_library)
+    assert "default-src 'none'" in html
+
+
+def test_names_from_users_are_text(make, read, tmp_path):
+    names = (HOSTILE, "<img src=x onerror=alert(2)>")
+    accuracies = {"joint": JOINT, "diagnose-relearn": JOINT, f"<i>{HOSTILE}": JOINT}
+    comparison = make(accuracies, modalities=names, failed={(f"<i>{HOSTILE}", 1): f"failed: {HOSTILE}"})
+    path = write_comparison_report(comparison, tmp_path / "report.html")
+    page = read(path)
+    assert [tag for tag, _ in page.tags].count("script") == 3
+    assert not [tag for tag, _ in page.tags if tag in ("img", "b", "i") and tag != "i"]
+    assert all("onerror" not in attributes for _, attributes in page.tags)
+    for name in (*names, f"<i>{HOSTILE}"):
+        assert name in "".join(page.words)
+    labels = json.dumps([page.figures[key] for key in page.figures])
+    assert "<script" not in labels
+    assert "<img" not in labels
+    assert "%{x}&" not in labels
+
+
+def test_embedded_json_cannot_end_its_script():
+    text = embedded({"</script>": ["<!--", float("nan"), 1 / 3]})
+    assert "<" not in text
+    assert json.loads(text) == {"</script>": ["<!--", None, 0.333333]}
+
+
+def test_chart_text_disarms_markup_and_templates():
+    assert chart_text("<b>%{y}&lt;") == "&lt;b&gt;&#37;{y}&amp;lt;"
+    assert len(chart_text("x" * 500)) < 50
+
+
+def test_numbers_have_one_form():
+    assert decimal(-0.0004, 2) == "0.00"
+    assert decimal(-1234.5, 1) == "\N{MINUS SIGN}1,234.5"
+    assert decimal(float("inf")) == MISSING
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_any_number_of_modalities(make, read, tmp_path, usual, count):
+    names = tuple(f"sensor {k}" for k in range(count))
+    page = read(write_comparison_report(make(usual, modalities=names), tmp_path / "report.html"))
+    assert sum(key.startswith("learning-") for key in page.figures) == 2 * count
+    assert all(name in page.text for name in names)
+
+
+def test_single_seed_has_no_spread(make, read, tmp_path):
+    page = read(write_comparison_report(make({"joint": [0.8], "ogm-ge": [0.9]}), tmp_path / "report.html"))
+    assert page.rows()["ogm-ge"]["std"] == (MISSING, None)
+    assert page.rows()["ogm-ge"]["rank"] == ("not ranked", None)
+    assert not any("error_x" in trace for trace in page.figures["accuracy-0"]["data"])
+
+
+def test_many_methods_start_with_a_few_curves(make, read, tmp_path):
+    methods = dict.fromkeys(("joint", "diagnose-relearn", *(f"method-{k:02}" for k in range(28))), JOINT)
+    path = write_comparison_report(make(methods, epochs=100), tmp_path / "report.html")
+    page = read(path)
+    shown = [trace for trace in page.figures["curves-0"]["data"] if trace["visible"]]
+    assert len(shown) == 2 * 6
+    assert "24 methods hidden at first" in page.text
+    assert path.stat().st_size < 8e6
+
+
+def test_missing_pieces_leave_out_their_charts(make, read, tmp_path, usual):
+    undiagnosed = read(write_comparison_report(make(usual, diagnosed=False, name="a"), tmp_path / "a.html"))
+    assert "strength-0" in undiagnosed.figures
+    comparison = make({"unimodal:audio": JOINT, "unimodal:video": JOINT}, name="b")
+    unimodal = read(write_comparison_report(comparison, tmp_path / "b.html"))
+    assert [key for key in unimodal.figures if key.startswith("learning")] == ["learning-0", "learning-1"]
+    assert "strength-0" not in unimodal.figures
+
+
+def test_deleted_run_folders_are_named(make, read, tmp_path, usual):
+    comparison = make(usual)
+    (comparison.folder / "runs" / "joint-seed2" / "result.json").unlink()
+    text = read(write_comparison_report(comparison, tmp_path / "report.html")).text
+    assert "The folders of these runs are missing; the charts lack them: joint, seed 2" in text
+
+
+def test_test_split_opened_more_than_once_is_told(make, read, tmp_path, usual):
+    comparison = make(usual)
+    path = write_comparison_report(comparison, tmp_path / "report.html")
+    assert "opened once a run, at the end" in read(path).text
+    with (comparison.folder / "runs" / "joint-seed0" / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "test"}\n')
+    text = read(write_comparison_report(comparison, path)).text
+    assert "joint, seed 0: 2 times" in text
+    assert "opened once a run, at the end" not in text
+
+
+def test_run_report(make, read, tmp_path, usual):
+    folder = make(usual).folder / "runs" / "diagnose-relearn-seed0"
+    page = read(write_run_report(folder, tmp_path / "run.html"))
+    assert "toys: diagnose-relearn, seed 0" in page.text
+    assert page.rows()["test"]["accuracy"][1] == usual["diagnose-relearn"][0]
+    assert list(page.figures) == ["learning-0", "learning-1", "strength-0", "curves-0"]
+    assert "difference" not in page.text
+
+
+def test_diagnosis_report(read, tmp_path):
+    generator = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    train = {
+        "a<b": generator.normal(size=(90, 4)) + 5 * np.eye(4)[labels],
+        "c": generator.normal(size=(90, 4)),
+    }
+    val = {name: values[:45] for name, values in train.items()}
+    diagnosis = diagnose(train, labels, val, labels[:45])
+    page = read(write_diagnosis_report(diagnosis, tmp_path / "diagnosis.html", "f<1>.npz"))
+    assert "f<1>.npz" in page.text
+    for name, state in diagnosis.items():
+        row = page.rows()[name]
+        assert row["training purity"][1] == state.train_score
+        assert row["strength"][1] == state.strength()
+    assert list(page.figures) == ["states-0"]
+
+
+def test_write_report_decides_by_the_folder(make, read, usual):
+    comparison = make(usual)
+    runs = comparison.folder / "runs"
+    assert write_report([comparison.folder]) == comparison.folder / "report.html"
+    single = write_report([runs / "joint-seed0"])
+    assert "Equipoise run" in read(single).text
+    several = write_report([runs / "joint-seed0", runs / "joint-seed1", runs / "diagnose-relearn-seed0"])
+    assert several == runs / "report.html"
+    text = read(several).text
+    assert "The methods are not ranked" in text
+    assert "the methods were run on different seeds" in text
+
+
+def test_several_runs_are_ranked_where_they_may(make, read, usual):
+    folder = make(usual).folder / "runs"
+    page = read(write_report(sorted(folder.iterdir())))
+    assert page.rows()["diagnose-relearn"]["rank"][1] == 1.0
+    assert "not ranked" not in page.text
+
+
+def test_several_runs_of_other_data_are_not_compared(make, read, usual, tmp_path):
+    one, other = make(usual, name="one"), make(usual, name="two", result={"data_fingerprint": "else"})
+    folders = [one.folder / "runs" / f"joint-seed{seed}" for seed in range(3)]
+    folders += [other.folder / "runs" / f"diagnose-relearn-seed{seed}" for seed in range(3)]
+    page = read(write_report(folders, tmp_path / "both.html"))
+    assert "the runs differ in data" in page.text
+    assert page.rows()["diagnose-relearn"]["difference to joint"][1] is None
+    assert "No difference can be claimed." in page.text
+
+
+def test_variants_of_one_method_get_names(make, read, usual, tmp_path):
+    one = make(usual, name="one", result={"method_options": {"lam": 3, "preset": "paper"}})
+    two = make(usual, name="two", result={"method_options": {"lam": 5, "preset": "paper"}})
+    folders = [c.folder / "runs" / f"diagnose-relearn-seed{seed}" for c in (one, two) for seed in range(3)]
+    page = read(write_report(folders, tmp_path / "both.html"))
+    assert list(page.rows()) == ["diagnose-relearn (lam=3)", "diagnose-relearn (lam=5)"]
+    twice = [c.folder / "runs" / "joint-seed0" for c in (one, make(usual, name="three"))]
+    (twice[1] / "result.json").write_text((twice[0] / "result.json").read_text())
+    with pytest.raises(UsageError, match="both hold joint with seed 0"):
+        write_report(twice)
+
+
+def test_folders_that_hold_nothing(make, usual, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunFolderError, match="holds neither a run nor a comparison"):
+        write_report([tmp_path / "empty"])
+    with pytest.raises(RunFolderError, match="does not exist"):
+        write_report([tmp_path / "nowhere"])
+    with pytest.raises(UsageError, match="no folder"):
+        write_report([])
+    folder = make(usual).folder
+    with pytest.raises(UsageError, match="by itself"):
+        write_report([folder, folder / "runs" / "joint-seed0"])
+    (folder / "runs" / "joint-seed0" / "result.json").unlink()
+    with pytest.raises(RunFolderError, match="not finished"):
+        write_report([folder / "runs" / "joint-seed0"])
+    (folder / "summary.json").unlink()
+    with pytest.raises(RunFolderError, match="no finished comparison"):
+        write_report([folder])
+
+
+def test_report_is_written_whole_or_not_at_all(make, usual, tmp_path, monkeypatch):
+    comparison, path = make(usual), tmp_path / "report.html"
+    path.write_text("old")
+    monkeypatch.setattr("pathlib.Path.replace", _no_space)
+    with pytest.raises(RunFolderError, match="No space left"):
+        write_comparison_report(comparison, path)
+    assert path.read_text() == "old"
+
+
+def _no_space(*_):
+    raise OSError(28, "No space left on device")
+
+
+def test_unwritable_place(make, usual, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot write the report"):
+        write_comparison_report(make(usual), tmp_path / "file" / "report.html")
+
+
+def test_the_same_comparison_gives_the_same_page(make, tmp_path, usual):
+    comparison = make(usual)
+    pages = [write_comparison_report(comparison, tmp_path / name).read_bytes() for name in ("a", "b")]
+    assert pages[0] == pages[1]
