@@ -133,7 +133,10 @@ def test_a_folder_with_other_things_is_never_touched(data: str, tmp_path: Path) 
     out = tmp_path / "out"
     eq.compare(data, ["joint"], seeds=1, out=out, **QUICK)
     (out / "runs" / "joint-seed0" / "notes.txt").write_text("mine")
-    eq.compare(data, ["joint"], seeds=1, out=out, overwrite=True, **QUICK)
+    eq.write_report([out / "runs" / "joint-seed0"])
+    table = eq.compare(data, ["joint"], seeds=1, out=out, overwrite=True, **QUICK)
+    assert list(table["n"]) == [1]
+    assert not (out / "runs" / "joint-seed0" / "report.html").exists()
     assert (out / "runs" / "joint-seed0" / "notes.txt").read_text() == "mine"
     assert (tmp_path / "runs" / "thesis.tex").read_text() == "years of work"
 

@@ -69,7 +69,10 @@ def test_diagnoses_that_only_look_change_nothing(data: str) -> None:
     blind = eq.fit(data, **RELEARN, **QUICK)
     looking = eq.fit(data, **RELEARN, **(QUICK | {"diagnose_every": 1}))
     assert equal(blind, looking)
-    assert {event["event"] for event in looking.diagnoses} == {"relearning", "diagnosis"}
+    assert {diagnosis.event for diagnosis in looking.diagnoses} == {"relearning", "diagnosis"}
+    assert [diagnosis.epoch for diagnosis in looking.relearnings] == [1, 2]
+    state = looking.relearnings[0]["audio"]
+    assert state.applied == pytest.approx(np.tanh(3 * abs(state.train_score - state.val_score)))
 
 
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
@@ -244,7 +247,7 @@ def test_any_number_and_kind_of_modalities(tmp_path: Path, shapes: dict[str, tup
     folder = synthetic.write(tmp_path / "data", shapes, count=60).path
     result = eq.fit(folder, **RELEARN, **(QUICK | {"epochs": 3}))
     assert result.model.modalities == tuple(shapes)
-    assert set(result.diagnoses[0]["modalities"]) == set(shapes)
+    assert set(result.diagnoses[0]) == set(shapes)
     assert all(np.isfinite(value) for value in result.test.values())
 
 

@@ -128,6 +128,11 @@ class DiagnosisOptions:
         """Return the options as plain values, for a run record."""
         return asdict(self)
 
+    def departures(self) -> dict[str, Any]:
+        """Return the options that are not the paper's."""
+        plain = DiagnosisOptions().to_dict()
+        return {name: value for name, value in self.to_dict().items() if value != plain[name]}
+
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "paper": {},

@@ -96,6 +96,13 @@ class LearningState:
             "n_val": self.n_val,
         }
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LearningState:
+        """Read what `to_dict` gave."""
+        known = {name: values[name] for name in cls.__dataclass_fields__}
+        interval = known["interval"]
+        return cls(**{**known, "interval": None if interval is None else (interval[0], interval[1])})
+
 
 @dataclass(frozen=True)
 class Diagnosis(Mapping[str, LearningState]):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from equipoise.data import load_dataset
-from equipoise.experiments.comparison import BASELINE, COLUMNS, RUNS, Comparison
+from equipoise.experiments.comparison import BASELINE, COLUMNS, ERROR, RUNS, Comparison
 from equipoise.experiments.executors import Executor, Outcome, Task, make_executor
 from equipoise.experiments.fairness import obstacles
 from equipoise.experiments.output_folder import held_configuration, open_folder
@@ -77,7 +77,7 @@ def compare(
     open_folder(
         folder, _configuration(settings, methods, seed_list, chosen), resume=resume, overwrite=overwrite
     )
-    outcomes = _execute(runner, _plan(settings, names, chosen, seed_list, folder), observer)
+    outcomes = _execute(runner, _plan(settings, names, chosen, seed_list, folder, overwrite), observer)
     results = _collect(outcomes, settings)
     summary = _summarise(results, outcomes, seed_list)
     comparison = Comparison(folder, results, summary)
@@ -120,6 +120,7 @@ def _plan(
     options: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
     folder: Path,
+    overwrite: bool,
 ) -> list[Task]:
     runs = folder / RUNS
     return [
@@ -127,7 +128,7 @@ def _plan(
             settings.with_method(name, options.get(base, {}), seed),
             runs / run_name(name, seed),
             runs,
-            resume=True,
+            overwrite,
         )
         for seed in seeds
         for name, base in names.items()
@@ -158,7 +159,7 @@ def _execute(runner: Executor, tasks: Sequence[Task], observer: Observer | None)
 def _finished(task: Task) -> bool:
     """Tell whether a run needs no process, as it came to its end before."""
     record = RunRecord(task.folder)
-    return task.resume and record.complete and record.holds(to_options(task.settings))
+    return not task.overwrite and record.complete and record.holds(to_options(task.settings))
 
 
 def _collect(outcomes: Sequence[Outcome], settings: Settings) -> pd.DataFrame:
@@ -180,7 +181,7 @@ def _collect(outcomes: Sequence[Outcome], settings: Settings) -> pd.DataFrame:
             row["status"] = "failed: " + " ".join(outcome.error.split())
             if outcome.details:
                 outcome.task.folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(outcome.task.folder / "error.txt", outcome.details)
+                write_atomically(outcome.task.folder / ERROR, outcome.details)
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

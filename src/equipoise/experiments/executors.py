@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from equipoise.training import Settings, run
 from equipoise.types import EquipoiseError, EquipoiseWarning, MissingExtraError, UnknownNameError, UsageError
@@ -26,13 +26,13 @@ class Task:
         settings: the run.
         folder: of its record.
         parts_folder: where the runs lie that it builds on.
-        resume: whether a record in the folder is gone on with.
+        overwrite: whether a record in the folder is replaced; else it is gone on with.
     """
 
     settings: Settings
     folder: Path
     parts_folder: Path
-    resume: bool
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,13 @@ def execute(task: Task) -> Outcome:
         with warnings.catch_warnings():
             # The comparison warned once, before the first run.
             warnings.simplefilter("ignore", EquipoiseWarning)
-            run(task.settings, task.folder, resume=task.resume, parts_folder=task.parts_folder)
+            run(
+                task.settings,
+                task.folder,
+                resume=not task.overwrite,
+                overwrite=task.overwrite,
+                parts_folder=task.parts_folder,
+            )
     except EquipoiseError as error:
         return Outcome(task, str(error))
     except Exception as error:
@@ -146,8 +152,3 @@ def _default_workers() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         return os.cpu_count() or 1
-
-
-def describe_failure(outcome: Outcome) -> dict[str, Any]:
-    """Return a failed outcome as plain values."""
-    return {"error": outcome.error, "details": outcome.details}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from equipoise.experiments.comparison import CONFIG, RESULTS, RUNS, SUMMARY
+from equipoise.experiments.comparison import CONFIG, ERROR, REPORT, RESULTS, RUNS, SUMMARY
 from equipoise.training import RunRecord
 from equipoise.training.record import MACHINE_ONLY, write_atomically
 from equipoise.types import RunFolderError
@@ -74,15 +73,23 @@ def held_configuration(folder: Path) -> dict[str, Any]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a comparison writes, and nothing else."""
+    """Remove what a comparison writes, and nothing else.
+
+    A run folder that holds other files too keeps its configuration, by which it is known as one that may be
+    overwritten.
+    """
     for path in (folder / RUNS).iterdir():
         record = RunRecord(path)
-        if record.path(CONFIG).is_file():
-            record.clear()
-            (path / "error.txt").unlink(missing_ok=True)
-            if not any(path.iterdir()):
-                path.rmdir()
+        if not record.path(CONFIG).is_file():
+            continue
+        configuration = record.path(CONFIG).read_bytes()
+        record.clear()
+        (path / ERROR).unlink(missing_ok=True)
+        if any(path.iterdir()):
+            record.path(CONFIG).write_bytes(configuration)
+        else:
+            path.rmdir()
     if not any((folder / RUNS).iterdir()):
-        shutil.rmtree(folder / RUNS)
-    for name in (RESULTS, SUMMARY, "report.html"):
+        (folder / RUNS).rmdir()
+    for name in (RESULTS, SUMMARY, REPORT):
         (folder / name).unlink(missing_ok=True)

@@ -106,7 +106,7 @@ class DiagnoseRelearnMethod(Method):
         before = self._relearn.samples_forwarded
         diagnosis = self._relearn.step(run.epoch, run.model, run.train_eval, run.val)
         run.counters.forward_samples += self._relearn.samples_forwarded - before
-        run.record("relearning", modalities=diagnosis.to_dict())
+        run.record("relearning", modalities=diagnosis.to_dict(), options=diagnosis.options.departures())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the initial weights and the history."""

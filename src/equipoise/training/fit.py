@@ -18,6 +18,7 @@ from equipoise.training import fingerprints
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
 from equipoise.training.devices import check_device
 from equipoise.training.evaluation import evaluate
+from equipoise.training.history import RecordedDiagnosis, read_diagnoses
 from equipoise.training.loop import OnEpoch, Training
 from equipoise.training.option_text import from_options, to_options
 from equipoise.training.record import DIAGNOSES, METRICS, WEIGHTS, RunRecord, environment
@@ -35,8 +36,7 @@ class FitResult:
             epoch.
         validation: the same on validation, of the best epoch.
         best_epoch: the epoch (0-based) whose weights were kept.
-        diagnoses: events in order: `event` (`relearning` or `diagnosis`), `epoch`, and by modality scores,
-            gap and strength.
+        diagnoses: in order, each with its `epoch` and `event`: the re-learnings, and the looks in between.
         run_dir: folder of the run record.
         model: the model with the weights of the best epoch, in evaluation mode.
         summary: all of `result.json`: fingerprints, cost, environment.
@@ -45,10 +45,15 @@ class FitResult:
     test: dict[str, float]
     validation: dict[str, float]
     best_epoch: int
-    diagnoses: list[dict[str, Any]]
+    diagnoses: list[RecordedDiagnosis]
     run_dir: Path
     model: BalancedModel
     summary: dict[str, Any]
+
+    @property
+    def relearnings(self) -> list[RecordedDiagnosis]:
+        """The diagnoses that a re-learning followed."""
+        return [diagnosis for diagnosis in self.diagnoses if diagnosis.event == "relearning"]
 
 
 def fit(
@@ -191,7 +196,7 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
         test=result["test"],
         validation=result["validation"],
         best_epoch=result["best_epoch"],
-        diagnoses=list(record.events(DIAGNOSES)),
+        diagnoses=read_diagnoses(record.events(DIAGNOSES)),
         run_dir=record.folder,
         model=model.eval(),
         summary=result,

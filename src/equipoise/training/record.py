@@ -19,7 +19,8 @@ from equipoise.types import RunFolderError
 
 CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
-FILES: Final = (CONFIG, METRICS, DIAGNOSES, RESULT, WEIGHTS, CHECKPOINT)
+PAGES: Final = ("report.html", "diagnosis.html")
+FILES: Final = (CONFIG, METRICS, DIAGNOSES, RESULT, WEIGHTS, CHECKPOINT, *PAGES)
 MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every"})
 """Settings that may differ when a run is resumed: they do not change what is computed."""
 

@@ -1,0 +1,92 @@
+"""The command line: one file a command, imported when the command runs."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cyclopts import App, Parameter
+from cyclopts.config import Yaml
+
+from equipoise import __version__
+from equipoise.types import EquipoiseError, EquipoiseWarning, UsageError
+
+COMMANDS = {
+    "compare": "Compare methods on one dataset under equal conditions.",
+    "train": "Train one model by one method.",
+    "diagnose": "Show the learning state of every modality of a run, or of features in a file.",
+    "report": "Write the HTML report of runs or of a comparison.",
+    "list": "List methods, datasets, models or metrics.",
+}
+
+
+def build_app() -> App:
+    """Return the application; the commands are imported when they are used."""
+    app = App(
+        name="equipoise",
+        help="Find out how well each modality of a multimodal model has been learnt, and train it so that "
+        "none is neglected and none is over-trained.",
+        version=__version__,
+        default_parameter=Parameter(negative=()),
+        help_format="markdown",
+    )
+    for name, summary in COMMANDS.items():
+        app.command(f"equipoise.cli.{name}_command:{name}_command", name=name, help=summary)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0 it worked, 1 the work failed, 2 it was used wrongly."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    warnings.simplefilter("ignore")  # what the libraries underneath say to developers
+    warnings.simplefilter("always", EquipoiseWarning)
+    warnings.showwarning = _show_warning
+    try:
+        app = build_app()
+        config = _config_file(words)
+        if config is not None:
+            app.config = (Yaml(config, must_exist=True, use_commands_as_keys=False),)
+        code = app(words, result_action="return_value")
+    except EquipoiseError as error:
+        print(f"equipoise: {_one_line(str(error))}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("equipoise: interrupted; --resume goes on from here.", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _config_file(words: Sequence[str]) -> str | None:
+    for place, word in enumerate(words):
+        if word == "--config":
+            if place + 1 == len(words):
+                raise UsageError("--config needs a file; expected --config FILE.yaml.")
+            return _readable(words[place + 1])
+        if word.startswith("--config="):
+            return _readable(word.removeprefix("--config="))
+    return None
+
+
+def _readable(path: str) -> str:
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123
+            content = yaml.safe_load(file)
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error.strerror}.") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"the configuration {path} is no YAML: {_one_line(str(error))}") from None
+    if content is not None and not isinstance(content, dict):
+        raise UsageError(f"the configuration {path} holds no options; expected lines such as 'epochs: 30'.")
+    return path
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {_one_line(str(message))}", file=sys.stderr)  # noqa: T201

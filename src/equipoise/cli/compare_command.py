@@ -1,0 +1,86 @@
+"""`equipoise compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from equipoise.cli.run_options import RunOptions, Words
+
+Numbers = Annotated[list[int], Parameter(consume_multiple=True)]
+
+
+def compare_command(
+    *,
+    methods: Words | None = None,
+    seeds: Numbers | None = None,
+    first_seed: int = 0,
+    out: Path | None = None,
+    set_: Annotated[Words | None, Parameter(name="--set")] = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    executor: str = "local",
+    workers: int | None = None,
+    config: Path | None = None,
+    options: RunOptions | None = None,
+) -> int:
+    """Compare methods on one dataset under equal conditions.
+
+    Every run of a seed shares splits, initial weights, batch order and budget; weights are selected on
+    validation, and the test split is opened once a run, at its end.
+
+    Args:
+        methods: names (`equipoise list methods`); `unimodal` stands for each modality alone, `all` for every
+            method. Default: joint diagnose-relearn.
+        seeds: one number N for N seeds from the first one on, or several seeds. Default: 5.
+        first_seed: where one number begins to count.
+        out: output folder. Default: a new folder under runs/.
+        set_: options of methods, as METHOD.OPTION=VALUE.
+        resume: keep the finished runs of the folder and go on with the others.
+        overwrite: replace the comparison that the folder holds.
+        executor: `local` or `ray`.
+        workers: processes of the local executor. Default: one for each core.
+        config: YAML file with options by name; those given here win.
+        options: what all runs share.
+    """
+    from equipoise.api import compare_and_report
+    from equipoise.cli.folders import free_folder
+    from equipoise.cli.progress import EpochBar
+    from equipoise.cli.tables import comparison_table, output_console, progress_console
+    from equipoise.experiments.compare import seeds_of
+    from equipoise.experiments.comparison import REPORT
+    from equipoise.training import from_options
+    from equipoise.training.option_text import nested, parse_assignments
+
+    options = options or RunOptions()
+    settings = from_options(options.to_dict())
+    folder = out or free_folder(f"compare-{Path(options.data).name}", reuse=resume or overwrite)
+    progress = progress_console()
+    with EpochBar(progress) as bar:
+        comparison = compare_and_report(
+            settings,
+            methods or ["joint", "diagnose-relearn"],
+            seeds_of(seeds or [5], first_seed),
+            folder,
+            method_options=nested(parse_assignments(set_ or [], "set"), "set", "METHOD.OPTION"),
+            executor=executor,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            observer=bar,
+        )
+    console = output_console()
+    summary = comparison.summary
+    console.print(
+        f"{summary['dataset']}, {summary['model']}, {settings.budget.epochs} epochs\n", markup=False
+    )
+    console.print(comparison_table(comparison))
+    if summary["not_ranked_because"]:
+        console.print(f"\nnot ranked: {'; '.join(summary['not_ranked_because'])}", markup=False)
+    failed = comparison.results[comparison.results["status"] != "ok"]
+    for _, row in failed.iterrows():
+        progress.print(f"{row['method']}, seed {row['seed']}: {row['status']}", markup=False)
+    console.print(f"\n{folder / REPORT}", markup=False, soft_wrap=True)
+    return 1 if comparison.failed else 0

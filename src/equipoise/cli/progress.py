@@ -1,0 +1,85 @@
+"""A progress bar over the epochs of many runs, read from their records."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from equipoise.experiments.executors import Outcome, Task
+from equipoise.training.record import METRICS, RESULT
+
+INTERVAL = 0.5
+EPOCH = b'"event": "epoch"'
+
+
+class EpochBar:
+    """Shows how many epochs of a comparison are done; an `Observer` of it.
+
+    The runs write their records wherever they are computed, so the bar needs no channel to them.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._epochs: dict[Path, int] = {}
+        self._done: dict[Path, int] = {}
+
+    def __enter__(self) -> EpochBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._bar.stop()
+
+    def planned(self, folder: Path, tasks: Sequence[Task]) -> None:
+        """Begin to watch the runs of a comparison."""
+        self.watch([(task.folder, task.settings.budget.epochs) for task in tasks])
+
+    def ended(self, outcome: Outcome) -> None:
+        """Count a run that has ended as done, however many epochs it had."""
+        self._done[outcome.task.folder] = self._epochs[outcome.task.folder]
+
+    def watch(self, runs: Iterable[tuple[Path, int]]) -> None:
+        """Begin to watch runs, given by folder and number of epochs."""
+        self._epochs = dict(runs)
+        self._line = self._bar.add_task("", total=sum(self._epochs.values()))
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        # The first wait comes before the bar: what ends at once, by an error say, shows none.
+        while not self._stop.wait(INTERVAL):
+            self._bar.start()
+            for folder, epochs in self._epochs.items():
+                if self._done.get(folder, 0) < epochs:
+                    finished = (folder / RESULT).is_file()
+                    self._done[folder] = epochs if finished else epochs_done(folder)
+            runs = sum(self._done.get(folder, 0) >= epochs for folder, epochs in self._epochs.items())
+            description = f"{runs} of {len(self._epochs)} runs"
+            self._bar.update(self._line, completed=sum(self._done.values()), description=description)
+
+
+def epochs_done(folder: Path) -> int:
+    """Return how many epochs the record in `folder` tells of."""
+    try:
+        return (folder / METRICS).read_bytes().count(EPOCH)
+    except OSError:
+        return 0

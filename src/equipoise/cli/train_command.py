@@ -1,0 +1,56 @@
+"""`equipoise train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from equipoise.cli.run_options import RunOptions, Words
+
+
+def train_command(
+    *,
+    method: str = "joint",
+    seed: int = 0,
+    out: Path | None = None,
+    set_: Annotated[Words | None, Parameter(name="--set")] = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    config: Path | None = None,
+    options: RunOptions | None = None,
+) -> None:
+    """Train one model by one method.
+
+    Args:
+        method: name of the method (`equipoise list methods`); `unimodal:NAME` for one modality alone.
+        seed: decides initial weights and the order of batches.
+        out: run folder. Default: a new folder under runs/.
+        set_: options of the method, as OPTION=VALUE.
+        resume: go on with the interrupted run in the folder.
+        overwrite: replace the run in the folder.
+        config: YAML file with options by name, the `config.yaml` of a run for instance; those given here win.
+        options: the rest.
+    """
+    from equipoise.cli.folders import free_folder
+    from equipoise.cli.progress import EpochBar
+    from equipoise.cli.tables import make_table, number, output_console, progress_console
+    from equipoise.training import from_options, run, run_name
+
+    options = options or RunOptions()
+    settings = from_options({**options.to_dict(), "method": method, "seed": seed, "set": set_})
+    folder = out or free_folder(
+        f"{Path(options.data).name}-{run_name(method, seed)}", reuse=resume or overwrite
+    )
+    with EpochBar(progress_console()) as bar:
+        bar.watch([(folder, settings.budget.epochs)])
+        result = run(settings, folder, resume=resume, overwrite=overwrite)
+    rows = [
+        [split, number(scores["accuracy"]), number(scores["macro_f1"]), number(scores["loss"])]
+        for split, scores in (("validation", result.validation), ("test", result.test))
+    ]
+    console = output_console()
+    console.print(f"{method} on {result.summary['dataset']}, epoch {result.best_epoch} kept\n", markup=False)
+    console.print(make_table(["split", "accuracy", "macro F1", "loss"], rows))
+    console.print(f"\n{folder}", markup=False, soft_wrap=True)

@@ -1,0 +1,36 @@
+"""The diagnoses of a run, as its record holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from equipoise.diagnosis import Diagnosis, DiagnosisOptions, LearningState
+
+
+@dataclass(frozen=True)
+class RecordedDiagnosis(Diagnosis):
+    """A diagnosis made in training: modality to `LearningState`, with the moment it was made.
+
+    Attributes:
+        epoch: the epoch (0-based) that had ended.
+        event: `relearning` where encoders were re-learnt right after, by the strengths `applied`; `diagnosis`
+            where the toolkit only looked.
+    """
+
+    epoch: int = 0
+    event: str = "diagnosis"
+
+
+def read_diagnoses(events: Iterable[Mapping[str, Any]]) -> list[RecordedDiagnosis]:
+    """Return the diagnoses of `diagnosis.jsonl`, in order."""
+    return [
+        RecordedDiagnosis(
+            {name: LearningState.from_dict(state) for name, state in event["modalities"].items()},
+            DiagnosisOptions(**event.get("options", {})),
+            event["epoch"],
+            event["event"],
+        )
+        for event in events
+    ]

@@ -1,0 +1,140 @@
+"""Commands that work: what they print and what they write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import synthetic
+
+QUICK = ["--epochs", "2", "--batch-size", "32", "--diagnose-every", "1"]
+
+
+def test_compare_prints_the_table_and_writes_the_files(equipoise, data, tmp_path: Path) -> None:
+    ended = equipoise(
+        "compare",
+        *["--data", data, "--methods", "joint", "unimodal", "--seeds", 1, 2, 4],
+        *["--out", "out", "--workers", 1, *QUICK],
+    )
+    assert ended.code == 0, ended.err
+    for word in ("joint", "unimodal:audio", "test accuracy", "95 % interval", "rank", "out/report.html"):
+        assert word in ended.out
+    results = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert sorted(set(results["seed"])) == [1, 2, 4]
+    mean = results[results["method"] == "joint"]["test_accuracy"].mean()
+    assert f"{mean:.3f}" in ended.out
+
+
+def test_a_comparison_is_no_run(equipoise, data) -> None:
+    equipoise(
+        "compare", "--data", data, "--methods", "joint", "--seeds", 1, "--out", "c", "--workers", 1, *QUICK
+    )
+    ended = equipoise("diagnose", "c")
+    assert ended.code == 1
+    assert "c holds a comparison; expected one of its runs" in ended.err
+
+
+def test_compare_takes_its_own_configuration_again(equipoise, data, tmp_path: Path) -> None:
+    words = ["--methods", "diagnose-relearn", "--seeds", 1, "--workers", 1, *QUICK]
+    first = equipoise(
+        "compare", "--data", data, *words, "--set", "diagnose-relearn.count=0", "--out", "first"
+    )
+    assert first.code == 0, first.err
+    again = equipoise("compare", "--config", "first/config.yaml", "--out", "again", "--workers", 1)
+    assert again.code == 0, again.err
+    one, two = (pd.read_csv(tmp_path / name / "results.csv") for name in ("first", "again"))
+    same = ["method", "seed", "test_accuracy", "split_fingerprint", "init_fingerprint", "epochs"]
+    assert one[same].equals(two[same])
+
+
+def test_without_out_a_free_folder_is_taken(equipoise, data) -> None:
+    for expected in ("runs/two-joint-seed0", "runs/two-joint-seed0-2"):
+        ended = equipoise("train", "--data", data, *QUICK)
+        assert ended.code == 0, ended.err
+        assert ended.out.rstrip().endswith(expected)
+
+
+def test_options_given_here_win_over_the_file(equipoise, data, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"data: {data}\nepochs: 1\nlr: 0.01\nset: [alpha=0.3]\nmethod: ogm\n")
+    ended = equipoise("train", "--config", "mine.yaml", "--lr", "0.02", "--out", "run")
+    assert ended.code == 0, ended.err
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    assert "lr: 0.02" in config
+    assert "epochs: 1" in config
+    assert "alpha=0.3" in config
+
+
+def test_diagnose_a_run(equipoise, data, tmp_path: Path) -> None:
+    equipoise("train", "--data", data, "--out", "run", *QUICK)
+    ended = equipoise("diagnose", "run")
+    assert ended.code == 0, ended.err
+    assert "purity train" in ended.out
+    assert "audio" in ended.out
+    page = (tmp_path / "run" / "diagnosis.html").read_bytes()
+    again = equipoise("diagnose", "run", "--preset", "robust")
+    assert again.code == 0
+    assert "kept run/diagnosis.html" in again.out
+    assert (tmp_path / "run" / "diagnosis.html").read_bytes() == page
+    assert equipoise("diagnose", "run", "--overwrite").code == 0
+
+
+def test_diagnose_features_in_a_file(equipoise, tmp_path: Path) -> None:
+    inputs, target = synthetic.samples({"[bold]x[/bold]": (4,)}, 60)
+    arrays = {f"{split}_{m}": x for split in ("train", "val") for m, x in inputs.items()}
+    np.savez(tmp_path / "features.npz", **arrays, train_labels=target, val_labels=target)
+    ended = equipoise("diagnose", "--features", "features.npz", "--set", "metric=knn")
+    assert ended.code == 0, ended.err
+    assert "[bold]x[/bold]" in ended.out  # a name is no markup
+    assert "0.000" in ended.out
+    assert [path.name for path in tmp_path.iterdir()] == ["features.npz"]
+
+
+def test_report_of_runs_that_were_made_one_by_one(equipoise, data, tmp_path: Path) -> None:
+    for method in ("joint", "ogm-ge"):
+        equipoise("train", "--data", data, "--method", method, "--out", method, *QUICK)
+    ended = equipoise("report", "joint", "ogm-ge", "--out", "both.html")
+    assert ended.code == 0, ended.err
+    page = (tmp_path / "both.html").read_text()
+    assert "ogm-ge" in page
+    assert "not ranked" in page.lower()
+    kept = equipoise("report", "joint", "--out", "both.html")
+    assert kept.code == 2
+    assert "both.html exists" in kept.err
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("methods", ["diagnose-relearn", "ogm-ge", "optimisation", "ECCV 2024"]),
+        ("datasets", ["htad", "audio, accelerometer"]),
+        ("models", ["resnet18", "transformer", "concat"]),
+        ("metrics", ["purity", "linear-probe"]),
+    ],
+)
+def test_list(equipoise, what: str, words: list[str]) -> None:
+    ended = equipoise("list", what)
+    assert ended.code == 0, ended.err
+    for word in words:
+        assert word in ended.out
+
+
+def test_warnings_name_a_remedy_in_one_line(equipoise, data) -> None:
+    ended = equipoise("train", "--data", data, "--method", "diagnose-relearn", "--set", "every=9", *QUICK)
+    assert ended.code == 0
+    lines = [line for line in ended.err.splitlines() if line.startswith("warning:")]
+    assert len(lines) == 1
+    assert "never takes effect" in lines[0]
+    assert "Train longer" in lines[0]
+
+
+def test_a_failed_run_ends_with_1_and_is_named(equipoise, data) -> None:
+    ended = equipoise(
+        "compare",
+        *["--data", data, "--methods", "joint", "--seeds", 1, "--lr", 1e20],
+        *["--out", "out", "--workers", 1, *QUICK],
+    )
+    assert ended.code == 1
+    assert "joint, seed 0: failed: the training loss is" in ended.err

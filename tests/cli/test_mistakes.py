@@ -1,0 +1,135 @@
+"""A newcomer's mistakes: each is met by one clear line and exit code 1 or 2, and nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import equipoise as eq
+import synthetic
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["compare", "--methods", "diagnose-relern"], 2, "did you mean diagnose-relearn?"),
+        (["compare", "--data", "htadd"], 2, "unknown dataset 'htadd': did you mean htad?"),
+        (["compare", "--data", "no/such/folder"], 1, "no/such/folder"),
+        (["compare", "--set", "lam=3"], 2, "expected METHOD.OPTION=VALUE"),
+        (["compare", "--set", "joint.lam"], 2, "has no '='"),
+        (["compare", "--set", "joint.lam=3"], 2, "unknown option of 'joint' 'lam'"),
+        (["train", "--method", "unimodal"], 2, "expected unimodal:NAME"),
+        (["train", "--encoder", "audio=mpl"], 2, "did you mean mlp?"),
+        (["train", "--encoder", "mlp", "cnn"], 2, "MODALITY=NAME"),
+        (["train", "--lr", "-1"], 2, "lr is -1"),
+        (["train", "--method", "diagnose-relearn", "--set", "lam=-1"], 2, "lam is -1"),
+        (["train", "--method", "diagnose-relearn", "--set", "lamm=1"], 2, "did you mean lam"),
+        (["train", "--method", "diagnose-relearn", "--set", "metric=purty"], 2, "did you mean purity or"),
+        (["train", "--method", "diagnose-relearn", "--set", "every=0"], 2, "every is 0"),
+        (["train", "--device", "gpu"], 2, "unknown device 'gpu'"),
+        (["train", "--device", "mps"], 2, "finds no mps device"),
+        (["compare", "--device", "mps"], 2, "finds no mps device"),
+        (["train", "--model", "nowhere:Model"], 1, "no module 'nowhere'"),
+        (["train", "--config", "nowhere.yaml"], 2, "cannot read the configuration nowhere.yaml"),
+        (["diagnose"], 2, "expected either a run folder or --features"),
+        (["diagnose", "nowhere"], 1, "nowhere holds no run"),
+        (["diagnose", "--features", "nowhere.npz"], 1, "there is no file nowhere.npz"),
+        (["diagnose", "nowhere", "--preset", "papr"], 2, "did you mean paper?"),
+        (["report", "nowhere"], 1, "nowhere"),
+    ],
+)
+def test_one_line(equipoise, tmp_path: Path, words: list[str], code: int, message: str) -> None:
+    ended = equipoise(*words)
+    assert message in ended.err
+    assert ended.code == code
+    assert len(ended.err.strip().splitlines()) == 1
+    assert "Traceback" not in ended.err + ended.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trian"],
+        ["train", "--epoch", "3"],
+        ["train", "--epochs", "three"],
+        ["list", "method"],
+        ["report"],
+    ],
+)
+def test_words_the_parser_refuses(equipoise, words: list[str]) -> None:
+    ended = equipoise(*words)
+    assert ended.code == 2
+    assert "Traceback" not in ended.err + ended.out
+
+
+def test_a_configuration_with_an_unknown_option(equipoise, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("epoch: 3\n")
+    ended = equipoise("train", "--config", "mine.yaml")
+    assert ended.code == 2
+    assert "epoch" in ended.err
+    (tmp_path / "mine.yaml").write_text("[1, 2")
+    assert "is no YAML" in equipoise("train", "--config", "mine.yaml").err
+    assert "needs a file" in equipoise("train", "--config").err
+
+
+def test_an_output_folder_that_is_in_the_way(equipoise, data, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").write_text("years of work")
+    for command in ("train", "compare"):
+        for extra in ([], ["--overwrite"], ["--resume"]):
+            ended = equipoise(command, "--data", data, "--out", "taken", *extra)
+            assert ended.code == 1
+            assert "taken is in the way" in ended.err
+    assert (tmp_path / "taken" / "thesis.tex").read_text() == "years of work"
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in equipoise("train", "--data", data, "--out", "file/run").err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"video": np.zeros((10, 3), dtype=np.float32)}, "'audio' 60, modality 'video' 10"),
+        ({"audio": np.full((60, 8), np.nan, dtype=np.float32)}, "NaN"),
+    ],
+)
+def test_arrays_that_make_no_dataset(tmp_path: Path, change: dict[str, np.ndarray], message: str) -> None:
+    inputs, target = synthetic.samples(synthetic.VECTORS, 60)
+    with pytest.raises(eq.DataError, match=message):
+        eq.write_dataset(tmp_path / "set", {**inputs, **change}, target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_and_splits_that_make_no_dataset(equipoise, tmp_path: Path) -> None:
+    inputs, target = synthetic.samples(synthetic.VECTORS, 60)
+    with pytest.raises(eq.DataError, match="expected integer class labels"):
+        eq.write_dataset(tmp_path / "set", inputs, target + 0.5)
+    with pytest.raises(eq.DataError, match="samples for|fewer"):
+        eq.write_dataset(
+            tmp_path / "set", {m: x[:2] for m, x in inputs.items()}, [0, 1], classes=["a", "b", "c"]
+        )
+    split = np.where(np.arange(60) < 40, "train", np.where(np.arange(60) < 50, "val", "test"))
+    split[(split == "val") & (target == 2)] = "train"
+    eq.write_dataset(tmp_path / "set", inputs, target, split)
+    ended = equipoise("train", "--data", "set")
+    assert ended.code == 1
+    assert "'2'" in ended.err
+    assert "val" in ended.err
+
+
+def test_a_leak_is_named(equipoise, tmp_path: Path) -> None:
+    inputs, target = synthetic.samples(synthetic.VECTORS, 60)
+    for values in inputs.values():
+        values[59] = values[0]
+    target[59] = target[0]
+    split = np.where(np.arange(60) < 40, "train", np.where(np.arange(60) < 50, "val", "test"))
+    eq.write_dataset(tmp_path / "set", inputs, target, split)
+    ended = equipoise("train", "--data", "set", "--epochs", 1)
+    assert ended.code == 1
+    assert "'0'" in ended.err
+    assert "'59'" in ended.err
+    allowed = equipoise("train", "--data", "set", "--epochs", 1, "--allow-leaks")
+    assert allowed.code == 0
+    assert "warning:" in allowed.err

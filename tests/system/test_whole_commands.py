@@ -1,0 +1,145 @@
+"""The commands as a user runs them: processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import synthetic
+
+EQUIPOISE = [sys.executable, "-m", "equipoise"]
+
+
+def run(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*EQUIPOISE, *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_help_loads_none_of_the_heavy_parts(tmp_path: Path) -> None:
+    heavy = ("torch", "numpy", "pandas", "sklearn", "lightning_fabric", "plotly", "torchmetrics")
+    script = (
+        "import sys\nfrom equipoise.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        f"loaded = [name for name in {heavy!r} if name in sys.modules]\nassert not loaded, loaded\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "compare" in ended.stdout
+
+
+def test_the_comparison_on_the_built_in_data(tmp_path: Path) -> None:
+    pytest.importorskip("multiviewstacking")
+    methods = ["joint", "unimodal", "ensemble", "ogm-ge", "diagnose-relearn"]
+    ended = run(
+        *["compare", "--methods", *methods, "--seeds", 3, "--epochs", 8, "--out", "runs/first"],
+        cwd=tmp_path,
+        EQUIPOISE_CACHE=str(tmp_path / "cache"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    out = tmp_path / "runs" / "first"
+    results = pd.read_csv(out / "results.csv")
+    assert (results["status"] == "ok").all()
+    assert len(results) == 18
+    assert set(results["dataset"]) == {"htad"}
+    summary = json.loads((out / "summary.json").read_text())
+    means = {method: values["mean"] for method, values in summary["methods"].items()}
+    assert means["joint"] > 0.85  # eight epochs; the demo has sixty
+    assert means["unimodal:audio"] < means["joint"]
+    assert means["unimodal:accelerometer"] < means["joint"]
+    page = (out / "report.html").read_text()
+    assert "diagnose-relearn" in page
+    again = run(
+        *["compare", "--methods", *methods, "--seeds", 3, "--epochs", 8, "--out", "runs/first", "--resume"],
+        cwd=tmp_path,
+        EQUIPOISE_CACHE=str(tmp_path / "cache"),
+    )
+    assert again.returncode == 0, again.stderr
+    pd.testing.assert_frame_equal(pd.read_csv(out / "results.csv"), results)
+
+
+def test_a_killed_comparison_is_gone_on_with(tmp_path: Path) -> None:
+    data = synthetic.write(tmp_path / "data").path
+    words = ["compare", "--data", str(data), "--methods", "joint", "diagnose-relearn", "--seeds", "2"]
+    words += ["--epochs", "60", "--workers", "1", "--checkpoint-every", "1"]
+    process = subprocess.Popen(
+        [*EQUIPOISE, *words, "--out", "killed"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    checkpoint = tmp_path / "killed" / "runs" / "diagnose-relearn-seed0" / "checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "results.csv").exists()
+    resumed = run(*words, "--out", "killed", "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    whole = run(*words, "--out", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    same = ["method", "seed", "best_epoch", "val_accuracy", "test_accuracy", "forward_samples", "status"]
+    one, two = (pd.read_csv(tmp_path / name / "results.csv")[same] for name in ("killed", "whole"))
+    pd.testing.assert_frame_equal(one, two)
+    for name in ("joint-seed1", "diagnose-relearn-seed0"):
+        weights = [
+            (tmp_path / out / "runs" / name / "model.safetensors").read_bytes() for out in ("killed", "whole")
+        ]
+        assert weights[0] == weights[1]
+
+
+def test_a_model_of_ones_own(tmp_path: Path) -> None:
+    data = synthetic.write(tmp_path / "data").path
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "from equipoise.models import ConcatFusion, MultimodalModel\n\n\n"
+        "def build(shapes, num_classes):\n"
+        "    encoders = {m: nn.Linear(shape[0], 4) for m, (shape, kind) in shapes.items()}\n"
+        "    return MultimodalModel(encoders, ConcatFusion(dict.fromkeys(shapes, 4), num_classes))\n"
+    )
+    ended = run(
+        *["compare", "--data", data, "--model", "mine:build", "--methods", "joint", "ensemble"],
+        *["--seeds", 1, "--epochs", 5, "--out", "out"],
+        cwd=tmp_path,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert set(pd.read_csv(tmp_path / "out" / "results.csv")["model"]) == {"mine:build"}
+
+
+def test_missing_extra_is_one_line(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.modules['multiviewstacking'] = None\n"
+            "import importlib.util as u; find = u.find_spec\n"
+            "u.find_spec = lambda name, *a: None if name == 'multiviewstacking' else find(name, *a)\n"
+            "from equipoise.cli import main; main(['train', '--data', 'htad'])",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "EQUIPOISE_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "pip install 'equipoise[demo]'" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1

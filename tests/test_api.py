@@ -1,0 +1,38 @@
+"""The names that `import equipoise as eq` pins."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import equipoise as eq
+
+
+@pytest.mark.parametrize("name", eq.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    assert (getattr(eq, name).__doc__ or "").strip()
+    assert name in dir(eq)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'diagnos'"):
+        eq.diagnos  # noqa: B018
+
+
+def test_importing_costs_nothing() -> None:
+    script = "import sys, equipoise; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_catalogues_hold_names() -> None:
+    methods = {"joint", "unimodal", "ensemble", "ogm", "ogm-ge", "diagnose-relearn"}
+    assert methods <= set(eq.list_methods())
+    assert eq.list_methods()["diagnose-relearn"]["family"] == "optimisation"
+    assert "htad" in eq.list_datasets()
+    models = eq.list_models()
+    assert {"mlp", "cnn", "resnet18", "sequence-cnn", "transformer", "concat", "sum"} <= set(models)
+    assert models["mlp"]["default_for"] == "vector"
+    assert eq.list_metrics().to_frame().loc["purity", "description"]
+    assert "diagnose-relearn" in str(eq.list_methods())
