@@ -31,6 +31,7 @@ def build_app() -> App:
         version=__version__,
         default_parameter=Parameter(negative=()),
         help_format="markdown",
+        suppress_keyboard_interrupt=False,
     )
     for name, summary in COMMANDS.items():
         app.command(f"equipoise.cli.{name}_command:{name}_command", name=name, help=summary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
@@ -84,7 +85,9 @@ class LocalExecutor:
             return
         # A forked child would inherit torch's threads in an undefined state.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(self.workers, len(pending)), mp_context=context) as pool:
+        others = set(multiprocessing.active_children())
+        workers = min(self.workers, len(pending))
+        with ProcessPoolExecutor(workers, context, initializer=_end_quietly) as pool:
             futures = {pool.submit(execute, task): task for task in pending}
             try:
                 for future in as_completed(futures):
@@ -93,8 +96,12 @@ class LocalExecutor:
                         yield future.result()
                     else:  # the process died, for want of memory say
                         yield Outcome(futures[future], f"the worker process ended: {error}")
-            finally:
-                pool.shutdown(cancel_futures=True)
+            except BaseException:
+                # Interrupted: the runs have their checkpoints, so nobody needs to wait for them.
+                for child in set(multiprocessing.active_children()) - others:
+                    child.terminate()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
 
 class RayExecutor:
@@ -141,6 +148,11 @@ def execute(task: Task) -> Outcome:
     except Exception as error:
         return Outcome(task, f"{type(error).__name__}: {error}", traceback.format_exc())
     return Outcome(task)
+
+
+def _end_quietly() -> None:
+    """Let a worker end without a traceback of its own when the terminal interrupts the command."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _default_workers() -> int:

@@ -1,0 +1,54 @@
+"""Ctrl-C: one line, exit code 130, no process left behind, and the work goes on from where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import synthetic
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_an_interrupted_comparison_ends_in_one_line(tmp_path: Path) -> None:
+    data = synthetic.write(tmp_path / "data").path
+    words = ["compare", "--data", str(data), "--methods", "joint", "--seeds", "2", "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "equipoise", *words, "--epochs", "100000", "--out", "out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    begun = tmp_path / "out" / "runs" / "joint-seed0" / "checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not begun.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "equipoise: interrupted; --resume goes on from here." in err
+    assert "Traceback" not in err
+    assert begun.exists()
+    while alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert alive(process.pid) == []
+
+
+def alive(session: int) -> list[str]:
+    """Return the commands of the processes of a session that have not ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended between the listing and the reading
+            name, _, rest = stat.read_text().rpartition(")")
+            state, _, _, of_session = rest.split()[:4]
+            if of_session == str(session) and state != "Z":
+                found.append(name)
+    return found
