@@ -51,6 +51,10 @@ bench: $(VENV)/.dev  ## Measure speed, as ratios taken side by side.
 figures: $(VENV)/.dev browser  ## Write the results page and the picture of the README from a fresh demo.
 	$(MAKE) demo OUT=runs/figures
 	$(BIN)/python benchmarks/results.py runs/figures docs/results/htad.md docs/images/report.png
+	$(BIN)/equipoise compare --data htad --methods joint ensemble ogm-ge diagnose-relearn --seeds 10 \
+		--split-seed run --out runs/figures-splits --resume
+	$(BIN)/python benchmarks/results.py runs/figures-splits docs/results/htad-splits.md
+	$(BIN)/python benchmarks/defaults.py docs/results/defaults.md
 
 clean:  ## Remove the virtual environment and caches.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

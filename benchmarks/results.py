@@ -1,6 +1,6 @@
 """Write the results page and the picture of a comparison from its records.
 
-Usage: python benchmarks/results.py COMPARISON_FOLDER PAGE.md PICTURE.png
+Usage: python benchmarks/results.py COMPARISON_FOLDER PAGE.md [PICTURE.png]
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from equipoise.experiments import Comparison, read_comparison
 from equipoise.training import RunRecord
 
 
-def main(folder: str, page: str, picture: str) -> None:
+def main(folder: str, page: str, picture: str | None = None) -> None:
     comparison = read_comparison(Path(folder))
+    Path(page).parent.mkdir(parents=True, exist_ok=True)
     Path(page).write_text(results_page(comparison), encoding="utf-8")
-    screenshot(Path(folder) / "report.html", Path(picture))
+    if picture is not None:
+        screenshot(Path(folder) / "report.html", Path(picture))
 
 
 def results_page(comparison: Comparison) -> str:
@@ -27,6 +31,9 @@ def results_page(comparison: Comparison) -> str:
     first, summary = results[0], comparison.summary
     machine = first["environment"]
     options = (comparison.folder / "config.yaml").read_text(encoding="utf-8")
+    splits = "draw of the splits, initial weights and batch order"
+    if len({result["split_fingerprint"] for result in results}) == 1:
+        splits = "initial weights and batch order, not the draw of the splits"
     sizes = ", ".join(f"{count} {split}" for split, count in first["split_sizes"].items())
     lines = [
         f"# {summary['dataset'].upper()}: {summary['model']}",
@@ -35,8 +42,8 @@ def results_page(comparison: Comparison) -> str:
         "",
         f"Seeds {', '.join(map(str, summary['seeds']))}; {first['epochs']} epochs; {sizes} samples "
         f"({first['split_origin']}). Weights are selected on validation, and the test split is opened once a "
-        "run. The interval is Student's, of the paired difference over seeds; it covers initial weights and "
-        "batch order, not the draw of the splits.",
+        f"run. The interval is Student's, of the paired difference over seeds; it covers {splits}. How the "
+        "defaults were chosen: [defaults](defaults.md).",
         "",
         *accuracy_table(comparison),
         "",
@@ -68,7 +75,8 @@ def accuracy_table(comparison: Comparison) -> list[str]:
         difference = "" if math.isnan(row["difference"]) else f"{row['difference']:+.3f}"
         p_value = "" if math.isnan(row["p_value"]) else f"{row['p_value']:.3f}"
         cells = [method, f"{row['mean']:.3f}", f"{row['std']:.3f}", int(row["n"]), difference, interval]
-        cells += [p_value, row["rank"] or "", f"{row['train_seconds']:.1f}", int(row["forward_samples"])]
+        place = "" if pd.isna(row["rank"]) else row["rank"]
+        cells += [p_value, place, f"{row['train_seconds']:.1f}", int(row["forward_samples"])]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 
@@ -105,7 +113,7 @@ def screenshot(report: Path, picture: Path) -> None:
         sys.exit("the picture needs Chromium: make browser")
     with sync_playwright() as playwright:
         page = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page(
-            viewport={"width": 1180, "height": 1280}
+            viewport={"width": 1180, "height": 1400}
         )
         page.goto(report.resolve().as_uri())
         page.wait_for_selector(".main-svg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -45,7 +46,6 @@ def comparison_table(comparison: Comparison) -> Table:
     rows = []
     for method, values in comparison.table().iterrows():
         interval = "" if math.isnan(values["low"]) else f"[{values['low']:+.3f}, {values['high']:+.3f}]"
-        place = values["rank"]
         rows.append(
             [
                 str(method),
@@ -55,7 +55,7 @@ def comparison_table(comparison: Comparison) -> Table:
                 number(values["difference"], "+.3f"),
                 interval,
                 number(values["p_value"]),
-                "-" if place is None or math.isnan(place) else str(int(place)),
+                "-" if pd.isna(values["rank"]) else str(values["rank"]),
                 number(values["train_seconds"], ".1f"),
             ]
         )

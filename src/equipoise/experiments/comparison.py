@@ -79,7 +79,7 @@ class Comparison:
                     "forward_samples": values["forward_samples_mean"],
                 }
             )
-        return pd.DataFrame(rows).set_index("method")
+        return pd.DataFrame(rows).astype({"rank": "Int64"}).set_index("method")
 
 
 def read_comparison(folder: Path) -> Comparison:
