@@ -307,3 +307,30 @@ def test_a_planned_relearning_that_cannot_work_is_warned_of(data: str) -> None:
 def test_no_warning_where_all_is_well(data: str, recwarn: pytest.WarningsRecorder) -> None:
     eq.fit(data, "diagnose-relearn", **(QUICK | {"epochs": 9}))
     assert not [w for w in recwarn if issubclass(w.category, eq.EquipoiseWarning)]
+
+
+SHARED = """
+from torch import nn
+
+from equipoise.models import ConcatFusion, MultimodalModel
+
+
+def build(shapes, num_classes):
+    encoder = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+    encoder.out_features = 6
+    fusion = ConcatFusion(dict.fromkeys(shapes, 6), num_classes)
+    return MultimodalModel(dict.fromkeys(shapes, encoder), fusion)
+"""
+
+
+@pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
+def test_one_encoder_for_two_modalities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shared_encoder.py").write_text(SHARED)
+    monkeypatch.chdir(tmp_path)
+    folder = synthetic.write(tmp_path / "data", {"left": (4,), "right": (4,)}).path
+    result = eq.fit(folder, model="shared_encoder:build", **RELEARN, **QUICK)
+    left, right = (result.model.encoder_module(name) for name in ("left", "right"))
+    assert left is right
+    first = result.relearnings[0]
+    assert first["left"].applied == first["right"].applied
+    assert equal(eq.load_run(result.run_dir), result)

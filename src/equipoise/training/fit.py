@@ -146,9 +146,9 @@ def run(
     with cpu_threads(model, settings.threads):
         test = evaluate(model, data.open_test(), data.class_count, training.device)
     record.append(METRICS, {"event": "test", **{f"test_{name}": value for name, value in test.items()}})
-    save_file(
-        {name: value.contiguous().cpu() for name, value in model.state_dict().items()}, record.path(WEIGHTS)
-    )
+    # Clones, because tensors that share memory (tied weights) cannot be written otherwise.
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    save_file(weights, record.path(WEIGHTS))
     record.finish(
         {
             "dataset": data.name,
