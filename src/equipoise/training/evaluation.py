@@ -22,17 +22,19 @@ def evaluate(
     """
     accuracy = MulticlassAccuracy(num_classes, average="micro").to(device)
     macro_f1 = MulticlassF1Score(num_classes, average="macro").to(device)
-    loss, count = torch.zeros((), device=device, dtype=torch.float64), 0
+    losses: list[torch.Tensor] = []
+    count = 0
     with evaluating(model), torch.no_grad():
         for batch in batches:
             batch = batch.to(device)
             logits = model(batch).logits.float()
-            loss += F.cross_entropy(logits, batch.target, reduction="sum")
+            losses.append(F.cross_entropy(logits, batch.target, reduction="sum"))
             count += len(batch)
             accuracy.update(logits, batch.target)
             macro_f1.update(logits, batch.target)
     return {
-        "loss": float(loss) / count,
+        # Summed on the CPU, as not every device has double precision.
+        "loss": float(torch.stack(losses).cpu().double().sum()) / count,
         "accuracy": float(accuracy.compute()),
         "macro_f1": float(macro_f1.compute()),
     }

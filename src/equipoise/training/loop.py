@@ -165,8 +165,9 @@ class Training:
             losses.append(self.method.train_step(batch, self))
             sizes.append(len(batch))
             self.step += 1
-        weights = torch.tensor(sizes, dtype=torch.float64, device=self.device)
-        loss = float(torch.stack(losses).double() @ weights / weights.sum())
+        # On the CPU, as not every device has double precision.
+        weights = torch.tensor(sizes, dtype=torch.float64)
+        loss = float(torch.stack(losses).cpu().double() @ weights / weights.sum())
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the training loss is {loss} in epoch {self.epoch}; lower the learning rate "
