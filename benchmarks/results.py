@@ -31,9 +31,10 @@ def results_page(comparison: Comparison) -> str:
     first, summary = results[0], comparison.summary
     machine = first["environment"]
     options = (comparison.folder / "config.yaml").read_text(encoding="utf-8")
-    splits = "draw of the splits, initial weights and batch order"
     if len({result["split_fingerprint"] for result in results}) == 1:
-        splits = "initial weights and batch order, not the draw of the splits"
+        origin, covered = first["split_origin"], "initial weights and batch order, not the draw of the splits"
+    else:
+        origin, covered = "drawn anew for each seed", "draw of the splits, initial weights and batch order"
     sizes = ", ".join(f"{count} {split}" for split, count in first["split_sizes"].items())
     lines = [
         f"# {summary['dataset'].upper()}: {summary['model']}",
@@ -41,8 +42,8 @@ def results_page(comparison: Comparison) -> str:
         "Written by `make figures` from the run records; not edited by hand.",
         "",
         f"Seeds {', '.join(map(str, summary['seeds']))}; {first['epochs']} epochs; {sizes} samples "
-        f"({first['split_origin']}). Weights are selected on validation, and the test split is opened once a "
-        f"run. The interval is Student's, of the paired difference over seeds; it covers {splits}. How the "
+        f"({origin}). Weights are selected on validation, and the test split is opened once a "
+        f"run. The interval is Student's, of the paired difference over seeds; it covers {covered}. How the "
         "defaults were chosen: [defaults](defaults.md).",
         "",
         *accuracy_table(comparison),
