@@ -35,6 +35,10 @@ def test_paired_difference_equals_the_paired_t_test() -> None:
 def test_paired_difference_without_spread() -> None:
     same = paired_difference([0.5, 0.6], [0.5, 0.6])
     assert (same.mean, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+    shifted = paired_difference([0.6, 0.7], [0.5, 0.6])  # equal differences tell nothing of the spread
+    assert shifted.mean == pytest.approx(0.1)
+    assert math.isnan(shifted.low)
+    assert math.isnan(shifted.p_value)
     one = paired_difference([0.5], [0.4])
     assert one.mean == pytest.approx(0.1)
     assert math.isnan(one.low)
@@ -80,11 +84,12 @@ def test_equal_means_share_a_place() -> None:
 
 
 def run(method: str, seed: int, **changes: object) -> dict[str, object]:
-    keys = ("data", "budget", "split", "init")
+    keys = ("data", "budget", "split", "init", "order")
     return {
         "method": method,
         "seed": seed,
         "model": "m",
+        "environment": {"device": "cpu"},
         **{f"{k}_fingerprint": "x" for k in keys},
         **changes,
     }
@@ -106,6 +111,8 @@ def test_comparable_runs_may_be_ranked() -> None:
         ({"model": "y"}, "model"),
         ({"split_fingerprint": "y"}, "seed 2 differ in splits"),
         ({"init_fingerprint": "y"}, "seed 2 differ in initial weights"),
+        ({"order_fingerprint": "y"}, "seed 2 differ in order of the training batches"),
+        ({"environment": {"device": "cuda:0"}}, "seed 2 differ in device"),
         ({"seed": 7}, "different seeds"),
     ],
 )

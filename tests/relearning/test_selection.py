@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
+from equipoise.models.encoders.mlp import MLP
+from equipoise.models.encoders.resnet import ResNet18
+from equipoise.models.encoders.transformer import Transformer
 from equipoise.relearning import select_buffers, select_parameters
 from equipoise.types import UnknownNameError, UsageError
 
@@ -28,16 +31,17 @@ def test_selections(encoder):
     assert select_parameters(encoder) == select_parameters(encoder, "all") == conv + norm + block + layer_norm
     assert select_parameters(encoder, "no-norm") == conv + block
     assert select_parameters(encoder, "trainable") == ["0.bias", *norm, *block, *layer_norm]
-    assert select_parameters(encoder, "last:1") == block + layer_norm
-    assert select_parameters(encoder, "last:2") == norm + block + layer_norm
-    assert select_parameters(encoder, "last:3") == conv + norm + block + layer_norm
+    assert select_parameters(encoder, "last:1") == layer_norm
+    assert select_parameters(encoder, "last:2") == block + layer_norm
+    assert select_parameters(encoder, "last:3") == norm + block + layer_norm
+    assert select_parameters(encoder, "last:4") == conv + norm + block + layer_norm
 
 
 def test_buffers_go_with_their_blocks(encoder):
     running = ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
-    for selection in ("all", "no-norm", "trainable", "last:2", "last:3"):
+    for selection in ("all", "no-norm", "trainable", "last:3", "last:4"):
         assert select_buffers(encoder, selection) == running
-    assert select_buffers(encoder, "last:1") == []
+    assert select_buffers(encoder, "last:2") == []
 
 
 def test_all_norms_of_torch_count_as_norms():
@@ -54,5 +58,21 @@ def test_unknown_selections(encoder, selection):
 
 
 def test_more_blocks_than_there_are(encoder):
-    with pytest.raises(UsageError, match=r"more blocks than Sequential has: 0, 1, 3"):
-        select_parameters(encoder, "last:4")
+    with pytest.raises(UsageError, match=r"more blocks than Sequential has: 0, 1, 3.0, 3.1"):
+        select_parameters(encoder, "last:5")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "blocks"),
+    [
+        (MLP(5), ["layers.0", "layers.3"]),
+        (ResNet18(1, width=8), ["conv1", "bn1", *(f"layer{s}.{b}" for s in (1, 2, 3, 4) for b in (0, 1))]),
+        (Transformer(3, width=8, heads=2), ["projection", "layers.0", "layers.1", "norm"]),
+    ],
+    ids=["mlp", "resnet18", "transformer"],
+)
+def test_blocks_of_the_toolkits_encoders(encoder, blocks):
+    for count in range(1, len(blocks) + 1):
+        chosen = select_parameters(encoder, f"last:{count}")
+        wanted = tuple(f"{block}." for block in blocks[-count:])
+        assert chosen == [name for name, _ in encoder.named_parameters() if name.startswith(wanted)]

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from equipoise.models.encoders.resnet import ResNet18
+from equipoise.models.encoders.transformer import Transformer
 from equipoise.relearning import redrawn_state, snapshot, update_average
 from equipoise.types import ModelError
 
@@ -74,3 +76,14 @@ def test_a_moving_average():
     assert torch.allclose(average["running_mean"], torch.full((2,), 18.75))
     assert average["num_batches_tracked"] == 0
     assert torch.equal(module.weight, torch.full((2,), 6.0))
+
+
+def test_a_redraw_draws_as_the_encoder_does():
+    encoder = ResNet18(3, width=16)
+    drawn = redrawn_state(encoder, seed=1)
+    name = "layer3.0.conv2.weight"
+    fan_out = 64 * 3 * 3
+    assert drawn[name].std() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+    assert not torch.equal(drawn[name], encoder.state_dict()[name])
+    learned = Transformer(3, width=8, heads=2, positions="learned", max_length=50)
+    assert redrawn_state(learned, seed=1)["positions"].std() == pytest.approx(0.02, rel=0.15)

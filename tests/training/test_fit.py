@@ -15,6 +15,8 @@ from torch.nn import functional as F
 import equipoise as eq
 import synthetic
 from equipoise.data import RunData, load_dataset, splits_of
+from equipoise.methods import METHODS, create_method
+from equipoise.methods.joint import Joint
 
 QUICK: dict[str, Any] = {"epochs": 4, "batch_size": 16, "diagnose_every": 0}
 RELEARN: dict[str, Any] = {"method": "diagnose-relearn", "method_options": {"every": 1, "count": 2}}
@@ -274,16 +276,138 @@ def test_optimisers_and_schedules_learn(data: str, optimizer: str, schedule: str
     assert result.test["accuracy"] > 0.8
 
 
-def test_bfloat16_learns_and_keeps_full_weights(data: str) -> None:
-    result = eq.fit(data, precision="bf16-mixed", epochs=12, batch_size=16, diagnose_every=0)
+@pytest.mark.parametrize(
+    "method", ["joint", "unimodal:audio", "ensemble", "ogm", "ogm-ge", "diagnose-relearn"]
+)
+def test_bfloat16_learns_and_keeps_full_weights(data: str, method: str) -> None:
+    result = eq.fit(data, method, precision="bf16-mixed", epochs=12, batch_size=16, diagnose_every=0)
     assert result.test["accuracy"] > 0.8
     assert {value.dtype for value in weights(result).values()} == {torch.float32}
 
 
-def test_the_callers_threads_and_random_weights_are_left_alone(data: str) -> None:
-    threads = torch.get_num_threads()
+def test_the_callers_threads_and_random_streams_are_left_alone(data: str) -> None:
+    threads, stream = torch.get_num_threads(), torch.get_rng_state()
+    numpy_stream = np.random.get_state()[1].tolist()
     eq.fit(data, threads=2, **QUICK)
     assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert np.random.get_state()[1].tolist() == numpy_stream
+
+
+def test_seeds_may_be_those_of_numpy(data: str, out: Path) -> None:
+    assert equal(eq.fit(data, seed=np.int64(2), out=out, **QUICK), eq.fit(data, seed=2, **QUICK))
+
+
+def test_the_record_does_not_depend_on_the_current_folder(
+    data: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(data).parent)
+    eq.fit(Path(data).name, out=out, **QUICK)
+    monkeypatch.chdir(out)
+    assert set(eq.diagnose_run(out)) == set(synthetic.VECTORS)
+
+
+def test_relearning_toward_weights_in_a_file(data: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    start = eq.fit(data, seed=5, epochs=1, lr=0.0, diagnose_every=0).model
+    wanted = {
+        f"{m}.{name}": value.clone()
+        for m in start.modalities
+        for name, value in start.encoder_module(m).state_dict().items()
+    }
+    save_file(wanted, tmp_path / "pretrained.safetensors")
+    hard = {
+        "strength": "fixed",
+        "lam": 1.0,
+        "epochs": [1],
+        "target": str(tmp_path / "pretrained.safetensors"),
+    }
+    method = create_method("diagnose-relearn", hard)
+    reached = {}
+    original = type(method).epoch_end
+
+    def watched(self: Any, run: Any) -> None:
+        original(self, run)
+        if run.epoch == 1:
+            for m in run.model.modalities:
+                state = run.model.encoder_module(m).state_dict()
+                reached.update({f"{m}.{name}": value.clone() for name, value in state.items()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(method), "epoch_end", watched)
+        eq.fit(data, "diagnose-relearn", method_options=hard, **QUICK)
+    assert reached.keys() == wanted.keys()
+    assert all(torch.equal(reached[name], wanted[name]) for name in wanted)
+    with pytest.raises(eq.UsageError, match="holds tensors"):
+        eq.fit(data, "diagnose-relearn", method_options={"target": {"audio": {}}}, **QUICK)
+    with pytest.raises(eq.UsageError, match="cannot read the target"):
+        eq.fit(data, "diagnose-relearn", method_options={**hard, "target": "no.safetensors"}, **QUICK)
+
+
+def test_predictions_are_those_of_the_method(data: str) -> None:
+    class Upside(Joint):
+        name = "upside-down"
+
+        def fuse(self, z: Any, context: Any) -> torch.Tensor:
+            return -context.run.model.fuse(z)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS._load(), "upside-down", Upside)
+        result = eq.fit(data, "upside-down", epochs=12, batch_size=16, diagnose_every=0)
+    assert result.test["accuracy"] > 0.8
+
+
+def test_a_method_that_starts_from_other_weights_is_found_out(data: str) -> None:
+    class Head(Joint):
+        name = "head-start"
+
+        def setup(self, run: Any) -> None:
+            with torch.no_grad():
+                for parameter in run.model.parameters():
+                    parameter.mul_(0.5)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS._load(), "head-start", Head)
+        table = eq.compare(data, ["joint", "head-start"], seeds=3, workers=1, **QUICK)
+    assert table["rank"].isna().all()
+    assert "differ in initial weights" in table.attrs["not_ranked_because"][0]
+
+
+def test_a_run_in_another_order_is_found_out(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lucky(Joint):
+        name = "lucky-order"
+
+        def epoch_start(self, run: Any) -> None:
+            run._set_epoch(run.epoch + 1000)
+
+    monkeypatch.setitem(METHODS._load(), "lucky-order", Lucky)
+    table = eq.compare(data, ["joint", "lucky-order"], seeds=3, workers=1, **QUICK)
+    assert "differ in order of the training batches" in table.attrs["not_ranked_because"][0]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("ogm", {"alpha": "abc"}, "option 'alpha' of 'ogm' is 'abc'; expected float"),
+        ("ogm", {"start_epoch": 1.5}, "expected int"),
+        ("ogm", {"logits": "aux"}, "unknown value of logits"),
+        ("diagnose-relearn", {"lam": "abc"}, "expected float | dict"),
+        ("diagnose-relearn", {"lam": None}, "'lam'"),
+        ("diagnose-relearn", {"epochs": 5}, "expected list"),
+        ("diagnose-relearn", {"every": 1.5}, "'every'"),
+        ("diagnose-relearn", {"count": True}, "'count'"),
+        ("diagnose-relearn", {"max_alpha": "x"}, "'max_alpha'"),
+        ("diagnose-relearn", {"parameters": 3}, "'parameters'"),
+        ("diagnose-relearn", {"target": 3}, "'target'"),
+        ("diagnose-relearn", {"layer_strength": 3}, "'layer_strength'"),
+        ("diagnose-relearn", {"min_gap": [1]}, "min_gap"),
+    ],
+)
+def test_options_of_a_wrong_type(data: str, method: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(eq.UsageError) as caught:
+        eq.fit(data, method, method_options=options, **QUICK)
+    assert message in str(caught.value)
 
 
 def test_a_diverging_run_says_so(data: str) -> None:

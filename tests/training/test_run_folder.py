@@ -12,6 +12,7 @@ import yaml
 import equipoise as eq
 import synthetic
 from equipoise.training import RunRecord, from_options, to_options
+from equipoise.training.record import locked
 
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}
 
@@ -65,6 +66,15 @@ def test_a_folder_with_other_things_is_never_touched(data: str, out: Path) -> No
     assert (out / "thesis.tex").read_text() == "years of work"
     with pytest.raises(eq.RunFolderError, match="in the way"):
         eq.fit(data, out=out / "thesis.tex", **QUICK)
+
+
+def test_two_processes_do_not_write_into_one_folder(data: str, out: Path) -> None:
+    eq.fit(data, out=out, **QUICK)
+    result = (out / "result.json").read_text()
+    with locked(out), pytest.raises(eq.RunFolderError, match="another process is writing"):
+        eq.fit(data, out=out, resume=True, **QUICK)
+    assert (out / "result.json").read_text() == result
+    assert eq.fit(data, out=out, resume=True, **QUICK).run_dir == out
 
 
 def test_overwriting_a_run_leaves_files_of_others(data: str, out: Path) -> None:
@@ -162,6 +172,8 @@ def test_half_a_line_at_the_end_of_a_record_is_passed_over(tmp_path: Path) -> No
         ({"encoder": "mpl"}, "unknown encoder 'mpl': did you mean mlp"),
         ({"fusion": "concatenate"}, "unknown fusion 'concatenate': did you mean concat"),
         ({"seed": -1}, "seed is -1"),
+        ({"batch_size": "16"}, "option 'batch_size' is '16'; expected int"),
+        ({"epochs": 2.5}, "option 'epochs' is 2.5; expected int"),
     ],
 )
 def test_wrong_use_is_met_with_one_line(data: str, options: dict[str, Any], message: str) -> None:

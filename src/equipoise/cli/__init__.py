@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -53,6 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except EquipoiseError as error:
         print(f"equipoise: {_one_line(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
+    except Exception as error:
+        if os.environ.get("EQUIPOISE_TRACEBACK"):
+            raise
+        what = f"{type(error).__name__}: {_one_line(str(error))}"
+        print(f"equipoise: unexpected {what} (EQUIPOISE_TRACEBACK=1 shows where)", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
     except KeyboardInterrupt:
         print("equipoise: interrupted; --resume goes on from here.", file=sys.stderr)  # noqa: T201
         sys.exit(130)

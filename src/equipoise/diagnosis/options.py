@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
 
 METRICS: Final = {
@@ -122,6 +123,7 @@ class DiagnosisOptions:
         for option in changes:
             if option not in known:
                 raise UnknownNameError("diagnosis option", option, known)
+        check_types(cls, changes)
         return cls(**{**PRESETS[name], **changes})
 
     def to_dict(self) -> dict[str, Any]:

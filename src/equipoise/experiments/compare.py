@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,8 @@ from equipoise.methods.base import warn
 from equipoise.training import RunRecord, Settings, run_name, to_options
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
 from equipoise.training.devices import check_device
-from equipoise.training.record import write_atomically
+from equipoise.training.record import CONFIG as RUN_CONFIG
+from equipoise.training.record import locked, write_atomically
 from equipoise.types import UsageError
 
 
@@ -74,10 +76,12 @@ def compare(
         seed_list = list(dict.fromkeys([*held_seeds, *seed_list]))
     names = expand(settings, methods, chosen, seed_list[0])
     runner = make_executor(executor, workers)
-    open_folder(
-        folder, _configuration(settings, methods, seed_list, chosen), resume=resume, overwrite=overwrite
-    )
-    outcomes = _execute(runner, _plan(settings, names, chosen, seed_list, folder, overwrite), observer)
+    tasks = _plan(settings, names, chosen, seed_list, folder, overwrite)
+    done = {task.folder: Outcome(task) for task in tasks if resume and _finished(task)}
+    configuration = _configuration(settings, methods, seed_list, chosen)
+    open_folder(folder, configuration, resume=resume, overwrite=overwrite)
+    with locked(folder):
+        outcomes = _execute(runner, tasks, done, observer)
     results = _collect(outcomes, settings)
     summary = _summarise(results, outcomes, seed_list)
     comparison = Comparison(folder, results, summary)
@@ -135,14 +139,16 @@ def _plan(
     ]
 
 
-def _execute(runner: Executor, tasks: Sequence[Task], observer: Observer | None) -> list[Outcome]:
+def _execute(
+    runner: Executor, tasks: Sequence[Task], done: Mapping[Path, Outcome], observer: Observer | None
+) -> list[Outcome]:
     """Run what stands alone first, then what builds on finished runs; return the outcomes in task order."""
     folder = tasks[0].parts_folder
     if observer is not None:
         observer.planned(folder, tasks)
     modalities = tuple(load_dataset(tasks[0].settings.data).modalities)
     waves: dict[bool, list[Task]] = {False: [], True: []}
-    outcomes = {task.folder: Outcome(task) for task in tasks if _finished(task)}
+    outcomes = dict(done)
     for task in tasks:
         if task.folder in outcomes:
             continue
@@ -157,9 +163,16 @@ def _execute(runner: Executor, tasks: Sequence[Task], observer: Observer | None)
 
 
 def _finished(task: Task) -> bool:
-    """Tell whether a run needs no process, as it came to its end before."""
+    """Tell whether a run needs no process, as it came to its end before.
+
+    Raises:
+        RunFolderError: the folder holds the run with other options.
+    """
     record = RunRecord(task.folder)
-    return not task.overwrite and record.complete and record.holds(to_options(task.settings))
+    if not record.path(RUN_CONFIG).is_file():
+        return False
+    record.check_same(to_options(task.settings))
+    return record.complete
 
 
 def _collect(outcomes: Sequence[Outcome], settings: Settings) -> pd.DataFrame:
@@ -235,7 +248,7 @@ def _seed_options(seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _checked_seeds(seeds: Iterable[int]) -> list[int]:
-    values = list(seeds)
+    values = [operator.index(seed) for seed in seeds]  # NumPy's integers too
     if not values:
         raise UsageError("no seed was given; expected at least one.")
     if len(set(values)) < len(values):

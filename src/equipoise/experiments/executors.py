@@ -118,7 +118,10 @@ class RayExecutor:
         """Yield the outcome of each task as it ends."""
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False)
-        remote = self._ray.remote(execute)
+        import torch
+
+        # Without asking for one, a task sees no GPU.
+        remote = self._ray.remote(num_gpus=int(torch.cuda.is_available()))(execute)
         pending = {remote.remote(task): task for task in tasks}
         while pending:
             done, _ = self._ray.wait(list(pending))

@@ -12,7 +12,12 @@ PER_COMPARISON: Final = {
     "budget_fingerprint": "budget (epochs, batch size, optimiser, learning rate, selection)",
     "model": "model",
 }
-PER_SEED: Final = {"split_fingerprint": "splits", "init_fingerprint": "initial weights"}
+PER_SEED: Final = {
+    "split_fingerprint": "splits",
+    "init_fingerprint": "initial weights",
+    "order_fingerprint": "order of the training batches",
+    "device": "device",
+}
 
 
 def obstacles(results: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -29,7 +34,9 @@ def obstacles(results: Iterable[Mapping[str, Any]]) -> list[str]:
     for key, what in PER_SEED.items():
         by_seed: dict[int, set[str]] = {}
         for run in runs:
-            by_seed.setdefault(run["seed"], set()).add(run[key])
+            value = run["environment"]["device"] if key == "device" else run[key]
+            if value:  # a method that trains nothing has no order
+                by_seed.setdefault(run["seed"], set()).add(value)
         differing = sorted(seed for seed, values in by_seed.items() if len(values) > 1)
         if differing:
             found.append(f"the runs of seed {', '.join(map(str, differing))} differ in {what}")

@@ -13,8 +13,8 @@ from equipoise.training import RunRecord
 from equipoise.training.record import MACHINE_ONLY, write_atomically
 from equipoise.types import RunFolderError
 
-EXTENSIBLE = frozenset({"methods", "seeds", "first_seed"})
-"""What a comparison that is gone on with may have more of."""
+EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set"})
+"""What a comparison that is gone on with may have more of; its runs are checked one by one."""
 
 
 def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:

@@ -20,8 +20,8 @@ class PairedDifference:
 
     Attributes:
         mean: of the differences.
-        low, high: 95 % interval of the mean by Student's t; NaN with one seed.
-        p_value: of the two-sided paired t-test; NaN with one seed.
+        low, high: 95 % interval of the mean by Student's t; NaN with one seed or equal differences.
+        p_value: of the two-sided paired t-test; NaN likewise.
         n: number of seeds that both methods finished.
     """
 
@@ -41,8 +41,11 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Pai
     mean = sum(differences) / n
     if n == 1:
         return PairedDifference(mean, math.nan, math.nan, math.nan, 1)
-    if max(differences) - min(differences) < 1e-12:  # no spread: the t statistic is 0/0 or infinite
-        return PairedDifference(mean, mean, mean, 1.0 if mean == 0 else 0.0, n)
+    if max(differences) - min(differences) < 1e-12:
+        # Equal differences (test accuracies are multiples of 1/N) have no spread to infer from.
+        if abs(mean) < 1e-12:
+            return PairedDifference(0.0, 0.0, 0.0, 1.0, n)
+        return PairedDifference(mean, math.nan, math.nan, math.nan, n)
     test = stats.ttest_1samp(differences, 0.0)
     interval = test.confidence_interval(0.95)
     return PairedDifference(mean, float(interval.low), float(interval.high), float(test.pvalue), n)

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from equipoise.types import Batch, EquipoiseWarning, UnknownNameError, UsageError
+from equipoise.typed_options import check_types
+from equipoise.types import Batch, EquipoiseError, EquipoiseWarning, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel
@@ -133,10 +134,12 @@ class StepContext:
         """
         from equipoise.models import unimodal_logits
 
-        if not detached:
-            return unimodal_logits(self.run.model, self.z, source, batch=self.batch)
-        with torch.no_grad():
-            z = {name: feature.detach() for name, feature in self.z.items()}
+        if not self.z:
+            raise EquipoiseError(
+                "the model has not run in this step; ask for unimodal logits after encoding."
+            )
+        with self.run.autocast(), torch.set_grad_enabled(torch.is_grad_enabled() and not detached):
+            z = {name: feature.detach() for name, feature in self.z.items()} if detached else self.z
             return unimodal_logits(self.run.model, z, source, batch=self.batch)
 
 
@@ -175,6 +178,7 @@ class Method:
             required = description.default is MISSING and description.default_factory is MISSING
             if required and option not in options:
                 raise UsageError(f"the method {cls.name!r} needs the option {option!r}.")
+        check_types(cls, options, f"of {cls.name!r}")
         return cls(**options)
 
     @classmethod
@@ -241,10 +245,16 @@ class Method:
 
     def forward(self, context: StepContext) -> Tensor:
         """Encode, edit and fuse a batch; fills `context.z` and `context.u`, returns the latter."""
-        z = context.run.model.encode(context.batch)
-        context.z = self.edit_features(z, context)
+        context.z = context.run.model.encode(context.batch)
+        context.z = self.edit_features(context.z, context)
         context.u = self.fuse(context.z, context)
         return context.u
+
+    def predict(self, batch: Batch, run: Run) -> Tensor:
+        """Return joint logits `[B, C]` as validation and test see them; the model is in evaluation mode."""
+        context = StepContext(run, batch)
+        context.z = run.model.encode(batch)
+        return self.fuse(context.z, context)
 
     def train_step(self, batch: Batch, run: Run) -> Tensor:
         """Take one optimiser step on a batch and return the loss, detached."""

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from equipoise.methods.base import Method, Plan, Run
 from equipoise.methods.relearn_options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS, split_options
+from equipoise.methods.relearn_targets import SUFFIX, with_target_file
 from equipoise.methods.relearner import DiagnoseRelearn
 from equipoise.relearning import RelearningSchedule, select_parameters
-from equipoise.types import UnknownNameError
+from equipoise.typed_options import check_types
+from equipoise.types import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel
@@ -33,7 +35,8 @@ class DiagnoseRelearnMethod(Method):
         count: number of re-learnings.
         epochs: explicit epochs in place of `every` and `count`.
         preset: `paper` or `robust`.
-        more: further fields of `RelearnOptions` and `DiagnosisOptions`.
+        more: further fields of `RelearnOptions` and `DiagnosisOptions`; `target` may be the path of a
+            `.safetensors` file with the names `MODALITY.PARAMETER`, such as pretrained weights.
     """
 
     lam: float | dict[str, float] = 3.0
@@ -57,8 +60,14 @@ class DiagnoseRelearnMethod(Method):
         for option in options:
             if option not in known:
                 raise UnknownNameError(f"option of {cls.name!r}", option, known)
+        check_types(cls, options, f"of {cls.name!r}")
         more = {key: value for key, value in options.items() if key not in own}
-        split_options(str(options.get("preset", "paper")), more)
+        if isinstance(more.get("target"), Mapping):
+            raise UsageError(
+                "the option 'target' holds tensors, which no run record can keep; give the path of a "
+                ".safetensors file with the names MODALITY.PARAMETER."
+            )
+        split_options(str(options.get("preset", "paper")), _without_file(more))
         method = cls(**{key: value for key, value in options.items() if key in own}, more=more)
         every = PAPER_EVERY if method.every is None else method.every
         RelearningSchedule(every, method.count, _epochs(method.epochs))
@@ -79,7 +88,7 @@ class DiagnoseRelearnMethod(Method):
     def check(self, model: BalancedModel, modalities: Sequence[str]) -> None:
         """Check what the options say of modalities and layers."""
         super().check(model, modalities)
-        choices, _ = split_options(self.preset, self.more)
+        choices, _ = split_options(self.preset, _without_file(self.more))
         choices.lam_by_modality(self.lam, model.modalities)
         selected = [select_parameters(model.encoder_module(m), choices.parameters) for m in model.modalities]
         choices.check_layers(chain.from_iterable(selected))
@@ -95,7 +104,7 @@ class DiagnoseRelearnMethod(Method):
             preset=self.preset,
             optimizer=run.optimizer,
             head=getattr(run.model, "fusion", None),
-            **self.more,
+            **with_target_file(self.more, run.model.modalities),
         )
 
     def epoch_end(self, run: Run) -> None:
@@ -120,6 +129,13 @@ class DiagnoseRelearnMethod(Method):
         if self.every is not None:
             return self.every
         return max(1, round(total_epochs * PAPER_EVERY / PAPER_EPOCHS))
+
+
+def _without_file(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with a target that can be checked before the model is there."""
+    target = options.get("target")
+    is_file = isinstance(target, str) and target.endswith(SUFFIX)
+    return {**options, "target": "init"} if is_file else dict(options)
 
 
 def _epochs(epochs: Sequence[int] | None) -> tuple[int, ...] | None:

@@ -15,6 +15,7 @@ from equipoise.types import UnknownNameError, UsageError
 
 TENSORS = ("conv-only", "matrices", "all")
 APPLY = ("grad", "update")
+LOGITS = ("slice", "zero-feature", "zero-input")
 
 
 def modulation_coefficients(scores: Mapping[str, float], alpha: float) -> dict[str, float]:
@@ -46,8 +47,8 @@ class OGM(Method):
             100).
         tensors: what is scaled: `matrices` (two dimensions or more), `conv-only` (four dimensions, as in the
             official code, where the encoders are ResNets), or `all`.
-        apply: `grad` scales gradients (the paper); `update` scales the step itself, through the learning
-            rate, for optimisers such as Adam that undo a scaled gradient.
+        apply: `grad` scales gradients (the paper); `update` scales the step itself (the noise of GE
+            with it), through the learning rate, for optimisers such as Adam that undo a scaled gradient.
         logits: source of the unimodal logits.
     """
 
@@ -69,7 +70,12 @@ class OGM(Method):
     def __post_init__(self) -> None:
         if not (math.isfinite(self.alpha) and self.alpha >= 0):
             raise UsageError(f"alpha is {self.alpha}; expected a finite number of at least 0.")
-        for option, value, known in (("tensors", self.tensors, TENSORS), ("apply", self.apply, APPLY)):
+        choices = (
+            ("tensors", self.tensors, TENSORS),
+            ("apply", self.apply, APPLY),
+            ("logits", self.logits, LOGITS),
+        )
+        for option, value, known in choices:
             if value not in known:
                 raise UnknownNameError(f"value of {option}", value, known)
 
@@ -140,7 +146,7 @@ class OGM(Method):
         return all(group <= own for group in groups if group & own)
 
     def _active(self, run: Run) -> bool:
-        last = (run.total_epochs - 1) // 2 if self.end_epoch is None else self.end_epoch
+        last = run.total_epochs // 2 if self.end_epoch is None else self.end_epoch
         return self.start_epoch <= run.epoch <= last
 
     def _scaled(self, parameter: Tensor) -> bool:

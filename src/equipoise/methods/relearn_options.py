@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from equipoise.diagnosis import DiagnosisOptions, relearning_strength
 from equipoise.diagnosis.options import PRESETS
+from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -155,6 +156,7 @@ def split_options(preset: str, options: Mapping[str, Any]) -> tuple[RelearnOptio
     for option in options:
         if option not in known:
             raise UnknownNameError("option of DiagnoseRelearn", option, known)
+    check_types(RelearnOptions, options)
     if preset not in PRESETS:
         raise UnknownNameError("preset", preset, PRESETS)
     return (

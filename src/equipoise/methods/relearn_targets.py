@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from equipoise.methods.relearn_options import RelearnOptions
 from equipoise.relearning import redrawn_state, select_buffers, snapshot
 from equipoise.relearning.reinitialize import check_state
-from equipoise.types import UnknownNameError
+from equipoise.types import UnknownNameError, UsageError
+
+SUFFIX: Final = ".safetensors"
 
 
 def initial_targets(
@@ -40,6 +45,31 @@ def initial_targets(
         for encoder in encoders.values():
             redrawn_state(encoder, choices.redraw_seed)
     return targets
+
+
+def with_target_file(options: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
+    """Return options whose `target`, where it is the path of a file, is replaced by what the file holds.
+
+    Raises:
+        UsageError: the file cannot be read, or holds a name that begins with no modality.
+    """
+    path = options.get("target")
+    if not (isinstance(path, str) and path.endswith(SUFFIX)):
+        return dict(options)
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"cannot read the target {path}: {str(error).splitlines()[0]}.") from None
+    states: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        owners = [modality for modality in modalities if name.startswith(f"{modality}.")]
+        if not owners:
+            raise UsageError(
+                f"{path} holds {name!r}; expected names MODALITY.PARAMETER, of {', '.join(modalities)}."
+            )
+        owner = max(owners, key=len)
+        states.setdefault(owner, {})[name.removeprefix(f"{owner}.")] = tensor
+    return {**options, "target": states}
 
 
 def _needed(encoder: nn.Module, selected: Sequence[str], choices: RelearnOptions) -> list[str]:

@@ -238,10 +238,15 @@ class DiagnoseRelearn:
         with untouched_generators(train_loader):
             if choices.norm_stats == "recalibrate":
                 recalibrate_norms(
-                    self.encoders.values(),
+                    [encoder for name, encoder in self.encoders.items() if strengths[name] > 0],
                     model,
                     lambda batch: self.reader.run(model, batch),
-                    moved_batches(train_loader, device_of(model)),
+                    # A batch of one has no spread to learn from, and some layers refuse it.
+                    (
+                        b
+                        for b in moved_batches(train_loader, device_of(model))
+                        if len(self.reader.target(b)) > 1
+                    ),
                 )
             self._recover(sum(strengths.values()) / len(strengths), blended, model, train_loader)
 

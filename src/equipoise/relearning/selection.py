@@ -20,7 +20,7 @@ def select_parameters(module: nn.Module, selection: str = "all") -> list[str]:
         module: the encoder.
         selection: `all` (the paper); `no-norm` leaves out scale and shift of normalisation layers;
             `trainable` takes what requires a gradient (the adapters of a frozen encoder, say); `last:N` takes
-            the last N children that hold parameters.
+            the last N blocks that hold parameters: the children of the encoder, containers of layers opened.
 
     Raises:
         UnknownNameError: the selection does not exist.
@@ -50,15 +50,26 @@ def select_buffers(module: nn.Module, selection: str = "all") -> list[str]:
     named = [name for name, _ in module.named_buffers()]
     if not selection.startswith("last:"):
         return named
-    blocks = {name.partition(".")[0] for name in select_parameters(module, selection)}
-    return [name for name in named if name.partition(".")[0] in blocks]
+    blocks = _blocks(module)[-int(selection.partition(":")[2]) :]
+    return [name for name in named if name.startswith(tuple(f"{block}." for block in blocks))]
 
 
 def _last_blocks(module: nn.Module, count: int, named: dict[str, nn.Parameter]) -> list[str]:
-    blocks = [name for name, child in module.named_children() if any(True for _ in child.parameters())]
+    blocks = _blocks(module)
     if count > len(blocks):
         raise UsageError(
             f"'last:{count}' asks for more blocks than {type(module).__name__} has: {', '.join(blocks)}."
         )
     prefixes = tuple(f"{name}." for name in blocks[-count:])
     return [name for name in named if name.startswith(prefixes)]
+
+
+def _blocks(module: nn.Module, prefix: str = "") -> list[str]:
+    """Return the names of the blocks that hold parameters, in order; a mere container is no block."""
+    found = []
+    for name, child in module.named_children():
+        if isinstance(child, nn.Sequential | nn.ModuleList):
+            found += _blocks(child, f"{prefix}{name}.")
+        elif any(True for _ in child.parameters()):
+            found.append(f"{prefix}{name}")
+    return found

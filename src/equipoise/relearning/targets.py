@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from equipoise.randomness import seeded_rng
 from equipoise.types import ModelError
-
-TARGETS: Final = ("init", "redraw", "ema")
 
 
 def redrawn_state(module: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -21,7 +18,8 @@ def redrawn_state(module: nn.Module, seed: int) -> dict[str, Tensor]:
     Raises:
         ModelError: a layer holds parameters of its own and has no `reset_parameters`.
     """
-    fresh = copy.deepcopy(module)
+    # On the CPU, so that every device draws the same.
+    fresh = copy.deepcopy(module).cpu()
     with seeded_rng(seed):
         # From the inside out, as constructors do: attention initialises its parts once more.
         for name, layer in reversed(list(fresh.named_modules())):

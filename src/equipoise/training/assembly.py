@@ -18,6 +18,7 @@ from equipoise.models import (
 )
 from equipoise.models.build import Shapes
 from equipoise.training.settings import Settings
+from equipoise.types import LeakError
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,12 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
     """
     dataset = load_dataset(settings.data)
     splits = splits_of(dataset, settings.splitting_seed)
-    guard(dataset, splits, allow=settings.allow_leaks)
+    for leak in guard(dataset, splits, allow=settings.allow_leaks):
+        if leak.kind in ("id", "content") and {"val", "test"} <= set(leak.splits):
+            # Diagnosis and selection see validation, so that it must never hold a test sample.
+            raise LeakError(
+                f"{leak}; validation decides, so this is refused even with allow_leaks: repair it."
+            )
     return dataset, RunData(
         dataset,
         splits,

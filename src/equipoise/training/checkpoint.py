@@ -19,14 +19,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint; nothing that it holds is executed.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, from where `load_state_dict` puts it in place; nothing is executed.
 
     Raises:
         RunFolderError: it is damaged, or of another format.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for a damaged file
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunFolderError(f"cannot read {path}: {line}. Overwrite the run to start again.") from None

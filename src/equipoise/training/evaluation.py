@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
@@ -14,11 +14,20 @@ from equipoise.types import Batch
 
 
 def evaluate(
-    model: nn.Module, batches: Iterable[Batch], num_classes: int, device: torch.device
+    model: nn.Module,
+    predict: Callable[[Batch], Tensor],
+    batches: Iterable[Batch],
+    num_classes: int,
+    device: torch.device,
 ) -> dict[str, float]:
     """Return `loss` (mean cross-entropy), `accuracy` and `macro_f1` over all samples.
 
-    The model runs in evaluation mode; the modes of its submodules are then as before.
+    Args:
+        model: runs in evaluation mode; the modes of its submodules are then as before.
+        predict: from a batch on the device to logits `[B, C]`, by way of the model.
+        batches: the split.
+        num_classes: `C`.
+        device: where the model is.
     """
     accuracy = MulticlassAccuracy(num_classes, average="micro").to(device)
     macro_f1 = MulticlassF1Score(num_classes, average="macro").to(device)
@@ -27,7 +36,7 @@ def evaluate(
     with evaluating(model), torch.no_grad():
         for batch in batches:
             batch = batch.to(device)
-            logits = model(batch).logits.float()
+            logits = predict(batch).float()
             losses.append(F.cross_entropy(logits, batch.target, reduction="sum"))
             count += len(batch)
             accuracy.update(logits, batch.target)

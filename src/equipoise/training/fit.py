@@ -11,17 +11,18 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
+from equipoise.data import RunData
 from equipoise.methods import Method, create_method
 from equipoise.methods.base import warn
 from equipoise.models import BalancedModel
+from equipoise.randomness import isolated_rng
 from equipoise.training import fingerprints
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
 from equipoise.training.devices import check_device
-from equipoise.training.evaluation import evaluate
 from equipoise.training.history import RecordedDiagnosis, read_diagnoses
 from equipoise.training.loop import OnEpoch, Training
 from equipoise.training.option_text import from_options, to_options
-from equipoise.training.record import DIAGNOSES, METRICS, WEIGHTS, RunRecord, environment
+from equipoise.training.record import DIAGNOSES, METRICS, WEIGHTS, RunRecord, environment, locked
 from equipoise.training.settings import Settings
 from equipoise.training.threads import cpu_threads
 from equipoise.types import RunFolderError
@@ -106,6 +107,7 @@ def run(
     overwrite: bool = False,
     on_epoch: OnEpoch | None = None,
     parts_folder: Path | None = None,
+    is_part: bool = False,
 ) -> FitResult:
     """Train as the settings say; see `fit`.
 
@@ -117,6 +119,7 @@ def run(
         on_epoch: see `fit`.
         parts_folder: where the finished runs lie that the method builds on; by default they are trained into
             the subfolder `parts`.
+        is_part: another run builds on this one, and waits where a process is at it already.
     """
     check_device(settings.device)
     method = create_method(settings.method, settings.method_options)
@@ -130,8 +133,35 @@ def run(
     for problem in method.problems(settings.budget):
         warn(problem)
     record.open(to_options(settings), resume=resume, overwrite=overwrite)
-    if record.complete:
-        return load_run(folder)
+    with locked(folder, wait=is_part):
+        if not record.complete:
+            prepared = _Prepared(settings, method, spec, data, model, initial, record)
+            _train(prepared, parts_folder or folder / "parts", on_epoch)
+    return load_run(folder)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A run that nothing stands against."""
+
+    settings: Settings
+    method: Method
+    spec: ModelSpec
+    data: RunData
+    model: BalancedModel
+    initial: dict[str, str]
+    record: RunRecord
+
+
+def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None:
+    """Train, open the test split, and write the result."""
+    settings, method, data, model, record = run.settings, run.method, run.data, run.model, run.record
+    parts = _finished_parts(method, settings, tuple(run.spec.shapes), parts_folder)
+    method.load_parts(model, {name: part.model for name, part in parts.items()})
+    training = Training(settings, data, model, method, record, on_epoch)
+    initial = dict(run.initial)
+    if not parts:  # what is built on finished runs starts from theirs
+        initial |= fingerprints.of_encoders({m: model.encoder_module(m) for m in model.modalities})
     identity = {
         "data_fingerprint": data.dataset_fingerprint,
         "split_fingerprint": data.split_fingerprint,
@@ -139,12 +169,10 @@ def run(
         "budget_fingerprint": fingerprints.of_budget(settings.budget),
     }
     _start(record, identity)
-    parts = _finished_parts(method, settings, reference.modalities, parts_folder or folder / "parts")
-    method.load_parts(model, {spec_: part.model for spec_, part in parts.items()})
-    training = Training(settings, data, model, method, record, on_epoch)
-    training.fit()
-    with cpu_threads(model, settings.threads):
-        test = evaluate(model, data.open_test(), data.class_count, training.device)
+    with isolated_rng():
+        training.fit()
+        with cpu_threads(model, settings.threads):
+            test = training.evaluate(data.open_test())
     record.append(METRICS, {"event": "test", **{f"test_{name}": value for name, value in test.items()}})
     # Clones, because tensors that share memory (tied weights) cannot be written otherwise.
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
@@ -152,10 +180,11 @@ def run(
     record.finish(
         {
             "dataset": data.name,
-            "model": model_name(settings, spec),
+            "model": model_name(settings, run.spec),
             "method": settings.method,
             "seed": settings.seed,
             **identity,
+            "order_fingerprint": training.order,
             "initial_weights": initial,
             "epochs": settings.budget.epochs,
             "best_epoch": training.best["epoch"],
@@ -166,13 +195,12 @@ def run(
             "split_origin": data.split_origin,
             "classes": list(data.classes),
             "modalities": list(model.modalities),
-            "model_spec": spec.to_dict(),
+            "model_spec": run.spec.to_dict(),
             "method_options": method.options(),
             "parts": {name: str(part.run_dir) for name, part in parts.items()},
             "environment": environment(training.device),
         }
     )
-    return load_run(folder)
 
 
 def load_run(folder: str | os.PathLike[str]) -> FitResult:
@@ -225,7 +253,7 @@ def _finished_parts(
     parts = {}
     for name in method.parts(modalities):
         part = settings.with_method(name, {}, settings.seed)
-        parts[name] = run(part, folder / run_name(name, settings.seed), resume=True)
+        parts[name] = run(part, folder / run_name(name, settings.seed), resume=True, is_part=True)
     return parts
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from typing import Any
@@ -19,12 +19,13 @@ from equipoise.diagnosis import collect_features, diagnose
 from equipoise.methods import Counters, Method, StepContext
 from equipoise.models import BalancedModel
 from equipoise.randomness import derive_seed, seed_everything
+from equipoise.training import fingerprints
 from equipoise.training.checkpoint import load_checkpoint, save_checkpoint
 from equipoise.training.evaluation import evaluate
 from equipoise.training.record import CHECKPOINT, DIAGNOSES, METRICS, RunRecord
 from equipoise.training.settings import Budget, Settings
 from equipoise.training.threads import cpu_threads
-from equipoise.types import TrainingError
+from equipoise.types import Batch, TrainingError
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 DIAGNOSES_IN_A_RUN = 10
@@ -73,6 +74,8 @@ class Training:
         self.epoch, self.step = 0, 0
         self.train_seconds = 0.0
         self.best: dict[str, Any] = {}
+        self.order = ""
+        """Digest of the samples served, batch by batch, since the first epoch."""
         self._relearnt = False
         self._train, self._train_eval, self._val = data.train, data.train_eval, data.val
         self._set_epoch, self._num_classes = data.set_epoch, data.class_count
@@ -116,9 +119,16 @@ class Training:
     @contextmanager
     def own_time(self) -> Iterator[None]:
         """Count the time of a block as the method's."""
-        start = time.perf_counter()
-        yield
-        self.counters.method_seconds += time.perf_counter() - start
+        start = self._now()
+        try:
+            yield
+        finally:
+            self.counters.method_seconds += self._now() - start
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":  # work that was queued before is not the method's
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     def record(self, kind: str, **values: Any) -> None:
         """Write an event of this epoch into the run record."""
@@ -128,7 +138,9 @@ class Training:
 
     def fit(self) -> None:
         """Train all epochs, from the checkpoint where there is one; the model then holds the best weights."""
-        with cpu_threads(self.model, self.settings.threads):
+        # cuDNN would choose its algorithms by a race; one run must give one result.
+        repeatable = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        with cpu_threads(self.model, self.settings.threads), repeatable:
             self._fit()
 
     def _fit(self) -> None:
@@ -161,6 +173,7 @@ class Training:
             self.method.epoch_start(self)
         losses, sizes = [], []
         for batch in self._train:
+            self.order = fingerprints.of_text(f"{self.order}|{batch.index.tolist()}")
             batch = batch.to(self.device, non_blocking=True)
             losses.append(self.method.train_step(batch, self))
             sizes.append(len(batch))
@@ -176,7 +189,7 @@ class Training:
         return loss
 
     def _validate(self, train_loss: float, seconds: float) -> None:
-        scores = evaluate(self.model, self._val, self._num_classes, self.device)
+        scores = self.evaluate(self._val)
         self.record(
             "epoch",
             train_loss=train_loss if math.isfinite(train_loss) else None,
@@ -194,6 +207,16 @@ class Training:
             }
         if self.on_epoch is not None:
             self.on_epoch(self.epoch, scores)
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Return loss, accuracy and macro-F1 of the method's predictions."""
+        return evaluate(
+            self.model,
+            lambda batch: self.method.predict(batch, self),
+            batches,
+            self._num_classes,
+            self.device,
+        )
 
     def _rank(self, scores: dict[str, float]) -> tuple[float, float]:
         """Order epochs by the chosen figure; equal ones by the loss, which ties more rarely."""
@@ -230,18 +253,19 @@ class Training:
             "best": self.best,
             "counters": vars(self.counters),
             "train_seconds": self.train_seconds,
+            "order": self.order,
             "lengths": self.run_record.lengths(),
         }
         save_checkpoint(self.run_record.path(CHECKPOINT), state)
 
     def _restore(self) -> int:
-        state = load_checkpoint(self.run_record.path(CHECKPOINT), self.device)
+        state = load_checkpoint(self.run_record.path(CHECKPOINT))
         self.run_record.truncate(state["lengths"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load_state_dict(state["method"])
-        self.generator.set_state(state["generator"].cpu())
-        self.best, self.step = state["best"], state["step"]
+        self.generator.set_state(state["generator"])
+        self.best, self.step, self.order = state["best"], state["step"], state["order"]
         self.counters = Counters(**state["counters"])
         self.train_seconds = state["train_seconds"]
         return int(state["epoch"]) + 1

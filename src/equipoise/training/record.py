@@ -8,21 +8,24 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from filelock import FileLock, Timeout
 
 from equipoise.types import RunFolderError
 
 CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
+LOCK = ".lock"
 PAGES: Final = ("report.html", "diagnosis.html")
 FILES: Final = (CONFIG, METRICS, DIAGNOSES, RESULT, WEIGHTS, CHECKPOINT, *PAGES)
 MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every"})
-"""Settings that may differ when a run is resumed: they do not change what is computed."""
+"""Settings that may differ when a run is resumed: a comparison checks the device by itself."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class RunRecord:
             if overwrite:
                 self.clear()
             elif resume:
-                self._same_configuration(options)
+                self.check_same(options)
                 return
             else:
                 raise RunFolderError(
@@ -168,11 +171,12 @@ class RunRecord:
         path = self.path(name)
         return path.stat().st_size if path.is_file() else 0
 
-    def holds(self, options: Mapping[str, Any]) -> bool:
-        """Tell whether the run is one of these options; what only the machine sees may differ."""
-        return not self._differing(options)
+    def check_same(self, options: Mapping[str, Any]) -> None:
+        """Check that the run is one of these options; what only the machine sees may differ.
 
-    def _same_configuration(self, options: Mapping[str, Any]) -> None:
+        Raises:
+            RunFolderError: it is not.
+        """
         differing = self._differing(options)
         if differing:
             raise RunFolderError(
@@ -187,6 +191,28 @@ class RunRecord:
             for key in sorted({*held, *options} - MACHINE_ONLY)
             if held.get(key) != options.get(key)
         ]
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep other processes out of a folder while a block writes into it.
+
+    Raises:
+        RunFolderError: another process is at it, and `wait` was not asked for.
+    """
+    path = folder / LOCK
+    lock = FileLock(path, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunFolderError(
+            f"another process is writing into {folder}; wait for it to end, or choose another folder."
+        ) from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Final, Literal
 
+from equipoise.data.datasets import DATASETS
+from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
 
 DEFAULT_LR: Final = {"sgd": 0.05, "adamw": 1e-3}
@@ -154,11 +158,17 @@ class Settings:
         Raises:
             UnknownNameError: an option does not exist.
         """
+        if "seed" in options and hasattr(options["seed"], "__index__"):
+            options["seed"] = operator.index(options["seed"])  # NumPy's integers too
+        if data not in DATASETS and (Path(data) / "dataset.json").is_file():
+            data = str(Path(data).resolve())  # a record must not depend on the current folder
         own = {option.name for option in fields(cls)} - {"budget"}
         shared = {option.name for option in fields(Budget)}
         for option in options:
             if option not in own | shared:
                 raise UnknownNameError("option", option, own | shared)
+        check_types(cls, options)
+        check_types(Budget, options)
         budget = Budget(**{key: value for key, value in options.items() if key in shared})
         return cls(data=data, budget=budget, **{k: v for k, v in options.items() if k in own})
 

@@ -45,6 +45,10 @@ class ResNet18(FrameEncoder):
         self.layer3 = _stage(2 * width, 4 * width, stride=2)
         self.layer4 = _stage(4 * width, 8 * width, stride=2)
         self.out_features = 8 * width
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the convolutions anew, for the outgoing signal (He et al. 2015)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -51,7 +51,8 @@ class Transformer(Encoder):
         self.positions: nn.Parameter | None = None
         if one_of("positions", positions, ("sinusoidal", "learned")) == "learned":
             table = torch.empty(positive("max_length", max_length), width)
-            self.positions = nn.Parameter(nn.init.normal_(table, std=0.02))
+            self.positions = nn.Parameter(table)
+            self.reset_parameters()
         # nn.TransformerEncoder would clone one layer and so start every layer from the same weights.
         self.layers = nn.Sequential(
             *(
@@ -63,6 +64,11 @@ class Transformer(Encoder):
         )
         self.norm = nn.LayerNorm(width)
         self.out_features = width
+
+    def reset_parameters(self) -> None:
+        """Draw the learned positions anew."""
+        if self.positions is not None:
+            nn.init.normal_(self.positions, std=0.02)
 
     @classmethod
     def _build(cls, shape: tuple[int, ...], kind: str, options: dict[str, Any]) -> Self:

@@ -1,0 +1,38 @@
+"""Options that are not of the type they are declared with, met before they do harm."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from typeguard import TypeCheckError, check_type
+
+from equipoise.types import UsageError
+
+
+def check_types(declared: type, options: Mapping[str, Any], whose: str = "") -> None:
+    """Check options against the annotations of a dataclass.
+
+    Args:
+        declared: the dataclass; its fields are the options.
+        options: name to value; names that are no field are passed over.
+        whose: what the options belong to, for the message.
+
+    Raises:
+        UsageError: a value is of another type; a whole number is accepted where a float is expected, and true
+            or false nowhere but for a bool.
+    """
+    hints = typing.get_type_hints(declared)
+    fields = {field.name: field.type for field in dataclasses.fields(declared)}
+    for name, value in options.items():
+        if name not in fields:
+            continue
+        try:
+            check_type(value, hints[name])
+            fits = not isinstance(value, bool) or "bool" in str(fields[name])
+        except TypeCheckError:
+            fits = False
+        if not fits:
+            raise UsageError(f"option {name!r} {whose}".rstrip() + f" is {value!r}; expected {fields[name]}.")
