@@ -89,7 +89,7 @@ class Batch:
         return int(self.target.shape[0])
 
     def to(self, device: object, non_blocking: bool = False) -> Batch:
-        """Return the batch on `device`; the same object where it is there already."""
+        """Return the batch on `device`; tensors that are there already are not copied."""
         move = {"device": device, "non_blocking": non_blocking}
         return Batch(
             {name: x.to(**move) for name, x in self.inputs.items()},  # type: ignore[call-overload]
