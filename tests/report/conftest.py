@@ -90,6 +90,7 @@ class Maker:
             "budget_fingerprint": "b",
             "split_fingerprint": "s",
             "init_fingerprint": f"i{seed}",
+            "order_fingerprint": f"o{seed}",
             "epochs": self.epochs,
             "best_epoch": 7,
             "validation": {"loss": 0.3, "accuracy": accuracy, "macro_f1": accuracy},
@@ -100,7 +101,7 @@ class Maker:
             "classes": ["a", "b"],
             "modalities": list(self.modalities),
             "method_options": {},
-            "environment": {"python": "3", "versions": {"torch": "2"}},
+            "environment": {"python": "3", "device": "cpu", "versions": {"torch": "2"}},
             **self.result,
         }
         (folder / "result.json").write_text(json.dumps(result))

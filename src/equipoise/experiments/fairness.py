@@ -20,17 +20,18 @@ PER_SEED: Final = {
 }
 
 
-def obstacles(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Say why finished runs must not be ranked against each other; an empty list where they may.
+def differences(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say in which conditions finished runs differ; an empty list where they are equal.
 
     Args:
         results: the `result.json` of each run.
     """
     runs = list(results)
-    found = []
-    for key, what in PER_COMPARISON.items():
-        if len({run[key] for run in runs}) > 1:
-            found.append(f"the runs differ in {what}")
+    found = [
+        f"the runs differ in {what}"
+        for key, what in PER_COMPARISON.items()
+        if len({run[key] for run in runs}) > 1
+    ]
     for key, what in PER_SEED.items():
         by_seed: dict[int, set[str]] = {}
         for run in runs:
@@ -40,6 +41,17 @@ def obstacles(results: Iterable[Mapping[str, Any]]) -> list[str]:
         differing = sorted(seed for seed, values in by_seed.items() if len(values) > 1)
         if differing:
             found.append(f"the runs of seed {', '.join(map(str, differing))} differ in {what}")
+    return found
+
+
+def obstacles(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say why finished runs must not be ranked against each other; an empty list where they may.
+
+    Args:
+        results: the `result.json` of each run.
+    """
+    runs = list(results)
+    found = differences(runs)
     seeds: dict[str, set[int]] = {}
     for run in runs:
         seeds.setdefault(run["method"], set()).add(run["seed"])

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pandas as pd
 
 from equipoise.experiments.comparison import COLUMNS, RUNS, Comparison
-from equipoise.experiments.fairness import PER_COMPARISON, PER_SEED, obstacles
+from equipoise.experiments.fairness import differences, obstacles
 from equipoise.experiments.statistics import rank, summarise
 from equipoise.training import RunRecord, run_name
 from equipoise.training.record import DIAGNOSES, METRICS
@@ -92,13 +92,7 @@ def runs_of(comparison: Comparison) -> list[Run]:
 
 def comparable(runs: Sequence[Run]) -> bool:
     """Whether differences between these runs are differences between methods."""
-    results = [run.result for run in runs if run.result]
-    seeds = {result["seed"] for result in results}
-    return all(len({str(result.get(key)) for result in results}) <= 1 for key in PER_COMPARISON) and all(
-        len({str(result.get(key)) for result in results if result["seed"] == seed}) <= 1
-        for key in PER_SEED
-        for seed in seeds
-    )
+    return not differences([run.result for run in runs if run.result])
 
 
 def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:

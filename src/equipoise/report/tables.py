@@ -126,7 +126,7 @@ def runs(evidence: Evidence) -> Table:
 
 def fingerprints(found: Sequence[Run]) -> Table:
     """Return what the runs had in common, and what not."""
-    keys = ("data", "budget", "split", "init")
+    keys = ("data", "budget", "split", "init", "order")
     rows = [
         [
             Cell(run.method),
@@ -136,9 +136,12 @@ def fingerprints(found: Sequence[Run]) -> Table:
         for run in found
         if run.finished and run.result
     ]
-    head = ["method", "seed", "data", "budget", "splits", "initial weights"]
-    caption = "Equal fingerprints mean equal content; runs of one seed must agree in every column."
-    return Table(caption, head, rows, frozenset({2, 3, 4, 5}))
+    head = ["method", "seed", "data", "budget", "splits", "initial weights", "order"]
+    caption = (
+        "Equal fingerprints mean equal content; runs of one seed must agree in every column. A method that "
+        "trains nothing has no order."
+    )
+    return Table(caption, head, rows, frozenset({2, 3, 4, 5, 6}))
 
 
 def options(values: Mapping[str, Any], caption: str) -> Table:
