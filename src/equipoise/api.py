@@ -23,7 +23,7 @@ from equipoise.training import Settings
 
 def compare(
     data: str | os.PathLike[str],
-    methods: Sequence[str] = ("joint", "diagnose-relearn"),
+    methods: str | Sequence[str] = ("joint", "diagnose-relearn"),
     *,
     seeds: int | Iterable[int] = 5,
     out: str | os.PathLike[str] | None = None,
@@ -60,6 +60,7 @@ def compare(
     """
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="equipoise-")) / "comparison"
     settings = Settings.from_options(str(os.fspath(data)), **options)
+    methods = [methods] if isinstance(methods, str) else methods
     comparison = compare_and_report(
         settings,
         methods,

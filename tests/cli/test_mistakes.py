@@ -55,6 +55,8 @@ def test_one_line(equipoise, tmp_path: Path, words: list[str], code: int, messag
         ["trian"],
         ["train", "--epoch", "3"],
         ["train", "--epochs", "three"],
+        ["train", "--epochs", "1.5"],
+        ["train", "--seed", "1.5"],
         ["list", "method"],
         ["report"],
     ],

@@ -52,7 +52,7 @@ def test_a_shared_group(write: Write) -> None:
         "'clip01', 'clip02' and 12 more) and test ('clip50')): correct split=..."
     )
     assert str(caught.value).startswith(expected)
-    assert "allow=True" in str(caught.value)
+    assert "--allow-leaks" in str(caught.value)
 
 
 def test_identical_samples(write: Write) -> None:

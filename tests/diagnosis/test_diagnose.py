@@ -331,7 +331,7 @@ def test_frame_and_record_tell_what_was_applied():
     d = Diagnosis({"a": state, "b": LearningState("b", 0.5, 0.5, 0.0, None, True, "purity", 10, 5, 0.25)})
     frame = d.to_frame(lam=1.0)
     assert frame.loc["a", "strength"] == pytest.approx(math.tanh(0.3))
-    assert frame.loc["a", ["gap_low", "gap_high"]].tolist() == [0.2, 0.4]
+    assert frame.loc["a", ["difference_low", "difference_high"]].tolist() == [0.2, 0.4]
     assert frame.loc["b", "strength"] == 0.25
     record = d.to_dict()
     assert record["a"]["interval"] == [0.2, 0.4]

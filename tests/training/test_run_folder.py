@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -181,3 +182,28 @@ def test_wrong_use_is_met_with_one_line(data: str, options: dict[str, Any], mess
         eq.fit(data, **(QUICK | options))
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_a_run_whose_weights_are_gone_is_made_again(data: str, out: Path) -> None:
+    first = eq.fit(data, out=out, **QUICK)
+    (out / "model.safetensors").unlink()
+    again = eq.fit(data, out=out, resume=True, **QUICK)
+    assert again.test == first.test
+    assert (out / "model.safetensors").is_file()
+
+
+def test_a_result_without_its_figures_is_damaged(data: str, out: Path) -> None:
+    eq.fit(data, out=out, **QUICK)
+    (out / "result.json").write_text("{}")
+    with pytest.raises(eq.RunFolderError, match=r"result\.json is damaged; delete the folder"):
+        eq.load_run(out)
+
+
+def test_a_dataset_that_was_changed_behind_its_back_is_refused(tmp_path: Path) -> None:
+    dataset = synthetic.write(tmp_path / "data")
+    eq.fit(dataset, **QUICK)  # a dataset stands for its folder
+    array = np.load(dataset.path / dataset.modalities["audio"].file, mmap_mode="r+")
+    array[3] += 1
+    array.flush()
+    with pytest.raises(eq.DataError, match="changed since they were written"):
+        eq.fit(dataset, **QUICK)

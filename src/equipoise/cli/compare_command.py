@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from equipoise.cli.run_options import RunOptions, Words
+from equipoise.cli.run_options import RunOptions, Whole, Words
 
 Numbers = Annotated[list[int], Parameter(consume_multiple=True)]
 
@@ -16,13 +16,13 @@ def compare_command(
     *,
     methods: Words | None = None,
     seeds: Numbers | None = None,
-    first_seed: int = 0,
+    first_seed: Whole = 0,
     out: Path | None = None,
     set_: Annotated[Words | None, Parameter(name="--set")] = None,
     resume: bool = False,
     overwrite: bool = False,
     executor: str = "local",
-    workers: int | None = None,
+    workers: Whole | None = None,
     config: Path | None = None,
     options: RunOptions | None = None,
 ) -> int:

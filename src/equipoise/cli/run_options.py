@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
+
+
+def whole_number(_: object, tokens: Sequence[Token]) -> int:
+    """Read a whole number; 1.5 is none, and is not cut to 1 in silence."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"expected a whole number, found {text!r}") from None
+
 
 Words = Annotated[list[str], Parameter(consume_multiple=True)]
+Whole = Annotated[int, Parameter(converter=whole_number)]
 
 
 @Parameter(name="*")
@@ -44,16 +56,16 @@ class RunOptions:
     """
 
     data: str = "htad"
-    epochs: int = 60
-    batch_size: int = 64
+    epochs: Whole = 60
+    batch_size: Whole = 64
     optimizer: str = "sgd"
     lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 1e-4
     schedule: str = "constant"
-    lr_step: int = 30
+    lr_step: Whole = 30
     lr_gamma: float = 0.1
-    warmup_epochs: int = 0
+    warmup_epochs: Whole = 0
     clip_norm: float | None = None
     precision: str = "32-true"
     select: str = "accuracy"
@@ -63,10 +75,10 @@ class RunOptions:
     fusion: str = "concat"
     split_seed: int | Literal["run"] = 0
     device: str = "auto"
-    threads: int | None = None
-    num_workers: int = 0
-    diagnose_every: int | None = None
-    checkpoint_every: int = 5
+    threads: Whole | None = None
+    num_workers: Whole = 0
+    diagnose_every: Whole | None = None
+    checkpoint_every: Whole = 5
     allow_leaks: bool = False
 
     def to_dict(self) -> dict[str, Any]:

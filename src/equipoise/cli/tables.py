@@ -67,13 +67,15 @@ def diagnosis_table(diagnosis: Diagnosis) -> Table:
     """Return the learning state of every modality."""
     rows = []
     for name, state in diagnosis.items():
-        interval = f"[{state.interval[0]:+.3f}, {state.interval[1]:+.3f}]" if state.interval else "-"
+        interval = f"{state.train_score - state.val_score:+.3f}"
+        if state.interval:
+            interval += f" [{state.interval[0]:+.3f}, {state.interval[1]:+.3f}]"
         figures = [number(state.train_score), number(state.val_score), number(state.gap)]
         rows.append(
             [name, *figures, interval, number(state.strength()), str(state.n_train), str(state.n_val)]
         )
     metric = diagnosis.options.metric
-    columns = ["modality", f"{metric} train", f"{metric} val", "gap", "95 % interval", "strength"]
+    columns = ["modality", f"{metric} train", f"{metric} val", "gap", "train - val [95 %]", "strength"]
     return make_table([*columns, "n train", "n val"], rows)
 
 

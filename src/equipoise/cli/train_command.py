@@ -7,13 +7,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from equipoise.cli.run_options import RunOptions, Words
+from equipoise.cli.run_options import RunOptions, Whole, Words
 
 
 def train_command(
     *,
     method: str = "joint",
-    seed: int = 0,
+    seed: Whole = 0,
     out: Path | None = None,
     set_: Annotated[Words | None, Parameter(name="--set")] = None,
     resume: bool = False,

@@ -19,7 +19,7 @@ from equipoise.types import EquipoiseWarning, LeakError
 _SHOWN = 3
 _REMEDY = (
     "correct split=... in write_dataset, give group=... and no split to have leak-free splits drawn, "
-    "or pass allow=True if the leak is meant"
+    "or allow it if it is meant (allow_leaks=True, --allow-leaks)"
 )
 
 

@@ -72,6 +72,10 @@ class PreparedDataset:
     def __len__(self) -> int:
         return len(self.target)
 
+    def __fspath__(self) -> str:
+        """Return the folder, so that a dataset may stand wherever its path may."""
+        return str(self.path)
+
     def __repr__(self) -> str:
         modalities = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in self.modalities.values())
         return (

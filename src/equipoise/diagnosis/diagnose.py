@@ -15,6 +15,7 @@ from equipoise.diagnosis.options import DiagnosisOptions
 from equipoise.diagnosis.scaling import minmax
 from equipoise.diagnosis.separability import Splits, Values, cluster_purity
 from equipoise.diagnosis.state import Diagnosis, LearningState
+from equipoise.randomness import isolated_rng
 from equipoise.types import DataError
 
 
@@ -52,14 +53,15 @@ def purity(
     options = DiagnosisOptions(n_init=n_init, max_iter=max_iter, backend=backend, n_clusters=n_clusters)
     x = feature_matrix(features, "features")
     y, classes = class_indices(label_vector(labels, "labels", len(x)), "labels")
-    clusters = fit_kmeans(
-        minmax(x),
-        n_clusters or len(classes),
-        seed=seed,
-        n_init=options.n_init,
-        max_iter=options.max_iter,
-        backend=options.backend,
-    )
+    with isolated_rng():  # merely importing scikit-learn draws from Python's stream
+        clusters = fit_kmeans(
+            minmax(x),
+            n_clusters or len(classes),
+            seed=seed,
+            n_init=options.n_init,
+            max_iter=options.max_iter,
+            backend=options.backend,
+        )
     return cluster_purity(clusters.labels, y)
 
 
@@ -100,6 +102,17 @@ def diagnose_with(
     val_labels: ArrayLike,
 ) -> Diagnosis:
     """Measure learning states with given options; see `diagnose`."""
+    with isolated_rng():  # merely importing scikit-learn draws from Python's stream
+        return _diagnose(options, train, train_labels, val, val_labels)
+
+
+def _diagnose(
+    options: DiagnosisOptions,
+    train: Mapping[str, ArrayLike],
+    train_labels: ArrayLike,
+    val: Mapping[str, ArrayLike],
+    val_labels: ArrayLike,
+) -> Diagnosis:
     if not train:
         raise DataError("no modality was given; expected at least one entry of name and features.")
     if set(train) != set(val):

@@ -131,7 +131,11 @@ class Diagnosis(Mapping[str, LearningState]):
         return len(self.states)
 
     def to_frame(self, lam: float = 3.0) -> pd.DataFrame:
-        """Return one row a modality; `strength` is the one applied, else `tanh(lam * gap)`."""
+        """Return one row a modality.
+
+        `gap` has no sign; `difference` is training minus validation, with its interval. `strength` is the one
+        applied, else `tanh(lam * gap)`.
+        """
         import pandas as pd
 
         rows = [
@@ -140,8 +144,9 @@ class Diagnosis(Mapping[str, LearningState]):
                 "train_score": state.train_score,
                 "val_score": state.val_score,
                 "gap": state.gap,
-                "gap_low": state.interval[0] if state.interval else math.nan,
-                "gap_high": state.interval[1] if state.interval else math.nan,
+                "difference": state.train_score - state.val_score,
+                "difference_low": state.interval[0] if state.interval else math.nan,
+                "difference_high": state.interval[1] if state.interval else math.nan,
                 "strength": state.strength(lam) if state.applied is None else state.applied,
                 "metric": state.metric,
                 "n_train": state.n_train,

@@ -98,6 +98,12 @@ def read_comparison(folder: Path) -> Comparison:
         ) from None
     except (OSError, ValueError) as error:
         raise RunFolderError(f"cannot read the comparison in {folder}: {error}.") from None
+    whole = isinstance(summary, dict) and isinstance(summary.get("methods"), dict)
+    if not whole or not set(COLUMNS) <= set(results.columns):
+        raise RunFolderError(
+            f"{folder / SUMMARY} or {folder / RESULTS} is damaged; write both again from the runs by "
+            "'equipoise compare --resume' with the same options."
+        )
     return Comparison(folder, results, _with_nan(summary))
 
 

@@ -20,6 +20,9 @@ from equipoise.models.build import Shapes
 from equipoise.training.settings import Settings
 from equipoise.types import LeakError
 
+VERIFIED_BYTES = 256 * 2**20
+"""Datasets up to this size are read through before each run, to see that nobody changed them."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -61,6 +64,8 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
         UnknownNameError, DataError, LeakError: see `load_dataset`, `splits_of` and `guard`.
     """
     dataset = load_dataset(settings.data)
+    if sum(spec.row_bytes for spec in dataset.modalities.values()) * len(dataset) <= VERIFIED_BYTES:
+        dataset.verify()
     splits = splits_of(dataset, settings.splitting_seed)
     for leak in guard(dataset, splits, allow=settings.allow_leaks):
         if leak.kind in ("id", "content") and {"val", "test"} <= set(leak.splits):

@@ -41,7 +41,7 @@ class RunRecord:
     @property
     def complete(self) -> bool:
         """Whether the run came to its end."""
-        return self.path(RESULT).is_file()
+        return self.path(RESULT).is_file() and self.path(WEIGHTS).is_file()
 
     @property
     def resumable(self) -> bool:
@@ -165,6 +165,10 @@ class RunRecord:
             ) from None
         except (OSError, ValueError) as error:
             raise RunFolderError(f"cannot read {self.path(RESULT)}: {_first_line(error)}.") from None
+        if not isinstance(result, dict) or not {"test", "validation", "seed"} <= result.keys():
+            raise RunFolderError(
+                f"{self.path(RESULT)} is damaged; delete the folder {self.folder} and run again."
+            )
         return result
 
     def _size(self, name: str) -> int:
