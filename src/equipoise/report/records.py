@@ -83,7 +83,7 @@ def runs_of(comparison: Comparison) -> list[Run]:
     for row in comparison.results.to_dict("records"):
         method, seed, status = str(row["method"]), int(row["seed"]), str(row["status"])
         folder = comparison.folder / RUNS / run_name(method, seed)
-        if status == FINISHED and RunRecord(folder).complete:
+        if status == FINISHED and RunRecord(folder).has_result:
             runs.append(read_run(folder, method=method))
         else:
             runs.append(Run(method, seed, status, folder, {}, {}, [], [], 0))

@@ -40,8 +40,13 @@ class RunRecord:
 
     @property
     def complete(self) -> bool:
-        """Whether the run came to its end."""
-        return self.path(RESULT).is_file() and self.path(WEIGHTS).is_file()
+        """Whether the run came to its end, and all that it gave is still there."""
+        return self.has_result and self.path(WEIGHTS).is_file()
+
+    @property
+    def has_result(self) -> bool:
+        """Whether there are figures to report, be the weights kept or not."""
+        return self.path(RESULT).is_file()
 
     @property
     def resumable(self) -> bool:
