@@ -94,6 +94,7 @@ def diagnose(
     return diagnose_with(DiagnosisOptions.preset(preset, **options), train, train_labels, val, val_labels)
 
 
+@isolated_rng()  # merely importing scikit-learn draws from Python's stream
 def diagnose_with(
     options: DiagnosisOptions,
     train: Mapping[str, ArrayLike],
@@ -102,17 +103,6 @@ def diagnose_with(
     val_labels: ArrayLike,
 ) -> Diagnosis:
     """Measure learning states with given options; see `diagnose`."""
-    with isolated_rng():  # merely importing scikit-learn draws from Python's stream
-        return _diagnose(options, train, train_labels, val, val_labels)
-
-
-def _diagnose(
-    options: DiagnosisOptions,
-    train: Mapping[str, ArrayLike],
-    train_labels: ArrayLike,
-    val: Mapping[str, ArrayLike],
-    val_labels: ArrayLike,
-) -> Diagnosis:
     if not train:
         raise DataError("no modality was given; expected at least one entry of name and features.")
     if set(train) != set(val):

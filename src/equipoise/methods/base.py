@@ -147,8 +147,7 @@ class StepContext:
 class Method:
     """A training method; its dataclass fields are its options.
 
-    A subclass sets the class attributes and overrides the hooks it needs. It draws random numbers from
-    `run.generator` only, so that switched off it is joint training bit for bit.
+    A subclass overrides the hooks it needs, and draws from `run.generator` only: off, it is joint training.
     """
 
     name: ClassVar[str] = ""
