@@ -143,7 +143,7 @@ def test_impossible_data_are_refused():
 def test_available_models_lists_everything_with_a_line_each():
     found = available_models()
     assert [entry["name"] for entry in found if entry["role"] == "encoder"] == list(ENCODERS)
-    assert [entry["name"] for entry in found if entry["role"] == "fusion"] == list(FUSIONS)
+    assert [entry["name"] for entry in found if entry["role"] == "fusion"] == sorted([*FUSIONS, "mmtm"])
     assert all(entry["description"] and "\n" not in entry["description"] for entry in found)
     mlp = next(entry for entry in found if entry["name"] == "mlp")
     assert mlp["kinds"] == mlp["default_for"] == ("vector",)

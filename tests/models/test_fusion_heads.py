@@ -183,7 +183,7 @@ def test_reordering_the_modalities_permutes(name):
 
 
 def test_registry_options_and_errors():
-    assert set(FUSIONS) == {"concat", "sum", "average"}
+    assert set(FUSIONS) == {"concat", "sum", "average", "gated", "film", "low-rank-bilinear", "shared"}
     with pytest.raises(UsageError, match="rule"):
         build_fusion("average", {"a": 1}, 2, {"rule": "median"})
     with pytest.raises(UsageError, match=r"no option 'rule'.*none"):

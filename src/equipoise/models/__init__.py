@@ -11,44 +11,78 @@ from equipoise.models.build import (
     available_models,
     build_encoder,
     build_fusion,
+    build_mid_fusion,
     build_model,
     describe,
     encoder_names,
+    fusion_names,
 )
 from equipoise.models.contract import BalancedModel
 from equipoise.models.custom import check_contract, custom_model
-from equipoise.models.encoders import DEFAULT_ENCODER, ENCODERS, KINDS, Encoder
+from equipoise.models.encoders import (
+    DEFAULT_ENCODER,
+    ENCODERS,
+    KINDS,
+    Encoder,
+    StagedPass,
+    stagewise_encoders,
+)
 from equipoise.models.fusion import FUSIONS, ConcatHead, Fusion, HeadView, SumHead
 from equipoise.models.fusion.average import AverageFusion
 from equipoise.models.fusion.concat import ConcatFusion
+from equipoise.models.fusion.film import FiLMFusion
+from equipoise.models.fusion.gated import GatedFusion
+from equipoise.models.fusion.low_rank_bilinear import LowRankBilinearFusion
+from equipoise.models.fusion.shared import SharedFusion, entropy_weights
 from equipoise.models.fusion.sum import SumFusion
+from equipoise.models.heads import OwnHeads
+from equipoise.models.mid_fusion import MidFusionModel
+from equipoise.models.mmtm import MMTM
 from equipoise.models.multimodal import MultimodalModel
+from equipoise.models.subset_logits import ABSENCES, answers_to_zeros, subset_logits
 from equipoise.models.unimodal_logits import LOGIT_SOURCES, prototype_logits, unimodal_logits
+from equipoise.models.with_fusion import with_fusion
 
 __all__ = [
+    "ABSENCES",
     "DEFAULT_ENCODER",
     "ENCODERS",
     "FUSIONS",
     "KINDS",
     "LOGIT_SOURCES",
+    "MMTM",
     "AverageFusion",
     "BalancedModel",
     "ConcatFusion",
     "ConcatHead",
     "Encoder",
+    "FiLMFusion",
     "Fusion",
+    "GatedFusion",
     "HeadView",
+    "LowRankBilinearFusion",
+    "MidFusionModel",
     "MultimodalModel",
+    "OwnHeads",
+    "SharedFusion",
+    "StagedPass",
     "SumFusion",
     "SumHead",
+    "answers_to_zeros",
     "available_models",
     "build_encoder",
     "build_fusion",
+    "build_mid_fusion",
     "build_model",
     "check_contract",
     "custom_model",
     "describe",
     "encoder_names",
+    "entropy_weights",
+    "fusion_names",
     "prototype_logits",
+    "stagewise_encoders",
+    "subset_logits",
     "unimodal_logits",
+    "with_fusion",
 ]

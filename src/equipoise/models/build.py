@@ -10,10 +10,11 @@ from torch import nn
 
 from equipoise.models.encoders.base import DEFAULT_ENCODER, ENCODERS, Encoder, default_encoder
 from equipoise.models.fusion.base import FUSIONS, Fusion
+from equipoise.models.mid_fusion import MidFusionModel
 from equipoise.models.multimodal import MultimodalModel
 from equipoise.models.options import check_options, listed, option_names
 from equipoise.randomness import derive_seed, seeded_rng
-from equipoise.types import ModelError, UsageError
+from equipoise.types import ModelError, UnknownNameError, UsageError
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 """Modality to the shape of one sample and its kind: `{"audio": ((1, 128, 94), "image")}`."""
@@ -44,19 +45,24 @@ def build_model(
         encoders: one name for all modalities, or a name per modality; `auto`, which also stands for those
             left out, chooses by kind.
         encoder_options: options of the encoder of each modality.
-        fusion: name of the fusion.
+        fusion: name of the fusion; `mmtm` is intermediate fusion, a `MidFusionModel`.
         fusion_options: its options.
         seed: of the initial weights.
         only: build the model of these modalities alone.
 
     Raises:
         UsageError: a modality that `shapes` does not have, an unknown name or option.
-        ModelError: an encoder does not fit its modality.
+        ModelError: an encoder does not fit its modality, or, with `mmtm`, does not run stage by stage or is
+            the only one.
     """
     names = encoder_names(shapes, encoders, only)
     options = encoder_options or {}
     _require_known(options, shapes, "encoder_options")
+    if fusion not in fusion_names():
+        raise UnknownNameError("fusion", fusion, fusion_names())
     modules = {m: build_encoder(m, *shapes[m], name, options.get(m, {}), seed) for m, name in names.items()}
+    if fusion == MidFusionModel.name:
+        return build_mid_fusion(modules, num_classes, fusion_options or {}, seed)
     widths = {m: module.out_features for m, module in modules.items()}
     return MultimodalModel(modules, build_fusion(fusion, widths, num_classes, fusion_options or {}, seed))
 
@@ -107,13 +113,43 @@ def build_fusion(
     """Build one fusion with the initial weights of `(seed, "fusion", name)`.
 
     Raises:
-        UsageError: an unknown fusion or option.
+        UsageError: an unknown fusion or option, or `mmtm`, which is no module behind the encoders.
         ModelError: impossible widths or number of classes.
     """
+    if name == MidFusionModel.name:
+        raise UsageError(
+            f"{name!r} fuses between the stages of the encoders and cannot be built from their widths: use "
+            f"build_model(..., fusion={name!r})."
+        )
     fusion = FUSIONS[name]
     check_options(fusion, name, options or {})
     with drawing(seed, "fusion", name):
         return fusion(widths, num_classes, **dict(options or {}))
+
+
+def build_mid_fusion(
+    encoders: Mapping[str, nn.Module], num_classes: int, options: Options | None = None, seed: int = 0
+) -> MidFusionModel:
+    """Build intermediate fusion around encoders that exist.
+
+    The late fusion is one head for each modality whose logits are averaged, with the initial weights of the
+    fusion `average`; the blocks have those of `(seed, "fusion", "mmtm")`. `with_fusion` gives it another one.
+
+    Raises:
+        UsageError: an unknown or impossible option.
+        ModelError: an encoder does not run stage by stage, or is the only one.
+    """
+    name = MidFusionModel.name
+    check_options(MidFusionModel, name, options or {})
+    widths = {m: getattr(encoder, "out_features", 0) for m, encoder in encoders.items()}
+    late = build_fusion("average", widths, num_classes, {"rule": "logit"}, seed)
+    with drawing(seed, "fusion", name):
+        return MidFusionModel(encoders, late, num_classes, None, **dict(options or {}))  # type: ignore[arg-type]
+
+
+def fusion_names() -> tuple[str, ...]:
+    """Return the names that `build_model` takes for a fusion: those of `FUSIONS`, and `mmtm`."""
+    return tuple(sorted((*FUSIONS, MidFusionModel.name)))
 
 
 @contextmanager
@@ -134,7 +170,11 @@ def describe(model: nn.Module | Mapping[str, str], fusion: str = "concat") -> st
         return f"{fusion}({', '.join(f'{m}={name}' for m, name in model.items())})"
     if not isinstance(model, MultimodalModel):
         return type(model).__name__
-    return describe({m: _name_of(encoder) for m, encoder in model.encoders.items()}, _name_of(model.fusion))
+    fusion = _name_of(model.fusion)
+    if isinstance(model, MidFusionModel):
+        # The late fusion that it comes with goes without saying, as in the name of a model not yet built.
+        fusion = model.name if fusion == "average" else f"{model.name}+{fusion}"
+    return describe({m: _name_of(encoder) for m, encoder in model.encoders.items()}, fusion)
 
 
 def available_models() -> list[dict[str, object]]:
@@ -147,7 +187,8 @@ def available_models() -> list[dict[str, object]]:
     for name, encoder in ENCODERS.items():
         defaults = tuple(kind for kind, default in DEFAULT_ENCODER.items() if default == name)
         found.append(_entry("encoder", name, encoder, encoder.kinds, defaults))
-    found += [_entry("fusion", name, fusion, (), ()) for name, fusion in FUSIONS.items()]
+    fusions: dict[str, type[nn.Module]] = {**FUSIONS, MidFusionModel.name: MidFusionModel}
+    found += [_entry("fusion", name, fusions[name], (), ()) for name in fusion_names()]
     return found
 
 

@@ -101,7 +101,8 @@ class BalancedModel(nn.Module, ABC):
         """What methods may require of a model, checked before training.
 
         `additive_head`: `head` is not None. `shared_head`: all features are equally wide, so that one head
-        can read each of them. `own_heads`: the fusion has a classifier for every modality.
+        can read each of them. `own_heads`: the fusion answers for every modality by itself
+        (`own_logits`). `mid_fusion`: the encoders exchange gates through MMTM blocks (`MidFusionModel`).
         """
         found = set()
         if self.head is not None:

@@ -45,8 +45,8 @@ class MultimodalModel(BalancedModel):
         # A list, because the keys of an nn.ModuleDict cannot hold every name that a modality may have.
         self.encoder_list = nn.ModuleList(encoders.values())
         self.fusion = fusion
-        self.num_outputs = _num_outputs(fusion, num_classes)
-        self._check_fusion()
+        self.num_outputs = check_fusion(fusion, self.modalities, num_classes)
+        self._check_widths()
 
     @property
     def encoders(self) -> dict[str, nn.Module]:
@@ -78,16 +78,8 @@ class MultimodalModel(BalancedModel):
             ModelError: `only` names an unknown modality, an input is missing, or an encoder returns something
                 that is not one feature per sample.
         """
-        inputs = batch_inputs(batch)
-        wanted = self.modalities if only is None else (only,) if isinstance(only, str) else tuple(only)
-        self._require_known(wanted)
-        if missing := [m for m in wanted if m not in inputs]:
-            raise ModelError(f"the batch misses the modality {listed(missing)}; it has {listed(inputs)}.")
-        return {
-            m: self._features(m, encoder, inputs[m])
-            for m, encoder in zip(self.modalities, self.encoder_list, strict=True)
-            if m in wanted
-        }
+        encoders = self.encoders
+        return {m: self._features(m, encoders[m], x) for m, x in self._inputs(batch, only).items()}
 
     def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
         """Fuse the features of all modalities.
@@ -119,11 +111,19 @@ class MultimodalModel(BalancedModel):
     @property
     def head(self) -> HeadView | None:
         """The fusion's view of its head where it is additive, else None."""
-        head = getattr(self.fusion, "head", None)
-        return head if isinstance(head, HeadView) else None
+        return head_of(self.fusion)
 
     def _fusion_module(self) -> nn.Module:
         return self.fusion
+
+    def _inputs(self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None) -> dict[str, Tensor]:
+        """Return the inputs of the modalities that are asked for, in the model's order."""
+        inputs = batch_inputs(batch)
+        wanted = self.modalities if only is None else (only,) if isinstance(only, str) else tuple(only)
+        self._require_known(wanted)
+        if missing := [m for m in wanted if m not in inputs]:
+            raise ModelError(f"the batch misses the modality {listed(missing)}; it has {listed(inputs)}.")
+        return {m: inputs[m] for m in self.modalities if m in wanted}
 
     def _features(self, modality: str, encoder: nn.Module, x: Tensor) -> Tensor:
         try:
@@ -137,18 +137,7 @@ class MultimodalModel(BalancedModel):
             )
         return z
 
-    def _check_fusion(self) -> None:
-        if isinstance(self.fusion, nn.Linear):
-            raise ModelError(
-                "a linear layer does not say which columns read which modality; wrap it: "
-                "ConcatFusion.from_linear(linear, {modality: width, ...})."
-            )
-        names = getattr(self.fusion, "modalities", self.modalities)
-        if tuple(names) != self.modalities:
-            raise ModelError(
-                f"the fusion was built for {listed(names)}, the encoders are {listed(self.modalities)}; "
-                "both need the same modalities in the same order."
-            )
+    def _check_widths(self) -> None:
         widths = getattr(self.fusion, "widths", None)
         for m, encoder in self.encoders.items():
             width = getattr(encoder, "out_features", None)
@@ -158,13 +147,34 @@ class MultimodalModel(BalancedModel):
                 )
 
 
-def _num_outputs(fusion: nn.Module, num_classes: int | None) -> int:
+def head_of(fusion: nn.Module) -> HeadView | None:
+    """Return a fusion's view of its head where it is additive, else None."""
+    head = getattr(fusion, "head", None)
+    return head if isinstance(head, HeadView) else None
+
+
+def check_fusion(fusion: nn.Module, modalities: tuple[str, ...], num_classes: int | None = None) -> int:
+    """Check that a fusion fits a model's modalities, and return the number of classes `C` that it gives.
+
+    Raises:
+        ModelError: it was built for other modalities, is a bare linear layer, or its number of classes is
+            not known or another one.
+    """
+    if isinstance(fusion, nn.Linear):
+        raise ModelError(
+            "a linear layer does not say which columns read which modality; wrap it: "
+            "ConcatFusion.from_linear(linear, {modality: width, ...})."
+        )
     own = getattr(fusion, "num_classes", None)
     found = {n for n in (own, num_classes) if isinstance(n, int)}
     if not found:
-        raise ModelError(
-            "the fusion has no attribute 'num_classes'; give MultimodalModel(..., num_classes=C)."
-        )
+        raise ModelError("the fusion has no attribute 'num_classes'; give num_classes=C beside it.")
     if len(found) > 1:
         raise ModelError(f"the fusion returns {own} classes, but num_classes is {num_classes}.")
+    names = getattr(fusion, "modalities", modalities)
+    if tuple(names) != modalities:
+        raise ModelError(
+            f"the fusion was built for {listed(names)}, the encoders are {listed(modalities)}; "
+            "both need the same modalities in the same order."
+        )
     return found.pop()

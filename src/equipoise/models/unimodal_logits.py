@@ -12,16 +12,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.models.contract import BalancedModel, batch_inputs
+from equipoise.models.contract import BalancedModel
+from equipoise.models.fusion.shared import SharedFusion
 from equipoise.models.options import listed
-from equipoise.scopes import constant, evaluating
+from equipoise.models.subset_logits import answers_to_zeros, head_gradient, subset_logits, zeros_for
 from equipoise.types import Batch, ModelError, UnknownNameError
 
 LOGIT_SOURCES = ("slice", "zero-feature", "zero-input", "aux", "shared", "proto")
@@ -59,7 +59,7 @@ def unimodal_logits(
         batch: the batch behind `z`, for `zero-input`.
         heads: modality to module `[B, d_m]` to `[B, C]`, for `aux`; may be left out where the fusion has a
             classifier of its own for every modality.
-        shared_head: one module `[B, d]` to `[B, C]`, for `shared`.
+        shared_head: one module `[B, d]` to `[B, C]`, for `shared`; may be left out where the fusion is one.
         prototypes: modality to class centres `[C, d_m]`, for `proto`; they never receive a gradient.
         head_grad: whether gradients reach the head (the fusion, the own heads, the shared head); False makes
             its parameters constants. The encoders' answers to zeros keep their gradients either way.
@@ -80,13 +80,14 @@ def unimodal_logits(
         case "slice":
             return _slice(model, given, head_grad)
         case "zero-feature":
-            zeros = {m: torch.zeros_like(feature) for m, feature in given.items()}
-            return _one_at_a_time(model, given, zeros, head_grad)
+            return _one_at_a_time(model, given, zeros_for(model, given), head_grad)
         case "zero-input":
-            return _one_at_a_time(model, given, _answers_to_zeros(model, batch), head_grad)
+            return _one_at_a_time(model, given, answers_to_zeros(model, batch), head_grad)
         case "aux":
             return _aux(model, given, heads, head_grad)
         case "shared":
+            if shared_head is None and isinstance(getattr(model, "fusion", None), SharedFusion):
+                return _aux(model, given, None, head_grad)
             return _shared(given, shared_head, head_grad)
         case "proto":
             return {m: prototype_logits(x, _of(m, prototypes, "prototypes")) for m, x in given.items()}
@@ -131,17 +132,7 @@ def _slice(model: BalancedModel, z: Features, head_grad: bool) -> dict[str, Tens
 def _one_at_a_time(model: BalancedModel, z: Features, absent: Features, head_grad: bool) -> dict[str, Tensor]:
     if missing := [m for m in model.modalities if m not in z]:
         raise ModelError(f"zeroed passes need the features of every modality; missing: {listed(missing)}.")
-    with evaluating(model), _gradient(head_grad, model):
-        return {m: model.fuse({**absent, m: z[m]}) for m in model.modalities}
-
-
-def _answers_to_zeros(model: BalancedModel, batch: Batch | Mapping[str, Tensor] | None) -> Features:
-    if batch is None:
-        raise ModelError("source 'zero-input' needs the batch: unimodal_logits(..., batch=batch).")
-    inputs = batch_inputs(batch)
-    zeros = {m: torch.zeros_like(inputs[m]) for m in model.modalities if m in inputs}
-    with evaluating(model):
-        return model.encode(zeros)
+    return {m: subset_logits(model, z, (m,), absent=absent, head_grad=head_grad) for m in model.modalities}
 
 
 def _aux(
@@ -150,10 +141,10 @@ def _aux(
     own: Callable[[str, Tensor], Tensor] | None
     own = getattr(getattr(model, "fusion", None), "own_logits", None)
     if heads is None and own is not None:
-        with _gradient(head_grad, model):
+        with head_gradient(head_grad, model):
             return {m: own(m, feature) for m, feature in z.items()}
     chosen = {m: _of(m, heads, "heads") for m in z}
-    with _gradient(head_grad, *chosen.values()):
+    with head_gradient(head_grad, *chosen.values()):
         return {m: head(z[m]) for m, head in chosen.items()}
 
 
@@ -166,13 +157,8 @@ def _shared(z: Features, head: nn.Module | None, head_grad: bool) -> dict[str, T
             f"one shared head cannot read features of different widths {widths}; choose encoders of equal "
             "width, or use 'aux' with a head for every modality."
         )
-    with _gradient(head_grad, head):
+    with head_gradient(head_grad, head):
         return {m: head(feature) for m, feature in z.items()}
-
-
-def _gradient(head_grad: bool, *modules: nn.Module) -> AbstractContextManager[None]:
-    parameters: Sequence[nn.Parameter] = [p for module in modules for p in module.parameters()]
-    return nullcontext() if head_grad else constant(parameters)
 
 
 def _of(modality: str, values: Mapping[str, V] | None, argument: str) -> V:

@@ -10,7 +10,9 @@ from equipoise.models.encoders.base import (
     FrameEncoder,
     default_encoder,
     fitting_encoders,
+    stagewise_encoders,
 )
+from equipoise.models.encoders.stages import StagedPass, StagedRun, Stages
 
 __all__ = [
     "DEFAULT_ENCODER",
@@ -18,6 +20,10 @@ __all__ = [
     "KINDS",
     "Encoder",
     "FrameEncoder",
+    "StagedPass",
+    "StagedRun",
+    "Stages",
     "default_encoder",
     "fitting_encoders",
+    "stagewise_encoders",
 ]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
+from equipoise.models.encoders.stages import StagedPass, Stages, unchanged
 from equipoise.models.options import check_options
 from equipoise.registry import Registry
 from equipoise.types import ModelError
@@ -28,16 +29,23 @@ class Encoder(nn.Module):
 
     A subclass sets `name` and `kinds`, takes the number of input features or channels as the first argument
     of its constructor and its options as keyword-only ones, sets `out_features` there, and defines `embed`.
+    An encoder that intermediate fusion can reach into sets `channel_dim` and `stage_widths` too and defines
+    `stages` in place of `embed`.
 
     Attributes:
         name: the encoder's name in the registry.
         kinds: the kinds of modality it accepts, keys of `KINDS`.
+        channel_dim: the dimension of an intermediate map that holds its channels, all but this and the first
+            being positions; None for an encoder that does not run stage by stage.
+        stage_widths: channels of the map after each stage.
         in_features: features `d` or channels `C` of its input.
         out_features: width of the feature vector.
     """
 
     name: ClassVar[str] = ""
     kinds: ClassVar[tuple[str, ...]] = ()
+    channel_dim: ClassVar[int | None] = None
+    stage_widths: tuple[int, ...] = ()
     out_features: int
 
     def __init__(self, in_features: int) -> None:
@@ -71,11 +79,12 @@ class Encoder(nn.Module):
     def _build(cls, shape: tuple[int, ...], kind: str, options: dict[str, Any]) -> Self:
         return cls(input_features(shape, kind), **options)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | StagedPass) -> Tensor:
         """Encode a batch.
 
         Args:
-            x: `[B, *shape]`, of one of the encoder's kinds.
+            x: `[B, *shape]`, of one of the encoder's kinds; or the end of a pass that was driven stage by
+                stage, whose value is returned.
 
         Returns:
             `[B, out_features]`.
@@ -83,11 +92,38 @@ class Encoder(nn.Module):
         Raises:
             ModelError: `x` has another number of dimensions or of features.
         """
+        if isinstance(x, StagedPass):
+            return x.value
         self._check_input(x)
         return self.embed(x)
 
+    def stagewise(self, x: Tensor) -> Stages:
+        """Encode a batch stage by stage.
+
+        Args:
+            x: `[B, *shape]`, of one of the encoder's kinds.
+
+        Returns:
+            A generator that yields the map after each stage, is sent the map to go on with, and returns the
+            feature `[B, out_features]`. The map of a video has a row for every frame, sample by sample.
+
+        Raises:
+            ModelError: the encoder does not run stage by stage, or `x` has another shape.
+        """
+        if self.channel_dim is None:
+            raise ModelError(
+                f"encoder {self.name!r} does not run stage by stage; these do: "
+                f"{', '.join(stagewise_encoders())}."
+            )
+        self._check_input(x)
+        return self.stages(x)
+
     def embed(self, x: Tensor) -> Tensor:
         """Encode a batch whose shape is known to be right: `[B, *shape]` to `[B, out_features]`."""
+        return unchanged(self.stages(x))
+
+    def stages(self, x: Tensor) -> Stages:
+        """Encode a batch whose shape is known to be right, as `stagewise` says."""
         raise NotImplementedError
 
     def _check_input(self, x: Tensor) -> None:
@@ -104,7 +140,8 @@ class Encoder(nn.Module):
 class FrameEncoder(Encoder):
     """Base of encoders of images that read a video frame by frame and average over the frames.
 
-    A subclass defines `embed_images`: `[B, C, H, W]` to `[B, out_features]`.
+    A subclass defines `image_stages`, or `embed_images` if it does not run stage by stage: `[B, C, H, W]` to
+    `[B, out_features]`.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("image", "video")
@@ -113,12 +150,24 @@ class FrameEncoder(Encoder):
         """Encode images `[B, C, H, W]`, or the frames of videos `[B, T, C, H, W]` and take their mean."""
         if x.ndim == 4:
             return self.embed_images(x)
-        frames = self.embed_images(x.flatten(0, 1))
-        return frames.reshape(x.shape[0], x.shape[1], self.out_features).mean(dim=1)
+        return self._over_frames(self.embed_images(x.flatten(0, 1)), x)
+
+    def stages(self, x: Tensor) -> Stages:
+        """Encode images or videos stage by stage; the maps of a video are those of its `B * T` frames."""
+        if x.ndim == 4:
+            return (yield from self.image_stages(x))
+        return self._over_frames((yield from self.image_stages(x.flatten(0, 1))), x)
 
     def embed_images(self, x: Tensor) -> Tensor:
         """Encode images: `[B, C, H, W]` to `[B, out_features]`."""
+        return unchanged(self.image_stages(x))
+
+    def image_stages(self, x: Tensor) -> Stages:
+        """Encode images stage by stage: `[B, C, H, W]` to `[B, out_features]`."""
         raise NotImplementedError
+
+    def _over_frames(self, frames: Tensor, x: Tensor) -> Tensor:
+        return frames.reshape(x.shape[0], x.shape[1], self.out_features).mean(dim=1)
 
 
 ENCODERS: Registry[Encoder] = Registry("encoder", Encoder, "equipoise.models.encoders", "equipoise.encoders")
@@ -153,6 +202,11 @@ def input_features(shape: Sequence[int], kind: str) -> int:
 def fitting_encoders(kind: str) -> tuple[str, ...]:
     """Return the names of the encoders that accept a kind of modality."""
     return tuple(name for name, encoder in ENCODERS.items() if kind in encoder.kinds)
+
+
+def stagewise_encoders() -> tuple[str, ...]:
+    """Return the names of the encoders that intermediate fusion can reach into."""
+    return tuple(name for name, encoder in ENCODERS.items() if encoder.channel_dim is not None)
 
 
 def default_encoder(kind: str) -> str:

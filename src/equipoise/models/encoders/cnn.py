@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from equipoise.models.encoders.base import FrameEncoder
+from equipoise.models.encoders.stages import Stages, in_stages
 from equipoise.models.options import positive_sizes
 
 
@@ -27,6 +28,7 @@ class CNN(FrameEncoder):
     """
 
     name: ClassVar[str] = "cnn"
+    channel_dim: ClassVar[int | None] = 1
 
     def __init__(self, in_features: int, *, channels: Sequence[int] = (32, 64, 128)) -> None:
         super().__init__(in_features)
@@ -37,9 +39,10 @@ class CNN(FrameEncoder):
             layers += [nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(after)]
             layers += [nn.ReLU(), nn.MaxPool2d(kernel_size=2, ceil_mode=True)]
         self.layers = nn.Sequential(*layers)
+        self.stage_widths = widths
         self.out_features = widths[-1]
 
-    def embed_images(self, x: Tensor) -> Tensor:
-        """Encode images: `[B, C, H, W]` to `[B, out_features]`."""
-        maps: Tensor = self.layers(x)
+    def image_stages(self, x: Tensor) -> Stages:
+        """Encode images: `[B, C, H, W]` to `[B, out_features]`, with a stage for each block."""
+        maps = yield from in_stages(self.layers, len(self.stage_widths), x)
         return maps.mean(dim=(2, 3))

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from equipoise.models.encoders.base import Encoder
+from equipoise.models.encoders.stages import Stages, in_stages
 from equipoise.models.options import positive_sizes, probability
 
 
@@ -29,6 +30,7 @@ class MLP(Encoder):
 
     name: ClassVar[str] = "mlp"
     kinds: ClassVar[tuple[str, ...]] = ("vector",)
+    channel_dim: ClassVar[int | None] = 1
 
     def __init__(self, in_features: int, *, hidden: Sequence[int] = (128, 128), dropout: float = 0.2) -> None:
         super().__init__(in_features)
@@ -40,9 +42,9 @@ class MLP(Encoder):
             if rate:
                 layers.append(nn.Dropout(rate))
         self.layers = nn.Sequential(*layers)
+        self.stage_widths = widths
         self.out_features = widths[-1]
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Encode vectors: `[B, d]` to `[B, out_features]`."""
-        features: Tensor = self.layers(x)
-        return features
+    def stages(self, x: Tensor) -> Stages:
+        """Encode vectors: `[B, d]` to `[B, out_features]`, with a stage `[B, width]` for each layer."""
+        return in_stages(self.layers, len(self.stage_widths), x)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equipoise.models.encoders.base import FrameEncoder
+from equipoise.models.encoders.stages import Stages
 from equipoise.models.options import one_of, positive
 
 STEMS = ("auto", "imagenet", "small")
@@ -32,6 +33,7 @@ class ResNet18(FrameEncoder):
     """
 
     name: ClassVar[str] = "resnet18"
+    channel_dim: ClassVar[int | None] = 1
 
     def __init__(self, in_features: int, *, width: int = 64, stem: str = "imagenet") -> None:
         super().__init__(in_features)
@@ -44,6 +46,7 @@ class ResNet18(FrameEncoder):
         self.layer2 = _stage(width, 2 * width, stride=2)
         self.layer3 = _stage(2 * width, 4 * width, stride=2)
         self.layer4 = _stage(4 * width, 8 * width, stride=2)
+        self.stage_widths = (width, 2 * width, 4 * width, 8 * width)
         self.out_features = 8 * width
         self.reset_parameters()
 
@@ -60,13 +63,13 @@ class ResNet18(FrameEncoder):
             stem = "small" if min(shape[-2:]) < SMALL_IMAGE else "imagenet"
         return super()._build(shape, kind, {**options, "stem": stem})
 
-    def embed_images(self, x: Tensor) -> Tensor:
-        """Encode images: `[B, C, H, W]` to `[B, out_features]`."""
+    def image_stages(self, x: Tensor) -> Stages:
+        """Encode images: `[B, C, H, W]` to `[B, out_features]`, with a stage for each of the four groups."""
         maps = F.relu(self.bn1(self.conv1(x)))
         if not self.small:
             maps = F.max_pool2d(maps, kernel_size=3, stride=2, padding=1)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            maps = stage(maps)
+            maps = yield stage(maps)
         return maps.mean(dim=(2, 3))
 
 

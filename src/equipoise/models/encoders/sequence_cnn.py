@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from equipoise.models.encoders.base import Encoder
+from equipoise.models.encoders.stages import Stages, in_stages
 from equipoise.models.options import positive, positive_sizes
 from equipoise.types import UsageError
 
@@ -29,6 +30,7 @@ class SequenceCNN(Encoder):
 
     name: ClassVar[str] = "sequence-cnn"
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
+    channel_dim: ClassVar[int | None] = 1
 
     def __init__(
         self, in_features: int, *, channels: Sequence[int] = (64, 128), kernel_size: int = 5
@@ -43,9 +45,10 @@ class SequenceCNN(Encoder):
             layers += [nn.Conv1d(before, after, size, padding=size // 2, bias=False)]
             layers += [nn.BatchNorm1d(after), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
+        self.stage_widths = widths
         self.out_features = widths[-1]
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Encode sequences: `[B, T, d]` to `[B, out_features]`."""
-        steps: Tensor = self.layers(x.transpose(1, 2))
+    def stages(self, x: Tensor) -> Stages:
+        """Encode sequences: `[B, T, d]` to `[B, out_features]`, with a stage `[B, channels, T]` per layer."""
+        steps = yield from in_stages(self.layers, len(self.stage_widths), x.transpose(1, 2))
         return steps.mean(dim=2)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.models.encoders.base import Encoder
+from equipoise.models.encoders.stages import Stages, in_stages
 from equipoise.models.options import one_of, positive, probability
 from equipoise.types import ModelError, UsageError
 
@@ -30,6 +31,7 @@ class Transformer(Encoder):
 
     name: ClassVar[str] = "transformer"
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
+    channel_dim: ClassVar[int | None] = -1
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class Transformer(Encoder):
             )
         )
         self.norm = nn.LayerNorm(width)
+        self.stage_widths = (width,) * len(self.layers)
         self.out_features = width
 
     def reset_parameters(self) -> None:
@@ -74,15 +77,15 @@ class Transformer(Encoder):
     def _build(cls, shape: tuple[int, ...], kind: str, options: dict[str, Any]) -> Self:
         return super()._build(shape, kind, {"max_length": shape[0], **options})
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Encode sequences: `[B, T, d]` to `[B, out_features]`.
+    def stages(self, x: Tensor) -> Stages:
+        """Encode sequences: `[B, T, d]` to `[B, out_features]`, with a stage `[B, T, width]` for each layer.
 
         Raises:
             ModelError: the sequence is longer than the learned positions.
         """
         steps = self.projection(x)
-        steps = self.norm(self.layers(steps + self._positions(steps)))
-        pooled: Tensor = steps.mean(dim=1)
+        steps = yield from in_stages(self.layers, len(self.layers), steps + self._positions(steps))
+        pooled: Tensor = self.norm(steps).mean(dim=1)
         return pooled
 
     def _positions(self, steps: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.models.fusion.base import Fusion
-from equipoise.models.options import listed, one_of
-from equipoise.types import ModelError
+from equipoise.models.heads import OwnHeads
+from equipoise.models.options import one_of
 
 RULES = ("probability", "logit", "log-probability")
 
@@ -39,23 +39,29 @@ class AverageFusion(Fusion):
     def __init__(self, widths: Mapping[str, int], num_classes: int, *, rule: str = "probability") -> None:
         super().__init__(widths, num_classes)
         self.rule = one_of("rule", rule, RULES)
-        self.heads = nn.ModuleList(nn.Linear(d, self.num_classes) for d in self.widths.values())
+        self.own = OwnHeads(self.widths, self.num_classes)
+
+    @property
+    def heads(self) -> list[nn.Linear]:
+        """The classifiers, in the order of `modalities`."""
+        return list(self.own.by_modality().values())
+
+    def heads_by_modality(self) -> dict[str, nn.Linear]:
+        """Return the classifiers by modality, in order."""
+        return self.own.by_modality()
 
     def own_logits(self, modality: str, z: Tensor) -> Tensor:
         """Return the logits `[B, C]` of the classifier of one modality for its feature `[B, d_m]`.
 
         Raises:
-            ModelError: unknown modality.
+            ModelError: unknown modality, or `z` has another width.
         """
-        if modality not in self.modalities:
-            raise ModelError(f"the fusion has no modality {modality!r}; it has {listed(self.modalities)}.")
-        logits: Tensor = self.heads[self.modalities.index(modality)](z)
-        return logits
+        return self.own.own_logits(modality, z)
 
     def forward(self, z: Mapping[str, Tensor]) -> Tensor:
         """Fuse features `{m: [B, d_m]}` to logits `[B, C]`."""
-        pairs = zip(self.heads, self.ordered(z), strict=True)
-        logits = torch.stack([head(feature) for head, feature in pairs])
+        features = dict(zip(self.modalities, self.ordered(z), strict=True))
+        logits = torch.stack(list(self.own(features).values()))
         if self.rule == "logit":
             return logits.mean(dim=0)
         log_probabilities = logits.log_softmax(dim=2)

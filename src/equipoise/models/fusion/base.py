@@ -39,11 +39,7 @@ class Fusion(nn.Module):
 
     def __init__(self, widths: Mapping[str, int], num_classes: int) -> None:
         super().__init__()
-        check_modalities(tuple(widths))
-        if min(widths.values()) < 1 or num_classes < 1:
-            raise ModelError(
-                f"widths and classes must be at least 1; found {dict(widths)} and {num_classes} classes."
-            )
+        check_widths(widths, num_classes)
         self.modalities = tuple(widths)
         self.widths = {m: int(width) for m, width in widths.items()}
         self.num_classes = int(num_classes)
@@ -82,6 +78,19 @@ class Fusion(nn.Module):
 
 
 FUSIONS: Registry[Fusion] = Registry("fusion", Fusion, "equipoise.models.fusion", "equipoise.fusions")
+
+
+def check_widths(widths: Mapping[str, int], num_classes: int) -> None:
+    """Refuse modalities as `check_modalities` does, and widths or a number of classes below 1.
+
+    Raises:
+        ModelError: as said.
+    """
+    check_modalities(tuple(widths))
+    if min(widths.values()) < 1 or num_classes < 1:
+        raise ModelError(
+            f"widths and classes must be at least 1; found {dict(widths)} and {num_classes} classes."
+        )
 
 
 def check_modalities(modalities: tuple[str, ...]) -> None:

@@ -1,0 +1,66 @@
+"""One classifier for each modality: the heads of late fusion, and auxiliary ones beside any fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from torch import Tensor, nn
+
+from equipoise.models.fusion.base import check_widths
+from equipoise.models.options import listed
+from equipoise.types import ModelError
+
+
+class OwnHeads(nn.Module):
+    """One linear classifier for each modality: `u^m = z^m W_m^T + b_m`.
+
+    Args:
+        widths: modality to feature width `d_m`, in the model's order.
+        num_classes: `C`.
+
+    Attributes:
+        modalities: names, in order.
+        linears: the classifiers, in the same order.
+
+    Raises:
+        ModelError: no modality, an empty name, a width or number of classes below 1.
+    """
+
+    def __init__(self, widths: Mapping[str, int], num_classes: int) -> None:
+        super().__init__()
+        check_widths(widths, num_classes)
+        self.modalities = tuple(widths)
+        self.linears = nn.ModuleList(nn.Linear(int(d), int(num_classes)) for d in widths.values())
+
+    def by_modality(self) -> dict[str, nn.Linear]:
+        """Return the classifiers by modality, in order."""
+        return dict(zip(self.modalities, cast("list[nn.Linear]", list(self.linears)), strict=True))
+
+    def own_logits(self, modality: str, z: Tensor) -> Tensor:
+        """Return the logits `[B, C]` of the classifier of one modality for its feature `[B, d_m]`.
+
+        Raises:
+            ModelError: unknown modality, or `z` has another width.
+        """
+        if modality not in self.modalities:
+            raise ModelError(
+                f"there is no head of modality {modality!r}; there are {listed(self.modalities)}."
+            )
+        head = self.by_modality()[modality]
+        if z.ndim != 2 or z.shape[1] != head.in_features:
+            raise ModelError(
+                f"the head of modality {modality!r} takes [B, {head.in_features}]; found {list(z.shape)}."
+            )
+        logits: Tensor = head(z)
+        return logits
+
+    def forward(self, z: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the logits `{m: [B, C]}` of the features `{m: [B, d_m]}` that are given, in order.
+
+        Raises:
+            ModelError: a modality is unknown, or a feature has another width.
+        """
+        if unknown := [m for m in z if m not in self.modalities]:
+            raise ModelError(f"there is no head of {listed(unknown)}; there are {listed(self.modalities)}.")
+        return {m: self.own_logits(m, z[m]) for m in self.modalities if m in z}

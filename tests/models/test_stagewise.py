@@ -1,0 +1,155 @@
+"""Encoders driven stage by stage are the encoders."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from equipoise.models import ENCODERS, Encoder, StagedPass, build_encoder, stagewise_encoders
+from equipoise.models.encoders import StagedRun
+from equipoise.types import ModelError
+
+CASES = [
+    ("mlp", "vector", (7,), {"hidden": (5, 6, 4)}, (5, 6, 4)),
+    ("mlp", "vector", (7,), {"hidden": (5,), "dropout": 0.0}, (5,)),
+    ("cnn", "image", (2, 9, 7), {"channels": (3, 5)}, (3, 5)),
+    ("cnn", "video", (4, 2, 9, 7), {"channels": (3, 5)}, (3, 5)),
+    ("resnet18", "image", (2, 20, 20), {"width": 3}, (3, 6, 12, 24)),
+    ("resnet18", "video", (4, 2, 70, 66), {"width": 3}, (3, 6, 12, 24)),
+    ("sequence-cnn", "sequence", (6, 3), {"channels": (4, 5)}, (4, 5)),
+    ("transformer", "sequence", (6, 3), {"width": 8, "layers": 3}, (8, 8, 8)),
+]
+BATCH = 3
+
+
+def built(name, kind, shape, options) -> tuple[Encoder, torch.Tensor]:
+    encoder = build_encoder("a", shape, kind, name, options, seed=2).double()
+    return encoder, torch.randn(BATCH, *shape, dtype=torch.float64)
+
+
+def plain(encoder: Encoder, x: torch.Tensor) -> torch.Tensor:
+    """The encoder in one go, as its layers say it, without a generator."""
+    if encoder.name == "mlp":
+        return encoder.layers(x)
+    if encoder.name == "sequence-cnn":
+        return encoder.layers(x.transpose(1, 2)).mean(dim=2)
+    if encoder.name == "transformer":
+        steps = encoder.projection(x)
+        return encoder.norm(encoder.layers(steps + encoder._positions(steps))).mean(dim=1)
+    frames = x.flatten(0, 1) if x.ndim == 5 else x
+    if encoder.name == "cnn":
+        z = encoder.layers(frames).mean(dim=(2, 3))
+    else:
+        maps = F.relu(encoder.bn1(encoder.conv1(frames)))
+        maps = maps if encoder.small else F.max_pool2d(maps, 3, 2, 1)
+        maps = encoder.layer4(encoder.layer3(encoder.layer2(encoder.layer1(maps))))
+        z = maps.mean(dim=(2, 3))
+    return z.reshape(len(x), x.shape[1], -1).mean(dim=1) if x.ndim == 5 else z
+
+
+def test_all_encoders_of_the_package_run_stage_by_stage():
+    assert stagewise_encoders() == tuple(ENCODERS)
+    assert {case[0] for case in CASES} == set(ENCODERS)
+
+
+@pytest.mark.parametrize(("name", "kind", "shape", "options", "widths"), CASES)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_pass_without_changes_is_bitwise_the_encoder(name, kind, shape, options, widths, training):
+    encoder, x = built(name, kind, shape, options)
+    encoder.train(training)
+    results = []
+    for _ in range(3):
+        torch.manual_seed(1)  # the same dropout masks
+        if len(results) == 2:
+            run = StagedRun(encoder.stagewise(x))
+            while run.feature is None:
+                run.send(run.map)
+            results.append(run.feature)
+        else:
+            results.append(plain(encoder, x) if results else encoder(x))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize(("name", "kind", "shape", "options", "widths"), CASES)
+def test_maps_have_the_channels_that_the_encoder_says(name, kind, shape, options, widths):
+    encoder, x = built(name, kind, shape, options)
+    encoder.eval()
+    assert encoder.stage_widths == widths
+    assert widths[-1] == encoder.out_features
+    run, found = StagedRun(encoder.stagewise(x)), []
+    while run.feature is None:
+        assert len(run.map) == (BATCH * shape[0] if kind == "video" else BATCH)
+        found.append(run.map.shape[encoder.channel_dim])
+        run.send(run.map)
+    assert tuple(found) == widths
+
+
+@pytest.mark.parametrize(("name", "kind", "shape", "options", "widths"), CASES)
+def test_what_is_sent_is_what_the_next_stage_reads(name, kind, shape, options, widths):
+    encoder, x = built(name, kind, shape, options)
+    encoder.eval()
+    for changed in range(len(widths)):
+        run, stage = StagedRun(encoder.stagewise(x)), 0
+        while run.feature is None:
+            run.send(0.5 * run.map if stage == changed else run.map)
+            stage += 1
+        assert stage == len(widths)
+        if name != "transformer" or changed < len(widths) - 1:  # its last norm undoes a common factor
+            assert not torch.allclose(run.feature, encoder(x), rtol=0, atol=1e-6)
+        if stage == changed + 1 and name != "transformer":  # behind the last map there is only a mean
+            torch.testing.assert_close(run.feature, 0.5 * encoder(x), rtol=0, atol=1e-12)
+
+
+def test_the_transformer_reads_what_is_sent_to_its_last_stage():
+    encoder, x = built("transformer", "sequence", (6, 3), {"width": 8})
+    encoder.eval()
+    run = StagedRun(encoder.stagewise(x))
+    run.send(run.map)
+    sent = torch.randn_like(run.map)
+    run.send(sent)
+    torch.testing.assert_close(run.feature, encoder.norm(sent).mean(dim=1), rtol=0, atol=1e-12)
+
+
+def test_hooks_see_the_value_of_a_staged_pass():
+    encoder, x = built("mlp", "vector", (7,), {})
+    seen = []
+    encoder.register_forward_hook(lambda module, args, output: seen.append(output))
+    value = torch.randn(BATCH, 128)
+    assert encoder(StagedPass(value)) is value
+    assert seen == [value]
+
+
+def test_weights_and_their_names_do_not_depend_on_stages():
+    torch.manual_seed(5)
+    encoder = ENCODERS["mlp"](4, hidden=(3, 2))
+    torch.manual_seed(5)
+    layers = nn.Sequential(
+        nn.Linear(4, 3), nn.ReLU(), nn.Dropout(0.2), nn.Linear(3, 2), nn.ReLU(), nn.Dropout(0.2)
+    )
+    expected = {f"layers.{name}": value for name, value in layers.state_dict().items()}
+    assert list(encoder.state_dict()) == list(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in encoder.state_dict().items())
+
+
+def test_wrong_input_and_encoders_without_stages_are_refused_at_once():
+    encoder, _ = built("mlp", "vector", (7,), {})
+    with pytest.raises(ModelError, match="mlp"):
+        encoder.stagewise(torch.ones(2, 8))
+
+    class Mean(Encoder):
+        name = "mean"
+        kinds = ("sequence",)
+
+        def __init__(self, in_features):
+            super().__init__(in_features)
+            self.out_features = in_features
+
+        def embed(self, x):
+            return x.mean(1)
+
+    assert Mean(2)(torch.ones(3, 4, 2)).shape == (3, 2)
+    with pytest.raises(ModelError, match=r"'mean' does not run stage by stage.*resnet18"):
+        Mean(2).stagewise(torch.ones(3, 4, 2))

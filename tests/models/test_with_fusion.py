@@ -1,0 +1,158 @@
+"""The same encoders under another fusion."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from equipoise.models import (
+    BalancedModel,
+    ConcatFusion,
+    MidFusionModel,
+    MultimodalModel,
+    SharedFusion,
+    build_model,
+    describe,
+    with_fusion,
+)
+from equipoise.types import ModelError
+
+SHAPES = {"audio": ((9,), "vector"), "a.b": ((4, 3), "sequence")}
+WIDTHS = {"audio": 128, "a.b": 128}
+
+
+class Own(BalancedModel):
+    """A model of a user's: a stem beside the encoders, which `encode` needs."""
+
+    def __init__(self):
+        super().__init__()
+        self.modalities, self.num_outputs = ("audio", "a.b"), 5
+        self.stem = nn.Linear(9, 9)
+        self.branches = nn.ModuleList([nn.Linear(9, 128), nn.Linear(12, 128)])
+        self.out = nn.Linear(256, 5)
+        for branch in self.branches:
+            branch.out_features = 128
+
+    def encode(self, batch, only=None):
+        x = {"audio": self.stem(batch["audio"]), "a.b": batch["a.b"].flatten(1)}
+        pairs = zip(self.modalities, self.branches, strict=True)
+        return {m: branch(x[m]) for m, branch in pairs if only is None or m in only}
+
+    def fuse(self, z):
+        return self.out(torch.cat([z[m] for m in self.modalities], dim=1))
+
+    def encoder_module(self, modality):
+        return self.branches[self.modalities.index(modality)]
+
+
+class Telling(Own):
+    """The same, which says what its fusion is."""
+
+    def _fusion_module(self):
+        return self.out
+
+
+def inputs() -> dict[str, torch.Tensor]:
+    return {m: torch.randn(3, *shape) for m, (shape, _) in SHAPES.items()}
+
+
+def models() -> dict[str, BalancedModel]:
+    return {
+        "late": build_model(SHAPES, 5),
+        "mid": build_model(SHAPES, 5, fusion="mmtm"),
+        "own": Own(),
+        "telling": Telling(),
+    }
+
+
+@pytest.mark.parametrize("kind", list(models()))
+def test_features_are_the_same_and_logits_are_the_new_fusions(kind):
+    model = models()[kind].eval()
+    fusion = SharedFusion(WIDTHS, 5, combine="sum")
+    changed = with_fusion(model, fusion, 5).eval()
+    x = inputs()
+    z = model.encode(x)
+    output = changed(x)
+    assert all(torch.equal(output.features[m], z[m]) for m in SHAPES)
+    assert torch.equal(output.logits, fusion(z))
+    assert torch.equal(changed.encode(x, only=["a.b"])["a.b"], model.encode(x, only=["a.b"])["a.b"])
+    assert all(changed.encoder_module(m) is model.encoder_module(m) for m in SHAPES)
+    assert (changed.modalities, changed.num_outputs, changed.task) == (model.modalities, 5, model.task)
+    assert changed.feature_widths() == WIDTHS
+    assert "own_heads" in changed.capabilities
+    assert changed.head is None
+    assert with_fusion(model, ConcatFusion(WIDTHS, 5)).head is not None
+
+
+@pytest.mark.parametrize("kind", list(models()))
+def test_parameter_groups_are_disjoint_and_complete(kind):
+    model = models()[kind]
+    old = set(model.parameters())
+    fusion = SharedFusion(WIDTHS, 5)
+    changed = with_fusion(model, fusion, 5)
+    groups = [changed.encoder_parameters(m) for m in SHAPES]
+    groups += [changed.fusion_parameters(), changed.shared_parameters()]
+    named = [pair for group in groups for pair in group]
+    assert dict(named) == dict(changed.named_parameters())
+    assert len(named) == len(list(changed.parameters()))
+    for m in SHAPES:
+        expected = list(model.encoder_module(m).parameters())
+        assert [p for _, p in changed.encoder_parameters(m)] == expected
+    fused = {p for _, p in changed.fusion_parameters()}
+    assert fused >= set(fusion.parameters())
+    beside = {"late": set(), "mid": set(), "own": set(), "telling": set()}
+    if kind == "mid":
+        beside[kind] = set(model.block_list.parameters())
+    if kind in ("own", "telling"):
+        beside[kind] = set(model.stem.parameters())
+    if kind == "own":  # it does not tell its old fusion from its stem
+        beside[kind] |= set(model.out.parameters())
+    assert fused == {*fusion.parameters(), *beside[kind]}
+    assert set(model.parameters()) == old  # the model itself is left as it is
+    changed(inputs()).logits.sum().backward()
+    assert all((p.grad is None) == (kind == "own" and p in set(model.out.parameters())) for p in fused)
+
+
+def test_kinds_of_models():
+    made = {kind: with_fusion(model, SharedFusion(WIDTHS, 5), 5) for kind, model in models().items()}
+    assert type(made["late"]) is MultimodalModel
+    assert type(made["mid"]) is MidFusionModel
+    assert "mid_fusion" in made["mid"].capabilities
+    assert describe(made["late"]) == "shared(audio=mlp, a.b=sequence-cnn)"
+    assert describe(made["mid"]) == "mmtm+shared(audio=mlp, a.b=sequence-cnn)"
+    twice = with_fusion(made["own"], ConcatFusion(WIDTHS, 5))
+    assert twice.inner is made["own"].inner  # wrappers do not pile up
+    assert not set(made["own"].fusion.parameters()) & set(twice.parameters())
+
+
+def test_the_blocks_of_intermediate_fusion_are_shared():
+    model = build_model(SHAPES, 5, fusion="mmtm")
+    changed = with_fusion(model, SharedFusion(WIDTHS, 5), 5)
+    assert changed.blocks == model.blocks
+    model.curate("a.b")
+    assert [block.curated for block in changed.blocks] == ["a.b", "a.b"]
+
+
+def test_a_model_class_that_encodes_in_its_own_way_is_not_taken_apart():
+    class Doubled(MultimodalModel):
+        def encode(self, batch, only=None):
+            return {m: 2 * z for m, z in super().encode(batch, only).items()}
+
+    plain = build_model(SHAPES, 5).eval()
+    model = Doubled(plain.encoders, plain.fusion).eval()
+    changed = with_fusion(model, SharedFusion(WIDTHS, 5)).eval()
+    x = inputs()
+    assert all(torch.equal(z, 2 * plain.encode(x)[m]) for m, z in changed.encode(x).items())
+    assert not set(plain.fusion.parameters()) & set(changed.parameters())
+    assert {name for name in changed.state_dict() if "inner.fusion" in name}
+
+
+def test_a_fusion_that_does_not_fit_is_refused():
+    for model in models().values():
+        with pytest.raises(ModelError, match="5 classes, but num_classes is 4"):
+            with_fusion(model, SharedFusion(WIDTHS, 5), 4)
+        with pytest.raises(ModelError, match="same modalities in the same order"):
+            with_fusion(model, SharedFusion(dict(reversed(WIDTHS.items())), 5), 5)
+        with pytest.raises(ModelError, match="from_linear"):
+            with_fusion(model, nn.Linear(256, 5), 5)
