@@ -15,10 +15,11 @@ from equipoise.diagnosis import METRICS
 from equipoise.experiments.compare import Observer
 from equipoise.experiments.compare import compare as run_comparison
 from equipoise.experiments.comparison import REPORT, Comparison
-from equipoise.methods import METHODS
+from equipoise.methods import METHODS, Method, Requirements
 from equipoise.models import available_models
 from equipoise.report import write_comparison_report
 from equipoise.training import Settings
+from equipoise.types import UsageError
 
 
 def compare(
@@ -40,7 +41,8 @@ def compare(
 
     Args:
         data: name of a dataset, or folder of a prepared one.
-        methods: names; `unimodal` stands for each modality alone, `all` for every method.
+        methods: names; `unimodal` stands for each modality alone, `all` for every method that the model can
+            be trained by, `a+b` for two methods in one run.
         seeds: the seeds, or their number (0, 1, ...).
         out: output folder; None takes a new temporary one.
         method_options: options by method: `{"diagnose-relearn": {"lam": 5.0}}`.
@@ -105,13 +107,17 @@ class Catalogue(dict[str, dict[str, Any]]):
 
 
 def list_methods() -> Catalogue:
-    """Return the methods: family, summary, what they need, cost, source."""
+    """Return the methods: family, whether they are experimental, summary, needs, cost, source.
+
+    The needs are those with the options as they are by default.
+    """
     return Catalogue(
         {
             name: {
                 "family": method.family,
+                "experimental": method.experimental,
                 "summary": method.summary,
-                "needs": _needs(method.requires.min_modalities, method.requires.capabilities),
+                "needs": _needs(method).describe(),
                 "cost": method.cost,
                 "source": method.source,
             }
@@ -157,9 +163,11 @@ def list_metrics() -> Catalogue:
     return Catalogue({name: {"description": text} for name, text in METRICS.items()})
 
 
-def _needs(min_modalities: int, capabilities: Iterable[str]) -> str:
-    modalities = [f"at least {min_modalities} modalities"] if min_modalities > 1 else []
-    return ", ".join([*modalities, *(name.replace("_", " ") for name in sorted(capabilities))])
+def _needs(method: type[Method]) -> Requirements:
+    try:
+        return method.create({}).needs()
+    except UsageError:  # it asks for an option, such as a modality
+        return method.requires
 
 
 def _listed(values: object) -> str:

@@ -79,11 +79,14 @@ class Batch:
         inputs: modality name to tensor `[B, ...]`.
         target: class indices `[B]` (int64).
         index: row of each sample in its dataset `[B]` (int64), stable over epochs.
+        keep: where a method trains on copies that lack modalities, modality name to `[B]` (bool): whether
+            the sample's feature is kept; else None.
     """
 
     inputs: Mapping[str, Tensor]
     target: Tensor
     index: Tensor
+    keep: Mapping[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return int(self.target.shape[0])
@@ -95,6 +98,7 @@ class Batch:
             {name: x.to(**move) for name, x in self.inputs.items()},  # type: ignore[call-overload]
             self.target.to(**move),  # type: ignore[call-overload]
             self.index.to(**move),  # type: ignore[call-overload]
+            self.keep and {name: kept.to(**move) for name, kept in self.keep.items()},  # type: ignore[call-overload]
         )
 
 

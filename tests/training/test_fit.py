@@ -17,6 +17,8 @@ import synthetic
 from equipoise.data import RunData, load_dataset, splits_of
 from equipoise.methods import METHODS, create_method
 from equipoise.methods.joint import Joint
+from equipoise.models import with_fusion
+from equipoise.models.fusion import Fusion
 
 QUICK: dict[str, Any] = {"epochs": 4, "batch_size": 16, "diagnose_every": 0}
 RELEARN: dict[str, Any] = {"method": "diagnose-relearn", "method_options": {"every": 1, "count": 2}}
@@ -345,17 +347,30 @@ def test_relearning_toward_weights_in_a_file(data: str, tmp_path: Path) -> None:
         eq.fit(data, "diagnose-relearn", method_options={**hard, "target": "no.safetensors"}, **QUICK)
 
 
-def test_predictions_are_those_of_the_method(data: str) -> None:
+def test_a_rule_of_inference_is_part_of_the_model(data: str, tmp_path: Path) -> None:
+    class Negative(Fusion):
+        def __init__(self, inner: Any) -> None:
+            super().__init__(inner.widths, inner.num_classes)
+            self.inner = inner
+
+        def forward(self, z: Any) -> torch.Tensor:
+            return -self.inner(z)
+
     class Upside(Joint):
         name = "upside-down"
 
-        def fuse(self, z: Any, context: Any) -> torch.Tensor:
-            return -context.run.model.fuse(z)
+        def build(self, reference: Any) -> Any:
+            return with_fusion(reference, Negative(reference.fusion), reference.num_outputs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS._load(), "upside-down", Upside)
-        result = eq.fit(data, "upside-down", epochs=12, batch_size=16, diagnose_every=0)
+        result = eq.fit(data, "upside-down", epochs=12, batch_size=16, diagnose_every=0, out=tmp_path / "a")
+        held = eq.load_run(tmp_path / "a")
     assert result.test["accuracy"] > 0.8
+    inputs = {m: torch.randn(4, *shape) for m, shape in synthetic.VECTORS.items()}
+    with torch.no_grad():
+        assert torch.equal(held.model(inputs).logits, result.model(inputs).logits)
+        assert torch.equal(held.model(inputs).logits, -held.model.fusion.inner(held.model.encode(inputs)))
 
 
 def test_a_method_that_starts_from_other_weights_is_found_out(data: str) -> None:

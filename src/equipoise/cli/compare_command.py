@@ -33,11 +33,12 @@ def compare_command(
 
     Args:
         methods: names (`equipoise list methods`); `unimodal` stands for each modality alone, `all` for every
-            method. Default: joint diagnose-relearn.
+            method that the model can be trained by, `a+b` for two methods in one run. Default: joint
+            diagnose-relearn.
         seeds: one number N for N seeds from the first one on, or several seeds. Default: 5.
         first_seed: where one number begins to count.
         out: output folder. Default: a new folder under runs/.
-        set_: options of methods, as METHOD.OPTION=VALUE.
+        set_: options of methods, as METHOD.OPTION=VALUE; they hold within combinations too.
         resume: keep the finished runs of the folder and go on with the others.
         overwrite: replace the comparison that the folder holds.
         executor: `local` or `ray`.
@@ -79,6 +80,8 @@ def compare_command(
     console.print(comparison_table(comparison))
     if summary["not_ranked_because"]:
         console.print(f"\nnot ranked: {'; '.join(summary['not_ranked_because'])}", markup=False)
+    for method, reason in summary.get("left_out", {}).items():
+        console.print(f"left out {method}: {reason}", markup=False)
     failed = comparison.results[comparison.results["status"] != "ok"]
     for _, row in failed.iterrows():
         progress.print(f"{row['method']}, seed {row['seed']}: {row['status']}", markup=False)

@@ -30,6 +30,11 @@ def list_command(what: Kind, /, *, config: Path | None = None) -> None:
     )
     if "ready" in frame:
         frame["ready"] = ["yes" if ready else "no" for ready in frame["ready"]]
+    if "experimental" in frame:
+        marked = frame.pop("experimental")
+        frame["name"] = [
+            f"{n} (experimental)" if is_so else n for n, is_so in zip(frame["name"], marked, strict=True)
+        ]
     frame = frame.loc[:, [column for column in frame if (frame[column] != "").any()]]
     columns = [str(column).replace("_", " ") for column in frame]
     output_console().print(make_table(columns, frame.astype(str).to_numpy().tolist()))

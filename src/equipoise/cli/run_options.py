@@ -45,7 +45,8 @@ class RunOptions:
         model: `auto`, or `module:attribute`, a model class or factory of yours.
         encoder: encoder of all modalities, or MODALITY=NAME for each (`equipoise list models`).
         encoder_option: options of encoders, as MODALITY.OPTION=VALUE.
-        fusion: how features become logits.
+        fusion: how features become logits (`equipoise list models`).
+        fusion_option: options of the fusion, as OPTION=VALUE.
         split_seed: draws the splits of data that come without; `run` draws anew for each seed.
         device: `auto`, `cpu`, `cuda` or `mps`.
         threads: CPU threads of a run; by default one for a small model.
@@ -73,6 +74,7 @@ class RunOptions:
     encoder: Words | None = None
     encoder_option: Words | None = None
     fusion: str = "concat"
+    fusion_option: Words | None = None
     split_seed: int | Literal["run"] = 0
     device: str = "auto"
     threads: Whole | None = None

@@ -24,10 +24,11 @@ def train_command(
     """Train one model by one method.
 
     Args:
-        method: name of the method (`equipoise list methods`); `unimodal:NAME` for one modality alone.
+        method: name of the method (`equipoise list methods`); `unimodal:NAME` for one modality alone, `a+b`
+            for two methods in one run.
         seed: decides initial weights and the order of batches.
         out: run folder. Default: a new folder under runs/.
-        set_: options of the method, as OPTION=VALUE.
+        set_: options of the method, as OPTION=VALUE; of a combination, as METHOD.OPTION=VALUE.
         resume: go on with the interrupted run in the folder.
         overwrite: replace the run in the folder.
         config: YAML file with options by name, the `config.yaml` of a run for instance; those given here win.

@@ -153,6 +153,7 @@ class RunData:
 
     Attributes:
         train: shuffled loader; `set_epoch(e)` before each epoch.
+        train_samples: the training split itself, by position.
         train_eval: the same samples in order, for diagnosis and evaluation.
         val: validation in order.
         classes: class names.
@@ -201,6 +202,7 @@ class RunData:
             return load(serve(splits.test))
 
         train = serve(splits.train)
+        self.train_samples = train
         self.train, self.train_eval = load(train, shuffle=True), load(train)
         self.set_epoch: Callable[[int], None] = self.train.sampler.set_epoch  # type: ignore[attr-defined]
         self.val = load(serve(splits.val))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,14 +17,19 @@ from equipoise.experiments.executors import Executor, Outcome, Task, make_execut
 from equipoise.experiments.fairness import obstacles
 from equipoise.experiments.output_folder import held_configuration, open_folder
 from equipoise.experiments.statistics import rank, summarise
-from equipoise.methods import METHODS, create_method
+from equipoise.methods import METHODS, Method, base_names, create_method
 from equipoise.methods.base import warn
+from equipoise.methods.creation import options_for
+from equipoise.models import BalancedModel
 from equipoise.training import RunRecord, Settings, run_name, to_options
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
 from equipoise.training.devices import check_device
 from equipoise.training.record import CONFIG as RUN_CONFIG
 from equipoise.training.record import locked, write_atomically
 from equipoise.types import UsageError
+
+ALL = "all"
+"""Stands for every method that the model can be trained by."""
 
 
 class Observer(Protocol):
@@ -74,92 +80,123 @@ def compare(
         methods = list(dict.fromkeys([*held.get("methods", []), *methods]))
         held_seeds = seeds_of(held["seeds"], held.get("first_seed", 0)) if held else []
         seed_list = list(dict.fromkeys([*held_seeds, *seed_list]))
-    names = expand(settings, methods, chosen, seed_list[0])
+    plan = expand(settings, methods, chosen, seed_list[0])
     runner = make_executor(executor, workers)
-    tasks = _plan(settings, names, chosen, seed_list, folder, overwrite)
+    tasks = _tasks(settings, plan, chosen, seed_list, folder, overwrite)
     done = {task.folder: Outcome(task) for task in tasks if resume and _finished(task)}
     configuration = _configuration(settings, methods, seed_list, chosen)
     open_folder(folder, configuration, resume=resume, overwrite=overwrite)
     with locked(folder):
         outcomes = _execute(runner, tasks, done, observer)
     results = _collect(outcomes, settings)
-    summary = _summarise(results, outcomes, seed_list)
+    summary = _summarise(results, outcomes, seed_list) | {"left_out": plan.left_out}
     comparison = Comparison(folder, results, summary)
     comparison.write()
     return comparison
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison is made of.
+
+    Attributes:
+        parts: each run's name with the names of the runs that it builds on.
+        left_out: methods that `all` stands for and the model cannot be trained by, with the reason.
+    """
+
+    parts: dict[str, list[str]]
+    left_out: dict[str, str]
+
+
 def expand(
     settings: Settings, methods: Sequence[str], options: Mapping[str, Mapping[str, Any]], seed: int
-) -> dict[str, str]:
-    """Check methods against data and model, and return each run's name with the method it is a variant of.
-
-    Warnings about the plan are issued here, once.
-    """
+) -> Plan:
+    """Check methods against data and model; warnings about the plan are issued here, once."""
     if not methods:
         raise UsageError("no method was given; expected at least one (see 'equipoise list methods').")
     check_device(settings.device)
-    wanted = list(METHODS) if "all" in methods else list(dict.fromkeys(methods))
+    named = [method for method in dict.fromkeys(methods) if method != ALL]
+    wanted = list(dict.fromkeys([*named, *METHODS])) if ALL in methods else named
+    _check_options(wanted, options)
+    dataset, _ = prepare_data(settings.with_method(BASELINE, {}, seed))
+    reference = build_reference(settings, ModelSpec.of(dataset))
+    plan = Plan({}, {})
+    for method in wanted:
+        try:
+            built = _checked_variants(settings, method, options, reference)
+        except UsageError as error:
+            if method in named:
+                raise
+            plan.left_out[method] = str(error)
+            continue
+        for name, variant in built.items():
+            for problem in variant.problems(settings.budget):
+                warn(problem)
+            plan.parts[name] = variant.parts(reference.modalities)
+    return plan
+
+
+def _check_options(methods: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> None:
+    compared = {base for method in methods for base in base_names(method)}
     for name in options:
         METHODS[name]
-    dataset, _ = prepare_data(settings.with_method(BASELINE, {}, seed))
-    spec = ModelSpec.of(dataset)
-    reference = build_reference(settings, spec)
-    names: dict[str, str] = {}
-    for method in wanted:
-        base = method.partition(":")[0]
-        variants = [method] if ":" in method else METHODS[base].variants(reference.modalities)
-        for variant in variants:
-            built = create_method(variant, options.get(base, {}))
-            built.check(build_for(built, settings, spec, reference), reference.modalities)
-            for problem in built.problems(settings.budget):
-                warn(problem)
-            names[variant] = base
-    return names
+        if name not in compared:
+            raise UsageError(
+                f"an option of {name!r} is set, which is not compared; add it to the methods, or leave the "
+                "option out."
+            )
 
 
-def _plan(
+def _checked_variants(
+    settings: Settings, method: str, options: Mapping[str, Mapping[str, Any]], reference: BalancedModel
+) -> dict[str, Method]:
+    kind = METHODS.get(method)
+    variants = [method] if kind is None else kind.variants(reference.modalities)
+    found = {}
+    for variant in variants:
+        found[variant] = built = create_method(variant, options_for(variant, options))
+        built.check(reference)
+        build_for(built, settings, reference)
+    return found
+
+
+def _tasks(
     settings: Settings,
-    names: Mapping[str, str],
+    plan: Plan,
     options: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
     folder: Path,
     overwrite: bool,
 ) -> list[Task]:
+    """Return the runs, among them those that others build on, be they asked for or not."""
     runs = folder / RUNS
+    unlisted = [part for parts in plan.parts.values() for part in parts if part not in plan.parts]
     return [
         Task(
-            settings.with_method(name, options.get(base, {}), seed),
+            settings.with_method(name, options_for(name, options), seed),
             runs / run_name(name, seed),
             runs,
             overwrite,
+            tuple(runs / run_name(part, seed) for part in plan.parts.get(name, ())),
+            listed=name in plan.parts,
         )
         for seed in seeds
-        for name, base in names.items()
+        for name in dict.fromkeys([*plan.parts, *unlisted])
     ]
 
 
 def _execute(
     runner: Executor, tasks: Sequence[Task], done: Mapping[Path, Outcome], observer: Observer | None
 ) -> list[Outcome]:
-    """Run what stands alone first, then what builds on finished runs; return the outcomes in task order."""
-    folder = tasks[0].parts_folder
+    """Run what is not done yet; return the outcomes of the runs that were asked for, in task order."""
     if observer is not None:
-        observer.planned(folder, tasks)
-    modalities = tuple(load_dataset(tasks[0].settings.data).modalities)
-    waves: dict[bool, list[Task]] = {False: [], True: []}
+        observer.planned(tasks[0].parts_folder, tasks)
     outcomes = dict(done)
-    for task in tasks:
-        if task.folder in outcomes:
-            continue
-        method = create_method(task.settings.method, task.settings.method_options)
-        waves[bool(method.parts(modalities))].append(task)
-    for wave in waves.values():
-        for outcome in runner.map(wave):
-            outcomes[outcome.task.folder] = outcome
-            if observer is not None:
-                observer.ended(outcome)
-    return [outcomes[task.folder] for task in tasks]
+    for outcome in runner.map(task for task in tasks if task.folder not in outcomes):
+        outcomes[outcome.task.folder] = outcome
+        if observer is not None:
+            observer.ended(outcome)
+    return [outcomes[task.folder] for task in tasks if task.listed]
 
 
 def _finished(task: Task) -> bool:
@@ -200,8 +237,8 @@ def _collect(outcomes: Sequence[Outcome], settings: Settings) -> pd.DataFrame:
 
 
 def _summarise(results: pd.DataFrame, outcomes: Sequence[Outcome], seeds: Sequence[int]) -> dict[str, Any]:
-    methods = summarise(results, BASELINE)
     finished = [RunRecord(o.task.folder).result() for o in outcomes if o.error is None]
+    methods = summarise(results, BASELINE, finished)
     reasons = obstacles(finished)
     places = {} if reasons else rank(methods)
     for method, values in methods.items():

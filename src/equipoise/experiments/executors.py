@@ -8,7 +8,7 @@ import signal
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,12 +28,16 @@ class Task:
         folder: of its record.
         parts_folder: where the runs lie that it builds on.
         overwrite: whether a record in the folder is replaced; else it is gone on with.
+        after: folders of the tasks whose runs this one builds on.
+        listed: whether the run was asked for; else others build on it.
     """
 
     settings: Settings
     folder: Path
     parts_folder: Path
     overwrite: bool = False
+    after: tuple[Path, ...] = ()
+    listed: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,39 @@ class Outcome:
 
 
 class Executor(Protocol):
-    """Something that computes tasks, in any order."""
+    """Something that computes tasks, each behind those that it builds on."""
 
     def map(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """Yield the outcome of each task as it ends."""
+
+
+class Agenda:
+    """Tasks that wait for others.
+
+    Args:
+        tasks: all of them; what they build on and is not among them is taken as finished.
+    """
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._waiting = list(tasks)
+        self._open = {task.folder for task in self._waiting}
+        self._failed: dict[Path, str] = {}
+
+    def ready(self) -> list[Task]:
+        """Return, once each, the tasks for which all that they build on has come to a good end."""
+        found = [task for task in self._waiting if not self._open.intersection(task.after)]
+        self._waiting = [task for task in self._waiting if task not in found]
+        return found
+
+    def ended(self, outcome: Outcome) -> list[Outcome]:
+        """Note that a task has ended; return it with those that now can never begin."""
+        if outcome.error is None:
+            self._open.discard(outcome.task.folder)
+            return [outcome]
+        hopeless = [task for task in self._waiting if outcome.task.folder in task.after]
+        self._waiting = [task for task in self._waiting if task not in hopeless]
+        reason = f"the run {outcome.task.folder.name}, which it builds on, failed: {outcome.error}"
+        return [outcome, *(ended for task in hopeless for ended in self.ended(Outcome(task, reason)))]
 
 
 def make_executor(name: str, workers: int | None = None) -> Executor:
@@ -80,28 +113,38 @@ class LocalExecutor:
     def map(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """Yield the outcome of each task as it ends."""
         pending = list(tasks)
-        if min(self.workers, len(pending)) <= 1:
-            yield from map(execute, pending)
+        agenda = Agenda(pending)
+        workers = min(self.workers, len(pending))
+        if workers <= 1:
+            while ready := agenda.ready():
+                for task in ready:
+                    yield from agenda.ended(execute(task))
             return
         # A forked child would inherit torch's threads in an undefined state.
         context = multiprocessing.get_context("spawn")
         others = set(multiprocessing.active_children())
-        workers = min(self.workers, len(pending))
         with ProcessPoolExecutor(workers, context, initializer=_end_quietly) as pool:
-            futures = {pool.submit(execute, task): task for task in pending}
             try:
-                for future in as_completed(futures):
-                    error = future.exception()
-                    if error is None:
-                        yield future.result()
-                    else:  # the process died, for want of memory say
-                        yield Outcome(futures[future], f"the worker process ended: {error}")
+                yield from _in_pool(pool, agenda)
             except BaseException:
                 # Interrupted: the runs have their checkpoints, so nobody needs to wait for them.
                 for child in set(multiprocessing.active_children()) - others:
                     child.terminate()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+def _in_pool(pool: ProcessPoolExecutor, agenda: Agenda) -> Iterator[Outcome]:
+    futures: dict[Future[Outcome], Task] = {}
+    while True:
+        futures |= {pool.submit(execute, task): task for task in agenda.ready()}
+        if not futures:
+            return
+        for future in wait(futures, return_when=FIRST_COMPLETED).done:
+            task, error = futures.pop(future), future.exception()
+            # The process died, for want of memory say.
+            died = Outcome(task, f"the worker process ended: {error}")
+            yield from agenda.ended(future.result() if error is None else died)
 
 
 class RayExecutor:
@@ -122,15 +165,18 @@ class RayExecutor:
 
         # Without asking for one, a task sees no GPU.
         remote = self._ray.remote(num_gpus=int(torch.cuda.is_available()))(execute)
-        pending = {remote.remote(task): task for task in tasks}
+        agenda = Agenda(tasks)
+        pending = {remote.remote(task): task for task in agenda.ready()}
         while pending:
             done, _ = self._ray.wait(list(pending))
             for reference in done:
                 task = pending.pop(reference)
                 try:
-                    yield self._ray.get(reference)
+                    outcome = self._ray.get(reference)
                 except self._ray.exceptions.RayError as error:
-                    yield Outcome(task, f"the worker ended: {str(error).splitlines()[0]}")
+                    outcome = Outcome(task, f"the worker ended: {str(error).splitlines()[0]}")
+                yield from agenda.ended(outcome)
+            pending |= {remote.remote(task): task for task in agenda.ready()}
 
 
 def execute(task: Task) -> Outcome:

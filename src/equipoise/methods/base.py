@@ -4,143 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
 
+from equipoise.methods.context import StepContext
+from equipoise.methods.requirements import Requirements, check_requirements
+from equipoise.methods.run import Plan, Run
 from equipoise.typed_options import check_types
-from equipoise.types import Batch, EquipoiseError, EquipoiseWarning, UnknownNameError, UsageError
+from equipoise.types import Batch, EquipoiseWarning, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel
-
-
-@dataclass(frozen=True)
-class Requirements:
-    """What a method needs; checked before training.
-
-    Attributes:
-        capabilities: what the model must offer, out of `BalancedModel.capabilities`.
-        min_modalities: the smallest number of modalities for which the method says anything.
-        max_modalities: the largest, None for any.
-    """
-
-    capabilities: frozenset[str] = frozenset()
-    min_modalities: int = 1
-    max_modalities: int | None = None
-
-
-@dataclass
-class Counters:
-    """Work done by a run, for a like-for-like account of cost.
-
-    Attributes:
-        forward_samples: samples passed forward in training and by the method (evaluation is the same for
-            all methods and is not counted).
-        backward_samples: samples passed backward.
-        method_seconds: time spent in the method's own hooks.
-    """
-
-    forward_samples: int = 0
-    backward_samples: int = 0
-    method_seconds: float = 0.0
-
-
-class Plan(Protocol):
-    """The training that is planned, as far as it can make a method pointless."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the training split."""
-
-    @property
-    def optimizer(self) -> str:
-        """Name of the optimiser."""
-
-    def learning_rates(self) -> Sequence[float]:
-        """Return the learning rate of each epoch."""
-
-
-class Run(Protocol):
-    """What a method may see and use of the training it takes part in; there is no way to the test split."""
-
-    model: BalancedModel
-    method: Method
-    optimizer: Optimizer
-    device: torch.device
-    generator: torch.Generator
-    counters: Counters
-    epoch: int
-    step: int
-    total_epochs: int
-    learning_rates: Sequence[float]
-    """Planned learning rate of each epoch."""
-
-    @property
-    def train(self) -> Iterable[Batch]:
-        """The training batches, in the order of the epoch."""
-
-    @property
-    def train_eval(self) -> Iterable[Batch]:
-        """The training batches as evaluation sees them: in order, not augmented."""
-
-    @property
-    def val(self) -> Iterable[Batch]:
-        """The validation batches."""
-
-    def forward(self, context: StepContext) -> Tensor:
-        """Run `method.forward` as the strategy and precision of the training ask for."""
-
-    def backward(self, loss: Tensor) -> None:
-        """Propagate a loss back."""
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The precision under which losses are computed."""
-
-    def clip_gradients(self) -> None:
-        """Clip the gradients as configured."""
-
-    def own_time(self) -> AbstractContextManager[Any]:
-        """Count the time of a block as the method's."""
-
-    def record(self, kind: str, **values: Any) -> None:
-        """Write an event into the run record."""
-
-
-class StepContext:
-    """One training step in progress.
-
-    Attributes:
-        run: the training.
-        batch: the batch, on the run's device.
-        z: modality name to feature `[B, d_m]`, attached to the graph, once the model has run.
-        u: joint logits `[B, C]`, once the model has run.
-    """
-
-    def __init__(self, run: Run, batch: Batch) -> None:
-        self.run, self.batch = run, batch
-        self.z: dict[str, Tensor] = {}
-        self.u: Tensor = torch.empty(0)
-
-    def unimodal_logits(self, source: str = "slice", *, detached: bool = False) -> dict[str, Tensor]:
-        """Return `u^m [B, C]` of each modality by a source of `equipoise.models.unimodal_logits`.
-
-        `detached` gives scores that carry no gradient.
-        """
-        from equipoise.models import unimodal_logits
-
-        if not self.z:
-            raise EquipoiseError(
-                "the model has not run in this step; ask for unimodal logits after encoding."
-            )
-        with self.run.autocast(), torch.set_grad_enabled(torch.is_grad_enabled() and not detached):
-            z = {name: feature.detach() for name, feature in self.z.items()} if detached else self.z
-            return unimodal_logits(self.run.model, z, source, batch=self.batch)
 
 
 @dataclass
@@ -148,18 +26,30 @@ class Method:
     """A training method; its dataclass fields are its options.
 
     A subclass overrides the hooks it needs, and draws from `run.generator` only: off, it is joint training.
+    What belongs to inference is in the model (`build`), and so is saved with it.
     """
 
     name: ClassVar[str] = ""
     family: ClassVar[str] = ""
+    """One of `reference`, `objective`, `optimisation`, `forward`, `loop`, `data`."""
     summary: ClassVar[str] = ""
     source: ClassVar[str] = ""
     cost: ClassVar[str] = "none"
     requires: ClassVar[Requirements] = Requirements()
+    experimental: ClassVar[bool] = False
+    """Whether the sources leave open what the method is, or contradict each other; its page says how."""
     argument: ClassVar[str | None] = None
     """Field that `name:value` sets, where the method comes once for each modality, say."""
     trains: ClassVar[bool] = True
     """Whether there is anything to train once its parts are."""
+
+    replaces_loss: ClassVar[bool] = False
+    """Whether `losses` has no term `joint`, the plain `CE(u, y)`, because others stand in its place."""
+
+    def __post_init__(self) -> None:
+        """Check the options; an override calls this one too."""
+
+    # Before training -------------------------------------------------------------------------------------
 
     @classmethod
     def create(cls, options: Mapping[str, Any]) -> Method:
@@ -189,45 +79,83 @@ class Method:
         """Return the options as plain values, for the run record."""
         return {option.name: value for option, value in zip(fields(self), asdict(self).values(), strict=True)}
 
-    def parts(self, modalities: Sequence[str]) -> list[str]:
-        """Return the methods whose finished runs (same data, seed and budget) this one builds on."""
-        return []
+    def members(self) -> tuple[Method, ...]:
+        """Return the methods that this one is made of, see `equipoise.methods.combined`; alone, itself."""
+        return (self,)
 
-    def modalities(self, available: Sequence[str]) -> tuple[str, ...]:
-        """Return the modalities that the model is built for."""
-        return tuple(available)
+    def needs(self) -> Requirements:
+        """Return what the method needs with the options that it has."""
+        return self.requires
 
-    def fusion(self, chosen: str) -> str:
-        """Return the fusion that the model is built with."""
-        return chosen
+    def check(self, model: BalancedModel) -> None:
+        """Refuse, before training, a joint model that the method cannot work with.
 
-    def load_parts(self, model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:
-        """Take over weights from the models of the finished parts."""
+        Raises:
+            UsageError: too few or too many modalities, or the model lacks a capability; says what to change.
+        """
+        check_requirements(self.name, self.needs(), model)
 
     def problems(self, plan: Plan) -> list[str]:
         """Say, before training, what will probably not do what was intended; one line each, with a remedy."""
         return []
 
+    def parts(self, modalities: Sequence[str]) -> list[str]:
+        """Return the methods whose finished runs (same data, seed and budget) this one builds on."""
+        return []
+
+    def build(self, reference: BalancedModel) -> BalancedModel:
+        """Return the model to train, around the encoders of the joint model; by default that model.
+
+        A method with an inference rule of its own puts it into the model's fusion
+        (`equipoise.models.with_fusion`).
+        """
+        return reference
+
+    def load_parts(self, model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:
+        """Take over, before training, the models of the finished parts; called for a resumed run too."""
+
+    def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
+        """Return modules that serve training alone, such as auxiliary heads; they come as `run.modules`.
+
+        Their weights are drawn from a stream of their own, trained by the run's optimiser in the group
+        `extra`, and kept in checkpoints.
+        """
+        return {}
+
     def setup(self, run: Run) -> None:
         """Prepare before the first step; called once, also before a checkpoint is restored."""
 
+    # Epochs ----------------------------------------------------------------------------------------------
+
+    def train_data(self, base: Iterable[Batch], run: Run) -> Iterable[Batch]:
+        """Return the batches of an epoch; `base` are those that every other method gets."""
+        return base
+
     def epoch_start(self, run: Run) -> None:
-        """Called before an epoch's first step."""
+        """Called before an epoch's first step, with all modules in training mode."""
 
     def epoch_end(self, run: Run) -> None:
         """Called after the epoch was trained, validated and considered for selection."""
 
+    # Steps -----------------------------------------------------------------------------------------------
+
     def edit_features(self, z: dict[str, Tensor], context: StepContext) -> dict[str, Tensor]:
-        """Change the features `[B, d_m]` between encoding and fusion."""
+        """Change the features `[B, d_m]` between encoding and fusion, in training."""
         return z
 
     def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
-        """Return joint logits `[B, C]` of the features."""
+        """Return joint logits `[B, C]` of the features, in training."""
         return context.run.model.fuse(z)
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
         """Return the terms whose sum is minimised; joint training has one."""
-        return {"joint": F.cross_entropy(context.u, context.batch.target)}
+        return {"joint": joint_loss(context)}
+
+    def backward(self, terms: Mapping[str, Tensor], context: StepContext) -> Tensor:
+        """Leave the gradients of the terms in the parameters, and return the loss that is reported."""
+        loss = torch.stack(list(terms.values())).sum()
+        context.run.backward(loss)
+        return loss
 
     def after_backward(self, context: StepContext) -> None:
         """Read or edit the gradients, before clipping and the optimiser's step."""
@@ -235,36 +163,25 @@ class Method:
     def after_step(self, context: StepContext) -> None:
         """Called behind the optimiser's step."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs; tensors and plain values only."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of an interrupted run."""
-
     def forward(self, context: StepContext) -> Tensor:
         """Encode, edit and fuse a batch; fills `context.z` and `context.u`, returns the latter."""
-        context.z = context.run.model.encode(context.batch)
+        context.z = context.run.model.encode(context.batch, only=context.active)
         context.z = self.edit_features(context.z, context)
         context.u = self.fuse(context.z, context)
         return context.u
 
-    def predict(self, batch: Batch, run: Run) -> Tensor:
-        """Return joint logits `[B, C]` as validation and test see them; the model is in evaluation mode."""
-        context = StepContext(run, batch)
-        context.z = run.model.encode(batch)
-        return self.fuse(context.z, context)
-
     def train_step(self, batch: Batch, run: Run) -> Tensor:
-        """Take one optimiser step on a batch and return the loss, detached."""
-        context = StepContext(run, batch)
+        """Take the optimiser step or steps of a batch and return the loss, detached."""
+        return self.standard_step(StepContext(run, batch))
+
+    def standard_step(self, context: StepContext) -> Tensor:
+        """Take one optimiser step: forward, losses, backward, gradients, clipping, step."""
+        run = context.run
         run.optimizer.zero_grad(set_to_none=True)
         run.forward(context)
         with run.autocast():
-            loss = torch.stack(list(self.losses(context).values())).sum()
-        run.backward(loss)
-        run.counters.forward_samples += len(batch)
-        run.counters.backward_samples += len(batch)
+            terms = self.losses(context)
+        loss = self.backward(terms, context)
         with run.own_time():
             self.after_backward(context)
         run.clip_gradients()
@@ -273,26 +190,19 @@ class Method:
             self.after_step(context)
         return loss.detach()
 
-    def check(self, model: BalancedModel, modalities: Sequence[str]) -> None:
-        """Refuse, before training, a model or data that the method cannot work with.
+    # State -----------------------------------------------------------------------------------------------
 
-        Raises:
-            UsageError: too few or too many modalities, or the model lacks a capability.
-        """
-        needs, count = self.requires, len(modalities)
-        if count < needs.min_modalities or count > (needs.max_modalities or count):
-            wanted = f"at least {needs.min_modalities}"
-            if needs.max_modalities:
-                wanted = f"{needs.min_modalities} to {needs.max_modalities}"
-            raise UsageError(
-                f"the method {self.name!r} needs {wanted} modalities; found {count}: {', '.join(modalities)}."
-            )
-        lacking = sorted(needs.capabilities - model.capabilities)
-        if lacking:
-            raise UsageError(
-                f"the method {self.name!r} needs a model with {', '.join(lacking)}; this one offers "
-                f"{', '.join(sorted(model.capabilities)) or 'none'}: choose the fusion 'concat' or 'sum'."
-            )
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs beside model and modules; tensors and plain values only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of an interrupted run."""
+
+
+def joint_loss(context: StepContext) -> Tensor:
+    """Return `CE(u, y)`, the mean over the batch."""
+    return F.cross_entropy(context.u, context.batch.target)
 
 
 def warn(message: str) -> None:

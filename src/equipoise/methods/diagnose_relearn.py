@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from equipoise.methods.base import Method, Plan, Run
+from equipoise.methods.base import Method
 from equipoise.methods.relearn_options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS, split_options
 from equipoise.methods.relearn_targets import SUFFIX, with_target_file
 from equipoise.methods.relearner import DiagnoseRelearn
+from equipoise.methods.run import Plan, Run
 from equipoise.relearning import RelearningSchedule, select_parameters
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
@@ -85,9 +86,9 @@ class DiagnoseRelearnMethod(Method):
         rates = None if self.more.get("rewarm_steps") else plan.learning_rates()
         return schedule.problems(plan.epochs, rates)
 
-    def check(self, model: BalancedModel, modalities: Sequence[str]) -> None:
+    def check(self, model: BalancedModel) -> None:
         """Check what the options say of modalities and layers."""
-        super().check(model, modalities)
+        super().check(model)
         choices, _ = split_options(self.preset, _without_file(self.more))
         choices.lam_by_modality(self.lam, model.modalities)
         selected = [select_parameters(model.encoder_module(m), choices.parameters) for m in model.modalities]
@@ -112,9 +113,7 @@ class DiagnoseRelearnMethod(Method):
         self._relearn.track()
         if not self._relearn.due(run.epoch):
             return
-        before = self._relearn.samples_forwarded
         diagnosis = self._relearn.step(run.epoch, run.model, run.train_eval, run.val)
-        run.counters.forward_samples += self._relearn.samples_forwarded - before
         run.record("relearning", modalities=diagnosis.to_dict(), options=diagnosis.options.departures())
 
     def state_dict(self) -> dict[str, Any]:

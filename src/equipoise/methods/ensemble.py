@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from equipoise.methods.base import Method
+from equipoise.methods.option_checks import check_choice
 from equipoise.methods.unimodal import Unimodal
-from equipoise.models import AverageFusion, BalancedModel
 from equipoise.types import ModelError
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
+
+RULES = ("probability", "logit", "log-probability")
 
 
 @dataclass
 class Ensemble(Method):
-    """Average the predictions of the unimodal runs: `p = mean_m softmax(u^m)`; nothing is trained.
+    """Combine the predictions of the unimodal runs, `p = mean_m softmax(u^m)`; nothing is trained.
 
     Plain ensembles beat many balancing methods in independent comparisons, which is why they belong into
     every comparison.
+
+    Attributes:
+        rule: what is averaged: `probability`, `logit` (`mean_m u^m`) or `log-probability`.
     """
+
+    rule: str = "probability"
 
     name = "ensemble"
     family = "reference"
@@ -29,13 +39,20 @@ class Ensemble(Method):
     cost = "the unimodal runs"
     trains = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("rule", self.rule, RULES)
+
     def parts(self, modalities: Sequence[str]) -> list[str]:
         """Return the unimodal runs."""
         return Unimodal.variants(modalities)
 
-    def fusion(self, chosen: str) -> str:
-        """Return the fusion that averages the probabilities of one head for each modality."""
-        return "average"
+    def build(self, reference: BalancedModel) -> BalancedModel:
+        """Return the encoders with a head for each modality whose predictions are averaged."""
+        from equipoise.models import AverageFusion, MultimodalModel
+
+        fusion = AverageFusion(reference.feature_widths(), reference.num_outputs, rule=self.rule)
+        return MultimodalModel({m: reference.encoder_module(m) for m in reference.modalities}, fusion)
 
     def load_parts(self, model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:
         """Copy encoders and heads of the unimodal models.
@@ -43,15 +60,19 @@ class Ensemble(Method):
         Raises:
             ModelError: the models are not such as this method asks for.
         """
-        fusion = getattr(model, "fusion", None)
-        if not isinstance(fusion, AverageFusion):
-            raise ModelError(f"an ensemble needs the fusion 'average'; found {type(fusion).__name__}.")
-        for modality, own in zip(model.modalities, fusion.heads, strict=True):
-            trained = parts[f"{Unimodal.name}:{modality}"]
-            model.encoder_module(modality).load_state_dict(trained.encoder_module(modality).state_dict())
-            head = trained.head
-            if head is None or not isinstance(own, nn.Linear):
+        copy_encoders(model, parts)
+        heads = model.fusion.heads_by_modality()  # type: ignore[union-attr,operator]
+        for modality, own in heads.items():
+            trained = parts[f"{Unimodal.name}:{modality}"].head
+            if trained is None:
                 raise ModelError(f"the unimodal model of {modality!r} has no linear head to copy.")
             with torch.no_grad():
-                own.weight.copy_(head.weight(modality))
-                own.bias.copy_(head.bias())
+                own.weight.copy_(trained.weight(modality))
+                own.bias.copy_(trained.bias())
+
+
+def copy_encoders(model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:
+    """Copy the encoders of finished unimodal runs, weights and buffers, into a model."""
+    for modality in model.modalities:
+        trained = parts[f"{Unimodal.name}:{modality}"].encoder_module(modality)
+        model.encoder_module(modality).load_state_dict(trained.state_dict())

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from equipoise.methods.base import Method, Plan, Requirements, Run, StepContext
-from equipoise.types import UnknownNameError, UsageError
-
-TENSORS = ("conv-only", "matrices", "all")
-APPLY = ("grad", "update")
-LOGITS = ("slice", "zero-feature", "zero-input")
+from equipoise.methods.context import StepContext
+from equipoise.methods.modulation import Modulates
+from equipoise.methods.option_checks import check_number
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.run import Run
+from equipoise.methods.unimodal_views import ReadsUnimodal, true_class_scores
+from equipoise.methods.windows import Windowed
 
 
 def modulation_coefficients(scores: Mapping[str, float], alpha: float) -> dict[str, float]:
@@ -33,7 +33,7 @@ def modulation_coefficients(scores: Mapping[str, float], alpha: float) -> dict[s
 
 
 @dataclass
-class OGM(Method):
+class OGM(Modulates, ReadsUnimodal, Windowed):
     """Slow down the encoder that predicts the label better at present.
 
     With `s^m = sum_i softmax(u^m_i)[y_i]` and `rho^m = s^m / s^other`, the gradient of encoder m is
@@ -53,105 +53,48 @@ class OGM(Method):
     """
 
     alpha: float = 0.8
-    start_epoch: int = 0
-    end_epoch: int | None = None
     tensors: str = "matrices"
-    apply: str = "grad"
-    logits: str = "slice"
 
     name = "ogm"
     family = "optimisation"
     summary = "scale down the gradient of the leading modality's encoder"
     source = "Peng et al., CVPR 2022, arXiv 2203.15332"
     cost = "one head slice a modality a step"
-    requires = Requirements(frozenset({"additive_head"}), min_modalities=2)
+    requires = Requirements(min_modalities=2)
     noise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.alpha) and self.alpha >= 0):
-            raise UsageError(f"alpha is {self.alpha}; expected a finite number of at least 0.")
-        choices = (
-            ("tensors", self.tensors, TENSORS),
-            ("apply", self.apply, APPLY),
-            ("logits", self.logits, LOGITS),
-        )
-        for option, value, known in choices:
-            if value not in known:
-                raise UnknownNameError(f"value of {option}", value, known)
-
-    def problems(self, plan: Plan) -> list[str]:
-        """Say that adaptive optimisers undo a scaled gradient."""
-        if self.apply == "update" or plan.optimizer == "sgd":
-            return []
-        return [
-            f"{self.name} scales gradients, which {plan.optimizer} undoes by its own scaling: choose "
-            "apply=update, or the optimizer sgd."
-        ]
-
-    def setup(self, run: Run) -> None:
-        """Check that the modulation reaches something."""
-        self._rates: dict[int, float] = {}
-        for name in run.model.modalities:
-            if not any(self._scaled(p) for _, p in run.model.encoder_parameters(name)):
-                raise UsageError(
-                    f"tensors={self.tensors!r} picks nothing from the encoder of {name!r}; "
-                    "choose tensors='matrices' or 'all'."
-                )
-            if self.apply == "update" and not self._has_groups(run, name):
-                raise UsageError(
-                    f"apply='update' needs groups of the optimiser that hold the encoder of {name!r} and "
-                    "nothing else; give the optimiser a group for each encoder, or choose apply='grad'."
-                )
+        super().__post_init__()
+        check_number("alpha", self.alpha)
 
     def after_backward(self, context: StepContext) -> None:
         """Scale the encoders' gradients (and add the noise of GE)."""
         run = context.run
-        if not self._active(run):
+        if not self.in_window(run):
             return
-        target = context.batch.target[:, None]
-        logits = context.unimodal_logits(self.logits, detached=True)
-        scores = {name: float(u.float().softmax(1).gather(1, target).sum()) for name, u in logits.items()}
-        for name, k in modulation_coefficients(scores, self.alpha).items():
-            if self.apply == "update" and k != 1:
-                self._slow_step(run, name, k)
+        probabilities = true_class_scores(self.unimodal(context, detached=True), context.batch.target)
+        scores = {name: float(p.sum()) for name, p in probabilities.items()}
+        noises = self._draw_noise(run) if self.noise else []
+        self.modulate(context, modulation_coefficients(scores, self.alpha))
+        for gradient, noise in noises:
+            gradient.add_(noise)
+
+    def _draw_noise(self, run: Run) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return each encoder gradient with noise of the spread that it has before it is scaled."""
+        drawn = []
+        for name in run.model.modalities:
             for _, parameter in run.model.encoder_parameters(name):
-                if parameter.grad is not None and self._scaled(parameter):
-                    self._modulate(parameter.grad, k if self.apply == "grad" else 1.0, run.generator)
+                gradient = parameter.grad
+                if gradient is not None and self.scales(parameter):
+                    deviation = gradient.std(unbiased=False) + 1e-8
+                    normal = torch.randn(gradient.shape, generator=run.generator, dtype=torch.float32)
+                    drawn.append((gradient, normal.to(gradient) * deviation))
+        return drawn
 
-    def after_step(self, context: StepContext) -> None:
-        """Put back the learning rates that were lowered for the step."""
-        for index, rate in self._rates.items():
-            context.run.optimizer.param_groups[index]["lr"] = rate
-        self._rates = {}
-
-    def _modulate(self, gradient: Tensor, k: float, generator: torch.Generator) -> None:
-        if not self.noise:
-            if k != 1:
-                gradient.mul_(k)
-            return
-        deviation = gradient.std(unbiased=False) + 1e-8
-        noise = torch.randn(gradient.shape, generator=generator, dtype=torch.float32)
-        gradient.mul_(k).add_(noise.to(gradient) * deviation)
-
-    def _slow_step(self, run: Run, name: str, k: float) -> None:
-        own = {id(parameter) for _, parameter in run.model.encoder_parameters(name)}
-        for index, group in enumerate(run.optimizer.param_groups):
-            if {id(parameter) for parameter in group["params"]} <= own:
-                self._rates[index] = group["lr"]
-                group["lr"] = group["lr"] * k
-
-    def _has_groups(self, run: Run, name: str) -> bool:
-        own = {id(parameter) for _, parameter in run.model.encoder_parameters(name)}
-        groups = [{id(parameter) for parameter in group["params"]} for group in run.optimizer.param_groups]
-        return all(group <= own for group in groups if group & own)
-
-    def _active(self, run: Run) -> bool:
+    def in_window(self, run: Run) -> bool:
+        """Tell whether gradients are modulated in this epoch: by default in the first half of training."""
         last = run.total_epochs // 2 if self.end_epoch is None else self.end_epoch
         return self.start_epoch <= run.epoch <= last
-
-    def _scaled(self, parameter: Tensor) -> bool:
-        least = {"conv-only": 4, "matrices": 2, "all": 0}[self.tensors]
-        return parameter.ndim >= least
 
 
 @dataclass

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from equipoise.methods.base import Method
 from equipoise.types import UnknownNameError
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
 
 
 @dataclass
@@ -33,16 +37,20 @@ class Unimodal(Method):
         """Return one name for each modality, `unimodal:audio` for instance."""
         return [f"{cls.name}:{modality}" for modality in modalities]
 
-    def modalities(self, available: Sequence[str]) -> tuple[str, ...]:
-        """Return the one modality.
+    def check(self, model: BalancedModel) -> None:
+        """Refuse a modality that the data do not have.
 
         Raises:
-            UnknownNameError: the data do not have it.
+            UnknownNameError: as said.
         """
-        if self.modality not in available:
-            raise UnknownNameError("modality", self.modality, available)
-        return (self.modality,)
+        if self.modality not in model.modalities:
+            raise UnknownNameError("modality", self.modality, model.modalities)
 
-    def fusion(self, chosen: str) -> str:
-        """Return the plain linear head, whatever the fusion of the joint model."""
-        return "concat"
+    def build(self, reference: BalancedModel) -> BalancedModel:
+        """Return the one encoder with a plain linear head, whatever the fusion of the joint model."""
+        from equipoise.models import ConcatFusion, MultimodalModel
+
+        encoder = reference.encoder_module(self.modality)
+        width = reference.feature_widths()[self.modality]
+        head = ConcatFusion({self.modality: width}, reference.num_outputs)
+        return MultimodalModel({self.modality: encoder}, head)

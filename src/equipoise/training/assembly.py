@@ -9,14 +9,12 @@ from equipoise.data import PreparedDataset, RunData, guard, load_dataset, splits
 from equipoise.methods import Method
 from equipoise.models import (
     BalancedModel,
-    MultimodalModel,
-    build_fusion,
     build_model,
     custom_model,
     describe,
     encoder_names,
 )
-from equipoise.models.build import Shapes
+from equipoise.models.build import Shapes, drawing
 from equipoise.training.settings import Settings
 from equipoise.types import LeakError
 
@@ -92,21 +90,21 @@ def build_reference(settings: Settings, spec: ModelSpec) -> BalancedModel:
         encoders=settings.encoder,
         encoder_options=settings.encoder_options,
         fusion=settings.fusion,
+        fusion_options=settings.fusion_options,
         seed=settings.seed,
     )
 
 
-def build_for(method: Method, settings: Settings, spec: ModelSpec, reference: BalancedModel) -> BalancedModel:
-    """Build the model that a method trains, around the encoders of the reference."""
-    modalities = method.modalities(reference.modalities)
-    fusion = method.fusion(settings.fusion)
-    if modalities == reference.modalities and fusion == settings.fusion:
-        return reference
-    widths = {m: width for m, width in reference.feature_widths().items() if m in modalities}
-    return MultimodalModel(
-        {m: reference.encoder_module(m) for m in modalities},
-        build_fusion(fusion, widths, spec.num_classes, seed=settings.seed),
-    )
+def build_for(method: Method, settings: Settings, reference: BalancedModel) -> BalancedModel:
+    """Build the model that a method trains, around the encoders of the reference.
+
+    What a method adds is drawn from a stream of its own, so that it is the same within a combination.
+    """
+    model = reference
+    for member in method.members():
+        with drawing(settings.seed, "model of", member.name):
+            model = member.build(model)
+    return model
 
 
 def model_name(settings: Settings, spec: ModelSpec) -> str:

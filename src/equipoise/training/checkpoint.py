@@ -9,7 +9,7 @@ import torch
 
 from equipoise.types import RunFolderError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

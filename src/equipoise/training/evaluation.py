@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from equipoise.models import BalancedModel
 from equipoise.scopes import evaluating
 from equipoise.types import Batch
 
 
 def evaluate(
-    model: nn.Module,
-    predict: Callable[[Batch], Tensor],
+    model: BalancedModel,
     batches: Iterable[Batch],
     num_classes: int,
     device: torch.device,
@@ -24,7 +23,6 @@ def evaluate(
 
     Args:
         model: runs in evaluation mode; the modes of its submodules are then as before.
-        predict: from a batch on the device to logits `[B, C]`, by way of the model.
         batches: the split.
         num_classes: `C`.
         device: where the model is.
@@ -36,7 +34,7 @@ def evaluate(
     with evaluating(model), torch.no_grad():
         for batch in batches:
             batch = batch.to(device)
-            logits = predict(batch).float()
+            logits = model(batch).logits.float()
             losses.append(F.cross_entropy(logits, batch.target, reduction="sum"))
             count += len(batch)
             accuracy.update(logits, batch.target)

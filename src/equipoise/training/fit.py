@@ -128,14 +128,14 @@ def run(
     spec = ModelSpec.of(dataset)
     reference = build_reference(settings, spec)
     initial = fingerprints.of_encoders({m: reference.encoder_module(m) for m in reference.modalities})
-    model = build_for(method, settings, spec, reference)
-    method.check(model, reference.modalities)
+    method.check(reference)
+    model = build_for(method, settings, reference)
     for problem in method.problems(settings.budget):
         warn(problem)
     record.open(to_options(settings), resume=resume, overwrite=overwrite)
     with locked(folder, wait=is_part):
         if not record.complete:
-            prepared = _Prepared(settings, method, spec, data, model, initial, record)
+            prepared = _Prepared(settings, method, spec, data, model, initial, record, reference.modalities)
             _train(prepared, parts_folder or folder / "parts", on_epoch)
     return load_run(folder)
 
@@ -151,14 +151,15 @@ class _Prepared:
     model: BalancedModel
     initial: dict[str, str]
     record: RunRecord
+    modalities: tuple[str, ...]
 
 
 def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None:
     """Train, open the test split, and write the result."""
     settings, method, data, model, record = run.settings, run.method, run.data, run.model, run.record
-    parts = _finished_parts(method, settings, tuple(run.spec.shapes), parts_folder)
+    parts = _finished_parts(method, settings, run.modalities, parts_folder)
     method.load_parts(model, {name: part.model for name, part in parts.items()})
-    training = Training(settings, data, model, method, record, on_epoch)
+    training = Training(settings, data, model, method, record, on_epoch, joint_encoders=len(run.modalities))
     initial = dict(run.initial)
     if not parts:  # what is built on finished runs starts from theirs
         initial |= fingerprints.of_encoders({m: model.encoder_module(m) for m in model.modalities})
@@ -191,6 +192,9 @@ def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None
             "validation": training.best["validation"],
             "test": test,
             **_cost(training, parts),
+            "peak_memory_bytes": training.peak_memory,
+            "experimental": method.experimental,
+            "train_data": "changed by the method" if training.changes_data else "as served",
             "split_sizes": data.sizes,
             "split_origin": data.split_origin,
             "classes": list(data.classes),
@@ -214,7 +218,7 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
     settings = from_options(record.options())
     spec = ModelSpec.from_dict(result["model_spec"])
     method = create_method(settings.method, settings.method_options)
-    model = build_for(method, settings, spec, build_reference(settings, spec))
+    model = build_for(method, settings, build_reference(settings, spec))
     try:
         model.load_state_dict(load_file(record.path(WEIGHTS)))
     except Exception as error:  # safetensors and torch raise kinds of their own
@@ -267,10 +271,6 @@ def run_name(method: str, seed: int) -> str:
 
 def _cost(training: Training, parts: Mapping[str, FitResult]) -> dict[str, Any]:
     """Return what the run cost, that of its parts included: without them there is no such model."""
-    own = {
-        "train_seconds": training.train_seconds,
-        "method_seconds": training.counters.method_seconds,
-        "forward_samples": training.counters.forward_samples,
-        "backward_samples": training.counters.backward_samples,
+    return {
+        key: value + sum(part.summary[key] for part in parts.values()) for key, value in training.cost.items()
     }
-    return {key: value + sum(part.summary[key] for part in parts.values()) for key, value in own.items()}

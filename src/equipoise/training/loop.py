@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
 
 from equipoise.data import RunData
 from equipoise.diagnosis import collect_features, diagnose
-from equipoise.methods import Counters, Method, StepContext
+from equipoise.methods import Method
 from equipoise.models import BalancedModel
 from equipoise.randomness import derive_seed, seed_everything
-from equipoise.training import fingerprints
 from equipoise.training.checkpoint import load_checkpoint, save_checkpoint
 from equipoise.training.evaluation import evaluate
-from equipoise.training.record import CHECKPOINT, DIAGNOSES, METRICS, RunRecord
-from equipoise.training.settings import Budget, Settings
+from equipoise.training.memory import PeakMemory
+from equipoise.training.handle import RunHandle
+from equipoise.training.record import CHECKPOINT, RunRecord
+from equipoise.training.settings import Settings
 from equipoise.training.threads import cpu_threads
 from equipoise.types import Batch, TrainingError
 
@@ -31,22 +28,15 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 DIAGNOSES_IN_A_RUN = 10
 
 
-class _Stepped(nn.Module):
-    """The method's forward pass as a module, which is what fabric's strategies wrap."""
-
-    def __init__(self, model: BalancedModel, method: Method) -> None:
-        super().__init__()
-        self.model, self.method = model, method
-
-    def forward(self, context: StepContext) -> Tensor:
-        return self.method.forward(context)
-
-
-class Training:
-    """One run of the loop; implements the protocol `equipoise.methods.Run`.
+class Training(RunHandle):
+    """One run of the loop.
 
     Every epoch starts from random states that follow from seed and epoch alone. A resumed run therefore draws
     what an unbroken one draws, and what a method or a diagnosis draws in one epoch cannot shift the next.
+
+    Args:
+        settings, data, model, method, record_of, joint_encoders: see `RunHandle`.
+        on_epoch: called with each epoch and its validation figures.
     """
 
     def __init__(
@@ -57,84 +47,13 @@ class Training:
         method: Method,
         record_of: RunRecord,
         on_epoch: OnEpoch | None = None,
+        *,
+        joint_encoders: int | None = None,
     ) -> None:
-        budget = settings.budget
-        self.settings, self.method, self.run_record = settings, method, record_of
+        super().__init__(settings, data, model, method, record_of, joint_encoders)
         self.on_epoch = on_epoch
-        precision: Any = budget.precision  # one of PRECISIONS, which Budget has checked
-        self.fabric = Fabric(accelerator=settings.device, devices=1, precision=precision)
-        self.device: torch.device = self.fabric.device
-        self.model = model
-        optimizer = build_optimizer(model, budget)
-        self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, method), optimizer)
-        self.generator = torch.Generator().manual_seed(derive_seed(settings.seed, "method", method.name))
-        self.counters = Counters()
-        self.total_epochs = budget.epochs if method.trains else 0
-        self.learning_rates: Sequence[float] = budget.learning_rates()
-        self.epoch, self.step = 0, 0
-        self.train_seconds = 0.0
         self.best: dict[str, Any] = {}
-        self.order = ""
-        """Digest of the samples served, batch by batch, since the first epoch."""
-        self._relearnt = False
-        self._train, self._train_eval, self._val = data.train, data.train_eval, data.val
-        self._set_epoch, self._num_classes = data.set_epoch, data.class_count
         method.setup(self)
-
-    @property
-    def train(self) -> Any:
-        """The training batches, in the order of the epoch."""
-        return self._train
-
-    @property
-    def train_eval(self) -> Any:
-        """The training batches in order."""
-        return self._train_eval
-
-    @property
-    def val(self) -> Any:
-        """The validation batches."""
-        return self._val
-
-    def forward(self, context: StepContext) -> Tensor:
-        """Run the method's forward pass under the configured precision."""
-        logits: Tensor = self._stepped(context)
-        return logits
-
-    def backward(self, loss: Tensor) -> None:
-        """Propagate a loss back."""
-        self.fabric.backward(loss)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The precision under which losses are computed."""
-        context: AbstractContextManager[Any] = self.fabric.autocast()
-        return context
-
-    def clip_gradients(self) -> None:
-        """Clip the gradients as configured."""
-        limit = self.settings.budget.clip_norm
-        if limit is not None:
-            self.fabric.clip_gradients(self._stepped, self.optimizer, max_norm=limit)
-
-    @contextmanager
-    def own_time(self) -> Iterator[None]:
-        """Count the time of a block as the method's."""
-        start = self._now()
-        try:
-            yield
-        finally:
-            self.counters.method_seconds += self._now() - start
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":  # work that was queued before is not the method's
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def record(self, kind: str, **values: Any) -> None:
-        """Write an event of this epoch into the run record."""
-        name = DIAGNOSES if "modalities" in values else METRICS
-        self.run_record.append(name, {"event": kind, "epoch": self.epoch, **values})
-        self._relearnt = self._relearnt or kind == "relearning"
 
     def fit(self) -> None:
         """Train all epochs, from the checkpoint where there is one; the model then holds the best weights."""
@@ -154,7 +73,7 @@ class Training:
             self.train_seconds += seconds
             self._validate(loss, seconds)
             start = time.perf_counter()
-            with self.own_time():
+            with self.own_time(), self._counter.counting():
                 self.method.epoch_end(self)
             self.train_seconds += time.perf_counter() - start
             self._look()
@@ -167,17 +86,19 @@ class Training:
     def _train_epoch(self) -> float:
         self._set_epoch(self.epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rates[self.epoch]
-        self.model.train()
-        with self.own_time():
-            self.method.epoch_start(self)
+            group["lr"] = self.learning_rates[self.epoch] * group["factor"]
+        self._stepped.train()
         losses, sizes = [], []
-        for batch in self._train:
-            self.order = fingerprints.of_text(f"{self.order}|{batch.index.tolist()}")
-            batch = batch.to(self.device, non_blocking=True)
-            losses.append(self.method.train_step(batch, self))
-            sizes.append(len(batch))
-            self.step += 1
+        with self._counter.counting():
+            with self.own_time():
+                self.method.epoch_start(self)
+            for batch in self.method.train_data(self._ordered(), self):
+                batch = batch.to(self.device, non_blocking=True)
+                losses.append(self.method.train_step(batch, self))
+                sizes.append(len(batch))
+                self.step += 1
+        if not losses:
+            raise TrainingError(f"the method {self.method.name!r} left no batch in epoch {self.epoch}.")
         # On the CPU, as not every device has double precision.
         weights = torch.tensor(sizes, dtype=torch.float64)
         loss = float(torch.stack(losses).cpu().double() @ weights / weights.sum())
@@ -209,14 +130,8 @@ class Training:
             self.on_epoch(self.epoch, scores)
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Return loss, accuracy and macro-F1 of the method's predictions."""
-        return evaluate(
-            self.model,
-            lambda batch: self.method.predict(batch, self),
-            batches,
-            self._num_classes,
-            self.device,
-        )
+        """Return loss, accuracy and macro-F1 of the model's predictions."""
+        return evaluate(self.model, batches, self._num_classes, self.device)
 
     def _rank(self, scores: dict[str, float]) -> tuple[float, float]:
         """Order epochs by the chosen figure; equal ones by the loss, which ties more rarely."""
@@ -247,6 +162,7 @@ class Training:
             "epoch": self.epoch,
             "step": self.step,
             "model": self.model.state_dict(),
+            "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "method": self.method.state_dict(),
             "generator": self.generator.get_state(),
@@ -254,6 +170,7 @@ class Training:
             "counters": vars(self.counters),
             "train_seconds": self.train_seconds,
             "order": self.order,
+            "peak_memory": self._memory.bytes(),
             "lengths": self.run_record.lengths(),
         }
         save_checkpoint(self.run_record.path(CHECKPOINT), state)
@@ -262,24 +179,13 @@ class Training:
         state = load_checkpoint(self.run_record.path(CHECKPOINT))
         self.run_record.truncate(state["lengths"])
         self.model.load_state_dict(state["model"])
+        self.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load_state_dict(state["method"])
         self.generator.set_state(state["generator"])
         self.best, self.step, self.order = state["best"], state["step"], state["order"]
-        self.counters = Counters(**state["counters"])
+        for name, value in state["counters"].items():
+            setattr(self.counters, name, value)
+        self._memory = PeakMemory(self.device, state["peak_memory"])
         self.train_seconds = state["train_seconds"]
         return int(state["epoch"]) + 1
-
-
-def build_optimizer(model: BalancedModel, budget: Budget) -> Optimizer:
-    """Build the optimiser with a group for each encoder and one for the rest, in the model's order."""
-    groups = [[p for _, p in model.encoder_parameters(name)] for name in model.modalities]
-    groups.append([p for _, p in (*model.fusion_parameters(), *model.shared_parameters())])
-    wanted = [{"params": [p for p in group if p.requires_grad]} for group in groups]
-    parameters = [group for group in wanted if group["params"]]
-    if not parameters:
-        raise TrainingError("the model has no parameter that requires a gradient; nothing can be trained.")
-    assert budget.lr is not None  # filled in by Budget
-    if budget.optimizer == "adamw":
-        return AdamW(parameters, lr=budget.lr, weight_decay=budget.weight_decay)
-    return SGD(parameters, lr=budget.lr, momentum=budget.momentum, weight_decay=budget.weight_decay)

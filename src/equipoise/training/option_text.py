@@ -68,11 +68,15 @@ def to_options(settings: Settings) -> dict[str, Any]:
     """Return settings under the names and in the form of the options of `equipoise train`."""
     flat = settings.to_dict()
     method_options, encoder = flat.pop("method_options"), flat.pop("encoder")
-    encoder_options = flat.pop("encoder_options")
+    encoder_options, fusion_options = flat.pop("encoder_options"), flat.pop("fusion_options")
     options: dict[str, Any] = {}
     for key, value in flat.items():
         if value is not None:
             options[key] = value
+        if key == "fusion":
+            options["fusion_option"] = [
+                f"{name}={json.dumps(entry)}" for name, entry in fusion_options.items()
+            ]
         if key == "method":
             options["set"] = [f"{name}={json.dumps(entry)}" for name, entry in method_options.items()]
         if key == "model":
@@ -100,5 +104,6 @@ def from_options(options: Mapping[str, Any]) -> Settings:
         method_options=parse_assignments(values.pop("set", None) or [], "set"),
         encoder=parse_encoders([encoder] if isinstance(encoder, str) else encoder),
         encoder_options=nested(assignments, "encoder-option", "MODALITY.OPTION"),
+        fusion_options=parse_assignments(values.pop("fusion_option", None) or [], "fusion-option"),
         **values,
     )

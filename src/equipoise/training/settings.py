@@ -112,6 +112,7 @@ class Settings:
         encoder: encoder of all modalities, or of each by name; `auto` goes by the kind of the modality.
         encoder_options: options of the encoders, by modality.
         fusion: how features become logits.
+        fusion_options: options of the fusion.
         budget: what a comparison holds equal.
         device: `auto`, `cpu`, `cuda` or `mps`.
         threads: CPU threads; None takes one for a small model, else torch's choice.
@@ -131,6 +132,7 @@ class Settings:
     encoder: str | Mapping[str, str] = "auto"
     encoder_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fusion: str = "concat"
+    fusion_options: Mapping[str, Any] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     device: str = "auto"
     threads: int | None = None

@@ -1,0 +1,50 @@
+"""Constant factors on the gradients of chosen encoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from equipoise.methods.context import StepContext
+from equipoise.methods.modulation import Modulates
+from equipoise.methods.option_checks import check_number
+from equipoise.methods.windows import Windowed
+from equipoise.types import UnknownNameError
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
+
+
+@dataclass
+class FixedModulation(Modulates, Windowed):
+    """Multiply the gradient of encoder m by a constant: `grad theta_m <- k^m * grad theta_m`.
+
+    What an adaptive coefficient adds can only be told against a constant one.
+
+    Attributes:
+        factors: modality to `k^m`; those that are not named keep their gradient.
+    """
+
+    factors: dict[str, float] = field(default_factory=dict)
+
+    name = "fixed-modulation"
+    family = "optimisation"
+    summary = "constant factors on the encoders' gradients, a control for adaptive ones"
+    source = "a control; the idea of two constants also stands in arXiv 2604.05773"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for modality, factor in self.factors.items():
+            check_number(f"the factor of {modality!r}", factor)
+
+    def check(self, model: BalancedModel) -> None:
+        """Refuse factors of modalities that the data do not have."""
+        super().check(model)
+        for modality in self.factors:
+            if modality not in model.modalities:
+                raise UnknownNameError("modality", modality, model.modalities)
+
+    def after_backward(self, context: StepContext) -> None:
+        """Scale the gradients."""
+        if self.in_window(context.run):
+            self.modulate(context, self.factors)

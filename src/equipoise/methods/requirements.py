@@ -1,0 +1,69 @@
+"""What a method needs of a model, checked before training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from equipoise.types import UsageError
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
+
+ADVICE: Final = {
+    "additive_head": "choose the fusion 'concat' or 'sum'",
+    "shared_head": "choose encoders of one output width",
+    "own_heads": "choose the fusion 'average' or 'shared'",
+    "mid_fusion": "choose the fusion 'mmtm'",
+}
+"""What to change where a model lacks a capability."""
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a method needs.
+
+    Attributes:
+        capabilities: what the model must offer, out of `BalancedModel.capabilities`.
+        min_modalities: the smallest number of modalities for which the method says anything.
+        max_modalities: the largest, None for any.
+    """
+
+    capabilities: frozenset[str] = frozenset()
+    min_modalities: int = 1
+    max_modalities: int | None = None
+
+    def describe(self) -> str:
+        """Return the needs in words, empty where there is none."""
+        words = []
+        if self.max_modalities == self.min_modalities:
+            words.append(f"exactly {self.min_modalities} modalities")
+        elif self.max_modalities:
+            words.append(f"{self.min_modalities} to {self.max_modalities} modalities")
+        elif self.min_modalities > 1:
+            words.append(f"at least {self.min_modalities} modalities")
+        return ", ".join([*words, *(name.replace("_", " ") for name in sorted(self.capabilities))])
+
+
+def check_requirements(method: str, needs: Requirements, model: BalancedModel) -> None:
+    """Refuse a model that a method cannot work with.
+
+    Raises:
+        UsageError: too few or too many modalities, or the model lacks a capability; says what to change.
+    """
+    modalities = model.modalities
+    count = len(modalities)
+    if count < needs.min_modalities or count > (needs.max_modalities or count):
+        wanted = f"at least {needs.min_modalities}"
+        if needs.max_modalities:
+            wanted = f"{needs.min_modalities} to {needs.max_modalities}"
+        raise UsageError(
+            f"the method {method!r} needs {wanted} modalities; found {count}: {', '.join(modalities)}."
+        )
+    lacking = sorted(needs.capabilities - model.capabilities)
+    if lacking:
+        advice = "; ".join(ADVICE[name] for name in lacking if name in ADVICE)
+        raise UsageError(
+            f"the method {method!r} needs a model with {', '.join(lacking)}; this one offers "
+            f"{', '.join(sorted(model.capabilities)) or 'none'}{': ' if advice else ''}{advice}."
+        )

@@ -1,0 +1,89 @@
+"""Methods that read the logits of each modality alone, from a source that the user chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from equipoise.methods.base import Method
+from equipoise.methods.context import StepContext
+from equipoise.methods.option_checks import check_choice
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.run import Plan, Run
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
+    from equipoise.models.heads import OwnHeads
+
+SCORES = ("slice", "zero-feature", "zero-input")
+"""Sources that say what the joint head makes of a modality; `slice` is exact and needs an additive head."""
+
+LOSSES = ("aux", "slice", "zero-feature")
+"""Sources of unimodal losses; `aux` is a linear head of its own for each modality."""
+
+
+@dataclass
+class ReadsUnimodal(Method):
+    """A method that reads unimodal logits `u^m`.
+
+    Attributes:
+        logits: where they come from: `slice` (the modality's part of an additive head), `zero-feature` or
+            `zero-input` (the joint head with the other features, or inputs, at zero), `aux` (a linear head
+            for each modality, trained with the model).
+    """
+
+    logits: str = "slice"
+
+    sources: ClassVar[tuple[str, ...]] = SCORES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("logits", self.logits, self.sources)
+
+    def needs(self) -> Requirements:
+        """Return what the method needs; the source `slice` needs an additive head."""
+        needs = super().needs()
+        if self.logits != "slice":
+            return needs
+        capabilities = needs.capabilities | {"additive_head"}
+        return Requirements(capabilities, needs.min_modalities, needs.max_modalities)
+
+    def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
+        """Return the auxiliary heads where they are the source."""
+        from equipoise.models.heads import OwnHeads
+
+        if self.logits != "aux":
+            return {}
+        return {"heads": OwnHeads(model.feature_widths(), model.num_outputs)}
+
+    def unimodal(
+        self, context: StepContext, *, detached: bool = False, head_grad: bool = True
+    ) -> dict[str, Tensor]:
+        """Return `u^m [B, C]` of each modality; `detached` gives scores without gradient."""
+        heads = own_heads(context.run).by_modality() if self.logits == "aux" else None
+        return context.unimodal_logits(self.logits, detached=detached, head_grad=head_grad, heads=heads)
+
+
+def own_heads(run: Run) -> OwnHeads:
+    """Return the auxiliary heads of a run, its module `heads`."""
+    return cast("OwnHeads", run.modules["heads"])
+
+
+def true_class_scores(logits: Mapping[str, Tensor], target: Tensor) -> dict[str, Tensor]:
+    """Return `p^m_y [B]`, the probability that each modality gives to the true class.
+
+    Args:
+        logits: modality to `[B, C]`.
+        target: `[B]`.
+    """
+    return {m: u.float().softmax(1).gather(1, target[:, None]).squeeze(1) for m, u in logits.items()}
+
+
+def unimodal_loss(logits: Mapping[str, Tensor], target: Tensor) -> Tensor:
+    """Return `sum_m CE(u^m, y)`, each the mean over the batch."""
+    losses = [F.cross_entropy(u, target) for u in logits.values()]
+    return sum(losses[1:], start=losses[0])

@@ -1,0 +1,205 @@
+"""What a method sees of our own training: the protocol `equipoise.methods.Run`, on lightning-fabric."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from equipoise.data import RunData
+from equipoise.methods import Counters, Method, StepContext
+from equipoise.methods.combined import module_name, overrides
+from equipoise.models import BalancedModel
+from equipoise.models.build import drawing
+from equipoise.randomness import derive_seed
+from equipoise.training import fingerprints
+from equipoise.training.counting import PassCounter
+from equipoise.training.memory import PeakMemory
+from equipoise.training.optimizers import build_optimizer, optimizer_of
+from equipoise.training.record import DIAGNOSES, METRICS, RunRecord
+from equipoise.training.settings import Settings
+from equipoise.types import Batch
+
+
+class _Stepped(nn.Module):
+    """The method's forward pass as a module, which is what fabric's strategies wrap."""
+
+    def __init__(self, model: BalancedModel, modules: nn.ModuleDict, method: Method) -> None:
+        super().__init__()
+        self.model, self.modules_of_method, self.method = model, modules, method
+
+    def forward(self, context: StepContext) -> Tensor:
+        return self.method.forward(context)
+
+
+class RunHandle:
+    """One run as its method sees it.
+
+    Args:
+        settings: the run.
+        data: its data.
+        model: what is trained.
+        method: how.
+        record_of: where events go.
+        joint_encoders: encoders of the joint model, in whose passes samples are counted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: RunData,
+        model: BalancedModel,
+        method: Method,
+        record_of: RunRecord,
+        joint_encoders: int | None = None,
+    ) -> None:
+        budget = settings.budget
+        self.settings, self.method, self.run_record = settings, method, record_of
+        self._joint_encoders = joint_encoders or len(model.modalities)
+        precision: Any = budget.precision  # one of PRECISIONS, which Budget has checked
+        self.fabric = Fabric(accelerator=settings.device, devices=1, precision=precision)
+        self.device: torch.device = self.fabric.device
+        self.model = model
+        self.modules = self._extra_modules()
+        optimizer = build_optimizer(model, self.modules, budget)
+        self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, self.modules, method), optimizer)
+        self.generator = self.stream(method.name)
+        self.counters = Counters()
+        self._counter = PassCounter(self.counters)
+        for encoder in dict.fromkeys(model.encoder_module(modality) for modality in model.modalities):
+            self._counter.watch(encoder)
+        self._memory = PeakMemory(self.device)
+        self.total_epochs = budget.epochs if method.trains else 0
+        self.learning_rates: Sequence[float] = budget.learning_rates()
+        self.epoch, self.step = 0, 0
+        self.train_seconds = 0.0
+        self.order = ""
+        """Digest of the samples served, batch by batch, since the first epoch."""
+        self._relearnt = False
+        self._source = data.train_samples
+        self.train_size, self.steps_per_epoch = data.sizes["train"], len(data.train)
+        self._train, self._train_eval, self._val = data.train, data.train_eval, data.val
+        self._set_epoch, self._num_classes = data.set_epoch, data.class_count
+
+    @property
+    def train(self) -> Any:
+        """The training batches, in the order of the epoch."""
+        return self._train
+
+    @property
+    def train_eval(self) -> Any:
+        """The training batches in order."""
+        return self._train_eval
+
+    @property
+    def val(self) -> Any:
+        """The validation batches."""
+        return self._val
+
+    def take(self, positions: Sequence[int]) -> Batch:
+        """Return training samples by their positions in the split."""
+        return self._source[positions]
+
+    def stream(self, method: str) -> torch.Generator:
+        """Return a new random stream for a method of that name."""
+        return torch.Generator().manual_seed(derive_seed(self.settings.seed, "method", method))
+
+    def count_passes(self, module: nn.Module) -> None:
+        """Count what passes through a module as passes of one encoder."""
+        self._counter.watch(module)
+
+    def fresh_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """Return another optimiser of the configured kind, at the epoch's learning rate."""
+        return optimizer_of(parameters, self.settings.budget, self.learning_rates[self.epoch])
+
+    def forward(self, context: StepContext) -> Tensor:
+        """Run the method's forward pass under the configured precision."""
+        logits: Tensor = self._stepped(context)
+        return logits
+
+    def backward(self, loss: Tensor) -> None:
+        """Propagate a loss back."""
+        self.fabric.backward(loss)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision under which losses are computed."""
+        context: AbstractContextManager[Any] = self.fabric.autocast()
+        return context
+
+    def clip_gradients(self) -> None:
+        """Clip the gradients as configured."""
+        limit = self.settings.budget.clip_norm
+        if limit is not None:
+            self.fabric.clip_gradients(self._stepped, self.optimizer, max_norm=limit)
+
+    @contextmanager
+    def own_time(self) -> Iterator[None]:
+        """Count the time of a block as the method's."""
+        start = self._now()
+        try:
+            yield
+        finally:
+            self.counters.method_seconds += self._now() - start
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":  # work that was queued before is not the method's
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def record(self, kind: str, **values: Any) -> None:
+        """Write an event of this epoch into the run record."""
+        name = DIAGNOSES if "modalities" in values else METRICS
+        self.run_record.append(name, {"event": kind, "epoch": self.epoch, **values})
+        self._relearnt = self._relearnt or kind == "relearning"
+
+    def _ordered(self) -> Iterator[Batch]:
+        """Serve the epoch's batches, and note their order."""
+        if self.changes_data:  # what it serves is its own affair; what it was offered is not
+            for positions in self._train.sampler:
+                self._note(self._source.indices[positions])
+            yield from self._train
+            return
+        for batch in self._train:
+            self._note(batch.index)
+            yield batch
+
+    def _note(self, index: Tensor) -> None:
+        self.order = fingerprints.of_text(f"{self.order}|{index.tolist()}")
+
+    @property
+    def changes_data(self) -> bool:
+        """Whether the method chooses its training data by itself."""
+        return any(overrides(member, "train_data") for member in self.method.members())
+
+    def _extra_modules(self) -> nn.ModuleDict:
+        """Build the modules of the method, or of those that it combines, each from its own stream."""
+        modules = nn.ModuleDict()
+        members = self.method.members()
+        for member in members:
+            with drawing(self.settings.seed, "modules", member.name):
+                built = member.extra_modules(self.model, self.settings.budget)
+            for name, module in built.items():
+                modules[name if len(members) == 1 else module_name(member.name, name)] = module
+        return modules
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What the run took: a sample counts as passed when all encoders of the joint model have seen it."""
+        encoders = self._joint_encoders
+        return {
+            "train_seconds": self.train_seconds,
+            "method_seconds": self.counters.method_seconds,
+            "forward_samples": round(self.counters.forward_passes / encoders),
+            "backward_samples": round(self.counters.backward_passes / encoders),
+        }
+
+    @property
+    def peak_memory(self) -> int | None:
+        """The largest memory so far, in bytes."""
+        return self._memory.bytes()

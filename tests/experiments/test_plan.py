@@ -1,0 +1,86 @@
+"""Which runs a comparison consists of, and in which order they may begin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import equipoise as eq
+import synthetic
+from equipoise.experiments.compare import expand
+from equipoise.experiments.executors import Agenda, Outcome, Task
+from equipoise.methods import METHODS
+from equipoise.training import Settings
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data") / "toy"
+    synthetic.write(folder)
+    return str(folder)
+
+
+def task(name: str, *after: str) -> Task:
+    settings = Settings.from_options("htad")
+    return Task(settings, Path(name), Path("runs"), after=tuple(Path(other) for other in after))
+
+
+def names(tasks: list[Task]) -> list[str]:
+    return [str(one.folder) for one in tasks]
+
+
+def test_a_task_waits_for_all_that_it_builds_on() -> None:
+    tasks = [
+        task("top", "left", "right"),
+        task("left", "root"),
+        task("right"),
+        task("root"),
+        task("x", "done"),
+    ]
+    agenda = Agenda(tasks)
+    assert names(agenda.ready()) == ["right", "root", "x"]  # what is not among them was finished before
+    assert agenda.ready() == []
+    agenda.ended(Outcome(tasks[2]))
+    assert agenda.ready() == []
+    agenda.ended(Outcome(tasks[3]))
+    assert names(agenda.ready()) == ["left"]
+    assert [o.task for o in agenda.ended(Outcome(tasks[1]))] == [tasks[1]]
+    assert names(agenda.ready()) == ["top"]
+
+
+def test_what_builds_on_a_failure_fails_with_it() -> None:
+    tasks = [task("root"), task("middle", "root"), task("top", "middle"), task("other")]
+    agenda = Agenda(tasks)
+    assert names(agenda.ready()) == ["root", "other"]
+    ended = agenda.ended(Outcome(tasks[0], "no memory"))
+    assert [o.task for o in ended] == tasks[:3]
+    assert "the run root, which it builds on, failed: no memory" in (ended[1].error or "")
+    assert "middle" in (ended[2].error or "")
+    assert agenda.ready() == []
+
+
+def test_parts_that_nobody_asked_for_are_runs_but_no_rows(data: str, tmp_path: Path) -> None:
+    table = eq.compare(data, ["joint", "ensemble"], seeds=1, epochs=1, workers=1, out=tmp_path / "out")
+    assert list(table.index) == ["joint", "ensemble"]
+    runs = sorted(path.name for path in (tmp_path / "out" / "runs").iterdir())
+    assert runs == ["ensemble-seed0", "joint-seed0", "unimodal-audio-seed0", "unimodal-video-seed0"]
+
+
+def test_all_leaves_out_what_the_model_cannot_be_trained_by(data: str) -> None:
+    plan = expand(Settings.from_options(data, epochs=90, fusion="average"), ["all"], {}, 0)
+    assert {"joint", "unimodal:audio", "unimodal:video", "ensemble", "multi-loss"} <= plan.parts.keys()
+    assert "additive_head" in plan.left_out["ogm"]
+    assert "choose the fusion" in plan.left_out["ogm"]
+    with pytest.raises(eq.UsageError, match="needs a model with additive_head"):
+        expand(Settings.from_options(data, fusion="average"), ["all", "ogm"], {}, 0)
+    everything = expand(Settings.from_options(data, epochs=90), ["all"], {}, 0)
+    found = {name.partition(":")[0] for name in everything.parts} | everything.left_out.keys()
+    assert found == set(METHODS)
+
+
+def test_an_option_of_a_method_that_is_not_compared_is_an_error(data: str) -> None:
+    with pytest.raises(eq.UsageError, match="an option of 'ogm' is set, which is not compared"):
+        expand(Settings.from_options(data), ["joint"], {"ogm": {"alpha": 0.1}}, 0)
+    with pytest.raises(eq.UnknownNameError, match="unknown method 'ogn'"):
+        expand(Settings.from_options(data), ["joint"], {"ogn": {"alpha": 0.1}}, 0)

@@ -1,0 +1,216 @@
+"""Combinations of methods: each does what it does alone, and what cannot be combined says why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+
+import equipoise as eq
+import synthetic
+from equipoise.methods import Method, StepContext, base_names, create_method
+from equipoise.methods.combined import Combined
+from equipoise.methods.creation import options_for
+from equipoise.training import run_name
+from equipoise.types import UnknownNameError, UsageError
+from hand_run import HandRun, random_batch, same, small_model
+
+
+def batches(model, count=4):
+    return [random_batch(model, seed=seed) for seed in range(count)]
+
+
+def trained(spec, options=None, count=4):
+    model = small_model()
+    run = HandRun(create_method(spec, options), model)
+    return run.fit(batches(model, count))
+
+
+OFF = {"multi-loss": {"weight": 0.0}, "ogm-ge": {"end_epoch": -1}, "fixed-modulation": {"factors": {}}}
+
+
+PAIRS = [
+    (on, off)
+    for on in ("joint", "multi-loss", "ogm-ge")
+    for off in OFF
+    if on != off and {on, off} != {"ogm-ge", "fixed-modulation"}
+]
+
+
+@pytest.mark.parametrize(("on", "off"), PAIRS)
+@pytest.mark.parametrize("first", [True, False])
+def test_with_a_member_switched_off_the_other_is_as_it_is_alone(on, off, first):
+    spec = f"{on}+{off}" if first else f"{off}+{on}"
+    options = {f"{off}.{key}": value for key, value in OFF[off].items()}
+    assert same(trained(spec, options), trained(on))
+
+
+def test_both_members_act():
+    model = small_model()
+    run = HandRun(
+        create_method("multi-loss+fixed-modulation", {"fixed-modulation.factors": {"audio": 0.25}}), model
+    )
+    plain = HandRun(create_method("multi-loss"), small_model())
+    batch = random_batch(model)
+    gradients, _ = run.gradients(batch)
+    expected, _ = plain.gradients(batch)
+    joint, _ = HandRun(create_method("joint"), small_model()).gradients(batch)
+    audio = {name for name, _ in model.encoder_parameters("audio")}
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, expected[name] * (0.25 if name in audio else 1.0))
+    assert not torch.equal(joint["encoder_list.0.last.weight"], expected["encoder_list.0.last.weight"])
+
+
+def test_the_joint_loss_is_counted_once():
+    model = small_model()
+    run = HandRun(create_method("multi-loss+joint"), model)
+    context = StepContext(run, random_batch(model))
+    run.forward(context)
+    terms = run.method.losses(context)
+    assert list(terms) == ["joint", "multi-loss.unimodal"]
+    torch.testing.assert_close(
+        terms["joint"], torch.nn.functional.cross_entropy(context.u, context.batch.target)
+    )
+
+
+def test_modules_and_streams_are_those_of_the_members_alone():
+    model = small_model()
+    alone = HandRun(create_method("multi-loss"), model)
+    together = HandRun(create_method("multi-loss+ogm-ge"), small_model())
+    assert list(together.modules) == ["multi-loss/heads"]
+    assert same(together.modules["multi-loss/heads"].state_dict(), alone.modules["heads"].state_dict())
+    view = together.method._runs["ogm-ge"]
+    assert list(view.modules) == []
+    single = HandRun(create_method("ogm-ge"), model)
+    assert torch.equal(view.generator.get_state(), single.generator.get_state())
+
+
+def test_state_round_trip():
+    model = small_model()
+    run = HandRun(create_method("multi-loss+ogm-ge"), model)
+    run.fit(batches(model, 2))
+    kept = (
+        run.method.state_dict(),
+        run.model.state_dict(),
+        run.modules.state_dict(),
+        run.optimizer.state_dict(),
+    )
+    kept = torch.load(_saved(kept), weights_only=True)
+    whole = run.fit(batches(model)[2:])
+    fresh = HandRun(create_method("multi-loss+ogm-ge"), small_model(seed=9))
+    fresh.model.load_state_dict(kept[1])
+    fresh.modules.load_state_dict(kept[2])
+    fresh.optimizer.load_state_dict(kept[3])
+    fresh.method.load_state_dict(kept[0])
+    assert same(fresh.fit(batches(model)[2:]), whole)
+
+
+def _saved(value):
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    buffer.seek(0)
+    return buffer
+
+
+@dataclass
+class Stepper(Method):
+    name = "stepper"
+
+    def train_step(self, batch, run):
+        return self.standard_step(StepContext(run, batch))
+
+
+@dataclass
+class Router(Method):
+    name = "router"
+
+    def backward(self, terms, context):
+        return super().backward(terms, context)
+
+
+@dataclass
+class Replacer(Method):
+    name = "replacer"
+    replaces_loss: ClassVar[bool] = True
+
+    def losses(self, context):
+        return {"own": context.u.sum()}
+
+
+@dataclass
+class Replacer2(Replacer):
+    name = "replacer-2"
+
+
+def test_what_cannot_be_combined_says_why():
+    def reason(**members):
+        with pytest.raises(UsageError) as error:
+            Combined("+".join(members), members)
+        return str(error.value)
+
+    multi, ogm = create_method("multi-loss"), create_method("ogm")
+    assert "both take over the training step" in reason(a=Stepper(), b=Stepper())
+    assert "takes over the training step" in reason(a=multi, b=Stepper())
+    assert "(losses)" in reason(a=multi, b=Stepper())
+    assert "routes the gradients" in reason(a=Router(), b=multi)
+    assert "both replace the joint loss" in reason(a=Replacer(), b=Replacer2())
+    assert "both scale the encoders' gradients" in reason(a=ogm, b=create_method("fixed-modulation"))
+    for spec in ("ensemble+joint", "joint+unimodal:audio"):
+        with pytest.raises(UsageError, match="combines with nothing"):
+            create_method(spec)
+    with pytest.raises(UsageError, match="names a method twice"):
+        create_method("joint+joint")
+    Combined("a+b", {"a": Stepper(), "b": create_method("diagnose-relearn")})
+    Combined("a+b", {"a": Router(), "b": ogm})
+
+
+def test_a_loss_that_replaces_the_joint_one_does():
+    model = small_model()
+    run = HandRun(
+        Combined("x+multi-loss", {"x": Replacer(), "multi-loss": create_method("multi-loss")}), model
+    )
+    context = StepContext(run, random_batch(model))
+    run.forward(context)
+    assert list(run.method.losses(context)) == ["x.own", "multi-loss.unimodal"]
+
+
+def test_names_and_options():
+    assert base_names("diagnose-relearn+multi-loss") == ["diagnose-relearn", "multi-loss"]
+    assert base_names("unimodal:audio") == ["unimodal"]
+    given = {"ogm": {"alpha": 0.3}, "multi-loss": {"weight": 2.0}}
+    assert options_for("ogm+multi-loss", given) == {"ogm.alpha": 0.3, "multi-loss.weight": 2.0}
+    assert options_for("ogm", given) == {"alpha": 0.3}
+    method = create_method("ogm+multi-loss", {"ogm.alpha": 0.3})
+    assert method.options()["ogm.alpha"] == 0.3
+    with pytest.raises(UsageError, match=r"'alpha' of 'ogm\+multi-loss' names none of its methods"):
+        create_method("ogm+multi-loss", {"alpha": 0.3})
+    with pytest.raises(UnknownNameError, match="did you mean alpha"):
+        create_method("ogm+multi-loss", {"ogm.alfa": 0.3})
+    with pytest.raises(UnknownNameError, match="unknown method"):
+        create_method("ogm+multiloss")
+
+
+def test_in_the_trainer(tmp_path):
+    data = synthetic.write(tmp_path / "data")
+    spec = "diagnose-relearn+multi-loss"
+    options = {"diagnose-relearn.every": 1, "diagnose-relearn.count": 1, "multi-loss.weight": 0.5}
+    quick = {"epochs": 3, "batch_size": 32, "seed": 1}
+    result = eq.fit(data.path, spec, method_options=options, out=tmp_path / "run", **quick)
+    assert [d.epoch for d in result.relearnings] == [1]
+    again = eq.load_run(tmp_path / "run")
+    assert same(dict(again.model.state_dict()), dict(result.model.state_dict()))
+    table = eq.compare(
+        data.path,
+        ["joint", spec],
+        seeds=3,
+        workers=1,
+        method_options={"multi-loss": {"weight": 0.5}, "diagnose-relearn": {"every": 1, "count": 1}},
+        **{key: value for key, value in quick.items() if key != "seed"},
+    )
+    assert table["rank"].notna().all()
+    held = eq.load_run(f"{table.attrs['out']}/runs/{run_name(spec, 1)}")
+    assert same(dict(held.model.state_dict()), dict(result.model.state_dict()))

@@ -1,0 +1,128 @@
+"""The smoke matrix: every method, with every kind of encoder, number of modalities and kind of fusion."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import synthetic
+from equipoise.methods import METHODS, create_method
+from equipoise.training import FitResult, Settings, run
+from equipoise.types import EquipoiseWarning, UsageError
+
+SHAPES: dict[str, tuple[int, ...]] = {"mlp": (5,), "cnn": (1, 8, 8), "transformer": (4, 3)}
+NAMES = ("audio", "video", "text", "touch")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "mlp": {"hidden": [8, 6]},
+    "cnn": {"channels": [4, 6]},
+    "transformer": {"width": 8, "layers": 1, "heads": 2},
+}
+SAMPLES, EPOCHS = 60, 2
+NAMED = ["unimodal:video" if name == "unimodal" else name for name in METHODS]
+MATRIX = [
+    (encoder, count, fusion)
+    for encoder in SHAPES
+    for count in (2, 3, 4)
+    for fusion in ("concat", "sum", "gated", "mmtm")
+]
+
+
+def meant(method: str, encoder: str, count: int, fusion: str) -> bool:
+    """Whether a cell is in the matrix: intermediate fusion once, and everywhere for what needs it."""
+    return (
+        fusion != "mmtm"
+        or (encoder, count) == ("cnn", 3)
+        or "mid_fusion" in create_method(method).needs().capabilities
+    )
+
+
+CELLS = [(method, *cell) for method in NAMED for cell in MATRIX if meant(method, *cell)]
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("matrix")
+
+
+@cache
+def dataset(shared: Path, encoder: str, count: int) -> str:
+    folder = shared / f"{encoder}{count}"
+    synthetic.write(folder, {name: SHAPES[encoder] for name in NAMES[:count]}, SAMPLES)
+    return str(folder)
+
+
+def settings_of(shared: Path, method: str, encoder: str, count: int, fusion: str) -> Settings:
+    return Settings.from_options(
+        dataset(shared, encoder, count),
+        method=method,
+        encoder=encoder,
+        encoder_options={name: OPTIONS[encoder] for name in NAMES[:count]},
+        fusion=fusion,
+        epochs=EPOCHS,
+        batch_size=12,
+        lr=0.01,
+        diagnose_every=0,
+        checkpoint_every=1,
+        device="cpu",
+    )
+
+
+def weights(result: FitResult) -> dict[str, torch.Tensor]:
+    return dict(result.model.state_dict())
+
+
+@pytest.mark.parametrize(("method", "encoder", "count", "fusion"), CELLS)
+def test_it_learns_and_can_be_interrupted(
+    method: str, encoder: str, count: int, fusion: str, shared: Path, tmp_path: Path
+) -> None:
+    settings = settings_of(shared, method, encoder, count, fusion)
+    parts = shared / f"{encoder}{count}{fusion}-parts"
+
+    def fit(folder: str, **options: Any) -> FitResult:
+        return run(settings, tmp_path / folder, parts_folder=parts, **options)
+
+    def stop(epoch: int, _: dict[str, float]) -> None:
+        if epoch == EPOCHS - 1:
+            raise Interrupted
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EquipoiseWarning)  # two epochs are too few for many a plan
+        try:
+            whole = fit("whole")
+        except UsageError as error:
+            assert "needs" in str(error) or "does not" in str(error)
+            assert not (tmp_path / "whole").exists()  # it was said before anything was done
+            assert not runs_on(method, fusion), error
+            return
+        assert runs_on(method, fusion)
+        if METHODS[method.partition(":")[0]].trains:
+            with pytest.raises(Interrupted):
+                fit("halves", on_epoch=stop)
+        halves = fit("halves", resume=True)
+    lines = (whole.run_dir / "metrics.jsonl").read_text()
+    assert "NaN" not in lines
+    assert "Infinity" not in lines
+    assert all(math.isfinite(value) for scores in (whole.test, whole.validation) for value in scores.values())
+    assert weights(whole).keys() == weights(halves).keys()
+    assert all(torch.equal(value, weights(halves)[name]) for name, value in weights(whole).items())
+    assert all(torch.isfinite(value).all() for value in weights(whole).values())
+    for key in ("test", "forward_samples", "backward_samples", "order_fingerprint", "init_fingerprint"):
+        assert whole.summary[key] == halves.summary[key], key
+
+
+def runs_on(method: str, fusion: str) -> bool:
+    """Whether a method, as it is by default, is meant for a fusion: an additive head is not everywhere."""
+    needs = create_method(method).needs().capabilities
+    if "mid_fusion" in needs:
+        return fusion == "mmtm"
+    return "additive_head" not in needs or fusion in ("concat", "sum")

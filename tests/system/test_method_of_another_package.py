@@ -1,0 +1,56 @@
+"""One file and an entry point add a method: it is listed, trained, compared and combined like those here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import synthetic
+
+METHOD = '''
+from dataclasses import dataclass
+
+from equipoise.methods import Method
+
+
+@dataclass
+class Doubled(Method):
+    """Doubles the joint loss."""
+
+    factor: float = 2.0
+
+    name = "doubled"
+    family = "objective"
+    summary = "the joint loss, doubled"
+    source = "a test"
+    replaces_loss = True
+
+    def losses(self, context):
+        return {"doubled": self.factor * super().losses(context)["joint"]}
+'''
+
+
+def test_it_is_a_method_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "their_package.py").write_text(METHOD)
+    information = tmp_path / "their_package-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[equipoise.methods]\ndoubled = their_package:Doubled\n")
+    data = synthetic.write(tmp_path / "data")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    def equipoise(*words: str) -> str:
+        command = [sys.executable, "-m", "equipoise", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "the joint loss, doubled" in equipoise("list", "methods")
+    common = ["--data", str(data.path), "--epochs", "2", "--batch-size", "32", "--workers", "1"]
+    methods = ["joint", "doubled", "doubled+diagnose-relearn"]
+    out = ["--out", str(tmp_path / "out"), "--set", "doubled.factor=3"]
+    printed = equipoise("compare", "--methods", *methods, "--seeds", "3", *common, *out)
+    assert all(method in printed for method in methods)
+    assert "not ranked:" not in printed
