@@ -30,6 +30,8 @@ class Maker:
     epochs: int = 12
     relearn_at: tuple = (4, 8)
     result: dict = field(default_factory=dict)  # changes to every result.json
+    own: dict = field(default_factory=dict)  # method -> changes to its result.json
+    dataset: str = "toys"
 
     def write(self):
         rows, results = [], []
@@ -41,12 +43,12 @@ class Maker:
                     rows.append(self.row(method, seed, values[seed], "ok"))
                     results.append(self.run(method, seed, values[seed]))
         table = pd.DataFrame(rows, columns=list(COLUMNS))
-        methods, reasons = summarise(table), obstacles(results)
+        methods, reasons = summarise(table, records=results), obstacles(results)
         places = {} if reasons else rank(methods)
         for method, values in methods.items():
             values["rank"] = places.get(method)
         summary = {
-            "dataset": "toys",
+            "dataset": self.dataset,
             "model": "concat(mlp)",
             "seeds": sorted(set(table["seed"])),
             "metric": "test_accuracy",
@@ -63,7 +65,7 @@ class Maker:
 
     def row(self, method, seed, accuracy, status):
         return {
-            "dataset": "toys",
+            "dataset": self.dataset,
             "model": "concat(mlp)",
             "method": method,
             "seed": seed,
@@ -82,7 +84,7 @@ class Maker:
         folder = self.folder / "runs" / run_name(method, seed)
         folder.mkdir(parents=True)
         result = {
-            "dataset": "toys",
+            "dataset": self.dataset,
             "model": "concat(mlp)",
             "method": method,
             "seed": seed,
@@ -96,13 +98,19 @@ class Maker:
             "validation": {"loss": 0.3, "accuracy": accuracy, "macro_f1": accuracy},
             "test": {"loss": 0.3, "accuracy": accuracy, "macro_f1": accuracy},
             "train_seconds": 1.5,
+            "method_seconds": 0.1,
             "forward_samples": 1000,
+            "backward_samples": 500,
+            "peak_memory_bytes": 256_000_000,
+            "experimental": False,
+            "train_data": "as served",
             "split_sizes": {"train": 60, "val": 20, "test": 20},
             "classes": ["a", "b"],
             "modalities": list(self.modalities),
             "method_options": {},
             "environment": {"python": "3", "device": "cpu", "versions": {"torch": "2"}},
             **self.result,
+            **self.own.get(method, {}),
         }
         (folder / "result.json").write_text(json.dumps(result))
         (folder / "config.yaml").write_text(yaml.safe_dump({"data": "toys", "method": method, "seed": seed}))
@@ -233,6 +241,35 @@ def read():
 
 
 JOINT = [0.80, 0.81, 0.82]
+METHODS = (
+    *("joint", "unimodal:audio", "unimodal:video", "unimodal:accelerometer", "ensemble", "ogm", "ogm-ge"),
+    *("agm", "pmr", "cml", "gradient-blending", "mmcosine", "mla", "reconboost", "mmpareto", "cagrad"),
+    *("pcgrad", "dgl", "opm", "amco", "modality-dropout", "greedy", "diagnose-relearn", "infoReg", "iprm"),
+    *("diagnose-relearn+ogm", "sample-valuation", "modality-valuation", "lfm", "aug", "g-blending-online"),
+    *("umt", "balanced-mse", "adaptive-weighting", "late-fusion-average"),
+)
+EXPERIMENTAL = ("infoReg", "sample-valuation", "diagnose-relearn+ogm")
+
+
+@pytest.fixture
+def many():
+    """Thirty-five methods on three seeds, with what `make` needs to write them."""
+
+    def numbers(shift=0):
+        accuracies = {}
+        for place, name in enumerate(METHODS):
+            level = 0.9 - 0.011 * ((8 * place + 3 * shift * place) % len(METHODS)) ** 0.9
+            accuracies[name] = [level + 0.003 * ((place * place + 5 * seed) % 7) for seed in range(3)]
+        own = {
+            name: {"forward_samples": 1000 + 250 * (place % 9), "backward_samples": 500 + 10 * place}
+            for place, name in enumerate(METHODS)
+        }
+        for name in EXPERIMENTAL:
+            own[name]["experimental"] = True
+        own["sample-valuation"]["train_data"] = "changed by the method"
+        return {"accuracies": accuracies, "own": own, "epochs": 60, "relearn_at": (20, 40)}
+
+    return numbers
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from equipoise.report import write_comparison_report
+from equipoise.report import write_across_report, write_comparison_report
 
 pytestmark = pytest.mark.browser
 ARGUMENTS = [
@@ -37,12 +37,31 @@ def chromium():
 
 
 @pytest.fixture
-def show(chromium, make, tmp_path):
-    """Open the report of a comparison; at the end nothing may have been logged or asked for."""
+def show(pages, make, tmp_path):
+    """Open the report of a comparison."""
+    return lambda accuracies, **changes: pages(
+        lambda own: write_comparison_report(make(accuracies, **own), tmp_path / "report.html"), **changes
+    )
+
+
+@pytest.fixture
+def show_across(pages, make, many, tmp_path):
+    """Open the report of three datasets."""
+
+    def write(_):
+        held = [make(**many(k), dataset=name, name=name) for k, name in enumerate(("one", "two", "three"))]
+        return write_across_report(held, tmp_path / "across.html")
+
+    return lambda **changes: pages(write, **changes)
+
+
+@pytest.fixture
+def pages(chromium):
+    """Open a page; at the end nothing may have been logged or asked for."""
     contexts, complaints = [], []
 
-    def open_page(accuracies, *, width=1280, scheme="light", javascript=True, **changes):
-        path = write_comparison_report(make(accuracies, **changes), tmp_path / "report.html")
+    def open_page(write, *, width=1280, scheme="light", javascript=True, **changes):
+        path = write(changes)
         context = chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=javascript
         )
@@ -78,6 +97,36 @@ def test_charts_are_drawn_and_nothing_overflows(show, usual, width):
     assert page.evaluate("document.documentElement.scrollWidth") == width
     inside = "els => els.every(e => e.getBoundingClientRect().right <= innerWidth + 0.5)"
     assert page.eval_on_selector_all(".plot svg.main-svg", inside)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_thirty_five_methods_fit(show, many, width, scheme):
+    page = show(**many(), width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    room = "e => e.scrollWidth - e.clientWidth"
+    if width == 1280:  # the whole table of results is seen at once
+        assert page.locator("#summary .scroll").evaluate(room) <= 0
+    apart = """els => { const boxes = els.map(e => e.getBoundingClientRect());
+        return boxes.every((a, i) => boxes.every((b, j) => i === j || a.right <= b.left || b.right <= a.left
+            || a.bottom <= b.top + 1 || b.bottom <= a.top + 1)); }"""
+    assert page.eval_on_selector_all("#accuracy-0 .annotation-text", apart)
+
+
+@pytest.mark.parametrize(("width", "scheme", "ink"), [(390, "dark", "232, 234"), (1280, "light", "29, 35")])
+def test_the_diagram_is_whole_and_follows_the_colours(show_across, width, scheme, ink):
+    page = show_across(width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    inside = """svg => { const box = svg.getBoundingClientRect();
+        return [...svg.querySelectorAll('text')].map(e => e.getBoundingClientRect()).every(t =>
+            t.left >= box.left && t.right <= box.right && t.top >= box.top && t.bottom <= box.bottom); }"""
+    diagram = page.locator("svg.diagram")
+    assert diagram.evaluate(inside)
+    assert diagram.locator("text").count() >= 32
+    size = "svg => Math.min(...[...svg.querySelectorAll('text')].map(e => e.getBoundingClientRect().height))"
+    assert diagram.evaluate(size) >= 11
+    joint = diagram.locator("text", has_text="joint").first
+    assert ink in joint.evaluate("e => getComputedStyle(e).fill")
+    assert page.locator(".part .plot svg.main-svg").count() >= 3
 
 
 def test_labels_stay_inside_their_charts(show, usual):

@@ -21,7 +21,7 @@ def test_results_table_equals_the_summary(make, read, tmp_path):
     comparison = make(methods)
     rows = read(write_comparison_report(comparison, tmp_path / "report.html")).rows()
     held = json.loads((comparison.folder / "summary.json").read_text())["methods"]
-    assert list(rows) == list(methods)
+    assert list(rows) == ["diagnose-relearn", "joint", "unimodal:audio"]  # best mean first
     for method, values in held.items():
         row = rows[method]
         assert row["test accuracy"][1] == values["mean"]
@@ -32,19 +32,87 @@ def test_results_table_equals_the_summary(make, read, tmp_path):
             values["rank"],
         )
         assert row["seconds"][1] == values["train_seconds_mean"]
-        assert row["samples forwarded"][1] == values["forward_samples_mean"]
+        assert row["forward"][1] == values["cost"]["relative_forward"] == 1.0
+        assert row["backward"][1] == values["cost"]["relative_backward"] == 1.0
+        assert row["peak MB"] == ("256", 256.0)
         if (difference := values["difference_to_joint"]) is not None:
             assert row["difference to joint"][1] == difference["mean"]
-            assert row["p"][1] == difference["p_value"]
+            assert row["Wilcoxon p (Holm)"][1] == difference["wilcoxon_p_holm"]
             low, high = (f"{100 * difference[end]:+.1f}" for end in ("low", "high"))
             assert row["95 % interval"][0].replace("\N{MINUS SIGN}", "-") == f"{low} to {high}"
+
+
+def test_details_hold_all_tests_and_all_costs(make, read, tmp_path):
+    methods = {"joint": JOINT, "ogm": [0.82, 0.85, 0.81], "aug": [0.7, 0.75, 0.71]}
+    own = {"aug": {"forward_samples": 2500, "peak_memory_bytes": None, "train_data": "changed by the method"}}
+    own["aug"]["experimental"] = True
+    comparison = make(methods, own=own)
+    page = read(write_comparison_report(comparison, tmp_path / "report.html"))
+    heads = [[cell for cell, _ in table[0]] for table in page.tables]
+    tests = page.rows(next(k for k, head in enumerate(heads) if "bootstrap 95 % interval" in head))
+    held = comparison.summary["methods"]["ogm"]["difference_to_joint"]
+    assert list(tests) == ["ogm", "aug"]
+    assert tests["ogm"]["p of the t-test"][1] == held["p_value"]
+    assert tests["ogm"]["p of Wilcoxon's test"][1] == held["wilcoxon_p"]
+    low, high = (f"{100 * held[end]:+.1f}" for end in ("bootstrap_low", "bootstrap_high"))
+    assert tests["ogm"]["bootstrap 95 % interval"][0].replace("\N{MINUS SIGN}", "-") == f"{low} to {high}"
+    costs = page.rows(next(k for k, head in enumerate(heads) if "samples backward" in head))
+    assert costs["aug"]["samples forward"][1] == 2500
+    assert costs["aug"]["peak memory, MB"] == (MISSING, None)
+    (marked,) = [name for name in page.rows() if name.startswith("aug")]
+    assert marked == "augexperimental, changes its training data"
+    assert page.rows()[marked]["forward"][1] == 2.5
+
+
+def test_few_seeds_are_said_to_be_few(make, read, tmp_path):
+    few = read(write_comparison_report(make({"joint": JOINT, "ogm": JOINT}, name="a"), tmp_path / "a.html"))
+    assert "With 3 seeds no p-value of the Wilcoxon test can be below 0.25" in few.text
+    assert "a bootstrap interval is too narrow" in few.text
+    enough = {"joint": JOINT * 2, "ogm": JOINT * 2}
+    page = read(write_comparison_report(make(enough, name="b"), tmp_path / "b.html"))
+    assert "can be below 0." not in page.text
+
+
+def test_methods_that_were_left_out_are_named(make, read, tmp_path, usual):
+    comparison = make(usual)
+    comparison.summary["left_out"] = {"ogm": "it needs an additive head"}
+    text = read(write_comparison_report(comparison, tmp_path / "report.html")).text
+    assert "which were left out: ogm: it needs an additive head" in text
+
+
+def test_thirty_five_methods_are_ordered_and_not_too_much(make, read, tmp_path, many):
+    path = write_comparison_report(make(**many()), tmp_path / "report.html")
+    page = read(path)
+    shares = [row["test accuracy"][1] for row in page.rows().values()]
+    assert shares == sorted(shares, reverse=True)
+    assert len(shares) == 35
+    assert path.stat().st_size < 6e6
+    labels = page.figures["accuracy-0"]["layout"]["annotations"]
+    assert "infoReg (experimental)" in [label["text"] for label in labels]
+    colors = {trace["marker"]["line"]["color"] for trace in page.figures["accuracy-0"]["data"]}
+    assert colors == {"--muted", "--ink", "--c1"}
+    styles = [(t["line"]["color"], t["line"]["dash"]) for t in page.figures["curves-0"]["data"][1::2]]
+    assert len(set(styles)) == 35
+
+
+def test_summaries_of_earlier_versions_are_shown(make, read, tmp_path, usual):
+    comparison = make(usual)
+    for values in comparison.summary["methods"].values():
+        for key in ("cost", "experimental", "train_data"):
+            del values[key]
+    for key in ("bootstrap_low", "bootstrap_high", "wilcoxon_p", "wilcoxon_p_holm", "p_value_holm"):
+        del comparison.summary["methods"]["diagnose-relearn"]["difference_to_joint"][key]
+    row = read(write_comparison_report(comparison, tmp_path / "report.html")).rows()["diagnose-relearn"]
+    assert row["Wilcoxon p (Holm)"] == row["forward"] == row["peak MB"] == (MISSING, None)
+    assert row["seconds"][1] == 1.5
 
 
 def test_charts_stand_in_order_and_hold_the_seeds(make, read, tmp_path, usual):
     figures = read(write_comparison_report(make(usual), tmp_path / "report.html")).figures
     assert list(figures) == ["accuracy-0", *(f"learning-{k}" for k in range(4)), "strength-0", "curves-0"]
     dots = [t for t in figures["accuracy-0"]["data"] if t.get("customdata") == [0, 1, 2]]
-    assert [trace["x"] for trace in dots] == list(usual.values())
+    by_mean = sorted(usual.values(), key=sum, reverse=True)
+    assert [trace["x"] for trace in dots] == by_mean
     marked = [[shape["x0"] for shape in figures[f"learning-{k}"]["layout"]["shapes"]] for k in range(4)]
     assert marked == [[], [4, 8], [], [4, 8]]
 
@@ -229,7 +297,7 @@ def test_folders_that_hold_nothing(make, usual, tmp_path):
     with pytest.raises(UsageError, match="no folder"):
         write_report([])
     folder = make(usual).folder
-    with pytest.raises(UsageError, match="by itself"):
+    with pytest.raises(UsageError, match="stands among runs"):
         write_report([folder, folder / "runs" / "joint-seed0"])
     (folder / "runs" / "joint-seed0" / "result.json").unlink()
     with pytest.raises(RunFolderError, match="not finished"):

@@ -29,6 +29,12 @@ def test_claims_nothing_where_the_interval_includes_zero(summary, usual):
     assert "helped here" not in text
 
 
+def test_equal_differences_are_not_taken_for_one_seed(summary):
+    text = summary({"joint": JOINT, "diagnose-relearn": [0.82, 0.83, 0.84]})
+    assert "differences that are equal on every seed give no interval" in text
+    assert "No difference can be claimed." in text
+
+
 def test_says_so_where_it_loses(summary):
     text = summary({"joint": JOINT, "diagnose-relearn": [0.75, 0.761, 0.769]})
     assert "No: re-learning did harm here." in text

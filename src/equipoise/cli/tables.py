@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from equipoise.diagnosis import Diagnosis
 from equipoise.experiments import Comparison
+
+if TYPE_CHECKING:
+    from equipoise.cli.comparison_table import ComparisonTable
 
 WIDE = 200
 """Columns where the output goes into a file or pipe, so that no cell is cut."""
@@ -41,26 +44,11 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str
     return table
 
 
-def comparison_table(comparison: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> ComparisonTable:
     """Return the table at the end of a comparison."""
-    rows = []
-    for method, values in comparison.table().iterrows():
-        interval = "" if math.isnan(values["low"]) else f"[{values['low']:+.3f}, {values['high']:+.3f}]"
-        rows.append(
-            [
-                str(method),
-                number(values["mean"]),
-                number(values["std"]),
-                str(int(values["n"])),
-                number(values["difference"], "+.3f"),
-                interval,
-                number(values["p_value"]),
-                "-" if pd.isna(values["rank"]) else str(values["rank"]),
-                number(values["train_seconds"], ".1f"),
-            ]
-        )
-    columns = ["method", "test accuracy", "std", "seeds", "vs joint", "95 % interval", "p", "rank", "seconds"]
-    return make_table(columns, rows)
+    from equipoise.cli.comparison_table import ComparisonTable
+
+    return ComparisonTable(comparison)
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> Table:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
+from equipoise.experiments.cost import RELATIVE
 from equipoise.training.record import write_atomically
 from equipoise.types import RunFolderError
 
@@ -33,6 +35,20 @@ COLUMNS: Final = (
     "forward_samples",
     "status",
 )
+TESTS: Final = (
+    "low",
+    "high",
+    "p_value",
+    "p_value_holm",
+    "bootstrap_low",
+    "bootstrap_high",
+    "wilcoxon_p",
+    "wilcoxon_p_holm",
+)
+"""Columns of a comparison's table that say how sure the difference to joint is."""
+NO_NUMBERS: Final = ("rank", f"difference_to_{BASELINE}", "experimental", "train_data")
+NOT_RANKED: Final = "not ranked"
+"""What stands in the column of ranks where nothing may be ranked."""
 
 
 @dataclass(frozen=True)
@@ -59,27 +75,47 @@ class Comparison:
         """Number of runs that did not come to their end."""
         return int((self.results["status"] != "ok").sum())
 
+    @property
+    def ranked(self) -> bool:
+        """Whether the methods may be ranked: enough seeds, equal conditions."""
+        return bool(self.summary.get("ranked"))
+
     def table(self) -> pd.DataFrame:
-        """Return one row a method: mean, std, n, and the paired difference to joint with its interval."""
-        rows = []
-        for method, values in self.summary["methods"].items():
-            difference = values.get(f"difference_to_{BASELINE}") or {}
-            rows.append(
-                {
-                    "method": method,
-                    "mean": values["mean"],
-                    "std": values["std"],
-                    "n": values["n"],
-                    "difference": difference.get("mean", math.nan),
-                    "low": difference.get("low", math.nan),
-                    "high": difference.get("high", math.nan),
-                    "p_value": difference.get("p_value", math.nan),
-                    "rank": values.get("rank"),
-                    "train_seconds": values["train_seconds_mean"],
-                    "forward_samples": values["forward_samples_mean"],
-                }
-            )
+        """Return one row a method: accuracy, paired difference to joint with its tests, rank and cost.
+
+        Missing values are NaN, and NA in the column of ranks. `relative_forward`, `relative_backward` and
+        `relative_seconds` are multiples of joint's samples forward, samples backward and seconds of training.
+        """
+        rows = [_table_row(method, values) for method, values in self.summary["methods"].items()]
         return pd.DataFrame(rows).astype({"rank": "Int64"}).set_index("method")
+
+
+def _table_row(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    difference = values.get(f"difference_to_{BASELINE}") or {}
+    cost = values.get("cost") or {}  # summaries of earlier versions have none
+    return {
+        "method": method,
+        "mean": values["mean"],
+        "std": values["std"],
+        "n": values["n"],
+        "difference": difference.get("mean", math.nan),
+        **{key: difference.get(key, math.nan) for key in TESTS},
+        "rank": values.get("rank"),
+        "train_seconds": values["train_seconds_mean"],
+        "forward_samples": values["forward_samples_mean"],
+        **{key: cost.get(key, math.nan) for key in (*RELATIVE, "backward_samples", "peak_memory_bytes")},
+        "experimental": bool(values.get("experimental")),
+    }
+
+
+def shown_name(method: str, values: Mapping[str, Any]) -> str:
+    """Return a method's name for a reader: `mla (experimental)` where it is.
+
+    Args:
+        method: its name.
+        values: its entry in `summary.json`, or its row of `Comparison.table()`.
+    """
+    return f"{method} (experimental)" if values.get("experimental") else method
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -120,6 +156,6 @@ def _with_nan(summary: dict[str, Any]) -> dict[str, Any]:
     for values in summary["methods"].values():
         for block in (values, *(v for v in values.values() if isinstance(v, dict))):
             for key, entry in block.items():
-                if entry is None and key not in ("rank", f"difference_to_{BASELINE}"):
+                if entry is None and key not in NO_NUMBERS:
                     block[key] = math.nan
     return summary

@@ -1,10 +1,21 @@
 """Reports: one self-contained HTML file that says what was found, and shows it."""
 
+from equipoise.report.critical_difference import write_critical_difference
 from equipoise.report.write import (
+    default_path,
+    write_across_report,
     write_comparison_report,
     write_diagnosis_report,
     write_report,
     write_run_report,
 )
 
-__all__ = ["write_comparison_report", "write_diagnosis_report", "write_report", "write_run_report"]
+__all__ = [
+    "default_path",
+    "write_across_report",
+    "write_comparison_report",
+    "write_critical_difference",
+    "write_diagnosis_report",
+    "write_report",
+    "write_run_report",
+]

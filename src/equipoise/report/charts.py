@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from equipoise.experiments.comparison import shown_name
 from equipoise.report.evidence import Evidence
 from equipoise.report.figures import (
     DASHES,
     INK,
+    LOW_ROW,
+    MANY,
     MUTED,
     PALETTE,
     ROW,
@@ -24,16 +27,21 @@ from equipoise.report.figures import (
 )
 from equipoise.report.records import Run
 from equipoise.report.tables import Cell, Table, amount
-from equipoise.report.wording import Spread, chart_text, counted, listed, number, percent
+from equipoise.report.wording import Spread, chart_text, counted, listed, number, percent, shortened
 
 SHOWN = 6
 """Curves that are visible at first; more can be put on by their legend."""
 TABLE_ROWS = 40
+NAME = 34
+"""Letters of a name over a row of dots."""
 
 
 def method_styles(evidence: Evidence) -> dict[str, tuple[str, str]]:
-    """Return colour and dash of each method: joint in ink, the one that re-learns in the accent."""
-    others = [m for m in evidence.methods if m not in (evidence.baseline, evidence.treatment)]
+    """Return colour and dash of each method: joint in ink, the one that re-learns in the accent.
+
+    The best of the others get the distinct colours: theirs are the curves that are visible at first.
+    """
+    others = [m for m in evidence.by_mean() if m not in (evidence.baseline, evidence.treatment)]
     colors = PALETTE[1:]
     styles = {
         method: (colors[place % len(colors)], DASHES[place // len(colors) % len(DASHES)])
@@ -64,7 +72,7 @@ def accuracy(evidence: Evidence) -> Chart | None:
 def _seed_accuracies(evidence: Evidence) -> dict[str, list[tuple[int, float]]]:
     rows = evidence.comparison.results
     finished = rows[rows["status"] == "ok"]
-    values: dict[str, list[tuple[int, float]]] = {method: [] for method in evidence.methods}
+    values: dict[str, list[tuple[int, float]]] = {method: [] for method in evidence.by_mean()}
     for row in finished.to_dict("records"):
         values[str(row["method"])].append((int(row["seed"]), number(row["test_accuracy"])))
     return values
@@ -77,14 +85,18 @@ def _accuracy_figure(
     for place, (method, own) in enumerate(values.items()):
         height = len(values) - 1 - place
         mean, std = (number(evidence.methods[method][key]) for key in ("mean", "std"))
-        traces += _dots(method, own, mean, std, height, styles[method][0])
-        labels += _row_labels(method, mean, std, height)
+        central = method in (evidence.baseline, evidence.treatment)
+        # Five colours over and over would tell nothing but suggest a grouping.
+        color = styles[method][0] if central or len(values) <= MANY else MUTED
+        traces += _dots(method, own, mean, std, height, color)
+        name = shown_name(shortened(method, NAME), evidence.methods[method])
+        labels += _row_labels(name, mean, std, height)
         reach += [value for _, value in own] + [mean - std, mean + std]
     style = {"color": MUTED, "width": 1, "dash": "dot"}
     rule = {"type": "line", "x0": base, "x1": base, "yref": "paper", "y0": 0, "y1": 1, "line": style}
     across = {"title": axis_title("test accuracy"), "tickformat": "~%", "showgrid": True, "nticks": 7}
     frame = layout(
-        ROW * len(values) + 56,
+        (ROW if len(values) <= MANY else LOW_ROW) * len(values) + 56,
         x={**across, "range": padded(reach)},
         y={"visible": False, "range": [-0.45, len(values) - 0.2], "fixedrange": True},
         annotations=labels,
@@ -121,27 +133,27 @@ def _dots(
     return [bar, dots]
 
 
-def _row_labels(method: str, mean: float, std: float, height: int) -> list[dict[str, Any]]:
+def _row_labels(name: str, mean: float, std: float, height: int) -> list[dict[str, Any]]:
     """Write the name over the row's left end and its numbers over the right one, where nothing cuts them."""
     spread = f" \N{PLUS-MINUS SIGN} {100 * std:.1f}" if math.isfinite(std) else ""
     numbers = f"{100 * mean:.1f}{spread}" if math.isfinite(mean) else "no finished run"
     common = {"xref": "paper", "y": height, "yshift": 17, "showarrow": False, "bgcolor": "--paper"}
     return [
-        {**common, "x": 0, "xanchor": "left", "text": chart_text(method, 34), "font": {"color": INK}},
+        {**common, "x": 0, "xanchor": "left", "text": chart_text(name, None), "font": {"color": INK}},
         {**common, "x": 1, "xanchor": "right", "text": numbers, "font": {"color": MUTED, "size": 12}},
     ]
 
 
 def curves(evidence: Evidence) -> Chart | None:
     """Return validation accuracy over epochs: the mean over seeds, and the range of the seeds about it."""
-    series = {method: _series(evidence.finished(method)) for method in evidence.methods}
+    series = {method: _series(evidence.finished(method)) for method in evidence.by_mean()}
     drawn = {method: own for method, own in series.items() if len(own) > 1}
     if not drawn:
         return None
     styles, first = method_styles(evidence), _shown_first(evidence, list(drawn))
     traces: list[dict[str, Any]] = []
     legend = []
-    # The methods in question are drawn last, on top; the legend keeps the order of the results.
+    # The methods in question are drawn last, on top; the legend keeps the order of the table.
     for method in sorted(drawn, key=lambda name: (name in (evidence.baseline, evidence.treatment), name)):
         own, (color, dash), hidden = drawn[method], styles[method], method not in first
         pair = _curve(method, own, color, dash)
@@ -184,7 +196,7 @@ def _curve(method: str, own: Mapping[int, Spread], color: str, dash: str) -> lis
 
 
 def _mark(dash: str) -> str:
-    return "line" if dash == "solid" else dash
+    return "line" if dash == "solid" else dash if dash.isalpha() else "dot"
 
 
 def _shown_first(evidence: Evidence, drawn: Sequence[str]) -> set[str]:

@@ -9,6 +9,7 @@ import yaml
 
 from equipoise.experiments.comparison import CONFIG, Comparison
 from equipoise.report import charts, learning_charts, sentences, tables
+from equipoise.report.detail_tables import costs, differences
 from equipoise.report.evidence import Evidence
 from equipoise.report.figures import Chart
 from equipoise.report.page import Fold, Notice, Page
@@ -34,7 +35,7 @@ def comparison_page(comparison: Comparison, runs: Sequence[Run], *, kind: str = 
             runs, [f"model {summary['model']}", f"seeds {listed([str(s) for s in summary['seeds']])}"]
         ),
         statements=sentences.of_comparison(evidence),
-        notices=_notices(evidence, runs),
+        notices=notices(evidence, runs),
         tables=[tables.results(evidence)],
         charts=pictures(evidence, charts.accuracy(evidence)),
         folds=_folds(evidence, runs),
@@ -67,25 +68,29 @@ def facts(runs: Sequence[Run], known: Sequence[str]) -> list[str]:
     return found
 
 
-def _notices(evidence: Evidence, runs: Sequence[Run]) -> list[Notice]:
-    summary, notices = evidence.comparison.summary, []
+def notices(evidence: Evidence, runs: Sequence[Run]) -> list[Notice]:
+    """Return what the reader must not overlook: failures, reasons against a ranking, gaps in the records."""
+    summary, found = evidence.comparison.summary, []
     failed = [f"{run.method}, seed {run.seed}: {run.status}" for run in runs if not run.finished]
     if failed:
         text = f"{counted(len(failed), 'run')} did not come to an end; the numbers are those of the others."
-        notices.append(Notice(text, failed))
+        found.append(Notice(text, failed))
     if reasons := summary.get("not_ranked_because"):
-        notices.append(Notice("The methods are not ranked:", reasons))
+        found.append(Notice("The methods are not ranked:", reasons))
+    if left_out := summary.get("left_out"):
+        reasons = [f"{method}: {reason}" for method, reason in left_out.items()]
+        found.append(Notice("The model cannot be trained by these methods, which were left out:", reasons))
     gone = [f"{run.method}, seed {run.seed}" for run in runs if run.finished and not run.result]
     if gone:
-        notices.append(Notice("The folders of these runs are missing; the charts lack them:", gone))
+        found.append(Notice("The folders of these runs are missing; the charts lack them:", gone))
     opened = [f"{r.method}, seed {r.seed}: {r.tests} times" for r in runs if r.result and r.tests != 1]
     if opened:
-        notices.append(Notice("The record does not show that the test split was opened once:", opened))
-    return notices
+        found.append(Notice("The record does not show that the test split was opened once:", opened))
+    return found
 
 
 def _folds(evidence: Evidence, runs: Sequence[Run]) -> list[Fold]:
-    settings = configuration(evidence.comparison, runs)
+    settings, tests = configuration(evidence.comparison, runs), differences(evidence)
     states = [
         table
         for method in evidence.diagnosed()
@@ -94,6 +99,8 @@ def _folds(evidence: Evidence, runs: Sequence[Run]) -> list[Fold]:
     return [
         Fold("Every run", [selection(runs, settings)], [tables.runs(evidence)]),
         Fold("How to read the numbers", _reading(settings)),
+        *([Fold("Tests of the differences to joint", tables=[tests])] if tests else []),
+        Fold("Cost of each method", tables=[costs(evidence)]),
         *([Fold("Learning state of each modality", tables=states)] if states else []),
         *closing(runs, settings, [method_options(runs)]),
     ]
@@ -162,9 +169,17 @@ def _reading(settings: Mapping[str, Any]) -> list[str]:
     return [
         "Differences are paired: each method's run minus the run of joint with the same seed. The 95 % "
         f"interval is that of Student's t for the mean of these differences. {covers}",
-        "p is that of the two-sided paired t-test, not corrected for the number of methods.",
+        "Wilcoxon p (Holm) is that of the two-sided signed-rank test of these differences, corrected by "
+        "Holm's method for the number of methods. With n seeds it cannot be below 2^(1-n) "
+        "before the correction: 0.25 for 3 seeds. The p "
+        "of a sentence about one method is that of the paired t-test, not corrected.",
+        "The bootstrap interval (BCa, else percentiles; 9,999 resamples) supposes no distribution, but draws "
+        "from the seeds that there are: with fewer than 6 it is too narrow, and Student's is to be trusted.",
         "A gap is training minus validation, measured on features before fusion. By chance alone it differs "
         "from zero, the more so on small splits; compare modalities and moments rather than single values.",
+        "Samples forward and backward count each sample that passed through all encoders in training once; "
+        "one that passed through some of them counts as that share. Peak memory is that of the tensors on a "
+        "GPU; on a CPU it is that of the whole process, its libraries included.",
         "Seconds are wall-clock time of training, that of finished parts (as of an ensemble) included; runs "
-        "that shared a machine may have slowed each other. Samples forwarded do not depend on the machine.",
+        "that shared a machine may have slowed each other. Samples do not depend on the machine.",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -10,6 +11,7 @@ from equipoise.diagnosis import DiagnosisOptions
 from equipoise.experiments.comparison import BASELINE, Comparison
 from equipoise.report.learning import RELEARNING, Reading, readings
 from equipoise.report.records import Run, comparable
+from equipoise.report.wording import number
 
 TREATMENT: Final = "diagnose-relearn"
 
@@ -46,6 +48,11 @@ class Evidence:
         """The methods of `summary.json`, in the order of the results."""
         methods: Mapping[str, Mapping[str, Any]] = self.comparison.summary["methods"]
         return methods
+
+    def by_mean(self) -> list[str]:
+        """Return the methods best mean test accuracy first; those without a result come last."""
+        means = {method: number(values["mean"]) for method, values in self.methods.items()}
+        return sorted(means, key=lambda method: -means[method] if math.isfinite(means[method]) else math.inf)
 
     @property
     def baseline(self) -> str | None:

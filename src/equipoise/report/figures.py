@@ -19,7 +19,10 @@ INK, MUTED, GRID = "--ink", "--muted", "--grid"
 PALETTE: Final = tuple(f"--c{place}" for place in range(1, 7))
 ROW: Final = 46
 """Height of a row of dots with a line of text above it, in pixels."""
-DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash")
+LOW_ROW: Final = 36
+"""The same where there are more than `MANY` rows."""
+MANY: Final = 12
+DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "2px,6px")
 
 
 @dataclass(frozen=True)

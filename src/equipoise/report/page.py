@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -40,6 +40,34 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A finished picture: its title, how to read it, and the SVG element."""
+
+    title: str
+    caption: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page about one of its subjects, such as a dataset.
+
+    Attributes:
+        title: its subject.
+        facts, statements, notices, tables, charts: see `Page`.
+        drawing: a finished picture.
+    """
+
+    title: str
+    facts: Sequence[str] = ()
+    statements: Sequence[Statement] = ()
+    notices: Sequence[Notice] = ()
+    tables: Sequence[Table] = ()
+    drawing: Drawing | None = None
+    charts: Sequence[Chart] = ()
+
+
+@dataclass(frozen=True)
 class Page:
     """What a report shows, from top to bottom.
 
@@ -52,6 +80,7 @@ class Page:
         tables: the results.
         charts: the pictures.
         folds: the details.
+        sections: parts about several subjects, which stand below all that is said of them together.
     """
 
     kind: str
@@ -61,7 +90,13 @@ class Page:
     notices: Sequence[Notice] = ()
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
-    folds: Sequence[Fold] = field(default_factory=tuple)
+    folds: Sequence[Fold] = ()
+    sections: Sequence[Section] = ()
+
+    @property
+    def all_charts(self) -> list[Chart]:
+        """The charts of the page and of its sections."""
+        return [*self.charts, *(chart for section in self.sections for chart in section.charts)]
 
 
 def render(page: Page) -> str:
@@ -79,7 +114,7 @@ def render(page: Page) -> str:
     templates = files("equipoise.report") / "templates"
     figures = {
         f"{chart.name}-{place}": panel.figure
-        for chart in page.charts
+        for chart in page.all_charts
         for place, panel in enumerate(chart.panels)
     }
     return environment.get_template("page.html.j2").render(

@@ -105,8 +105,8 @@ def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
     distinct = list({folder.resolve(): folder for folder in folders}.values())
     runs = _distinct([read_run(folder) for folder in distinct])
     results = pd.DataFrame([_row(run) for run in runs], columns=list(COLUMNS))
-    methods = summarise(results)
-    reasons = obstacles([{**run.result, "method": run.method} for run in runs])
+    held = [{**run.result, "method": run.method} for run in runs]
+    methods, reasons = summarise(results, records=held), obstacles(held)
     places = {} if reasons else rank(methods)
     alike = comparable(runs)
     for method, values in methods.items():

@@ -195,7 +195,8 @@ def judge(difference: Mapping[str, Any]) -> tuple[str, str]:
     none = "No difference can be claimed."
     low, high, seeds = difference["low"], difference["high"], difference["n"]
     if not (math.isfinite(low) and math.isfinite(high)):
-        return none, "; one seed gives no interval."
+        why = "one seed gives" if seeds == 1 else "differences that are equal on every seed give"
+        return none, f"; {why} no interval."
     chance = f"p\N{NO-BREAK SPACE}{_equals(difference['p_value'])}"
     interval = f" (95 % interval {points(low)} to {points(high)}, {chance})"
     if seeds < MIN_SEEDS:

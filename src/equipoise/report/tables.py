@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
+from equipoise.experiments.comparison import NOT_RANKED
+from equipoise.experiments.fairness import CHANGED_DATA
+from equipoise.experiments.significance import FEW_SEEDS, smallest_wilcoxon_p
 from equipoise.report.evidence import Evidence
 from equipoise.report.learning import Reading, effects, last_diagnosis, metric
 from equipoise.report.records import Run
@@ -17,12 +20,15 @@ from equipoise.report.wording import (
     NARROW,
     TIMES,
     Spread,
+    counted,
     decimal,
     number,
     p_value,
     percent,
     points,
 )
+
+MEGABYTE: Final = 1e6
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,26 @@ def amount(value: Any, text: str) -> Cell:
 
 
 def results(evidence: Evidence) -> Table:
-    """Return the methods with accuracy, difference to joint, rank and cost."""
-    head = ["method", "test accuracy", "std", "seeds", "difference to joint", "95 % interval", "p", "rank"]
-    rows = [_method_row(evidence, method) for method in evidence.methods]
-    return Table(
-        "Accuracy and its standard deviation in per cent over seeds, differences in percentage points, cost "
-        "as the mean of a run and relative to joint.",
-        [*head, "seconds", "samples forwarded"],
-        rows,
+    """Return the methods with accuracy, difference to joint, rank and cost, best mean first."""
+    head = ["method", "test accuracy", "std", "seeds", "difference to joint", "95 % interval"]
+    head += ["Wilcoxon p (Holm)", "rank", "forward", "backward", "seconds", "peak MB"]
+    rows = [_method_row(evidence, method) for method in evidence.by_mean()]
+    caption = (
+        "Accuracy and its standard deviation in per cent over seeds, differences in percentage points with "
+        "Student's interval. Samples forward and backward are multiples of joint's, seconds and peak memory "
+        "means of a run."
+    )
+    return Table(f"{caption}{few_seeds(evidence)}", head, rows)
+
+
+def few_seeds(evidence: Evidence) -> str:
+    """Say what tests over few seeds cannot show; nothing where there are enough."""
+    seeds = len(evidence.comparison.summary["seeds"])
+    if seeds >= FEW_SEEDS:
+        return ""
+    return (
+        f" With {counted(seeds, 'seed')} no p-value of the Wilcoxon test can be below "
+        f"{smallest_wilcoxon_p(seeds):g}, before any correction, and a bootstrap interval is too narrow."
     )
 
 
@@ -73,36 +91,51 @@ def _method_row(evidence: Evidence, method: str) -> list[Cell]:
     values = evidence.methods[method]
     difference = evidence.difference(method) or {}
     mean, low, high = (number(difference.get(key)) for key in ("mean", "low", "high"))
-    rank = values.get("rank")
-    interval = f"{points(low)} to {points(high)}" if math.isfinite(low) else MISSING
-    failed = f"{values['failed']} failed" if values.get("failed") else ""
+    wilcoxon = number(difference.get("wilcoxon_p_holm"))
+    rank = values.get("rank") if evidence.comparison.ranked else None
     return [
-        Cell(method, note=failed),
+        Cell(method, note=_notes(values)),
         amount(values["mean"], percent(number(values["mean"]))),
         amount(values["std"], decimal(100 * number(values["std"]), 1)),
         amount(values["n"], str(values["n"])),
         amount(mean, points(mean)),
-        Cell(interval),
-        amount(difference.get("p_value"), p_value(number(difference.get("p_value")))),
-        amount(rank, str(rank))
-        if rank is not None
-        else Cell("not ranked" if not _ranked(evidence) else MISSING),
-        _cost(evidence, values, "train_seconds_mean", 1),
-        _cost(evidence, values, "forward_samples_mean", 0),
+        Cell(interval(low, high)),
+        amount(wilcoxon, p_value(wilcoxon)),
+        Cell(MISSING if evidence.comparison.ranked else NOT_RANKED)
+        if rank is None
+        else amount(rank, str(rank)),
+        *_costs(evidence, values),
     ]
 
 
-def _ranked(evidence: Evidence) -> bool:
-    return bool(evidence.comparison.summary.get("ranked"))
+def interval(low: float, high: float) -> str:
+    """Write an interval of differences in percentage points."""
+    return f"{points(low)} to {points(high)}" if math.isfinite(low) and math.isfinite(high) else MISSING
 
 
-def _cost(evidence: Evidence, values: Mapping[str, Any], key: str, digits: int) -> Cell:
-    own = number(values.get(key))
-    base = number(evidence.methods[evidence.baseline].get(key)) if evidence.baseline else math.nan
-    if not math.isfinite(own):
-        return Cell(MISSING)
-    relative = f"{TIMES}{NARROW}{decimal(own / base)}" if base > 0 and evidence.comparable else ""
-    return Cell(decimal(own, digits), own, relative)
+def _notes(values: Mapping[str, Any]) -> str:
+    """Return what must be known of a method beside its name."""
+    notes = ["experimental"] if values.get("experimental") else []
+    notes += ["changes its training data"] if values.get("train_data") == CHANGED_DATA else []
+    notes += [f"{values['failed']} failed"] if values.get("failed") else []
+    return ", ".join(notes)
+
+
+def _costs(evidence: Evidence, values: Mapping[str, Any]) -> list[Cell]:
+    cost = values.get("cost") or {}
+    seconds = number(values.get("train_seconds_mean"))
+    memory = number(cost.get("peak_memory_bytes")) / MEGABYTE
+    return [
+        *(_multiple(evidence, cost, key) for key in ("relative_forward", "relative_backward")),
+        amount(seconds, decimal(seconds, 1)),
+        amount(memory, decimal(memory, 0)),
+    ]
+
+
+def _multiple(evidence: Evidence, cost: Mapping[str, Any], key: str) -> Cell:
+    """Return a multiple of joint's cost; between runs that are not alike it would mean nothing."""
+    times = number(cost.get(key)) if evidence.comparable else math.nan
+    return amount(times, f"{TIMES}{NARROW}{decimal(times)}")
 
 
 def runs(evidence: Evidence) -> Table:

@@ -10,6 +10,7 @@ from typing import Final
 from equipoise.diagnosis import Diagnosis
 from equipoise.experiments import Comparison, read_comparison
 from equipoise.experiments.comparison import RESULTS, SUMMARY
+from equipoise.report.across import across_page
 from equipoise.report.comparison import comparison_page
 from equipoise.report.diagnosis import diagnosis_page
 from equipoise.report.page import write
@@ -19,6 +20,7 @@ from equipoise.training.record import CONFIG, RESULT, RunRecord
 from equipoise.types import RunFolderError, UsageError
 
 REPORT: Final = "report.html"
+ACROSS: Final = "across-datasets.html"
 
 
 def write_comparison_report(comparison: Comparison, path: Path) -> Path:
@@ -37,6 +39,14 @@ def write_comparison_report(comparison: Comparison, path: Path) -> Path:
     return write(comparison_page(comparison, runs_of(comparison)), path)
 
 
+def write_across_report(comparisons: Sequence[Comparison], path: Path) -> Path:
+    """Write the report of several comparisons of different datasets; see `write_comparison_report`.
+
+    Where the methods cannot be ranked over the datasets, the page says why.
+    """
+    return write(across_page(comparisons), path)
+
+
 def write_run_report(run_dir: Path, path: Path) -> Path:
     """Write the report of one finished run; see `write_comparison_report`."""
     return write(run_page(run_dir), path)
@@ -53,33 +63,48 @@ def write_diagnosis_report(diagnosis: Diagnosis, path: Path, source: str) -> Pat
     return write(diagnosis_page(diagnosis, source), path)
 
 
+def default_path(folders: Sequence[Path]) -> Path:
+    """Return where the report of these folders is written by default.
+
+    It is `report.html` in the folder, or in the one that all runs lie in; several comparisons, each of which
+    has a report of its own, get `across-datasets.html` in the folder that all of them lie in.
+    """
+    common = Path(os.path.commonpath([folder.absolute() for folder in folders]))
+    several = len({folder.resolve() for folder in folders}) > 1
+    return common / (ACROSS if several and all(_kind(f) == "comparison" for f in folders) else REPORT)
+
+
 def write_report(folders: Sequence[Path], path: Path | None = None) -> Path:
-    """Write one report of a comparison, of a run, or of several runs together.
+    """Write one report of a comparison, of several, of a run, or of several runs together.
 
     Args:
-        folders: the folder of one comparison, or of one or more runs.
-        path: the HTML file; by default `report.html` in the folder, or in the one that all runs lie in.
+        folders: folders of comparisons, one a dataset, or of runs.
+        path: the HTML file; see `default_path`.
 
     Returns:
         The file.
 
     Raises:
         RunFolderError: a folder holds neither, is not finished, or the file cannot be written.
-        UsageError: no folder was given, or a comparison among others.
+        UsageError: no folder was given, or comparisons among runs.
     """
     if not folders:
-        raise UsageError("no folder was given; expected a comparison, or one or more runs.")
-    comparisons = [folder for folder in folders if _kind(folder) == "comparison"]
-    if comparisons and len({folder.resolve() for folder in folders}) > 1:
+        raise UsageError("no folder was given; expected comparisons, or one or more runs.")
+    distinct = list({folder.resolve(): folder for folder in folders}.values())
+    comparisons = [folder for folder in distinct if _kind(folder) == "comparison"]
+    if comparisons and len(comparisons) < len(distinct):
         raise UsageError(
-            f"{comparisons[0]} is a comparison; expected one comparison by itself, or any number of runs."
+            f"{comparisons[0]} is a comparison and stands among runs; expected comparisons by themselves, or "
+            "runs by themselves."
         )
-    target = path or Path(os.path.commonpath([folder.absolute() for folder in folders])) / REPORT
+    target = path or default_path(folders)
+    if len(comparisons) > 1:
+        return write_across_report([read_comparison(folder) for folder in comparisons], target)
     if comparisons:
         return write_comparison_report(read_comparison(comparisons[0]), target)
-    if len({folder.resolve() for folder in folders}) == 1:
-        return write_run_report(folders[0], target)
-    comparison, runs = gather(folders)
+    if len(distinct) == 1:
+        return write_run_report(distinct[0], target)
+    comparison, runs = gather(distinct)
     return write(comparison_page(comparison, runs, kind="runs"), target)
 
 

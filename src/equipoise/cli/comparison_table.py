@@ -1,0 +1,125 @@
+"""The table at the end of a comparison, in as many columns as the terminal has room for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from equipoise.cli.tables import make_table, number
+from equipoise.experiments import Comparison
+from equipoise.experiments.comparison import NOT_RANKED, shown_name
+from equipoise.experiments.significance import FEW_SEEDS, smallest_wilcoxon_p
+
+MEGABYTE: Final = 1e6
+COLUMNS: Final = {
+    "method": "method",
+    "test accuracy": "acc.",
+    "std": "std",
+    "seeds": "n",
+    "vs joint": "diff.",
+    "95 % interval": "95 % interval",
+    "Wilcoxon p (Holm)": "p",
+    "rank": "rank",
+    "forward x joint": "fwd",
+    "backward x joint": "bwd",
+    "seconds": "s",
+    "memory MB": "MB",
+}
+"""Head of each column, and the short one for a narrow terminal."""
+NAME: Final = 27
+"""Letters of a method's name on one line of a narrow terminal; `unimodal:accelerometer` has 22."""
+DISPENSABLE: Final = ("memory MB", "backward x joint", "std", "seconds", "seeds", "forward x joint")
+"""Columns that a terminal too narrow for the short heads goes without, the first ones first."""
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """Methods with accuracy, difference to joint and cost, best mean first; fits the console it is put on."""
+
+    comparison: Comparison
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the widest table that fits, and what its columns mean."""
+        yield self._fitting(console, options)
+        yield Text(f"\n{self._note()}", style="dim")
+
+    def _fitting(self, console: Console, options: ConsoleOptions) -> Table:
+        rows, heads = _rows(self.comparison), list(COLUMNS)
+        table = _table(rows, heads, short=False, gap=2)
+        for gap in (2, 1):
+            if _width(table, console, options) <= options.max_width:
+                return table
+            table = _table(rows, heads, short=True, gap=gap)
+        for dispensable in DISPENSABLE:
+            if _width(table, console, options) <= options.max_width:
+                break
+            heads.remove(dispensable)
+            table = _table(rows, heads, short=True, gap=1)
+        return table
+
+    def _note(self) -> str:
+        note = (
+            "p: Wilcoxon signed-rank over seeds, Holm-corrected for all methods. forward (fwd) and backward "
+            "(bwd): samples, relative to joint. seconds (s): of training. MB: peak memory."
+        )
+        seeds = len(self.comparison.summary["seeds"])
+        if seeds < FEW_SEEDS:
+            note += (
+                f" With {seeds} seed{'s' * (seeds > 1)} p cannot fall below {smallest_wilcoxon_p(seeds):g}."
+            )
+        return note
+
+
+def _rows(comparison: Comparison) -> list[dict[str, str]]:
+    table = comparison.table().sort_values("mean", ascending=False, kind="stable", na_position="last")
+    return [
+        _cells(str(row["method"]), {str(key): value for key, value in row.items()}, comparison.ranked)
+        for row in table.reset_index().to_dict("records")
+    ]
+
+
+def _cells(method: str, row: Mapping[str, Any], ranked: bool) -> dict[str, str]:
+    interval = "" if math.isnan(row["low"]) else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+    place = "-" if pd.isna(row["rank"]) else str(row["rank"])
+    cells = [
+        shown_name(method, row),
+        number(row["mean"]),
+        number(row["std"]),
+        str(int(row["n"])),
+        number(row["difference"], "+.3f"),
+        interval,
+        number(row["wilcoxon_p_holm"]),
+        place if ranked else NOT_RANKED,
+        _multiple(row["relative_forward"]),
+        _multiple(row["relative_backward"]),
+        number(row["train_seconds"], ".1f" if row["train_seconds"] < 1000 else ".0f"),
+        number(row["peak_memory_bytes"] / MEGABYTE, ".0f"),
+    ]
+    return dict(zip(COLUMNS, cells, strict=True))
+
+
+def _multiple(value: float) -> str:
+    return number(value, ".2f" if value < 10 else ".1f")
+
+
+def _table(rows: Sequence[Mapping[str, str]], heads: Sequence[str], *, short: bool, gap: int) -> Table:
+    shown = [COLUMNS[head] for head in heads] if short else list(heads)
+    table = make_table(shown, [[row[head] for head in heads] for row in rows])
+    table.padding = (0, gap, 0, 0)
+    if short:
+        table.columns[0].max_width = NAME
+    for column in table.columns[1:]:
+        column.no_wrap = True  # a number on two lines cannot be read
+    return table
+
+
+def _width(table: Table, console: Console, options: ConsoleOptions) -> int:
+    return Measurement.get(console, options.update(max_width=10_000), table).maximum

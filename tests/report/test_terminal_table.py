@@ -1,0 +1,81 @@
+"""The table at the end of a comparison, at the widths that terminals have; and what is loaded, and when."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from equipoise.cli.tables import comparison_table
+
+
+@pytest.fixture
+def printed():
+    def at(comparison, width):
+        console = Console(width=width, file=io.StringIO(), highlight=False)
+        console.print(comparison_table(comparison))
+        return console.file.getvalue()
+
+    return at
+
+
+def row(text, name):
+    return next(line.split() for line in text.splitlines() if line.startswith(name + " "))
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_no_line_is_too_long_and_no_number_is_cut(make, many, printed, width):
+    comparison = make(**many())
+    lines = printed(comparison, width).splitlines()
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    for method, values in comparison.summary["methods"].items():
+        assert f"{values['mean']:.3f}" in row(text, method)
+
+
+def test_a_hundred_columns_hold_gain_and_cost(make, many, printed):
+    text = printed(make(**many()), 100)
+    heads = text.splitlines()[0].split()
+    assert " ".join(heads) == "method acc. std n diff. 95 % interval p rank fwd bwd s MB"
+    cells = row(text, "umt")
+    assert cells[-5:] == [cells[-5], "2.00", "1.62", "1.5", "256"]
+
+
+def test_wide_heads_are_whole_words_and_the_best_comes_first(make, many, printed):
+    comparison = make(**many())
+    text = printed(comparison, 200)
+    for head in ("test accuracy", "Wilcoxon p (Holm)", "forward x joint", "backward x joint", "memory MB"):
+        assert head in text.splitlines()[0]
+    table = comparison.table()
+    assert text.splitlines()[1].split()[0] == table["mean"].idxmax()
+    assert "infoReg (experimental)" in text
+    assert "infoReg" in table.index
+    assert "With 3 seeds p cannot fall below 0.25." in " ".join(text.split())
+
+
+def test_two_seeds_are_not_ranked(make, printed):
+    text = printed(make({"joint": [0.8, 0.9], "ogm": [0.9, 0.8]}), 100)
+    assert text.count("not ranked") == 2
+    ranked = make({"joint": [0.8, 0.9, 0.7], "ogm": [0.9, 0.8, 0.7]}, name="three")
+    assert "not ranked" not in printed(ranked, 100)
+
+
+@pytest.mark.parametrize(
+    ("imports", "heavy"),
+    [
+        ("equipoise, equipoise.cli", {"matplotlib", "statsmodels", "scikit_posthocs", "seaborn"}),
+        # torchmetrics, below the report, takes matplotlib in where it finds it.
+        ("equipoise.report, equipoise.experiments", {"statsmodels", "scikit_posthocs", "seaborn"}),
+    ],
+)
+def test_nothing_heavy_is_loaded_before_it_is_used(imports, heavy):
+    code = (
+        f"import sys, {imports}\n"
+        "if 'equipoise.cli' in sys.modules: equipoise.cli.build_app().help_print([])\n"
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "equipoise" in found.stderr.split()
+    assert not heavy & set(found.stderr.split())
