@@ -6,10 +6,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 OUT ?= runs/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types browser ray bench figures clean
+.PHONY: help demo test check lint types browser ray bench figures studies method-index clean
 
 help:  ## Say what can be made.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## Compare D&R with its baselines on real data, and write a report.
 	$(BIN)/equipoise compare --data htad --methods joint unimodal ensemble ogm-ge diagnose-relearn \
@@ -55,6 +55,28 @@ figures: $(VENV)/.dev browser  ## Write the results page and the picture of the 
 		--split-seed run --out runs/figures-splits --resume
 	$(BIN)/python benchmarks/results.py runs/figures-splits docs/results/htad-splits.md
 	$(BIN)/python benchmarks/defaults.py docs/results/defaults.md
+
+STUDIES := docs/results/methods
+studies: $(VENV)/.dev  ## Compare all methods on HTAD, and with SOURCE=DIR on two further datasets (about two hours).
+	$(BIN)/equipoise compare --data htad --methods all --seeds 10 --epochs 30 --split-seed run \
+		--out runs/studies/htad --resume
+	$(BIN)/equipoise compare --data htad --methods all --seeds 10 --epochs 30 --split-seed run --fusion mmtm \
+		--out runs/studies/htad-mmtm --resume
+	$(BIN)/python benchmarks/results.py runs/studies/htad $(STUDIES)-htad.md
+	$(BIN)/python benchmarks/results.py runs/studies/htad-mmtm $(STUDIES)-htad-mmtm.md
+ifdef SOURCE
+	$(BIN)/python benchmarks/prepare_sets.py $(SOURCE) runs/studies/sets
+	for set in cmu-mosi phone-watch; do \
+		$(BIN)/equipoise compare --data runs/studies/sets/$$set --methods all --seeds 3 --epochs 30 \
+			--out runs/studies/$$set --resume && \
+		$(BIN)/python benchmarks/results.py runs/studies/$$set $(STUDIES)-$$set.md || exit 1; \
+	done
+	$(BIN)/python benchmarks/results.py --across $(STUDIES)-across.md docs/images/critical-difference.svg \
+		runs/studies/htad runs/studies/cmu-mosi runs/studies/phone-watch
+endif
+
+method-index: $(VENV)/.dev  ## Write the index of the pages of the methods.
+	$(BIN)/python benchmarks/method_index.py docs/methods/README.md
 
 clean:  ## Remove the virtual environment and caches.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,11 +1,13 @@
 """Write the results page and the picture of a comparison from its records.
 
 Usage: python benchmarks/results.py COMPARISON_FOLDER PAGE.md [PICTURE.png]
+       python benchmarks/results.py --across PAGE.md PICTURE.svg COMPARISON_FOLDER COMPARISON_FOLDER ...
 """
 
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -13,11 +15,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from equipoise.experiments import Comparison, read_comparison
+from equipoise.experiments import Comparison, across_datasets, read_comparison
+from equipoise.experiments.comparison import shown_name
+from equipoise.experiments.significance import FEW_SEEDS, smallest_wilcoxon_p
+from equipoise.report import write_critical_difference
 from equipoise.training import RunRecord
 
 
-def main(folder: str, page: str, picture: str | None = None) -> None:
+def main(folder: str, page: str, picture: str | None = None, *more: str) -> None:
+    if folder == "--across":
+        assert picture is not None
+        Path(page).write_text(across_page(Path(page), Path(picture), [Path(one) for one in more]))
+        return
     comparison = read_comparison(Path(folder))
     Path(page).parent.mkdir(parents=True, exist_ok=True)
     Path(page).write_text(results_page(comparison), encoding="utf-8")
@@ -39,19 +48,17 @@ def results_page(comparison: Comparison) -> str:
     lines = [
         f"# {summary['dataset'].upper()}: {summary['model']}",
         "",
-        "Written by `make figures` from the run records; not edited by hand.",
+        "Written by `make figures` or `make studies` from the run records; not edited by hand.",
         "",
         f"Seeds {', '.join(map(str, summary['seeds']))}; {first['epochs']} epochs; {sizes} samples "
         f"({origin}). Weights are selected on validation, and the test split is opened once a "
-        f"run. The interval is Student's, of the paired difference over seeds; it covers {covered}. How the "
+        f"run. Intervals are of the paired difference to joint over seeds; they cover {covered}. How the "
         "defaults were chosen: [defaults](defaults.md).",
         "",
+        *notes(comparison),
         *accuracy_table(comparison),
         "",
-        "## What re-learning saw and did",
-        "",
-        *relearning_table(runs),
-        "",
+        *relearning(runs, summary["seeds"]),
         "## Conditions",
         "",
         f"- Commit `{commit()}`; " + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
@@ -67,19 +74,79 @@ def results_page(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
+def notes(comparison: Comparison) -> list[str]:
+    summary = comparison.summary
+    lines = [f"Not ranked: {reason}." for reason in summary["not_ranked_because"]]
+    lines += [f"Left out: {method}, as {reason}" for method, reason in summary.get("left_out", {}).items()]
+    failed = comparison.results[comparison.results["status"] != "ok"]
+    lines += [f"Failed: {row['method']}, seed {row['seed']}: {row['status']}" for _, row in failed.iterrows()]
+    n = len(summary["seeds"])
+    if n < FEW_SEEDS:
+        lines.append(
+            f"With {n} seeds the smallest two-sided p of Wilcoxon's test is {smallest_wilcoxon_p(n):.3g} "
+            "before Holm's correction, and a bootstrap interval is too narrow: Student's is the one to go by."
+        )
+    return [line for text in lines for line in (text, "")]
+
+
 def accuracy_table(comparison: Comparison) -> list[str]:
-    columns = ["method", "test accuracy", "std", "seeds", "vs joint", "95 % interval", "p", "rank"]
-    columns += ["seconds", "samples forward"]
+    columns = ["method", "test accuracy", "std", "seeds", "vs joint", "Student 95 %", "bootstrap 95 %"]
+    columns += ["p Wilcoxon, Holm", "rank", "forward", "backward", "seconds", "peak MB"]
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    for method, row in comparison.table().iterrows():
-        interval = "" if math.isnan(row["low"]) else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
-        difference = "" if math.isnan(row["difference"]) else f"{row['difference']:+.3f}"
-        p_value = "" if math.isnan(row["p_value"]) else f"{row['p_value']:.3f}"
-        cells = [method, f"{row['mean']:.3f}", f"{row['std']:.3f}", int(row["n"]), difference, interval]
-        place = "" if pd.isna(row["rank"]) else row["rank"]
-        cells += [p_value, place, f"{row['train_seconds']:.1f}", int(row["forward_samples"])]
+    table = comparison.table().sort_values("mean", ascending=False)
+    for method, row in table.iterrows():
+        cells = [shown_name(str(method), row), f"{row['mean']:.3f}", f"{row['std']:.3f}", int(row["n"])]
+        cells += [known(row["difference"], "+.3f"), interval(row["low"], row["high"])]
+        cells += [interval(row["bootstrap_low"], row["bootstrap_high"]), known(row["wilcoxon_p_holm"], ".3f")]
+        cells += ["not ranked" if pd.isna(row["rank"]) else row["rank"]]
+        cells += [known(row[key], ".2f") for key in ("relative_forward", "relative_backward")]
+        cells += [known(row["train_seconds"], ".1f"), known(row["peak_memory_bytes"] / 2**20, ".0f")]
         lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += ["", "`forward` and `backward` count samples through the encoders, as multiples of joint's."]
     return lines
+
+
+def known(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)
+
+
+def interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
+
+
+def relearning(runs: list[RunRecord], seeds: list[int]) -> list[str]:
+    table = relearning_table([run for run in runs if run.result()["seed"] == seeds[0]])
+    if len(table) == 2:
+        return []
+    return [f"## What re-learning saw and did, seed {seeds[0]}", "", *table, ""]
+
+
+def across_page(page: Path, picture: Path, folders: list[Path]) -> str:
+    across = across_datasets([read_comparison(folder) for folder in folders])
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    write_critical_difference(across, picture)
+    count = len(across.datasets)
+    lines = [
+        "# Across datasets",
+        "",
+        "Written by `make studies` from the run records; not edited by hand.",
+        "",
+        f"Mean rank of test accuracy over {count} datasets, 1 being the best, among the {len(across.names)} "
+        f"methods that are ranked on each. Friedman's test: p = {across.friedman_p:.3g}. By Nemenyi's test "
+        f"at 5 % two of them differ if their ranks lie {across.critical_difference:.1f} apart."
+        + (f" With {count} datasets these tests have little power." if across.few_datasets else ""),
+        "",
+        f"![critical differences]({os.path.relpath(picture, page.parent)})",
+        "",
+        f"| method | mean rank | {' | '.join(across.datasets)} |",
+        f"|{'---|' * (count + 2)}",
+    ]
+    for name in across.names:
+        mark = " (experimental)" if name in across.experimental else ""
+        ranks = " | ".join(f"{across.ranks.loc[name, dataset]:g}" for dataset in across.datasets)
+        lines.append(f"| {name}{mark} | {across.mean_ranks[name]:.1f} | {ranks} |")
+    lines += [""] + [f"- Left out: {name}, {reason}" for name, reason in across.left_out.items()]
+    return "\n".join([*lines, "", f"Commit `{commit()}`.", ""])
 
 
 def relearning_table(runs: list[RunRecord]) -> list[str]:

@@ -101,8 +101,9 @@ class HandRun:
         self.epoch, self.step, self.total_epochs = 0, 0, epochs
         self.learning_rates = [0.1] * epochs
         self.train, self.train_eval, self.val = list(train), list(train), list(val)
-        self.train_size = sum(len(batch) for batch in train)
-        self.steps_per_epoch = len(train)
+        self.train_target = torch.cat([torch.zeros(0, dtype=torch.int64), *(b.target for b in train)])
+        self.train_size, self.steps_per_epoch = len(self.train_target), len(train)
+        self.batch_size = max((len(batch) for batch in train), default=0)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.counted: list[nn.Module] = []
         method.setup(self)

@@ -133,6 +133,14 @@ class Router(Method):
 
 
 @dataclass
+class Passer(Method):
+    name = "passer"
+
+    def forward(self, context):
+        return super().forward(context)
+
+
+@dataclass
 class Replacer(Method):
     name = "replacer"
     replaces_loss: ClassVar[bool] = True
@@ -153,12 +161,16 @@ def test_what_cannot_be_combined_says_why():
         return str(error.value)
 
     multi, ogm = create_method("multi-loss"), create_method("ogm")
-    assert "both take over the training step" in reason(a=Stepper(), b=Stepper())
-    assert "takes over the training step" in reason(a=multi, b=Stepper())
-    assert "(losses)" in reason(a=multi, b=Stepper())
+    assert "each of them takes over the training step" in reason(a=Stepper(), b=Stepper())
+    assert "multi-loss would not be called (losses), as stepper takes over" in reason(a=multi, b=Stepper())
+    assert "opm would not be called (edit_features), as passer replaces the forward pass" in reason(
+        a=Passer(), b=create_method("opm")
+    )
     assert "routes the gradients" in reason(a=Router(), b=multi)
     assert "both replace the joint loss" in reason(a=Replacer(), b=Replacer2())
-    assert "both scale the encoders' gradients" in reason(a=ogm, b=create_method("fixed-modulation"))
+    assert "both scale the encoders' gradients" in reason(
+        a=ogm, b=create_method("fixed-modulation", {"factors": {}})
+    )
     for spec in ("ensemble+joint", "joint+unimodal:audio"):
         with pytest.raises(UsageError, match="combines with nothing"):
             create_method(spec)
@@ -176,6 +188,14 @@ def test_a_loss_that_replaces_the_joint_one_does():
     context = StepContext(run, random_batch(model))
     run.forward(context)
     assert list(run.method.losses(context)) == ["x.own", "multi-loss.unimodal"]
+
+
+def test_needs_are_those_of_the_model_that_is_trained(tmp_path):
+    data = synthetic.write(tmp_path / "data")
+    with pytest.raises(UsageError, match=r"'ogm' needs a model with additive_head"):
+        eq.fit(data.path, "ogm+mmcosine", epochs=2)
+    options = {"ogm.logits": "zero-feature"}
+    assert eq.fit(data.path, "ogm+mmcosine", method_options=options, epochs=2).test["accuracy"] > 0
 
 
 def test_names_and_options():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,8 +61,11 @@ class SklearnKMeans:
     def fit(self, features: Array) -> SklearnKMeans:
         """Cluster `features [N, d]`."""
         from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
 
-        with threadpool_limits(limits=1):
+        with threadpool_limits(limits=1), warnings.catch_warnings():
+            # Features that have collapsed into fewer points than clusters are an answer, not a mistake.
+            warnings.simplefilter("ignore", ConvergenceWarning)
             self._model = KMeans(
                 self.n_clusters, random_state=self.seed, n_init=self.n_init, max_iter=self.max_iter
             ).fit(features)

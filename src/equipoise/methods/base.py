@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -131,6 +132,10 @@ class Method:
         """Return the batches of an epoch; `base` are those that every other method gets."""
         return base
 
+    def changes_data(self) -> bool:
+        """Tell whether, with the options as they are, `train_data` gives other batches than it is given."""
+        return type(self).train_data is not Method.train_data
+
     def epoch_start(self, run: Run) -> None:
         """Called before an epoch's first step, with all modules in training mode."""
 
@@ -138,6 +143,10 @@ class Method:
         """Called after the epoch was trained, validated and considered for selection."""
 
     # Steps -----------------------------------------------------------------------------------------------
+
+    def scope(self, context: StepContext) -> AbstractContextManager[None]:
+        """Return a scope that encoding and fusion of a training step run in."""
+        return nullcontext()
 
     def edit_features(self, z: dict[str, Tensor], context: StepContext) -> dict[str, Tensor]:
         """Change the features `[B, d_m]` between encoding and fusion, in training."""
@@ -165,9 +174,10 @@ class Method:
 
     def forward(self, context: StepContext) -> Tensor:
         """Encode, edit and fuse a batch; fills `context.z` and `context.u`, returns the latter."""
-        context.z = context.run.model.encode(context.batch, only=context.active)
-        context.z = self.edit_features(context.z, context)
-        context.u = self.fuse(context.z, context)
+        with self.scope(context):
+            context.z = context.run.model.encode(context.batch, only=context.active)
+            context.z = self.edit_features(context.z, context)
+            context.u = self.fuse(context.z, context)
         return context.u
 
     def train_step(self, batch: Batch, run: Run) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
@@ -21,17 +22,19 @@ if TYPE_CHECKING:
 
 SEPARATOR: Final = "+"
 
-EXCLUSIVE: Final = {
-    "build": "bring a model with an inference rule of their own",
-    "train_data": "choose the training data",
-    "forward": "replace the forward pass",
-    "fuse": "replace the fusion in training",
-    "backward": "route the gradients of the losses",
-    "train_step": "take over the training step",
+DOES: Final = {
+    "build": "brings a model with an inference rule of its own",
+    "train_data": "chooses the training data",
+    "forward": "replaces the forward pass",
+    "fuse": "replaces the fusion in training",
+    "backward": "routes the gradients of its losses",
+    "train_step": "takes over the training step",
 }
-"""Hooks that one member at most may override, and what two that do would both do."""
+"""Hooks that one member at most may override, and what it does by that."""
 
-STEP_HOOKS: Final = ("forward", "edit_features", "fuse", "losses", "backward", "after_backward", "after_step")
+FORWARD_HOOKS: Final = ("scope", "edit_features", "fuse")
+
+STEP_HOOKS: Final = ("forward", *FORWARD_HOOKS, "losses", "backward", "after_backward", "after_step")
 
 
 class Combined(Method):
@@ -116,6 +119,14 @@ class Combined(Method):
         self._members[name].forward(own)
         context.z, context.u = own.z, own.u
         return context.u
+
+    @contextmanager
+    def scope(self, context: StepContext) -> Iterator[None]:
+        """Enter the scopes of all members."""
+        with ExitStack() as stack:
+            for name, member in self._members.items():
+                stack.enter_context(member.scope(self._seen_by(name, context)))
+            yield
 
     def edit_features(self, z: dict[str, Tensor], context: StepContext) -> dict[str, Tensor]:
         """Let the members edit the features in order."""
@@ -238,18 +249,17 @@ def _check(members: Mapping[str, Method]) -> None:
 
 def _obstacle(a: Method, b: Method) -> str:
     """Return why two methods do not combine, seen from the first; empty where nothing speaks against it."""
-    for hook, what in EXCLUSIVE.items():
+    for hook, what in DOES.items():
         if overrides(a, hook) and overrides(b, hook):
-            return f"both {what}"
+            return f"each of them {what}"
     if isinstance(a, Modulates) and isinstance(b, Modulates):
         return "both scale the encoders' gradients, and each takes them for unscaled"
     if a.replaces_loss and b.replaces_loss:
         return "both replace the joint loss"
-    if overrides(a, "train_step"):
-        lost = [hook for hook in STEP_HOOKS if overrides(b, hook)]
-        if lost:
-            calls = ", ".join(lost)
-            return f"{a.name} takes over the training step, in which {b.name} would not be called ({calls})"
+    for hook, within in (("train_step", STEP_HOOKS), ("forward", FORWARD_HOOKS)):
+        lost = ", ".join(inner for inner in within if overrides(b, inner))
+        if lost and overrides(a, hook):
+            return f"{b.name} would not be called ({lost}), as {a.name} {DOES[hook]}"
     if overrides(a, "backward") and overrides(b, "losses"):
         return f"{a.name} routes the gradients of its own losses and knows nothing of those of {b.name}"
     return ""

@@ -25,7 +25,7 @@ class FixedModulation(Modulates, Windowed):
         factors: modality to `k^m`; those that are not named keep their gradient.
     """
 
-    factors: dict[str, float] = field(default_factory=dict)
+    factors: dict[str, float] = field(kw_only=True)
 
     name = "fixed-modulation"
     family = "optimisation"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from equipoise.methods.precision import widened
 from equipoise.methods.run import Run
 
 
@@ -29,13 +30,19 @@ def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tenso
     ]
 
 
-def inner_product(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-    """Return the inner product of two lists of tensors, in float64 where the device has it."""
-    products = [
-        (a.detach().double().cpu() * b.detach().double().cpu()).sum()
-        for a, b in zip(left, right, strict=True)
-    ]
-    return torch.stack(products).sum()
+def inner_product(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+    """Return the inner product of two lists of tensors, in float32 or wider, and float64 across tensors."""
+    products = []
+    for a, b in zip(left, right, strict=True):
+        products.append((widened(a.detach()) * widened(b.detach())).sum())
+    # Summed on the CPU, as not every device has double precision.
+    return float(torch.stack(products).cpu().double().sum()) if products else 0.0
+
+
+def squared_norm(tensors: Iterable[Tensor]) -> Tensor:
+    """Return the squared norm of a list of tensors taken together, a number, in float32 or wider."""
+    wide = [widened(x.detach()) for x in tensors]
+    return torch.stack(torch._foreach_norm(wide)).square().sum() if wide else torch.zeros(())
 
 
 def drop_gradients_except(run: Run, kept: Iterable[nn.Parameter]) -> None:

@@ -67,3 +67,16 @@ def check_requirements(method: str, needs: Requirements, model: BalancedModel) -
             f"the method {method!r} needs a model with {', '.join(lacking)}; this one offers "
             f"{', '.join(sorted(model.capabilities)) or 'none'}{': ' if advice else ''}{advice}."
         )
+
+
+def check_order(method: str, order: list[str], model: BalancedModel) -> None:
+    """Refuse an order of modalities that does not name each of them once; an empty one is the model's.
+
+    Raises:
+        UsageError: as said.
+    """
+    if order and sorted(order) != sorted(model.modalities):
+        raise UsageError(
+            f"the order of {method!r} is {order}; it needs every modality once: "
+            f"{', '.join(model.modalities)}."
+        )

@@ -66,7 +66,9 @@ class Run(Protocol):
         step: optimiser steps before this one.
         total_epochs: planned passes over the training split.
         learning_rates: planned learning rate of each epoch.
+        train_target: class of each training sample `[N]`, by position in the split, on the CPU.
         train_size: samples of the training split.
+        batch_size: samples of a batch, the last one's perhaps excepted.
         steps_per_epoch: batches of an epoch.
     """
 
@@ -80,7 +82,9 @@ class Run(Protocol):
     step: int
     total_epochs: int
     learning_rates: Sequence[float]
+    train_target: Tensor
     train_size: int
+    batch_size: int
     steps_per_epoch: int
 
     @property

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from equipoise.methods.base import Method
 from equipoise.methods.context import StepContext
 from equipoise.methods.option_checks import check_choice
+from equipoise.methods.precision import widened
 from equipoise.methods.requirements import Requirements
 from equipoise.methods.run import Plan, Run
 
@@ -80,7 +81,11 @@ def true_class_scores(logits: Mapping[str, Tensor], target: Tensor) -> dict[str,
         logits: modality to `[B, C]`.
         target: `[B]`.
     """
-    return {m: u.float().softmax(1).gather(1, target[:, None]).squeeze(1) for m, u in logits.items()}
+    scores = {}
+    for m, u in logits.items():
+        wide = widened(u)
+        scores[m] = wide.softmax(1).gather(1, target[:, None]).squeeze(1)
+    return scores
 
 
 def unimodal_loss(logits: Mapping[str, Tensor], target: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from equipoise.data import PreparedDataset, RunData, guard, load_dataset, splits_of
 from equipoise.methods import Method
+from equipoise.methods.combined import overrides
 from equipoise.models import (
     BalancedModel,
     build_model,
@@ -99,11 +100,18 @@ def build_for(method: Method, settings: Settings, reference: BalancedModel) -> B
     """Build the model that a method trains, around the encoders of the reference.
 
     What a method adds is drawn from a stream of its own, so that it is the same within a combination.
+
+    Raises:
+        UsageError: in a combination, one method cannot work with the model that another one brings.
     """
     model = reference
     for member in method.members():
         with drawing(settings.seed, "model of", member.name):
             model = member.build(model)
+    if model is not reference:
+        for member in method.members():
+            if not overrides(member, "build"):
+                member.check(model)
     return model
 
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from equipoise.data import RunData
 from equipoise.methods import Counters, Method, StepContext
-from equipoise.methods.combined import module_name, overrides
+from equipoise.methods.combined import module_name
 from equipoise.models import BalancedModel
 from equipoise.models.build import drawing
 from equipoise.randomness import derive_seed
@@ -83,7 +83,8 @@ class RunHandle:
         """Digest of the samples served, batch by batch, since the first epoch."""
         self._relearnt = False
         self._source = data.train_samples
-        self.train_size, self.steps_per_epoch = data.sizes["train"], len(data.train)
+        self.train_target, self.train_size = data.train_samples.target, data.sizes["train"]
+        self.batch_size, self.steps_per_epoch = budget.batch_size, len(data.train)
         self._train, self._train_eval, self._val = data.train, data.train_eval, data.val
         self._set_epoch, self._num_classes = data.set_epoch, data.class_count
 
@@ -175,7 +176,7 @@ class RunHandle:
     @property
     def changes_data(self) -> bool:
         """Whether the method chooses its training data by itself."""
-        return any(overrides(member, "train_data") for member in self.method.members())
+        return any(member.changes_data() for member in self.method.members())
 
     def _extra_modules(self) -> nn.ModuleDict:
         """Build the modules of the method, or of those that it combines, each from its own stream."""

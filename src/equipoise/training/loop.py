@@ -17,8 +17,8 @@ from equipoise.models import BalancedModel
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.training.checkpoint import load_checkpoint, save_checkpoint
 from equipoise.training.evaluation import evaluate
-from equipoise.training.memory import PeakMemory
 from equipoise.training.handle import RunHandle
+from equipoise.training.memory import PeakMemory
 from equipoise.training.record import CHECKPOINT, RunRecord
 from equipoise.training.settings import Settings
 from equipoise.training.threads import cpu_threads

@@ -1,0 +1,160 @@
+"""Adaptive gradient modulation: what each modality contributes now, against what it used to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equipoise.methods.base import joint_loss
+from equipoise.methods.context import StepContext
+from equipoise.methods.modulation import Modulates
+from equipoise.methods.option_checks import check_choice, check_number
+from equipoise.methods.precision import widened
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.run import Run
+from equipoise.methods.shapley import shapley_values
+from equipoise.methods.windows import Windowed
+from equipoise.models import answers_to_zeros, subset_logits
+from equipoise.scopes import evaluating
+from equipoise.types import UsageError
+
+MODES = ("encoder-grad", "shapley-branch")
+
+
+def contribution_scores(parts: Mapping[str, Tensor], target: Tensor) -> dict[str, float]:
+    """Return `s^m = mean_i -log softmax(phi^m_i)[y_i]`, probabilities not below 1e-8.
+
+    Args:
+        parts: modality to its part `phi^m [B, C]` of the joint logits.
+        target: `[B]`.
+    """
+    scores = {}
+    for m, part in parts.items():
+        wide = widened(part.detach())
+        likelihood = wide.log_softmax(1).gather(1, target[:, None]).clamp(min=math.log(1e-8))
+        scores[m] = -float(likelihood.mean())
+    return scores
+
+
+def leads(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return `r^m = exp(M / (M - 1) * (mean of all scores - s^m))`, above 1 where m is ahead."""
+    count, mean = len(scores), sum(scores.values()) / len(scores)
+    return {m: math.exp(count / (count - 1) * (mean - s)) for m, s in scores.items()}
+
+
+@dataclass
+class AGM(Modulates, Windowed):
+    """Scale the gradient of each modality by how far it is ahead now, compared with its history.
+
+    Shapley values split the joint logits, `u = sum_m phi^m`. With `s^m = mean_i -log softmax(phi^m_i)[y_i]`,
+    `r^m = exp(M / (M - 1) * (mean_n s^n - s^m))` and `tau^m` the same of the running means of the scores, the
+    gradient of m is multiplied by `kappa^m = exp(alpha * min(tau^m - r^m, cap))`.
+
+    Attributes:
+        alpha: strength of the modulation.
+        mode: `encoder-grad` scales the gradient of encoder m, and looks at the subsets without gradient;
+            `shapley-branch` scales the gradient that flows into `phi^m`, through the passes of the subsets.
+        cap: upper limit of `tau^m - r^m`; None is 10 for two modalities and 7 for more.
+        start_epoch: first epoch (0-based) with modulation.
+        end_epoch: last epoch with modulation; None is the last of training.
+        tensors: what is scaled with `encoder-grad`.
+        apply: how it is scaled with `encoder-grad`.
+    """
+
+    alpha: float = 0.1
+    mode: str = "encoder-grad"
+    cap: float | None = None
+
+    name = "agm"
+    family = "optimisation"
+    summary = "scale each modality's gradient by its Shapley contribution against its own history"
+    source = "Li et al., ICCV 2023, arXiv 2308.07686"
+    cost = "two forward passes and 2^M - 2 calls of the head a step"
+    requires = Requirements(min_modalities=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("alpha", self.alpha, 0, 10)
+        check_choice("mode", self.mode, MODES)
+        if self.cap is not None:
+            check_number("cap", self.cap, 0, 50)
+        if self.mode != "encoder-grad" and (self.tensors, self.apply) != ("all", "grad"):
+            raise UsageError("tensors and apply belong to mode='encoder-grad'; leave them out, or choose it.")
+
+    def setup(self, run: Run) -> None:
+        """Start without a history."""
+        super().setup(run)
+        self._means: dict[str, float] = {}
+        self._steps = 0
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the joint loss, and with `shapley-branch` a term of value zero that changes its gradient.
+
+        With `delta = d CE / d u` the joint loss sends `delta` into every `phi^m`; the second term adds
+        `(kappa^m - 1) * delta`.
+        """
+        loss = joint_loss(context)
+        if self.mode != "shapley-branch" or not self._acts(context.run):
+            return {"joint": loss}
+        parts = self._parts(context)
+        (delta,) = torch.autograd.grad(loss, context.u, retain_graph=True)
+        kappa = self._coefficients(parts, context.batch.target)
+        extra = [(kappa[m] - 1) * (delta * (part - part.detach())).sum() for m, part in parts.items()]
+        return {"joint": loss, "modulation": torch.stack(extra).sum()}
+
+    def after_backward(self, context: StepContext) -> None:
+        """Scale the encoders' gradients."""
+        if self.mode != "encoder-grad" or not self._acts(context.run):
+            return
+        with torch.no_grad(), context.run.autocast():
+            parts = self._parts(context)
+        self.modulate(context, self._coefficients(parts, context.batch.target))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the running means of the scores, and over how many steps they go."""
+        return {"means": dict(self._means), "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the history."""
+        self._means, self._steps = dict(state["means"]), int(state["steps"])
+
+    def _acts(self, run: Run) -> bool:
+        return self.alpha > 0 and self.in_window(run)
+
+    def _parts(self, context: StepContext) -> dict[str, Tensor]:
+        """Return `phi^m [B, C]`; the logits of no modality are 0, those of all are the step's own."""
+        model, batch = context.run.model, context.batch
+        everything = frozenset(model.modalities)
+        mixed = "mid_fusion" in model.capabilities
+        with evaluating(model):  # zeros must not enter running statistics
+            z = {} if mixed else model.encode(batch)
+            absent = {} if mixed else answers_to_zeros(model, batch)
+
+        def value(subset: frozenset[str]) -> Tensor:
+            if not subset:
+                return torch.zeros_like(context.u)
+            if subset == everything:
+                return context.u
+            if not mixed:
+                return subset_logits(model, z, subset, absent=absent)
+            inputs = {m: x if m in subset else torch.zeros_like(x) for m, x in batch.inputs.items()}
+            with evaluating(model):
+                return model.fuse(model.encode(inputs))
+
+        return shapley_values(value, model.modalities)
+
+    def _coefficients(self, parts: Mapping[str, Tensor], target: Tensor) -> dict[str, float]:
+        """Add a step to the history and return `kappa^m`."""
+        scores = contribution_scores(parts, target)
+        self._steps += 1
+        for m, score in scores.items():
+            mean = self._means.get(m, 0.0)
+            self._means[m] = mean + (score - mean) / self._steps
+        now, before = leads(scores), leads(self._means)
+        cap = (10 if len(scores) == 2 else 7) if self.cap is None else self.cap
+        return {m: math.exp(self.alpha * min(before[m] - now[m], cap)) for m in scores}

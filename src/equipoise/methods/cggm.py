@@ -1,0 +1,201 @@
+"""Classifier-guided gradient modulation: own classifiers tell how fast each modality improves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from equipoise.methods.base import joint_loss
+from equipoise.methods.context import StepContext
+from equipoise.methods.modulation import Modulates
+from equipoise.methods.option_checks import check_choice, check_number
+from equipoise.methods.precision import widened
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.run import Plan, Run
+from equipoise.methods.unimodal_views import unimodal_loss
+from equipoise.methods.windows import Windowed
+from equipoise.types import UsageError
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
+    from equipoise.models.heads import OwnHeads
+
+METRICS = ("batch", "ema")
+DIRECTIONS = ("weights", "logits")
+
+
+def improvement_shares(gains: Mapping[str, float], limit: float) -> dict[str, float]:
+    """Return `B^m = (sum_n d^n - d^m) / sum_n d^n`, the others' share of the improvement, in `[0, limit]`.
+
+    Before the limit they add up to `M - 1`. Where the sum is near zero nothing can be shared out, and each
+    gets `(M - 1) / M`.
+
+    Args:
+        gains: modality to `d^m`, the change of its metric.
+        limit: largest `B^m`.
+    """
+    total, count = sum(gains.values()), len(gains)
+    if abs(total) < 1e-6:
+        raw = dict.fromkeys(gains, (count - 1) / count)
+    else:
+        raw = {m: (total - gain) / total for m, gain in gains.items()}
+    return {m: min(max(share, 0.0), limit) for m, share in raw.items()}
+
+
+def output_gradient(logits: Tensor, target: Tensor, z: Tensor | None) -> Tensor:
+    """Return `d CE / d W = (softmax(u) - Y)^T z / B` in closed form, with a graph, as one vector.
+
+    Args:
+        logits: `u [B, C]`.
+        target: `[B]`.
+        z: what the output layer reads, `[B, d]`; None gives `d CE / d u` instead.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        residual = (widened(logits).softmax(1) - F.one_hot(target, logits.shape[1])) / len(target)
+        return (residual if z is None else residual.T @ widened(z)).flatten()
+
+
+@dataclass
+class CGGM(Modulates, Windowed):
+    """Scale and align the encoders' gradients by classifiers that watch each modality.
+
+    Classifier m is trained on `stopgrad z^m` and gives the metric `A^m_t`, its accuracy. With
+    `d^m = A^m_t - A^m_{t-1}` and `B^m` as in `improvement_shares`, the gradient of encoder m is multiplied by
+    `rho * B^m`. The next step's loss gets `lam * (1 / M) * sum_m (|B^m| - B^m cos(g_c^m, g_f^m))`: `g_f^m` is
+    the gradient of the joint loss at the output layer as a function of the model, `g_c^m` that of the loss of
+    classifier m, a constant.
+
+    Attributes:
+        rho: scale of the modulation; None leaves the lengths of the gradients alone.
+        lam: weight of the direction term.
+        metric: `batch`, or `ema` for its exponential moving average.
+        ema_decay: share of the past in the average.
+        limit: largest `B^m`; the smallest is 0.
+        direction: gradients that are compared: of the `weights` that read m (an additive head), or of the
+            `logits` (any fusion).
+        classifier_factor: learning rate of the classifiers, in parts of the run's.
+        start_epoch: first epoch (0-based) in which the method acts.
+        end_epoch: last such epoch; None is the last of training.
+        tensors: what is scaled.
+        apply: how.
+    """
+
+    rho: float | None = 1.3
+    lam: float = 0.2
+    metric: str = "batch"
+    ema_decay: float = 0.9
+    limit: float = 1.0
+    direction: str = "weights"
+    classifier_factor: float = 0.5
+
+    name = "cggm"
+    family = "optimisation"
+    summary = "scale and align gradients by classifiers that watch how fast each modality improves"
+    source = "Guo et al., NeurIPS 2024, arXiv 2411.01409"
+    cost = "a linear classifier a modality"
+    requires = Requirements(min_modalities=2)
+    experimental = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rho is not None:
+            check_number("rho", self.rho)
+        for option in ("lam", "limit", "classifier_factor"):
+            check_number(option, getattr(self, option))
+        check_number("ema_decay", self.ema_decay, 0, 1)
+        check_choice("metric", self.metric, METRICS)
+        check_choice("direction", self.direction, DIRECTIONS)
+
+    def needs(self) -> Requirements:
+        """Return what the method needs; the weights that read a modality are those of an additive head."""
+        needs = super().needs()
+        if not self.lam or self.direction != "weights":
+            return needs
+        return Requirements(
+            needs.capabilities | {"additive_head"}, needs.min_modalities, needs.max_modalities
+        )
+
+    def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
+        """Return the classifiers."""
+        from equipoise.models.heads import OwnHeads
+
+        return {"classifiers": OwnHeads(model.feature_widths(), model.num_outputs)}
+
+    def setup(self, run: Run) -> None:
+        """Set the classifiers' learning rate, and start without a history."""
+        super().setup(run)
+        self._metrics: dict[str, float] = {}
+        self._shares: dict[str, float] = {}
+        if self.classifier_factor == 1:
+            return
+        own = set(run.modules["classifiers"].parameters())
+        for group in run.optimizer.param_groups:
+            if not own.isdisjoint(group["params"]):
+                if not own.issuperset(group["params"]):
+                    raise UsageError(
+                        "classifier_factor would also change the learning rate of what shares the "
+                        "optimiser's group with the classifiers; choose classifier_factor=1."
+                    )
+                group["factor"] = self.classifier_factor
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the joint term, the classifiers' own, and the direction term by the last step's shares."""
+        terms = {"joint": joint_loss(context)}
+        if not self._acts(context.run):
+            return terms
+        logits, target = self._classify(context), context.batch.target
+        terms["classifiers"] = unimodal_loss(logits, target)
+        if self.lam and self._shares:
+            terms["direction"] = self.lam * self._direction(context, logits)
+        return terms
+
+    def after_backward(self, context: StepContext) -> None:
+        """Scale the gradients by the share of the improvement since the last step."""
+        if not self._acts(context.run):
+            self._metrics, self._shares = {}, {}
+            return
+        with torch.no_grad(), context.run.autocast():
+            logits = self._classify(context)
+        hits = {m: u.argmax(1) == context.batch.target for m, u in logits.items()}
+        metrics = {m: float(hit.double().mean()) for m, hit in hits.items()}
+        before, self._metrics = self._metrics, metrics
+        if not before:
+            return
+        if self.metric == "ema":
+            past = self.ema_decay
+            self._metrics = {m: past * before[m] + (1 - past) * metrics[m] for m in metrics}
+        gains = {m: self._metrics[m] - before[m] for m in before}
+        self._shares = improvement_shares(gains, self.limit)
+        if self.rho is not None:
+            self.modulate(context, {m: self.rho * share for m, share in self._shares.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return metrics and shares of the last step."""
+        return {"metrics": dict(self._metrics), "shares": dict(self._shares)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over metrics and shares."""
+        self._metrics, self._shares = dict(state["metrics"]), dict(state["shares"])
+
+    def _acts(self, run: Run) -> bool:
+        return (self.rho is not None or self.lam > 0) and self.in_window(run)
+
+    def _classify(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the classifiers' logits; no gradient goes back to the encoders."""
+        classifiers = cast("OwnHeads", context.run.modules["classifiers"])
+        return {m: classifiers.own_logits(m, z.detach()) for m, z in context.z.items()}
+
+    def _direction(self, context: StepContext, logits: Mapping[str, Tensor]) -> Tensor:
+        """Return `(1 / M) * sum_m (|B^m| - B^m cos(g_c^m, g_f^m))`."""
+        target, terms = context.batch.target, []
+        for m, share in self._shares.items():
+            z = context.z[m] if self.direction == "weights" else None
+            joint = output_gradient(context.u, target, z)
+            own = output_gradient(logits[m], target, z).detach()
+            terms.append(abs(share) - share * F.cosine_similarity(own, joint, dim=0))
+        return torch.stack(terms).mean()

@@ -1,0 +1,98 @@
+"""Calibrated multimodal learning: confidence must not rise when a modality is taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from equipoise.methods.base import Method
+from equipoise.methods.context import StepContext
+from equipoise.methods.option_checks import check_choice, check_number
+from equipoise.methods.precision import widened
+from equipoise.methods.requirements import Requirements
+from equipoise.models import ABSENCES, answers_to_zeros, subset_logits
+
+
+@dataclass
+class CML(Method):
+    """Train on nested subsets of the modalities, and let none be surer than the larger one it is part of.
+
+    In each step the modalities are taken away one by one in random order: `S_0 = all > S_1 > .. > S_{M-1}`.
+    With `conf_j = max_c softmax(u_{S_j})_c` of each sample
+    `L_conf = sum_j mean_i relu(a_ji (conf_{j+1,i} - conf_{j,i}))`, where `a_ji` is 0 if the smaller subset is
+    right and the larger one wrong, else 1, and
+    `L = (1 / M) sum_j CE(u_{S_j}, y) + lam * L_conf`.
+
+    Attributes:
+        lam: weight of `L_conf`.
+        absence: what stands in for what was taken away: `zero-feature`, or `zero-input` (what the encoder
+            answers to an input of zeros).
+        subset_losses: False keeps `CE(u, y)` alone in place of the mean over subsets; with `lam` 0 that is
+            joint training.
+        detach_larger: where both subsets are wrong, let no gradient raise the confidence of the larger one
+            (a variant of the official code).
+    """
+
+    lam: float = 0.1
+    absence: str = "zero-feature"
+    subset_losses: bool = True
+    detach_larger: bool = False
+
+    name = "cml"
+    family = "objective"
+    summary = "confidence must not rise when a modality is taken away"
+    source = "Ma et al., ICML 2023, arXiv 2306.01265"
+    cost = "M - 1 more passes through the head a step"
+    requires = Requirements(min_modalities=2)
+    replaces_loss = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("lam", self.lam)
+        check_choice("absence", self.absence, ABSENCES)
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the mean loss of the nested subsets, and what their confidences have to pay."""
+        target = context.batch.target
+        if not (self.subset_losses or self.lam):
+            return {"subsets": F.cross_entropy(context.u, target)}
+        logits = [context.u, *self._smaller(context)]
+        scored = logits if self.subset_losses else logits[:1]
+        terms = {"subsets": torch.stack([F.cross_entropy(u, target) for u in scored]).mean()}
+        if self.lam:
+            terms["confidence"] = self.lam * confidence_rise(logits, target, self.detach_larger)
+        return terms
+
+    def _smaller(self, context: StepContext) -> list[Tensor]:
+        """Return the logits of `S_1 .. S_{M-1}`."""
+        run = context.run
+        names = sorted(run.model.modalities)  # so that their order in the model decides nothing
+        order = [names[i] for i in torch.randperm(len(names), generator=run.generator).tolist()]
+        absent = answers_to_zeros(run.model, context.batch) if self.absence == "zero-input" else None
+        return [
+            subset_logits(run.model, context.z, order[gone:], absent=absent) for gone in range(1, len(order))
+        ]
+
+
+def confidence_rise(logits: Sequence[Tensor], target: Tensor, detach_larger: bool = False) -> Tensor:
+    """Return `L_conf`, the rises of confidence from each subset to the next smaller one.
+
+    Args:
+        logits: of the nested subsets, the largest first, each `[B, C]`.
+        target: `[B]`.
+        detach_larger: see `CML`.
+    """
+    sure = [widened(u).softmax(1).amax(1) for u in logits]
+    right = [u.argmax(1) == target for u in logits]
+    rises = []
+    for j in range(len(logits) - 1):
+        larger = sure[j]
+        if detach_larger:
+            larger = torch.where(right[j], larger, larger.detach())  # right[j + 1] counts for nothing here
+        counts = right[j] | ~right[j + 1]
+        rises.append(((sure[j + 1] - larger).relu() * counts).mean())
+    return torch.stack(rises).sum()

@@ -1,0 +1,92 @@
+"""Disentangled gradients: encoders learn from unimodal losses, the fusion from the joint one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from equipoise.methods.base import joint_loss
+from equipoise.methods.context import StepContext
+from equipoise.methods.option_checks import check_number
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.unimodal_views import ReadsUnimodal, unimodal_loss
+from equipoise.methods.windows import Windowed
+from equipoise.models import subset_logits
+from equipoise.types import UsageError
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
+
+
+@dataclass
+class DGL(ReadsUnimodal, Windowed):
+    """Keep the fusion's gradient away from the encoders.
+
+    `grad theta_m = alpha * d CE(u^m, y) / d theta_m` with the head held constant, and
+    `grad psi = d CE(g(stopgrad z), y) / d psi`. As the fusion reads detached features and the unimodal logits
+    a constant head, one backward pass of the sum gives both.
+
+    Attributes:
+        alpha: weight of the unimodal losses; 0 leaves the encoders as they are.
+        start_epoch: first epoch (0-based) with disentangled gradients.
+        end_epoch: last such epoch; None is the last of training.
+        logits: source of `u^m`, always through the joint head: `zero-feature`, `slice`, or `paired` (the
+            modality's feature in the place of every other), for fusions that multiply features.
+    """
+
+    alpha: float = 4.0
+    logits: str = "zero-feature"
+
+    name = "dgl"
+    family = "optimisation"
+    summary = "encoders learn from unimodal losses alone, the fusion from the joint loss alone"
+    source = "Wei et al., ICCV 2025, arXiv 2507.10213"
+    cost = "a call of the head a modality a step"
+    requires = Requirements(min_modalities=2)
+    sources = ("zero-feature", "slice", "paired")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("alpha", self.alpha)
+
+    def needs(self) -> Requirements:
+        """Return what the method needs; paired features must be equally wide."""
+        needs = super().needs()
+        if self.logits != "paired":
+            return needs
+        return Requirements(needs.capabilities | {"shared_head"}, needs.min_modalities, needs.max_modalities)
+
+    def check(self, model: BalancedModel) -> None:
+        """Refuse models in which the encoders exchange signal, as their fusion has no place of its own."""
+        super().check(model)
+        if "mid_fusion" in model.capabilities:
+            raise UsageError(
+                f"the method {self.name!r} separates encoders and fusion, which intermediate fusion "
+                "interlaces; choose a late fusion such as 'concat'."
+            )
+
+    def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
+        """Return joint logits that carry no gradient to the encoders."""
+        if self.in_window(context.run):
+            z = {m: feature.detach() for m, feature in z.items()}
+        return super().fuse(z, context)
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the joint term, for the fusion alone, and the unimodal one, for the encoders alone."""
+        if not self.alpha or not self.in_window(context.run):
+            return {"joint": joint_loss(context)}
+        unimodal = unimodal_loss(self.unimodal(context, head_grad=False), context.batch.target)
+        return {"joint": joint_loss(context), "unimodal": self.alpha * unimodal}
+
+    def unimodal(
+        self, context: StepContext, *, detached: bool = False, head_grad: bool = True
+    ) -> dict[str, Tensor]:
+        """Return `u^m [B, C]` of each modality."""
+        if self.logits != "paired":
+            return super().unimodal(context, detached=detached, head_grad=head_grad)
+        model = context.run.model
+        z = {m: feature.detach() for m, feature in context.z.items()} if detached else context.z
+        paired = {m: {n: z[m] for n in model.modalities if n != m} for m in model.modalities}
+        return {m: subset_logits(model, z, (m,), absent=paired[m], head_grad=head_grad) for m in paired}

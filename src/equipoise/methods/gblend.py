@@ -1,0 +1,192 @@
+"""Gradient-Blending: losses weighted by how well each stream generalises, online and offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from equipoise.methods.context import StepContext
+from equipoise.methods.heldout import HoldsOut
+from equipoise.methods.option_checks import check_choice, check_number
+from equipoise.methods.positions import chunks, shuffled, stratified
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.run import Plan, Run
+from equipoise.methods.unimodal_views import own_heads
+from equipoise.models.heads import OwnHeads
+from equipoise.randomness import isolated_rng
+from equipoise.scopes import evaluating
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
+
+JOINT = ""
+"""Key of the joint stream among the modalities, none of which has an empty name."""
+
+MODES = ("online", "offline")
+Losses = Mapping[str, tuple[float, float]]
+"""Stream to its mean loss on training samples and on held-out ones."""
+
+
+def blend_weights(start: Losses, end: Losses, floor: float = 0.1) -> dict[str, float] | None:
+    """Return `w_k`, proportional to `G_k / dO_k^2` and with sum 1; None where nothing generalised any better.
+
+    `G_k = V_k(start) - V_k(end)` is the gain on held-out samples, 0 where it is negative, and `dO_k` the
+    growth of `O_k = V_k - T_k`. No `|dO_k|` counts as less than `floor` times the largest: a stream that
+    happens not to overfit at all would otherwise get all the weight.
+    """
+    gains = {k: max(start[k][1] - end[k][1], 0.0) for k in start}
+    growth = {k: abs((end[k][1] - end[k][0]) - (start[k][1] - start[k][0])) for k in start}
+    least = floor * max(growth.values())
+    ratios = {k: gains[k] / (max(growth[k], least) ** 2 or 1.0) for k in start}
+    total = sum(ratios.values())
+    return {k: ratio / total for k, ratio in ratios.items()} if total > 0 else None
+
+
+@dataclass
+class GBlend(HoldsOut):
+    """Weight the loss of each modality and the joint one by generalisation: `L = sum_k w_k CE(u^k, y)`.
+
+    The streams k are the modalities, each with a linear head of its own, and the joint model. Every weight
+    comes from a probe: the stream is trained by itself for a while from the present weights, its losses
+    before and after are compared (`blend_weights`), and the training is undone without a trace.
+
+    Attributes:
+        mode: `online` estimates the weights anew every `super_epoch` epochs, `offline` once, before the first
+            epoch, over the whole length of training.
+        super_epoch: epochs for which online weights hold.
+        probe_epochs: epochs of a probe; None is the epochs that its weights are for.
+        floor: see `blend_weights`; 0 is the bare formula.
+        heldout: share of each class that is held out.
+    """
+
+    mode: str = "online"
+    super_epoch: int = 10
+    probe_epochs: int | None = None
+    floor: float = 0.1
+
+    name = "gblend"
+    family = "objective"
+    summary = "blend unimodal and joint losses by generalisation against overfitting"
+    source = "Wang, Tran and Feiszli, CVPR 2020, arXiv 1905.12681"
+    cost = "probes: with the defaults two more trainings beside the run's own"
+    requires = Requirements(min_modalities=2)
+    replaces_loss = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("mode", self.mode, MODES)
+        check_number("super_epoch", self.super_epoch, low=1)
+        check_number("probe_epochs", 1 if self.probe_epochs is None else self.probe_epochs, low=1)
+        check_number("floor", self.floor, high=1)
+
+    def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
+        """Return a linear head for each modality."""
+        return {"heads": OwnHeads(model.feature_widths(), model.num_outputs)}
+
+    def setup(self, run: Run) -> None:
+        """Start from equal weights, and draw training samples to measure on, as many as are held out."""
+        super().setup(run)
+        streams = (*run.model.modalities, JOINT)
+        self.weights = {stream: 1 / len(streams) for stream in streams}
+        share = self.heldout / (1 - self.heldout)
+        chosen = stratified(run.train_target[self.seen_positions], share, run.generator)
+        self._measured = self.seen_positions[chosen] if chosen.any() else self.seen_positions
+
+    def epoch_start(self, run: Run) -> None:
+        """Estimate the weights where it is time."""
+        super().epoch_start(run)
+        left = run.total_epochs - run.epoch
+        if self.mode == "offline" and not run.epoch:
+            self._estimate(run, self.probe_epochs or left)
+        if self.mode == "online" and run.epoch % self.super_epoch == 0:
+            self._estimate(run, self.probe_epochs or min(self.super_epoch, left))
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the blend."""
+        logits = context.unimodal_logits("aux", heads=own_heads(context.run).by_modality())
+        logits[JOINT] = context.u
+        parts = [w * F.cross_entropy(logits[k], context.batch.target) for k, w in self.weights.items()]
+        return {"blend": torch.stack(parts).sum()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights."""
+        return {"weights": dict(self.weights)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the weights."""
+        self.weights = dict(state["weights"])
+
+    def _estimate(self, run: Run, epochs: int) -> None:
+        start, end = {}, {}
+        run.optimizer.zero_grad(set_to_none=True)  # probes must not clip by what the last step left behind
+        for stream in self.weights:
+            start[stream] = self._measure(run, stream)
+            with undone(run.model, run.modules), isolated_rng():
+                self._probe(run, stream, epochs)
+                end[stream] = self._measure(run, stream)
+        found = blend_weights(start, end, self.floor)
+        self.weights = found or self.weights
+        own = {m: self.weights[m] for m in run.model.modalities}
+        run.record("blend", weights=own, joint_weight=self.weights[JOINT], improved=found is not None)
+
+    def _probe(self, run: Run, stream: str, epochs: int) -> None:
+        """Train one stream by itself; all streams see the same batches."""
+        module = run.model if stream == JOINT else run.model.encoder_module(stream)
+        own = [] if stream == JOINT else own_heads(run).by_modality()[stream].parameters()
+        optimizer = run.fresh_optimizer([p for p in chain(module.parameters(), own) if p.requires_grad])
+        draws = run.stream(f"{self.name} probe {run.epoch}")
+        for epoch in range(run.epoch, run.epoch + epochs):
+            for group in optimizer.param_groups:
+                group["lr"] = run.learning_rates[min(epoch, run.total_epochs - 1)]
+            for positions in shuffled(self.seen_positions, run.batch_size, draws):
+                optimizer.zero_grad(set_to_none=True)
+                run.backward(stream_loss(run, stream, positions))
+                run.clip_gradients()
+                optimizer.step()
+
+    def _measure(self, run: Run, stream: str) -> tuple[float, float]:
+        """Return the mean loss of a stream on training and on held-out samples, in evaluation mode."""
+        means = []
+        with torch.no_grad(), evaluating(run.model), evaluating(run.modules):
+            for part in (self._measured, self.held_positions):
+                pieces = chunks(part, run.batch_size)
+                total = sum(float(stream_loss(run, stream, piece)) * len(piece) for piece in pieces)
+                means.append(total / len(part))
+        return means[0], means[1]
+
+
+def stream_loss(run: Run, stream: str, positions: Tensor) -> Tensor:
+    """Return the loss `CE(u^k, y)` of one stream on training samples, encoding what it reads and no more."""
+    batch = run.take(positions.tolist()).to(run.device)
+    with run.autocast():
+        if stream == JOINT:
+            logits = run.model.fuse(run.model.encode(batch))
+        else:
+            z = run.model.encode(batch, only=(stream,))
+            logits = own_heads(run).own_logits(stream, z[stream])
+        return F.cross_entropy(logits, batch.target)
+
+
+@contextmanager
+def undone(*modules: nn.Module) -> Iterator[None]:
+    """Give all parameters and buffers their values back after a block, and leave no gradients."""
+    saved = [{name: t.detach().clone() for name, t in _tensors(module)} for module in modules]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, values in zip(modules, saved, strict=True):
+                for name, tensor in _tensors(module):
+                    tensor.copy_(values[name])
+                    tensor.grad = None
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return chain(module.named_parameters(), module.named_buffers())

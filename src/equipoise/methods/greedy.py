@@ -1,0 +1,120 @@
+"""Conditional learning speed: cut the branch that lives on the others off from them for some steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.methods.context import StepContext
+from equipoise.methods.gradients import squared_norm, trainable
+from equipoise.methods.option_checks import check_number
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.run import Run
+from equipoise.methods.windows import Windowed
+from equipoise.models import MidFusionModel
+
+TINY = 1e-30
+"""In place of a speed, or a squared norm, of zero."""
+
+
+def relative_speeds(main: Mapping[str, float], by: Mapping[str, float]) -> dict[str, float]:
+    """Return `D^m = log10(mu_by^m / mu_main^m)` of the summed speeds of a branch and of its gates."""
+    return {m: math.log10(max(by[m], TINY) / max(main[m], TINY)) for m in main}
+
+
+@dataclass
+class Greedy(Windowed):
+    """Balance the conditional learning speeds of the branches of a model with MMTM blocks.
+
+    Each step that is not curated adds `||grad||^2 / ||parameters||^2` of encoder m to `mu_main^m`, and that
+    of the block parameters which serve m to `mu_by^m`; `D^m` is `log10(mu_by^m / mu_main^m)`. Once
+    `max_m D^m - min_m D^m > eps`, the next `window` steps are curated: the gates of `argmax_m D^m` are
+    replaced by their running means, so that nothing reaches this branch from the others. The loss is
+    `CE(u, y)`.
+
+    Attributes:
+        eps: difference of speeds that calls for curation.
+        window: steps that a curation lasts; 0 is the plain model.
+        start_epoch: first epoch (0-based) with curation; speeds are summed from the first step on.
+        end_epoch: last epoch with curation; None is the last of training.
+    """
+
+    eps: float = 0.01
+    window: int = 5
+    start_epoch: int = 2
+
+    name = "greedy"
+    family = "forward"
+    summary = "cut the branch that learns most through cross-modal gates off from them for some steps"
+    source = "Wu, Jastrzebski, Cho, Geras, ICML 2022, arXiv 2202.05306"
+    cost = "a norm over all gradients and weights a step"
+    requires = Requirements(frozenset({"mid_fusion"}), min_modalities=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("eps", self.eps)
+        check_number("window", self.window)
+        self._main: dict[str, float] = {}
+        self._by: dict[str, float] = {}
+        self._target: str | None = None
+        self._left = 0
+
+    def setup(self, run: Run) -> None:
+        """Start with no speed measured."""
+        self._main, self._by = (dict.fromkeys(run.model.modalities, 0.0) for _ in range(2))
+        self._target, self._left = None, 0
+
+    @contextmanager
+    def scope(self, context: StepContext) -> Iterator[None]:
+        """Run the forward pass curated, where it is due; evaluation never is."""
+        model = cast("MidFusionModel", context.run.model)
+        model.curate(self._curated(context.run))
+        try:
+            yield
+        finally:
+            model.curate(None)
+
+    def after_backward(self, context: StepContext) -> None:
+        """Count down a curation, or measure the speeds and see whether one is due."""
+        run = context.run
+        if self._curated(run) is not None:
+            self._left -= 1
+            return
+        self._left = 0  # of a curation that the end of the window cut short
+        self._measure(run)
+        speeds = relative_speeds(self._main, self._by)
+        if max(speeds.values()) - min(speeds.values()) > self.eps and self.in_window(run):
+            self._target, self._left = max(speeds, key=lambda m: speeds[m]), self.window
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums, and the curation in progress."""
+        return {"main": dict(self._main), "by": dict(self._by), "target": self._target, "left": self._left}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the sums, and the curation in progress."""
+        self._main, self._by = dict(state["main"]), dict(state["by"])
+        self._target, self._left = state["target"], state["left"]
+
+    def _curated(self, run: Run) -> str | None:
+        return self._target if self._left > 0 and self.in_window(run) else None
+
+    def _measure(self, run: Run) -> None:
+        model = cast("MidFusionModel", run.model)
+        groups: list[list[nn.Parameter]] = []
+        for m in model.modalities:
+            groups += [trainable(model.encoder_parameters(m)), trainable(model.block_parameters(m))]
+        gradients = [[p.grad for p in group if p.grad is not None] for group in groups]
+        lists: list[Iterable[Tensor]] = [*gradients, *groups]
+        norms = [squared_norm(x).to(run.device) for x in lists]
+        # One transfer for all numbers: each would wait for the device.
+        values = torch.stack(norms).tolist()
+        ratios = [g / max(w, TINY) for g, w in zip(values[: len(groups)], values[len(groups) :], strict=True)]
+        for i, m in enumerate(model.modalities):
+            self._main[m] += ratios[2 * i]
+            self._by[m] += ratios[2 * i + 1]

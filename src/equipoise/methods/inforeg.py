@@ -1,0 +1,139 @@
+"""Regulation of encoders that acquire information faster than others, while they still do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from equipoise.methods.base import joint_loss
+from equipoise.methods.context import StepContext
+from equipoise.methods.option_checks import check_choice, check_number
+from equipoise.methods.precision import widened
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.run import Run
+from equipoise.methods.unimodal_views import ReadsUnimodal, unimodal_loss
+from equipoise.methods.windows import Windowed
+
+LOSSES = ("joint", "joint+unimodal")
+
+
+def still_grows(traces: list[float], threshold: float) -> bool:
+    """Tell whether the last trace exceeds the one before by more than a share of itself.
+
+    Args:
+        traces: `Tr` of the epochs so far, in order; fewer than two say nothing.
+        threshold: `K` in `(Tr_{e-1} - Tr_{e-2}) / Tr_{e-1} > K`.
+    """
+    if len(traces) < 2 or traces[-1] <= 0:
+        return False
+    return (traces[-1] - traces[-2]) / traces[-1] > threshold
+
+
+def mean_leads(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return `Delta_m`, the mean lead of m over modalities with a smaller score, else 0."""
+    behind = {m: [score - s for s in scores.values() if s < score] for m, score in scores.items()}
+    return {m: sum(gaps) / len(gaps) if gaps else 0.0 for m, gaps in behind.items()}
+
+
+@dataclass
+class InfoReg(ReadsUnimodal, Windowed):
+    """Tie an encoder that is ahead to its weights at the start of the epoch, while its window is open.
+
+    The trace `Tr^m_e` is the mean squared norm of the gradient of encoder m over the batches of epoch e. The
+    window of m is open in epoch `e >= 2` if `(Tr_{e-1} - Tr_{e-2}) / Tr_{e-1} > K`. With the mean
+    log-probability of the true class as score, and `Delta_m` its mean lead over the weaker modalities, an
+    open window adds `a / 2 * |theta_m - theta_m^start|^2` to the loss where `Delta_m > 0`, with
+    `a = exp(beta * tanh(Delta_m))`.
+
+    Attributes:
+        beta: strength of the regulation.
+        threshold: `K`, the relative growth of the trace that keeps the window open; 1 and more close it.
+        loss: `joint`, or `joint+unimodal` which adds `sum_m CE(u^m, y)`.
+        start_epoch: first epoch (0-based) in which windows may be open.
+        end_epoch: last such epoch; None is the last of training.
+        logits: source of `u^m`, for the scores and the unimodal losses.
+    """
+
+    beta: float = 0.9
+    threshold: float = 0.04
+    loss: str = "joint"
+
+    name = "inforeg"
+    family = "optimisation"
+    summary = "tie encoders that lead to their recent weights while they acquire information"
+    source = "Huang et al., CVPR 2025, arXiv 2503.18595"
+    cost = "a copy of the encoders, and a head slice a modality a step"
+    requires = Requirements(min_modalities=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("beta", self.beta, 0, 100)
+        check_number("threshold", self.threshold)
+        check_choice("loss", self.loss, LOSSES)
+
+    def setup(self, run: Run) -> None:
+        """Start without traces."""
+        super().setup(run)
+        self._traces: dict[str, list[float]] = {m: [] for m in run.model.modalities}
+        self._anchors: dict[str, list[Tensor]] = {}
+        self._squares: dict[str, list[Tensor]] = {m: [] for m in run.model.modalities}
+
+    def epoch_start(self, run: Run) -> None:
+        """Find the open windows, and keep the weights of their encoders."""
+        self._squares = {m: [] for m in run.model.modalities}
+        self._anchors = {
+            m: [p.detach().clone() for _, p in run.model.encoder_parameters(m)]
+            for m in run.model.modalities
+            if self.in_window(run) and still_grows(self._traces[m], self.threshold)
+        }
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the joint term, and the unimodal one where it is asked for."""
+        if self.loss == "joint":
+            return {"joint": joint_loss(context)}
+        unimodal = unimodal_loss(self.unimodal(context), context.batch.target)
+        return {"joint": joint_loss(context), "unimodal": unimodal}
+
+    def after_backward(self, context: StepContext) -> None:
+        """Measure the gradients, then add those of the penalties."""
+        model = context.run.model
+        for m in model.modalities:
+            gradients = [p.grad for _, p in model.encoder_parameters(m) if p.grad is not None]
+            if gradients:
+                self._squares[m].append(torch.stack([widened(g).square().sum() for g in gradients]).sum())
+        if not self._anchors:
+            return
+        scores = {
+            m: -float(F.cross_entropy(widened(u), context.batch.target))
+            for m, u in self.unimodal(context, detached=True).items()
+        }
+        for m, lead in mean_leads(scores).items():
+            if m not in self._anchors or lead <= 0:
+                continue
+            a = math.exp(self.beta * math.tanh(lead))
+            for (_, p), anchor in zip(model.encoder_parameters(m), self._anchors[m], strict=True):
+                if p.grad is not None:
+                    p.grad.add_(p.detach() - anchor, alpha=a)
+
+    def epoch_end(self, run: Run) -> None:
+        """Note the traces of the epoch."""
+        for m, squares in self._squares.items():
+            if squares:
+                trace = float(torch.stack(squares).mean())
+                self._traces[m] = [*self._traces[m], trace][-2:]
+        last = {m: traces[-1] for m, traces in self._traces.items() if traces}
+        run.record("information", traces=last, regulated=list(self._anchors))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the traces of the last two epochs."""
+        return {"traces": {m: list(traces) for m, traces in self._traces.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the traces."""
+        self._traces = {m: list(traces) for m, traces in state["traces"].items()}

@@ -1,0 +1,186 @@
+"""Instantaneous probe and rebalance: mix features on the sphere, and re-mix against what the mix follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from equipoise.methods.base import Method
+from equipoise.methods.context import StepContext
+from equipoise.methods.contrastive import unit_rows
+from equipoise.methods.option_checks import check_choice, check_number
+from equipoise.methods.precision import widened
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.unimodal_views import unimodal_loss
+from equipoise.models import Fusion, OwnHeads, with_fusion
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
+
+Pair = tuple[str, str]
+
+PAIRS = ("all", "random")
+
+FLAT = 1e-3
+"""Where the sine of the angle is smaller, points are mixed on the straight line instead of the circle."""
+
+
+def slerp(first: Tensor, second: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return `[sin(a w) n^1 + sin(b w) n^2] / sin w`, the mix on the circle through two directions.
+
+    `n` are the features at length one, `w` is the angle between them, for each sample. Features in (almost)
+    equal or opposite directions lie on no certain circle, and are mixed as `a n^1 + b n^2`.
+
+    Args:
+        first: `[B, d]`.
+        second: `[B, d]`.
+        a: weight of the first, a number.
+        b: weight of the second.
+
+    Returns:
+        `[B, d]`, of length one where `a + b = 1` and the directions are not opposite.
+    """
+    n1, n2 = unit_rows(first), unit_rows(second)
+    # Clamped, because the arc cosine has no finite gradient at -1 and 1.
+    angle = (n1 * n2).sum(dim=1, keepdim=True).clamp(-1 + 1e-7, 1 - 1e-7).acos()
+    sine = angle.sin()
+    weights = [torch.where(sine > FLAT, (k * angle).sin() / sine, k.to(angle)) for k in (a, b)]
+    return weights[0] * n1 + weights[1] * n2
+
+
+class ProbedFusion(Fusion):
+    """Own heads and mixes of pairs: `u = sum_m u^m + sum_pairs h_mix(slerp(z^m, z^n; lam))`.
+
+    Args:
+        widths: modality to feature width, all of one `d`, in the model's order.
+        num_classes: `C`.
+        one_mix: whether one mix head serves all pairs; else each has its own.
+
+    Attributes:
+        pairs: the pairs of modalities, in the order of the rows of the buffers.
+        lam: weights of the mix at inference and in the probe `[pairs, 2]`, which follow those of `lamh`.
+        lamh: weights of the rebalanced mix `[pairs, 2]`, of the last step that had the pair.
+    """
+
+    lam: Tensor
+    lamh: Tensor
+
+    def __init__(self, widths: Mapping[str, int], num_classes: int, *, one_mix: bool) -> None:
+        super().__init__(widths, num_classes)
+        self.pairs: list[Pair] = list(combinations(self.modalities, 2))
+        self.own = OwnHeads(self.widths, self.num_classes)
+        d = next(iter(self.widths.values()))
+        self.mixes = nn.ModuleList(
+            nn.Linear(d, self.num_classes) for _ in (self.pairs[:1] if one_mix else self.pairs)
+        )
+        self.register_buffer("lam", torch.full((len(self.pairs), 2), 0.5))
+        self.register_buffer("lamh", torch.full((len(self.pairs), 2), 0.5))
+
+    def own_logits(self, modality: str, z: Tensor) -> Tensor:
+        """Return the logits `u^m` `[B, C]` of the head of one modality for its feature `[B, d]`."""
+        return self.own.own_logits(modality, z)
+
+    def mixed_logits(self, z: Mapping[str, Tensor], index: int, weights: Tensor) -> Tensor:
+        """Return the mix head's logits `[B, C]` for a pair of features, mixed by two weights."""
+        first, second = self.pairs[index]
+        mix = slerp(z[first], z[second], weights[0], weights[1])
+        logits: Tensor = self.mixes[min(index, len(self.mixes) - 1)](mix)
+        return logits
+
+    def forward(self, z: Mapping[str, Tensor]) -> Tensor:
+        """Fuse features `{m: [B, d]}` to logits `[B, C]`."""
+        features = dict(zip(self.modalities, self.ordered(z), strict=True))
+        own = [self.own_logits(m, feature) for m, feature in features.items()]
+        mixed = [self.mixed_logits(features, i, self.lam[i]) for i in range(len(self.pairs))]
+        return torch.stack([*own, *mixed]).sum(dim=0)
+
+
+def probe_distance(own: Tensor, mixed: Tensor) -> Tensor:
+    """Return `mean_i KL(softmax(own_i) || softmax(mixed_i))`, of logits `[B, C]` both."""
+    log_p, log_v = (widened(x).log_softmax(1) for x in (own, mixed))
+    return (log_p.exp() * (log_p - log_v)).sum(dim=1).mean()
+
+
+@dataclass
+class IPRM(Method):
+    """Probe which modality a mix of two follows, and train on a mix that is weighted anew.
+
+    For a pair, `lam_t = alpha * lam_{t-1} + (1 - alpha) * lamh_{t-1}` mixes the probe
+    `v = h_mix(slerp(z; lam_t))`, without gradient; `K^m = mean KL(p^m || softmax(v))`;
+    `lamh^1 = K^2 / (K^1 + K^2)`, `lamh^2 = K^1 / (K^1 + K^2)`. The loss is
+    `sum over pairs of CE(h_mix(slerp(z; lamh)), y) + sum_m CE(u^m, y)`; for inference see `ProbedFusion`.
+
+    Attributes:
+        alpha: share of the old weights in the probe's.
+        pairs: `all` pairs in every step, each with its own mix head, or a `random` one, with one mix head.
+        swap: give each modality its own distance instead of the other's: the one that the mix is farther from
+            then gets the larger weight.
+    """
+
+    alpha: float = 0.8
+    pairs: str = "all"
+    swap: bool = False
+
+    name = "iprm"
+    family = "forward"
+    summary = "probe which modality the mixed feature follows, and mix anew"
+    source = (
+        "Towards Equilibrium: An Instantaneous Probe-and-Rebalance Multimodal Learning Approach, IJCAI 2025"
+    )
+    cost = "a linear head a modality, and three calls of a mix head a pair"
+    requires = Requirements(frozenset({"shared_head"}), min_modalities=2)
+    replaces_loss = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("alpha", self.alpha, high=1)
+        check_choice("pairs", self.pairs, PAIRS)
+
+    def build(self, reference: BalancedModel) -> BalancedModel:
+        """Return the model with own heads and mix heads."""
+        one_mix = self.pairs == "random"
+        fusion = ProbedFusion(reference.feature_widths(), reference.num_outputs, one_mix=one_mix)
+        return with_fusion(reference, fusion, reference.num_outputs)
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Probe, rebalance, and return the terms of the mixes and of the modalities."""
+        fusion, z, target = fusion_of(context), context.z, context.batch.target
+        own = {m: fusion.own_logits(m, z[m]) for m in fusion.modalities}
+        chosen = range(len(fusion.pairs))
+        if self.pairs == "random":
+            draw = int(torch.randint(len(fusion.pairs), (), generator=context.run.generator))
+            chosen = range(draw, draw + 1)
+        mixes = []
+        for index in chosen:
+            self._probe(fusion, z, own, index)
+            # A copy, as the next step writes into the buffer.
+            logits = fusion.mixed_logits(z, index, fusion.lamh[index].clone())
+            mixes.append(F.cross_entropy(logits, target))
+        return {"mix": torch.stack(mixes).sum(), "unimodal": unimodal_loss(own, target)}
+
+    @torch.no_grad()
+    def _probe(
+        self, fusion: ProbedFusion, z: Mapping[str, Tensor], own: Mapping[str, Tensor], index: int
+    ) -> None:
+        """Move the weights of a pair on by a step."""
+        fusion.lam[index] = self.alpha * fusion.lam[index] + (1 - self.alpha) * fusion.lamh[index]
+        probe = fusion.mixed_logits(z, index, fusion.lam[index])
+        distances = torch.stack([probe_distance(own[m], probe) for m in fusion.pairs[index]])
+        # Behind rounding a distance of zero may be a little below it.
+        distances = distances.clamp_min(0)
+        weights = distances if self.swap else distances.flip(0)
+        total = distances.sum()
+        fusion.lamh[index] = torch.where(total > 0, weights / total, 0.5).to(fusion.lamh.dtype)
+
+
+def fusion_of(context: StepContext) -> ProbedFusion:
+    """Return the fusion of the model that `IPRM.build` made."""
+    fusion = context.run.model.get_submodule("fusion")
+    assert isinstance(fusion, ProbedFusion)
+    return fusion

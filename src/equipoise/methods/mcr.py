@@ -1,0 +1,170 @@
+"""Multimodal Competition Regularizer: each encoder wants its own modality to matter for the prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.methods.base import joint_loss
+from equipoise.methods.context import StepContext
+from equipoise.methods.contrastive import supervised_contrastive
+from equipoise.methods.option_checks import check_choice, check_number
+from equipoise.methods.precision import widened
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.run import Plan
+from equipoise.methods.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
+from equipoise.models.heads import OwnHeads
+from equipoise.scopes import evaluating
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
+
+PERMUTATIONS = ("any", "derangement", "other-label")
+
+
+@dataclass
+class MCR(ReadsUnimodal):
+    """A game between the encoders over how much the prediction depends on each modality.
+
+    `D^m = mean JSD(softmax(g(z)), softmax(g(z^{-m}, z^m[sigma])))` over n permutations sigma of the batch
+    says how much the prediction changes when the feature of m is that of another sample; `L^m_P = -D^m`.
+
+    `L = CE(u, y) + lam_uni sum_m CE(u^m, y) + lam sum_m L^m_P + lam_con L_con + lam_ceb L_ceb`, where of
+    the third term encoder m receives the gradient of `L^m_P + kappa * sum_{n != m} L^n_P`, and the fusion
+    that of the sum. `L_con` is the supervised contrastive loss over normalised features of all modalities;
+    `L_ceb = mean_i |[z^1 .. z^M] - h_rec(u)|^2` with u a constant.
+
+    Attributes:
+        kappa: -1 is greedy (it works against dependence on the others), 0 independent, 1 collaborative.
+        lam: weight of the permutation terms; large ones make a game without bounds.
+        n: permutations a step.
+        permutation: `any`; `derangement` (none keeps a sample in its place); `other-label` (for each sample
+            one of another class, drawn with replacement).
+        lam_uni: weight of the unimodal losses.
+        lam_con: weight of the contrastive loss.
+        temperature: of the contrastive loss.
+        lam_ceb: weight of the reconstruction of the features from the logits.
+        logits: source of `u^m`.
+    """
+
+    logits: str = "aux"
+    kappa: float = -1.0
+    lam: float = 0.1
+    n: int = 32
+    permutation: str = "any"
+    lam_uni: float = 1.0
+    lam_con: float = 0.1
+    temperature: float = 0.5
+    lam_ceb: float = 0.0
+
+    name = "mcr"
+    family = "objective"
+    summary = "reward each encoder for how much permuting its feature changes the prediction"
+    source = "Kontras et al., NeurIPS 2025, arXiv 2411.07335"
+    cost = "M * (n + 1) passes through the head a step"
+    requires = Requirements(min_modalities=2)
+    sources = LOSSES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("kappa", self.kappa, -1.0, 1.0)
+        check_number("n", self.n, 1)
+        check_number("temperature", self.temperature, 1e-3)
+        check_choice("permutation", self.permutation, PERMUTATIONS)
+        for option in ("lam", "lam_uni", "lam_con", "lam_ceb"):
+            check_number(option, getattr(self, option))
+
+    def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
+        """Return heads, projections to one width where widths differ, and the decoder, as far as needed."""
+        modules = super().extra_modules(model, plan) if self.lam_uni else {}
+        if self.lam_con:
+            widths = model.feature_widths()
+            if len(set(widths.values())) > 1:
+                modules["projections"] = OwnHeads(widths, min(widths.values()))
+        if self.lam_ceb:
+            width = sum(model.feature_widths().values())
+            layers = (nn.Linear(model.num_outputs, width), nn.ReLU(), nn.Linear(width, width))
+            modules["decoder"] = nn.Sequential(*layers)
+        return modules
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the joint term and the others, each where its weight is not zero."""
+        run, z, target = context.run, context.z, context.batch.target
+        terms = {"joint": joint_loss(context)}
+        if self.lam_uni:
+            terms["unimodal"] = self.lam_uni * unimodal_loss(self.unimodal(context), target)
+        if self.lam:
+            sigma = draw_permutations(self.permutation, target.cpu(), self.n, run.generator).to(run.device)
+            dependence = [divergence(run.model, routed(z, m, self.kappa), m, sigma) for m in z]
+            terms["permutation"] = -self.lam * torch.stack(dependence).sum()
+        if self.lam_con:
+            modules = run.modules
+            aligned = modules["projections"](z) if "projections" in modules else z
+            loss = supervised_contrastive(list(aligned.values()), target, self.temperature)
+            terms["contrastive"] = self.lam_con * loss
+        if self.lam_ceb:
+            missed = torch.cat(list(z.values()), dim=1) - run.modules["decoder"](context.u.detach())
+            terms["reconstruction"] = self.lam_ceb * missed.square().sum(1).mean()
+        return terms
+
+
+def routed(z: Mapping[str, Tensor], modality: str, kappa: float) -> dict[str, Tensor]:
+    """Return the same features, where gradients of all but one modality come multiplied by `kappa`."""
+    return {
+        m: feature if m == modality else feature.detach() + kappa * (feature - feature.detach())
+        for m, feature in z.items()
+    }
+
+
+def divergence(model: BalancedModel, z: Mapping[str, Tensor], modality: str, sigma: Tensor) -> Tensor:
+    """Return `D^m`, from 0 to ln 2, of one batched call of the fusion, in evaluation mode.
+
+    Args:
+        model: the model.
+        z: modality to `[B, d_m]`.
+        modality: `m`.
+        sigma: `[n, B]`, for each permutation the sample whose feature stands in.
+    """
+    n, size = sigma.shape
+    rows = torch.cat([torch.arange(size, device=sigma.device), sigma.reshape(-1)])
+    features = {m: x[rows] if m == modality else x.repeat(n + 1, 1) for m, x in z.items()}
+    with evaluating(model):
+        u = model.fuse(features).view(n + 1, size, -1)
+    log_p = widened(u).log_softmax(2)
+    return jensen_shannon(log_p[:1], log_p[1:]).mean()
+
+
+def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return the Jensen-Shannon divergence of log-probabilities over the last dimension."""
+    log_mixture = torch.logaddexp(log_p, log_q) - math.log(2)
+    p_part, q_part = log_p.exp() * (log_p - log_mixture), log_q.exp() * (log_q - log_mixture)
+    return (p_part + q_part).sum(-1) / 2
+
+
+def draw_permutations(kind: str, target: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw `n` permutations of a batch, `[n, B]`.
+
+    Derangements are random cycles through the whole batch, so that every other sample is equally likely to
+    stand in. With `other-label` the draws are independent, as a permutation of that kind need not exist; a
+    sample without one of another class takes any.
+
+    Args:
+        kind: one of `PERMUTATIONS`.
+        target: `[B]`, on the CPU.
+        n: how many.
+        generator: on the CPU.
+    """
+    size = len(target)
+    if kind == "other-label":
+        other = (target[:, None] != target).float()
+        allowed = torch.where(other.any(1, keepdim=True), other, torch.ones_like(other))
+        return torch.multinomial(allowed, n, replacement=True, generator=generator).T
+    order = torch.rand(n, size, generator=generator).argsort(1)
+    if kind == "any":
+        return order
+    return torch.empty_like(order).scatter_(1, order, order.roll(1, 1))

@@ -1,0 +1,108 @@
+"""MMCosine: a joint head that reads directions only, so that no modality leads by its norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from equipoise.methods.base import Method, joint_loss
+from equipoise.methods.context import StepContext
+from equipoise.methods.contrastive import contrastive_loss, unit_rows
+from equipoise.methods.option_checks import check_number
+from equipoise.methods.requirements import Requirements
+from equipoise.models import Fusion, with_fusion
+from equipoise.types import UsageError
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
+
+
+class CosineFusion(Fusion):
+    """Add cosines: `u^m = scale * unit(z^m) unit_rows(W_m)^T`, `u = sum_m u^m`; `|u_ic| <= scale * M`.
+
+    Args:
+        widths: modality to feature width `d_m`, in the model's order.
+        num_classes: `C`.
+        scale: the `s` of the paper.
+    """
+
+    def __init__(self, widths: Mapping[str, int], num_classes: int, *, scale: float) -> None:
+        super().__init__(widths, num_classes)
+        self.scale = scale
+        self.linears = nn.ModuleList(nn.Linear(d, self.num_classes, bias=False) for d in self.widths.values())
+
+    def own_logits(self, modality: str, z: Tensor) -> Tensor:
+        """Return the part `u^m` `[B, C]` of one modality, for its feature `[B, d_m]`."""
+        linear = cast("nn.Linear", self.linears[self.modalities.index(modality)])
+        return self.scale * F.linear(unit_rows(z), unit_rows(linear.weight))
+
+    def forward(self, z: Mapping[str, Tensor]) -> Tensor:
+        """Fuse features `{m: [B, d_m]}` to logits `[B, C]`."""
+        parts = zip(self.modalities, self.ordered(z), strict=True)
+        return torch.stack([self.own_logits(m, feature) for m, feature in parts]).sum(dim=0)
+
+
+def copy_head(linears: nn.ModuleList, model: BalancedModel) -> None:
+    """Give linear layers, one for each modality in order, the weights `W_m` of an additive head."""
+    head = model.head
+    assert head is not None  # required of the model
+    linears.to(head.bias())
+    with torch.no_grad():
+        for modality, linear in zip(model.modalities, linears, strict=True):
+            cast("nn.Linear", linear).weight.copy_(head.weight(modality))
+
+
+@dataclass
+class MMCosine(Method):
+    """Normalise features and class weights by modality: `u = scale * sum_m unit(z^m) unit_rows(W_m)^T`.
+
+    The head is the same in training and at inference, has no bias, and starts from the weights of the joint
+    model's. The loss is `CE(u, y) + lam * L_con` (`contrastive_loss`).
+
+    Attributes:
+        scale: the `s` of the paper.
+        lam: weight of the contrastive term; needs features of one width.
+        temperature: of the contrastive term.
+    """
+
+    scale: float = 10.0
+    lam: float = 0.0
+    temperature: float = 0.1
+
+    name = "mmcosine"
+    family = "objective"
+    summary = "a joint head of cosines, blind to the norms of features and class weights"
+    source = "Xu, Feng, Zhang, Hu, ICASSP 2023, arXiv 2303.05338"
+    requires = Requirements(frozenset({"additive_head"}))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("scale", self.scale)
+        check_number("lam", self.lam)
+        check_number("temperature", self.temperature)
+        if not self.scale or not self.temperature:
+            raise UsageError("scale and temperature must be above zero.")
+
+    def needs(self) -> Requirements:
+        """Return what the method needs; the contrastive term compares features of two modalities or more."""
+        needs = super().needs()
+        return Requirements(needs.capabilities | {"shared_head"}, 2) if self.lam else needs
+
+    def build(self, reference: BalancedModel) -> BalancedModel:
+        """Return the model with the head of cosines."""
+        fusion = CosineFusion(reference.feature_widths(), reference.num_outputs, scale=self.scale)
+        copy_head(fusion.linears, reference)
+        return with_fusion(reference, fusion, reference.num_outputs)
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the joint term, and the contrastive one where it has a weight."""
+        terms = {"joint": joint_loss(context)}
+        if self.lam:
+            loss = contrastive_loss(context.z, context.batch.target, self.temperature)
+            terms["contrastive"] = self.lam * loss
+        return terms

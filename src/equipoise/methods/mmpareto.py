@@ -1,0 +1,117 @@
+"""Joint and unimodal gradients of each encoder, brought to a direction that serves both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.methods.base import joint_loss
+from equipoise.methods.context import StepContext
+from equipoise.methods.gradients import inner_product
+from equipoise.methods.option_checks import check_choice, check_number
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
+from equipoise.methods.windows import Windowed
+
+SCOPES = ("tensor", "encoder")
+
+
+def pareto_gradient(joint: Sequence[Tensor], unimodal: Sequence[Tensor], norm_scope: str) -> list[Tensor]:
+    """Return a common descent direction of two gradients, not shorter than their sum.
+
+    Where the two do not point against each other it is their sum. Else it is `h = 2 a G_j + 2 (1 - a) G_m`
+    with the `a` that makes `|a G_j + (1 - a) G_m|` smallest, then stretched to `|G_j + G_m|` where shorter.
+
+    Args:
+        joint: `G_j`, a tensor for each parameter of an encoder.
+        unimodal: `G_m`, likewise.
+        norm_scope: what is stretched: each `tensor` by itself, or the `encoder` as one vector.
+    """
+    total = [j + u for j, u in zip(joint, unimodal, strict=True)]
+    across = inner_product(joint, unimodal)
+    if across >= 0:
+        return total
+    jj, uu = inner_product(joint, joint), inner_product(unimodal, unimodal)
+    a = (uu - across) / (jj + uu - 2 * across)
+    mixed = [2 * a * j + 2 * (1 - a) * u for j, u in zip(joint, unimodal, strict=True)]
+    if norm_scope == "encoder":
+        factor = _stretch(mixed, total)
+        return [h * factor for h in mixed]
+    return [h * _stretch([h], [t]) for h, t in zip(mixed, total, strict=True)]
+
+
+@dataclass
+class MMPareto(ReadsUnimodal, Windowed):
+    """Combine the joint and the unimodal gradient of each encoder so that neither loss has to suffer.
+
+    The losses are `CE(u, y) + sum_m CE(u^m, y)`. The gradient of encoder m is `gamma * h`, with `h` as in
+    `pareto_gradient`; everything else gets the plain sum.
+
+    Attributes:
+        gamma: what the encoders' gradients are multiplied by.
+        norm_scope: where the length of the sum is restored: for each `tensor` by itself, or for the `encoder`
+            as a whole, which keeps the direction of `h`.
+        start_epoch: first epoch (0-based) with unimodal losses.
+        end_epoch: last such epoch; None is the last of training.
+        logits: source of `u^m`.
+    """
+
+    gamma: float = 1.5
+    norm_scope: str = "tensor"
+    logits: str = "aux"
+
+    name = "mmpareto"
+    family = "optimisation"
+    summary = "unimodal losses whose gradients never work against the joint one"
+    source = "Wei and Hu, ICML 2024, arXiv 2405.17730"
+    cost = "a linear head a modality and a second backward pass"
+    requires = Requirements(min_modalities=2)
+    sources = LOSSES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("gamma", self.gamma)
+        check_choice("norm_scope", self.norm_scope, SCOPES)
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the joint term and the unimodal ones."""
+        if not self.in_window(context.run):
+            return {"joint": joint_loss(context)}
+        unimodal = unimodal_loss(self.unimodal(context), context.batch.target)
+        return {"joint": joint_loss(context), "unimodal": unimodal}
+
+    def backward(self, terms: Mapping[str, Tensor], context: StepContext) -> Tensor:
+        """Leave the sum of both gradients in the heads, and their common direction in the encoders.
+
+        The unimodal losses go back in one pass: only its own reaches an encoder.
+        """
+        run = context.run
+        if not self.in_window(run):
+            return super().backward(terms, context)
+        trained = [p for group in run.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        joint = _gradients(terms["joint"], trained)
+        unimodal = _gradients(terms["unimodal"], trained)
+        for p in {**joint, **unimodal}:
+            found = [gradients[p] for gradients in (joint, unimodal) if p in gradients]
+            p.grad = torch.stack(found).sum(0)  # a tensor of its own: autograd may hand out one to several
+        for m in run.model.modalities:
+            own = [p for _, p in run.model.encoder_parameters(m) if p in joint or p in unimodal]
+            sides = [[found.get(p, torch.zeros_like(p)) for p in own] for found in (joint, unimodal)]
+            for p, h in zip(own, pareto_gradient(sides[0], sides[1], self.norm_scope), strict=True):
+                p.grad = self.gamma * h
+        return torch.stack(list(terms.values())).sum()
+
+
+def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> dict[nn.Parameter, Tensor]:
+    """Return the gradients of those parameters that a loss depends on; the others stay without one."""
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return {p: g for p, g in zip(parameters, found, strict=True) if g is not None}
+
+
+def _stretch(short: Sequence[Tensor], long: Sequence[Tensor]) -> float:
+    """Return the factor that gives the first the length of the second, where it is shorter; 1 for zeros."""
+    length = inner_product(short, short)
+    return max(1.0, (inner_product(long, long) / length) ** 0.5) if length > 0 else 1.0

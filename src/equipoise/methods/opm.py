@@ -1,0 +1,98 @@
+"""On-the-fly prediction modulation: features of the leading modality are dropped in the forward pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from equipoise.methods.context import StepContext
+from equipoise.methods.option_checks import check_number
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.run import Plan
+from equipoise.methods.unimodal_views import ReadsUnimodal, true_class_scores
+from equipoise.methods.windows import Windowed
+
+
+def drop_probabilities(scores: Mapping[str, float], q_base: float, lam: float) -> dict[str, float]:
+    """Return `q^m = clip(q_base * (1 + lam * r^m), 0, 1)` where `r^m > 0`, else 0.
+
+    `r^m = tanh(relu(s^m / s^other - 1))`; with more than two modalities `s^other` is the mean score of the
+    others. The weakest modality never exceeds that mean and so keeps `q^m = 0`: one modality stays always.
+    """
+    probabilities = {}
+    for name, score in scores.items():
+        others = [other for rival, other in scores.items() if rival != name]
+        r = math.tanh(max(score / max(sum(others) / len(others), 1e-8) - 1, 0))
+        probabilities[name] = min(max(q_base * (1 + lam * r), 0), 1) if r > 0 else 0.0
+    return probabilities
+
+
+@dataclass
+class OPM(ReadsUnimodal, Windowed):
+    """Drop the feature of a modality with a probability that grows with its lead.
+
+    With `s^m = sum_i softmax(u^m_i)[y_i]` of the untouched features and `q^m` of `drop_probabilities`, a
+    batch is modulated with probability `p_exe`: `z~^m_i = delta^m_i * z^m_i / (1 - theta)`, where
+    `delta^m_i ~ Bernoulli(1 - q^m)` and `theta = sum_m d_m q^m / sum_m d_m`. The loss is `CE(g(z~), y)`.
+
+    Attributes:
+        q_base: drop probability of a modality that leads by next to nothing; 0 is joint training.
+        lam: how much a larger lead adds to it.
+        p_exe: probability with which a batch is modulated.
+        start_epoch: first epoch (0-based) with modulation.
+        end_epoch: last epoch with modulation; None is the last of training.
+        logits: source of the unimodal logits.
+    """
+
+    q_base: float = 0.5
+    lam: float = 0.5
+    p_exe: float = 0.7
+    start_epoch: int = 6
+
+    name = "opm"
+    family = "forward"
+    summary = "drop features of the leading modality, the more often the larger its lead"
+    source = "Wei, Hu, Du, Wen, TPAMI 2024, arXiv 2410.11582"
+    cost = "one head slice a modality a step"
+    requires = Requirements(min_modalities=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("q_base", self.q_base, high=1)
+        check_number("lam", self.lam)
+        check_number("p_exe", self.p_exe, high=1)
+
+    def problems(self, plan: Plan) -> list[str]:
+        """Say that the window opens after the last epoch."""
+        if not plan.epochs or self.start_epoch < plan.epochs:
+            return super().problems(plan)
+        return [
+            *super().problems(plan),
+            f"{self.name} starts in epoch {self.start_epoch} of {plan.epochs} and never acts: choose a "
+            "start_epoch below the number of epochs.",
+        ]
+
+    def edit_features(self, z: dict[str, Tensor], context: StepContext) -> dict[str, Tensor]:
+        """Drop features, and scale all of them up."""
+        run = context.run
+        if not self.in_window(run) or not self.q_base:
+            return z
+        probabilities = true_class_scores(self.unimodal(context, detached=True), context.batch.target)
+        scores = {name: float(p.sum()) for name, p in probabilities.items()}
+        q = drop_probabilities(scores, self.q_base, self.lam)
+        if float(torch.rand((), generator=run.generator)) >= self.p_exe or not any(q.values()):
+            return z
+        widths = {name: feature.shape[1] for name, feature in z.items()}
+        theta = sum(widths[name] * q[name] for name in z) / sum(widths.values())
+        # Draws come in the order of the lead, so that they do not depend on that of the modalities.
+        kept = {
+            name: torch.rand(len(context.batch), generator=run.generator) >= q[name]
+            for name in sorted(z, key=lambda name: -scores[name])
+            if q[name] > 0
+        }
+        factors = {name: keep.to(z[name])[:, None] for name, keep in kept.items()}
+        return {name: feature * factors.get(name, 1) / (1 - theta) for name, feature in z.items()}

@@ -1,0 +1,171 @@
+"""Prototypical Modal Rebalance: class centroids as unimodal classifiers that need no head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from equipoise.methods.base import joint_loss
+from equipoise.methods.context import StepContext
+from equipoise.methods.option_checks import check_choice, check_number
+from equipoise.methods.requirements import Requirements
+from equipoise.methods.run import Run
+from equipoise.methods.windows import Windowed
+from equipoise.models import prototype_logits
+from equipoise.scopes import evaluating
+from equipoise.types import UsageError
+
+WEIGHTS = ("paper", "hard")
+
+
+@dataclass
+class PMR(Windowed):
+    """Pull slow modalities toward their class centroids, and keep fast ones uncertain at first.
+
+    `c^m_k` is the mean feature of class k over a part of the training set (evaluation mode), renewed every
+    epoch: `c <- ema * c_old + (1 - ema) * c_new`. With `pi^m = softmax_k(-|z^m - c^m_k|)` and
+    `s^m = sum_i pi^m_i[y_i]`
+
+    `L = CE(u, y) + alpha * sum_m beta^m PCE^m - mu * sum_m gamma^m H(pi^m)`,
+
+    `beta^m = clip(max s / s^m - 1, 0, 1)`, `gamma^m = clip(s^m / min s - 1, 0, 1)`,
+    `PCE^m = mean_i -log pi^m_i[y_i]`, H the mean entropy, which counts in the first epochs only. For M = 2
+    these weights are the paper's; for more, which the paper leaves open, each modality is held against the
+    fastest and the slowest one.
+
+    Attributes:
+        alpha: weight of the prototypical cross-entropy (paper: 1 or 2).
+        mu: weight of the entropy (paper: 0.01 or 0.001).
+        ema: part of the old prototypes that is kept.
+        subset: part of each class's training samples that prototypes are computed from, drawn every epoch.
+        per_epochs: first epochs of the window in which entropy is rewarded.
+        weights: `paper`, or `hard`: 1 in place of `beta^m` for every modality but the fastest.
+        start_epoch: first epoch (0-based) in which the method acts.
+        end_epoch: last such epoch; None is the last of training.
+    """
+
+    alpha: float = 1.0
+    mu: float = 0.01
+    ema: float = 0.2
+    subset: float = 0.1
+    per_epochs: int = 5
+    weights: str = "paper"
+
+    name = "pmr"
+    family = "objective"
+    summary = "pull slow modalities toward their class centroids"
+    source = "Fan et al., CVPR 2023, arXiv 2211.07089"
+    cost = "a forward pass over a tenth of the training set an epoch"
+    requires = Requirements(min_modalities=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("alpha", self.alpha)
+        check_number("mu", self.mu)
+        check_number("ema", self.ema, high=1.0)
+        check_number("subset", self.subset, high=1.0)
+        check_number("per_epochs", self.per_epochs)
+        check_choice("weights", self.weights, WEIGHTS)
+        if not self.subset:
+            raise UsageError("subset is 0; expected a part of the training set above 0, such as 0.1.")
+        self._prototypes: dict[str, Tensor] = {}
+        self._positions: dict[int, Tensor] = {}
+        self._classes = torch.empty(0)
+
+    def acts(self, run: Run) -> bool:
+        """Tell whether the method does anything in this epoch."""
+        return self.in_window(run) and (self.alpha > 0 or self.mu > 0)
+
+    def epoch_start(self, run: Run) -> None:
+        """Renew the prototypes."""
+        super().epoch_start(run)
+        if not self.acts(run):
+            return
+        self._positions = self._positions or class_positions(run.train_target)
+        self._classes = torch.tensor(list(self._positions), device=run.device)
+        new = class_means(run, draw_subset(self._positions, self.subset, run.generator))
+        old = {m: c.to(new[m]) for m, c in self._prototypes.items()} or new
+        self._prototypes = {m: self.ema * old[m] + (1 - self.ema) * c for m, c in new.items()}
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the joint term, the prototypical one, and in the first epochs the entropy."""
+        run, terms = context.run, {"joint": joint_loss(context)}
+        if not self.acts(run):
+            return terms
+        column = torch.searchsorted(self._classes, context.batch.target)
+        logits = {m: prototype_logits(z, self._prototypes[m].to(z.device)) for m, z in context.z.items()}
+        log_pi = torch.stack([u.log_softmax(1) for u in logits.values()])  # [M, B, K]
+        beta, gamma = balance_weights(log_pi, column)
+        if self.weights == "hard":
+            beta = (beta > 0).to(beta)
+        if self.alpha:
+            pce = torch.stack([F.nll_loss(log_p, column) for log_p in log_pi])
+            terms["prototypes"] = self.alpha * (beta * pce).sum()
+        if self.mu and run.epoch - self.start_epoch < self.per_epochs:
+            entropy = -(log_pi.exp() * log_pi).sum(2).mean(1)
+            terms["entropy"] = -self.mu * (gamma * entropy).sum()
+        return terms
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the prototypes."""
+        return {"prototypes": self._prototypes}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the prototypes."""
+        self._prototypes = dict(state["prototypes"])
+
+
+def balance_weights(log_pi: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `beta [M]` of the prototypical loss and `gamma [M]` of the entropy, without gradient.
+
+    Args:
+        log_pi: log-probabilities `[M, B, K]`.
+        column: column of the true class `[B]`.
+    """
+    true = log_pi.detach().exp().gather(2, column.expand(len(log_pi), -1)[:, :, None])
+    scores = true.sum((1, 2)).clamp(min=1e-8)
+    return (scores.max() / scores - 1).clamp(0, 1), (scores / scores.min() - 1).clamp(0, 1)
+
+
+def class_positions(target: Tensor) -> dict[int, Tensor]:
+    """Return the positions of the samples of each class, by ascending class, of targets `[N]`."""
+    return {int(k): (target == k).nonzero().squeeze(1) for k in torch.unique(target)}
+
+
+def draw_subset(positions: Mapping[int, Tensor], part: float, generator: torch.Generator) -> Tensor:
+    """Draw the same part of each class, one sample at least; returns sorted positions."""
+    drawn = [
+        held[torch.randperm(len(held), generator=generator)[: max(1, round(part * len(held)))]]
+        for held in positions.values()
+    ]
+    return torch.cat(drawn).sort().values
+
+
+def class_means(run: Run, positions: Tensor) -> dict[str, Tensor]:
+    """Return the mean feature `[K, d_m]` of each class among training samples, in evaluation mode.
+
+    Rows are by ascending class; sums are in float32 at least.
+    """
+    features: dict[str, list[Tensor]] = {m: [] for m in run.model.modalities}
+    targets = []
+    with torch.no_grad(), evaluating(run.model):
+        for chunk in torch.split(positions, run.batch_size):
+            batch = run.take(chunk.tolist()).to(run.device)
+            with run.autocast():
+                z = run.model.encode(batch)
+            targets.append(batch.target)
+            for m, feature in z.items():
+                features[m].append(feature)
+    target = torch.cat(targets)
+    belongs = torch.unique(target)[:, None] == target
+    return {m: _mean_rows(torch.cat(parts), belongs) for m, parts in features.items()}
+
+
+def _mean_rows(z: Tensor, belongs: Tensor) -> Tensor:
+    share = belongs.to(torch.promote_types(z.dtype, torch.float32))
+    return (share @ z.to(share)) / share.sum(1, keepdim=True)

@@ -1,0 +1,38 @@
+"""Positions of samples in the training split: drawn, and cut into batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def stratified(target: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Draw a share of each class, one sample at least and never all of them.
+
+    Args:
+        target: `[N]`.
+        share: between 0 and 1.
+        generator: what draws.
+
+    Returns:
+        `[N]` (bool), true where a sample is drawn.
+    """
+    drawn = torch.zeros(len(target), dtype=torch.bool)
+    for label in sorted(set(target.tolist())):
+        where = (target == label).nonzero()[:, 0]
+        count = min(max(round(share * len(where)), 1), len(where) - 1)
+        drawn[where[torch.randperm(len(where), generator=generator)[:count]]] = True
+    return drawn
+
+
+def shuffled(positions: Tensor, size: int, generator: torch.Generator) -> Iterable[Tensor]:
+    """Return positions in a drawn order, in chunks of at most `size`."""
+    return chunks(positions[torch.randperm(len(positions), generator=generator)], size)
+
+
+def chunks(positions: Tensor, size: int) -> Iterable[Tensor]:
+    """Return positions in chunks of at most `size` that are as equal as can be: none is left with one."""
+    return positions.tensor_split(max(1, math.ceil(len(positions) / size)))

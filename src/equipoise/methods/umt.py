@@ -1,0 +1,48 @@
+"""Uni-Modal Teacher: the features of unimodal models, distilled into the joint model's encoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from equipoise.methods.base import joint_loss
+from equipoise.methods.context import StepContext
+from equipoise.methods.option_checks import check_number
+from equipoise.methods.teachers import ReadsTeachers, feature_distance
+
+
+@dataclass
+class UMT(ReadsTeachers):
+    """Keep each encoder near what it would have learnt alone.
+
+    `L = CE(u, y) + lam * sum_m MSE(z^m, zT^m)`, where `zT^m` is the feature that the frozen encoder of the
+    run `unimodal:m` gives of the same input, and MSE is the mean over samples and features.
+
+    Attributes:
+        lam: weight of the distillation; 0 is joint training, and needs no unimodal run.
+    """
+
+    lam: float = 10.0
+
+    name = "umt"
+    family = "objective"
+    summary = "distil the features of frozen unimodal models into the encoders"
+    source = "Du et al., ICML 2023, arXiv 2305.01233"
+    cost = "the unimodal runs, and a forward pass of each teacher a step"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("lam", self.lam)
+
+    def taught(self) -> bool:
+        """Tell whether there is anything to distil."""
+        return self.lam > 0
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the joint term and the distillation."""
+        terms = {"joint": joint_loss(context)}
+        if self.lam:
+            distance = feature_distance(context.z, self.lesson(context).features)
+            terms["distillation"] = self.lam * distance
+        return terms

@@ -1,0 +1,291 @@
+"""AUG: losses and steps against a loop of its own, growth, and what is grown in checkpoints."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import equipoise as eq
+import synthetic
+from equipoise.methods import StepContext, create_method
+from equipoise.methods.aug import AUG, lagging, residual_loss
+from equipoise.types import Batch, UsageError
+from hand_run import CLASSES, HandRun, random_batch, same, small_model
+
+
+def part(batch, rows):
+    return Batch({m: x[rows] for m, x in batch.inputs.items()}, batch.target[rows], batch.index[rows])
+
+
+def started(modalities=("audio", "video"), epochs=8, optimizer=None, **options):
+    method = AUG(**{"hidden": 8, "layers": 3, **options})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = method.build(small_model(modalities)).double()
+    whole, rows = random_batch(model, 36), torch.arange(36)
+    train = [part(whole, rows[start : start + 12]) for start in (0, 12, 24)]
+    made = optimizer(model.parameters(), lr=0.05) if optimizer else None
+    return HandRun(method, model, train=train, epochs=epochs, optimizer=made)
+
+
+def epochs(run, first, last):
+    for epoch in range(first, last):
+        run.epoch = epoch
+        run.model.train()
+        run.method.epoch_start(run)
+        run.fit(run.train)
+        run.method.epoch_end(run)
+
+
+def softmax(u):
+    e = np.exp(u)
+    return e / e.sum(1, keepdims=True)
+
+
+def ce(u, y):
+    return -np.log(softmax(u)[np.arange(len(y)), y]).mean()
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_loss_against_numpy(count, weight):
+    draw = np.random.default_rng(count)
+    answers, y = draw.normal(size=(count, 9, CLASSES)), np.arange(9) % CLASSES
+    expected = ce(sum(answers), y)
+    if count > 1:
+        older, newest = sum(answers[:-1]), answers[-1]
+        soft = np.eye(CLASSES)[y] * softmax(older)
+        expected += ce(older, y) + ce(newest, y)
+        expected -= weight * (-(soft * np.log(softmax(newest))).sum(1)).mean()
+    found = residual_loss([torch.tensor(a) for a in answers], torch.tensor(y), weight)
+    assert float(found) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("grown", [(0, 0), (2, 1)])
+@pytest.mark.parametrize("order", [[], ["video", "audio"]])
+def test_a_batch_is_a_step_for_each_modality(grown, order):
+    run = started(order=order)
+    fusion = run.model.fusion
+    fusion.grown.copy_(torch.tensor(grown))
+    model = deepcopy(run.model)
+    run.model.train()
+    run.method.epoch_start(run)
+    found = run.fit(run.train)
+    velocity = {}
+    for batch in run.train:
+        for m in order or ("audio", "video"):
+            place = model.modalities.index(m)
+            z = model.encode(batch, only=(m,))[m]
+            layers = list(model.fusion.embeddings[place])[: grown[place] + 1]
+            a = [
+                F.linear(F.linear(z, e.weight, e.bias).relu(), *model.fusion.output.parameters())
+                for e in layers
+            ]
+            loss = F.cross_entropy(sum(a), batch.target)
+            if len(a) > 1:
+                older = sum(a[:-1])
+                soft = F.one_hot(batch.target, CLASSES) * older.detach().softmax(1)
+                loss = loss + F.cross_entropy(older, batch.target) + F.cross_entropy(a[-1], batch.target)
+                loss = loss - 0.5 * F.cross_entropy(a[-1], soft)
+            named = dict(model.named_parameters())
+            gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+            with torch.no_grad():
+                for (name, p), g in zip(named.items(), gradients, strict=True):
+                    if g is not None:  # nobody else moves, not even by momentum
+                        velocity[name] = 0.9 * velocity.get(name, 0) + g + 1e-3 * p
+                        p -= 0.1 * velocity[name]
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", [None, torch.optim.AdamW])
+def test_idle_encoders_and_unused_layers_do_not_move(optimizer):
+    run = started(("audio", "video", "text"), optimizer=optimizer, layers=2)
+    batch = run.train[0]
+    run.method.epoch_start(run)
+    run.fit(run.train)
+    start = {name: value.clone() for name, value in run.model.state_dict().items()}
+
+    run.method.standard_step(StepContext(run, batch, ("video",)))
+    moved = {name for name, value in run.model.state_dict().items() if not torch.equal(value, start[name])}
+    assert {name.split(".")[1] for name in moved if name.startswith("encoder_list")} == {"1"}
+    assert {name for name in moved if name.startswith("fusion.embeddings")} == {
+        "fusion.embeddings.1.0.weight",
+        "fusion.embeddings.1.0.bias",
+    }
+    assert "fusion.output.weight" in moved
+
+
+def test_a_grown_layer_is_in_the_optimiser_and_learns():
+    run = started(layers=2)
+    known = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
+    layer = run.model.fusion.embeddings[1][1]
+    assert {id(p) for p in layer.parameters()} <= known
+    batch = run.train[0]
+    old_logits, old = run.model.eval()(batch).logits, layer.weight.detach().clone()
+    assert run.model.fusion.grow("video")
+    assert not torch.allclose(run.model(batch).logits, old_logits)
+    run.model.train()
+    run.method.epoch_start(run)
+    run.fit(run.train)
+    assert not torch.equal(layer.weight, old)
+    assert run.model.fusion.grow("video")
+    assert not run.model.fusion.grow("video")  # that was the last one
+    assert run.model.fusion.grown.tolist() == [0, 2]
+
+
+def test_prediction_is_the_weighted_sum():
+    for weights, wanted in (({}, [0.5, 0.5]), ({"video": 3.0, "audio": 2.0}, [0.4, 0.6])):
+        run = started(weights=weights)
+        fusion = run.model.fusion
+        fusion.grown.copy_(torch.tensor([0, 2]))
+        run.model.eval()
+        out = run.model(run.train[0])
+        expected = 0
+        for place, m in enumerate(("audio", "video")):
+            z = out.features[m].detach().numpy()
+            for layer in list(fusion.embeddings[place])[: [1, 3][place]]:
+                w, b = (p.detach().numpy() for p in layer.parameters())
+                v, c = (p.detach().numpy() for p in fusion.output.parameters())
+                expected = expected + wanted[place] * (np.maximum(z @ w.T + b, 0) @ v.T + c)
+        assert np.allclose(out.logits.detach().numpy(), expected, atol=1e-9)
+
+
+def test_who_lags():
+    assert lagging({"a": 10.0, "b": 10.0}, 0.01) is None
+    assert lagging({"a": 10.0, "b": 10.09}, 0.01) is None
+    assert lagging({"a": 10.0, "b": 10.11}, 0.01) == "a"
+    assert lagging({"b": 10.11, "a": 10.0}, 0.01) == "a"
+    assert lagging({"a": 10.0, "b": 9.0, "c": 14.0}, 0.01) == "b"
+    assert lagging({"a": 5.0, "b": 5.0, "c": 5.0}, 0.0) is None
+    assert lagging({"a": 0.0, "b": 1.0}, 0.01) == "a"
+
+
+def test_growth_follows_the_scores_of_the_epoch():
+    run = started(epochs=2, margin=0.0)
+    for group in run.optimizer.param_groups:
+        group["lr"] = 0.0  # so that scores can be found afterwards, in training mode as they were
+    epochs(run, 0, 1)
+    scores = {}
+    for batch in run.train:
+        z = run.model.train().encode(batch)
+        for m in z:
+            u = run.model.fusion.answers(m, z[m])[0].detach().numpy()
+            p = softmax(u)[np.arange(len(batch)), batch.target.numpy()]
+            scores[m] = scores.get(m, 0) + p.sum()
+    ((kind, event),) = run.events
+    assert kind == "growth"
+    assert event["scores"] == pytest.approx(scores)
+    assert event["modality"] == min(scores, key=scores.get)
+    assert run.model.fusion.grown.sum() == 1
+
+
+def test_growth_comes_when_it_is_due():
+    def ends(count, **options):
+        run = started(epochs=count, margin=0.0, layers=20, **options)
+        run.train = run.train[:1]
+        grown = []
+        run.record = lambda kind, **values: grown.append(run.epoch)
+        epochs(run, 0, count)
+        assert run.model.fusion.grown.sum() == len(grown)
+        return grown
+
+    assert ends(10) == list(range(9))  # not behind the last epoch
+    assert ends(30, period=10) == [0, 9, 19]
+    assert ends(35) == [0, 3, 7, 11, 15, 19, 23, 27, 31]
+    assert ends(6, period=9) == [0]
+    run = started(epochs=6, layers=0, margin=0.0)
+    epochs(run, 0, 6)
+    assert run.model.fusion.grown.tolist() == [0, 0]
+
+
+def test_the_order_of_modalities_in_the_model_changes_nothing():
+    run, turned = started(order=["video", "audio"], epochs=4), started(("video", "audio"), epochs=4)
+    for m in ("audio", "video"):
+        turned.model.encoder_module(m).load_state_dict(run.model.encoder_module(m).state_dict())
+        pair = [r.model.fusion.embeddings[r.model.modalities.index(m)] for r in (turned, run)]
+        pair[0].load_state_dict(pair[1].state_dict())
+    turned.model.fusion.output.load_state_dict(run.model.fusion.output.state_dict())
+    turned.train = run.train
+    epochs(run, 0, 4)
+    epochs(turned, 0, 4)
+    assert run.model.fusion.grown.sum() > 0
+    assert turned.model.fusion.grown.tolist() == run.model.fusion.grown.tolist()[::-1]
+    for m in ("audio", "video"):
+        one, two = (r.model.encoder_module(m).state_dict() for r in (run, turned))
+        for name in one:
+            torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
+
+
+def test_random_streams_are_left_alone():
+    run, before = started(), torch.get_rng_state()
+    own = run.generator.get_state()
+    epochs(run, 0, 4)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(own, run.generator.get_state())
+
+
+def test_a_restored_run_goes_on_as_an_unbroken_one():
+    whole, half, new = (started(epochs=4, margin=0.0) for _ in range(3))
+    epochs(whole, 0, 4)
+    epochs(half, 0, 2)
+    assert half.model.fusion.grown.sum() > 0
+    for name in ("model", "optimizer", "method"):
+        getattr(new, name).load_state_dict(deepcopy(getattr(half, name).state_dict()))
+    epochs(new, 2, 4)
+    assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
+
+
+class Killed(Exception):
+    pass
+
+
+def test_it_resumes_in_the_trainer_and_is_loaded_as_it_has_grown(tmp_path: Path):
+    synthetic.write(tmp_path / "data", count=90)
+    settings = {"epochs": 6, "batch_size": 16, "checkpoint_every": 1, "diagnose_every": 0}
+
+    def kill(epoch, _):
+        if epoch == 4:
+            raise Killed
+
+    whole = eq.fit(tmp_path / "data", "aug", **settings)
+    with pytest.raises(Killed):
+        eq.fit(tmp_path / "data", "aug", out=tmp_path / "run", on_epoch=kill, **settings)
+    resumed = eq.fit(tmp_path / "data", "aug", out=tmp_path / "run", resume=True, **settings)
+    assert same(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
+    events = [json.loads(line) for line in (whole.run_dir / "metrics.jsonl").read_text().splitlines()]
+    grown = [e["epoch"] for e in events if e["event"] == "growth" and e["epoch"] < whole.best_epoch]
+    assert int(whole.model.fusion.grown.sum()) == len(grown) > 0
+    assert whole.summary["forward_samples"] == whole.summary["backward_samples"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"period": 0},
+        {"layers": -1},
+        {"margin": -0.1},
+        {"residual_weight": float("nan")},
+        {"hidden": 0},
+        {"weights": {"audio": -1.0, "video": 2.0}},
+        {"weights": {"audio": 0.0, "video": 0.0}},
+    ],
+)
+def test_impossible_options(options):
+    with pytest.raises(UsageError):
+        create_method("aug", options)
+
+
+def test_refused_models():
+    with pytest.raises(UsageError, match="at least 2"):
+        create_method("aug").check(small_model(("audio",)))
+    with pytest.raises(UsageError, match="one for each modality"):
+        create_method("aug", {"weights": {"audio": 1.0}}).check(small_model())
+    with pytest.raises(UsageError, match="every modality once"):
+        create_method("aug", {"order": ["audio"]}).check(small_model())

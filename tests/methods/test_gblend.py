@@ -1,0 +1,323 @@
+"""Gradient-Blending: weights by a slow probe on copies, estimations that leave no trace, held-out samples."""
+
+from __future__ import annotations
+
+import random
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import equipoise as eq
+import synthetic
+from equipoise.methods import create_method
+from equipoise.methods.gblend import JOINT, GBlend, blend_weights
+from equipoise.methods.heldout import stratified, without
+from equipoise.models import MultimodalModel
+from equipoise.models.fusion.concat import ConcatFusion
+from equipoise.types import Batch, UnknownNameError, UsageError
+from hand_run import CLASSES, HandRun, random_batch, same, small_model
+
+
+def pieces(model, n=60, size=60, seed=1):
+    whole = random_batch(model, n, seed)
+    return [part(whole, torch.arange(n)[start : start + size]) for start in range(0, n, size)]
+
+
+def part(batch, rows):
+    return Batch({m: x[rows] for m, x in batch.inputs.items()}, batch.target[rows], batch.index[rows])
+
+
+def started(modalities=("audio", "video"), size=60, seed=0, model=None, **options):
+    model = model or small_model(modalities, seed=seed)
+    return HandRun(GBlend(**options), model, train=pieces(model, size=size), epochs=4)
+
+
+def epochs(run, first, last):
+    for epoch in range(first, last):
+        run.epoch = epoch
+        run.model.train()
+        run.modules.train()
+        run.method.epoch_start(run)
+        run.fit(run.method.train_data(run.train, run))
+        run.method.epoch_end(run)
+
+
+def log_softmax(u):
+    u = u.detach().numpy()
+    return u - np.log(np.exp(u).sum(1, keepdims=True))
+
+
+def slow_weights(start, end, floor):
+    gain = {k: start[k][1] - end[k][1] for k in start}
+    growth = {k: (end[k][1] - end[k][0]) - (start[k][1] - start[k][0]) for k in start}
+    least = floor * max(abs(d) for d in growth.values())
+    raw = {k: max(0, gain[k]) / max(abs(growth[k]), least) ** 2 for k in start}
+    return {k: value / sum(raw.values()) for k, value in raw.items()}
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1, 0.5])
+def test_weights_follow_gain_and_overfitting(floor):
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        start = {k: tuple(draw.uniform(1, 2, 2)) for k in ("a", "b", JOINT)}
+        end = {k: tuple(draw.uniform(0.2, 1.3, 2)) for k in start}
+        end["a"] = (end["a"][0], start["a"][1] - 0.1)  # one gains at least
+        found = blend_weights(start, end, floor)
+        assert found == pytest.approx(slow_weights(start, end, floor), abs=1e-9)
+        assert min(found.values()) >= 0
+        assert sum(found.values()) == pytest.approx(1)
+        scaled = [{k: (7 * t, 7 * v) for k, (t, v) in losses.items()} for losses in (start, end)]
+        assert blend_weights(*scaled, floor) == pytest.approx(found, abs=1e-9)
+
+
+def test_no_gain_is_no_weight():
+    start = {"a": (1.0, 1.0), "b": (1.0, 1.0)}
+    assert blend_weights(start, {"a": (0.5, 1.0), "b": (0.5, 0.9)}) == {"a": 0.0, "b": 1.0}
+    assert blend_weights(start, {"a": (0.5, 1.2), "b": (0.5, 1.0)}) is None
+    # Nothing overfits at all: the gains decide.
+    assert blend_weights(start, {"a": (0.7, 0.7), "b": (0.9, 0.9)}) == pytest.approx({"a": 0.75, "b": 0.25})
+    # By a hair's breadth no overfitting: 0.001 counts as a tenth of 0.1.
+    found = blend_weights(start, {"a": (0.499, 0.5), "b": (0.4, 0.5)})
+    assert found["a"] / found["b"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("modalities", [("audio", "video"), ("video", "text", "audio")])
+def test_the_loss_is_the_weighted_sum(modalities):
+    run = started(modalities)
+    run.method.weights = {k: (i + 1) / 10 for i, k in enumerate((*modalities, JOINT))}
+    batch = random_batch(run.model, seed=5)
+    gradients, context = run.gradients(batch)
+    rows = np.arange(len(batch))
+    heads = run.modules["heads"].by_modality()
+    expected = -run.method.weights[JOINT] * log_softmax(context.u)[rows, batch.target].mean()
+    for m in modalities:
+        u = context.z[m] @ heads[m].weight.T + heads[m].bias
+        expected -= run.method.weights[m] * log_softmax(u)[rows, batch.target].mean()
+    terms = run.method.losses(context)
+    assert "joint" not in terms
+    assert float(sum(terms.values()).detach()) == pytest.approx(expected, abs=1e-9)
+    run.model.zero_grad()
+    z = run.model.encode(batch)
+    loss = sum(run.method.weights[m] * F.cross_entropy(heads[m](z[m]), batch.target) for m in modalities)
+    (loss + run.method.weights[JOINT] * F.cross_entropy(run.model.fuse(z), batch.target)).backward()
+    for name, p in run.model.named_parameters():
+        torch.testing.assert_close(gradients[name], p.grad, rtol=0, atol=1e-9)
+
+
+def slow_estimate(run, probe):
+    """Each stream on a copy of everything, in one batch an epoch (its order does not matter then)."""
+    method, whole = run.method, run.take(list(range(60)))
+    seen, held = part(whole, method.seen_positions), part(whole, method.held_positions)
+    measured = part(whole, method._measured)
+    start, end = {}, {}
+    for k in method.weights:
+        model, heads = deepcopy(run.model), deepcopy(run.modules["heads"])
+
+        def loss(batch, k=k, model=model, heads=heads):
+            z = model.encode(batch)
+            u = model.fuse(z) if k == JOINT else heads.by_modality()[k](z[k])
+            return F.cross_entropy(u, batch.target)
+
+        def look(model=model, loss=loss):
+            model.eval()
+            with torch.no_grad():
+                found = float(loss(measured)), float(loss(held))
+            model.train()
+            return found
+
+        start[k] = look()
+        own = [*model.parameters(), *heads.parameters()]
+        optimizer = torch.optim.SGD(own, lr=0.1, momentum=0.9, weight_decay=1e-3)
+        for _ in range(probe):
+            optimizer.zero_grad()
+            loss(seen).backward()
+            optimizer.step()
+        end[k] = look()
+    return slow_weights(start, end, method.floor)
+
+
+@pytest.mark.parametrize(
+    ("options", "probe"),
+    [
+        ({"super_epoch": 3}, 3),
+        ({"super_epoch": 9}, 4),  # no longer than the training
+        ({"mode": "offline"}, 4),
+        ({"probe_epochs": 2}, 2),
+    ],
+)
+@pytest.mark.parametrize("modalities", [("audio", "video"), ("audio", "video", "text")])
+def test_an_estimate_is_that_of_copies(options, probe, modalities):
+    run = started(modalities, **options)
+    expected = slow_estimate(run, probe)
+    run.method.epoch_start(run)
+    assert run.method.weights == pytest.approx(expected, abs=1e-6)
+    ((kind, event),) = run.events
+    assert kind == "blend"
+    assert event["weights"] == {m: run.method.weights[m] for m in modalities}
+
+
+def test_estimates_come_when_they_are_due():
+    def due(**options):
+        run = started(**options, probe_epochs=1)
+        epochs(run, 0, 4)
+        return len(run.events)
+
+    assert [due(super_epoch=n) for n in (1, 2, 3, 4)] == [4, 2, 2, 1]
+    assert due(mode="offline") == 1
+
+
+def test_an_estimate_leaves_no_trace():
+    run = started(size=20, super_epoch=2)
+    epochs(run, 0, 1)
+    run.model.encoder_module("video").eval()
+
+    def everything():
+        states = [run.model.state_dict(), run.modules.state_dict()]
+        tensors = {f"{i}{k}": v.clone() for i, s in enumerate(states) for k, v in s.items()}
+        moments = [run.optimizer.state[p]["momentum_buffer"] for p in run.optimizer.state]
+        tensors |= {f"momentum{i}": m.clone() for i, m in enumerate(moments)}
+        modes = torch.tensor([module.training for module in run.model.modules()])
+        streams = {"global": torch.get_rng_state(), "own": run.generator.get_state(), "modes": modes}
+        return tensors | streams, (np.random.get_state()[1].tolist(), random.getstate())
+
+    before, numbers = everything()
+    gradients = [p.grad is not None for p in run.model.parameters()]
+    assert any(gradients)
+    run.method._estimate(run, 2)
+    after, numbers_after = everything()
+    assert same(before, after)
+    assert numbers == numbers_after
+    assert all(p.grad is None for p in run.model.parameters())
+    assert all(p.requires_grad for p in run.model.parameters())
+
+
+def test_with_dropout_too_no_stream_is_shifted():
+    model = small_model()
+    model.encoder_module("audio").last = torch.nn.Sequential(
+        torch.nn.Dropout(0.5), torch.nn.Linear(8, 4)
+    ).double()
+    run = HandRun(GBlend(), model, train=pieces(model), epochs=2)
+    before = torch.get_rng_state()
+    run.method.epoch_start(run)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_held_out_part_is_a_share_of_each_class_and_is_never_trained_on():
+    run = started(size=20, heldout=0.25)
+    target = torch.cat([batch.target for batch in run.train])
+    held = set(run.method.held_positions.tolist())
+    for label in range(CLASSES):
+        own = set((target == label).nonzero()[:, 0].tolist())
+        assert len(own & held) == round(0.25 * len(own))
+    served = list(run.method.train_data(run.train, run))
+    rows = [int(row) for batch in served for row in batch.index]
+    assert sorted(rows) == sorted(set(range(60)) - held) == run.method.seen_positions.tolist()
+    for batch in served:  # inputs and targets go with their rows
+        again = run.take(batch.index.tolist())
+        assert torch.equal(batch.target, again.target)
+        assert same(batch.inputs, again.inputs)
+    assert set(run.method._measured.tolist()) <= set(rows)
+    other = started(size=20, heldout=0.25)
+    assert other.method.held_positions.tolist() == run.method.held_positions.tolist()
+
+
+def test_a_batch_of_one_joins_the_next():
+    model = small_model()
+    served = list(without(pieces(model, 12, 4), torch.tensor([0, 1, 2, 4])))
+    assert [batch.index.tolist() for batch in served] == [[3, 5, 6, 7], [8, 9, 10, 11]]
+    assert not stratified(torch.tensor([0, 1, 2]), 0.5, torch.Generator()).any()
+    few = [part(random_batch(model, 40), torch.tensor([0]))]
+    with pytest.raises(UsageError, match="needs two samples of a class"):
+        HandRun(GBlend(), model, train=few)
+
+
+def test_the_order_of_modalities_changes_nothing():
+    run = started(("audio", "video"))
+    encoders = deepcopy(run.model).encoders
+    fusion = ConcatFusion({"video": 6, "audio": 4}, CLASSES).double()
+    weight = run.model.fusion.linear.weight
+    fusion.linear.weight.data = torch.cat([weight[:, 4:], weight[:, :4]], 1).detach().clone()
+    fusion.linear.bias.data = run.model.fusion.linear.bias.detach().clone()
+    turned = MultimodalModel({m: encoders[m] for m in ("video", "audio")}, fusion)
+    other = HandRun(GBlend(), turned, train=run.train, epochs=4)
+    for m, head in other.modules["heads"].by_modality().items():
+        head.load_state_dict(run.modules["heads"].by_modality()[m].state_dict())
+    epochs(run, 0, 2)
+    epochs(other, 0, 2)
+    assert other.method.weights == pytest.approx(run.method.weights, abs=1e-6)
+    for m in ("audio", "video"):
+        one, two = (r.model.encoder_module(m).state_dict() for r in (run, other))
+        for name in one:
+            torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
+
+
+def test_a_restored_run_goes_on_as_an_unbroken_one():
+    whole = started(size=20, super_epoch=3, probe_epochs=1)
+    epochs(whole, 0, 4)
+    half = started(size=20, super_epoch=3, probe_epochs=1)
+    epochs(half, 0, 2)
+    new = started(size=20, super_epoch=3, probe_epochs=1)
+    for name in ("model", "modules", "optimizer", "method"):
+        getattr(new, name).load_state_dict(deepcopy(getattr(half, name).state_dict()))
+    new.generator.set_state(half.generator.get_state())
+    assert new.method.weights == half.method.weights != started().method.weights
+    epochs(new, 2, 4)
+    assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
+    assert new.method.weights == whole.method.weights
+
+
+class Killed(Exception):
+    pass
+
+
+def test_it_resumes_in_the_trainer(tmp_path: Path):
+    synthetic.write(tmp_path / "data", count=90)
+    settings = {
+        "method_options": {"super_epoch": 2},
+        "epochs": 4,
+        "batch_size": 16,
+        "checkpoint_every": 1,
+        "diagnose_every": 0,
+    }
+
+    def kill(epoch, _):
+        if epoch == 3:
+            raise Killed
+
+    whole = eq.fit(tmp_path / "data", "gblend", **settings)
+    with pytest.raises(Killed):
+        eq.fit(tmp_path / "data", "gblend", out=tmp_path / "run", on_epoch=kill, **settings)
+    resumed = eq.fit(tmp_path / "data", "gblend", out=tmp_path / "run", resume=True, **settings)
+    assert same(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
+    assert whole.summary["forward_samples"] == resumed.summary["forward_samples"]
+    # 54 samples, of which 6 are held out: an epoch of the run passes 48 through all encoders, and a probe of
+    # each modality together with one of both 96 more.
+    passed = whole.summary["forward_samples"]
+    assert 4 * 3 * 48 < passed < 4 * 3 * 48 + 200
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"heldout": 0.0},
+        {"heldout": 0.6},
+        {"super_epoch": 0},
+        {"probe_epochs": 0},
+        {"floor": -0.1},
+        {"floor": float("nan")},
+    ],
+)
+def test_impossible_options(options):
+    with pytest.raises(UsageError):
+        create_method("gblend", options)
+
+
+def test_unknown_mode_and_one_modality():
+    with pytest.raises(UnknownNameError, match="online"):
+        create_method("gblend", {"mode": "onlin"})
+    with pytest.raises(UsageError, match="at least 2"):
+        create_method("gblend").check(small_model(("audio",)))

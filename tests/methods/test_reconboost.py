@@ -1,0 +1,308 @@
+"""ReconBoost: losses against NumPy, turns and rest of the encoders, fresh optimisers, the ensemble."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import equipoise as eq
+import synthetic
+from equipoise.methods import StepContext, create_method
+from equipoise.methods.reconboost import ReconBoost, boosting_loss
+from equipoise.types import Batch, UsageError
+from hand_run import CLASSES, HandRun, random_batch, same, small_model
+
+
+def part(batch, rows):
+    return Batch({m: x[rows] for m, x in batch.inputs.items()}, batch.target[rows], batch.index[rows])
+
+
+def started(modalities=("audio", "video"), epochs=8, optimizer=None, **options):
+    method = ReconBoost(**{"boost_epochs": 2, "rectify_epochs": 1, "hidden": 8, **options})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = method.build(small_model(modalities)).double()
+    whole, rows = random_batch(model, 36), torch.arange(36)
+    train = [part(whole, rows[start : start + 12]) for start in (0, 12, 24)]
+    made = optimizer(model.parameters(), lr=0.05) if optimizer else None
+    return HandRun(method, model, train=train, epochs=epochs, optimizer=made)
+
+
+def enter(run, epoch):
+    run.epoch = epoch
+    run.model.train()
+    run.method.epoch_start(run)
+
+
+def epochs(run, first, last):
+    for epoch in range(first, last):
+        enter(run, epoch)
+        run.fit(run.train)
+
+
+def softmax(u):
+    e = np.exp(u)
+    return e / e.sum(1, keepdims=True)
+
+
+def slow_answers(run, z):
+    """u^m of each modality from the weights: projection where there is one, hidden layer, output."""
+    fusion, out = run.model.fusion, {}
+    first, _, last = fusion.classifier
+    for place, m in enumerate(run.model.modalities):
+        x = z[m].detach().numpy()
+        for weight in fusion.projections[place].parameters():
+            x = x @ weight.detach().numpy().T
+        h = np.maximum(x @ first.weight.detach().numpy().T + first.bias.detach().numpy(), 0)
+        out[m] = h @ last.weight.detach().numpy().T + last.bias.detach().numpy()
+    return out
+
+
+@pytest.mark.parametrize("modalities", [("audio", "video"), ("text", "audio", "video")])
+@pytest.mark.parametrize("consolidation", [True, False])
+def test_the_losses_of_both_phases_against_numpy(modalities, consolidation):
+    run = started(modalities, consolidation=consolidation, consolidation_weight=0.7, residual_weight=2.0)
+    run.model.fusion.nu.data.fill_(1.3)
+    batch, count = run.train[0], len(modalities)
+    y, rows = batch.target.numpy(), np.arange(len(batch))
+    for epoch in range(3 * count):
+        stage, active = epoch // 3, modalities[(epoch // 3) % count]
+        enter(run, epoch)
+        gradients, context = run.gradients(batch)
+        u = slow_answers(run, context.z)
+        ensemble = 1.3 * sum(u.values())
+        assert np.allclose(context.u.detach().numpy(), ensemble, atol=1e-9)
+        terms = run.method.losses(context)
+        assert "joint" not in terms
+        if epoch % 3 == 2:
+            expected = {"rectification": -np.log(softmax(ensemble)[rows, y]).mean()}
+        else:
+            p, q = softmax(u[active]), softmax(ensemble - 1.3 * u[active])
+            onehot = np.eye(CLASSES)[y]
+            own = (-5.0 * onehot * np.log(p) + 2.0 * onehot * q * np.log(p)).mean()
+            expected = {"boosting": own}
+            if consolidation and stage:
+                before = softmax(u[modalities[(stage - 1) % count]])
+                expected["consolidation"] = 0.7 * ((p - before) ** 2).mean()
+        found = {name: float(value.detach()) for name, value in terms.items()}
+        assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_gradient_is_that_of_the_active_learner_alone():
+    run = started()
+    enter(run, 3)  # the second stage boosts video
+    batch = run.train[0]
+    state = deepcopy(run.model.state_dict())
+    gradients, _ = run.gradients(batch)
+    run.model.load_state_dict(state)
+    model = run.model
+    model.encoder_module("audio").eval()
+    z = model.encode(batch)
+    fusion = model.fusion
+
+    def answer(m, feature):
+        place = model.modalities.index(m)
+        return fusion.classifier(fusion.projections[place](feature))
+
+    u = answer("video", z["video"])
+    with torch.no_grad():
+        v = answer("audio", z["audio"])
+        q = (fusion.nu * v).softmax(1)[torch.arange(12), batch.target]
+    log_p = u.log_softmax(1)[torch.arange(12), batch.target]
+    loss = -((5 - q) * log_p).mean() / CLASSES + 0.5 * (u.softmax(1) - v.softmax(1)).square().mean()
+    expected = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    for (name, _), value in zip(model.named_parameters(), expected, strict=True):
+        if value is None:
+            assert name not in gradients
+        else:
+            torch.testing.assert_close(gradients[name], value, rtol=0, atol=1e-9)
+    idle = {name for name, _ in model.encoder_parameters("audio")} | {"fusion.nu"}
+    assert not idle & set(gradients)
+
+
+@pytest.mark.parametrize("optimizer", [None, torch.optim.AdamW])
+def test_what_rests_does_not_move(optimizer):
+    run = started(("audio", "video", "text"), optimizer=optimizer)
+    epochs(run, 0, 3)  # moments are there
+    for epoch, active in ((3, "video"), (4, "video"), (6, "text"), (9, "audio")):
+        before = {name: value.clone() for name, value in run.model.state_dict().items()}
+        enter(run, epoch)
+        run.fit(run.train)
+        after = run.model.state_dict()
+        for m in run.model.modalities:
+            place = run.model.modalities.index(m)
+            keys = [
+                k for k in before if k.startswith((f"encoder_list.{place}.", f"fusion.projections.{place}."))
+            ]
+            moved = [k for k in keys if not torch.equal(before[k], after[k])]
+            assert bool(moved) == (m == active), (epoch, m)
+        assert torch.equal(before["fusion.nu"], after["fusion.nu"])
+        assert not torch.equal(before["fusion.classifier.0.weight"], after["fusion.classifier.0.weight"])
+        epochs(run, epoch + 1, epoch + 2)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    epochs(run, 11, 12)
+    assert not any(
+        torch.equal(before[k], v) for k, v in run.model.state_dict().items() if v.is_floating_point()
+    )
+
+
+def test_turns():
+    run = started(("audio", "video", "text"), order=["text", "audio", "video"])
+
+    def turn(epoch):
+        run.epoch = epoch
+        return run.method.turn(run)
+
+    assert [turn(e) for e in range(7)] == [
+        (0, "text"),
+        (0, "text"),
+        (0, None),
+        (1, "audio"),
+        (1, "audio"),
+        (1, None),
+        (2, "video"),
+    ]
+    assert turn(9) == (3, "text")
+    enter(run, 3)
+    training = {m: run.model.encoder_module(m).training for m in run.model.modalities}
+    assert training == {"audio": True, "video": False, "text": False}
+    enter(run, 5)
+    assert all(run.model.encoder_module(m).training for m in run.model.modalities)
+
+
+def test_every_phase_begins_with_a_fresh_optimiser():
+    run = started()
+    fresh = []
+    for epoch in range(6):
+        enter(run, epoch)
+        fresh.append(not run.optimizer.state)
+        run.fit(run.train)
+    assert fresh == [True, False, True, True, False, True]
+
+
+def test_consolidation_reaches_the_learner_and_not_the_one_before():
+    run = started(residual_weight=0.0, label_weight=0.0)
+    enter(run, 3)
+    context = StepContext(run, run.train[0])
+    run.forward(context)
+    terms = run.method.losses(context)
+    assert terms["boosting"].item() == 0
+    found = torch.autograd.grad(
+        terms["consolidation"], list(context.run.model.parameters()), allow_unused=True
+    )
+    named = {
+        n for (n, _), g in zip(run.model.named_parameters(), found, strict=True) if g is not None and g.any()
+    }
+    assert {n for n, _ in run.model.encoder_parameters("video")} & named
+    assert not {n for n, _ in run.model.encoder_parameters("audio")} & named
+
+
+def test_without_a_residual_it_is_a_scaled_cross_entropy():
+    draw = torch.Generator().manual_seed(0)
+    u, rest = torch.randn(2, 9, CLASSES, generator=draw, dtype=torch.float64)
+    y = torch.arange(9) % CLASSES
+    found = boosting_loss(u, rest, y, 5.0, 0.0)
+    torch.testing.assert_close(found, 5 / CLASSES * F.cross_entropy(u, y))
+    assert boosting_loss(u, rest, y, 5.0, 1.0) < found
+
+
+def test_the_order_of_modalities_changes_nothing():
+    run, turned = started(order=["video", "audio"]), started(("video", "audio"))
+    for m in ("audio", "video"):
+        turned.model.encoder_module(m).load_state_dict(run.model.encoder_module(m).state_dict())
+        pair = [r.model.fusion.projections[r.model.modalities.index(m)] for r in (turned, run)]
+        pair[0].load_state_dict(pair[1].state_dict())
+    turned.model.fusion.classifier.load_state_dict(run.model.fusion.classifier.state_dict())
+    turned.train = run.train
+    epochs(run, 0, 6)
+    epochs(turned, 0, 6)
+    torch.testing.assert_close(run.model.fusion.nu, turned.model.fusion.nu)
+    for m in ("audio", "video"):
+        one, two = (r.model.encoder_module(m).state_dict() for r in (run, turned))
+        for name in one:
+            torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
+
+
+def test_random_streams_are_left_alone():
+    run, before = started(), torch.get_rng_state()
+    own = run.generator.get_state()
+    epochs(run, 0, 4)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(own, run.generator.get_state())
+
+
+def test_a_restored_run_goes_on_as_an_unbroken_one():
+    for cut in (2, 3, 4):
+        whole, half, new = started(), started(), started()
+        epochs(whole, 0, 6)
+        epochs(half, 0, cut)
+        for name in ("model", "optimizer", "method"):
+            getattr(new, name).load_state_dict(deepcopy(getattr(half, name).state_dict()))
+        epochs(new, cut, 6)
+        assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
+def test_it_resumes_in_the_trainer(tmp_path: Path):
+    synthetic.write(tmp_path / "data", count=90)
+    settings = {
+        "method_options": {"boost_epochs": 2, "rectify_epochs": 1},
+        "epochs": 7,
+        "batch_size": 16,
+        "checkpoint_every": 1,
+        "diagnose_every": 0,
+    }
+
+    def kill(epoch, _):
+        if epoch == 4:
+            raise Killed
+
+    whole = eq.fit(tmp_path / "data", "reconboost", **settings)
+    with pytest.raises(Killed):
+        eq.fit(tmp_path / "data", "reconboost", out=tmp_path / "run", on_epoch=kill, **settings)
+    resumed = eq.fit(tmp_path / "data", "reconboost", out=tmp_path / "run", resume=True, **settings)
+    assert same(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
+    # Five epochs boost one encoder of two, and two rectify both.
+    assert whole.summary["backward_samples"] * 2 * 7 == whole.summary["forward_samples"] * (5 + 2 * 2)
+
+
+def test_a_plan_too_short_is_said():
+    class Plan:
+        epochs, optimizer = 8, "sgd"
+
+    assert "one modality only" in ReconBoost().problems(Plan())[0]
+    assert ReconBoost(boost_epochs=2).problems(Plan()) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"boost_epochs": 0},
+        {"rectify_epochs": -1},
+        {"label_weight": -1.0},
+        {"hidden": 0},
+        {"consolidation": 1},
+        {"consolidation_weight": float("inf")},
+    ],
+)
+def test_impossible_options(options):
+    with pytest.raises(UsageError):
+        create_method("reconboost", options)
+
+
+def test_refused_models():
+    with pytest.raises(UsageError, match="at least 2"):
+        create_method("reconboost").check(small_model(("audio",)))
+    for order in (["audio"], ["audio", "audio"], ["audio", "smell"]):
+        with pytest.raises(UsageError, match="every modality once"):
+            create_method("reconboost", {"order": order}).check(small_model())
+    create_method("reconboost", {"order": ["video", "audio"]}).check(small_model())
