@@ -128,7 +128,8 @@ def test_it_learns_and_can_be_interrupted(
 
 def runs_on(method: str, fusion: str) -> bool:
     """Whether a method, as it is by default, is meant for a fusion: an additive head is not everywhere."""
-    needs = create_method(method, GIVEN.get(method)).needs().capabilities
-    if "mid_fusion" in needs:
-        return fusion == "mmtm"
+    requirements = create_method(method, GIVEN.get(method)).needs()
+    needs = requirements.capabilities
+    if "mid_fusion" in needs or "mid_fusion" in requirements.excludes:
+        return (fusion == "mmtm") == ("mid_fusion" in needs)
     return "additive_head" not in needs or fusion in ("concat", "sum")

@@ -116,9 +116,7 @@ class CGGM(Modulates, Windowed):
         needs = super().needs()
         if not self.lam or self.direction != "weights":
             return needs
-        return Requirements(
-            needs.capabilities | {"additive_head"}, needs.min_modalities, needs.max_modalities
-        )
+        return needs.and_of("additive_head")
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
         """Return the classifiers."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -14,10 +13,6 @@ from equipoise.methods.requirements import Requirements
 from equipoise.methods.unimodal_views import ReadsUnimodal, unimodal_loss
 from equipoise.methods.windows import Windowed
 from equipoise.models import subset_logits
-from equipoise.types import UsageError
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
 
 
 @dataclass
@@ -44,7 +39,8 @@ class DGL(ReadsUnimodal, Windowed):
     summary = "encoders learn from unimodal losses alone, the fusion from the joint loss alone"
     source = "Wei et al., ICCV 2025, arXiv 2507.10213"
     cost = "a call of the head a modality a step"
-    requires = Requirements(min_modalities=2)
+    # Encoders and fusion have to be apart, for each to have a gradient of its own.
+    requires = Requirements(min_modalities=2, excludes=frozenset({"mid_fusion"}))
     sources = ("zero-feature", "slice", "paired")
 
     def __post_init__(self) -> None:
@@ -56,16 +52,7 @@ class DGL(ReadsUnimodal, Windowed):
         needs = super().needs()
         if self.logits != "paired":
             return needs
-        return Requirements(needs.capabilities | {"shared_head"}, needs.min_modalities, needs.max_modalities)
-
-    def check(self, model: BalancedModel) -> None:
-        """Refuse models in which the encoders exchange signal, as their fusion has no place of its own."""
-        super().check(model)
-        if "mid_fusion" in model.capabilities:
-            raise UsageError(
-                f"the method {self.name!r} separates encoders and fusion, which intermediate fusion "
-                "interlaces; choose a late fusion such as 'concat'."
-            )
+        return needs.and_of("shared_head")
 
     def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
         """Return joint logits that carry no gradient to the encoders."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -91,7 +91,7 @@ class MMCosine(Method):
     def needs(self) -> Requirements:
         """Return what the method needs; the contrastive term compares features of two modalities or more."""
         needs = super().needs()
-        return Requirements(needs.capabilities | {"shared_head"}, 2) if self.lam else needs
+        return replace(needs.and_of("shared_head"), min_modalities=2) if self.lam else needs
 
     def build(self, reference: BalancedModel) -> BalancedModel:
         """Return the model with the head of cosines."""

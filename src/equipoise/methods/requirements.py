@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from equipoise.types import UsageError
@@ -27,11 +27,17 @@ class Requirements:
         capabilities: what the model must offer, out of `BalancedModel.capabilities`.
         min_modalities: the smallest number of modalities for which the method says anything.
         max_modalities: the largest, None for any.
+        excludes: capabilities of models that the method does not fit.
     """
 
     capabilities: frozenset[str] = frozenset()
     min_modalities: int = 1
     max_modalities: int | None = None
+    excludes: frozenset[str] = frozenset()
+
+    def and_of(self, *capabilities: str) -> Requirements:
+        """Return these needs and further capabilities."""
+        return replace(self, capabilities=self.capabilities.union(capabilities))
 
     def describe(self) -> str:
         """Return the needs in words, empty where there is none."""
@@ -42,7 +48,8 @@ class Requirements:
             words.append(f"{self.min_modalities} to {self.max_modalities} modalities")
         elif self.min_modalities > 1:
             words.append(f"at least {self.min_modalities} modalities")
-        return ", ".join([*words, *(name.replace("_", " ") for name in sorted(self.capabilities))])
+        words += [name.replace("_", " ") for name in sorted(self.capabilities)]
+        return ", ".join([*words, *(f"no {name.replace('_', ' ')}" for name in sorted(self.excludes))])
 
 
 def check_requirements(method: str, needs: Requirements, model: BalancedModel) -> None:
@@ -59,6 +66,12 @@ def check_requirements(method: str, needs: Requirements, model: BalancedModel) -
             wanted = f"{needs.min_modalities} to {needs.max_modalities}"
         raise UsageError(
             f"the method {method!r} needs {wanted} modalities; found {count}: {', '.join(modalities)}."
+        )
+    unfit = sorted(needs.excludes & model.capabilities)
+    if unfit:
+        raise UsageError(
+            f"the method {method!r} does not fit a model with {', '.join(unfit)}: choose another fusion, "
+            "such as 'concat'."
         )
     lacking = sorted(needs.capabilities - model.capabilities)
     if lacking:

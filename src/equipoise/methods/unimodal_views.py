@@ -50,8 +50,7 @@ class ReadsUnimodal(Method):
         needs = super().needs()
         if self.logits != "slice":
             return needs
-        capabilities = needs.capabilities | {"additive_head"}
-        return Requirements(capabilities, needs.min_modalities, needs.max_modalities)
+        return needs.and_of("additive_head")
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
         """Return the auxiliary heads where they are the source."""
