@@ -114,3 +114,13 @@ def test_methods_without_a_result_somewhere_are_left_out() -> None:
 def test_refusals_say_why(comparisons: list[Comparison], message: str) -> None:
     with pytest.raises(eq.UsageError, match=message):
         across_datasets(comparisons)
+
+
+def test_a_method_whose_options_differ_is_not_one_method() -> None:
+    means = {"joint": 0.5, "a": 0.6, "b": 0.7, "c": 0.8}
+    one, two = comparison("x", means), comparison("y", means)
+    one.summary["methods"]["a"]["options"] = {"lam": 0.1}
+    two.summary["methods"]["a"]["options"] = {"lam": 5.0}
+    across = across_datasets([one, two])
+    assert across.left_out["a"] == "its options differ by dataset"
+    assert set(across.names) == {"joint", "b", "c"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from copy import deepcopy
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from torch.nn import functional as F
 import equipoise as eq
 import synthetic
 from equipoise.methods import StepContext, create_method
-from equipoise.methods.aug import AUG, lagging, residual_loss
+from equipoise.methods.aug import AUG, lagging, others_resting, residual_loss
+from equipoise.models import MidFusionModel, MultimodalModel
+from equipoise.models.build import build_fusion
+from equipoise.models.encoders.cnn import CNN
 from equipoise.types import Batch, UsageError
 from hand_run import CLASSES, HandRun, random_batch, same, small_model
 
@@ -120,6 +124,67 @@ def test_idle_encoders_and_unused_layers_do_not_move(optimizer):
         "fusion.embeddings.1.0.bias",
     }
     assert "fusion.output.weight" in moved
+
+
+def exchanging(modalities):
+    """Encoders with batch statistics that exchange gates."""
+    method = AUG(hidden=8, layers=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoders = {m: CNN(1, channels=[4, 6]) for m in modalities}
+        late = build_fusion("concat", dict.fromkeys(modalities, 6), CLASSES, {}, 0)
+        model = method.build(MidFusionModel(encoders, late)).double()
+    draw = torch.Generator().manual_seed(1)
+    inputs = {m: torch.randn(12, 1, 8, 8, generator=draw, dtype=torch.float64) for m in modalities}
+    batch = Batch(inputs, torch.arange(12) % CLASSES, torch.arange(12))
+    return HandRun(method, model, train=[batch])
+
+
+def test_with_intermediate_fusion_all_encoders_run_and_one_alone_moves():
+    modalities = ("audio", "video", "text")
+    run, passes = exchanging(modalities), Counter()
+    for m in modalities:
+        encoder = run.model.encoder_module(m)
+        assert any("running_mean" in name for name in encoder.state_dict())
+        encoder.register_forward_hook(lambda *_, m=m: passes.update([m]))
+    run.method.epoch_start(run)
+    run.fit(run.train)
+    assert passes == dict.fromkeys(modalities, 3)  # M passes a batch
+    start = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.method.standard_step(StepContext(run, run.train[0], ("video",)))
+    moved = {name for name, value in run.model.state_dict().items() if not torch.equal(value, start[name])}
+    places = {name.split(".")[1] for name in moved if name.startswith("encoder_list")}
+    assert places == {"1"}  # running statistics of the others too
+    assert any("running_mean" in name for name in moved)
+    assert all(part.training for part in run.model.modules())
+
+
+def test_without_intermediate_fusion_the_others_are_not_even_run():
+    run, passes = started(("audio", "video", "text")), Counter()
+    for m in run.model.modalities:
+        run.model.encoder_module(m).register_forward_hook(lambda *_, m=m: passes.update([m]))
+    run.method.epoch_start(run)
+    run.method.standard_step(StepContext(run, run.train[0], ("video",)))
+    assert passes == {"video": 1}
+
+
+def test_what_the_active_encoder_shares_is_at_work():
+    small = small_model(width=4)
+    audio, video = (small.encoder_module(m) for m in ("audio", "video"))
+    video.first, video.norm = audio.first, audio.norm
+    audio.first.eval()  # held there by somebody else
+    video.last.eval()
+    before = [part.training for part in small.modules()]
+    with others_resting(small, "audio"):
+        assert audio.training
+        assert audio.norm.training
+        assert not audio.first.training
+        assert not video.training
+    assert [part.training for part in small.modules()] == before
+    one = MultimodalModel({"audio": audio, "video": audio}, small.fusion)
+    with others_resting(one, "video"):
+        assert audio.training
+        assert audio.norm.training
 
 
 def test_a_grown_layer_is_in_the_optimiser_and_learns():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -196,6 +196,56 @@ def test_needs_are_those_of_the_model_that_is_trained(tmp_path):
         eq.fit(data.path, "ogm+mmcosine", epochs=2)
     options = {"ogm.logits": "zero-feature"}
     assert eq.fit(data.path, "ogm+mmcosine", method_options=options, epochs=2).test["accuracy"] > 0
+
+
+def test_scores_and_losses_read_features_as_they_were_encoded():
+    """What one method drops, another one still judges: OGM says the same with and without OPM."""
+    model = small_model()
+    options = {"opm.start_epoch": 0, "opm.p_exe": 1.0, "ogm.tensors": "all"}
+    run = HandRun(create_method("opm+ogm", options), model)
+    alone = HandRun(create_method("ogm", {"tensors": "all"}), small_model())
+    batch = random_batch(model)
+    gradients, context = run.gradients(batch)
+    plain, _ = alone.gradients(batch)
+    assert not torch.equal(gradients["fusion.linear.weight"], plain["fusion.linear.weight"])
+    assert not all(torch.equal(context.z[m], context.features[m]) for m in model.modalities)
+    together = StepContext(run, batch)
+    run.method.forward(together)
+    apart = StepContext(alone, batch)
+    alone.method.forward(apart)
+    for m, u in apart.unimodal_logits("slice", detached=True).items():
+        assert torch.equal(together.unimodal_logits("slice", detached=True)[m], u)
+
+
+def test_what_a_copy_lacks_it_lacks_for_every_method():
+    model = small_model()
+    run = HandRun(create_method("multi-loss+sample-valuation", {"multi-loss.logits": "slice"}), model)
+    batch = random_batch(model)
+    keep = {
+        "audio": torch.zeros(len(batch), dtype=torch.bool),
+        "video": torch.ones(len(batch), dtype=torch.bool),
+    }
+    gradients, _ = run.gradients(replace(batch, keep=keep))
+    for name, _ in model.encoder_parameters("audio"):
+        assert name not in gradients or not gradients[name].any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("dgl+multi-loss", "lets nothing but its own losses reach the encoders"),
+        ("cggm+dgl", "lets nothing but its own losses reach the encoders"),
+        ("agm+opm", "splits the joint logits of the features as they are"),
+        ("pretrain-frozen+diagnose-relearn", "freezes the encoders"),
+        ("pretrain-finetune+pretrain-frozen", "freezes the encoders"),
+        ("inforeg+ogm", "gradients"),
+        ("mla+aug", "each of them"),
+    ],
+)
+def test_what_makes_no_sense_together_is_refused_in_either_order(spec, reason):
+    for names in (spec.split("+"), spec.split("+")[::-1]):
+        with pytest.raises(UsageError, match=reason):
+            create_method("+".join(names))
 
 
 def test_names_and_options():

@@ -115,5 +115,5 @@ def test_what_is_refused():
         create_method("dgl", {"logits": "slice"}).check(small_model(fusion="gated"))
     encoders = {m: MLP(INPUT, hidden=(6, 5), dropout=0.0) for m in ("audio", "video")}
     mixed = MidFusionModel(encoders, build_fusion("concat", {"audio": 5, "video": 5}, CLASSES, {}, 0))
-    with pytest.raises(UsageError, match="late fusion"):
+    with pytest.raises(UsageError, match="does not fit a model with mid_fusion"):
         create_method("dgl").check(mixed)

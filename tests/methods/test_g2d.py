@@ -22,6 +22,13 @@ def unimodal(modalities=BOTH, gains=()):
     return parts
 
 
+class Planned:
+    optimizer = "sgd"
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+
 def begun(options=None, modalities=BOTH, parts=None, epoch=0, train=(), **model_options):
     model, method = small_model(modalities, **model_options), create_method("g2d", options or {})
     method.load_parts(model, parts or unimodal(modalities))
@@ -216,7 +223,45 @@ def test_default_window_is_the_first_half():
     assert inside(20) == list(range(11))
     assert inside(20, start_epoch=2, end_epoch=4) == [2, 3, 4]
     assert inside(5, end_epoch=99) == list(range(5))
-    assert inside(1) == [0]
+    # One epoch at the end at least is for all encoders.
+    assert inside(3) == [0, 1]
+    assert inside(2) == [0]
+    assert inside(1) == []
+
+
+def test_a_default_run_of_one_epoch_trains_all_encoders():
+    model, method = small_model(), create_method("g2d")
+    method.load_parts(model, unimodal())
+    run = HandRun(method, model, epochs=1)
+    method.epoch_start(run)
+    run.gradients(random_batch(model))
+    assert all(total_gradient(run, m) for m in BOTH)
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 4, 5, 10])
+def test_by_default_encoders_do_not_rest_to_the_end(epochs):
+    assert create_method("g2d").problems(Planned(epochs)) == []
+    run = begun()
+    run.total_epochs, run.epoch = epochs, epochs - 1
+    assert not run.method.in_window(run)
+
+
+def test_a_window_to_the_end_is_said():
+    def said_of(epochs, **options):
+        return create_method("g2d", options).problems(Planned(epochs))
+
+    for end in (9, 99):
+        (line,) = said_of(10, end_epoch=end)
+        assert "never trained" in line
+        assert "set end_epoch=8 or lower, or train longer" in line
+    (line,) = said_of(10, start_epoch=3, end_epoch=9)
+    assert "to the end of training" in line
+    assert "never trained" not in line  # it is, in the epochs before the window
+    (line,) = said_of(1, end_epoch=0)
+    assert "end_epoch=-1" in line
+    assert said_of(10, end_epoch=8) == said_of(10, end_epoch=-1) == []
+    assert said_of(11, end_epoch=9) == []
+    assert not any("end of training" in line for line in said_of(10, start_epoch=20, end_epoch=30))
 
 
 def test_scores_of_the_training_set_are_kept():

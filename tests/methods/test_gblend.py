@@ -85,6 +85,22 @@ def test_no_gain_is_no_weight():
     assert found["a"] / found["b"] == pytest.approx(100)
 
 
+def test_without_a_floor_no_overfitting_is_the_limit_of_little():
+    start = {"a": (1.0, 1.0), "b": (1.0, 1.0)}
+
+    def share(growth):  # a gains 0.5 as b does, which overfits by 0.1
+        return blend_weights(start, {"a": (0.5 - growth, 0.5), "b": (0.4, 0.5)}, 0.0)["a"]
+
+    shares = [share(growth) for growth in (0.1, 1e-2, 1e-4, 1e-7, 0.0)]
+    assert shares == sorted(shares)
+    assert shares[0] == pytest.approx(0.5)
+    assert shares[-1] == pytest.approx(1.0)
+    # Where no stream overfits at all, the gains decide; and one that does not gain has no weight ever.
+    even = blend_weights(start, {"a": (0.75, 0.75), "b": (0.25, 0.25)}, 0.0)
+    assert even == pytest.approx({"a": 0.25, "b": 0.75})
+    assert blend_weights(start, {"a": (1.0, 1.0), "b": (0.4, 0.5)}, 0.0) == {"a": 0.0, "b": 1.0}
+
+
 @pytest.mark.parametrize("modalities", [("audio", "video"), ("video", "text", "audio")])
 def test_the_loss_is_the_weighted_sum(modalities):
     run = started(modalities)
@@ -158,6 +174,76 @@ def test_an_estimate_is_that_of_copies(options, probe, modalities):
     ((kind, event),) = run.events
     assert kind == "blend"
     assert event["weights"] == {m: run.method.weights[m] for m in modalities}
+
+
+def test_probes_keep_the_factors_of_the_runs_optimiser():
+    """An encoder at a standstill rests in probes too, as in those of a run whose encoder is frozen."""
+    runs = {}
+    for factor in (0.0, 0.5, 1.0):
+        runs[factor] = started(probe_epochs=2)
+        for group in runs[factor].optimizer.param_groups:
+            if group["name"] == "audio":
+                group["factor"] = factor
+    frozen = started(probe_epochs=2)
+    frozen.model.encoder_module("audio").requires_grad_(False)
+    for run in (frozen, *runs.values()):
+        run.learning_rates = [0.1, 0.05, 0.05, 0.05]
+        run.method.epoch_start(run)
+    assert runs[0.0].method.weights == pytest.approx(frozen.method.weights, abs=1e-9)
+    found = [run.method.weights["audio"] for run in runs.values()]
+    assert len(set(found)) == 3
+
+
+def test_a_probe_moves_each_group_by_its_factor():
+    run, rates = started(probe_epochs=3), []
+    run.learning_rates = [0.1, 0.05, 0.02, 0.01]
+    factors = {"audio": 0.0, "video": 0.5, "fusion": 1.0, "extra": 2.0}
+    for group in run.optimizer.param_groups:
+        group["factor"] = factors[group["name"]]
+    plain = run.fresh_optimizer
+
+    def watched(groups):
+        made = plain(groups)
+        made.register_step_pre_hook(lambda o, *_: rates.append([g["lr"] for g in o.param_groups]))
+        return made
+
+    run.fresh_optimizer = watched
+    before = deepcopy(run.model.encoder_module("audio").state_dict())
+    run.method._probe(run, JOINT, 3)
+    after = run.model.encoder_module("audio").state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before if "norm.r" not in k and "num_" not in k)
+    assert rates == [[0.0, 0.5 * lr, lr] for lr in (0.1, 0.05, 0.02)]
+    rates.clear()
+    run.method._probe(run, "video", 1)
+    assert rates == [[0.05, 0.2]]  # the encoder, and the head among the extra modules
+
+
+def test_a_standstill_of_the_encoders_in_the_trainer(tmp_path: Path):
+    synthetic.write(tmp_path / "data", count=90)
+    seen = []
+    original = GBlend._probe
+
+    def probe(self, run, stream, epochs):
+        encoders = [p for m in run.model.modalities for _, p in run.model.encoder_parameters(m)]
+        before = [p.detach().clone() for p in encoders]
+        head = [p.detach().clone() for p in run.model.fusion.parameters()]
+        original(self, run, stream, epochs)
+        seen.append(all(map(torch.equal, before, encoders)))
+        if stream == JOINT:
+            assert not all(map(torch.equal, head, run.model.fusion.parameters()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GBlend, "_probe", probe)
+        options = {"pretrain-finetune.encoder_factor": 0.0, "gblend.probe_epochs": 1}
+        eq.fit(
+            tmp_path / "data",
+            "pretrain-finetune+gblend",
+            method_options=options,
+            epochs=2,
+            batch_size=16,
+            diagnose_every=0,
+        )
+    assert seen == [True] * 3
 
 
 def test_estimates_come_when_they_are_due():

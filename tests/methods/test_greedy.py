@@ -81,7 +81,8 @@ def test_norms():
     expected = sum(float((x.double() ** 2).sum()) for x in tensors)
     assert float(squared_norm(tensors)) == pytest.approx(expected, rel=1e-6)
     assert float(squared_norm([])) == 0
-    assert relative_speeds({"a": 0.0, "b": 1.0}, {"a": 0.0, "b": 100.0}) == pytest.approx({"a": 0, "b": 2})
+    main, by = {"a": 0.0, "b": 1.0, "c": 1.0}, {"a": 1.0, "b": 100.0, "c": 0.0}
+    assert relative_speeds(main, by) == pytest.approx({"b": 2})
 
 
 @pytest.mark.parametrize("modalities", [TWO, THREE, THREE[::-1]])
@@ -193,6 +194,42 @@ def test_symmetric_branches_are_equally_fast():
     speeds = relative_speeds(state["main"], state["by"])
     assert abs(speeds["audio"] - speeds["video"]) < 1e-12
     assert state["target"] is None
+
+
+@pytest.mark.parametrize("frozen", THREE)
+def test_a_frozen_branch_is_not_compared(frozen):
+    model = built(THREE)
+    model.encoder_module(frozen).requires_grad_(False)
+    run = started(THREE, model=model, eps=1e-6, window=1)
+    for seed in range(4):
+        run.fit([random_batch(model, seed=seed)])
+        state = run.method.state_dict()
+        assert state["main"][frozen] == state["by"][frozen] == 0
+        learning = {m: math.log10(state["by"][m] / state["main"][m]) for m in THREE if m != frozen}
+        assert state["target"] == max(learning, key=learning.__getitem__)
+
+
+@pytest.mark.parametrize("when", ["from the start", "later"])
+def test_with_one_branch_that_learns_nobody_is_curated(when):
+    model = built()
+    run = started(model=model, eps=0.0 if when == "from the start" else 1e9)
+    seen = watch(run)
+    if when == "later":
+        run.fit([random_batch(model, seed=7)])
+        run.method.eps = 0.0
+    model.encoder_module("audio").requires_grad_(False)
+    data = [random_batch(model, seed=i) for i in range(3)]
+    run.fit(data)
+    assert set(seen) == {None}
+    assert run.method.state_dict()["target"] is None
+
+
+def test_blocks_that_do_not_learn_say_nothing():
+    model = built()
+    model.block_list.requires_grad_(False)
+    run = started(model=model, eps=0.0)
+    run.fit([random_batch(model, seed=i) for i in range(3)])
+    assert run.method.state_dict()["target"] is None
 
 
 def test_the_loss_is_the_joint_one():

@@ -182,5 +182,8 @@ def test_impossible_options():
     for options in ({"beta": -1.0}, {"threshold": -0.1}, {"threshold": math.inf}):
         with pytest.raises(UsageError, match="is"):
             create_method("inforeg", options)
+    create_method("inforeg", {"beta": 10.0})
+    with pytest.raises(UsageError, match="beta is 10.1; expected a finite number from 0 to 10"):
+        create_method("inforeg", {"beta": 10.1})  # exp(89) is infinite in single precision
     with pytest.raises(UnknownNameError, match="value of loss"):
         create_method("inforeg", {"loss": "unimodal"})

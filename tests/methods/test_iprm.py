@@ -248,3 +248,20 @@ def test_impossible_options():
         IPRM().check(small_model())
     with pytest.raises(UsageError, match="at least 2"):
         IPRM().check(small_model(("audio",)))
+
+
+@pytest.mark.parametrize("other", ["arl", "multi-loss"])
+def test_other_losses_may_have_gradients_through_the_fusion(other):
+    gradients = []
+    for spec in (f"{other}+iprm", f"iprm+{other}"):
+        method = create_method(spec, {f"{other}.logits": "zero-feature"})
+        model = built(next(m for m in method.members() if m.name == "iprm"), THREE)
+        run = HandRun(method, model)
+        found, _ = run.gradients(random_batch(model))
+        gradients.append(found)
+        run.fit([random_batch(model, seed=i) for i in range(3)])
+        assert not torch.equal(model.fusion.lam, torch.full_like(model.fusion.lam, 0.5))
+    # In the first step the probe leaves the weights at one half, so that the order says nothing.
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], msg=name)

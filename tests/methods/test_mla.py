@@ -311,3 +311,18 @@ def test_impossible_options():
         MLA(weights={"audio": 0.0, "video": 0.0})
     MLA().check(small_model(fusion="gated"))
     assert isinstance(built(MLA()).fusion.classifier, nn.Linear)
+
+
+def test_mixed_precision_with_features_of_different_widths(tmp_path):
+    data = synthetic.write(tmp_path / "data").path
+    settings = {
+        "epochs": 2,
+        "batch_size": 32,
+        "diagnose_every": 0,
+        "encoder_options": {"audio": {"hidden": [16, 6]}, "video": {"hidden": [16, 4]}},
+    }
+    mixed = eq.fit(data, "mla", precision="bf16-mixed", **settings)
+    assert mixed.model.feature_widths() == {"audio": 6, "video": 4}
+    assert all(torch.isfinite(value).all() for value in mixed.model.state_dict().values())
+    full = eq.fit(data, "mla", **settings)
+    assert mixed.test["accuracy"] == pytest.approx(full.test["accuracy"], abs=0.2)

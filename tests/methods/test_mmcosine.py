@@ -8,7 +8,7 @@ import torch
 
 from equipoise.methods import create_method
 from equipoise.methods.contrastive import contrastive_loss, unit_rows
-from equipoise.methods.mmcosine import MMCosine
+from equipoise.methods.mmcosine import CosineFusion, MMCosine
 from equipoise.types import UsageError
 from hand_run import CLASSES, HandRun, random_batch, same, small_model
 
@@ -128,6 +128,20 @@ def test_the_contrastive_term(modalities):
     terms = method.losses(context)
     assert list(terms) == ["joint", "contrastive"]
     assert float(terms["contrastive"].detach()) == pytest.approx(0.5 * slow, abs=1e-6)
+
+
+def test_cosines_are_not_blurred_by_mixed_precision():
+    generator = torch.Generator().manual_seed(0)
+    z = {m: torch.randn(64, 32, generator=generator) for m in TWO}
+    target = torch.randint(0, CLASSES, (64,), generator=generator)
+    head = CosineFusion(dict.fromkeys(TWO, 32), CLASSES, scale=10.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (z["audio"] @ z["video"].T).dtype is torch.bfloat16
+        loss, logits = contrastive_loss(z, target, 0.05), head(z)
+        half = contrastive_loss({m: x.bfloat16() for m, x in z.items()}, target, 0.05)
+    assert torch.equal(loss, contrastive_loss(z, target, 0.05))
+    assert logits.dtype is loss.dtype is half.dtype is torch.float32
+    assert torch.equal(logits, head(z))
 
 
 def test_the_order_of_modalities_says_nothing():

@@ -108,7 +108,7 @@ def test_over_many_batches_the_drop_rate_is_that_of_the_formula():
         z = model.encode(batch)
     q = slow_q(slow_scores(model, z, batch.target), 0.5, 0.5)
     context = StepContext(run, batch)
-    context.z = z
+    context.features = z
     dropped = {m: [] for m in model.modalities}
     for _ in range(600):
         edited = method.edit_features(dict(z), context)
@@ -155,13 +155,13 @@ def test_the_order_of_modalities_says_nothing(modalities):
             return torch.randn(shape, generator=generator, dtype=torch.float64)
 
         z = {m: draw(12, WIDTHS[m]) for m in sorted(order)}
-        context.z = {m: z[m] for m in order}
+        context.features = {m: z[m] for m in order}
         linears = {m: draw(3, WIDTHS[m]) for m in sorted(order)}
         linears["audio"] *= 0  # the last: with three modalities two are ahead of it
         with torch.no_grad():
             run.model.fusion.linear.weight.copy_(torch.cat([linears[m] for m in order], dim=1))
             run.model.fusion.linear.bias.zero_()
-        return run.method.edit_features(context.z, context)
+        return run.method.edit_features(context.features, context)
 
     one, two = edited(modalities), edited(modalities[::-1])
     assert sum(not value.any(dim=1).all() for value in one.values()) == len(modalities) - 1

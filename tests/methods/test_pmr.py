@@ -219,7 +219,7 @@ def test_a_feature_on_its_prototype():
     for m in BOTH:  # the other classes far away
         run.method._prototypes[m][1:] += 1e3
     context = StepContext(run, Batch({}, torch.tensor([0]), torch.tensor([0])))
-    context.z, context.u = z, torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
+    context.features, context.u = z, torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
     terms = run.method.losses(context)
     assert terms["prototypes"].item() == pytest.approx(0, abs=1e-6)
     sum(terms.values()).backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import equipoise as eq
 import synthetic
 from equipoise.methods import StepContext, create_method
 from equipoise.methods.reconboost import ReconBoost, boosting_loss
-from equipoise.types import Batch, UsageError
+from equipoise.models import MultimodalModel
+from equipoise.types import Batch, EquipoiseWarning, UsageError
 from hand_run import CLASSES, HandRun, random_batch, same, small_model
 
 
@@ -281,6 +283,85 @@ def test_a_plan_too_short_is_said():
 
     assert "one modality only" in ReconBoost().problems(Plan())[0]
     assert ReconBoost(boost_epochs=2).problems(Plan()) == []
+
+
+def test_modalities_without_a_turn_are_named_once():
+    def lines(epochs, modalities=("audio", "video", "text"), **options):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run = started(modalities, epochs=epochs, **options)
+        return [str(entry.message) for entry in caught], run.method.problems(run_plan(epochs))
+
+    (line,), problems = lines(6)  # stages of three epochs, two of them
+    assert "never boosts text" in line
+    assert "more than 6" in line
+    assert not problems
+    assert "never boosts audio:" in lines(6, order=["text", "video", "audio"])[0][0]
+    assert "never boosts video, text" in lines(4, ("audio", "touch", "video", "text"))[0][0]
+    assert lines(7) == ([], [])
+    # One turn alone is what `problems` says.
+    for epochs in (2, 3):
+        for modalities in (("audio", "video"), ("audio", "video", "text")):
+            said, problems = lines(epochs, modalities)
+            assert not said
+            assert len(problems) == 1
+    assert lines(4, ("audio", "video")) == ([], [])
+    with pytest.warns(EquipoiseWarning, match="never boosts text"):
+        started(("audio", "video", "text"), epochs=6)
+
+
+def run_plan(epochs):
+    class Plan:
+        optimizer = "sgd"
+
+    Plan.epochs = epochs
+    return Plan()
+
+
+def test_the_warning_is_in_no_resumed_runs_way():
+    modalities = ("audio", "video", "text")
+    with pytest.warns(EquipoiseWarning):
+        whole, half, new = (started(modalities, epochs=6) for _ in range(3))
+    epochs(whole, 0, 6)
+    epochs(half, 0, 4)
+    for name in ("model", "optimizer", "method"):
+        getattr(new, name).load_state_dict(deepcopy(getattr(half, name).state_dict()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once it has begun, nothing more is said
+        epochs(new, 4, 6)
+    assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
+
+
+def test_an_encoder_that_the_active_modality_uses_does_not_rest():
+    small = small_model(("audio", "video", "text"), width=4)
+    shared = small.encoder_module("audio")
+    encoders = {"audio": shared, "video": shared, "text": small.encoder_module("text")}
+    method = ReconBoost(boost_epochs=2, rectify_epochs=1, hidden=8)
+    model = method.build(MultimodalModel(encoders, small.fusion)).double()
+    run = HandRun(method, model, epochs=9, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    for epoch, at_work in ((0, True), (3, True), (6, False)):  # audio, video, text
+        enter(run, epoch)
+        assert all(part.training == at_work for part in shared.modules())
+        assert all(part.training != at_work for part in encoders["text"].modules())
+        before = shared.norm.running_mean.clone()
+        run.fit([random_batch(model)])
+        assert torch.equal(before, shared.norm.running_mean) != at_work
+
+
+def test_a_part_that_the_active_encoder_uses_does_not_rest():
+    small = small_model(width=4)
+    audio, video = (small.encoder_module(m) for m in ("audio", "video"))
+    video.first, video.norm = audio.first, audio.norm
+    audio.first.eval()  # held there by somebody else
+    method = ReconBoost(boost_epochs=2, rectify_epochs=1, hidden=8)
+    model = method.build(small).double()
+    run = HandRun(method, model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    run.method.epoch_start(run)
+    assert audio.training
+    assert audio.norm.training
+    assert not audio.first.training
+    assert not video.training
+    assert not video.last.training
 
 
 @pytest.mark.parametrize(

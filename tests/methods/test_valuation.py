@@ -143,6 +143,37 @@ def test_rates():
     assert copy_rate({"a": 0.9, "b": 0.3, "c": 0.5}, 1.0, "linear") == pytest.approx(2 / 3 * (0.7 - 0.3))
 
 
+@pytest.mark.parametrize("rate", ["linear", "tanh", "power"])
+@pytest.mark.parametrize("count", [2, 3, 6, 7])
+def test_equal_contributions_of_many_modalities_copy_nothing(rate, count):
+    # Added up one by one, six times a number may be less than six times the number.
+    for k in range(1, 91):
+        assert copy_rate({str(m): k / 60 for m in range(count)}, 1.0, rate) == 0
+
+
+def test_only_the_rate_that_is_asked_for_is_computed(monkeypatch):
+    called = []
+    monkeypatch.setattr(math, "pow", lambda *_: called.append("power") or 0.0)
+    monkeypatch.setattr(math, "tanh", lambda *_: called.append("tanh") or 0.0)
+    for rate in ("linear", "tanh", "power"):
+        copy_rate({"a": 0.9, "b": 0.3}, 1.0, rate)
+    assert called == ["tanh", "power"]
+
+
+def test_what_can_copy_nothing_does_not_change_the_data(tmp_path: Path):
+    assert ModalityValuation().changes_data()
+    assert SampleValuation().changes_data()
+    assert not ModalityValuation(alpha=0.0).changes_data()
+    synthetic.write(tmp_path / "data", count=90)
+    settings = {"epochs": 3, "batch_size": 16, "diagnose_every": 0}
+    options = {"alpha": 0.0, "warmup": 1}
+    off = eq.fit(tmp_path / "data", "modality-valuation", method_options=options, **settings)
+    joint = eq.fit(tmp_path / "data", "joint", **settings)
+    assert off.summary["train_data"] == joint.summary["train_data"] == "as served"
+    assert off.summary["order_fingerprint"] == joint.summary["order_fingerprint"]
+    assert same(dict(off.model.state_dict()), dict(joint.model.state_dict()))
+
+
 @pytest.mark.parametrize("modalities", [("audio", "video"), ("video", "audio"), ("text", "audio", "video")])
 @pytest.mark.parametrize("part_ratio", [1.0, 0.4])
 def test_the_lowest_modality_is_copied(modalities, part_ratio):

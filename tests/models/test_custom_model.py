@@ -104,6 +104,51 @@ GOOD = """
         def forward(self, batch):
             return self.fuse(self.encode(batch))
 
+    class ForwardCalled(Net):
+        def __init__(self, shapes, num_classes):
+            super().__init__(shapes, num_classes)
+            self.nets = nn.ModuleList(nn.Linear(shape[0], 5) for shape, kind in shapes.values())
+
+        def encode(self, batch, only=None):
+            return {m: self.encoder_module(m).forward(batch[m]) for m in self.modalities}
+
+    class LayersCalled(ForwardCalled):
+        def __init__(self, shapes, num_classes):
+            super().__init__(shapes, num_classes)
+            self.nets = nn.ModuleList(nn.Sequential(net, nn.ReLU()) for net in self.nets)
+
+        def encode(self, batch, only=None):
+            return {m: self.encoder_module(m)[0](batch[m]).relu() for m in self.modalities}
+
+    class CalledTwice(Net):
+        def encode(self, batch, only=None):
+            super().encode(batch, ["audio"])
+            return super().encode(batch, only)
+
+    class MadeAnew(ForwardCalled):
+        def encoder_module(self, modality):
+            return nn.Sequential(super().encoder_module(modality))
+
+        def encode(self, batch, only=None):
+            return {m: self.encoder_module(m)(batch[m]) for m in self.modalities}
+
+    class Shared(Net):
+        def __init__(self, shapes, num_classes):
+            super().__init__(shapes, num_classes)
+            self.net = nn.Linear(5, 5)
+            self.pads = {m: 5 - shape[0] for m, (shape, kind) in shapes.items()}
+
+        def encoder_module(self, modality):
+            return self.net
+
+        def encode(self, batch, only=None):
+            return {m: self.net(nn.functional.pad(batch[m], (0, self.pads[m]))) for m in self.modalities}
+
+    class SharedOnce(Shared):
+        def encode(self, batch, only=None):
+            padded = [nn.functional.pad(batch[m], (0, self.pads[m])) for m in self.modalities]
+            return dict(zip(self.modalities, self.net(torch.cat(padded)).chunk(2)))
+
     class Abstract(BalancedModel):
         def __init__(self, shapes, num_classes):
             super().__init__()
@@ -187,6 +232,11 @@ def test_a_malformed_name_is_a_usage_error(folder, spec):
         ("my_models:NotPooled", r"'audio' features \[B, d\]; found \(2, 1, 5\)"),
         ("my_models:FuseWrong", r"fuse must return logits \[B, 3\]; found \(2, 1\)"),
         ("my_models:ForwardWrong", "forward must return a ModelOutput; found Tensor"),
+        ("my_models:ForwardCalled", r"encoder_module\('audio'\).*once.*calls found: 0"),
+        ("my_models:LayersCalled", r"encoder_module\('audio'\).*once.*calls found: 0"),
+        ("my_models:MadeAnew", r"encoder_module\('audio'\).*once.*calls found: 0"),
+        ("my_models:CalledTwice", r"encoder_module\('audio'\).*once.*calls found: 2"),
+        ("my_models:SharedOnce", r"encoder_module\('audio'\).*once for each.*'audio', 'a.b'; calls found: 1"),
     ],
 )
 def test_what_is_wrong_is_said(folder, spec, words):
@@ -194,6 +244,12 @@ def test_what_is_wrong_is_said(folder, spec, words):
     with pytest.raises(ModelError, match=words):
         custom_model(spec, SHAPES, 3)
     assert sys.path == path
+
+
+def test_an_encoder_that_serves_two_modalities_is_called_for_each(folder):
+    model = custom_model("my_models:Shared", SHAPES, 3)
+    assert model.encoder_module("audio") is model.encoder_module("a.b")
+    assert not model.net._forward_hooks  # the trial leaves none behind
 
 
 def test_a_module_with_the_same_methods_needs_no_base_class(folder):

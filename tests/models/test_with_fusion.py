@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from equipoise.methods import create_method
 from equipoise.models import (
     BalancedModel,
     ConcatFusion,
@@ -16,7 +17,8 @@ from equipoise.models import (
     describe,
     with_fusion,
 )
-from equipoise.types import ModelError
+from equipoise.types import Batch, ModelError
+from hand_run import HandRun
 
 SHAPES = {"audio": ((9,), "vector"), "a.b": ((4, 3), "sequence")}
 WIDTHS = {"audio": 128, "a.b": 128}
@@ -146,6 +148,82 @@ def test_a_model_class_that_encodes_in_its_own_way_is_not_taken_apart():
     assert all(torch.equal(z, 2 * plain.encode(x)[m]) for m, z in changed.encode(x).items())
     assert not set(plain.fusion.parameters()) & set(changed.parameters())
     assert {name for name in changed.state_dict() if "inner.fusion" in name}
+
+
+class Doubled(MultimodalModel):
+    """Has features and a task of its own, and the inherited `encode`."""
+
+    task = "sorting"
+
+    def _features(self, modality, encoder, x):
+        return 2 * super()._features(modality, encoder, x)
+
+
+class DoubledMid(MidFusionModel):
+    task = "sorting"
+
+    def _finished(self, modality, run):
+        return 2 * super()._finished(modality, run)
+
+
+def test_a_subclass_keeps_what_it_has_of_its_own_and_its_task():
+    late, mid = build_model(SHAPES, 5), build_model(SHAPES, 5, fusion="mmtm")
+    own = [
+        Doubled(late.encoders, late.fusion),
+        DoubledMid(mid.encoders, mid.fusion, blocks=mid.blocks),
+    ]
+    x = inputs()
+    for model, plain in zip(own, (late, mid), strict=True):
+        changed = with_fusion(model, SharedFusion(WIDTHS, 5)).eval()
+        z = plain.eval().encode(x)
+        assert all(torch.equal(feature, 2 * z[m]) for m, feature in changed.encode(x).items())
+        assert changed.task == "sorting"
+        again = with_fusion(changed, ConcatFusion(WIDTHS, 5)).eval()
+        assert all(torch.equal(feature, 2 * z[m]) for m, feature in again.encode(x).items())
+        assert again.task == "sorting"
+        assert again.inner is model
+        assert again.capabilities - {"additive_head"} == changed.capabilities - {"own_heads"}
+
+
+def test_a_task_set_on_a_model_is_kept():
+    for fusion in ("concat", "mmtm"):
+        model = build_model(SHAPES, 5, fusion=fusion)
+        model.task = "sorting"
+        assert with_fusion(model, SharedFusion(WIDTHS, 5)).task == "sorting"
+
+
+def test_a_subclass_with_intermediate_fusion_still_offers_it():
+    plain = build_model(SHAPES, 5, fusion="mmtm")
+    model = DoubledMid(plain.encoders, plain.fusion, blocks=plain.blocks)
+    changed = with_fusion(model, SharedFusion(WIDTHS, 5))
+    assert "mid_fusion" in changed.capabilities
+    assert "mid_fusion" not in with_fusion(Own(), SharedFusion(WIDTHS, 5), 5).capabilities
+    assert changed.blocks == model.blocks
+    named = dict(changed.named_parameters())
+    for m in SHAPES:
+        found, expected = changed.block_parameters(m), model.block_parameters(m)
+        assert [p for _, p in found] == [p for _, p in expected]
+        assert all(named[name] is p for name, p in found)
+        assert {p for _, p in found} <= {p for _, p in changed.fusion_parameters()}
+    changed.curate("a.b")
+    assert [block.curated for block in model.blocks] == ["a.b"] * len(model.blocks)
+    changed.curate(None)
+    with pytest.raises(ModelError, match="no modality 'touch'"):
+        changed.curate("touch")
+
+
+def test_methods_of_intermediate_fusion_run_on_a_wrapped_model():
+    plain = build_model(SHAPES, 5, fusion="mmtm")
+    model = with_fusion(
+        DoubledMid(plain.encoders, plain.fusion, blocks=plain.blocks), SharedFusion(WIDTHS, 5)
+    ).double()
+    method = create_method("greedy", {"eps": 0.0, "start_epoch": 0})
+    method.check(model)
+    run = HandRun(method, model)
+    batch = Batch({m: x.double() for m, x in inputs().items()}, torch.tensor([0, 1, 2]), torch.arange(3))
+    run.fit([batch, batch])
+    assert method.state_dict()["target"] in SHAPES
+    assert method.state_dict()["left"] == 4
 
 
 def test_a_fusion_that_does_not_fit_is_refused():

@@ -8,6 +8,7 @@ k methods on N datasets, q being the 95 % point of the studentized range over sq
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections import Counter
@@ -135,9 +136,11 @@ def _check(comparisons: Sequence[Comparison], datasets: Sequence[str]) -> None:
 def _common(comparisons: Sequence[Comparison], datasets: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Return the methods that are ranked everywhere, and why the others are left out."""
     held: dict[str, list[str]] = {}
+    options: dict[str, set[str]] = {}
     for dataset, comparison in zip(datasets, comparisons, strict=True):
         for name, values in comparison.summary["methods"].items():
             ranked = held.setdefault(name, [])
+            options.setdefault(name, set()).add(json.dumps(values.get("options"), sort_keys=True))
             if values.get("rank") is not None:
                 ranked.append(dataset)
     common, left_out = [], {}
@@ -146,6 +149,8 @@ def _common(comparisons: Sequence[Comparison], datasets: Sequence[str]) -> tuple
             left_out[name] = "what it means differs by dataset"
         elif missing := [dataset for dataset in datasets if dataset not in ranked]:
             left_out[name] = f"no result on {', '.join(missing)}"
+        elif len(options[name]) > 1:
+            left_out[name] = "its options differ by dataset"
         else:
             common.append(name)
     return common, left_out

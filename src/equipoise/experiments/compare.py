@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from equipoise.data import load_dataset
-from equipoise.experiments.comparison import BASELINE, COLUMNS, ERROR, RUNS, Comparison
+from equipoise.data import PreparedDataset, load_dataset, splits_of
+from equipoise.experiments.comparison import BASELINE, COLUMNS, RUNS, Comparison
 from equipoise.experiments.executors import Executor, Outcome, Task, make_executor
 from equipoise.experiments.fairness import obstacles
 from equipoise.experiments.output_folder import held_configuration, open_folder
@@ -21,12 +21,13 @@ from equipoise.methods import METHODS, Method, base_names, create_method
 from equipoise.methods.base import warn
 from equipoise.methods.creation import options_for
 from equipoise.models import BalancedModel
+from equipoise.randomness import isolated_rng
 from equipoise.training import RunRecord, Settings, run_name, to_options
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
 from equipoise.training.devices import check_device
 from equipoise.training.record import CONFIG as RUN_CONFIG
-from equipoise.training.record import locked, write_atomically
-from equipoise.types import UsageError
+from equipoise.training.record import ERROR, locked, write_atomically
+from equipoise.types import ModelError, UsageError
 
 ALL = "all"
 """Stands for every method that the model can be trained by."""
@@ -83,7 +84,7 @@ def compare(
     plan = expand(settings, methods, chosen, seed_list[0])
     runner = make_executor(executor, workers)
     tasks = _tasks(settings, plan, chosen, seed_list, folder, overwrite)
-    done = {task.folder: Outcome(task) for task in tasks if resume and _finished(task)}
+    done = {task.folder: Outcome(task) for task in tasks if resume and _finished(task, plan.data)}
     configuration = _configuration(settings, methods, seed_list, chosen)
     open_folder(folder, configuration, resume=resume, overwrite=overwrite)
     with locked(folder):
@@ -102,10 +103,12 @@ class Plan:
     Attributes:
         parts: each run's name with the names of the runs that it builds on.
         left_out: methods that `all` stands for and the model cannot be trained by, with the reason.
+        data: the dataset.
     """
 
     parts: dict[str, list[str]]
     left_out: dict[str, str]
+    data: PreparedDataset
 
 
 def expand(
@@ -120,11 +123,11 @@ def expand(
     _check_options(wanted, options)
     dataset, _ = prepare_data(settings.with_method(BASELINE, {}, seed))
     reference = build_reference(settings, ModelSpec.of(dataset))
-    plan = Plan({}, {})
+    plan = Plan({}, {}, dataset)
     for method in wanted:
         try:
             built = _checked_variants(settings, method, options, reference)
-        except UsageError as error:
+        except (UsageError, ModelError) as error:
             if method in named:
                 raise
             plan.left_out[method] = str(error)
@@ -156,7 +159,10 @@ def _checked_variants(
     for variant in variants:
         found[variant] = built = create_method(variant, options_for(variant, options))
         built.check(reference)
-        build_for(built, settings, reference)
+        model = build_for(built, settings, reference)
+        with isolated_rng():  # thrown away: it is asked for only to see whether it can be built
+            for member in built.members():
+                member.extra_modules(model, settings.budget)
     return found
 
 
@@ -194,22 +200,29 @@ def _execute(
     outcomes = dict(done)
     for outcome in runner.map(task for task in tasks if task.folder not in outcomes):
         outcomes[outcome.task.folder] = outcome
+        if outcome.details:
+            outcome.task.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(outcome.task.folder / ERROR, outcome.details)
         if observer is not None:
             observer.ended(outcome)
     return [outcomes[task.folder] for task in tasks if task.listed]
 
 
-def _finished(task: Task) -> bool:
+def _finished(task: Task, dataset: PreparedDataset) -> bool:
     """Tell whether a run needs no process, as it came to its end before.
 
     Raises:
-        RunFolderError: the folder holds the run with other options.
+        RunFolderError: the folder holds the run with other options, or on other data.
     """
     record = RunRecord(task.folder)
     if not record.path(RUN_CONFIG).is_file():
         return False
     record.check_same(to_options(task.settings))
-    return record.complete
+    if not record.complete:
+        return False
+    splits = splits_of(dataset, task.settings.splitting_seed)
+    record.check_data({"data_fingerprint": dataset.fingerprint, "split_fingerprint": splits.fingerprint})
+    return True
 
 
 def _collect(outcomes: Sequence[Outcome], settings: Settings) -> pd.DataFrame:
@@ -229,9 +242,6 @@ def _collect(outcomes: Sequence[Outcome], settings: Settings) -> pd.DataFrame:
             row["test_macro_f1"] = result["test"]["macro_f1"]
         else:
             row["status"] = "failed: " + " ".join(outcome.error.split())
-            if outcome.details:
-                outcome.task.folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(outcome.task.folder / ERROR, outcome.details)
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -241,8 +251,11 @@ def _summarise(results: pd.DataFrame, outcomes: Sequence[Outcome], seeds: Sequen
     methods = summarise(results, BASELINE, finished)
     reasons = obstacles(finished)
     places = {} if reasons else rank(methods)
+    options = {result["method"]: result["method_options"] for result in finished}
     for method, values in methods.items():
         values["rank"] = places.get(method)
+        values["experimental"] = any(METHODS[name].experimental for name in base_names(method))
+        values["options"] = options.get(method)
     return {
         "dataset": str(results["dataset"].iloc[0]),
         "model": str(results["model"].iloc[0]),

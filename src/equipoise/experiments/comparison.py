@@ -17,7 +17,7 @@ from equipoise.types import RunFolderError
 
 BASELINE: Final = "joint"
 CONFIG, RESULTS, SUMMARY, RUNS = "config.yaml", "results.csv", "summary.json", "runs"
-REPORT, ERROR = "report.html", "error.txt"
+REPORT = "report.html"
 COLUMNS: Final = (
     "dataset",
     "model",

@@ -7,8 +7,10 @@ import os
 import signal
 import traceback
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -120,31 +122,59 @@ class LocalExecutor:
                 for task in ready:
                     yield from agenda.ended(execute(task))
             return
-        # A forked child would inherit torch's threads in an undefined state.
-        context = multiprocessing.get_context("spawn")
         others = set(multiprocessing.active_children())
-        with ProcessPoolExecutor(workers, context, initializer=_end_quietly) as pool:
-            try:
-                yield from _in_pool(pool, agenda)
-            except BaseException:
-                # Interrupted: the runs have their checkpoints, so nobody needs to wait for them.
-                for child in set(multiprocessing.active_children()) - others:
-                    child.terminate()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        try:
+            yield from _in_processes(workers, agenda)
+        except BaseException:
+            # Interrupted: the runs have their checkpoints, so nobody needs to wait for them.
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()
+            raise
 
 
-def _in_pool(pool: ProcessPoolExecutor, agenda: Agenda) -> Iterator[Outcome]:
-    futures: dict[Future[Outcome], Task] = {}
-    while True:
-        futures |= {pool.submit(execute, task): task for task in agenda.ready()}
-        if not futures:
+def _in_processes(workers: int, agenda: Agenda) -> Iterator[Outcome]:
+    """Compute tasks in pools of processes; where one dies its pool is lost, and another takes its place.
+
+    Which of the tasks at work it died of cannot be told. Each of them is tried once more, by itself.
+    """
+    # A forked child would inherit torch's threads in an undefined state.
+    context = multiprocessing.get_context("spawn")
+    queue, suspects = deque(agenda.ready()), deque[Task]()
+    while queue or suspects:
+        pool = ProcessPoolExecutor(workers, context, initializer=_end_quietly)
+        try:
+            yield from _in_pool(pool, workers, agenda, queue, suspects)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_pool(
+    pool: ProcessPoolExecutor, workers: int, agenda: Agenda, queue: deque[Task], suspects: deque[Task]
+) -> Iterator[Outcome]:
+    """Work until nothing is left, or the pool is lost; what was at work then is among the suspects."""
+    working: dict[Future[Outcome], Task] = {}
+    while queue or suspects or working:
+        alone = bool(suspects) and not working
+        while suspects if alone else (queue and len(working) < workers and not suspects):
+            task = suspects.popleft() if alone else queue.popleft()
+            working[pool.submit(execute, task)] = task
+            if alone:
+                break
+        lost = False
+        for future in wait(working, return_when=FIRST_COMPLETED).done:
+            task, error = working.pop(future), future.exception()
+            if error is None:
+                yield from agenda.ended(future.result())
+            elif alone or not isinstance(error, BrokenProcessPool):
+                yield from agenda.ended(Outcome(task, f"the worker process ended: {error}"))
+                lost = lost or isinstance(error, BrokenProcessPool)
+            else:
+                suspects.append(task)
+                lost = True
+        queue.extend(agenda.ready())
+        if lost:
+            suspects.extend(working.values())
             return
-        for future in wait(futures, return_when=FIRST_COMPLETED).done:
-            task, error = futures.pop(future), future.exception()
-            # The process died, for want of memory say.
-            died = Outcome(task, f"the worker process ended: {error}")
-            yield from agenda.ended(future.result() if error is None else died)
 
 
 class RayExecutor:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from equipoise.experiments.comparison import CONFIG, ERROR, REPORT, RESULTS, RUNS, SUMMARY
+from equipoise.experiments.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
 from equipoise.training import RunRecord
-from equipoise.training.record import MACHINE_ONLY, write_atomically
+from equipoise.training.record import ERROR, LOCK, MACHINE_ONLY, write_atomically
 from equipoise.types import RunFolderError
 
 EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set"})
@@ -81,10 +82,11 @@ def _clear(folder: Path) -> None:
     for path in (folder / RUNS).iterdir():
         record = RunRecord(path)
         if not record.path(CONFIG).is_file():
+            if path.is_dir() and {entry.name for entry in path.iterdir()} <= {ERROR, LOCK}:
+                shutil.rmtree(path)  # of a run that failed before it began
             continue
         configuration = record.path(CONFIG).read_bytes()
         record.clear()
-        (path / ERROR).unlink(missing_ok=True)
         if any(path.iterdir()):
             record.path(CONFIG).write_bytes(configuration)
         else:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.methods.base import joint_loss
+from equipoise.methods.base import Method, joint_loss, overrides
 from equipoise.methods.context import StepContext
 from equipoise.methods.modulation import Modulates
 from equipoise.methods.option_checks import check_choice, check_number
@@ -85,6 +85,20 @@ class AGM(Modulates, Windowed):
             check_number("cap", self.cap, 0, 50)
         if self.mode != "encoder-grad" and (self.tensors, self.apply) != ("all", "grad"):
             raise UsageError("tensors and apply belong to mode='encoder-grad'; leave them out, or choose it.")
+
+    def acts_on_encoders(self) -> bool:
+        """Tell whether gradients of encoders are scaled, or those of the parts of the logits."""
+        return self.mode == "encoder-grad"
+
+    def conflicts(self, other: Method) -> str:
+        """Refuse what changes the joint logits that the parts add up to, or the loss on them."""
+        if any(overrides(other, hook) for hook in ("edit_features", "fuse", "forward")):
+            return (
+                f"{self.name} splits the joint logits of the features as they are, which {other.name} changes"
+            )
+        if self.mode == "shapley-branch" and other.replaces_loss:
+            return f"{self.name} corrects the gradient of the joint loss, which {other.name} replaces"
+        return super().conflicts(other)
 
     def setup(self, run: Run) -> None:
         """Start without a history."""

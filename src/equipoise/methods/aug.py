@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -19,6 +20,7 @@ from equipoise.methods.requirements import Requirements, check_order
 from equipoise.methods.run import Run
 from equipoise.models import with_fusion
 from equipoise.models.fusion.base import Fusion
+from equipoise.scopes import evaluating, modes_restored
 from equipoise.types import Batch, UsageError
 
 if TYPE_CHECKING:
@@ -188,8 +190,11 @@ class AUG(Method):
         """Encode the modality whose turn it is; `context.u` becomes its own logits."""
         (modality,), model = context.active or (), context.run.model
         # Encoders that exchange gates run together, in training as they will in use.
-        z = model.encode(context.batch, only=None if "mid_fusion" in model.capabilities else (modality,))
-        context.z = self.edit_features({modality: z[modality]}, context)
+        only = None if "mid_fusion" in model.capabilities else (modality,)
+        with others_resting(model, modality):
+            z = model.encode(context.batch, only=only)
+        context.features = {modality: z[modality]}
+        context.z = self.edit_features(context.features, context)
         context.u = _fusion(context.run).own_logits(modality, context.z[modality])
         return context.u
 
@@ -219,6 +224,21 @@ class AUG(Method):
         modality = lagging(scores, self.margin)
         if modality is not None and _fusion(run).grow(modality):
             run.record("growth", modality=modality, scores=scores)
+
+
+@contextmanager
+def others_resting(model: BalancedModel, modality: str) -> Iterator[None]:
+    """Run a block with the encoders of all other modalities in evaluation mode, then restore the modes.
+
+    Their running statistics rest as their weights do. What the encoder of the modality shares with them is at
+    work and keeps its mode.
+    """
+    with ExitStack() as stack:
+        with modes_restored(model.encoder_module(modality)):
+            for other in model.modalities:
+                if other != modality:
+                    stack.enter_context(evaluating(model.encoder_module(other)))
+        yield
 
 
 def lagging(scores: Mapping[str, float], margin: float) -> str | None:

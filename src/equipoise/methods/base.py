@@ -80,6 +80,10 @@ class Method:
         """Return the options as plain values, for the run record."""
         return {option.name: value for option, value in zip(fields(self), asdict(self).values(), strict=True)}
 
+    def conflicts(self, other: Method) -> str:
+        """Say why the method cannot be combined with another one; empty where nothing is known against it."""
+        return ""
+
     def members(self) -> tuple[Method, ...]:
         """Return the methods that this one is made of, see `equipoise.methods.combined`; alone, itself."""
         return (self,)
@@ -134,7 +138,7 @@ class Method:
 
     def changes_data(self) -> bool:
         """Tell whether, with the options as they are, `train_data` gives other batches than it is given."""
-        return type(self).train_data is not Method.train_data
+        return overrides(self, "train_data")
 
     def epoch_start(self, run: Run) -> None:
         """Called before an epoch's first step, with all modules in training mode."""
@@ -176,7 +180,10 @@ class Method:
         """Encode, edit and fuse a batch; fills `context.z` and `context.u`, returns the latter."""
         with self.scope(context):
             context.z = context.run.model.encode(context.batch, only=context.active)
+            context.features = context.z
             context.z = self.edit_features(context.z, context)
+            if context.batch.keep is not None:
+                context.features = context.z  # what a copy lacks it lacks for everybody
             context.u = self.fuse(context.z, context)
         return context.u
 
@@ -208,6 +215,11 @@ class Method:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the state of an interrupted run."""
+
+
+def overrides(method: Method, hook: str) -> bool:
+    """Tell whether a method has its own version of a hook."""
+    return getattr(type(method), hook) is not getattr(Method, hook)
 
 
 def joint_loss(context: StepContext) -> Tensor:

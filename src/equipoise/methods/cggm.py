@@ -186,7 +186,7 @@ class CGGM(Modulates, Windowed):
     def _classify(self, context: StepContext) -> dict[str, Tensor]:
         """Return the classifiers' logits; no gradient goes back to the encoders."""
         classifiers = cast("OwnHeads", context.run.modules["classifiers"])
-        return {m: classifiers.own_logits(m, z.detach()) for m, z in context.z.items()}
+        return {m: classifiers.own_logits(m, z.detach()) for m, z in context.features.items()}
 
     def _direction(self, context: StepContext, logits: Mapping[str, Tensor]) -> Tensor:
         """Return `(1 / M) * sum_m (|B^m| - B^m cos(g_c^m, g_f^m))`."""

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from equipoise.methods.base import Method
+from equipoise.methods.base import Method, overrides
 from equipoise.methods.context import StepContext
-from equipoise.methods.modulation import Modulates
 from equipoise.methods.run import Plan, Run
 from equipoise.types import Batch, UsageError
 
@@ -117,7 +116,7 @@ class Combined(Method):
             return super().forward(context)
         own = self._seen_by(name, context)
         self._members[name].forward(own)
-        context.z, context.u = own.z, own.u
+        context.features, context.z, context.u = own.features, own.z, own.u
         return context.u
 
     @contextmanager
@@ -232,11 +231,6 @@ def module_name(member: str, name: str) -> str:
     return f"{member}/{name}"
 
 
-def overrides(method: Method, hook: str) -> bool:
-    """Tell whether a method has its own version of a hook."""
-    return getattr(type(method), hook) is not getattr(Method, hook)
-
-
 def _check(members: Mapping[str, Method]) -> None:
     for name, method in members.items():
         if not method.trains or method.argument is not None:
@@ -249,11 +243,12 @@ def _check(members: Mapping[str, Method]) -> None:
 
 def _obstacle(a: Method, b: Method) -> str:
     """Return why two methods do not combine, seen from the first; empty where nothing speaks against it."""
+    known = a.conflicts(b)
+    if known:
+        return known
     for hook, what in DOES.items():
         if overrides(a, hook) and overrides(b, hook):
             return f"each of them {what}"
-    if isinstance(a, Modulates) and isinstance(b, Modulates):
-        return "both scale the encoders' gradients, and each takes them for unscaled"
     if a.replaces_loss and b.replaces_loss:
         return "both replace the joint loss"
     for hook, within in (("train_step", STEP_HOOKS), ("forward", FORWARD_HOOKS)):

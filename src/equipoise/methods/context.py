@@ -22,12 +22,15 @@ class StepContext:
         batch: the batch, on the run's device.
         active: the modalities that take part in this pass, None for all (methods that train one modality
             after the other).
-        z: modality name to feature `[B, d_m]`, attached to the graph, once the model has run.
+        features: modality name to feature `[B, d_m]` as encoded, attached to the graph, once the model has
+            run; what scores, distillation and losses on one modality read.
+        z: the same as the fusion reads them, once they have been edited (parts of them dropped, say).
         u: joint logits `[B, C]`, once the model has run.
     """
 
     def __init__(self, run: Run, batch: Batch, active: tuple[str, ...] | None = None) -> None:
         self.run, self.batch, self.active = run, batch, active
+        self.features: dict[str, Tensor] = {}
         self.z: dict[str, Tensor] = {}
         self.u: Tensor = torch.empty(0)
 
@@ -49,12 +52,14 @@ class StepContext:
         """
         from equipoise.models import unimodal_logits
 
-        if not self.z:
+        if not self.features:
             raise EquipoiseError(
                 "the model has not run in this step; ask for unimodal logits after encoding."
             )
         with self.run.autocast(), torch.set_grad_enabled(torch.is_grad_enabled() and not detached):
-            z = {name: feature.detach() for name, feature in self.z.items()} if detached else self.z
+            z = self.features
+            if detached:
+                z = {name: feature.detach() for name, feature in z.items()}
             return unimodal_logits(
                 self.run.model, z, source, batch=self.batch, heads=heads, head_grad=head_grad
             )

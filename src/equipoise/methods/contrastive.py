@@ -41,7 +41,8 @@ def contrastive_loss(z: Mapping[str, Tensor], target: Tensor, temperature: float
     positive = (target[:, None] == target[None, :]).to(rows[0])
     losses = []
     for a, b in combinations(rows, 2):
-        cosines = a @ b.T / temperature
+        with torch.autocast(a.device.type, enabled=False):  # half precision would blur the cosines
+            cosines = a @ b.T / temperature
         for similarity in (cosines, cosines.T):
             chosen = (similarity.log_softmax(dim=1) * positive).sum(dim=1) / positive.sum(dim=1)
             losses.append(-chosen.mean())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from equipoise.methods.base import joint_loss
+from equipoise.methods.base import Method, joint_loss, overrides
 from equipoise.methods.context import StepContext
 from equipoise.methods.option_checks import check_number
 from equipoise.methods.requirements import Requirements
@@ -53,6 +53,14 @@ class DGL(ReadsUnimodal, Windowed):
         if self.logits != "paired":
             return needs
         return needs.and_of("shared_head")
+
+    def conflicts(self, other: Method) -> str:
+        """Refuse what would let another loss reach the encoders."""
+        if overrides(other, "losses"):
+            return (
+                f"{self.name} lets nothing but its own losses reach the encoders, and {other.name} adds some"
+            )
+        return super().conflicts(other)
 
     def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
         """Return joint logits that carry no gradient to the encoders."""

@@ -11,7 +11,7 @@ import torch
 from equipoise.methods.base import Method
 from equipoise.methods.option_checks import check_choice
 from equipoise.methods.unimodal import Unimodal
-from equipoise.types import ModelError
+from equipoise.types import ModelError, UsageError
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel
@@ -43,6 +43,11 @@ class Ensemble(Method):
         super().__post_init__()
         check_choice("rule", self.rule, RULES)
 
+    def check(self, model: BalancedModel) -> None:
+        """Refuse encoders that share parameters."""
+        super().check(model)
+        check_separate(self.name, model)
+
     def parts(self, modalities: Sequence[str]) -> list[str]:
         """Return the unimodal runs."""
         return Unimodal.variants(modalities)
@@ -69,6 +74,20 @@ class Ensemble(Method):
             with torch.no_grad():
                 own.weight.copy_(trained.weight(modality))
                 own.bias.copy_(trained.bias())
+
+
+def check_separate(method: str, model: BalancedModel) -> None:
+    """Refuse a model whose encoders share parameters: trained apart, they would have different ones.
+
+    Raises:
+        UsageError: as said.
+    """
+    modules = {id(model.encoder_module(m)) for m in model.modalities}
+    if model.shared_parameters() or len(modules) < len(model.modalities):
+        raise UsageError(
+            f"the method {method!r} joins encoders that were trained apart, and those of this model share "
+            "parameters; choose another method, or encoders of their own."
+        )
 
 
 def copy_encoders(model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:

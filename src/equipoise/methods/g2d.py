@@ -17,7 +17,7 @@ from equipoise.methods.gradients import drop_gradients
 from equipoise.methods.option_checks import check_choice, check_number
 from equipoise.methods.precision import widened
 from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Run
+from equipoise.methods.run import Plan, Run
 from equipoise.methods.teachers import ReadsTeachers, feature_distance
 from equipoise.methods.unimodal_views import true_class_scores
 from equipoise.methods.windows import Windowed
@@ -43,7 +43,8 @@ class G2D(ReadsTeachers, Windowed):
         temperature: `T`.
         order: what `S^m` is taken over: `batch` (each batch has an order of its own) or `train-set`.
         start_epoch: first epoch (0-based) in which encoders rest.
-        end_epoch: last such epoch; None takes the first half of training (official: 0 to 150 of 300).
+        end_epoch: last such epoch; None takes the first half of training (official: 0 to 150 of 300), and
+            never the last epoch, so that every encoder is trained in one epoch at least.
     """
 
     logit_weight: float = 1.0
@@ -72,17 +73,28 @@ class G2D(ReadsTeachers, Windowed):
         windowed = self.end_epoch is None or self.end_epoch >= self.start_epoch
         return self.logit_weight > 0 or self.feature_weight > 0 or windowed
 
-    def in_window(self, run: Run) -> bool:
-        """Tell whether encoders rest in this epoch: by default in the first half of training."""
-        return self.start_epoch <= run.epoch <= self._last(run)
+    def last_epoch(self, epochs: int) -> int:
+        """Return the last epoch of the window: by default half of training; -1 is no window."""
+        if self.end_epoch is None:  # the last epoch is for all encoders, also where half of training is it
+            return min(epochs // 2, epochs - 2)
+        return min(self.end_epoch, epochs - 1)
 
-    def _last(self, run: Run) -> int:
-        last = run.total_epochs // 2 if self.end_epoch is None else self.end_epoch
-        return min(last, run.total_epochs - 1)
+    def problems(self, plan: Plan) -> list[str]:
+        """Say that encoders rest to the end of training; by default they do not."""
+        last = plan.epochs - 1
+        if not self.start_epoch <= last <= self.last_epoch(plan.epochs):
+            return super().problems(plan)
+        never = "" if self.start_epoch else ", which is thus never trained"
+        return [
+            *super().problems(plan),
+            f"{self.name} rests the encoder of the surest teacher to the end of training{never}: its window "
+            f"has the epochs {self.start_epoch} to {last}, and epoch {last} is the last; "
+            f"set end_epoch={last - 1} or lower, or train longer.",
+        ]
 
     def phase(self, run: Run) -> int:
         """Return which phase the epoch belongs to, from 0 to M - 2."""
-        length = self._last(run) - self.start_epoch + 1
+        length = self.last_epoch(run.total_epochs) - self.start_epoch + 1
         return (run.epoch - self.start_epoch) * (len(run.model.modalities) - 1) // length
 
     def epoch_start(self, run: Run) -> None:
@@ -128,7 +140,7 @@ class G2D(ReadsTeachers, Windowed):
             losses = [distillation(context.u, t, self.temperature) for t in logits.values()]
             terms["logits"] = self.logit_weight * torch.stack(losses).sum()
         if self.feature_weight:
-            distance = feature_distance(context.z, self.lesson(context).features)
+            distance = feature_distance(context.features, self.lesson(context).features)
             terms["features"] = self.feature_weight * distance
         return terms
 

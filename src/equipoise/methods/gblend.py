@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from equipoise.methods.context import StepContext
 from equipoise.methods.heldout import HoldsOut
@@ -30,6 +31,9 @@ JOINT = ""
 """Key of the joint stream among the modalities, none of which has an empty name."""
 
 MODES = ("online", "offline")
+LEAST = 1e-8
+"""The smallest growth, relative to the largest, that counts with a floor of 0: a ratio needs one above 0."""
+
 Losses = Mapping[str, tuple[float, float]]
 """Stream to its mean loss on training samples and on held-out ones."""
 
@@ -39,12 +43,12 @@ def blend_weights(start: Losses, end: Losses, floor: float = 0.1) -> dict[str, f
 
     `G_k = V_k(start) - V_k(end)` is the gain on held-out samples, 0 where it is negative, and `dO_k` the
     growth of `O_k = V_k - T_k`. No `|dO_k|` counts as less than `floor` times the largest: a stream that
-    happens not to overfit at all would otherwise get all the weight.
+    happens not to overfit at all would otherwise get all the weight. Where none overfits the gains decide.
     """
     gains = {k: max(start[k][1] - end[k][1], 0.0) for k in start}
     growth = {k: abs((end[k][1] - end[k][0]) - (start[k][1] - start[k][0])) for k in start}
-    least = floor * max(growth.values())
-    ratios = {k: gains[k] / (max(growth[k], least) ** 2 or 1.0) for k in start}
+    largest = max(growth.values()) or 1.0  # where all are 0 the floor counts for all of them
+    ratios = {k: gains[k] / max(growth[k] / largest, floor, LEAST) ** 2 for k in start}
     total = sum(ratios.values())
     return {k: ratio / total for k, ratio in ratios.items()} if total > 0 else None
 
@@ -140,11 +144,11 @@ class GBlend(HoldsOut):
         """Train one stream by itself; all streams see the same batches."""
         module = run.model if stream == JOINT else run.model.encoder_module(stream)
         own = [] if stream == JOINT else own_heads(run).by_modality()[stream].parameters()
-        optimizer = run.fresh_optimizer([p for p in chain(module.parameters(), own) if p.requires_grad])
+        optimizer = run.fresh_optimizer(groups_like(run.optimizer, chain(module.parameters(), own)))
         draws = run.stream(f"{self.name} probe {run.epoch}")
         for epoch in range(run.epoch, run.epoch + epochs):
             for group in optimizer.param_groups:
-                group["lr"] = run.learning_rates[min(epoch, run.total_epochs - 1)]
+                group["lr"] = run.learning_rates[min(epoch, run.total_epochs - 1)] * group["factor"]
             for positions in shuffled(self.seen_positions, run.batch_size, draws):
                 optimizer.zero_grad(set_to_none=True)
                 run.backward(stream_loss(run, stream, positions))
@@ -160,6 +164,15 @@ class GBlend(HoldsOut):
                 total = sum(float(stream_loss(run, stream, piece)) * len(piece) for piece in pieces)
                 means.append(total / len(part))
         return means[0], means[1]
+
+
+def groups_like(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> list[Any]:
+    """Return those parameters that an optimiser trains, in groups with the `factor` that each has there."""
+    wanted = {parameter for parameter in parameters if parameter.requires_grad}
+    shares = [
+        (group["factor"], [p for p in group["params"] if p in wanted]) for group in optimizer.param_groups
+    ]
+    return [{"params": own, "factor": factor} for factor, own in shares if own]
 
 
 def stream_loss(run: Run, stream: str, positions: Tensor) -> Tensor:

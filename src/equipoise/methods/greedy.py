@@ -20,12 +20,15 @@ from equipoise.methods.windows import Windowed
 from equipoise.models import MidFusionModel
 
 TINY = 1e-30
-"""In place of a speed, or a squared norm, of zero."""
+"""In place of a squared norm of zero."""
 
 
 def relative_speeds(main: Mapping[str, float], by: Mapping[str, float]) -> dict[str, float]:
-    """Return `D^m = log10(mu_by^m / mu_main^m)` of the summed speeds of a branch and of its gates."""
-    return {m: math.log10(max(by[m], TINY) / max(main[m], TINY)) for m in main}
+    """Return `D^m = log10(mu_by^m / mu_main^m)` of the summed speeds of a branch and of its gates.
+
+    A branch whose own speed or whose gates' speed is zero has no `D^m`, and is left out.
+    """
+    return {m: math.log10(by[m] / main[m]) for m in main if by[m] > 0 and main[m] > 0}
 
 
 @dataclass
@@ -35,8 +38,8 @@ class Greedy(Windowed):
     Each step that is not curated adds `||grad||^2 / ||parameters||^2` of encoder m to `mu_main^m`, and that
     of the block parameters which serve m to `mu_by^m`; `D^m` is `log10(mu_by^m / mu_main^m)`. Once
     `max_m D^m - min_m D^m > eps`, the next `window` steps are curated: the gates of `argmax_m D^m` are
-    replaced by their running means, so that nothing reaches this branch from the others. The loss is
-    `CE(u, y)`.
+    replaced by their running means, so that nothing reaches this branch from the others. Only branches that
+    learn are measured and compared: a frozen encoder would look infinitely slow. The loss is `CE(u, y)`.
 
     Attributes:
         eps: difference of speeds that calls for curation.
@@ -87,9 +90,11 @@ class Greedy(Windowed):
             self._left -= 1
             return
         self._left = 0  # of a curation that the end of the window cut short
-        self._measure(run)
-        speeds = relative_speeds(self._main, self._by)
-        if max(speeds.values()) - min(speeds.values()) > self.eps and self.in_window(run):
+        learning = self._measure(run)
+        speeds = {m: d for m, d in relative_speeds(self._main, self._by).items() if m in learning}
+        if len(speeds) < 2 or not self.in_window(run):
+            return
+        if max(speeds.values()) - min(speeds.values()) > self.eps:
             self._target, self._left = max(speeds, key=lambda m: speeds[m]), self.window
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,17 +109,25 @@ class Greedy(Windowed):
     def _curated(self, run: Run) -> str | None:
         return self._target if self._left > 0 and self.in_window(run) else None
 
-    def _measure(self, run: Run) -> None:
+    def _measure(self, run: Run) -> list[str]:
+        """Add the speeds of a step; return the branches that learn, which are those measured."""
         model = cast("MidFusionModel", run.model)
         groups: list[list[nn.Parameter]] = []
+        learning = []
         for m in model.modalities:
-            groups += [trainable(model.encoder_parameters(m)), trainable(model.block_parameters(m))]
+            own = trainable(model.encoder_parameters(m))
+            if any(p.grad is not None for p in own):
+                learning.append(m)
+                groups += [own, trainable(model.block_parameters(m))]
+        if not learning:
+            return learning
         gradients = [[p.grad for p in group if p.grad is not None] for group in groups]
         lists: list[Iterable[Tensor]] = [*gradients, *groups]
         norms = [squared_norm(x).to(run.device) for x in lists]
         # One transfer for all numbers: each would wait for the device.
         values = torch.stack(norms).tolist()
         ratios = [g / max(w, TINY) for g, w in zip(values[: len(groups)], values[len(groups) :], strict=True)]
-        for i, m in enumerate(model.modalities):
+        for i, m in enumerate(learning):
             self._main[m] += ratios[2 * i]
             self._by[m] += ratios[2 * i + 1]
+        return learning

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from equipoise.methods.base import joint_loss
+from equipoise.methods.base import Method, joint_loss
 from equipoise.methods.context import StepContext
+from equipoise.methods.modulation import Modulates
 from equipoise.methods.option_checks import check_choice, check_number
 from equipoise.methods.precision import widened
 from equipoise.methods.requirements import Requirements
@@ -52,7 +53,7 @@ class InfoReg(ReadsUnimodal, Windowed):
     `a = exp(beta * tanh(Delta_m))`.
 
     Attributes:
-        beta: strength of the regulation.
+        beta: strength of the regulation, 10 at most, where `a` may be 2e4.
         threshold: `K`, the relative growth of the trace that keeps the window open; 1 and more close it.
         loss: `joint`, or `joint+unimodal` which adds `sum_m CE(u^m, y)`.
         start_epoch: first epoch (0-based) in which windows may be open.
@@ -73,9 +74,15 @@ class InfoReg(ReadsUnimodal, Windowed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("beta", self.beta, 0, 100)
+        check_number("beta", self.beta, 0, 10)
         check_number("threshold", self.threshold)
         check_choice("loss", self.loss, LOSSES)
+
+    def conflicts(self, other: Method) -> str:
+        """Refuse what scales the gradients that the traces are measured on."""
+        if isinstance(other, Modulates):
+            return f"{self.name} measures the encoders' gradients and adds to them, which {other.name} scales"
+        return super().conflicts(other)
 
     def setup(self, run: Run) -> None:
         """Start without traces."""

@@ -89,7 +89,9 @@ class ProbedFusion(Fusion):
     def mixed_logits(self, z: Mapping[str, Tensor], index: int, weights: Tensor) -> Tensor:
         """Return the mix head's logits `[B, C]` for a pair of features, mixed by two weights."""
         first, second = self.pairs[index]
-        mix = slerp(z[first], z[second], weights[0], weights[1])
+        # Copied, as a step writes into the buffers between a pass through them and its gradient.
+        a, b = weights.clone()
+        mix = slerp(z[first], z[second], a, b)
         logits: Tensor = self.mixes[min(index, len(self.mixes) - 1)](mix)
         return logits
 
@@ -159,8 +161,7 @@ class IPRM(Method):
         mixes = []
         for index in chosen:
             self._probe(fusion, z, own, index)
-            # A copy, as the next step writes into the buffer.
-            logits = fusion.mixed_logits(z, index, fusion.lamh[index].clone())
+            logits = fusion.mixed_logits(z, index, fusion.lamh[index])
             mixes.append(F.cross_entropy(logits, target))
         return {"mix": torch.stack(mixes).sum(), "unimodal": unimodal_loss(own, target)}
 

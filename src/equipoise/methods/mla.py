@@ -166,7 +166,9 @@ class MLA(Method):
             return
         p, own = self._p, context.run.model.modalities.index(modality)
         gradient.copy_(gradient.to(p) @ p[own if self.memory == "others" else 0])
-        r = head.common(modality, context.z[modality]).to(p).mean(dim=0)
+        with context.run.autocast():  # what the head has read, in the precision in which it did
+            read = head.common(modality, context.z[modality])
+        r = read.to(p).mean(dim=0)
         a = 0.1 ** (1 + min(self._batch / max(context.run.steps_per_epoch, 1), 1))
         for row in range(len(p)):
             if self.memory == "all" or row != own:

@@ -37,9 +37,10 @@ class CosineFusion(Fusion):
         self.linears = nn.ModuleList(nn.Linear(d, self.num_classes, bias=False) for d in self.widths.values())
 
     def own_logits(self, modality: str, z: Tensor) -> Tensor:
-        """Return the part `u^m` `[B, C]` of one modality, for its feature `[B, d_m]`."""
+        """Return the part `u^m` `[B, C]` of one modality, for its feature `[B, d_m]`; float32 or wider."""
         linear = cast("nn.Linear", self.linears[self.modalities.index(modality)])
-        return self.scale * F.linear(unit_rows(z), unit_rows(linear.weight))
+        with torch.autocast(z.device.type, enabled=False):  # half precision would blur the cosines
+            return self.scale * F.linear(unit_rows(z), unit_rows(linear.weight))
 
     def forward(self, z: Mapping[str, Tensor]) -> Tensor:
         """Fuse features `{m: [B, d_m]}` to logits `[B, C]`."""
@@ -103,6 +104,6 @@ class MMCosine(Method):
         """Return the joint term, and the contrastive one where it has a weight."""
         terms = {"joint": joint_loss(context)}
         if self.lam:
-            loss = contrastive_loss(context.z, context.batch.target, self.temperature)
+            loss = contrastive_loss(context.features, context.batch.target, self.temperature)
             terms["contrastive"] = self.lam * loss
         return terms

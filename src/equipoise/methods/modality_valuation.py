@@ -24,8 +24,12 @@ def copy_rate(means: Mapping[str, float], alpha: float, rate: str) -> float:
     `alpha * x^1.5`. For two modalities the bracket is `|gap^1 - gap^2|` with `gap^m = 1 - mean phi^m`.
     """
     lowest = min(means.values())
-    x = 2 / 3 * (sum(means.values()) - len(means) * lowest) / (len(means) - 1)
-    return {"linear": alpha * x, "tanh": math.tanh(alpha * x), "power": alpha * math.pow(x, 1.5)}[rate]
+    # Rounded, what others have beyond the lowest may come out below 0, which has no power of 1.5.
+    beyond = max(0.0, math.fsum(means.values()) - len(means) * lowest)
+    x = 2 / 3 * beyond / (len(means) - 1)
+    if rate == "power":
+        return alpha * math.pow(x, 1.5)
+    return math.tanh(alpha * x) if rate == "tanh" else alpha * x
 
 
 @dataclass
@@ -56,6 +60,10 @@ class ModalityValuation(Resamples):
         check_number("alpha", self.alpha)
         check_number("part", self.part, low=1e-6, high=1)
         check_choice("rate", self.rate, RATES)
+
+    def changes_data(self) -> bool:
+        """Tell whether anything can be copied."""
+        return self.alpha > 0 and super().changes_data()
 
     def copies(self, run: Run) -> Tensor:
         """Choose copies of the lowest modality; where several are, each copy draws one of them."""

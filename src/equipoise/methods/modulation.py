@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from equipoise.methods.base import Method
 from equipoise.methods.context import StepContext
+from equipoise.methods.gradients import trainable
 from equipoise.methods.option_checks import check_choice
-from equipoise.methods.run import Plan, Run
+from equipoise.methods.run import Plan
 from equipoise.types import UsageError
+
+if TYPE_CHECKING:
+    from equipoise.models import BalancedModel
 
 TENSORS = ("conv-only", "matrices", "all")
 APPLY = ("grad", "update")
@@ -25,7 +31,7 @@ class Modulates(Method):
 
     Attributes:
         tensors: what is scaled: `all`, `matrices` (two dimensions or more) or `conv-only` (four).
-        apply: `grad` scales gradients; `update` scales the step itself, through the learning rate, for
+        apply: `grad` scales gradients; `update` scales the change that the optimiser's step makes, for
             optimisers such as Adam that undo a scaled gradient.
     """
 
@@ -36,10 +42,11 @@ class Modulates(Method):
         super().__post_init__()
         check_choice("tensors", self.tensors, TENSORS)
         check_choice("apply", self.apply, APPLY)
+        self._before: list[tuple[nn.Parameter, Tensor, float]] = []
 
     def problems(self, plan: Plan) -> list[str]:
         """Say that adaptive optimisers undo a scaled gradient."""
-        if self.apply == "update" or plan.optimizer == "sgd":
+        if not self.acts_on_encoders() or self.apply == "update" or plan.optimizer == "sgd":
             return super().problems(plan)
         return [
             *super().problems(plan),
@@ -47,54 +54,58 @@ class Modulates(Method):
             "apply=update, or the optimizer sgd.",
         ]
 
-    def setup(self, run: Run) -> None:
-        """Check that the modulation reaches something."""
-        super().setup(run)
-        self._rates: dict[int, float] = {}
-        for name in run.model.modalities:
-            if not any(self.scales(p) for _, p in run.model.encoder_parameters(name)):
+    def conflicts(self, other: Method) -> str:
+        """Two methods cannot both scale the same gradients."""
+        if isinstance(other, Modulates):
+            return "both scale the encoders' gradients, and each takes them for unscaled"
+        return super().conflicts(other)
+
+    def acts_on_encoders(self) -> bool:
+        """Tell whether, with the options as they are, gradients of encoders are scaled."""
+        return True
+
+    def check(self, model: BalancedModel) -> None:
+        """Refuse a model in which the modulation reaches nothing."""
+        super().check(model)
+        if not self.acts_on_encoders():
+            return
+        for name in model.modalities:
+            if not model.encoder_parameters(name) and any(
+                True for _ in model.encoder_module(name).parameters()
+            ):
+                raise UsageError(
+                    f"the encoder of {name!r} shares all its parameters with others, so {self.name!r} cannot "
+                    "scale its gradient by itself; choose another method, or encoders of their own."
+                )
+            own = trainable(model.encoder_parameters(name))
+            if own and not any(self.scales(parameter) for parameter in own):
                 raise UsageError(
                     f"tensors={self.tensors!r} picks nothing from the encoder of {name!r}; "
                     "choose tensors='matrices' or 'all'."
                 )
-            if self.apply == "update" and not _groups_of(run, name):
-                raise UsageError(
-                    f"apply='update' needs groups of the optimiser that hold the encoder of {name!r} and "
-                    "nothing else; give the optimiser a group for each encoder, or choose apply='grad'."
-                )
 
     def modulate(self, context: StepContext, coefficients: Mapping[str, float]) -> None:
         """Scale each encoder's gradient, or its coming step, by its coefficient."""
-        run = context.run
         for name, k in coefficients.items():
             if k == 1:
                 continue
-            if self.apply == "update":
-                for index in _groups_of(run, name):
-                    group = run.optimizer.param_groups[index]
-                    self._rates.setdefault(index, group["lr"])
-                    group["lr"] = group["lr"] * k
-                continue
-            for _, parameter in run.model.encoder_parameters(name):
-                if parameter.grad is not None and self.scales(parameter):
+            for parameter in trainable(context.run.model.encoder_parameters(name)):
+                if not self.scales(parameter):
+                    continue
+                if self.apply == "update":
+                    self._before.append((parameter, parameter.detach().clone(), k))
+                elif parameter.grad is not None:
                     parameter.grad.mul_(k)
 
+    @torch.no_grad()
     def after_step(self, context: StepContext) -> None:
-        """Put back the learning rates that were lowered for the step."""
+        """Take back the part of the step that is too much, or add what is missing."""
         super().after_step(context)
-        for index, rate in self._rates.items():
-            context.run.optimizer.param_groups[index]["lr"] = rate
-        self._rates = {}
+        for parameter, before, k in self._before:
+            parameter.copy_(before + k * (parameter - before))
+        self._before = []
 
     def scales(self, parameter: nn.Parameter) -> bool:
         """Tell whether a parameter is among those that are scaled."""
         least = {"conv-only": 4, "matrices": 2, "all": 0}[self.tensors]
         return parameter.ndim >= least
-
-
-def _groups_of(run: Run, name: str) -> list[int]:
-    """Return the groups of the optimiser that hold parts of one encoder; none if others are among them."""
-    own = {id(parameter) for _, parameter in run.model.encoder_parameters(name)}
-    groups = [{id(parameter) for parameter in group["params"]} for group in run.optimizer.param_groups]
-    touched = [index for index, group in enumerate(groups) if group & own]
-    return touched if all(groups[index] <= own for index in touched) else []

@@ -74,15 +74,16 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
             return
         probabilities = true_class_scores(self.unimodal(context, detached=True), context.batch.target)
         scores = {name: float(p.sum()) for name, p in probabilities.items()}
-        noises = self._draw_noise(run) if self.noise else []
+        noises = self._draw_noise(run, scores) if self.noise else []
         self.modulate(context, modulation_coefficients(scores, self.alpha))
         for gradient, noise in noises:
             gradient.add_(noise)
 
-    def _draw_noise(self, run: Run) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _draw_noise(self, run: Run, scores: Mapping[str, float]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return each encoder gradient with noise of the spread that it has before it is scaled."""
         drawn = []
-        for name in run.model.modalities:
+        # In the order of the scores, so that draws do not depend on that of the modalities.
+        for name in sorted(scores, key=lambda name: -scores[name]):
             for _, parameter in run.model.encoder_parameters(name):
                 gradient = parameter.grad
                 if gradient is not None and self.scales(parameter):
@@ -91,10 +92,9 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
                     drawn.append((gradient, normal.to(gradient) * deviation))
         return drawn
 
-    def in_window(self, run: Run) -> bool:
-        """Tell whether gradients are modulated in this epoch: by default in the first half of training."""
-        last = run.total_epochs // 2 if self.end_epoch is None else self.end_epoch
-        return self.start_epoch <= run.epoch <= last
+    def last_epoch(self, epochs: int) -> int:
+        """Return the last epoch with modulation: by default that at half of training."""
+        return epochs // 2 if self.end_epoch is None else self.end_epoch
 
 
 @dataclass

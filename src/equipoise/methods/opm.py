@@ -12,7 +12,6 @@ from torch import Tensor
 from equipoise.methods.context import StepContext
 from equipoise.methods.option_checks import check_number
 from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Plan
 from equipoise.methods.unimodal_views import ReadsUnimodal, true_class_scores
 from equipoise.methods.windows import Windowed
 
@@ -65,16 +64,6 @@ class OPM(ReadsUnimodal, Windowed):
         check_number("q_base", self.q_base, high=1)
         check_number("lam", self.lam)
         check_number("p_exe", self.p_exe, high=1)
-
-    def problems(self, plan: Plan) -> list[str]:
-        """Say that the window opens after the last epoch."""
-        if not plan.epochs or self.start_epoch < plan.epochs:
-            return super().problems(plan)
-        return [
-            *super().problems(plan),
-            f"{self.name} starts in epoch {self.start_epoch} of {plan.epochs} and never acts: choose a "
-            "start_epoch below the number of epochs.",
-        ]
 
     def edit_features(self, z: dict[str, Tensor], context: StepContext) -> dict[str, Tensor]:
         """Drop features, and scale all of them up."""

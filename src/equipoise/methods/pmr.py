@@ -98,7 +98,9 @@ class PMR(Windowed):
         if not self.acts(run):
             return terms
         column = torch.searchsorted(self._classes, context.batch.target)
-        logits = {m: prototype_logits(z, self._prototypes[m].to(z.device)) for m, z in context.z.items()}
+        logits = {
+            m: prototype_logits(z, self._prototypes[m].to(z.device)) for m, z in context.features.items()
+        }
         log_pi = torch.stack([u.log_softmax(1) for u in logits.values()])  # [M, B, K]
         beta, gamma = balance_weights(log_pi, column)
         if self.weights == "hard":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from equipoise.methods.base import Method
 from equipoise.methods.context import StepContext
-from equipoise.methods.ensemble import copy_encoders
+from equipoise.methods.ensemble import check_separate, copy_encoders
 from equipoise.methods.gradients import drop_gradients
 from equipoise.methods.option_checks import check_number
 from equipoise.methods.run import Run
@@ -19,21 +19,38 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class PretrainFrozen(Method):
+class _Pretrained(Method):
+    """What both have in common: the unimodal runs."""
+
+    family = "reference"
+    source = "the usual baseline"
+
+    def check(self, model: BalancedModel) -> None:
+        """Refuse encoders that share parameters."""
+        super().check(model)
+        check_separate(self.name, model)
+
+    def parts(self, modalities: Sequence[str]) -> list[str]:
+        """Return the unimodal runs."""
+        return Unimodal.variants(modalities)
+
+
+@dataclass
+class PretrainFrozen(_Pretrained):
     """Train fusion and head on the frozen encoders of the unimodal runs: `min over psi of CE(u, y)`.
 
     Frozen means that nothing of an encoder changes: no weight, and no running statistic either.
     """
 
     name = "pretrain-frozen"
-    family = "reference"
     summary = "fusion and head on top of frozen unimodal encoders"
-    source = "the usual baseline"
     cost = "the unimodal runs, then forward passes only through the encoders"
 
-    def parts(self, modalities: Sequence[str]) -> list[str]:
-        """Return the unimodal runs."""
-        return Unimodal.variants(modalities)
+    def conflicts(self, other: Method) -> str:
+        """Refuse what acts on the encoders, which stay as they are."""
+        if other.family == "optimisation" or isinstance(other, PretrainFinetune):
+            return f"{self.name} freezes the encoders that {other.name} acts on"
+        return super().conflicts(other)
 
     def load_parts(self, model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:
         """Copy the encoders and freeze them."""
@@ -48,7 +65,7 @@ class PretrainFrozen(Method):
 
 
 @dataclass
-class PretrainFinetune(Method):
+class PretrainFinetune(_Pretrained):
     """Train the joint model from the encoders of the unimodal runs on: `min over theta, psi of CE(u, y)`.
 
     Attributes:
@@ -60,19 +77,13 @@ class PretrainFinetune(Method):
     head_epochs: int = 0
 
     name = "pretrain-finetune"
-    family = "reference"
     summary = "joint training that starts from the unimodal encoders"
-    source = "the usual baseline"
     cost = "the unimodal runs"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("encoder_factor", self.encoder_factor)
         check_number("head_epochs", self.head_epochs)
-
-    def parts(self, modalities: Sequence[str]) -> list[str]:
-        """Return the unimodal runs."""
-        return Unimodal.variants(modalities)
 
     def load_parts(self, model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:
         """Copy the encoders."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.methods.base import Method
+from equipoise.methods.base import Method, warn
 from equipoise.methods.context import StepContext
 from equipoise.methods.gradients import drop_gradients
 from equipoise.methods.option_checks import check_number
@@ -18,6 +18,7 @@ from equipoise.methods.requirements import Requirements, check_order
 from equipoise.methods.run import Plan, Run
 from equipoise.models import with_fusion
 from equipoise.models.fusion.shared import SharedFusion
+from equipoise.scopes import modes_restored
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel
@@ -131,6 +132,19 @@ class ReconBoost(Method):
         widths = reference.feature_widths()
         return with_fusion(reference, BoostedFusion(widths, reference.num_outputs, hidden=self.hidden))
 
+    def setup(self, run: Run) -> None:
+        """Say which modalities get no turn; only here is it known how many there are."""
+        super().setup(run)
+        stage, order = self.boost_epochs + self.rectify_epochs, self.order or run.model.modalities
+        left_out = [m for place, m in enumerate(order) if run.total_epochs <= place * stage]
+        # Where one modality alone gets a turn, `problems` has said so.
+        if left_out and run.total_epochs > stage:
+            warn(
+                f"{self.name} never boosts {', '.join(left_out)}: a turn takes {stage} epochs and there are "
+                f"{run.total_epochs}; train for more than {(len(order) - 1) * stage}, or lower boost_epochs "
+                "and rectify_epochs."
+            )
+
     def turn(self, run: Run) -> tuple[int, str | None]:
         """Return the stage (0-based) and the modality that is boosted; None while all are rectified."""
         stage, epoch = divmod(run.epoch, self.boost_epochs + self.rectify_epochs)
@@ -143,8 +157,11 @@ class ReconBoost(Method):
         if run.epoch % (self.boost_epochs + self.rectify_epochs) in (0, self.boost_epochs):
             run.optimizer.state.clear()
         active = self.turn(run)[1]
-        for modality in self._resting(run, active):
-            run.model.encoder_module(modality).eval()
+        if active is None:
+            return
+        with modes_restored(run.model.encoder_module(active)):  # what it shares with the others is at work
+            for modality in self._resting(run, active):
+                run.model.encoder_module(modality).eval()
 
     def forward(self, context: StepContext) -> Tensor:
         """Encode, without a graph where an encoder rests, and fuse."""
@@ -159,6 +176,7 @@ class ReconBoost(Method):
                 z = run.model.encode(context.batch, only=resting)
             z |= run.model.encode(context.batch, only=(active,))
         z = {m: z[m].detach() if m in resting else z[m] for m in run.model.modalities}
+        context.features = z
         context.z = self.edit_features(z, context)
         context.u = self.fuse(context.z, context)
         return context.u

@@ -114,8 +114,8 @@ class Run(Protocol):
     def clip_gradients(self) -> None:
         """Clip the gradients as configured."""
 
-    def fresh_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """Return another optimiser of the configured kind, at the epoch's learning rate."""
+    def fresh_optimizer(self, parameters: Iterable[Any]) -> Optimizer:
+        """Return another optimiser of the configured kind, over parameters or groups of them."""
 
     def count_passes(self, module: nn.Module) -> None:
         """Count what passes through a module as passes of one encoder, a frozen teacher's for instance."""

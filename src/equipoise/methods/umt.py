@@ -43,6 +43,6 @@ class UMT(ReadsTeachers):
         """Return the joint term and the distillation."""
         terms = {"joint": joint_loss(context)}
         if self.lam:
-            distance = feature_distance(context.z, self.lesson(context).features)
+            distance = feature_distance(context.features, self.lesson(context).features)
             terms["distillation"] = self.lam * distance
         return terms

@@ -43,7 +43,11 @@ class BalancedModel(nn.Module, ABC):
 
     @abstractmethod
     def encoder_module(self, modality: str) -> nn.Module:
-        """Return the encoder of a modality: the module that is frozen, snapshot and re-learned."""
+        """Return the encoder of a modality: the module that is frozen, snapshot and re-learned.
+
+        `encode` calls it, as `module(x)`, once a batch; a module that serves several modalities, once for
+        each of them. Costs are counted and features are read where it is called.
+        """
 
     def forward(self, batch: Batch | Mapping[str, Tensor]) -> ModelOutput:
         """Encode and fuse.
@@ -102,7 +106,8 @@ class BalancedModel(nn.Module, ABC):
 
         `additive_head`: `head` is not None. `shared_head`: all features are equally wide, so that one head
         can read each of them. `own_heads`: the fusion answers for every modality by itself
-        (`own_logits`). `mid_fusion`: the encoders exchange gates through MMTM blocks (`MidFusionModel`).
+        (`own_logits`). `mid_fusion`: the encoders exchange gates through MMTM blocks, and the model has
+        `blocks`, `block_parameters` and `curate` of a `MidFusionModel`.
         """
         found = set()
         if self.head is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import Any, cast
@@ -93,6 +93,8 @@ def load_factory(spec: str) -> Callable[..., Any]:
 def check_contract(model: object, shapes: Shapes, num_classes: int, name: str = "model") -> BalancedModel:
     """Check that a model offers what methods ask for, and try it on two samples of zeros.
 
+    `encode` must call the encoder of each modality exactly once, see `BalancedModel.encoder_module`.
+
     Args:
         model: a `BalancedModel`, or a module with the same attributes and methods.
         shapes: modality to shape and kind of one sample.
@@ -144,7 +146,8 @@ def _try(model: BalancedModel, shapes: Shapes, name: str) -> None:
         m: torch.zeros(TRIAL_SAMPLES, *shapes[m][0], dtype=dtype, device=parameter.device)
         for m in model.modalities
     }
-    with _blamed_on(f"{name!r}: encode on two samples of zeros"):
+    encoders = {m: model.encoder_module(m) for m in model.modalities}
+    with _calls_counted(encoders.values()) as calls, _blamed_on(f"{name!r}: encode on two samples of zeros"):
         z: object = model.encode(inputs)
     if not isinstance(z, Mapping) or set(z) != set(model.modalities):
         found = listed(z) if isinstance(z, Mapping) else type(z).__name__
@@ -153,6 +156,7 @@ def _try(model: BalancedModel, shapes: Shapes, name: str) -> None:
         )
     for m, feature in z.items():
         _expect(feature, (TRIAL_SAMPLES, None), f"{name!r}: encode must give {m!r} features [B, d]")
+    _check_calls(encoders, calls, name)
     logits = (TRIAL_SAMPLES, model.num_outputs)
     with _blamed_on(f"{name!r}: fuse"):
         fused: object = model.fuse(z)
@@ -162,6 +166,33 @@ def _try(model: BalancedModel, shapes: Shapes, name: str) -> None:
     if not isinstance(output, ModelOutput):
         raise ModelError(f"{name!r}: forward must return a ModelOutput; found {type(output).__name__}.")
     _expect(output.logits, logits, f"{name!r}: forward must return logits [B, {model.num_outputs}]")
+
+
+def _check_calls(encoders: Mapping[str, nn.Module], calls: Mapping[nn.Module, int], name: str) -> None:
+    for m, encoder in encoders.items():
+        served = [other for other, module in encoders.items() if module is encoder]
+        if calls[encoder] == len(served):
+            continue
+        often = "once" if len(served) == 1 else f"once for each modality that it serves, {listed(served)}"
+        raise ModelError(
+            f"{name!r}: encode must call encoder_module({m!r}) {often}; calls found: {calls[encoder]}. "
+            "Return from encoder_module the very module that encode calls as module(x), not as "
+            "module.forward(x) or layer by layer: costs are counted and features are read there."
+        )
+
+
+@contextmanager
+def _calls_counted(modules: Iterable[nn.Module]) -> Iterator[dict[nn.Module, int]]:
+    """Count how often each module is called within."""
+    calls = dict.fromkeys(modules, 0)
+
+    def count(module: nn.Module, *_: object) -> None:
+        calls[module] += 1
+
+    with ExitStack() as stack:
+        for module in calls:
+            stack.callback(module.register_forward_hook(count).remove)
+        yield calls
 
 
 def _expect(value: object, shape: tuple[int, int | None], message: str) -> None:

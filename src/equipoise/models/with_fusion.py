@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
-from equipoise.models.contract import BalancedModel
+from equipoise.models.contract import BalancedModel, NamedParameter
 from equipoise.models.fusion.head import HeadView
 from equipoise.models.mid_fusion import MidFusionModel
+from equipoise.models.mmtm import MMTM
 from equipoise.models.multimodal import MultimodalModel, check_fusion, head_of
 from equipoise.types import Batch
 
@@ -17,8 +19,9 @@ def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None
     """Return a model that encodes as `model` does and fuses with another module.
 
     Encoders, and the blocks of intermediate fusion, are used and not copied: training the one model trains
-    the other. A `MultimodalModel` and a `MidFusionModel` give one of their kind, without the old fusion; any
-    other model is wrapped (`OtherFusionModel`).
+    the other. A `MultimodalModel` and a `MidFusionModel` give one of their kind, without the old fusion. Any
+    other model, a subclass of these too, is wrapped (`OtherFusionModel`, or `OtherMidFusionModel` where it
+    offers `mid_fusion`) and keeps what it has of its own, but for `fuse` and `forward`.
 
     Args:
         model: the model whose encoders are used.
@@ -28,13 +31,18 @@ def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None
     Raises:
         ModelError: the fusion does not fit the encoders.
     """
-    # A class with an encode of its own is more than encoders: rebuilding it from them would lose that.
-    if type(model).encode is MidFusionModel.encode and isinstance(model, MidFusionModel):
-        return MidFusionModel(model.encoders, fusion, num_classes, model.blocks)
-    if type(model).encode is MultimodalModel.encode and isinstance(model, MultimodalModel):
-        return MultimodalModel(model.encoders, fusion, num_classes)
-    encoding = model.inner if isinstance(model, OtherFusionModel) else model
-    return OtherFusionModel(encoding, fusion, num_classes)
+    changed: BalancedModel
+    # A subclass may be more than encoders, anywhere: rebuilding it from them would lose that.
+    if type(model) is MidFusionModel:
+        changed = MidFusionModel(model.encoders, fusion, num_classes, model.blocks)
+    elif type(model) is MultimodalModel:
+        changed = MultimodalModel(model.encoders, fusion, num_classes)
+    else:
+        wrapper = OtherMidFusionModel if "mid_fusion" in model.capabilities else OtherFusionModel
+        wrapped = isinstance(model, OtherFusionModel) and type(model) in (OtherFusionModel, wrapper)
+        changed = wrapper(cast("OtherFusionModel", model).inner if wrapped else model, fusion, num_classes)
+    changed.task = model.task
+    return changed
 
 
 class OtherFusionModel(BalancedModel):
@@ -110,3 +118,34 @@ class OtherFusionModel(BalancedModel):
 
     def _fusion_module(self) -> nn.Module:
         return self.fusion
+
+
+class OtherMidFusionModel(OtherFusionModel):
+    """The same around a model with intermediate fusion, whose blocks stay between the encoders.
+
+    It offers `mid_fusion` as the inner model does, and with it what methods use of a `MidFusionModel`: its
+    blocks are the inner model's, and belong to `fusion_parameters`.
+    """
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What methods may require, `mid_fusion` among it."""
+        return super().capabilities | {"mid_fusion"}
+
+    @property
+    def blocks(self) -> list[MMTM]:
+        """The inner model's blocks, first one first."""
+        return self._mid.blocks
+
+    def block_parameters(self, modality: str) -> list[NamedParameter]:
+        """Return the parameters of the blocks that serve a modality, named as in `named_parameters`."""
+        wanted = {parameter for _, parameter in self._mid.block_parameters(modality)}
+        return [(name, parameter) for name, parameter in self.named_parameters() if parameter in wanted]
+
+    def curate(self, modality: str | None) -> None:
+        """Replace one modality's gates by their running means in all blocks, or nobody's."""
+        self._mid.curate(modality)
+
+    @property
+    def _mid(self) -> MidFusionModel:
+        return cast("MidFusionModel", self.inner)

@@ -134,7 +134,10 @@ def run(
         warn(problem)
     record.open(to_options(settings), resume=resume, overwrite=overwrite)
     with locked(folder, wait=is_part):
-        if not record.complete:
+        if record.complete:
+            # What stands in the folder may be older than a change of the data.
+            record.check_data(_data_identity(data))
+        else:
             prepared = _Prepared(settings, method, spec, data, model, initial, record, reference.modalities)
             _train(prepared, parts_folder or folder / "parts", on_epoch)
     return load_run(folder)
@@ -164,8 +167,7 @@ def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None
     if not parts:  # what is built on finished runs starts from theirs
         initial |= fingerprints.of_encoders({m: model.encoder_module(m) for m in model.modalities})
     identity = {
-        "data_fingerprint": data.dataset_fingerprint,
-        "split_fingerprint": data.split_fingerprint,
+        **_data_identity(data),
         "init_fingerprint": fingerprints.of_text(repr(sorted(initial.items()))),
         "budget_fingerprint": fingerprints.of_budget(settings.budget),
     }
@@ -233,6 +235,13 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
         model=model.eval(),
         summary=result,
     )
+
+
+def _data_identity(data: RunData) -> dict[str, str]:
+    return {
+        "data_fingerprint": data.dataset_fingerprint,
+        "split_fingerprint": data.split_fingerprint,
+    }
 
 
 def _start(record: RunRecord, identity: dict[str, str]) -> None:

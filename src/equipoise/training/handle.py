@@ -115,8 +115,8 @@ class RunHandle:
         """Count what passes through a module as passes of one encoder."""
         self._counter.watch(module)
 
-    def fresh_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """Return another optimiser of the configured kind, at the epoch's learning rate."""
+    def fresh_optimizer(self, parameters: Iterable[Any]) -> Optimizer:
+        """Return another optimiser of the configured kind, over parameters or groups of them."""
         return optimizer_of(parameters, self.settings.budget, self.learning_rates[self.epoch])
 
     def forward(self, context: StepContext) -> Tensor:

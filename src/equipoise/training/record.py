@@ -22,8 +22,10 @@ from equipoise.types import RunFolderError
 CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
 LOCK = ".lock"
+ERROR: Final = "error.txt"
+"""What a run failed of that nobody foresaw; gone once it has come to its end."""
 PAGES: Final = ("report.html", "diagnosis.html")
-FILES: Final = (CONFIG, METRICS, DIAGNOSES, RESULT, WEIGHTS, CHECKPOINT, *PAGES)
+FILES: Final = (CONFIG, METRICS, DIAGNOSES, RESULT, WEIGHTS, CHECKPOINT, ERROR, *PAGES)
 MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every"})
 """Settings that may differ when a run is resumed: a comparison checks the device by itself."""
 
@@ -69,7 +71,7 @@ class RunRecord:
             RunFolderError: it cannot be written, holds other things, or a run of another configuration; a
                 record that exists is kept unless `overwrite` is given.
         """
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        if self._in_use():
             if not self.path(CONFIG).is_file():
                 raise RunFolderError(
                     f"{self.folder} is in the way: it exists and holds no run; choose another folder."
@@ -91,6 +93,29 @@ class RunRecord:
             raise RunFolderError(
                 f"cannot write the run folder {self.folder} ({error.strerror or error}); choose another one."
             ) from None
+
+    def _in_use(self) -> bool:
+        """Tell whether the folder holds anything but the traces of a run that failed before it began."""
+        if not self.folder.is_dir():
+            return self.folder.exists()
+        return any(path.name not in (ERROR, LOCK) for path in self.folder.iterdir())
+
+    def check_data(self, identity: Mapping[str, str]) -> None:
+        """Check that a finished run was made with these data.
+
+        Args:
+            identity: fingerprints by their keys in the result.
+
+        Raises:
+            RunFolderError: it was not.
+        """
+        result = self.result()
+        changed = [key for key, value in identity.items() if result.get(key) != value]
+        if changed:
+            raise RunFolderError(
+                f"{self.folder} holds a finished run on other data ({', '.join(changed)} differ): data or "
+                "splits were changed since. Choose another folder, or overwrite it."
+            )
 
     def clear(self) -> None:
         """Remove the files of the record, and nothing else."""
@@ -148,7 +173,8 @@ class RunRecord:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result, which completes the run."""
         write_atomically(self.path(RESULT), json.dumps(result, indent=2) + "\n")
-        self.path(CHECKPOINT).unlink(missing_ok=True)
+        for name in (CHECKPOINT, ERROR):
+            self.path(name).unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any]:
         """Return the result.
