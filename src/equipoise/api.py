@@ -12,7 +12,7 @@ import pandas as pd
 
 from equipoise.data.datasets import DATASETS
 from equipoise.diagnosis import METRICS
-from equipoise.experiments.compare import Observer
+from equipoise.experiments.compare import DEFAULT_METHODS, Observer
 from equipoise.experiments.compare import compare as run_comparison
 from equipoise.experiments.comparison import REPORT, Comparison
 from equipoise.methods import METHODS, Method, Requirements
@@ -24,7 +24,7 @@ from equipoise.types import UsageError
 
 def compare(
     data: str | os.PathLike[str],
-    methods: str | Sequence[str] = ("joint", "diagnose-relearn"),
+    methods: str | Sequence[str] = DEFAULT_METHODS,
     *,
     seeds: int | Iterable[int] = 5,
     out: str | os.PathLike[str] | None = None,
@@ -41,8 +41,9 @@ def compare(
 
     Args:
         data: name of a dataset, or folder of a prepared one.
-        methods: names; `unimodal` stands for each modality alone, `all` for every method that the model can
-            be trained by, `a+b` for two methods in one run.
+        methods: names; `unimodal` stands for each modality alone, `references` for the runs that every
+            method should be held against (joint, unimodal, ensemble, multi-loss, pretrained), `all` for every
+            method that the model can be trained by, `a+b` for two methods in one run.
         seeds: the seeds, or their number (0, 1, ...).
         out: output folder; None takes a new temporary one.
         method_options: options by method: `{"diagnose-relearn": {"lam": 5.0}}`.

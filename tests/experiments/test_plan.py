@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from pathlib import Path
 
 import pytest
 
 import equipoise as eq
 import synthetic
-from equipoise.experiments.compare import expand
+from equipoise.experiments.compare import DEFAULT_METHODS, expand
 from equipoise.experiments.executors import Agenda, Outcome, Task
 from equipoise.methods import METHODS
 from equipoise.training import Settings
@@ -77,6 +79,22 @@ def test_all_leaves_out_what_the_model_cannot_be_trained_by(data: str) -> None:
     everything = expand(Settings.from_options(data, epochs=90), ["all"], {}, 0)
     found = {name.partition(":")[0] for name in everything.parts} | everything.left_out.keys()
     assert found == set(METHODS)
+
+
+def test_what_is_compared_where_nobody_says_otherwise(data: str) -> None:
+    plan = expand(Settings.from_options(data, epochs=90), DEFAULT_METHODS, {}, 0)
+    assert next(iter(plan.parts)) == "joint"
+    references = {"joint", "unimodal", "ensemble", "multi-loss", "pretrain-frozen", "pretrain-finetune"}
+    assert {name.partition(":")[0] for name in plan.parts} == references | {"diagnose-relearn"}
+    assert inspect.signature(eq.compare).parameters["methods"].default == DEFAULT_METHODS
+
+
+def test_a_comparison_without_its_references_says_so(data: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    eq.compare(data, ["joint", "multi-loss+ogm"], seeds=1, epochs=3, workers=1, out=out)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["missing_references"] == ["ensemble", "pretrain-finetune", "pretrain-frozen", "unimodal"]
+    assert "a gain over joint training alone proves little" in (out / "report.html").read_text()
 
 
 def test_an_option_of_a_method_that_is_not_compared_is_an_error(data: str) -> None:

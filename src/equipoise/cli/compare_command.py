@@ -32,9 +32,9 @@ def compare_command(
     validation, and the test split is opened once a run, at its end.
 
     Args:
-        methods: names (`equipoise list methods`); `unimodal` stands for each modality alone, `all` for every
-            method that the model can be trained by, `a+b` for two methods in one run. Default: joint
-            diagnose-relearn.
+        methods: names (`equipoise list methods`); `unimodal` stands for each modality alone, `references` for
+            the runs that every method should be held against, `all` for every method that the model can be
+            trained by, `a+b` for two methods in one run. Default: references diagnose-relearn.
         seeds: one number N for N seeds from the first one on, or several seeds. Default: 5.
         first_seed: where one number begins to count.
         out: output folder. Default: a new folder under runs/.
@@ -50,7 +50,7 @@ def compare_command(
     from equipoise.cli.folders import free_folder
     from equipoise.cli.progress import EpochBar
     from equipoise.cli.tables import comparison_table, output_console, progress_console
-    from equipoise.experiments.compare import seeds_of
+    from equipoise.experiments.compare import DEFAULT_METHODS, seeds_of
     from equipoise.experiments.comparison import REPORT
     from equipoise.training import from_options
     from equipoise.training.option_text import nested, parse_assignments
@@ -62,7 +62,7 @@ def compare_command(
     with EpochBar(progress) as bar:
         comparison = compare_and_report(
             settings,
-            methods or ["joint", "diagnose-relearn"],
+            methods or DEFAULT_METHODS,
             seeds_of(seeds or [5], first_seed),
             folder,
             method_options=nested(parse_assignments(set_ or [], "set"), "set", "METHOD.OPTION"),
@@ -82,6 +82,8 @@ def compare_command(
         console.print(f"\nnot ranked: {'; '.join(summary['not_ranked_because'])}", markup=False)
     for method, reason in summary.get("left_out", {}).items():
         console.print(f"left out {method}: {reason}", markup=False)
+    if missing := summary.get("missing_references"):
+        console.print(f"not compared with {', '.join(missing)} (--methods references ...)", markup=False)
     failed = comparison.results[comparison.results["status"] != "ok"]
     for _, row in failed.iterrows():
         progress.print(f"{row['method']}, seed {row['seed']}: {row['status']}", markup=False)

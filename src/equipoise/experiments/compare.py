@@ -29,8 +29,11 @@ from equipoise.training.record import CONFIG as RUN_CONFIG
 from equipoise.training.record import ERROR, locked, write_atomically
 from equipoise.types import ModelError, UsageError
 
-ALL = "all"
-"""Stands for every method that the model can be trained by."""
+ALL, REFERENCES = "all", "references"
+"""Stand for every method that the model can be trained by, and for those that all should be held against."""
+
+DEFAULT_METHODS = (REFERENCES, "diagnose-relearn")
+"""What is compared where nobody says otherwise: without its references a method proves little."""
 
 
 class Observer(Protocol):
@@ -60,7 +63,8 @@ def compare(
 
     Args:
         settings: what all runs share; its method and seed are replaced.
-        methods: names (`unimodal` stands for each modality alone, `all` for every method).
+        methods: names (`unimodal` stands for each modality alone, `references` for the reference runs, `all`
+            for every method that the model can be trained by, `a+b` for two methods in one run).
         seeds: distinct seeds; the runs of one seed share splits, initial weights and batch order.
         folder: output folder.
         method_options: options by method name.
@@ -90,7 +94,11 @@ def compare(
     with locked(folder):
         outcomes = _execute(runner, tasks, done, observer)
     results = _collect(outcomes, settings)
-    summary = _summarise(results, outcomes, seed_list) | {"left_out": plan.left_out}
+    compared = {base for name in plan.parts for base in base_names(name)}
+    summary = _summarise(results, outcomes, seed_list) | {
+        "left_out": plan.left_out,
+        "missing_references": [name for name in reference_methods() if name not in compared],
+    }
     comparison = Comparison(folder, results, summary)
     comparison.write()
     return comparison
@@ -118,8 +126,7 @@ def expand(
     if not methods:
         raise UsageError("no method was given; expected at least one (see 'equipoise list methods').")
     check_device(settings.device)
-    named = [method for method in dict.fromkeys(methods) if method != ALL]
-    wanted = list(dict.fromkeys([*named, *METHODS])) if ALL in methods else named
+    wanted, named = _wanted(methods)
     _check_options(wanted, options)
     dataset, _ = prepare_data(settings.with_method(BASELINE, {}, seed))
     reference = build_reference(settings, ModelSpec.of(dataset))
@@ -128,7 +135,7 @@ def expand(
         try:
             built = _checked_variants(settings, method, options, reference)
         except (UsageError, ModelError) as error:
-            if method in named:
+            if method in named:  # not by a group
                 raise
             plan.left_out[method] = str(error)
             continue
@@ -137,6 +144,20 @@ def expand(
                 warn(problem)
             plan.parts[name] = variant.parts(reference.modalities)
     return plan
+
+
+def _wanted(methods: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Return the methods that names and groups stand for, and those that stand there by their names."""
+    references = sorted(reference_methods(), key=lambda name: name != BASELINE)
+    groups = {REFERENCES: references, ALL: [*references, *METHODS]}
+    named = {method for method in methods if method not in groups}
+    wanted = [name for method in methods for name in groups.get(method, [method])]
+    return list(dict.fromkeys(wanted)), named
+
+
+def reference_methods() -> list[str]:
+    """Return the methods that every comparison should include."""
+    return [name for name, method in METHODS.items() if method.family == "reference"]
 
 
 def _check_options(methods: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> None:

@@ -80,6 +80,9 @@ def notices(evidence: Evidence, runs: Sequence[Run]) -> list[Notice]:
     if left_out := summary.get("left_out"):
         reasons = [f"{method}: {reason}" for method, reason in left_out.items()]
         found.append(Notice("The model cannot be trained by these methods, which were left out:", reasons))
+    if missing := summary.get("missing_references"):
+        text = "These reference runs are not among them, and a gain over joint training alone proves little:"
+        found.append(Notice(text, missing))
     gone = [f"{run.method}, seed {run.seed}" for run in runs if run.finished and not run.result]
     if gone:
         found.append(Notice("The folders of these runs are missing; the charts lack them:", gone))
