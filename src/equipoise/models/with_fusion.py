@@ -39,8 +39,10 @@ def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None
         changed = MultimodalModel(model.encoders, fusion, num_classes)
     else:
         wrapper = OtherMidFusionModel if "mid_fusion" in model.capabilities else OtherFusionModel
-        wrapped = isinstance(model, OtherFusionModel) and type(model) in (OtherFusionModel, wrapper)
-        changed = wrapper(cast("OtherFusionModel", model).inner if wrapped else model, fusion, num_classes)
+        inner: BalancedModel = model
+        if isinstance(model, OtherFusionModel) and type(model) in (OtherFusionModel, wrapper):
+            inner = model.inner  # wrappers do not pile up
+        changed = wrapper(inner, fusion, num_classes)
     changed.task = model.task
     return changed
 
