@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from equipoise.models import BalancedModel
 
 ADVICE: Final = {
-    "additive_head": "choose the fusion 'concat' or 'sum'",
+    "additive_head": "choose the fusion 'concat' or 'sum', or, where the method has the option, another "
+    "source of unimodal logits, such as logits=zero-feature",
     "shared_head": "choose encoders of one output width",
     "own_heads": "choose the fusion 'average' or 'shared'",
     "mid_fusion": "choose the fusion 'mmtm'",
