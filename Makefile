@@ -60,8 +60,8 @@ STUDIES := docs/results/methods
 studies: $(VENV)/.dev  ## Compare all methods on HTAD, and with SOURCE=DIR on two further datasets (about two hours).
 	$(BIN)/equipoise compare --data htad --methods all --seeds 10 --epochs 30 --split-seed run \
 		--out runs/studies/htad --resume
-	$(BIN)/equipoise compare --data htad --methods all --seeds 10 --epochs 30 --split-seed run --fusion mmtm \
-		--out runs/studies/htad-mmtm --resume
+	$(BIN)/equipoise compare --data htad --methods references greedy diagnose-relearn --seeds 10 --epochs 30 \
+		--split-seed run --fusion mmtm --out runs/studies/htad-mmtm --resume
 	$(BIN)/python benchmarks/results.py runs/studies/htad $(STUDIES)-htad.md
 	$(BIN)/python benchmarks/results.py runs/studies/htad-mmtm $(STUDIES)-htad-mmtm.md
 ifdef SOURCE
@@ -71,6 +71,7 @@ ifdef SOURCE
 			--out runs/studies/$$set --resume && \
 		$(BIN)/python benchmarks/results.py runs/studies/$$set $(STUDIES)-$$set.md || exit 1; \
 	done
+	$(BIN)/python benchmarks/method_defaults.py runs/studies/sets/phone-watch docs/results/method-defaults.md
 	$(BIN)/python benchmarks/results.py --across $(STUDIES)-across.md docs/images/critical-difference.svg \
 		runs/studies/htad runs/studies/cmu-mosi runs/studies/phone-watch
 endif
