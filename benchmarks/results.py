@@ -21,6 +21,9 @@ from equipoise.experiments.significance import FEW_SEEDS, smallest_wilcoxon_p
 from equipoise.report import write_critical_difference
 from equipoise.training import RunRecord
 
+EASY = 0.1
+"""How far validation may lie above test before the page speaks of it."""
+
 
 def main(folder: str, page: str, picture: str | None = None, *more: str) -> None:
     if folder == "--across":
@@ -80,6 +83,13 @@ def notes(comparison: Comparison) -> list[str]:
     lines += [f"Left out: {method}, as {reason}" for method, reason in summary.get("left_out", {}).items()]
     failed = comparison.results[comparison.results["status"] != "ok"]
     lines += [f"Failed: {row['method']}, seed {row['seed']}: {row['status']}" for _, row in failed.iterrows()]
+    base = summary["methods"].get("joint", {})
+    if base and base["validation_mean"] - base["mean"] > EASY:
+        lines.append(
+            f"Joint training has {base['validation_mean']:.3f} on validation, {base['mean']:.3f} on test: "
+            "they are not alike (features that were learnt on the former, for instance), so neither "
+            "the choice of an epoch nor a gap measured on validation means much here."
+        )
     n = len(summary["seeds"])
     if n < FEW_SEEDS:
         lines.append(
