@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from equipoise.methods import METHODS, StepContext, create_method
-from equipoise.methods.ogm import OGM, OGMGE, modulation_coefficients
+from equipoise.methods.ogm import OGM, modulation_coefficients
+from equipoise.methods.ogm_ge import OGMGE
 from equipoise.models import ConcatFusion, MultimodalModel
 from equipoise.types import Batch, UnknownNameError, UsageError
 from hand_run import HandRun

@@ -1,4 +1,4 @@
-"""On-the-fly gradient modulation, without and with generalisation enhancement."""
+"""On-the-fly gradient modulation."""
 
 from __future__ import annotations
 
@@ -95,17 +95,3 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
     def last_epoch(self, epochs: int) -> int:
         """Return the last epoch with modulation: by default that at half of training."""
         return epochs // 2 if self.end_epoch is None else self.end_epoch
-
-
-@dataclass
-class OGMGE(OGM):
-    """OGM with generalisation enhancement: Gaussian noise of each gradient's own spread.
-
-    `grad <- k^m * grad + eps`, `eps ~ N(0, std(grad) + 1e-8)` elementwise, `std` taken per tensor over the
-    unscaled gradient, for all modalities.
-    """
-
-    name = "ogm-ge"
-    summary = "OGM, with Gaussian noise on the encoders' gradients"
-    cost = "one head slice a modality and one normal draw a parameter a step"
-    noise = True
