@@ -38,7 +38,8 @@ def main(folder: str, page: str, picture: str | None = None, *more: str) -> None
 
 
 def results_page(comparison: Comparison) -> str:
-    runs = [RunRecord(path) for path in sorted((comparison.folder / "runs").iterdir())]
+    found = [RunRecord(path) for path in sorted((comparison.folder / "runs").iterdir())]
+    runs = [run for run in found if run.has_result]  # the others stand in the table as failed
     results = [run.result() for run in runs]
     first, summary = results[0], comparison.summary
     machine = first["environment"]
@@ -82,7 +83,10 @@ def notes(comparison: Comparison) -> list[str]:
     lines = [f"Not ranked: {reason}." for reason in summary["not_ranked_because"]]
     lines += [f"Left out: {method}, as {reason}" for method, reason in summary.get("left_out", {}).items()]
     failed = comparison.results[comparison.results["status"] != "ok"]
-    lines += [f"Failed: {row['method']}, seed {row['seed']}: {row['status']}" for _, row in failed.iterrows()]
+    lines += [
+        f"Failed: {row['method']}, seed {row['seed']}: {row['status'].removeprefix('failed: ')}"
+        for _, row in failed.iterrows()
+    ]
     base = summary["methods"].get("joint", {})
     if base and base["validation_mean"] - base["mean"] > EASY:
         lines.append(
@@ -105,7 +109,12 @@ def accuracy_table(comparison: Comparison) -> list[str]:
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     table = comparison.table().sort_values("mean", ascending=False)
     for method, row in table.iterrows():
-        cells = [shown_name(str(method), row), f"{row['mean']:.3f}", f"{row['std']:.3f}", int(row["n"])]
+        cells = [
+            shown_name(str(method), row),
+            known(row["mean"], ".3f"),
+            known(row["std"], ".3f"),
+            int(row["n"]),
+        ]
         cells += [known(row["difference"], "+.3f"), interval(row["low"], row["high"])]
         cells += [interval(row["bootstrap_low"], row["bootstrap_high"]), known(row["wilcoxon_p_holm"], ".3f")]
         cells += ["not ranked" if pd.isna(row["rank"]) else row["rank"]]

@@ -135,7 +135,8 @@ def expand(
         try:
             built = _checked_variants(settings, method, options, reference)
         except (UsageError, ModelError) as error:
-            if method in named:  # not by a group
+            # A group stands for what can be run; a wrong option is no reason to leave a method out.
+            if method in named or method in options:
                 raise
             plan.left_out[method] = str(error)
             continue

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
@@ -153,6 +154,7 @@ def _in_pool(
 ) -> Iterator[Outcome]:
     """Work until nothing is left, or the pool is lost; what was at work then is among the suspects."""
     working: dict[Future[Outcome], Task] = {}
+    children: set[BaseProcess] = set()
     while queue or suspects or working:
         alone = bool(suspects) and not working
         while suspects if alone else (queue and len(working) < workers and not suspects):
@@ -161,6 +163,7 @@ def _in_pool(
             if alone:
                 break
         lost = False
+        children.update(multiprocessing.active_children())
         for future in wait(working, return_when=FIRST_COMPLETED).done:
             task, error = working.pop(future), future.exception()
             if error is None:
@@ -173,6 +176,8 @@ def _in_pool(
                 lost = True
         queue.extend(agenda.ready())
         if lost:
+            if any(child.exitcode == -signal.SIGINT for child in children):
+                raise KeyboardInterrupt  # the terminal's, which the processes heard first
             suspects.extend(working.values())
             return
 
