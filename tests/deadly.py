@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from equipoise.experiments.executors import Outcome, Task
 
@@ -10,4 +11,6 @@ from equipoise.experiments.executors import Outcome, Task
 def execute(task: Task) -> Outcome:
     if task.folder.name == "deadly":
         os._exit(9)
+    if task.folder.name == "interrupted":
+        os.kill(os.getpid(), signal.SIGINT)
     return Outcome(task)

@@ -114,6 +114,15 @@ def test_a_process_that_dies_takes_no_other_run_with_it(monkeypatch: pytest.Monk
     assert Agenda([]).ready() == []
 
 
+def test_a_process_that_the_terminal_interrupts_ends_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes may hear of it before this one does; what they were at must not begin again."""
+    monkeypatch.setattr(executors, "execute", deadly.execute)
+    settings = Settings.from_options("htad")
+    tasks = [Task(settings, Path(name), Path("runs")) for name in ("a", "interrupted", "b")]
+    with pytest.raises(KeyboardInterrupt):
+        list(LocalExecutor(2).map(tasks))
+
+
 def test_all_leaves_out_what_cannot_be_built(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,10 +63,11 @@ def test_python_blocks_and_the_commands_on_their_data(
     assert "after epoch 12" in out
     assert "diagnose-relearn" in out
     commands = [block for block in blocks("bash") if INSTALLING not in block]
-    assert len(commands) == 1
-    ended = shell(commands[0], folder)
-    assert ended.returncode == 0, ended.stderr
-    assert (folder / "runs" / "mine" / "report.html").is_file()
+    assert len(commands) == 2
+    for command in commands:
+        ended = shell(command, folder)
+        assert ended.returncode == 0, ended.stderr
+    assert all((folder / "runs" / name / "report.html").is_file() for name in ("mine", "both", "mmtm"))
 
 
 def test_the_two_commands(folder: Path) -> None:
