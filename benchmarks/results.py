@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,8 @@ def results_page(comparison: Comparison) -> str:
     first, summary = results[0], comparison.summary
     machine = first["environment"]
     options = (comparison.folder / "config.yaml").read_text(encoding="utf-8")
+    # Where the data lay is the machine's affair.
+    options = re.sub(r"(?m)^data: .*/", "data: ", options)
     if len({result["split_fingerprint"] for result in results}) == 1:
         origin, covered = first["split_origin"], "initial weights and batch order, not the draw of the splits"
     else:
