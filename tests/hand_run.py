@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torch.optim import SGD, Optimizer
 
 from equipoise.methods import Counters, Method, StepContext
 from equipoise.methods.combined import module_name
-from equipoise.models import BalancedModel, MultimodalModel
+from equipoise.models import BalancedModel, MidFusionModel, MultimodalModel
 from equipoise.models.build import build_fusion
+from equipoise.models.encoders.cnn import CNN
 from equipoise.randomness import derive_seed
 from equipoise.types import Batch
 
@@ -60,6 +62,34 @@ def random_batch(model: BalancedModel, n: int = 12, seed: int = 1) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     inputs = {m: torch.randn(n, INPUT, generator=generator, dtype=torch.float64) for m in model.modalities}
     return Batch(inputs, torch.randint(0, CLASSES, (n,), generator=generator), torch.arange(n))
+
+
+def part(batch: Batch, rows: Tensor) -> Batch:
+    """The samples of a batch at these positions."""
+    return Batch({m: x[rows] for m, x in batch.inputs.items()}, batch.target[rows], batch.index[rows])
+
+
+def pieces(batch: Batch, size: int) -> list[Batch]:
+    """A batch cut into batches of `size`, the last of them of what is left."""
+    return [part(batch, rows) for rows in torch.arange(len(batch)).split(size)]
+
+
+def drawn(method: Method, reference: BalancedModel, seed: int = 0) -> BalancedModel:
+    """The model of a method, in float64; what it brings of its own is drawn from the seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return method.build(reference).double()
+
+
+def exchanging(modalities: Sequence[str]) -> tuple[MidFusionModel, Batch]:
+    """A model of images whose encoders have batch statistics and exchange gates, and a batch for it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoders = {m: CNN(1, channels=[4, 6]) for m in modalities}
+        model = MidFusionModel(encoders, build_fusion("concat", dict.fromkeys(modalities, 6), CLASSES, {}, 0))
+    draw = torch.Generator().manual_seed(1)
+    inputs = {m: torch.randn(12, 1, 8, 8, generator=draw, dtype=torch.float64) for m in modalities}
+    return model.double(), Batch(inputs, torch.arange(12) % CLASSES, torch.arange(12))
 
 
 class HandRun:
@@ -162,6 +192,20 @@ class HandRun:
         named = self.model.named_parameters()
         return {name: p.grad.clone() for name, p in named if p.grad is not None}, context
 
+    def restore(self, other: HandRun) -> None:
+        """Take over what a checkpoint of another run would hold."""
+        for name in ("model", "modules", "optimizer", "method"):
+            getattr(self, name).load_state_dict(deepcopy(getattr(other, name).state_dict()))
+        self.generator.set_state(other.generator.get_state())
+
+    @contextlib.contextmanager
+    def drawing_nothing(self) -> Iterator[None]:
+        """Check that a block draws neither from the global stream nor from that of the run."""
+        before, own = torch.get_rng_state(), self.generator.get_state()
+        yield
+        assert torch.equal(before, torch.get_rng_state())
+        assert torch.equal(own, self.generator.get_state())
+
     def fit(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Take a step on each batch; return the model's weights and buffers."""
         for batch in batches:
@@ -183,3 +227,12 @@ class _Plan:
 def same(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
     """Whether two sets of tensors are equal bit for bit."""
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def assert_close_encoders(left: HandRun, right: HandRun) -> None:
+    """Check that the encoders of two runs are equal but for rounding, whatever the order of modalities."""
+    assert set(left.model.modalities) == set(right.model.modalities)
+    for m in left.model.modalities:
+        one, two = (run.model.encoder_module(m).state_dict() for run in (left, right))
+        for name in one:
+            torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)

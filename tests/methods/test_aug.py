@@ -12,28 +12,29 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import equipoise as eq
 import synthetic
 from equipoise.methods import StepContext, create_method
 from equipoise.methods.aug import AUG, lagging, others_resting, residual_loss
-from equipoise.models import MidFusionModel, MultimodalModel
-from equipoise.models.build import build_fusion
-from equipoise.models.encoders.cnn import CNN
-from equipoise.types import Batch, UsageError
-from hand_run import CLASSES, HandRun, random_batch, same, small_model
-
-
-def part(batch, rows):
-    return Batch({m: x[rows] for m, x in batch.inputs.items()}, batch.target[rows], batch.index[rows])
+from equipoise.models import MultimodalModel
+from equipoise.types import UsageError
+from hand_run import (
+    CLASSES,
+    HandRun,
+    assert_close_encoders,
+    drawn,
+    exchanging,
+    pieces,
+    random_batch,
+    same,
+    small_model,
+)
+from interrupted import fit_with_and_without_break
 
 
 def started(modalities=("audio", "video"), epochs=8, optimizer=None, **options):
     method = AUG(**{"hidden": 8, "layers": 3, **options})
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = method.build(small_model(modalities)).double()
-    whole, rows = random_batch(model, 36), torch.arange(36)
-    train = [part(whole, rows[start : start + 12]) for start in (0, 12, 24)]
+    model = drawn(method, small_model(modalities))
+    train = pieces(random_batch(model, 36), 12)
     made = optimizer(model.parameters(), lr=0.05) if optimizer else None
     return HandRun(method, model, train=train, epochs=epochs, optimizer=made)
 
@@ -126,23 +127,10 @@ def test_idle_encoders_and_unused_layers_do_not_move(optimizer):
     assert "fusion.output.weight" in moved
 
 
-def exchanging(modalities):
-    """Encoders with batch statistics that exchange gates."""
-    method = AUG(hidden=8, layers=1)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        encoders = {m: CNN(1, channels=[4, 6]) for m in modalities}
-        late = build_fusion("concat", dict.fromkeys(modalities, 6), CLASSES, {}, 0)
-        model = method.build(MidFusionModel(encoders, late)).double()
-    draw = torch.Generator().manual_seed(1)
-    inputs = {m: torch.randn(12, 1, 8, 8, generator=draw, dtype=torch.float64) for m in modalities}
-    batch = Batch(inputs, torch.arange(12) % CLASSES, torch.arange(12))
-    return HandRun(method, model, train=[batch])
-
-
 def test_with_intermediate_fusion_all_encoders_run_and_one_alone_moves():
     modalities = ("audio", "video", "text")
-    run, passes = exchanging(modalities), Counter()
+    method, (reference, batch) = AUG(hidden=8, layers=1), exchanging(modalities)
+    run, passes = HandRun(method, drawn(method, reference), train=[batch]), Counter()
     for m in modalities:
         encoder = run.model.encoder_module(m)
         assert any("running_mean" in name for name in encoder.state_dict())
@@ -282,18 +270,13 @@ def test_the_order_of_modalities_in_the_model_changes_nothing():
     epochs(turned, 0, 4)
     assert run.model.fusion.grown.sum() > 0
     assert turned.model.fusion.grown.tolist() == run.model.fusion.grown.tolist()[::-1]
-    for m in ("audio", "video"):
-        one, two = (r.model.encoder_module(m).state_dict() for r in (run, turned))
-        for name in one:
-            torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
+    assert_close_encoders(run, turned)
 
 
 def test_random_streams_are_left_alone():
-    run, before = started(), torch.get_rng_state()
-    own = run.generator.get_state()
-    epochs(run, 0, 4)
-    assert torch.equal(before, torch.get_rng_state())
-    assert torch.equal(own, run.generator.get_state())
+    run = started()
+    with run.drawing_nothing():
+        epochs(run, 0, 4)
 
 
 def test_a_restored_run_goes_on_as_an_unbroken_one():
@@ -301,29 +284,16 @@ def test_a_restored_run_goes_on_as_an_unbroken_one():
     epochs(whole, 0, 4)
     epochs(half, 0, 2)
     assert half.model.fusion.grown.sum() > 0
-    for name in ("model", "optimizer", "method"):
-        getattr(new, name).load_state_dict(deepcopy(getattr(half, name).state_dict()))
+    new.restore(half)
     epochs(new, 2, 4)
     assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
 
 
-class Killed(Exception):
-    pass
-
-
 def test_it_resumes_in_the_trainer_and_is_loaded_as_it_has_grown(tmp_path: Path):
     synthetic.write(tmp_path / "data", count=90)
-    settings = {"epochs": 6, "batch_size": 16, "checkpoint_every": 1, "diagnose_every": 0}
-
-    def kill(epoch, _):
-        if epoch == 4:
-            raise Killed
-
-    whole = eq.fit(tmp_path / "data", "aug", **settings)
-    with pytest.raises(Killed):
-        eq.fit(tmp_path / "data", "aug", out=tmp_path / "run", on_epoch=kill, **settings)
-    resumed = eq.fit(tmp_path / "data", "aug", out=tmp_path / "run", resume=True, **settings)
-    assert same(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
+    whole = fit_with_and_without_break(
+        tmp_path / "data", "aug", tmp_path / "run", killed_behind=4, epochs=6, batch_size=16
+    )
     events = [json.loads(line) for line in (whole.run_dir / "metrics.jsonl").read_text().splitlines()]
     grown = [e["epoch"] for e in events if e["event"] == "growth" and e["epoch"] < whole.best_epoch]
     assert int(whole.model.fusion.grown.sum()) == len(grown) > 0

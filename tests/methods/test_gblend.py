@@ -18,22 +18,14 @@ from equipoise.methods.gblend import JOINT, GBlend, blend_weights
 from equipoise.methods.heldout import stratified, without
 from equipoise.models import MultimodalModel
 from equipoise.models.fusion.concat import ConcatFusion
-from equipoise.types import Batch, UnknownNameError, UsageError
-from hand_run import CLASSES, HandRun, random_batch, same, small_model
-
-
-def pieces(model, n=60, size=60, seed=1):
-    whole = random_batch(model, n, seed)
-    return [part(whole, torch.arange(n)[start : start + size]) for start in range(0, n, size)]
-
-
-def part(batch, rows):
-    return Batch({m: x[rows] for m, x in batch.inputs.items()}, batch.target[rows], batch.index[rows])
+from equipoise.types import UnknownNameError, UsageError
+from hand_run import CLASSES, HandRun, assert_close_encoders, part, pieces, random_batch, same, small_model
+from interrupted import fit_with_and_without_break
 
 
 def started(modalities=("audio", "video"), size=60, seed=0, model=None, **options):
     model = model or small_model(modalities, seed=seed)
-    return HandRun(GBlend(**options), model, train=pieces(model, size=size), epochs=4)
+    return HandRun(GBlend(**options), model, train=pieces(random_batch(model, 60), size), epochs=4)
 
 
 def epochs(run, first, last):
@@ -286,7 +278,7 @@ def test_with_dropout_too_no_stream_is_shifted():
     model.encoder_module("audio").last = torch.nn.Sequential(
         torch.nn.Dropout(0.5), torch.nn.Linear(8, 4)
     ).double()
-    run = HandRun(GBlend(), model, train=pieces(model), epochs=2)
+    run = HandRun(GBlend(), model, train=[random_batch(model, 60)], epochs=2)
     before = torch.get_rng_state()
     run.method.epoch_start(run)
     assert torch.equal(torch.get_rng_state(), before)
@@ -313,7 +305,7 @@ def test_the_held_out_part_is_a_share_of_each_class_and_is_never_trained_on():
 
 def test_a_batch_of_one_joins_the_next():
     model = small_model()
-    served = list(without(pieces(model, 12, 4), torch.tensor([0, 1, 2, 4])))
+    served = list(without(pieces(random_batch(model), 4), torch.tensor([0, 1, 2, 4])))
     assert [batch.index.tolist() for batch in served] == [[3, 5, 6, 7], [8, 9, 10, 11]]
     assert not stratified(torch.tensor([0, 1, 2]), 0.5, torch.Generator()).any()
     few = [part(random_batch(model, 40), torch.tensor([0]))]
@@ -335,10 +327,7 @@ def test_the_order_of_modalities_changes_nothing():
     epochs(run, 0, 2)
     epochs(other, 0, 2)
     assert other.method.weights == pytest.approx(run.method.weights, abs=1e-6)
-    for m in ("audio", "video"):
-        one, two = (r.model.encoder_module(m).state_dict() for r in (run, other))
-        for name in one:
-            torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
+    assert_close_encoders(run, other)
 
 
 def test_a_restored_run_goes_on_as_an_unbroken_one():
@@ -347,39 +336,25 @@ def test_a_restored_run_goes_on_as_an_unbroken_one():
     half = started(size=20, super_epoch=3, probe_epochs=1)
     epochs(half, 0, 2)
     new = started(size=20, super_epoch=3, probe_epochs=1)
-    for name in ("model", "modules", "optimizer", "method"):
-        getattr(new, name).load_state_dict(deepcopy(getattr(half, name).state_dict()))
-    new.generator.set_state(half.generator.get_state())
+    new.restore(half)
     assert new.method.weights == half.method.weights != started().method.weights
     epochs(new, 2, 4)
     assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
     assert new.method.weights == whole.method.weights
 
 
-class Killed(Exception):
-    pass
-
-
 def test_it_resumes_in_the_trainer(tmp_path: Path):
     synthetic.write(tmp_path / "data", count=90)
-    settings = {
-        "method_options": {"super_epoch": 2},
-        "epochs": 4,
-        "batch_size": 16,
-        "checkpoint_every": 1,
-        "diagnose_every": 0,
-    }
-
-    def kill(epoch, _):
-        if epoch == 3:
-            raise Killed
-
-    whole = eq.fit(tmp_path / "data", "gblend", **settings)
-    with pytest.raises(Killed):
-        eq.fit(tmp_path / "data", "gblend", out=tmp_path / "run", on_epoch=kill, **settings)
-    resumed = eq.fit(tmp_path / "data", "gblend", out=tmp_path / "run", resume=True, **settings)
-    assert same(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
-    assert whole.summary["forward_samples"] == resumed.summary["forward_samples"]
+    options = {"super_epoch": 2}
+    whole = fit_with_and_without_break(
+        tmp_path / "data",
+        "gblend",
+        tmp_path / "run",
+        killed_behind=3,
+        epochs=4,
+        batch_size=16,
+        method_options=options,
+    )
     # 54 samples, of which 6 are held out: an epoch of the run passes 48 through all encoders, and a probe of
     # each modality together with one of both 96 more.
     passed = whole.summary["forward_samples"]

@@ -8,21 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-import equipoise as eq
 import synthetic
 from equipoise.methods import StepContext, create_method
 from equipoise.methods.iprm import IPRM, probe_distance, slerp
 from equipoise.types import UnknownNameError, UsageError
-from hand_run import HandRun, random_batch, same, small_model
+from hand_run import HandRun, drawn, random_batch, same, small_model
+from interrupted import fit_with_and_without_break
 
 TWO, THREE = ("audio", "video"), ("text", "audio", "video")
 HALF = torch.tensor(0.5, dtype=torch.float64)
 
 
 def built(method, modalities=TWO, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = method.build(small_model(modalities, width=5, seed=seed)).double()
+    model = drawn(method, small_model(modalities, width=5, seed=seed), seed)
     with torch.no_grad():
         for parameter in model.fusion.parameters():
             parameter.mul_(3)  # so that probes lie apart
@@ -207,31 +205,16 @@ def test_resumed_it_goes_on():
     expected = whole.fit(data)
     first, second = (HandRun(IPRM(pairs="random"), built(method, THREE, seed)) for seed in (0, 4))
     first.fit(data[:2])
-    second.model.load_state_dict(first.model.state_dict())
-    second.optimizer.load_state_dict(first.optimizer.state_dict())
-    second.generator.set_state(first.generator.get_state())
+    second.restore(first)
     assert same(second.fit(data[2:]), expected)
-
-
-class Killed(Exception):
-    pass
 
 
 def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path):
     data = synthetic.write(tmp_path / "data").path
-    settings = {"epochs": 3, "batch_size": 32, "checkpoint_every": 1, "diagnose_every": 0}
-
-    def kill(epoch, _):
-        if epoch == 1:
-            raise Killed
-
-    with pytest.raises(Killed):
-        eq.fit(data, "iprm", out=tmp_path / "run", on_epoch=kill, **settings)
-    resumed = eq.fit(data, "iprm", out=tmp_path / "run", resume=True, **settings)
-    unbroken = eq.fit(data, "iprm", **settings)
-    assert same(dict(resumed.model.state_dict()), dict(unbroken.model.state_dict()))
-    assert resumed.test == unbroken.test
-    assert not (resumed.model.fusion.lam == 0.5).all()
+    whole = fit_with_and_without_break(
+        data, "iprm", tmp_path / "run", killed_behind=1, epochs=3, batch_size=32
+    )
+    assert not (whole.model.fusion.lam == 0.5).all()
 
 
 def test_it_works_beside_others():

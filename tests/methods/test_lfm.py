@@ -11,29 +11,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import equipoise as eq
 import synthetic
 from equipoise.methods import create_method
 from equipoise.methods.lfm import LFM, contrast, divergence
-from equipoise.types import Batch, UnknownNameError, UsageError
-from hand_run import HandRun, random_batch, same, small_model
-
-
-def pieces(model, n=60, size=20, seed=1):
-    whole, rows = random_batch(model, n, seed), torch.arange(n)
-    return [part(whole, rows[start : start + size]) for start in range(0, n, size)]
-
-
-def part(batch, rows):
-    return Batch({m: x[rows] for m, x in batch.inputs.items()}, batch.target[rows], batch.index[rows])
+from equipoise.types import UnknownNameError, UsageError
+from hand_run import HandRun, assert_close_encoders, drawn, pieces, random_batch, same, small_model
+from interrupted import fit_with_and_without_break
 
 
 def started(modalities=("audio", "video"), size=20, epochs=4, reference=None, **options):
     method = LFM(**options)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = method.build(reference or small_model(modalities)).double()
-    return HandRun(method, model, train=pieces(model, size=size), epochs=epochs)
+    model = drawn(method, reference or small_model(modalities))
+    return HandRun(method, model, train=pieces(random_batch(model, 60), size), epochs=epochs)
 
 
 def epochs(run, first, last):
@@ -231,43 +220,25 @@ def test_the_order_of_modalities_changes_nothing(align):
     epochs(turned, 0, 3)
     assert turned.method.weight == pytest.approx(run.method.weight, abs=1e-7)
     assert run.method.weight not in (0.05, 0.5, 0.95)
-    for m in ("audio", "video"):
-        one, two = (r.model.encoder_module(m).state_dict() for r in (run, turned))
-        for name in one:
-            torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
+    assert_close_encoders(run, turned)
 
 
 def test_a_restored_run_goes_on_as_an_unbroken_one():
     whole, half, new = (started(align_weight=0.5) for _ in range(3))
     epochs(whole, 0, 4)
     epochs(half, 0, 2)
-    for name in ("model", "optimizer", "method"):
-        getattr(new, name).load_state_dict(deepcopy(getattr(half, name).state_dict()))
-    new.generator.set_state(half.generator.get_state())
+    new.restore(half)
     assert new.method.weight == half.method.weight not in (0.05, 0.5, 0.95)
     epochs(new, 2, 4)
     assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
     assert new.method.weight == whole.method.weight
 
 
-class Killed(Exception):
-    pass
-
-
 def test_it_resumes_in_the_trainer(tmp_path: Path):
     synthetic.write(tmp_path / "data", count=90)
-    settings = {"epochs": 4, "batch_size": 16, "checkpoint_every": 1, "diagnose_every": 0}
-
-    def kill(epoch, _):
-        if epoch == 3:
-            raise Killed
-
-    whole = eq.fit(tmp_path / "data", "lfm", **settings)
-    with pytest.raises(Killed):
-        eq.fit(tmp_path / "data", "lfm", out=tmp_path / "run", on_epoch=kill, **settings)
-    resumed = eq.fit(tmp_path / "data", "lfm", out=tmp_path / "run", resume=True, **settings)
-    assert same(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
-    assert whole.test == resumed.test
+    fit_with_and_without_break(
+        tmp_path / "data", "lfm", tmp_path / "run", killed_behind=3, epochs=4, batch_size=16
+    )
 
 
 @pytest.mark.parametrize(

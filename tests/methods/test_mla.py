@@ -14,15 +14,14 @@ from equipoise.methods import StepContext, create_method
 from equipoise.methods.mla import MLA, absorb
 from equipoise.models import MidFusionModel, MultimodalModel, build_model
 from equipoise.types import UnknownNameError, UsageError
-from hand_run import HandRun, random_batch, same, small_model
+from hand_run import HandRun, drawn, random_batch, same, small_model
+from interrupted import fit_with_and_without_break
 
 TWO, THREE = ("audio", "video"), ("text", "audio", "video")
 
 
 def built(method, modalities=TWO, seed=0, width=None):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return method.build(small_model(modalities, seed=seed, width=width)).double()
+    return drawn(method, small_model(modalities, seed=seed, width=width), seed)
 
 
 def started(modalities=TWO, width=None, optimizer=None, train=(), **options):
@@ -248,9 +247,7 @@ def test_random_streams_are_left_alone_and_runs_go_on():
     assert torch.equal(own, whole.generator.get_state())
     epoch(first, 0)
     second = HandRun(MLA(), built(MLA(), seed=3), train=data[:2])
-    second.model.load_state_dict(first.model.state_dict())
-    second.optimizer.load_state_dict(first.optimizer.state_dict())
-    second.method.load_state_dict(first.method.state_dict())
+    second.restore(first)
     assert same(epoch(second, 1), expected)
     assert same(
         {"p": second.method.state_dict()["p"]},
@@ -258,26 +255,12 @@ def test_random_streams_are_left_alone_and_runs_go_on():
     )
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path):
     data = synthetic.write(tmp_path / "data").path
-    settings = {"epochs": 3, "batch_size": 32, "checkpoint_every": 1, "diagnose_every": 0}
-
-    def kill(epoch, _):
-        if epoch == 1:
-            raise Killed
-
-    with pytest.raises(Killed):
-        eq.fit(data, "mla", out=tmp_path / "run", on_epoch=kill, **settings)
-    resumed = eq.fit(data, "mla", out=tmp_path / "run", resume=True, **settings)
-    unbroken = eq.fit(data, "mla", **settings)
-    assert same(dict(resumed.model.state_dict()), dict(unbroken.model.state_dict()))
-    assert resumed.test == unbroken.test
-    joint = eq.fit(data, "joint", **settings)
-    assert resumed.summary["forward_samples"] == joint.summary["forward_samples"]
+    settings = {"epochs": 3, "batch_size": 32}
+    whole = fit_with_and_without_break(data, "mla", tmp_path / "run", killed_behind=1, **settings)
+    joint = eq.fit(data, "joint", diagnose_every=0, **settings)
+    assert whole.summary["forward_samples"] == joint.summary["forward_samples"]
 
 
 def test_blocks_of_intermediate_fusion_are_left_out():

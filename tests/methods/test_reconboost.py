@@ -11,26 +11,29 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import equipoise as eq
 import synthetic
 from equipoise.methods import StepContext, create_method
 from equipoise.methods.reconboost import ReconBoost, boosting_loss
 from equipoise.models import MultimodalModel
-from equipoise.types import Batch, EquipoiseWarning, UsageError
-from hand_run import CLASSES, HandRun, random_batch, same, small_model
-
-
-def part(batch, rows):
-    return Batch({m: x[rows] for m, x in batch.inputs.items()}, batch.target[rows], batch.index[rows])
+from equipoise.types import EquipoiseWarning, UsageError
+from hand_run import (
+    CLASSES,
+    HandRun,
+    assert_close_encoders,
+    drawn,
+    exchanging,
+    pieces,
+    random_batch,
+    same,
+    small_model,
+)
+from interrupted import fit_with_and_without_break
 
 
 def started(modalities=("audio", "video"), epochs=8, optimizer=None, **options):
     method = ReconBoost(**{"boost_epochs": 2, "rectify_epochs": 1, "hidden": 8, **options})
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = method.build(small_model(modalities)).double()
-    whole, rows = random_batch(model, 36), torch.arange(36)
-    train = [part(whole, rows[start : start + 12]) for start in (0, 12, 24)]
+    model = drawn(method, small_model(modalities))
+    train = pieces(random_batch(model, 36), 12)
     made = optimizer(model.parameters(), lr=0.05) if optimizer else None
     return HandRun(method, model, train=train, epochs=epochs, optimizer=made)
 
@@ -224,18 +227,13 @@ def test_the_order_of_modalities_changes_nothing():
     epochs(run, 0, 6)
     epochs(turned, 0, 6)
     torch.testing.assert_close(run.model.fusion.nu, turned.model.fusion.nu)
-    for m in ("audio", "video"):
-        one, two = (r.model.encoder_module(m).state_dict() for r in (run, turned))
-        for name in one:
-            torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
+    assert_close_encoders(run, turned)
 
 
 def test_random_streams_are_left_alone():
-    run, before = started(), torch.get_rng_state()
-    own = run.generator.get_state()
-    epochs(run, 0, 4)
-    assert torch.equal(before, torch.get_rng_state())
-    assert torch.equal(own, run.generator.get_state())
+    run = started()
+    with run.drawing_nothing():
+        epochs(run, 0, 4)
 
 
 def test_a_restored_run_goes_on_as_an_unbroken_one():
@@ -243,36 +241,24 @@ def test_a_restored_run_goes_on_as_an_unbroken_one():
         whole, half, new = started(), started(), started()
         epochs(whole, 0, 6)
         epochs(half, 0, cut)
-        for name in ("model", "optimizer", "method"):
-            getattr(new, name).load_state_dict(deepcopy(getattr(half, name).state_dict()))
+        new.restore(half)
         epochs(new, cut, 6)
         assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
 def test_it_resumes_in_the_trainer(tmp_path: Path):
     synthetic.write(tmp_path / "data", count=90)
-    settings = {
-        "method_options": {"boost_epochs": 2, "rectify_epochs": 1},
-        "epochs": 7,
-        "batch_size": 16,
-        "checkpoint_every": 1,
-        "diagnose_every": 0,
-    }
-
-    def kill(epoch, _):
-        if epoch == 4:
-            raise Killed
-
-    whole = eq.fit(tmp_path / "data", "reconboost", **settings)
-    with pytest.raises(Killed):
-        eq.fit(tmp_path / "data", "reconboost", out=tmp_path / "run", on_epoch=kill, **settings)
-    resumed = eq.fit(tmp_path / "data", "reconboost", out=tmp_path / "run", resume=True, **settings)
-    assert same(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
+    options = {"boost_epochs": 2, "rectify_epochs": 1}
+    whole = fit_with_and_without_break(
+        tmp_path / "data",
+        "reconboost",
+        tmp_path / "run",
+        killed_behind=4,
+        epochs=7,
+        batch_size=16,
+        method_options=options,
+    )
     # Five epochs boost one encoder of two, and two rectify both.
     assert whole.summary["backward_samples"] * 2 * 7 == whole.summary["forward_samples"] * (5 + 2 * 2)
 
@@ -324,12 +310,23 @@ def test_the_warning_is_in_no_resumed_runs_way():
         whole, half, new = (started(modalities, epochs=6) for _ in range(3))
     epochs(whole, 0, 6)
     epochs(half, 0, 4)
-    for name in ("model", "optimizer", "method"):
-        getattr(new, name).load_state_dict(deepcopy(getattr(half, name).state_dict()))
+    new.restore(half)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # once it has begun, nothing more is said
         epochs(new, 4, 6)
     assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
+
+
+def test_with_intermediate_fusion_the_encoders_that_rest_do_not_move():
+    method = ReconBoost(boost_epochs=1, rectify_epochs=1, hidden=8)
+    reference, batch = exchanging(("audio", "video"))
+    run = HandRun(method, drawn(method, reference), train=[batch])
+    epochs(run, 0, 2)  # so that momentum could move what gets a gradient of zero
+    enter(run, 2)
+    start = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.fit([batch])
+    moved = {name for name, value in run.model.state_dict().items() if not torch.equal(value, start[name])}
+    assert {name.split(".")[1] for name in moved if name.startswith("encoder_list")} == {"1"}
 
 
 def test_an_encoder_that_the_active_modality_uses_does_not_rest():

@@ -20,23 +20,19 @@ from equipoise.methods.modality_valuation import ModalityValuation, copy_rate
 from equipoise.methods.sample_valuation import SampleValuation, copy_counts
 from equipoise.methods.valuation import contributions
 from equipoise.types import Batch, UnknownNameError, UsageError
-from hand_run import CLASSES, HandRun, random_batch, same, small_model
+from hand_run import CLASSES, HandRun, pieces, random_batch, same, small_model
+from interrupted import fit_with_and_without_break
 
 KINDS = (SampleValuation, ModalityValuation)
-
-
-def part(batch, rows):
-    return Batch({m: x[rows] for m, x in batch.inputs.items()}, batch.target[rows], batch.index[rows])
 
 
 def started(kind=SampleValuation, modalities=("audio", "video"), epochs=6, model=None, count=50, **options):
     options = {"warmup": 2} | options
     model = model or small_model(modalities)
-    whole, rows = random_batch(model, count), torch.arange(count)
+    whole = random_batch(model, count)
     if "audio" in whole.inputs:  # the one modality that knows
         whole.inputs["audio"][:, :CLASSES] += 3 * F.one_hot(whole.target, CLASSES)
-    train = [part(whole, rows[start : start + 16]) for start in range(0, count, 16)]
-    return HandRun(kind(**options), model, train=train, epochs=epochs)
+    return HandRun(kind(**options), model, train=pieces(whole, 16), epochs=epochs)
 
 
 def epochs(run, first, last):
@@ -307,40 +303,21 @@ def test_a_restored_run_goes_on_as_an_unbroken_one(kind):
     epochs(whole, 0, 5)
     epochs(half, 0, 3)
     assert len(half.method._copies)
-    for name in ("model", "optimizer", "method"):
-        getattr(new, name).load_state_dict(deepcopy(getattr(half, name).state_dict()))
-    new.generator.set_state(half.generator.get_state())
+    new.restore(half)
     epochs(new, 3, 5)
     assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
     assert torch.equal(new.method._copies, whole.method._copies)
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.mark.parametrize("name", ["sample-valuation", "modality-valuation"])
 def test_it_resumes_in_the_trainer(name, tmp_path: Path):
     synthetic.write(tmp_path / "data", count=120)
     options = {"warmup": 1, "budget": "fixed-steps"} | ({"alpha": 3.0} if name.startswith("modality") else {})
-    settings = {
-        "method_options": options,
-        "epochs": 5,
-        "batch_size": 16,
-        "checkpoint_every": 1,
-        "diagnose_every": 0,
-    }
-
-    def kill(epoch, _):
-        if epoch == 3:
-            raise Killed
-
-    whole = eq.fit(tmp_path / "data", name, **settings)
-    with pytest.raises(Killed):
-        eq.fit(tmp_path / "data", name, out=tmp_path / "run", on_epoch=kill, **settings)
-    resumed = eq.fit(tmp_path / "data", name, out=tmp_path / "run", resume=True, **settings)
-    assert same(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
-    joint = eq.fit(tmp_path / "data", "joint", **settings | {"method_options": {}})
+    settings = {"epochs": 5, "batch_size": 16}
+    whole = fit_with_and_without_break(
+        tmp_path / "data", name, tmp_path / "run", killed_behind=3, method_options=options, **settings
+    )
+    joint = eq.fit(tmp_path / "data", "joint", diagnose_every=0, **settings)
     assert not same(dict(whole.model.state_dict()), dict(joint.model.state_dict()))
     assert whole.summary["backward_samples"] == joint.summary["backward_samples"]  # the budget is what it was
     share = 1.0 if name.startswith("sample") else 0.2

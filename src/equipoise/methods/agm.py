@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equipoise.diagnosis.shapley import shapley_values
 from equipoise.methods.base import Method, joint_loss, overrides
 from equipoise.methods.context import StepContext
 from equipoise.methods.modulation import Modulates
@@ -17,7 +18,6 @@ from equipoise.methods.option_checks import check_choice, check_number
 from equipoise.methods.precision import widened
 from equipoise.methods.requirements import Requirements
 from equipoise.methods.run import Run
-from equipoise.methods.shapley import shapley_values
 from equipoise.methods.windows import Windowed
 from equipoise.models import answers_to_zeros, subset_logits
 from equipoise.scopes import evaluating

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.methods.base import Method
 from equipoise.methods.context import StepContext
-from equipoise.methods.gradients import drop_gradients
 from equipoise.methods.option_checks import check_number
-from equipoise.methods.requirements import Requirements, check_order
 from equipoise.methods.run import Run
+from equipoise.methods.turns import TakesTurns, let_rest
 from equipoise.models import with_fusion
 from equipoise.models.fusion.base import Fusion
 from equipoise.scopes import evaluating, modes_restored
@@ -112,7 +110,7 @@ def residual_loss(answers: list[Tensor], target: Tensor, weight: float) -> Tenso
 
 
 @dataclass
-class AUG(Method):
+class AUG(TakesTurns):
     """Train the modalities in turns on each batch, and grow another layer for the one that lags behind.
 
     Every batch gives each modality an optimiser step on its own loss (`residual_loss`) through an output
@@ -127,7 +125,7 @@ class AUG(Method):
         residual_weight: weight of what the older layers of a modality explain.
         weights: modality to its weight in the prediction; equal ones where it is empty.
         hidden: units of each layer.
-        order: modalities in the order of their steps; the model's where it is empty.
+        order: see `TakesTurns`.
     """
 
     period: int | None = None
@@ -136,15 +134,11 @@ class AUG(Method):
     residual_weight: float = 0.5
     weights: dict[str, float] = field(default_factory=dict)
     hidden: int = 256
-    order: list[str] = field(default_factory=list)
 
     name = "aug"
-    family = "loop"
     summary = "alternate the modalities, and grow classifier layers for the one that lags behind"
     source = "Jiang, Huang and Yang, NeurIPS 2025, arXiv 2502.20120"
     cost = "an optimiser step for each modality; small layers"
-    requires = Requirements(min_modalities=2)
-    replaces_loss = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,7 +154,6 @@ class AUG(Method):
     def check(self, model: BalancedModel) -> None:
         """Refuse weights and an order that do not name every modality."""
         super().check(model)
-        check_order(self.name, self.order, model)
         if self.weights and set(self.weights) != set(model.modalities):
             raise UsageError(
                 f"the weights of {self.name!r} are for {', '.join(self.weights)}; it needs one for each "
@@ -182,8 +175,7 @@ class AUG(Method):
 
     def train_step(self, batch: Batch, run: Run) -> Tensor:
         """Take a step for each modality; return the mean of their losses."""
-        order = self.order or run.model.modalities
-        steps = [self.standard_step(StepContext(run, batch, (modality,))) for modality in order]
+        steps = [self.standard_step(StepContext(run, batch, (modality,))) for modality in self.turns(run)]
         return torch.stack(steps).mean()
 
     def forward(self, context: StepContext) -> Tensor:
@@ -209,9 +201,8 @@ class AUG(Method):
     def after_backward(self, context: StepContext) -> None:
         """Take the gradients of encoders that exchanged gates with the active one."""
         super().after_backward(context)
-        for modality in context.run.model.modalities:
-            if modality not in (context.active or ()):
-                drop_gradients(context.run.model.encoder_parameters(modality))
+        model, active = context.run.model, context.active or ()
+        let_rest(model, [modality for modality in model.modalities if modality not in active])
 
     def epoch_end(self, run: Run) -> None:
         """Grow a layer where it is time and a modality lags behind."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.methods.base import Method, warn
+from equipoise.methods.base import warn
 from equipoise.methods.context import StepContext
-from equipoise.methods.gradients import drop_gradients
 from equipoise.methods.option_checks import check_number
-from equipoise.methods.requirements import Requirements, check_order
 from equipoise.methods.run import Plan, Run
+from equipoise.methods.turns import TakesTurns, let_rest
 from equipoise.models import with_fusion
 from equipoise.models.fusion.shared import SharedFusion
 from equipoise.scopes import modes_restored
@@ -65,7 +64,7 @@ def boosting_loss(logits: Tensor, rest: Tensor, target: Tensor, label: float, re
 
 
 @dataclass
-class ReconBoost(Method):
+class ReconBoost(TakesTurns):
     """Train one modality at a time on what the ensemble of the others leaves unexplained.
 
     A stage takes the next modality m in turn. For `boost_epochs` epochs encoder m and the head that all
@@ -82,7 +81,7 @@ class ReconBoost(Method):
         consolidation: whether there is the consolidation term (it is without effect as released).
         consolidation_weight: its weight.
         hidden: units of the head's hidden layer.
-        order: modalities in the order of their turns; the model's where it is empty.
+        order: see `TakesTurns`.
     """
 
     boost_epochs: int = 4
@@ -92,15 +91,11 @@ class ReconBoost(Method):
     consolidation: bool = True
     consolidation_weight: float = 0.5
     hidden: int = 256
-    order: list[str] = field(default_factory=list)
 
     name = "reconboost"
-    family = "loop"
     summary = "boost one modality after the other on what the rest leaves unexplained, then rectify"
     source = "Hua, Xu, Bao, Yang and Huang, ICML 2024, arXiv 2405.09321"
     cost = "none: fewer passes backward, as encoders rest"
-    requires = Requirements(min_modalities=2)
-    replaces_loss = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,11 +105,6 @@ class ReconBoost(Method):
         check_number("residual_weight", self.residual_weight)
         check_number("consolidation_weight", self.consolidation_weight)
         check_number("hidden", self.hidden, low=1)
-
-    def check(self, model: BalancedModel) -> None:
-        """Refuse an order that does not name every modality once."""
-        super().check(model)
-        check_order(self.name, self.order, model)
 
     def problems(self, plan: Plan) -> list[str]:
         """Say that training is too short for two turns."""
@@ -135,7 +125,7 @@ class ReconBoost(Method):
     def setup(self, run: Run) -> None:
         """Say which modalities get no turn; only here is it known how many there are."""
         super().setup(run)
-        stage, order = self.boost_epochs + self.rectify_epochs, self.order or run.model.modalities
+        stage, order = self.boost_epochs + self.rectify_epochs, self.turns(run)
         left_out = [m for place, m in enumerate(order) if run.total_epochs <= place * stage]
         # Where one modality alone gets a turn, `problems` has said so.
         if left_out and run.total_epochs > stage:
@@ -148,7 +138,7 @@ class ReconBoost(Method):
     def turn(self, run: Run) -> tuple[int, str | None]:
         """Return the stage (0-based) and the modality that is boosted; None while all are rectified."""
         stage, epoch = divmod(run.epoch, self.boost_epochs + self.rectify_epochs)
-        order = self.order or run.model.modalities
+        order = self.turns(run)
         return stage, order[stage % len(order)] if epoch < self.boost_epochs else None
 
     def epoch_start(self, run: Run) -> None:
@@ -194,7 +184,7 @@ class ReconBoost(Method):
             rest = fusion.nu * torch.stack(list(others.values())).sum(0)
         terms = {"boosting": boosting_loss(own, rest, target, self.label_weight, self.residual_weight)}
         if self.consolidation and stage > 0:
-            order = self.order or run.model.modalities
+            order = self.turns(run)
             before = others[order[(stage - 1) % len(order)]]
             distance = F.mse_loss(own.softmax(1), before.softmax(1))
             terms["consolidation"] = self.consolidation_weight * distance
@@ -203,8 +193,7 @@ class ReconBoost(Method):
     def after_backward(self, context: StepContext) -> None:
         """Take the gradients of encoders that rest, so that neither momentum nor decay moves them."""
         super().after_backward(context)
-        for modality in self._resting(context.run, self.turn(context.run)[1]):
-            drop_gradients(context.run.model.encoder_parameters(modality))
+        let_rest(context.run.model, self._resting(context.run, self.turn(context.run)[1]))
 
     def _resting(self, run: Run, active: str | None) -> list[str]:
         return [m for m in run.model.modalities if active is not None and m != active]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equipoise.diagnosis.shapley import shapley_values
 from equipoise.methods.base import Method
 from equipoise.methods.context import StepContext
 from equipoise.methods.option_checks import check_choice, check_number
 from equipoise.methods.requirements import Requirements
 from equipoise.methods.run import Plan, Run
-from equipoise.methods.shapley import shapley_values
 from equipoise.models import subset_logits
 from equipoise.scopes import evaluating
 from equipoise.types import Batch
@@ -38,7 +39,7 @@ def contributions(run: Run, batches: Iterable[Batch]) -> dict[str, Tensor]:
 
 
 @dataclass
-class Resamples(Method):
+class Resamples(Method, ABC):
     """A method that trains on all samples and on copies of some in which one modality alone is kept.
 
     Attributes:
@@ -59,9 +60,9 @@ class Resamples(Method):
         check_number("warmup", self.warmup, low=1)
         check_choice("budget", self.budget, BUDGETS)
 
+    @abstractmethod
     def copies(self, run: Run) -> Tensor:
         """Return the copies of the next epoch, `[K, 2]`: position in the split, index of what is kept."""
-        raise NotImplementedError
 
     def problems(self, plan: Plan) -> list[str]:
         """Say that the warm-up is all there is."""

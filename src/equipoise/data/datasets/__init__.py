@@ -3,6 +3,11 @@
 from equipoise.data.datasets.base import Dataset
 from equipoise.registry import Registry
 
-DATASETS: Registry[Dataset] = Registry("dataset", Dataset, "equipoise.data.datasets", "equipoise.datasets")
+DATASETS: Registry[Dataset] = Registry(
+    "dataset",
+    Dataset,  # type: ignore[type-abstract]  # the registry builds none
+    "equipoise.data.datasets",
+    "equipoise.datasets",
+)
 
 __all__ = ["DATASETS", "Dataset"]

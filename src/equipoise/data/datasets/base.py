@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from equipoise.data.prepared import PreparedDataset
 
 
-class Dataset:
+class Dataset(ABC):
     """A dataset known by name; derive from it in a module of this package, or name yours in an entry point.
 
     Attributes:
@@ -29,26 +30,26 @@ class Dataset:
     citation: ClassVar[str] = ""
     extra: ClassVar[str | None] = None
 
+    @abstractmethod
     def available(self) -> bool:
         """Tell whether `build` finds what it needs on this machine, without reading data."""
-        raise NotImplementedError
 
     def how_to_get(self) -> str:
         """Say in one line how to make the dataset available."""
         return f"pip install 'equipoise[{self.extra}]'" if self.extra else f"see {self.source}"
 
+    @abstractmethod
     def source_version(self) -> str:
         """Return what changes whenever the source data change, for instance their hash; it keys the cache.
 
         Raises:
             EquipoiseError: the source is not there.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def build(self, folder: str | os.PathLike[str]) -> PreparedDataset:
         """Write the dataset in the prepared format into `folder`, which does not exist yet.
 
         Raises:
             EquipoiseError: the source is not there, or is not what it should be.
         """
-        raise NotImplementedError

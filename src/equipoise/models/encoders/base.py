@@ -123,8 +123,18 @@ class Encoder(nn.Module):
         return unchanged(self.stages(x))
 
     def stages(self, x: Tensor) -> Stages:
-        """Encode a batch whose shape is known to be right, as `stagewise` says."""
-        raise NotImplementedError
+        """Encode a batch whose shape is known to be right, as `stagewise` says.
+
+        Raises:
+            ModelError: the class defines neither this nor `embed`, which calls it.
+        """
+        raise self._lacks("stages", "embed")
+
+    def _lacks(self, staged: str, whole: str) -> ModelError:
+        return ModelError(
+            f"encoder {self.name!r} has no stages; expected its class to define {whole!r}, or {staged!r} "
+            "where it runs stage by stage."
+        )
 
     def _check_input(self, x: Tensor) -> None:
         for kind in self.kinds:
@@ -163,8 +173,12 @@ class FrameEncoder(Encoder):
         return unchanged(self.image_stages(x))
 
     def image_stages(self, x: Tensor) -> Stages:
-        """Encode images stage by stage: `[B, C, H, W]` to `[B, out_features]`."""
-        raise NotImplementedError
+        """Encode images stage by stage: `[B, C, H, W]` to `[B, out_features]`.
+
+        Raises:
+            ModelError: the class defines neither this nor `embed_images`, which calls it.
+        """
+        raise self._lacks("image_stages", "embed_images")
 
     def _over_frames(self, frames: Tensor, x: Tensor) -> Tensor:
         return frames.reshape(x.shape[0], x.shape[1], self.out_features).mean(dim=1)

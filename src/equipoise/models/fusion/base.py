@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from equipoise.registry import Registry
 from equipoise.types import ModelError
 
 
-class Fusion(nn.Module):
+class Fusion(nn.Module, ABC):
     """Base of the fusions: `{m: [B, d_m]}` to joint logits `[B, C]`.
 
     A subclass sets `name`, takes its options as keyword-only arguments of the constructor and defines
@@ -65,6 +66,7 @@ class Fusion(nn.Module):
                 )
         return [z[m] for m in self.modalities]
 
+    @abstractmethod
     def forward(self, z: Mapping[str, Tensor]) -> Tensor:
         """Fuse features.
 
@@ -74,10 +76,14 @@ class Fusion(nn.Module):
         Returns:
             Joint logits `[B, C]`.
         """
-        raise NotImplementedError
 
 
-FUSIONS: Registry[Fusion] = Registry("fusion", Fusion, "equipoise.models.fusion", "equipoise.fusions")
+FUSIONS: Registry[Fusion] = Registry(
+    "fusion",
+    Fusion,  # type: ignore[type-abstract]  # the registry builds none
+    "equipoise.models.fusion",
+    "equipoise.fusions",
+)
 
 
 def check_widths(widths: Mapping[str, int], num_classes: int) -> None:

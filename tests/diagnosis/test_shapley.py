@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.methods.shapley import shapley_values, subsets
+from equipoise.diagnosis.shapley import antithetic_orders, gains, shapley_values, subsets
 from equipoise.types import UsageError
 
 
@@ -67,3 +67,22 @@ def test_modalities_must_be_different():
     for names in ((), ("a", "a")):
         with pytest.raises(UsageError, match="different names"):
             shapley_values(lambda s: torch.zeros(()), names)
+
+
+def test_an_order_and_its_reverse_are_enough_where_only_pairs_interact():
+    modalities = tuple("abcd")
+    rng = np.random.default_rng(0)
+    own, between = rng.normal(size=4), rng.normal(size=(4, 4))
+
+    def value(subset):
+        chosen = ["abcd".index(m) for m in subset]
+        return own[chosen].sum() + between[np.ix_(chosen, chosen)].sum()
+
+    exact = shapley_values(value, modalities)
+    for order in antithetic_orders(modalities, 3, seed=2)[::2]:
+        one, other = gains(value, order), gains(value, order[::-1])
+        for m in modalities:
+            assert (one[m] + other[m]) / 2 == pytest.approx(exact[m])
+        assert sum(one.values()) == pytest.approx(value(modalities))
+    with pytest.raises(UsageError, match="at least 1"):
+        antithetic_orders(modalities, 0)
