@@ -52,6 +52,8 @@ class RunOptions:
         threads: CPU threads of a run; by default one for a small model.
         num_workers: processes that read data.
         diagnose_every: epochs between diagnoses that only look; 0 none, by default about ten a run.
+        trace: record how well train, validation and test features separate over the epochs. The weights of
+            these moments are kept on disk, and measured and removed once training has ended.
         checkpoint_every: epochs between checkpoints.
         allow_leaks: go on where samples, groups or contents stand in two splits.
     """
@@ -80,6 +82,7 @@ class RunOptions:
     threads: Whole | None = None
     num_workers: Whole = 0
     diagnose_every: Whole | None = None
+    trace: bool = False
     checkpoint_every: Whole = 5
     allow_leaks: bool = False
 

@@ -113,8 +113,10 @@ class DiagnoseRelearnMethod(Method):
         self._relearn.track()
         if not self._relearn.due(run.epoch):
             return
-        diagnosis = self._relearn.step(run.epoch, run.model, run.train_eval, run.val)
-        run.record("relearning", modalities=diagnosis.to_dict(), options=diagnosis.options.departures())
+        planned = self._relearn.plan(run.model, run.train_eval, run.val)
+        # Said before it is done, so that a run can still keep the weights as they were.
+        run.record("relearning", modalities=planned.to_dict(), options=planned.options.departures())
+        self._relearn.carry_out(planned, run.epoch, run.model, run.train_eval)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the initial weights and the history."""

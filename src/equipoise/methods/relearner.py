@@ -143,16 +143,27 @@ class DiagnoseRelearn:
             ModelError: an encoder is no part of the model, or is not called exactly once in a pass.
             DataError: a loader is empty, a class is missing, or features are not finite.
         """
+        planned = self.plan(model, train_loader, val_loader)
+        self.carry_out(planned, epoch, model, train_loader)
+        return planned
+
+    def plan(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
+        """Take the first half of `step`: diagnose, and say by which strengths `carry_out` will re-learn."""
         diagnosis = self.diagnose(model, train_loader, val_loader)
         strengths = self._strengths(diagnosis)
-        if any(strength > 0 for strength in strengths.values()):
-            self._relearn(strengths, model, train_loader)
-        applied = Diagnosis(
+        return Diagnosis(
             {name: replace(state, applied=strengths[name]) for name, state in diagnosis.items()},
             diagnosis.options,
         )
-        self.history.append({"epoch": epoch, "modalities": applied.to_dict()})
-        return applied
+
+    def carry_out(
+        self, planned: Diagnosis, epoch: int, model: nn.Module, train_loader: Iterable[Any]
+    ) -> None:
+        """Take the second half of `step`: re-learn each encoder by the strength that `plan` has given it."""
+        strengths = {name: state.applied or 0.0 for name, state in planned.items()}
+        if any(strength > 0 for strength in strengths.values()):
+            self._relearn(strengths, model, train_loader)
+        self.history.append({"epoch": epoch, "modalities": planned.to_dict()})
 
     def diagnose(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
         """Measure the learning state of every modality and change nothing; see `step`."""

@@ -9,7 +9,7 @@ import torch
 
 from equipoise.types import RunFolderError
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -19,12 +19,12 @@ from equipoise.randomness import isolated_rng
 from equipoise.training import fingerprints
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
 from equipoise.training.devices import check_device
+from equipoise.training.ending import conclude
 from equipoise.training.history import RecordedDiagnosis, read_diagnoses
 from equipoise.training.loop import OnEpoch, Training
 from equipoise.training.option_text import from_options, to_options
-from equipoise.training.record import DIAGNOSES, METRICS, WEIGHTS, RunRecord, environment, locked
+from equipoise.training.record import DIAGNOSES, EVENTS, METRICS, WEIGHTS, RunRecord, environment, locked
 from equipoise.training.settings import Settings
-from equipoise.training.threads import cpu_threads
 from equipoise.types import RunFolderError
 
 
@@ -40,7 +40,7 @@ class FitResult:
         diagnoses: in order, each with its `epoch` and `event`: the re-learnings, and the looks in between.
         run_dir: folder of the run record.
         model: the model with the weights of the best epoch, in evaluation mode.
-        summary: all of `result.json`: fingerprints, cost, environment.
+        summary: all of `result.json`: fingerprints, cost, probes, environment.
     """
 
     test: dict[str, float]
@@ -137,6 +137,7 @@ def run(
         if record.complete:
             # What stands in the folder may be older than a change of the data.
             record.check_data(_data_identity(data))
+            record.tidy()
         else:
             prepared = _Prepared(settings, method, spec, data, model, initial, record, reference.modalities)
             _train(prepared, parts_folder or folder / "parts", on_epoch)
@@ -174,9 +175,7 @@ def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None
     _start(record, identity)
     with isolated_rng():
         training.fit()
-        with cpu_threads(model, settings.threads):
-            test = training.evaluate(data.open_test())
-    record.append(METRICS, {"event": "test", **{f"test_{name}": value for name, value in test.items()}})
+        ending = conclude(training, data)
     # Clones, because tensors that share memory (tied weights) cannot be written otherwise.
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     save_file(weights, record.path(WEIGHTS))
@@ -192,9 +191,10 @@ def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None
             "epochs": settings.budget.epochs,
             "best_epoch": training.best["epoch"],
             "validation": training.best["validation"],
-            "test": test,
+            "test": ending.test,
+            "probes": ending.probes,
             **_cost(training, parts),
-            "peak_memory_bytes": training.peak_memory,
+            "peak_memory_bytes": ending.peak_memory,
             "experimental": method.experimental,
             "train_data": "changed by the method" if training.changes_data else "as served",
             "split_sizes": data.sizes,
@@ -256,7 +256,7 @@ def _start(record: RunRecord, identity: dict[str, str]) -> None:
                     "choose another folder, or overwrite it."
                 )
             return
-    record.truncate(dict.fromkeys((METRICS, DIAGNOSES), 0))
+    record.truncate(dict.fromkeys(EVENTS, 0))
     record.append(METRICS, {"event": "start", **identity})
 
 

@@ -24,6 +24,7 @@ from equipoise.training.memory import PeakMemory
 from equipoise.training.optimizers import build_optimizer, optimizer_of
 from equipoise.training.record import DIAGNOSES, METRICS, RunRecord
 from equipoise.training.settings import Settings
+from equipoise.training.snapshots import BEFORE, Snapshots
 from equipoise.types import Batch
 
 
@@ -82,6 +83,8 @@ class RunHandle:
         self.order = ""
         """Digest of the samples served, batch by batch, since the first epoch."""
         self._relearnt = False
+        self.snapshots = Snapshots(record_of) if settings.trace else None
+        self._aside_seconds = 0.0
         self._source = data.train_samples
         self.train_target, self.train_size = data.train_samples.target, data.sizes["train"]
         self.batch_size, self.steps_per_epoch = budget.batch_size, len(data.train)
@@ -149,15 +152,26 @@ class RunHandle:
             self.counters.method_seconds += self._now() - start
 
     def _now(self) -> float:
+        """Return the seconds of a clock that stands still while something is done aside."""
         if self.device.type == "cuda":  # work that was queued before is not the method's
             torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return time.perf_counter() - self._aside_seconds
 
     def record(self, kind: str, **values: Any) -> None:
-        """Write an event of this epoch into the run record."""
+        """Write an event of this epoch into the run record; a re-learning is told right before it is done."""
+        if kind == "relearning":
+            self._keep_snapshot(BEFORE)
+            self._relearnt = True
         name = DIAGNOSES if "modalities" in values else METRICS
         self.run_record.append(name, {"event": kind, "epoch": self.epoch, **values})
-        self._relearnt = self._relearnt or kind == "relearning"
+
+    def _keep_snapshot(self, event: str) -> None:
+        """Keep the weights as they are now, where a trace was asked for; the time it takes counts nowhere."""
+        if self.snapshots is None:
+            return
+        start = self._now()
+        self.snapshots.keep(self.model, self.epoch, event)
+        self._aside_seconds += self._now() - start
 
     def _ordered(self) -> Iterator[Batch]:
         """Serve the epoch's batches, and note their order."""

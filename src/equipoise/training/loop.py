@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -16,11 +17,12 @@ from equipoise.methods import Method
 from equipoise.models import BalancedModel
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.training.checkpoint import load_checkpoint, save_checkpoint
-from equipoise.training.evaluation import evaluate
+from equipoise.training.evaluation import Evaluation, evaluate_samples
 from equipoise.training.handle import RunHandle
 from equipoise.training.memory import PeakMemory
 from equipoise.training.record import CHECKPOINT, RunRecord
 from equipoise.training.settings import Settings
+from equipoise.training.snapshots import AFTER, EPOCH
 from equipoise.training.threads import cpu_threads
 from equipoise.types import Batch, TrainingError
 
@@ -57,10 +59,16 @@ class Training(RunHandle):
 
     def fit(self) -> None:
         """Train all epochs, from the checkpoint where there is one; the model then holds the best weights."""
-        # cuDNN would choose its algorithms by a race; one run must give one result.
-        repeatable = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        with cpu_threads(self.model, self.settings.threads), repeatable:
+        with self.repeatable():
             self._fit()
+
+    @contextmanager
+    def repeatable(self) -> Iterator[None]:
+        """Compute as the settings say, and so that one run gives one result."""
+        # cuDNN would choose its algorithms by a race.
+        algorithms = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        with cpu_threads(self.model, self.settings.threads), algorithms:
+            yield
 
     def _fit(self) -> None:
         first = self._restore() if self.run_record.resumable else 0
@@ -72,10 +80,12 @@ class Training(RunHandle):
             seconds = time.perf_counter() - start
             self.train_seconds += seconds
             self._validate(loss, seconds)
-            start = time.perf_counter()
+            start = self._now()
             with self.own_time(), self._counter.counting():
                 self.method.epoch_end(self)
-            self.train_seconds += time.perf_counter() - start
+            self.train_seconds += self._now() - start
+            if self._relearnt:
+                self._keep_snapshot(AFTER)
             self._look()
             if (epoch + 1) % self.settings.checkpoint_every == 0 and epoch + 1 < self.total_epochs:
                 self._save()
@@ -110,7 +120,8 @@ class Training(RunHandle):
         return loss
 
     def _validate(self, train_loss: float, seconds: float) -> None:
-        scores = self.evaluate(self._val)
+        evaluation = self.evaluate(self._val)
+        scores = evaluation.scores
         self.record(
             "epoch",
             train_loss=train_loss if math.isfinite(train_loss) else None,
@@ -124,14 +135,15 @@ class Training(RunHandle):
                 "epoch": self.epoch,
                 "rank": list(rank),
                 "validation": scores,
+                "predictions": evaluation.predictions,
                 "model": deepcopy(self.model.state_dict()),
             }
         if self.on_epoch is not None:
             self.on_epoch(self.epoch, scores)
 
-    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Return loss, accuracy and macro-F1 of the model's predictions."""
-        return evaluate(self.model, batches, self._num_classes, self.device)
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """Return the model's predictions with their loss, accuracy and macro-F1."""
+        return evaluate_samples(self.model, batches, self._num_classes, self.device)
 
     def _rank(self, scores: dict[str, float]) -> tuple[float, float]:
         """Order epochs by the chosen figure; equal ones by the loss, which ties more rarely."""
@@ -151,6 +163,7 @@ class Training(RunHandle):
         self._relearnt = False
         if every == 0 or not wanted:
             return
+        self._keep_snapshot(EPOCH)
         encoders = {name: self.model.encoder_module(name) for name in self.model.modalities}
         train = collect_features(encoders, self.model, self._train_eval)
         val = collect_features(encoders, self.model, self._val)
@@ -178,6 +191,8 @@ class Training(RunHandle):
     def _restore(self) -> int:
         state = load_checkpoint(self.run_record.path(CHECKPOINT))
         self.run_record.truncate(state["lengths"])
+        if self.snapshots is not None:
+            self.snapshots.all()  # says now, not after the training, where one is gone
         self.model.load_state_dict(state["model"])
         self.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])

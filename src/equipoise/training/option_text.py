@@ -69,6 +69,8 @@ def to_options(settings: Settings) -> dict[str, Any]:
     flat = settings.to_dict()
     method_options, encoder = flat.pop("method_options"), flat.pop("encoder")
     encoder_options, fusion_options = flat.pop("encoder_options"), flat.pop("fusion_options")
+    if not flat["trace"]:  # runs of before it was there are the same runs
+        del flat["trace"]
     options: dict[str, Any] = {}
     for key, value in flat.items():
         if value is not None:

@@ -21,11 +21,19 @@ from equipoise.types import RunFolderError
 
 CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
+PREDICTIONS, TRACE = "predictions.npz", "trace.jsonl"
+SNAPSHOTS: Final = "snapshots"
+"""Folder of the weights that a run with a trace keeps until it has come to its end."""
+SNAPSHOT_INDEX: Final = f"{SNAPSHOTS}/index.jsonl"
+EVENTS: Final = (METRICS, DIAGNOSES, SNAPSHOT_INDEX)
+"""Files that grow while a run goes on."""
 LOCK = ".lock"
 ERROR: Final = "error.txt"
 """What a run failed of that nobody foresaw; gone once it has come to its end."""
 PAGES: Final = ("report.html", "diagnosis.html")
-FILES: Final = (CONFIG, METRICS, DIAGNOSES, RESULT, WEIGHTS, CHECKPOINT, ERROR, *PAGES)
+FILES: Final = (
+    CONFIG, METRICS, DIAGNOSES, RESULT, WEIGHTS, CHECKPOINT, PREDICTIONS, TRACE, ERROR, *PAGES
+)  # fmt: skip
 MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every"})
 """Settings that may differ when a run is resumed: a comparison checks the device by itself."""
 
@@ -121,7 +129,8 @@ class RunRecord:
         """Remove the files of the record, and nothing else."""
         for name in FILES:
             self.path(name).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / "parts", ignore_errors=True)
+        for name in (SNAPSHOTS, "parts"):
+            shutil.rmtree(self.path(name), ignore_errors=True)
 
     def options(self) -> dict[str, Any]:
         """Return the settings of the run, as options.
@@ -162,7 +171,7 @@ class RunRecord:
 
     def lengths(self) -> dict[str, int]:
         """Return the sizes of the event files, in bytes."""
-        return {name: self._size(name) for name in (METRICS, DIAGNOSES)}
+        return {name: self._size(name) for name in EVENTS}
 
     def truncate(self, lengths: Mapping[str, int]) -> None:
         """Cut the event files back to earlier sizes: what a checkpoint does not know did not happen."""
@@ -173,8 +182,13 @@ class RunRecord:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result, which completes the run."""
         write_atomically(self.path(RESULT), json.dumps(result, indent=2) + "\n")
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a run needs only until it has its result."""
         for name in (CHECKPOINT, ERROR):
             self.path(name).unlink(missing_ok=True)
+        shutil.rmtree(self.path(SNAPSHOTS), ignore_errors=True)
 
     def result(self) -> dict[str, Any]:
         """Return the result.
@@ -222,7 +236,7 @@ class RunRecord:
     def _differing(self, options: Mapping[str, Any]) -> list[str]:
         held = self.options()
         return [
-            f"{key} {held.get(key)!r} (asked for: {options.get(key)!r})"
+            f"{key} {_shown(held, key)} (asked for: {_shown(options, key)})"
             for key in sorted({*held, *options} - MACHINE_ONLY)
             if held.get(key) != options.get(key)
         ]
@@ -269,6 +283,10 @@ def environment(device: object) -> dict[str, Any]:
         "versions": {name: version(name) for name in names},
         "command": Path(sys.argv[0]).name if sys.argv else "",
     }
+
+
+def _shown(options: Mapping[str, Any], key: str) -> str:
+    return repr(options[key]) if key in options else "not set"
 
 
 def _first_line(error: Exception) -> str:

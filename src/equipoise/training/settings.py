@@ -119,6 +119,8 @@ class Settings:
         num_workers: processes that read data.
         diagnose_every: epochs between diagnoses that only look (they change nothing and their time is not
             counted); None takes about ten in a run, 0 none.
+        trace: keep the weights of each such moment, and of those right before and after each re-learning,
+            and measure them on all three splits once training has ended; they take disk space until then.
         checkpoint_every: epochs between checkpoints.
         allow_leaks: go on where samples, groups or contents stand in two splits.
     """
@@ -138,6 +140,7 @@ class Settings:
     threads: int | None = None
     num_workers: int = 0
     diagnose_every: int | None = None
+    trace: bool = False
     checkpoint_every: int = 5
     allow_leaks: bool = False
 
@@ -152,6 +155,11 @@ class Settings:
             raise UsageError(f"threads is {self.threads}; expected at least 1.")
         if self.diagnose_every is not None and self.diagnose_every < 0:
             raise UsageError(f"diagnose_every is {self.diagnose_every}; expected 0 (never) or more.")
+        if self.trace and self.diagnose_every == 0:
+            raise UsageError(
+                "a trace follows the diagnoses in training, and diagnose_every is 0 (none); expected at "
+                "least 1, or no trace."
+            )
 
     @classmethod
     def from_options(cls, data: str, **options: Any) -> Settings:

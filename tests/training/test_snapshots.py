@@ -1,0 +1,122 @@
+"""Snapshots of weights: whole or not at all, once each, and gone with what a checkpoint does not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import equipoise as eq
+from equipoise.training import RunRecord
+from equipoise.training.snapshots import Snapshots
+
+
+class Tied(nn.Module):
+    """Weights that share memory, a buffer, and a number that is no float."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 3, bias=False)
+        self.second = nn.Linear(3, 3, bias=False)
+        self.second.weight = self.first.weight
+        self.norm = nn.BatchNorm1d(3)
+        nn.init.constant_(self.first.weight, value)
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> Snapshots:
+    return Snapshots(RunRecord(tmp_path))
+
+
+def files(snapshots: Snapshots) -> list[Path]:
+    return sorted((snapshots.record.folder / "snapshots").glob("*.safetensors"))
+
+
+def test_weights_come_back_in_order_and_equal_ones_are_stored_once(snapshots: Snapshots) -> None:
+    model = Tied(1.0)
+    snapshots.keep(model, 0, "epoch")
+    snapshots.keep(model, 1, "before-relearning")
+    nn.init.constant_(model.first.weight, 2.0)
+    snapshots.keep(model, 1, "after-relearning")
+    nn.init.constant_(model.first.weight, 1.0)
+    snapshots.keep(model, 2, "epoch")
+    assert len(files(snapshots)) == 2
+    other = Tied(0.0)
+    seen = [
+        (s.epoch, s.event, changed, other.second.weight[0, 0].item())
+        for s, changed in snapshots.states(other)
+    ]
+    assert seen == [
+        (0, "epoch", True, 1.0),
+        (1, "before-relearning", False, 1.0),
+        (1, "after-relearning", True, 2.0),
+        (2, "epoch", True, 1.0),
+    ]
+
+
+def test_buffers_are_part_of_a_snapshot(snapshots: Snapshots) -> None:
+    model = Tied(1.0)
+    snapshots.keep(model, 0, "epoch")
+    model.train()
+    model.norm(torch.randn(4, 3))
+    snapshots.keep(model, 1, "epoch")
+    assert len(files(snapshots)) == 2
+    other = Tied(0.0)
+    counts = [int(other.norm.num_batches_tracked) for _ in snapshots.states(other)]
+    assert counts == [0, 1]
+
+
+def test_what_a_checkpoint_does_not_know_did_not_happen(snapshots: Snapshots) -> None:
+    record = snapshots.record
+    assert record.lengths()["snapshots/index.jsonl"] == 0
+    snapshots.keep(Tied(1.0), 0, "epoch")
+    lengths = record.lengths()
+    snapshots.keep(Tied(2.0), 1, "epoch")
+    record.truncate(lengths)
+    assert [s.epoch for s in snapshots.all()] == [0]
+    snapshots.keep(Tied(2.0), 1, "epoch")  # its file lies there already
+    assert [s.epoch for s in snapshots.all()] == [0, 1]
+    assert len(files(snapshots)) == 2
+    record.tidy()
+    assert snapshots.all() == []
+    assert not (record.folder / "snapshots").exists()
+
+
+def test_a_file_that_is_gone_or_damaged(snapshots: Snapshots) -> None:
+    snapshots.keep(Tied(1.0), 7, "epoch")
+    (path,) = files(snapshots)
+    path.write_bytes(b"nothing")
+    with pytest.raises(eq.RunFolderError, match="cannot read"):
+        list(snapshots.states(Tied(0.0)))
+    path.unlink()
+    with pytest.raises(eq.RunFolderError, match="of epoch 7 is gone"):
+        snapshots.all()
+
+
+def test_where_nothing_can_be_written(snapshots: Snapshots) -> None:
+    (snapshots.record.folder / "snapshots").write_text("in the way")
+    with pytest.raises(eq.RunFolderError, match="give it room, or train without a trace"):
+        snapshots.keep(Tied(1.0), 0, "epoch")
+
+
+def test_a_resumed_run_says_at_once_that_a_snapshot_is_gone(data: str, tmp_path: Path) -> None:
+    options = {"epochs": 4, "batch_size": 16, "checkpoint_every": 1, "trace": True, "out": tmp_path / "run"}
+
+    class Killed(Exception):
+        pass
+
+    def kill(epoch: int, _: object) -> None:
+        if epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        eq.fit(data, on_epoch=kill, **options)
+    held = sorted((tmp_path / "run" / "snapshots").glob("*.safetensors"))
+    assert len(held) == 2
+    held[0].unlink()
+    epochs: list[int] = []
+    with pytest.raises(eq.RunFolderError, match="is gone"):
+        eq.fit(data, resume=True, on_epoch=lambda epoch, _: epochs.append(epoch), **options)
+    assert epochs == []
