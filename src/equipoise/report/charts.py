@@ -24,6 +24,7 @@ from equipoise.report.figures import (
     layout,
     line,
     padded,
+    rule,
 )
 from equipoise.report.records import Run
 from equipoise.report.tables import Cell, Table, amount
@@ -92,15 +93,13 @@ def _accuracy_figure(
         name = shown_name(shortened(method, NAME), evidence.methods[method])
         labels += _row_labels(name, mean, std, height)
         reach += [value for _, value in own] + [mean - std, mean + std]
-    style = {"color": MUTED, "width": 1, "dash": "dot"}
-    rule = {"type": "line", "x0": base, "x1": base, "yref": "paper", "y0": 0, "y1": 1, "line": style}
     across = {"title": axis_title("test accuracy"), "tickformat": "~%", "showgrid": True, "nticks": 7}
     frame = layout(
         (ROW if len(values) <= MANY else LOW_ROW) * len(values) + 56,
         x={**across, "range": padded(reach)},
         y={"visible": False, "range": [-0.45, len(values) - 0.2], "fixedrange": True},
         annotations=labels,
-        shapes=[rule] if math.isfinite(base) else [],
+        shapes=[rule("x", base, dash="dot", below=False)] if math.isfinite(base) else [],
     )
     return {"data": traces, "layout": frame}
 

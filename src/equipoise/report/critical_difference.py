@@ -6,8 +6,6 @@ It is drawn by scikit-posthocs on matplotlib, as a file for a paper and as part 
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,21 +14,19 @@ from markupsafe import Markup
 from equipoise.experiments.across import AcrossDatasets
 from equipoise.experiments.comparison import BASELINE
 from equipoise.report.evidence import TREATMENT
+from equipoise.report.static import page_svg, plain_style, saved
+from equipoise.report.static_colors import rgba
 from equipoise.types import RunFolderError, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES: Final = (".svg", ".png", ".pdf")
-INK, MUTED, ACCENT, BARS = "#1d2329", "#5b6670", "#c24e00", "#0072b2"
-THEMED: Final = {INK: "var(--ink)", MUTED: "var(--muted)", ACCENT: "var(--c1)", BARS: "var(--accent)"}
-"""Colours of the file, and the variables of the page's style sheet that follow light and dark."""
-PLAIN: Final = {"svg.hashsalt": "equipoise", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"]}
+INK, MUTED, ACCENT, BARS = (rgba(name)[0] for name in ("--ink", "--muted", "--c1", "--accent"))
+"""Colours of the page's style sheet, which follow light and dark there."""
 ROW_INCHES: Final = 0.21
 WIDTH_INCHES: Final = 4.6
 """Of the axis; the names stand beside it and widen the figure as far as they need."""
-SVG: Final = "{http://www.w3.org/2000/svg}"
-LINK: Final = "{http://www.w3.org/1999/xlink}href"
 
 
 def write_critical_difference(across: AcrossDatasets, path: Path) -> Path:
@@ -61,49 +57,18 @@ def write_critical_difference(across: AcrossDatasets, path: Path) -> Path:
 def inline_diagram(across: AcrossDatasets) -> Markup:
     """Return the diagram as an SVG element of a page; its colours are those of the page's style sheet."""
     data = _saved(across, "svg", "none", transparent=True)
-    root = ET.fromstring(data)
-    for element in list(root):
-        # Its metadata name addresses, and its style sheet would hold for the whole page.
-        if element.tag == f"{SVG}metadata":
-            root.remove(element)
-    for parent in list(root.iter()):
-        for element in list(parent):
-            if element.tag == f"{SVG}style":
-                parent.remove(element)
-    for element in root.iter():
-        element.tag = element.tag.removeprefix(SVG)
-        if LINK in element.attrib:
-            element.set("href", element.attrib.pop(LINK))
-        if style := element.get("style"):
-            element.set("style", _themed(style))
-    width = float(root.attrib.pop("width").removesuffix("pt"))
-    del root.attrib["height"]
     names = ", ".join(f"{name} {across.mean_ranks[name]:.1f}" for name in across.names)
-    root.attrib |= {
-        "class": "diagram",
-        "role": "img",
-        "aria-label": f"Mean ranks: {names}",
-        "style": f"min-width: {1.15 * width:.0f}px; max-width: {1.5 * width:.0f}px",
-    }
-    return Markup(ET.tostring(root, encoding="unicode"))
-
-
-def _themed(style: str) -> str:
-    for color, variable in THEMED.items():
-        style = style.replace(color, variable)
-    return re.sub(r"'DejaVu Sans'(, sans-serif)?", "system-ui, sans-serif", style)
+    found = re.search(rb'width="([\d.]+)pt"', data)
+    width = float(found[1]) if found else 72 * WIDTH_INCHES
+    style = f"min-width: {1.15 * width:.0f}px; max-width: {1.5 * width:.0f}px"
+    return page_svg(data, f"Mean ranks: {names}", "diagram", style)
 
 
 def _saved(across: AcrossDatasets, kind: str, letters: str, **options: Any) -> bytes:
     """Return the file; `letters` says whether an SVG holds them as `path` or, by `none`, as text."""
-    import matplotlib as mpl
-
-    style: Any = {**PLAIN, "svg.fonttype": letters}
-    # The same ranks give the same file, byte by byte.
-    options["metadata"] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
-    with mpl.rc_context(style), BytesIO() as buffer:
-        _figure(across).savefig(buffer, format=kind, dpi=200, bbox_inches="tight", pad_inches=0.15, **options)
-        return buffer.getvalue()
+    with plain_style("critical differences", letters):
+        options |= {"bbox_inches": "tight", "pad_inches": 0.15, "dpi": 200}
+        return saved(_figure(across), kind, **options)
 
 
 def _figure(across: AcrossDatasets) -> Figure:

@@ -136,6 +136,21 @@ def band(x: Sequence[Any], low: Sequence[float], high: Sequence[float], color: s
     }
 
 
+def rule(axis: str, value: float, *, dash: str = "dash", below: bool = True) -> dict[str, Any]:
+    """Return a line across the whole drawing at a value of the axis `x` or `y`."""
+    other = "y" if axis == "x" else "x"
+    return {
+        "type": "line",
+        f"{axis}0": value,
+        f"{axis}1": value,
+        f"{other}ref": "paper",
+        f"{other}0": 0,
+        f"{other}1": 1,
+        "layer": "below" if below else "above",
+        "line": {"color": MUTED, "width": 1, "dash": dash},
+    }
+
+
 def padded(values: Sequence[float], *, share: float = 0.06) -> list[float] | None:
     """Return a range of an axis that holds all finite values with some air; None where there is none."""
     finite = [value for value in values if math.isfinite(value)]

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 from equipoise.report.figures import Chart
 from equipoise.report.sentences import Statement
+from equipoise.report.static import static_panels
 from equipoise.report.tables import Table
 from equipoise.training.record import write_atomically
 from equipoise.types import RunFolderError
@@ -32,11 +33,12 @@ class Notice:
 
 @dataclass(frozen=True)
 class Fold:
-    """A part of the details that opens on demand."""
+    """A part of the details that opens on demand; its charts are drawn when it does."""
 
     title: str
     texts: Sequence[str] = ()
     tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Section:
         title: its subject.
         facts, statements, notices, tables, charts: see `Page`.
         drawing: a finished picture.
+        folds: its details.
     """
 
     title: str
@@ -65,6 +68,7 @@ class Section:
     tables: Sequence[Table] = ()
     drawing: Drawing | None = None
     charts: Sequence[Chart] = ()
+    folds: Sequence[Fold] = ()
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,10 @@ class Page:
 
     @property
     def all_charts(self) -> list[Chart]:
-        """The charts of the page and of its sections."""
-        return [*self.charts, *(chart for section in self.sections for chart in section.charts)]
+        """The charts of the page, of its sections, and of the folds of both."""
+        whole: list[Page | Section] = [self, *self.sections]
+        folds = [fold for part in whole for fold in part.folds]
+        return [chart for part in [*whole, *folds] for chart in part.charts]
 
 
 def render(page: Page) -> str:
@@ -104,6 +110,9 @@ def render(page: Page) -> str:
 
     Every text is escaped by the template; what is put in as it is are files of this package and of plotly,
     and JSON without a letter that HTML could read.
+
+    Raises:
+        ValueError: two charts have one name, which is an id of the page.
     """
     from plotly.offline import get_plotlyjs
 
@@ -112,6 +121,9 @@ def render(page: Page) -> str:
     )
     environment.filters["breakable"] = breakable
     templates = files("equipoise.report") / "templates"
+    names = [chart.name for chart in page.all_charts]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two charts of the page are named {twice[0]!r}; expected one name a chart.")
     figures = {
         f"{chart.name}-{place}": panel.figure
         for chart in page.all_charts
@@ -124,6 +136,7 @@ def render(page: Page) -> str:
         script=Markup((templates / "page.js").read_text(encoding="utf-8")),
         plotly=Markup(get_plotlyjs()) if figures else "",
         figures=embedded(figures),
+        statics={chart.name: static_panels(chart) for chart in page.all_charts},
     )
 
 

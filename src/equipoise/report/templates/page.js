@@ -31,17 +31,36 @@
       Object.keys(value).forEach(function (name) { copy[name] = themed(value[name], name); });
       return copy;
     }
-    var isColor = /color$/.test(key) && typeof value === "string" && value.indexOf("--") === 0;
+    var isColor = /color(scale)?$/.test(key) && typeof value === "string" && value.indexOf("--") === 0;
     return isColor ? color(value) : value;
   }
 
+  var drawn = {};
+
   function draw(id) {
+    drawn[id] = true;
     var figure = themed(figures[id], "");
     figure.layout.dragmode = fine ? "zoom" : false;
     Plotly.react(id, figure.data, figure.layout, config);
   }
 
-  function drawAll() { Object.keys(figures).forEach(draw); }
+  // What lies in a closed fold has no width yet, and is drawn when it opens.
+  function visible(id) {
+    var fold = document.getElementById(id).closest("details.fold");
+    return !fold || fold.open;
+  }
+
+  function drawAll() { Object.keys(figures).filter(visible).forEach(draw); }
+
+  // One chart a task: the page answers from the start, and the first charts are there at once.
+  function drawInTurn(ids) {
+    if (!ids.length) {
+      document.documentElement.setAttribute("data-charts", "drawn");
+      return;
+    }
+    if (!drawn[ids[0]]) draw(ids[0]);
+    setTimeout(function () { drawInTurn(ids.slice(1)); });
+  }
 
   function toggle(button) {
     var shown = button.getAttribute("aria-pressed") !== "true";
@@ -65,11 +84,18 @@
       fold.open = on || fold.getAttribute("data-was") === "open";
     });
     drawAll();
-    Object.keys(figures).forEach(function (id) { Plotly.Plots.resize(id); });
+    Object.keys(figures).filter(visible).forEach(function (id) { Plotly.Plots.resize(id); });
   }
+
+  document.querySelectorAll("details.fold").forEach(function (fold) {
+    fold.addEventListener("toggle", function () {
+      if (!fold.open) return;
+      fold.querySelectorAll(".plot").forEach(function (plot) { if (!drawn[plot.id]) draw(plot.id); });
+    });
+  });
 
   window.addEventListener("beforeprint", function () { printing(true); });
   window.addEventListener("afterprint", function () { printing(false); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  drawAll();
+  drawInTurn(Object.keys(figures).filter(visible));
 })();

@@ -1,0 +1,199 @@
+"""Features in the plane: what an encoder has learnt, as a picture (Wei et al., ECCV 2024, Fig. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
+
+from equipoise.diagnosis.inputs import class_indices, feature_matrix, label_vector
+from equipoise.randomness import isolated_rng
+from equipoise.types import DataError, UnknownNameError, UsageError
+
+KINDS: Final = ("t-sne", "pca")
+PERPLEXITY: Final = 30.0
+KEPT: Final = 50
+"""Principal components that t-SNE starts from, as its authors advise."""
+FEWEST: Final = 5
+"""Points below which neighbourhoods mean nothing, and t-SNE gives way to principal components."""
+WIDE: Final = 2000
+"""Features above which the leading components are found by a seeded random projection, for speed."""
+Plane = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One modality's features in two dimensions.
+
+    Attributes:
+        modality: its name.
+        kind: `t-sne` or `pca`.
+        train, val: positions of the samples that are shown, `[n, 2]` and `[n_val, 2]`.
+        train_labels, val_labels: their class indices, `[n]` and `[n_val]`.
+        classes: name of each class.
+        total_train, total_val: samples of each split, shown or not.
+        explained: share of the training features' variance along both axes; None for t-SNE.
+        perplexity: of t-SNE; None for PCA, and where there were too few points for t-SNE.
+    """
+
+    modality: str
+    kind: str
+    train: Plane
+    val: Plane
+    train_labels: NDArray[np.int64]
+    val_labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    total_train: int
+    total_val: int
+    explained: tuple[float, float] | None = None
+    perplexity: float | None = None
+
+
+def project(
+    features_train: ArrayLike,
+    labels_train: ArrayLike,
+    features_val: ArrayLike,
+    labels_val: ArrayLike,
+    kind: str = "t-sne",
+    max_samples: int = 1000,
+    seed: int = 0,
+    *,
+    modality: str = "",
+    classes: Sequence[str] | None = None,
+) -> Projection:
+    """Project the features of both splits onto a plane.
+
+    t-SNE (van der Maaten and Hinton, 2008) embeds both splits together, so that their positions can be
+    compared; PCA is fitted on the training features and applied to both. One thread computes: sums of several
+    would differ in the last bits from call to call.
+
+    Args:
+        features_train: `[N, d]`.
+        labels_train: class of each training sample, `[N]`, integers or strings.
+        features_val: `[N_val, d]`.
+        labels_val: class of each validation sample, `[N_val]`.
+        kind: `t-sne` or `pca`.
+        max_samples: samples of a split that are shown at most: a subset with the classes in proportion.
+        seed: of the subset and of t-SNE.
+        modality: name of the modality.
+        classes: names of classes where the labels are their indices; without it the labels name themselves.
+
+    Raises:
+        DataError: features or labels do not fit each other, or are no numbers or classes.
+        UnknownNameError: there is no such kind.
+        UsageError: `max_samples` is less than 1.
+    """
+    if kind not in KINDS:
+        raise UnknownNameError("kind of projection", kind, KINDS)
+    if max_samples < 1:
+        raise UsageError(f"max_samples is {max_samples}; expected at least 1.")
+    train, val = (
+        feature_matrix(features_train, "train features"),
+        feature_matrix(features_val, "val features"),
+    )
+    if train.shape[1] != val.shape[1]:
+        raise DataError(
+            f"train features are {train.shape[1]} wide and val features {val.shape[1]}; expected one width."
+        )
+    labels = [
+        label_vector(labels_train, "train labels", len(train)),
+        label_vector(labels_val, "val labels", len(val)),
+    ]
+    indices, names = class_indices(np.concatenate(labels), "labels")
+    own, known = _named(indices, names, classes)
+    split = own[: len(train)], own[len(train) :]
+    generator = np.random.default_rng(seed)
+    rows = [_stratified(part, max_samples, generator) for part in split]
+    points = train[rows[0]].astype(np.float64), val[rows[1]].astype(np.float64)
+    with threadpool_limits(limits=1), isolated_rng():
+        plane = _tsne(*points, seed) if kind == "t-sne" else _pca(*points, seed)
+    return Projection(
+        modality,
+        kind,
+        plane.train,
+        plane.val,
+        split[0][rows[0]],
+        split[1][rows[1]],
+        known,
+        len(train),
+        len(val),
+        plane.explained,
+        plane.perplexity,
+    )
+
+
+@dataclass(frozen=True)
+class _Plane:
+    train: Plane
+    val: Plane
+    explained: tuple[float, float] | None = None
+    perplexity: float | None = None
+
+
+def _named(
+    indices: NDArray[np.int64], found: NDArray[np.generic], classes: Sequence[str] | None
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    if classes is None:
+        return indices, tuple(str(name) for name in found)
+    if found.dtype.kind not in "iub" or int(found.min()) < 0 or int(found.max()) >= len(classes):
+        raise DataError(
+            f"the labels reach from {found.min()} to {found.max()} and {len(classes)} classes are named; "
+            "expected indices into the names."
+        )
+    return found.astype(np.int64)[indices], tuple(str(name) for name in classes)
+
+
+def _stratified(labels: NDArray[np.int64], size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return `size` rows in their order, each class in proportion, by systematic sampling.
+
+    The rows, shuffled within their class, are taken at equal steps: no class is further than one sample from
+    its share.
+    """
+    if size >= len(labels):
+        return np.arange(len(labels))
+    shuffled = generator.permutation(len(labels))
+    ordered = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    steps = (np.arange(size) + generator.random()) * (len(labels) / size)
+    return np.sort(ordered[steps.astype(np.int64)])
+
+
+def _pca(train: Plane, val: Plane, seed: int) -> _Plane:
+    """Return both splits along the first two principal components of the training features."""
+    fitted, shares = _components(train, np.concatenate([train, val]), 2, seed)
+    plane = _two_columns(fitted)
+    explained = (*(float(share) for share in shares[:2]), 0.0, 0.0)[:2]
+    return _Plane(plane[: len(train)], plane[len(train) :], (explained[0], explained[1]))
+
+
+def _tsne(train: Plane, val: Plane, seed: int) -> _Plane:
+    """Return both splits embedded together."""
+    from sklearn.manifold import TSNE
+
+    both = np.concatenate([train, val])
+    reduced, _ = _components(both, both, KEPT, seed)
+    plane, perplexity = _two_columns(reduced), None
+    if len(both) >= FEWEST and reduced.any():
+        perplexity = min(PERPLEXITY, (len(both) - 1) / 3)
+        init = "pca" if reduced.shape[1] >= 2 else "random"
+        embedding = TSNE(2, perplexity=perplexity, init=init, random_state=seed, n_jobs=1)
+        plane = np.asarray(embedding.fit_transform(reduced), dtype=np.float64)
+    return _Plane(plane[: len(train)], plane[len(train) :], None, perplexity)
+
+
+def _components(fit: Plane, shown: Plane, count: int, seed: int) -> tuple[Plane, NDArray[np.float64]]:
+    """Return `shown` along the leading components of `fit`, and their shares of its variance."""
+    from sklearn.decomposition import PCA
+
+    if (fit == fit[0]).all():  # no direction leads: nothing varies
+        return np.zeros((len(shown), 1)), np.zeros(1)
+    solver = "covariance_eigh" if fit.shape[1] <= WIDE else "randomized"
+    pca = PCA(min(count, *fit.shape), svd_solver=solver, random_state=seed).fit(fit)
+    return np.asarray(pca.transform(shown)), np.asarray(pca.explained_variance_ratio_)
+
+
+def _two_columns(points: Plane) -> Plane:
+    return np.pad(points[:, :2], ((0, 0), (0, max(0, 2 - points.shape[1]))))
