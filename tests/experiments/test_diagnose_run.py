@@ -81,6 +81,6 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(eq.DataError, match="a single array"):
         diagnose_arrays(tmp_path / "one.npy")
-    np.savez(tmp_path / "objects.npz", train_labels=np.array([{}, {}], dtype=object))
+    np.savez(tmp_path / "objects.npz", **{**arrays(), "train_labels": np.array([{}, {}], dtype=object)})
     with pytest.raises(eq.DataError, match="cannot read"):
         diagnose_arrays(tmp_path / "objects.npz")

@@ -1,7 +1,7 @@
 """From features and labels to the learning state of each modality."""
 
 from equipoise.diagnosis.capture import collect_features
-from equipoise.diagnosis.diagnose import diagnose, diagnose_with, purity
+from equipoise.diagnosis.diagnose import diagnose, diagnose_with, purity, separability
 from equipoise.diagnosis.options import METRICS, PRESETS, DiagnosisOptions
 from equipoise.diagnosis.state import Diagnosis, LearningState, relearning_strength
 
@@ -16,4 +16,5 @@ __all__ = [
     "diagnose_with",
     "purity",
     "relearning_strength",
+    "separability",
 ]

@@ -29,12 +29,19 @@ class Clustering(Protocol):
 
 
 def fit_kmeans(
-    features: Array, n_clusters: int, *, seed: int, n_init: int, max_iter: int, backend: str
+    features: Array,
+    n_clusters: int,
+    *,
+    seed: int,
+    n_init: int,
+    max_iter: int,
+    backend: str,
+    disposable: bool = False,
 ) -> Clustering:
     """Cluster `features [N, d]` by Lloyd's algorithm from k-means++ starts.
 
     Equal input gives equal clusters on every call: the sums of scikit-learn's threads arrive in any order,
-    so it runs on one.
+    so it runs on one. With `disposable` the memory of `features` is used up, and none of its size is taken.
 
     Raises:
         DataError: fewer samples than clusters.
@@ -46,7 +53,7 @@ def fit_kmeans(
         )
     if backend == "torch":
         return TorchKMeans(n_clusters, seed, n_init, max_iter).fit(features)
-    return SklearnKMeans(n_clusters, seed, n_init, max_iter).fit(features)
+    return SklearnKMeans(n_clusters, seed, n_init, max_iter).fit(features, disposable=disposable)
 
 
 @dataclass
@@ -58,7 +65,7 @@ class SklearnKMeans:
     n_init: int
     max_iter: int
 
-    def fit(self, features: Array) -> SklearnKMeans:
+    def fit(self, features: Array, *, disposable: bool = False) -> SklearnKMeans:
         """Cluster `features [N, d]`."""
         from sklearn.cluster import KMeans
         from sklearn.exceptions import ConvergenceWarning
@@ -67,7 +74,11 @@ class SklearnKMeans:
             # Features that have collapsed into fewer points than clusters are an answer, not a mistake.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model = KMeans(
-                self.n_clusters, random_state=self.seed, n_init=self.n_init, max_iter=self.max_iter
+                self.n_clusters,
+                random_state=self.seed,
+                n_init=self.n_init,
+                max_iter=self.max_iter,
+                copy_x=not disposable,
             ).fit(features)
         self.labels = self._model.labels_.astype(np.int64)
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,19 @@ from numpy.typing import ArrayLike
 
 from equipoise.diagnosis.clustering import fit_kmeans
 from equipoise.diagnosis.estimate import estimate
-from equipoise.diagnosis.inputs import class_indices, feature_matrix, label_vector, split_targets
+from equipoise.diagnosis.inputs import (
+    class_indices,
+    feature_matrix,
+    is_continuous,
+    label_vector,
+    split_targets,
+)
+from equipoise.diagnosis.measures import CAP, MEASURES
 from equipoise.diagnosis.options import DiagnosisOptions
 from equipoise.diagnosis.scaling import minmax
-from equipoise.diagnosis.separability import Splits, Values, cluster_purity
+from equipoise.diagnosis.scores import Splits, Values, cluster_purity
 from equipoise.diagnosis.state import Diagnosis, LearningState
+from equipoise.diagnosis.threads import in_turn_or_two
 from equipoise.randomness import isolated_rng
 from equipoise.types import DataError
 
@@ -61,6 +69,7 @@ def purity(
             n_init=options.n_init,
             max_iter=options.max_iter,
             backend=options.backend,
+            disposable=True,
         )
     return cluster_purity(clusters.labels, y)
 
@@ -78,10 +87,11 @@ def diagnose(
 
     Args:
         train: modality name to training features `[N, d_m]` (NumPy arrays or tensors).
-        train_labels: classes `[N]` (integers or strings; numbers for the metrics of continuous targets).
+        train_labels: classes `[N]` (integers or strings), or a continuous target: floating numbers that are
+            not all whole, which are measured by `ridge-r2` where no metric is named.
         val: modality name to validation features `[N_val, d_m]`.
-        val_labels: classes `[N_val]`.
-        preset: `paper`, or `robust` (subsets of one size, five repeats, an interval for the gap).
+        val_labels: classes `[N_val]`, or a continuous target.
+        preset: `paper`, `robust` or `held-out`, see `PRESETS`.
         **options: changes to the preset, see `DiagnosisOptions`.
 
     Returns:
@@ -91,33 +101,122 @@ def diagnose(
         DataError: modalities, lengths, widths or classes do not fit, or features are not finite.
         UnknownNameError: a preset, an option or its value does not exist.
     """
-    return diagnose_with(DiagnosisOptions.preset(preset, **options), train, train_labels, val, val_labels)
+    chosen = options_for(preset, options, train_labels, val_labels)
+    return diagnose_with(chosen, train, train_labels, val, val_labels)
 
 
-@isolated_rng()  # merely importing scikit-learn draws from Python's stream
+def options_for(
+    preset: str, options: Mapping[str, Any], train_labels: ArrayLike, val_labels: ArrayLike
+) -> DiagnosisOptions:
+    """Return the options of a preset with changes, and a metric that fits the labels where none is named."""
+    named = (
+        {} if "metric" in options or not is_continuous(train_labels, val_labels) else {"metric": "ridge-r2"}
+    )
+    return DiagnosisOptions.preset(preset, **{**named, **options})
+
+
 def diagnose_with(
     options: DiagnosisOptions,
     train: Mapping[str, ArrayLike],
     train_labels: ArrayLike,
     val: Mapping[str, ArrayLike],
     val_labels: ArrayLike,
+    *,
+    disposable: bool = False,
 ) -> Diagnosis:
-    """Measure learning states with given options; see `diagnose`."""
+    """Measure learning states with given options; see `diagnose`.
+
+    With `disposable` the features may be written over: a mapping that reads them from a file, say.
+    """
+    _check_modalities(train, val)
+    targets = split_targets(train_labels, val_labels, options)
+
+    def measured(name: str) -> LearningState:
+        return estimate(name, _splits(name, train[name], val[name], targets, disposable), options)
+
+    with isolated_rng():  # merely importing scikit-learn draws from Python's stream
+        states = in_turn_or_two(measured, list(train), together=options.backend != "torch")
+    return Diagnosis(dict(zip(train, states, strict=True)), options)
+
+
+def separability(
+    train: Mapping[str, ArrayLike],
+    train_labels: ArrayLike,
+    val: Mapping[str, ArrayLike],
+    val_labels: ArrayLike,
+    measures: Iterable[str] | None = None,
+    *,
+    preset: str = "held-out",
+    **options: Any,
+) -> dict[str, Diagnosis]:
+    """Measure every modality by several measures.
+
+    Args:
+        train: modality name to training features `[N, d_m]`.
+        train_labels: classes or a continuous target `[N]`, as for `diagnose`.
+        val: modality name to validation features `[N_val, d_m]`.
+        val_labels: classes or a continuous target `[N_val]`.
+        measures: names of `METRICS`; None takes all for classes, or all for a continuous target, as the
+            labels are.
+        preset: `held-out` fits on training features and scores those of either split that the fit has not
+            seen; `paper` and `robust` fit each split to itself, which tells nothing of a linear probe.
+        **options: changes to the preset, see `DiagnosisOptions`; `chance_correct` holds where it applies.
+
+    Returns:
+        Measure to diagnosis, in the order of `measures`. Of large splits a stratified part is scored, 5000
+        samples of each unless `max_samples` says otherwise (None: as for `diagnose`); the states say of
+        how many.
+
+    Raises:
+        DataError, UnknownNameError: as for `diagnose`.
+    """
+    _check_modalities(train, val)
+    if measures is None:
+        kind = "continuous" if is_continuous(train_labels, val_labels) else "classes"
+        measures = [name for name, measure in MEASURES.items() if measure.target == kind]
+    chosen = {name: _options_of(name, preset, options) for name in measures}
+    targets = {name: split_targets(train_labels, val_labels, each) for name, each in chosen.items()}
+    with isolated_rng():
+        panels = {name: _states_by_measure(name, train[name], val[name], targets, chosen) for name in train}
+    return {
+        measure: Diagnosis({name: panels[name][measure] for name in train}, chosen[measure])
+        for measure in chosen
+    }
+
+
+def _states_by_measure(
+    name: str,
+    train: ArrayLike,
+    val: ArrayLike,
+    targets: Mapping[str, list[Values]],
+    chosen: Mapping[str, DiagnosisOptions],
+) -> dict[str, LearningState]:
+    """Measure one modality, whose features may be let go afterwards."""
+
+    def measured(measure: str) -> LearningState:
+        return estimate(name, _splits(name, train, val, targets[measure], disposable=False), chosen[measure])
+
+    together = all(options.backend != "torch" for options in chosen.values())
+    return dict(zip(chosen, in_turn_or_two(measured, list(chosen), together=together), strict=True))
+
+
+def _options_of(measure: str, preset: str, options: Mapping[str, Any]) -> DiagnosisOptions:
+    changes = {"max_samples": CAP, **options, "metric": measure}
+    if measure in MEASURES and not MEASURES[measure].is_share:
+        changes.pop("chance_correct", None)
+    return DiagnosisOptions.preset(preset, **changes)
+
+
+def _check_modalities(train: Mapping[str, ArrayLike], val: Mapping[str, ArrayLike]) -> None:
     if not train:
         raise DataError("no modality was given; expected at least one entry of name and features.")
     if set(train) != set(val):
         raise DataError(
             f"train has the modalities {sorted(train)}, val has {sorted(val)}; expected the same names."
         )
-    targets = split_targets(train_labels, val_labels, options)
-    return Diagnosis(
-        {name: _learning_state(name, train[name], val[name], targets, options) for name in train}, options
-    )
 
 
-def _learning_state(
-    name: str, train: ArrayLike, val: ArrayLike, targets: list[Values], options: DiagnosisOptions
-) -> LearningState:
+def _splits(name: str, train: ArrayLike, val: ArrayLike, targets: list[Values], disposable: bool) -> Splits:
     x_train, x_val = feature_matrix(train, f"train[{name!r}]"), feature_matrix(val, f"val[{name!r}]")
     for split, x, y in (("train", x_train, targets[0]), ("val", x_val, targets[1])):
         if len(x) != len(y):
@@ -133,4 +232,4 @@ def _learning_state(
     # A fit on one precision does not take the other.
     precision = np.promote_types(x_train.dtype, x_val.dtype)
     x_train, x_val = x_train.astype(precision, copy=False), x_val.astype(precision, copy=False)
-    return estimate(name, Splits(x_train, targets[0], x_val, targets[1]), options)
+    return Splits(x_train, targets[0], x_val, targets[1], disposable)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from equipoise.diagnosis.clustering import Array
 from equipoise.diagnosis.options import CONTINUOUS, DiagnosisOptions
-from equipoise.diagnosis.separability import Values
+from equipoise.diagnosis.scores import Values
 from equipoise.types import DataError, UsageError
 
 
@@ -31,6 +31,15 @@ def split_targets(train_labels: ArrayLike, val_labels: ArrayLike, options: Diagn
                 + (' (or allow it: missing_classes="allow").' if split == "validation" else ".")
             )
     return [y[: len(y_train)], y[len(y_train) :]]
+
+
+def is_continuous(*labels: ArrayLike) -> bool:
+    """Return whether a target is continuous: floating numbers, not all of them whole.
+
+    Whole floats are rather classes of a wrong type, of which `class_indices` tells.
+    """
+    targets = [_as_numpy(part) for part in labels]
+    return all(y.dtype.kind == "f" for y in targets) and any(bool((y != np.round(y)).any()) for y in targets)
 
 
 def feature_matrix(features: ArrayLike, what: str) -> Array:
@@ -72,8 +81,8 @@ def class_indices(labels: Values, what: str) -> tuple[NDArray[np.int64], Values]
     if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype.kind in "bUS"):
         raise DataError(
             f"{what} have the type {labels.dtype}; expected integers or strings. For classes stored as "
-            "whole floats use .astype(int); for a continuous target choose metric='binned-purity' or "
-            "'ridge-r2'."
+            "whole floats use .astype(int); for a continuous target choose metric='ridge-r2', "
+            "'knn-r2' or 'binned-purity'."
         )
     classes, indices = np.unique(labels, return_inverse=True)
     return indices.astype(np.int64), classes

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, diagnose_with
-from equipoise.training import RunRecord, from_options, load_run
-from equipoise.training.assembly import prepare_data
+from equipoise.diagnosis.diagnose import options_for
+from equipoise.experiments.run_data import open_run
+from equipoise.experiments.saved_features import SavedFeatures
 from equipoise.training.threads import cpu_threads
-from equipoise.types import DataError, RunFolderError
-
-LABELS = {"train": "train_labels", "val": "val_labels"}
 
 
 def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **options: Any) -> Diagnosis:
@@ -32,23 +26,14 @@ def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **op
         RunFolderError: there is no finished run, or the data have changed since.
         DataError, UnknownNameError: the run's data are no longer there.
     """
-    choices = DiagnosisOptions.preset(preset, **options)
-    result = load_run(run_dir)
-    _, data = prepare_data(from_options(RunRecord(Path(run_dir)).options()))
-    held = result.summary
-    if (data.dataset_fingerprint, data.split_fingerprint) != (
-        held["data_fingerprint"],
-        held["split_fingerprint"],
-    ):
-        raise RunFolderError(
-            f"the data of the run in {run_dir} have changed since it was made (their fingerprint differs); "
-            "train again to diagnose it."
-        )
+    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is told before data are read
+    result, _, data = open_run(run_dir)
     model = result.model
     encoders = {name: model.encoder_module(name) for name in model.modalities}
     with cpu_threads(model):
         train = collect_features(encoders, model, data.train_eval)
         val = collect_features(encoders, model, data.val)
+    choices = options_for(preset, options, train.target, val.target)
     return diagnose_with(choices, train.features, train.target, val.features, val.target)
 
 
@@ -56,45 +41,16 @@ def diagnose_arrays(file: str | os.PathLike[str], *, preset: str = "paper", **op
     """Measure the learning state of features that were saved to an `.npz` file.
 
     The file holds, for each modality NAME, `train_NAME [N, d]` and `val_NAME [N_val, d]`, and the classes
-    `train_labels [N]` and `val_labels [N_val]`.
+    `train_labels [N]` and `val_labels [N_val]`, or a continuous target under the same keys; `classes [C]`,
+    the names of the classes 0 to C - 1, is optional. No more than two modalities are in memory at a time.
 
     Raises:
-        DataError: the file cannot be read or lacks an array, or the arrays do not fit.
+        DataError: the file cannot be read, lacks an array or holds one too many, or the arrays do not fit.
     """
-    choices = DiagnosisOptions.preset(preset, **options)
-    arrays = _read_arrays(Path(file))
-    features: dict[str, dict[str, NDArray[Any]]] = {"train": {}, "val": {}}
-    for key, values in arrays.items():
-        split, _, name = key.partition("_")
-        if key in LABELS.values():
-            continue
-        if split not in features or not name:
-            raise DataError(
-                f"{file} holds an array {key!r}; expected train_NAME and val_NAME for each modality, and "
-                "train_labels and val_labels."
-            )
-        features[split][name] = values
-    for split, key in LABELS.items():
-        if key not in arrays:
-            raise DataError(f"{file} lacks the array {key!r}: the classes of the {split} samples.")
+    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is told before a file is read
+    arrays = SavedFeatures(file)
+    train_labels, val_labels = arrays.labels("train"), arrays.labels("val")
+    chosen = options_for(preset, options, train_labels, val_labels)
     return diagnose_with(
-        choices, features["train"], arrays["train_labels"], features["val"], arrays["val_labels"]
+        chosen, arrays.split("train"), train_labels, arrays.split("val"), val_labels, disposable=True
     )
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} holds a single array; expected an .npz file, written by numpy.savez.")
-        with loaded:
-            return {key: loaded[key] for key in loaded.files}
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}; expected an .npz file, written by numpy.savez.") from None
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"cannot read {path}: {line}; expected an .npz file of plain arrays, written by numpy.savez."
-        ) from None

@@ -1,0 +1,30 @@
+"""A finished run together with its data, as they were when it was made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from equipoise.data import RunData
+from equipoise.training import FitResult, RunRecord, Settings, from_options, load_run
+from equipoise.training.assembly import prepare_data
+from equipoise.types import RunFolderError
+
+
+def open_run(run_dir: str | os.PathLike[str]) -> tuple[FitResult, Settings, RunData]:
+    """Read a finished run, and its data again.
+
+    Raises:
+        RunFolderError: there is no finished run, or the data have changed since.
+        DataError, UnknownNameError: the run's data are no longer there.
+    """
+    result = load_run(run_dir)
+    settings = from_options(RunRecord(Path(run_dir)).options())
+    _, data = prepare_data(settings)
+    found = {"data_fingerprint": data.dataset_fingerprint, "split_fingerprint": data.split_fingerprint}
+    if changed := [key for key, value in found.items() if result.summary[key] != value]:
+        raise RunFolderError(
+            f"the data of the run in {run_dir} have changed since it was made ({', '.join(changed)} differ); "
+            "train again."
+        )
+    return result, settings, data

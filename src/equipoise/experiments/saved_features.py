@@ -1,0 +1,137 @@
+"""Features that a user saved with `numpy.savez`: keys checked at once, arrays read when asked for."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.types import DataError
+
+Split = Literal["train", "val"]
+SPLITS: Final[tuple[Split, ...]] = ("train", "val")
+KEYS: Final = "train_NAME and val_NAME for each modality, train_labels and val_labels"
+
+
+class SavedFeatures:
+    """The arrays of an `.npz` file: `train_NAME`, `val_NAME`, their labels, and perhaps `classes`.
+
+    Attributes:
+        modalities: their names, in the order of the file's training arrays.
+
+    Raises:
+        DataError: the file cannot be read, lacks an array, or holds one of another name.
+    """
+
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        self.path = Path(file)
+        self._keys = self._read_keys()
+        names = {split: self._names(split) for split in SPLITS}
+        for key in self._keys:
+            if key not in {"classes", *(f"{split}_{name}" for split in SPLITS for name in names[split])} and (
+                key not in ("train_labels", "val_labels")
+            ):
+                raise DataError(f"{self.path} holds an array {key!r}; expected {KEYS}.")
+        for split in SPLITS:
+            if f"{split}_labels" not in self._keys:
+                raise DataError(
+                    f"{self.path} lacks the array '{split}_labels': the classes of the {split} samples."
+                )
+        if not names["train"] and not names["val"]:
+            raise DataError(f"{self.path} holds labels and no features; expected {KEYS}.")
+        for one, other in (SPLITS, SPLITS[::-1]):
+            lacking = [name for name in names[one] if name not in names[other]]
+            if lacking:
+                raise DataError(
+                    f"{self.path} holds {one}_{lacking[0]} and lacks {other}_{lacking[0]}; expected the same "
+                    "names in both splits."
+                )
+        self.modalities = names["train"]
+
+    def split(self, split: Split) -> Mapping[str, NDArray[Any]]:
+        """Return modality to features `[N, d]`; each access reads the array anew, for the caller to keep."""
+        return _Arrays(self, split)
+
+    def labels(self, split: Split) -> NDArray[Any]:
+        """Return the labels of a split `[N]`, checked against the names in `classes` where there are any."""
+        labels = self.read(f"{split}_labels")
+        if "classes" not in self._keys:
+            return labels
+        classes = self.read("classes")
+        whole = np.issubdtype(labels.dtype, np.integer)
+        if (
+            classes.ndim != 1
+            or not whole
+            or (len(labels) and not 0 <= labels.min() <= labels.max() < len(classes))
+        ):
+            raise DataError(
+                f"{self.path}: {split}_labels do not fit the {len(classes) if classes.ndim else 0} names in "
+                "'classes'; expected whole numbers from 0, one name each."
+            )
+        return labels
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """Return the names in `classes`; None where the file has none."""
+        return tuple(str(name) for name in self.read("classes")) if "classes" in self._keys else None
+
+    def read(self, key: str) -> NDArray[Any]:
+        """Read one array."""
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                values: NDArray[Any] = arrays[key]
+                return values
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise self._unreadable(f"the array {key!r} of {self.path}", error) from None
+
+    def _names(self, split: Split) -> list[str]:
+        start = f"{split}_"
+        found = [key.removeprefix(start) for key in self._keys if key.startswith(start)]
+        return [name for name in found if name and name != "labels"]
+
+    def _read_keys(self) -> list[str]:
+        try:
+            loaded = np.load(self.path, allow_pickle=False)
+        except FileNotFoundError:
+            raise DataError(
+                f"there is no file {self.path}; expected an .npz file, written by numpy.savez."
+            ) from None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise self._unreadable(str(self.path), error) from None
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise DataError(
+                f"{self.path} holds a single array; expected an .npz file, written by numpy.savez."
+            )
+        with loaded:
+            return list(loaded.files)
+
+    @staticmethod
+    def _unreadable(what: str, error: Exception) -> DataError:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        return DataError(
+            f"cannot read {what}: {line}; expected an .npz file of plain arrays, written by numpy.savez."
+        )
+
+
+class _Arrays(Mapping[str, NDArray[Any]]):
+    def __init__(self, file: SavedFeatures, split: Split) -> None:
+        self._file, self._split = file, split
+
+    def __getitem__(self, modality: str) -> NDArray[Any]:
+        if modality not in self._file.modalities:
+            raise KeyError(modality)
+        return self._file.read(f"{self._split}_{modality}")
+
+    def __contains__(self, modality: object) -> bool:
+        return modality in self._file.modalities
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file.modalities)
+
+    def __len__(self) -> int:
+        return len(self._file.modalities)
