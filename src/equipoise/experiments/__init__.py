@@ -1,16 +1,23 @@
-"""Comparisons of methods: many runs, one table; and several of them, across datasets."""
+"""Comparisons of methods over runs and datasets, and the examination of what a run has learnt."""
 
 from equipoise.experiments.across import AcrossDatasets, across_datasets
 from equipoise.experiments.compare import compare
 from equipoise.experiments.comparison import Comparison, read_comparison
+from equipoise.experiments.contribution_of_run import contribution_of_model, contribution_of_run
 from equipoise.experiments.diagnose_run import diagnose_arrays, diagnose_run
+from equipoise.experiments.encoder_quality import EncoderQuality, EncoderState, encoder_quality
 
 __all__ = [
     "AcrossDatasets",
     "Comparison",
+    "EncoderQuality",
+    "EncoderState",
     "across_datasets",
     "compare",
+    "contribution_of_model",
+    "contribution_of_run",
     "diagnose_arrays",
     "diagnose_run",
+    "encoder_quality",
     "read_comparison",
 ]

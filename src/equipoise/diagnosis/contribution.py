@@ -1,0 +1,185 @@
+"""What each modality contributes to the joint prediction: figures, intervals, and the table of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from equipoise.types import UnknownNameError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ABSENCES: Final = ("mean", "zero")
+"""What stands in for an absent modality: its mean feature over the training split, or a feature of zeros."""
+DROPS: Final = ("drop_removed", "drop_permuted", "drop_averaged")
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one modality contributes to a model's predictions.
+
+    Attributes:
+        modality: its name.
+        score: with all modalities present.
+        alone: score when only this modality is present.
+        removed: score when its feature is zero and all others are present.
+        permuted: score when its feature is taken from other samples, by random orders of the whole split;
+            the mean over several orders.
+        averaged: score when its feature is its mean over the training split.
+        shapley: its Shapley value: what it adds to the score, averaged over all orders in which modalities
+            may join.
+        intervals: 95 % bootstrap intervals, paired over samples, of `drop_removed`, `drop_permuted`,
+            `drop_averaged` and `shapley`. They tell how far the figures depend on the samples of the split,
+            not on the training.
+        sampling_error: standard error of `shapley` from having sampled the orders; None where it is exact.
+    """
+
+    modality: str
+    score: float
+    alone: float
+    removed: float
+    permuted: float
+    averaged: float
+    shapley: float
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    sampling_error: float | None = None
+
+    @property
+    def drop_removed(self) -> float:
+        """What the score loses when the feature is zero."""
+        return self.score - self.removed
+
+    @property
+    def drop_permuted(self) -> float:
+        """What the score loses when the feature is another sample's."""
+        return self.score - self.permuted
+
+    @property
+    def drop_averaged(self) -> float:
+        """What the score loses when the feature is the mean of the training split."""
+        return self.score - self.averaged
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {"intervals": {name: list(interval) for name, interval in self.intervals.items()}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Contribution:
+        """Read what `to_dict` gave."""
+        known = {name: values[name] for name in cls.__dataclass_fields__}
+        intervals = {name: (float(low), float(high)) for name, (low, high) in known["intervals"].items()}
+        return cls(**{**known, "intervals": intervals})
+
+
+@dataclass(frozen=True)
+class Contributions(Mapping[str, Contribution]):
+    """The contributions of all modalities, by name.
+
+    Attributes:
+        contributions: modality name to contribution.
+        score: of the predictions from all modalities.
+        baseline: score when every modality is absent, its stand-in in its place: what the model answers
+            without having seen anything. The Shapley values add up to `score - baseline`. A model that
+            ignores a modality thus gives it exactly 0, which no other choice of the empty set's value would.
+        chance: score of the best constant that the training split knows: its most frequent class, or its
+            mean. `baseline` may lie below it, as the one class that a model names unseen may be a rare one.
+        metric: `accuracy`, or `r2` for a continuous target.
+        split: the split that was scored.
+        absence: what stands in for an absent modality in `alone`, `baseline` and `shapley`, see `ABSENCES`.
+        n: number of samples.
+        exact: whether the Shapley values are over all subsets; else over sampled orders.
+        permutations: number of sampled orders; 0 where exact.
+        confusion: `[C][C]` counts with all modalities present, true class by predicted class; None for a
+            continuous target.
+        classes: names of the classes, where they are known.
+        refitted: score of a new linear head that was fitted, on training features, to this modality alone:
+            what its features carry, whether the joint model uses it or not. None where it was not measured.
+        without: score of such a head on all other modalities.
+        refitted_all: score of such a head on all modalities.
+    """
+
+    contributions: Mapping[str, Contribution]
+    score: float
+    baseline: float
+    chance: float
+    metric: str
+    split: str
+    absence: str
+    n: int
+    exact: bool
+    permutations: int = 0
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    classes: tuple[str, ...] | None = None
+    refitted: Mapping[str, float] | None = None
+    without: Mapping[str, float] | None = None
+    refitted_all: float | None = None
+
+    def __getitem__(self, modality: str) -> Contribution:
+        if modality not in self.contributions:
+            raise UnknownNameError("modality", modality, self.contributions)
+        return self.contributions[modality]
+
+    def __contains__(self, modality: object) -> bool:
+        return modality in self.contributions
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.contributions)
+
+    def __len__(self) -> int:
+        return len(self.contributions)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a modality; `*_low` and `*_high` are the ends of the intervals."""
+        import pandas as pd
+
+        return pd.DataFrame([self._row(name) for name in self]).set_index("modality")
+
+    def _row(self, modality: str) -> dict[str, Any]:
+        own = self[modality]
+        row: dict[str, Any] = {
+            name: getattr(own, name)
+            for name in ("modality", "alone", "removed", "permuted", "averaged", *DROPS, "shapley")
+        }
+        for name, (low, high) in own.intervals.items():
+            row[f"{name}_low"], row[f"{name}_high"] = low, high
+        row["refitted"] = (self.refitted or {}).get(modality, math.nan)
+        row["without"] = (self.without or {}).get(modality, math.nan)
+        return row
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contributions as plain values, for JSON."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {
+            "contributions": {name: own.to_dict() for name, own in self.items()},
+            "confusion": None if self.confusion is None else [list(row) for row in self.confusion],
+            "classes": None if self.classes is None else list(self.classes),
+            "refitted": None if self.refitted is None else dict(self.refitted),
+            "without": None if self.without is None else dict(self.without),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Contributions:
+        """Read what `to_dict` gave."""
+        known = {name: values[name] for name in cls.__dataclass_fields__}
+        confusion, classes = known["confusion"], known["classes"]
+        known["contributions"] = {
+            name: Contribution.from_dict(own) for name, own in known["contributions"].items()
+        }
+        known["confusion"] = None if confusion is None else tuple(tuple(row) for row in confusion)
+        known["classes"] = None if classes is None else tuple(classes)
+        return cls(**known)
+
+    def __str__(self) -> str:
+        shown = ["alone", "removed", "permuted", "averaged", "shapley", "refitted", "without"]
+        frame = self.to_frame()[shown].dropna(axis="columns", how="all")
+        orders = "" if self.exact else f", Shapley values from {self.permutations} orders"
+        return (
+            f"contribution by {self.metric} on {self.split} ({self.n} samples{orders}): all modalities "
+            f"{self.score:.3f}, none {self.baseline:.3f}, chance {self.chance:.3f}\n"
+            + frame.to_string(float_format=lambda value: f"{value:.3f}")
+        )
