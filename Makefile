@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 OUT ?= runs/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types browser ray bench figures studies method-index clean
+.PHONY: help demo test check lint types browser ray bench figures studies diagnoses method-index clean
 
 help:  ## Say what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,26 @@ ifdef SOURCE
 	$(BIN)/python benchmarks/method_defaults.py runs/studies/sets/phone-watch docs/results/method-defaults.md
 	$(BIN)/python benchmarks/results.py --across $(STUDIES)-across.md docs/images/critical-difference.svg \
 		runs/studies/htad runs/studies/cmu-mosi runs/studies/phone-watch
+endif
+
+EXAMINED := runs/diagnoses
+TRAIN := $(BIN)/equipoise train --trace --resume
+diagnoses: $(VENV)/.dev  ## Study the estimators and verdicts; with SOURCE=DIR also examine runs on real data.
+	$(BIN)/python benchmarks/estimators.py docs/results/diagnosis.md $(if $(SOURCE),--mosi $(SOURCE)/mosi_utt.npz)
+	$(BIN)/python benchmarks/verdicts.py docs/results/verdicts.md
+ifdef SOURCE
+	$(PIP) --editable '.[demo,dev,media]'
+	$(BIN)/python benchmarks/prepare_sets.py $(SOURCE) $(EXAMINED)/sets
+	$(TRAIN) --data htad --method diagnose-relearn --epochs 60 --out $(EXAMINED)/htad-diagnose-relearn
+	$(TRAIN) --data htad --method joint --epochs 60 --out $(EXAMINED)/htad-joint
+	$(TRAIN) --data $(EXAMINED)/sets/avletters --method diagnose-relearn --epochs 40 \
+		--out $(EXAMINED)/avletters-diagnose-relearn
+	$(TRAIN) --data $(EXAMINED)/sets/avletters --method joint --epochs 40 --out $(EXAMINED)/avletters-joint
+	$(TRAIN) --data $(EXAMINED)/sets/cmu-mosi --method joint --epochs 30 --out $(EXAMINED)/cmu-mosi-joint
+	$(TRAIN) --data $(EXAMINED)/sets/egogestar --method joint --epochs 40 --out $(EXAMINED)/egogestar-joint
+	$(BIN)/python benchmarks/diagnoses.py docs/results/diagnoses.md docs/images $(addprefix $(EXAMINED)/, \
+		avletters-diagnose-relearn avletters-joint htad-diagnose-relearn htad-joint cmu-mosi-joint \
+		egogestar-joint)
 endif
 
 method-index: $(VENV)/.dev  ## Write the index of the pages of the methods.

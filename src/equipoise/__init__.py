@@ -16,15 +16,26 @@ if TYPE_CHECKING:
         DiagnosisOptions,
         LearningState,
         collect_features,
+        contribution,
+        contribution_of_features,
         diagnose,
         purity,
         relearning_strength,
+        separability,
     )
-    from equipoise.experiments import diagnose_run
+    from equipoise.experiments import (
+        Examination,
+        contribution_of_run,
+        diagnose_run,
+        encoder_quality,
+        examine_features,
+        examine_model,
+        examine_run,
+    )
     from equipoise.methods import DiagnoseRelearn
     from equipoise.models import MultimodalModel, build_model, unimodal_logits
     from equipoise.relearning import soft_reinitialize
-    from equipoise.report import write_report
+    from equipoise.report import write_examination_report, write_report
     from equipoise.training import FitResult, fit, load_run
     from equipoise.types import (
         Batch,
@@ -51,15 +62,26 @@ _HOMES = {
         "DiagnosisOptions",
         "LearningState",
         "collect_features",
+        "contribution",
+        "contribution_of_features",
         "diagnose",
         "purity",
         "relearning_strength",
+        "separability",
     ),
-    "experiments": ("diagnose_run",),
+    "experiments": (
+        "Examination",
+        "contribution_of_run",
+        "diagnose_run",
+        "encoder_quality",
+        "examine_features",
+        "examine_model",
+        "examine_run",
+    ),
     "methods": ("DiagnoseRelearn",),
     "models": ("MultimodalModel", "build_model", "unimodal_logits"),
     "relearning": ("soft_reinitialize",),
-    "report": ("write_report",),
+    "report": ("write_examination_report", "write_report"),
     "training": ("FitResult", "fit", "load_run"),
     "types": (
         "Batch",
@@ -86,6 +108,7 @@ __all__ = [
     "DiagnosisOptions",
     "EquipoiseError",
     "EquipoiseWarning",
+    "Examination",
     "FitResult",
     "LeakError",
     "LearningState",
@@ -101,8 +124,15 @@ __all__ = [
     "build_model",
     "collect_features",
     "compare",
+    "contribution",
+    "contribution_of_features",
+    "contribution_of_run",
     "diagnose",
     "diagnose_run",
+    "encoder_quality",
+    "examine_features",
+    "examine_model",
+    "examine_run",
     "fit",
     "list_datasets",
     "list_methods",
@@ -113,9 +143,11 @@ __all__ = [
     "open_dataset",
     "purity",
     "relearning_strength",
+    "separability",
     "soft_reinitialize",
     "unimodal_logits",
     "write_dataset",
+    "write_examination_report",
     "write_report",
 ]
 

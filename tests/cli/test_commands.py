@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -68,17 +69,29 @@ def test_options_given_here_win_over_the_file(equipoise, data, tmp_path: Path) -
 
 
 def test_diagnose_a_run(equipoise, data, tmp_path: Path) -> None:
-    equipoise("train", "--data", data, "--out", "run", *QUICK)
-    ended = equipoise("diagnose", "run")
+    equipoise("train", "--data", data, "--out", "run", "--trace", *QUICK)
+    ended = equipoise("diagnose", "run", "--figures", "figures", "--formats", "svg", "pdf")
     assert ended.code == 0, ended.err
-    assert "purity train" in ended.out
-    assert "audio" in ended.out
+    for words in ("verdict", "purity train", "audio", "Shapley value", "try: "):
+        assert words in ended.out
     page = (tmp_path / "run" / "diagnosis.html").read_bytes()
-    again = equipoise("diagnose", "run", "--preset", "robust")
+    record = json.loads((tmp_path / "run" / "diagnosis.json").read_text())
+    assert record["learning"]["options"]["repeats"] == 5  # the preset robust
+    assert set(record["verdicts"]) == {"audio", "video"}
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert drawn >= {
+        f"{name}.{kind}" for name in ("trace", "projections", "states") for kind in ("svg", "pdf")
+    }
+    assert not any(name.endswith(".png") for name in drawn)
+    again = equipoise("diagnose", "run", "--preset", "paper")
     assert again.code == 0
     assert "kept run/diagnosis.html" in again.out
     assert (tmp_path / "run" / "diagnosis.html").read_bytes() == page
-    assert equipoise("diagnose", "run", "--overwrite").code == 0
+    assert equipoise("diagnose", "run", "--overwrite", "--test").code == 0
+    assert "on test" in equipoise("diagnose", "run", "--test").out
+    ended = equipoise("report", "run", "--figures", "more", "--formats", "png")
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "more" / "confusion-test.png").is_file()
 
 
 def test_diagnose_features_in_a_file(equipoise, tmp_path: Path) -> None:
@@ -89,7 +102,8 @@ def test_diagnose_features_in_a_file(equipoise, tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     assert "[bold]x[/bold]" in ended.out  # a name is no markup
     assert "0.000" in ended.out
-    assert [path.name for path in tmp_path.iterdir()] == ["features.npz"]
+    written = ["features.diagnosis.html", "features.diagnosis.json", "features.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == written
 
 
 def test_report_of_runs_that_were_made_one_by_one(equipoise, data, tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ import synthetic
         (["diagnose", "nowhere"], 1, "nowhere holds no run"),
         (["diagnose", "--features", "nowhere.npz"], 1, "there is no file nowhere.npz"),
         (["diagnose", "nowhere", "--preset", "papr"], 2, "did you mean paper?"),
+        (["diagnose", "nowhere", "--formats", "png"], 2, "give --figures DIR too"),
+        (["diagnose", "--features", "nowhere.npz", "--quality"], 2, "need a run folder"),
         (["report", "nowhere"], 1, "nowhere"),
     ],
 )

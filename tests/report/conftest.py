@@ -276,3 +276,79 @@ def many():
 def usual():
     """Joint and the method that re-learns, close to each other."""
     return {"joint": JOINT, "diagnose-relearn": [0.81, 0.80, 0.83]}
+
+
+@dataclass
+class Contributed:
+    """One modality's contribution, as drawn."""
+
+    alone: float
+    shapley: float
+    drop_removed: float
+    drop_permuted: float
+    drop_averaged: float
+    intervals: dict
+
+
+class Contributions(dict):
+    """All contributions, as drawn."""
+
+    score, baseline, metric, split = 0.91, 0.25, "accuracy", "validation"
+
+
+@pytest.fixture
+def drawings():
+    """Every chart of a diagnosis from made-up numbers: modalities, classes and samples are chosen."""
+    import numpy as np
+
+    from equipoise.diagnosis import Diagnosis, LearningState
+    from equipoise.diagnosis.projections import project
+    from equipoise.report import diagnosis_charts, layer_chart, quality_charts, state_charts, trace_charts
+
+    def build(modalities=("audio", "video"), classes=("walk", "run", "jump"), n=60):
+        rng, count = np.random.default_rng(0), len(classes)
+        shown, states, contributed = [], {}, Contributions()
+        for place, name in enumerate(modalities):
+            centres = 3 * rng.normal(size=(count, 5))
+            y, yv = np.arange(n) % count, np.arange(n // 2) % count
+            x, xv = centres[y] + rng.normal(size=(n, 5)), centres[yv] + rng.normal(size=(n // 2, 5))
+            shown.append(project(x, y, xv, yv, kind="pca", modality=name, classes=classes))
+            states[name] = LearningState(name, 0.8, 0.6, 0.2, (0.1, 0.25), False, "purity", n, n // 2)
+            contributed[name] = Contributed(
+                0.6, 0.4, 0.3 - 0.4 * place, 0.2, 0.1, {"shapley": (0.3, 0.5), "drop_removed": (-0.2, 0.4)}
+            )
+        diagnosis = Diagnosis(states)
+        trace = [
+            {
+                "epoch": epoch,
+                "event": event,
+                "modalities": {m: {"train": 0.5 + epoch / 50, "val": 0.5, "test": None} for m in modalities},
+                "accuracy": {"val": 0.6, "test": 0.55},
+            }
+            for epoch, event in (
+                (4, "after-relearning"),
+                (0, "epoch"),
+                (4, "before-relearning"),
+                (8, "epoch"),
+            )
+        ]
+        points = [
+            quality_charts.QualityPoint(
+                method, seed, dict.fromkeys(modalities, 0.5 + 0.1 * seed), 0.6 + 0.1 * seed
+            )
+            for method in ("joint", "diagnose-relearn")
+            for seed in range(2)
+        ]
+        counts = np.arange(count * count).reshape(count, count)
+        return [
+            state_charts.states(diagnosis),
+            diagnosis_charts.projections(shown),
+            diagnosis_charts.contributions(contributed),
+            diagnosis_charts.measures({"purity": diagnosis, "knn": diagnosis}),
+            quality_charts.confusion(counts, classes),
+            quality_charts.encoder_quality(points, dict.fromkeys(modalities, 0.55)),
+            layer_chart.layer_strengths({name: {"stem": 0.1, "block": 0.4} for name in modalities}),
+            trace_charts.over_epochs(trace),
+        ]
+
+    return build

@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 from equipoise.report import write_across_report, write_comparison_report
+from equipoise.report.page import Fold, Page, Section
+from equipoise.report.page import write as write_page
 
 pytestmark = pytest.mark.browser
 ARGUMENTS = [
@@ -18,6 +20,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 HOSTILE = "<b>%{x}</b>&lt;"
+BREAKOUT = "</script></noscript><img src=x onerror=alert(1)>"
 JOINT = [0.80, 0.81, 0.82]
 
 
@@ -71,7 +74,8 @@ def pages(chromium):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: _allowed(request.url, path) or complaints.append(request.url))
         page.goto(path.as_uri())
-        page.wait_for_timeout(200)
+        if javascript:
+            page.wait_for_selector("html[data-charts=drawn]", state="attached")
         return page
 
     yield open_page
@@ -195,10 +199,107 @@ def test_printing_is_light_and_fits(show, usual, tmp_path):
     assert page.pdf(path=tmp_path / "report.pdf", format="A4").startswith(b"%PDF")
 
 
-def test_without_javascript_the_words_and_tables_are_there(show, usual):
+def test_without_javascript_words_tables_and_pictures_are_there(show, usual):
     page = show(usual, javascript=False)
     assert page.get_by_text("No difference can be claimed.").is_visible()
-    assert page.locator("noscript p").is_visible()
     assert page.locator("#summary table").is_visible()
+    assert page.locator(".plot:visible").count() == 0
+    assert page.locator("#chart-accuracy svg.wide").is_visible()
+    assert not page.locator("#chart-accuracy svg.narrow").is_visible()
     page.locator("#chart-strength summary").click()
     assert page.locator("#chart-strength table").is_visible()
+
+
+@pytest.fixture
+def show_drawings(pages, drawings, tmp_path):
+    """Open a page with every chart of a diagnosis, one of them in a fold."""
+
+    def write(names):
+        *charts, last = drawings(**names)
+        fold = Fold("Over epochs", ["Words of the fold."], charts=[last])
+        section = Section("A part", charts=charts[4:], folds=[Fold("A fold of the part")])
+        page = Page("diagnosis", "All charts", charts=charts[:4], sections=[section], folds=[fold])
+        return write_page(page, tmp_path / "drawings.html")
+
+    return lambda **changes: pages(write, **changes)
+
+
+def test_a_fold_draws_its_charts_when_it_opens(show_drawings):
+    page = show_drawings()
+    assert page.locator("#trace-0 svg.main-svg").count() == 0
+    page.get_by_text("Over epochs", exact=True).click()
+    page.wait_for_selector("#trace-3 svg.main-svg")
+    script = "els => els.map(e => [e.clientWidth, e.querySelector('svg').clientWidth])"
+    widths = page.eval_on_selector_all("#chart-trace .plot", script)
+    assert all(room == drawn > 300 for room, drawn in widths)
+
+
+def test_a_closed_fold_is_drawn_for_print(show_drawings):
+    page = show_drawings()
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#trace-0 svg.main-svg").count() >= 1
+
+
+BLOCKS = "h1, .statements, .chart > h2, .chart > h3, .caption, .legend, figure, .fold > summary"
+LAYOUT = """selector => [...document.querySelectorAll(selector)].filter(e => e.checkVisibility()).map(e => {
+    const b = e.getBoundingClientRect();
+    return [e.tagName + ' ' + (e.id || e.className), b.left, b.top, b.right, b.bottom]; })"""
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_blocks_keep_their_order_and_neither_overflow_nor_overlap(show_drawings, javascript):
+    orders = []
+    for width in (1280, 390):
+        page = show_drawings(width=width, javascript=javascript)
+        blocks = page.evaluate(LAYOUT, BLOCKS)
+        orders.append([name for name, *_ in blocks])
+        assert len(blocks) > 20
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        for place, (name, left, top, right, bottom) in enumerate(blocks):
+            assert 0 <= left < right <= width + 0.5, name
+            assert bottom > top, name
+            for other, x0, y0, x1, y1 in blocks[place + 1 :]:
+                apart = right <= x0 + 1 or x1 <= left + 1 or bottom <= y0 + 1 or y1 <= top + 1
+                assert apart, (width, name, other)
+    assert orders[0] == orders[1]
+
+
+HOSTILE_NAMES = {"modalities": (HOSTILE, BREAKOUT), "classes": (HOSTILE, BREAKOUT, "c")}
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_hostile_names_of_classes_and_modalities_stay_text(show_drawings, javascript):
+    page = show_drawings(javascript=javascript, scheme="dark", **HOSTILE_NAMES)
+    assert page.locator("main b, img[src=x]").count() == 0
+    assert page.locator("script").count() == 3
+    assert page.locator(".legend li", has_text=HOSTILE).count() >= 1
+    where = "#states-0 .annotation-text" if javascript else "#chart-states svg.wide text"
+    assert HOSTILE in page.locator(where).all_text_contents()
+    if javascript:
+        point = page.locator("#projections-0 .point").first
+        page.locator("#projections-0").scroll_into_view_if_needed()
+        box = point.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.wait_for_selector("#projections-0 .hoverlayer text")
+        shown = page.locator("#projections-0 .hoverlayer").text_content()
+        assert any(name[:12] in shown for name in (HOSTILE, BREAKOUT, "c"))
+
+
+@pytest.mark.parametrize(("scheme", "ink"), [("light", "rgb(29, 35, 41)"), ("dark", "rgb(232, 234, 236)")])
+def test_static_pictures_follow_the_colours_and_stay_legible(show_drawings, scheme, ink):
+    page = show_drawings(width=390, scheme=scheme, javascript=False)
+    shown = page.locator("#chart-states svg.narrow")
+    assert shown.is_visible()
+    label = shown.locator("text", has_text="audio").first
+    assert label.evaluate("e => getComputedStyle(e).fill") == ink
+    sizes = """els => els.filter(e => e.checkVisibility()).map(e => e.getBoundingClientRect())
+        .map(b => Math.min(b.width, b.height))"""
+    boxes = page.eval_on_selector_all("svg.static text", sizes)
+    assert min(boxes) > 5
+
+
+def test_thirty_methods_and_ten_seeds_stay_small(make, tmp_path):
+    accuracies = {"joint": [0.8 + 0.001 * s for s in range(10)], "diagnose-relearn": [0.81] * 10}
+    accuracies |= {f"method-{k}": [0.7 + 0.003 * k + 0.001 * s for s in range(10)] for k in range(28)}
+    written = write_comparison_report(make(accuracies, epochs=60), tmp_path / "report.html")
+    assert written.stat().st_size < 8e6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from equipoise.cli.run_options import Words
 from equipoise.types import UsageError
 
 REPORT = "report.html"
@@ -14,6 +15,8 @@ def report_command(
     /,
     *,
     out: Path | None = None,
+    figures: Path | None = None,
+    formats: Words | None = None,
     overwrite: bool = False,
     config: Path | None = None,
 ) -> None:
@@ -25,15 +28,23 @@ def report_command(
         folders: folders of comparisons, one a dataset, or of one or more runs.
         out: the file. Default: report.html in the (first) folder; for several comparisons
             across-datasets.html in the folder that they lie in.
+        figures: folder to write every chart to, as figures for a paper.
+        formats: of those figures: png, svg, pdf. Default: all three.
         overwrite: replace a file that exists.
         config: YAML file with options by name; those given here win.
     """
     from equipoise.cli.tables import output_console
-    from equipoise.report import default_path, write_report
+    from equipoise.report import default_path, write_report, write_report_figures
 
+    if formats is not None and figures is None:
+        raise UsageError("--formats says how figures are written; give --figures DIR too.")
     shared = default_path(folders)
     path = out or (shared if shared.name != REPORT else folders[0] / REPORT)
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists; give --overwrite to replace it, or --out FILE.")
     written = write_report(folders, path)
-    output_console().print(str(written), markup=False, soft_wrap=True)
+    console = output_console()
+    console.print(str(written), markup=False, soft_wrap=True)
+    if figures is not None:
+        for figure in write_report_figures(folders, figures, formats):
+            console.print(str(figure), markup=False, soft_wrap=True)

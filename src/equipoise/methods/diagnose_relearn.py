@@ -115,7 +115,13 @@ class DiagnoseRelearnMethod(Method):
             return
         planned = self._relearn.plan(run.model, run.train_eval, run.val)
         # Said before it is done, so that a run can still keep the weights as they were.
-        run.record("relearning", modalities=planned.to_dict(), options=planned.options.departures())
+        layers = self._relearn.layers(planned)
+        run.record(
+            "relearning",
+            modalities=planned.to_dict(),
+            options=planned.options.departures(),
+            **({"layers": layers} if layers else {}),
+        )
         self._relearn.carry_out(planned, run.epoch, run.model, run.train_eval)
 
     def state_dict(self) -> dict[str, Any]:

@@ -165,6 +165,15 @@ class DiagnoseRelearn:
             self._relearn(strengths, model, train_loader)
         self.history.append({"epoch": epoch, "modalities": planned.to_dict()})
 
+    def layers(self, planned: Diagnosis) -> dict[str, dict[str, float]]:
+        """Return modality to parameter to planned strength; empty where layers do not differ."""
+        if not self.choices.layer_strength:
+            return {}
+        return {
+            name: self.choices.layer_strengths(state.applied or 0.0, self._selected[name])
+            for name, state in planned.items()
+        }
+
     def diagnose(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
         """Measure the learning state of every modality and change nothing; see `step`."""
         train, val = (

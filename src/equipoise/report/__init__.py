@@ -6,7 +6,10 @@ from equipoise.report.write import (
     write_across_report,
     write_comparison_report,
     write_diagnosis_report,
+    write_examination_figures,
+    write_examination_report,
     write_report,
+    write_report_figures,
     write_run_report,
 )
 
@@ -16,6 +19,9 @@ __all__ = [
     "write_comparison_report",
     "write_critical_difference",
     "write_diagnosis_report",
+    "write_examination_figures",
+    "write_examination_report",
     "write_report",
+    "write_report_figures",
     "write_run_report",
 ]

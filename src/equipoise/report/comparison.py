@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,9 @@ from equipoise.report.detail_tables import costs, differences
 from equipoise.report.evidence import Evidence
 from equipoise.report.figures import Chart
 from equipoise.report.page import Fold, Notice, Page
+from equipoise.report.quality_charts import QualityPoint, encoder_quality
 from equipoise.report.records import FINISHED, Run
-from equipoise.report.wording import counted, listed
+from equipoise.report.wording import counted, listed, number
 
 
 def comparison_page(comparison: Comparison, runs: Sequence[Run], *, kind: str = "comparison") -> Page:
@@ -51,8 +53,29 @@ def pictures(evidence: Evidence, first: Chart | None = None) -> list[Chart]:
         learning_charts.scores(shown),
         learning_charts.strengths(evidence.read[treated], treated) if treated else None,
         charts.curves(evidence),
+        encoder_spots(evidence),
     ]
     return [chart for chart in drawn if chart is not None]
+
+
+def encoder_spots(evidence: Evidence) -> Chart | None:
+    """Return how good the encoders of every run are by themselves, where the records say it."""
+    points: list[QualityPoint] = []
+    alone: dict[str, float] = {}
+    for method, runs in evidence.runs.items():
+        held = [run for run in runs if run.result.get("probes")]
+        if method.startswith("unimodal:"):
+            modality = method.removeprefix("unimodal:")
+            own = [number(run.result["validation"].get("accuracy")) for run in held]
+            alone |= {modality: math.fsum(own) / len(own)} if own else {}
+            continue
+        points += [
+            QualityPoint(
+                method, run.seed, run.result["probes"], number(run.result["validation"].get("accuracy"))
+            )
+            for run in held
+        ]
+    return encoder_quality(points, alone) if points else None
 
 
 def facts(runs: Sequence[Run], known: Sequence[str]) -> list[str]:

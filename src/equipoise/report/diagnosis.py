@@ -7,9 +7,9 @@ import math
 from equipoise.diagnosis import Diagnosis, LearningState
 from equipoise.diagnosis.options import METRICS
 from equipoise.report import tables
-from equipoise.report.learning_charts import states
 from equipoise.report.page import Fold, Page
 from equipoise.report.sentences import Statement
+from equipoise.report.state_charts import states
 from equipoise.report.tables import Cell, Table, amount
 from equipoise.report.wording import MISSING, counted, decimal
 
@@ -36,7 +36,7 @@ def diagnosis_page(diagnosis: Diagnosis, source: str) -> Page:
         title=f"Learning state of {counted(len(diagnosis), 'modality').replace('modalitys', 'modalities')}",
         facts=[source, f"measured by {measure}"],
         statements=[_largest(diagnosis)] if len(diagnosis) else [],
-        tables=[_table(diagnosis)],
+        tables=[states_table(diagnosis)],
         charts=[chart] if chart else [],
         folds=[Fold("How to read the numbers", texts), Fold("Options", tables=[options])],
     )
@@ -52,7 +52,7 @@ def _largest(diagnosis: Diagnosis) -> Statement:
     train, val = decimal(state.train_score, 3), decimal(state.val_score, 3)
     text = (
         f"The {measure} of {name} is {train} on training and {val} "
-        f"on validation features: a gap of {decimal(finite[name], 3)}{_certainty(state)}"
+        f"on validation features: a gap of {decimal(finite[name], 3)}{certainty(state)}"
     )
     if finite[name] <= 0:
         return Statement("Over-training", "No modality is over-trained.", text)
@@ -60,7 +60,8 @@ def _largest(diagnosis: Diagnosis) -> Statement:
     return Statement("Over-training", verdict, text)
 
 
-def _certainty(state: LearningState) -> str:
+def certainty(state: LearningState) -> str:
+    """Say what the interval of a gap tells, as the end of a sentence."""
     if state.interval is None:
         return "; how much of it is chance was not measured (bootstrap 0)."
     low, high = state.interval
@@ -70,7 +71,8 @@ def _certainty(state: LearningState) -> str:
     )
 
 
-def _table(diagnosis: Diagnosis) -> Table:
+def states_table(diagnosis: Diagnosis) -> Table:
+    """Return the learning states as a table."""
     measure, rows = diagnosis.options.metric, []
     for name, state in diagnosis.items():
         gap = state.train_score - state.val_score

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
 from equipoise.diagnosis import Diagnosis
+from equipoise.diagnosis.contribution import Contributions
 from equipoise.diagnosis.projections import Projection
 from equipoise.report.figures import INK, MUTED, PALETTE, Chart, Key, Panel, axis_title, layout, padded, rule
-from equipoise.report.learning_charts import modality_colors, state_row
+from equipoise.report.learning_charts import modality_colors
+from equipoise.report.state_charts import state_row
 from equipoise.report.tables import Cell, Table, amount
 from equipoise.report.wording import chart_text, decimal, percent, shortened
 
@@ -20,42 +22,6 @@ CLASS_KEYS: Final = 12
 """Classes that a legend names at most."""
 BAR_ROW: Final = 30
 KIND_NAMES: Final = {"t-sne": "t-SNE", "pca": "PCA"}
-
-
-class ContributionLike(Protocol):
-    """What is drawn of one modality's contribution."""
-
-    alone: float
-    shapley: float
-    intervals: Mapping[str, tuple[float, float]]
-
-    @property
-    def drop_removed(self) -> float:
-        """Score lost when it is removed."""
-        ...
-
-    @property
-    def drop_permuted(self) -> float:
-        """Score lost when it is permuted."""
-        ...
-
-    @property
-    def drop_averaged(self) -> float:
-        """Score lost when it is averaged."""
-        ...
-
-
-class ContributionsLike(Protocol):
-    """What is drawn of all contributions: modality to its own, and what they are measured by."""
-
-    score: float
-    baseline: float
-    metric: str
-    split: str
-
-    def items(self) -> Any:
-        """Return pairs of a modality and what it contributes."""
-        ...
 
 
 FIGURES: Final = {
@@ -140,7 +106,7 @@ def _cloud(points: Any, labels: Any, classes: Sequence[str], split: str) -> dict
     }
 
 
-def contributions(measured: ContributionsLike) -> Chart | None:
+def contributions(measured: Contributions) -> Chart | None:
     """Return what each modality contributes: alone, its drops, and its Shapley value, with intervals."""
     own = dict(measured.items())
     drawn = {

@@ -9,10 +9,15 @@ from typing import Any
 from equipoise.report import sentences, tables
 from equipoise.report.comparison import closing, facts, pictures, selection
 from equipoise.report.evidence import Evidence
+from equipoise.report.figures import Chart
+from equipoise.report.layer_chart import layer_strengths
 from equipoise.report.page import Fold, Notice, Page
+from equipoise.report.quality_charts import confusion as confusion_chart
 from equipoise.report.records import Run, gather
 from equipoise.report.tables import Cell, Table, amount
+from equipoise.report.trace_charts import over_epochs
 from equipoise.report.wording import counted, decimal, number, percent
+from equipoise.training import confusion, read_predictions, read_trace
 
 
 def run_page(folder: Path) -> Page:
@@ -37,12 +42,26 @@ def run_page(folder: Path) -> Page:
         statements=statements,
         notices=[] if run.tests == 1 else [Notice(notice)],
         tables=[_figures(result), *([states] if states else [])],
-        charts=pictures(evidence),
+        charts=[*pictures(evidence), *recorded(run)],
         folds=[
             Fold("How to read the numbers", [selection([run], run.settings), _single_seed()]),
             *closing([run], run.settings),
         ],
     )
+
+
+def recorded(run: Run) -> list[Chart]:
+    """Return the charts of what a run left behind beside its curves: layers, trace and confusions."""
+    trace, predictions = read_trace(run.folder), read_predictions(run.folder)
+    layers = [event["layers"] for event in run.states if event.get("layers")]
+    charts = [layer_strengths(layers[-1])] if layers else []
+    charts += [over_epochs([vars(point) for point in trace])] if trace else []
+    if predictions is not None:
+        charts += [
+            confusion_chart(confusion(run.folder, split), run.result["classes"], name)
+            for split, name in (("val", "validation"), ("test", "test"))
+        ]
+    return [chart for chart in charts if chart is not None]
 
 
 def _single_seed() -> str:

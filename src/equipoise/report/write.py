@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.diagnosis import Diagnosis
-from equipoise.experiments import Comparison, read_comparison
+from equipoise.experiments import Comparison, Examination, read_comparison
 from equipoise.experiments.comparison import RESULTS, SUMMARY
 from equipoise.report.across import across_page
 from equipoise.report.comparison import comparison_page
 from equipoise.report.diagnosis import diagnosis_page
-from equipoise.report.page import write
+from equipoise.report.examination import examination_page
+from equipoise.report.export import FORMATS, write_figures
+from equipoise.report.page import Page, write
 from equipoise.report.records import gather, runs_of
 from equipoise.report.single import run_page
-from equipoise.training.record import CONFIG, RESULT, RunRecord
+from equipoise.training.record import CONFIG, RESULT, RunRecord, write_atomically
 from equipoise.types import RunFolderError, UsageError
 
 REPORT: Final = "report.html"
@@ -63,6 +65,20 @@ def write_diagnosis_report(diagnosis: Diagnosis, path: Path, source: str) -> Pat
     return write(diagnosis_page(diagnosis, source), path)
 
 
+def write_examination_report(found: Examination, path: Path) -> Path:
+    """Write the report of an examination, and beside it its numbers as JSON; see `write_run_report`."""
+    write(examination_page(found), path)
+    write_atomically(path.with_suffix(".json"), found.to_json())
+    return path
+
+
+def write_examination_figures(
+    found: Examination, folder: Path, formats: Sequence[str] | None = None
+) -> list[Path]:
+    """Write the charts of an examination as figures for a paper; see `write_figures`."""
+    return write_figures(examination_page(found), folder, formats or FORMATS)
+
+
 def default_path(folders: Sequence[Path]) -> Path:
     """Return where the report of these folders is written by default.
 
@@ -88,6 +104,18 @@ def write_report(folders: Sequence[Path], path: Path | None = None) -> Path:
         RunFolderError: a folder holds neither, is not finished, or the file cannot be written.
         UsageError: no folder was given, or comparisons among runs.
     """
+    return write(page_of(folders), path or default_path(folders))
+
+
+def write_report_figures(
+    folders: Sequence[Path], out: Path, formats: Sequence[str] | None = None
+) -> list[Path]:
+    """Write the charts of the report of these folders as figures for a paper; see `write_figures`."""
+    return write_figures(page_of(folders), out, formats or FORMATS)
+
+
+def page_of(folders: Sequence[Path]) -> Page:
+    """Return the page of a comparison, of several, of a run, or of several runs; see `write_report`."""
     if not folders:
         raise UsageError("no folder was given; expected comparisons, or one or more runs.")
     distinct = list({folder.resolve(): folder for folder in folders}.values())
@@ -97,15 +125,14 @@ def write_report(folders: Sequence[Path], path: Path | None = None) -> Path:
             f"{comparisons[0]} is a comparison and stands among runs; expected comparisons by themselves, or "
             "runs by themselves."
         )
-    target = path or default_path(folders)
     if len(comparisons) > 1:
-        return write_across_report([read_comparison(folder) for folder in comparisons], target)
+        return across_page([read_comparison(folder) for folder in comparisons])
     if comparisons:
-        return write_comparison_report(read_comparison(comparisons[0]), target)
+        comparison = read_comparison(comparisons[0])
+        return comparison_page(comparison, runs_of(comparison))
     if len(distinct) == 1:
-        return write_run_report(distinct[0], target)
-    comparison, runs = gather(distinct)
-    return write(comparison_page(comparison, runs, kind="runs"), target)
+        return run_page(distinct[0])
+    return comparison_page(*gather(distinct), kind="runs")
 
 
 def _kind(folder: Path) -> str:

@@ -1,0 +1,175 @@
+"""Examinations of runs, models and files: they hold what their parts measure, and leave all as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import equipoise as eq
+import synthetic
+from equipoise.diagnosis.verdict import STATES, verdicts
+
+QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 32, "diagnose_every": 0}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("examined")
+    data = synthetic.write(folder / "data").path
+    eq.fit(data, out=folder / "run", **QUICK)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def examined(run: Path) -> eq.Examination:
+    return eq.examine_run(run)
+
+
+def arrays(shift: float = 0.0) -> dict[str, np.ndarray]:
+    (train, y), (val, y_val) = (synthetic.samples(synthetic.VECTORS, n, seed=n) for n in (90, 45))
+    held = {f"train_{m}": x + shift for m, x in train.items()} | {f"val_{m}": x for m, x in val.items()}
+    return held | {"train_labels": y, "val_labels": y_val, "classes": np.array(["a<b", "b", "c"])}
+
+
+def test_an_examination_of_a_run_is_that_of_its_parts(run: Path, examined: eq.Examination) -> None:
+    robust, paper = (eq.diagnose_run(run, preset=preset) for preset in ("robust", "paper"))
+    assert examined.learning.to_dict() == robust.to_dict()
+    assert examined.paper is not None
+    assert examined.paper.to_dict() == paper.to_dict()
+    contributions = eq.contribution_of_run(run)
+    assert examined.contributions.to_dict() == contributions.to_dict()
+    assert examined.contributions.score == pytest.approx(eq.load_run(run).validation["accuracy"])
+    expected = verdicts(robust, contributions)
+    assert {m: v.to_dict() for m, v in examined.verdicts.items()} == {
+        m: v.to_dict() for m, v in expected.items()
+    }
+    assert [(p.modality, p.kind) for p in examined.projections] == [
+        (m, kind) for m in synthetic.VECTORS for kind in ("t-sne", "pca")
+    ]
+    assert set(examined.measures) >= {"linear-probe", "knn", "silhouette", "nmi", "davies-bouldin"}
+
+
+def test_the_same_run_gives_the_same_numbers_to_the_last_bit(run: Path, examined: eq.Examination) -> None:
+    state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    again = eq.examine_run(run)
+    assert again.to_json() == examined.to_json()
+    for one, other in zip(again.projections, examined.projections, strict=True):
+        assert np.array_equal(one.train, other.train)
+        assert np.array_equal(one.val, other.val)
+    assert torch.equal(state[0], torch.get_rng_state())
+    assert np.array_equal(state[1], np.random.get_state()[1])
+
+
+def test_the_paper_can_be_chosen_and_the_verdicts_stay(run: Path, examined: eq.Examination) -> None:
+    found = eq.examine_run(run, preset="paper", pictures=False)
+    assert found.learning.to_dict() == eq.diagnose_run(run).to_dict()
+    assert {m: v.state for m, v in found.verdicts.items()} == {
+        m: v.state for m, v in examined.verdicts.items()
+    }
+    assert not found.projections
+
+
+def test_test_is_opened_only_where_it_is_asked_for(run: Path) -> None:
+    events = (run / "metrics.jsonl").read_text().count("test")
+    eq.examine_run(run, pictures=False)
+    assert (run / "metrics.jsonl").read_text().count("test") == events
+    found = eq.examine_run(run, split="test", pictures=False)
+    assert found.contributions.split == "test"
+    assert found.contributions.score == pytest.approx(eq.load_run(run).test["accuracy"])
+    assert '"diagnosis-test"' in (run / "metrics.jsonl").read_text()
+
+
+def test_features_in_a_file_are_judged_through_a_linear_head(tmp_path: Path) -> None:
+    held = arrays()
+    np.savez(tmp_path / "features.npz", **held)
+    found = eq.examine_features(tmp_path / "features.npz")
+    train, val = ({m: held[f"{split}_{m}"] for m in synthetic.VECTORS} for split in ("train", "val"))
+    direct = eq.contribution_of_features(train, held["train_labels"], val, held["val_labels"])
+    assert found.contributions.score == direct.score
+    assert found.through == "linear head"
+    assert found.projections[0].classes == ("a<b", "b", "c")
+    assert all(v.state in STATES for v in found.verdicts.values())
+    # Modalities in another order: the same, in that order.
+    swapped = dict(reversed(list(held.items())))
+    np.savez(tmp_path / "swapped.npz", **swapped)
+    other = eq.examine_features(tmp_path / "swapped.npz", pictures=False)
+    assert other.modalities == found.modalities[::-1]
+    for m in found.modalities:
+        assert other.learning[m].to_dict() == found.learning[m].to_dict()
+        assert other.contributions[m].shapley == pytest.approx(found.contributions[m].shapley)
+
+
+def test_a_continuous_target_has_a_diagnosis(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    y, y_val = generator.normal(size=120), generator.normal(size=60)
+    held = {
+        "train_told": y[:, None] + 0.1 * generator.normal(size=(120, 3)),
+        "val_told": y_val[:, None] + 0.1 * generator.normal(size=(60, 3)),
+        "train_noise": generator.normal(size=(120, 3)),
+        "val_noise": generator.normal(size=(60, 3)),
+    }
+    np.savez(tmp_path / "numbers.npz", **held, train_labels=y, val_labels=y_val)
+    found = eq.examine_features(tmp_path / "numbers.npz")
+    assert found.learning.options.metric == "ridge-r2"
+    assert set(found.measures) == {"binned-purity", "ridge-r2", "knn-r2"}
+    assert found.paper is None
+    assert found.contributions.metric == "r2"
+    assert found.contributions["told"].shapley > 0.8
+    assert found.verdicts["noise"].state == "scarcely informative"
+    json.loads(found.to_json())
+
+
+class Net(nn.Module):
+    """Two encoders of which the head reads the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.head = nn.Linear(8, 6), nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(torch.relu(self.left(left)) + 0 * self.right(right))
+        return out
+
+
+def test_a_model_in_plain_pytorch() -> None:
+    loaders = []
+    for count in (90, 45):
+        inputs, target = synthetic.samples(synthetic.VECTORS, count, seed=count)
+        tensors = [torch.from_numpy(inputs[m]) for m in synthetic.VECTORS]
+        loaders.append(DataLoader(TensorDataset(*tensors, torch.from_numpy(target)), batch_size=16))
+    torch.manual_seed(0)
+    model = Net()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    encoders = {"audio": model.left, "video": model.right}
+    found = eq.examine_model(encoders, model, *loaders, classes=["x", "y", "z"], name="mine")
+    assert found.source == "mine"
+    ignored = found.contributions["video"]
+    assert (ignored.drop_removed, ignored.drop_permuted, ignored.shapley) == (0, 0, 0)
+    # What its features carry is told by a head of their own, whether the model uses it or not.
+    assert found.contributions.refitted is not None
+    assert found.contributions.refitted["video"] > 0.5
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_quality_is_measured_where_it_is_asked_for(run: Path) -> None:
+    found = eq.examine_run(run, quality=True, pictures=False)
+    assert found.quality is not None
+    assert list(found.quality) == list(synthetic.VECTORS)
+    assert not any("trained alone" in line for v in found.verdicts.values() for line in v.lacks)
+
+
+def test_mistakes_are_told_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(eq.UnknownNameError, match="robst"):
+        eq.examine_run(tmp_path / "nowhere", preset="robst")
+    with pytest.raises(eq.RunFolderError, match="no run"):
+        eq.examine_run(tmp_path / "nowhere")
+    with pytest.raises(eq.DataError, match="there is no file"):
+        eq.examine_features(tmp_path / "nowhere.npz")

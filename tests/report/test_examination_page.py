@@ -1,0 +1,82 @@
+"""The page of an examination: it says what was measured, and shows it."""
+
+import numpy as np
+import pytest
+
+import equipoise as eq
+import synthetic
+from equipoise.report import write_examination_report, write_run_report
+from equipoise.report.examination import examination_page
+
+HOSTILE = "<b>a</b>"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("examined")
+    inputs, target = synthetic.samples({HOSTILE: (6,), "video": (5,)}, 120)
+    classes = ["<i>one</i>", "two & two", "$three$"]
+    eq.write_dataset(folder / "data", inputs, target, classes=classes)
+    options = {"epochs": [1, 2], "layer_strength": {"": 0.5}}
+    eq.fit(
+        folder / "data",
+        "diagnose-relearn",
+        method_options=options,
+        out=folder / "run",
+        epochs=4,
+        diagnose_every=1,
+        trace=True,
+    )
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def examined(run):
+    return eq.examine_run(run)
+
+
+def test_the_summary_holds_what_was_measured(examined, read, tmp_path):
+    page = read(write_examination_report(examined, tmp_path / "page.html"))
+    for name, state in examined.learning.items():
+        row = page.rows()[name]
+        own = examined.contributions[name]
+        assert row["training purity"][1] == state.train_score
+        assert row["validation purity"][1] == state.val_score
+        assert row["gap"][1] == state.train_score - state.val_score
+        low = abs(state.interval[0])
+        assert f"{low:.3f}" in row["gap"][0]  # never a gap without its interval
+        assert row["strength"][1] == state.strength()
+        assert row["alone"][1] == own.alone
+        assert row["drop without"][1] == own.drop_averaged
+        assert examined.verdicts[name].state in row["verdict"][0]
+        for sentence in examined.verdicts[name].reasons:
+            assert sentence.replace("\N{MINUS SIGN}", "-") in page.text
+    assert (tmp_path / "page.json").is_file()
+    assert HOSTILE in page.text
+    assert "b" not in {tag for tag, _ in page.tags}  # names are text
+
+
+def test_all_pictures_are_there_and_can_be_exported(examined):
+    names = [chart.name for chart in examination_page(examined).all_charts]
+    assert names == ["states", "contributions", "projections", "trace", "measures", "confusion-validation"]
+
+
+def test_a_model_without_samples_or_run_has_no_pictures_of_a_run(examined, read, tmp_path):
+    train, val = (synthetic.samples(synthetic.VECTORS, n, seed=n) for n in (60, 30))
+    arrays = {f"train_{m}": x for m, x in train[0].items()} | {f"val_{m}": x for m, x in val[0].items()}
+    np.savez(tmp_path / "f.npz", **arrays, train_labels=train[1], val_labels=val[1])
+    found = eq.examine_features(tmp_path / "f.npz", pictures=False)
+    page = read(write_examination_report(found, tmp_path / "page.html"))
+    assert "linear head" in page.text
+    assert "projections-0" not in page.figures
+    assert "Configuration" not in page.text
+    assert "Configuration" in read(write_examination_report(examined, tmp_path / "run.html")).text
+
+
+def test_the_report_of_a_run_shows_what_the_run_left_behind(run, read, tmp_path):
+    figures = read(write_run_report(run, tmp_path / "run.html")).figures
+    for name in ("trace-0", "confusion-validation-0", "confusion-test-0", "layers-0"):
+        assert name in figures
+    (bars,) = figures["layers-0"]["data"]
+    applied = eq.load_run(run).relearnings[-1][HOSTILE].applied
+    assert bars["x"] == pytest.approx([0.5 * applied] * len(bars["x"]), rel=1e-4)
