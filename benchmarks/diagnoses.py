@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,7 @@ def of_features(folder: Path) -> list[str]:
 
 
 def pictures(found: eq.Examination, images: Path) -> None:
+    found = replace(found, projections=[p for p in found.projections if p.kind == "t-sne"])
     charts = [chart for chart in examination_page(found).all_charts if chart.name in PICTURES]
     with tempfile.TemporaryDirectory() as scratch:
         for path in write_figures(charts, Path(scratch), ["png"]):

@@ -14,7 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import equipoise as eq
 import synthetic
+from equipoise.data import RunData, load_dataset, splits_of
 from equipoise.diagnosis.verdict import STATES, verdicts
+from equipoise.experiments import input_heads
+from equipoise.experiments.input_heads import input_scores
 
 QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 32, "diagnose_every": 0}
 
@@ -46,7 +49,7 @@ def test_an_examination_of_a_run_is_that_of_its_parts(run: Path, examined: eq.Ex
     contributions = eq.contribution_of_run(run)
     assert examined.contributions.to_dict() == contributions.to_dict()
     assert examined.contributions.score == pytest.approx(eq.load_run(run).validation["accuracy"])
-    expected = verdicts(robust, contributions)
+    expected = verdicts(robust, contributions, inputs=examined.inputs)
     assert {m: v.to_dict() for m, v in examined.verdicts.items()} == {
         m: v.to_dict() for m, v in expected.items()
     }
@@ -157,6 +160,25 @@ def test_a_model_in_plain_pytorch() -> None:
     assert found.contributions.refitted["video"] > 0.5
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_heads_on_inputs_are_fitted_to_train_and_scored_on_validation(
+    run: Path, examined: eq.Examination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load_dataset(str(run.parent / "data"))
+    data = RunData(dataset, splits_of(dataset), 32)
+    parts = [list(batches) for batches in (data.train_eval, data.val)]
+    (x, y), (x_val, y_val) = (
+        (torch.cat([b.inputs["video"] for b in part]), torch.cat([b.target for b in part])) for part in parts
+    )
+    direct = eq.contribution_of_features({"video": x}, y, {"video": x_val}, y_val)
+    assert direct.refitted is not None
+    assert examined.inputs is not None
+    assert examined.inputs["video"] == direct.refitted["video"] > 0.5
+    monkeypatch.setattr(input_heads, "WIDTH", 3)  # wide inputs are projected, the same way each time
+    narrow = input_scores(*parts)
+    assert narrow == input_scores(*parts)
+    assert narrow != dict(examined.inputs)
 
 
 def test_quality_is_measured_where_it_is_asked_for(run: Path) -> None:

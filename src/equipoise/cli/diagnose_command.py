@@ -82,6 +82,7 @@ def _beside(features: Path) -> Path:
 
 def _show(console: Console, found: Examination) -> None:
     from equipoise.cli.tables import examination_tables
+    from equipoise.diagnosis.verdict_rules import BALANCED
 
     for table in examination_tables(found):
         console.print(table)
@@ -89,7 +90,7 @@ def _show(console: Console, found: Examination) -> None:
     for verdict in found.verdicts.values():
         text = f"{verdict.modality}: {verdict.state}. {' '.join(verdict.reasons)}"
         console.print(text, markup=False, soft_wrap=True)
-        for advice in verdict.advice:
+        for advice in verdict.advice if verdict.state != BALANCED else ():
             console.print(f"  try: {advice}", markup=False, soft_wrap=True)
     if found.quality is not None:
         console.print(f"\n{found.quality}", markup=False, soft_wrap=True)

@@ -128,6 +128,7 @@ def verdicts(
     diagnosis: Mapping[str, LearningState],
     contributions: Contributions | None = None,
     quality: Mapping[str, QualityLike] | None = None,
+    inputs: Mapping[str, float] | None = None,
     *,
     thresholds: Thresholds | None = None,
 ) -> dict[str, Verdict]:
@@ -137,6 +138,7 @@ def verdicts(
         diagnosis: learning states by modality. The thresholds were set for purity by the preset `robust`.
         contributions: what each modality adds to the joint model, or to a linear head on saved features.
         quality: how good each encoder is, where models were trained for that.
+        inputs: score of a linear head on each modality's inputs.
         thresholds: the borders between the states.
 
     Returns:
@@ -146,6 +148,6 @@ def verdicts(
         UsageError: nothing is known of a modality by which it could be judged.
     """
     return {
-        name: judge(numbers_of(state, contributions, quality), thresholds)
+        name: judge(numbers_of(state, contributions, quality, inputs), thresholds)
         for name, state in diagnosis.items()
     }

@@ -28,6 +28,7 @@ def numbers_of(
     state: LearningState,
     contributions: Contributions | None = None,
     quality: Mapping[str, QualityLike] | None = None,
+    inputs: Mapping[str, float] | None = None,
 ) -> ModalityNumbers:
     """Gather what is known of the modality of `state`.
 
@@ -41,6 +42,8 @@ def numbers_of(
             "gap_interval": state.interval,
             "measure": state.metric,
         }
+    if inputs is not None and state.modality in inputs:
+        known["inputs"] = inputs[state.modality]
     if quality is not None and state.modality in quality:
         encoder = quality[state.modality]
         known |= {"probe": encoder.probe, "fine_tuned": encoder.fine_tuned, "alone": encoder.alone}

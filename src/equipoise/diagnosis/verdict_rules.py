@@ -68,6 +68,7 @@ class ModalityNumbers:
         refit: a linear head fitted on this modality's features alone.
         without_refit: a linear head fitted on the features of all the others.
         all_refit: a linear head fitted on the features of all modalities.
+        inputs: a linear head fitted on this modality's inputs, which no encoder has touched.
         alone: the modality trained alone, from its initial weights.
         probe: a classifier trained on the frozen encoder.
         fine_tuned: encoder and classifier trained on from the joint model's weights.
@@ -89,6 +90,7 @@ class ModalityNumbers:
     refit: float | None = None
     without_refit: float | None = None
     all_refit: float | None = None
+    inputs: float | None = None
     alone: float | None = None
     probe: float | None = None
     fine_tuned: float | None = None
@@ -134,6 +136,11 @@ class ModalityNumbers:
 
     @property
     def reference(self) -> float | None:
+        """The best that the modality gives without this encoder as it is."""
+        return _best(self.trained, self.inputs)
+
+    @property
+    def trained(self) -> float | None:
         """The best that further or separate training of the encoder gives."""
         return _best(self.alone, self.fine_tuned)
 

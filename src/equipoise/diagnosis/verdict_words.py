@@ -45,10 +45,10 @@ def remarks(
         )
     elif state == OVER_TRAINED and UNDER_TRAINED in holding:
         found.append("It is under-trained as well: trained otherwise, the modality tells more.")
-    if state == SCARCE and numbers.reference is None:
+    if state == SCARCE and numbers.trained is None:
         found.append(
-            "This speaks of the features as they are: an encoder that has learnt nothing of an informative "
-            "modality looks the same."
+            "This speaks of the encoder as it is: one that has learnt nothing of an informative modality may "
+            "look the same; the modality trained alone would tell."
         )
     need, floor, potential = needed(numbers, limits), information_floor(numbers, limits), numbers.potential
     if floor is None or potential is None or need is None:
@@ -98,8 +98,8 @@ def lacks(numbers: ModalityNumbers, unjudged: Sequence[str]) -> tuple[str, ...]:
     if SCARCE in unjudged:
         missing = "the share of the largest class" if numbers.chance is None else "a score of it alone"
         found.append(f"Not judged: how informative the modality is, for lack of {missing}.")
-    if numbers.learnt is None or numbers.reference is None:
-        missing = "the modality trained alone" if numbers.reference is None else "a probe of its encoder"
+    if numbers.learnt is None or numbers.trained is None:
+        missing = "the modality trained alone" if numbers.trained is None else "a probe of its encoder"
         found.append(f"Not judged: whether the encoder could have learnt more, for lack of {missing}.")
     if numbers.removed_drop is None and numbers.shapley is None:
         found.append("Not judged: whether the joint model uses it, for lack of its contribution.")
@@ -126,8 +126,8 @@ def _information(numbers: ModalityNumbers, limits: Thresholds) -> str:
 
 
 def _sources(numbers: ModalityNumbers) -> str:
-    names = {"refit": "head on its features", "probe": "probe", "alone": "trained alone"}
-    names["fine_tuned"] = "fine-tuned"
+    names = {"refit": "head on its features", "inputs": "head on its inputs", "probe": "probe"}
+    names |= {"alone": "trained alone", "fine_tuned": "fine-tuned"}
     known = numbers.known()
     return ": " + ", ".join(f"{name} {known[key]:.2f}" for key, name in names.items() if key in known)
 
@@ -138,10 +138,9 @@ def _shortfall(numbers: ModalityNumbers) -> str:
         return ""
     if numbers.reference is None:
         return f"A head on its features reaches {numbers.learnt:.2f}."
-    return (
-        f"Its encoder gives {_score(numbers)} {numbers.learnt:.2f}; trained alone or further, the modality "
-        f"reaches {numbers.reference:.2f}."
-    )
+    by_training = numbers.trained is not None and numbers.trained >= numbers.reference
+    how = "trained alone or further, the modality" if by_training else "a linear head on its inputs"
+    return f"Its encoder gives {_score(numbers)} {numbers.learnt:.2f}; {how} reaches {numbers.reference:.2f}."
 
 
 def _use(numbers: ModalityNumbers) -> str:

@@ -31,6 +31,7 @@ class Examination:
             that of a linear head.
         verdicts: modality to verdict.
         quality: encoders under new classifiers; None where it was not asked for.
+        inputs: modality to the score of a linear head on its inputs; None where there are only features.
         projections: the features in the plane; empty where no pictures were asked for.
         through: whether `contributions` speak of the trained `model` or of a `linear head`.
         facts: what was examined, in a few words each.
@@ -45,6 +46,7 @@ class Examination:
     contributions: Contributions
     verdicts: Mapping[str, Verdict]
     quality: EncoderQuality | None = None
+    inputs: Mapping[str, float] | None = None
     projections: Sequence[Projection] = ()
     through: str = "model"
     facts: Sequence[str] = ()
@@ -67,6 +69,7 @@ class Examination:
             "paper": None if self.paper is None else _plain(self.paper),
             "measures": {name: _plain(diagnosis) for name, diagnosis in self.measures.items()},
             "contributions": self.contributions.to_dict(),
+            "inputs": None if self.inputs is None else dict(self.inputs),
             "quality": None if self.quality is None else self.quality.to_dict(),
         }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, diagnose_with, separability
@@ -28,6 +29,7 @@ from equipoise.diagnosis.verdict import verdicts
 from equipoise.experiments.contribution_of_run import contribution_of_run
 from equipoise.experiments.encoder_quality import EncoderQuality, encoder_quality
 from equipoise.experiments.examination import Examination
+from equipoise.experiments.input_heads import input_scores
 from equipoise.experiments.run_data import open_run
 from equipoise.experiments.saved_features import SavedFeatures
 from equipoise.randomness import isolated_rng
@@ -71,7 +73,8 @@ def examine_run(
     result, _, data = open_run(run_dir)
     model, classes = result.model, tuple(data.classes)
     encoders = {name: model.encoder_module(name) for name in model.modalities}
-    with cpu_threads(model):
+    with cpu_threads(model), threadpool_limits(limits=1):  # sums of several threads are not repeatable
+        inputs = input_scores(data.train_eval, data.val)
         train = collect_features(encoders, model, data.train_eval)
         val = collect_features(encoders, model, data.val)
     found = _measured(
@@ -81,6 +84,7 @@ def examine_run(
         preset,
         options,
         quality=encoder_quality(run_dir) if quality else None,
+        inputs=inputs,
         classes=classes,
         pictures=pictures,
     )
@@ -176,6 +180,7 @@ def _measured(
     options: Mapping[str, Any],
     *,
     quality: EncoderQuality | None = None,
+    inputs: Mapping[str, float] | None = None,
     classes: Sequence[str] | None = None,
     pictures: bool,
 ) -> Examination:
@@ -191,8 +196,9 @@ def _measured(
         paper=_as_the_paper(learning, hands),
         measures=measures,
         contributions=contributions,
-        verdicts=verdicts(_as_judged(learning, hands), contributions, quality),
+        verdicts=verdicts(_as_judged(learning, hands), contributions, quality, inputs),
         quality=quality,
+        inputs=inputs,
         projections=_pictures(hands, classes) if pictures else (),
     )
 

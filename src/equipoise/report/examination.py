@@ -7,16 +7,17 @@ from pathlib import Path
 
 from equipoise.diagnosis.options import METRICS
 from equipoise.diagnosis.verdict import Verdict
+from equipoise.diagnosis.verdict_rules import BALANCED
 from equipoise.experiments.examination import Examination
 from equipoise.report import diagnosis_charts, quality_charts, state_charts, tables, trace_charts
 from equipoise.report.comparison import closing
 from equipoise.report.diagnosis import certainty, states_table
 from equipoise.report.figures import Chart
-from equipoise.report.page import Fold, Page, Section
+from equipoise.report.page import Fold, Notice, Page, Section
 from equipoise.report.records import read_run
 from equipoise.report.sentences import Statement
 from equipoise.report.tables import Cell, Table, amount
-from equipoise.report.wording import MISSING, decimal, listed, percent
+from equipoise.report.wording import decimal, listed, percent
 from equipoise.training import read_trace
 
 
@@ -82,6 +83,7 @@ def _summary(found: Examination) -> Table:
         drop = contribution.intervals.get("drop_averaged")
         lost = " to ".join(decimal(end, 3) for end in drop or ())
         refitted = (own.refitted or {}).get(name, math.nan)
+        raw = [(found.inputs or {}).get(name, math.nan)] if found.inputs else []
         pull = state.strength() if math.isfinite(state.gap) else math.nan
         rows.append(
             [
@@ -90,44 +92,42 @@ def _summary(found: Examination) -> Table:
                 *(amount(score, decimal(score, 3)) for score in (state.train_score, state.val_score)),
                 Cell(decimal(gap, 3), gap, ends),
                 amount(pull, decimal(pull, 2)),
-                amount(refitted, decimal(refitted, 3)),
+                *(amount(value, decimal(value, 3)) for value in (refitted, *raw)),
                 amount(contribution.alone, decimal(contribution.alone, 3)),
                 Cell(decimal(contribution.drop_averaged, 3), contribution.drop_averaged, lost),
             ]
         )
     head = ["modality", "verdict", f"training {measure}", f"validation {measure}", "gap", "strength"]
-    head += ["new head alone", "alone", "drop without"]
+    head += ["new head alone", *(["head on inputs"] if found.inputs else []), "alone", "drop without"]
     caption = (
         f"Scores are of {measure} and {own.metric}; beside gap and drop stand 95 % intervals. Strength: "
         "how far re-learning would pull the encoder toward its initial weights (0 to 1). New head alone: a "
-        "linear head fitted to this modality only. Alone and drop: the joint prediction with the mean in "
-        "place of the others, or of this one."
+        "linear head fitted to this modality's features; head on inputs: one fitted to what its encoder is "
+        "given. Alone and drop: the joint prediction with the mean in place of the others, or of this one."
     )
     return Table(caption, head, rows, frozenset({1}))
 
 
 def _modalities(found: Examination) -> Section:
+    judged = found.verdicts.items()
     return Section(
         "What was found of each modality",
         statements=[
-            Statement(name, f"{v.state.capitalize()}{_closeness(v)}.", " ".join((*v.reasons, *v.remarks)))
-            for name, v in found.verdicts.items()
+            Statement(
+                name, f"{v.state.capitalize()}{_closeness(v)}.", " ".join((*v.reasons, *v.remarks, *v.lacks))
+            )
+            for name, v in judged
         ],
-        tables=[_advice(found)],
+        notices=[
+            Notice(f"What to try for {name}:", v.advice)
+            for name, v in judged
+            if v.advice and v.state != BALANCED
+        ],
     )
 
 
 def _closeness(verdict: Verdict) -> str:
     return "" if verdict.certain else ", close to the border"
-
-
-def _advice(found: Examination) -> Table:
-    rows = [
-        [Cell(name), Cell(" ".join(v.advice) or MISSING), Cell(" ".join(v.lacks) or MISSING)]
-        for name, v in found.verdicts.items()
-    ]
-    head = ["modality", "what to try", "what could not be judged"]
-    return Table("Advice, from the verdicts.", head, rows, frozenset({1, 2}))
 
 
 def _charts(found: Examination) -> list[Chart | None]:
