@@ -23,6 +23,8 @@ from equipoise.report.export import write_figures
 from equipoise.training import RunRecord, from_options
 from equipoise.training.assembly import prepare_data
 
+EASY = 0.1
+"""How far validation may lie above test before the page speaks of it."""
 PICTURES = {"projections": "features", "trace": "over-epochs", "contributions": "contributions"}
 """Charts to the names of the pictures in the documentation."""
 
@@ -44,8 +46,8 @@ def main(page: str, images: str, *folders: str) -> None:
         lines += section(found, f"equipoise diagnose {Path(folder).name}")
         if place == 0:
             pictures(found, Path(images))
-    for folder in folders:
-        lines += of_features(Path(folder))
+    for folder in {RunRecord(Path(folder)).result()["dataset"]: Path(folder) for folder in folders}.values():
+        lines += of_features(folder)
     lines += conditions(Path(folders[0]))
     Path(page).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -69,7 +71,20 @@ def section(found: eq.Examination, command: str) -> list[str]:
     facts = "; ".join(found.facts[1:] if found.result else found.facts)
     score = f"With all modalities: {own.metric} {own.score:.3f} on {own.split}, chance {own.chance:.3f}"
     table = ["| " + " | ".join(row) + " |" for row in rows]
-    return [f"## {title}", "", f"`{command}`: {facts}. {score}.", "", *table, "", *words, ""]
+    return [f"## {title}", "", f"`{command}`: {facts}. {score}.{easy(found)}", "", *table, "", *words, ""]
+
+
+def easy(found: eq.Examination) -> str:
+    """Warn of validation samples that are much easier than those of test."""
+    if not found.result:
+        return ""
+    validation, test = (found.result[split]["accuracy"] for split in ("validation", "test"))
+    if validation - test < EASY:
+        return ""
+    return (
+        f" **Validation lies {validation - test:.2f} above test ({test:.3f}), as where features were made "
+        "with the validation samples in view: gaps and contributions on it say little.**"
+    )
 
 
 def with_interval(value: float, interval: tuple[float, float] | None) -> str:

@@ -17,7 +17,7 @@ from equipoise.diagnosis.subset_scores import Ruler, answers
 
 STRENGTHS: Final = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """Ridge strengths to choose from, in units of a standardised feature's variance."""
-CHUNK = 2048
+CHUNK = 512
 CONSTANT = 1e-9
 """A feature whose standard deviation is below this share of its mean is constant."""
 Matrix = NDArray[np.float64]

@@ -109,6 +109,8 @@ def project(
     generator = np.random.default_rng(seed)
     rows = [_stratified(part, max_samples, generator) for part in split]
     points = train[rows[0]].astype(np.float64), val[rows[1]].astype(np.float64)
+    # What is read from a file for this alone can go: no more than the samples that are shown is needed.
+    del features_train, features_val, train, val
     with threadpool_limits(limits=1), isolated_rng():
         plane = _tsne(*points, seed) if kind == "t-sne" else _pca(*points, seed)
     return Projection(
@@ -119,8 +121,8 @@ def project(
         split[0][rows[0]],
         split[1][rows[1]],
         known,
-        len(train),
-        len(val),
+        len(split[0]),
+        len(split[1]),
         plane.explained,
         plane.perplexity,
     )

@@ -226,8 +226,9 @@ def _pictures(hands: Hands, classes: Sequence[str] | None) -> list[Projection]:
         y, y_val, classes = _quantiles(y, y_val)
 
     def projected(name: str) -> list[Projection]:
-        x, x_val = train[name], val[name]
-        return [project(x, y, x_val, y_val, kind, modality=name, classes=classes) for kind in KINDS]
+        return [
+            project(train[name], y, val[name], y_val, kind, modality=name, classes=classes) for kind in KINDS
+        ]
 
     with isolated_rng():  # of two threads each would give back what the other one has drawn
         return list(chain.from_iterable(in_turn_or_two(projected, list(train), together=True)))
