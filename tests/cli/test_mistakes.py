@@ -38,6 +38,7 @@ import synthetic
         (["diagnose", "--features", "nowhere.npz"], 1, "there is no file nowhere.npz"),
         (["diagnose", "nowhere", "--preset", "papr"], 2, "did you mean paper?"),
         (["diagnose", "nowhere", "--formats", "png"], 2, "give --figures DIR too"),
+        (["diagnose", "nowhere", "--figures", "f", "--formats", "gif"], 2, "unknown format 'gif'"),
         (["diagnose", "--features", "nowhere.npz", "--quality"], 2, "need a run folder"),
         (["report", "nowhere"], 1, "nowhere"),
     ],

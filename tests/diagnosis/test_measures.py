@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from equipoise.diagnosis import METRICS, diagnose
+from equipoise.diagnosis import METRICS, diagnose, separability
 from equipoise.diagnosis.options import ACCURACY_LIKE, CONTINUOUS
 from equipoise.diagnosis.scaling import scale_features
+from equipoise.types import DataError
 
 SCALERS = ("minmax-per-split", "minmax-train", "standard-train", "l2", "none")
 
@@ -254,3 +255,16 @@ def test_equal_splits_of_coarse_features_have_no_gap(seed):
     options = {"assign": "transfer", "metric": "nmi", "n_init": 2, "kmeans_seed": seed, "n_clusters": 4}
     for scaler in ("none", "minmax-train"):
         assert diagnose({"m": x}, y, {"m": x}, y, scaler=scaler, **options)["m"].gap == 0.0
+
+
+def test_measures_that_so_few_samples_do_not_define_are_left_out_unless_asked_for() -> None:
+    generator = np.random.default_rng(0)
+    train, val = ({"a": generator.normal(size=(n, 4))} for n in (9, 3))
+    found = separability(train, np.arange(9) % 3, val, np.arange(3))  # one validation sample a class
+    assert "silhouette" not in found
+    assert "purity" in found
+    with pytest.raises(DataError, match="silhouette"):
+        separability(train, np.arange(9) % 3, val, np.arange(3), ["silhouette"])
+    val["a"][0, 0] = np.nan
+    with pytest.raises(DataError, match="NaN"):
+        separability(train, np.arange(9) % 3, val, np.arange(3))

@@ -53,6 +53,7 @@ def diagnose_command(
     """
     from equipoise.cli.tables import output_console
     from equipoise.experiments import examine_features, examine_run
+    from equipoise.report import check_formats
     from equipoise.training.option_text import parse_assignments
 
     options = parse_assignments(set_ or [], "set")
@@ -60,6 +61,7 @@ def diagnose_command(
         raise UsageError("expected either a run folder or --features FILE.npz.")
     if formats is not None and figures is None:
         raise UsageError("--formats says how figures are written; give --figures DIR too.")
+    check_formats(formats or ())
     if features is not None and (quality or test):
         raise UsageError("--quality and --test need a run folder: a file of features holds no model.")
     report = out or (_beside(features) if features is not None else Path(str(run_dir)) / REPORT)

@@ -34,10 +34,11 @@ def report_command(
         config: YAML file with options by name; those given here win.
     """
     from equipoise.cli.tables import output_console
-    from equipoise.report import default_path, write_report, write_report_figures
+    from equipoise.report import check_formats, default_path, write_report, write_report_figures
 
     if formats is not None and figures is None:
         raise UsageError("--formats says how figures are written; give --figures DIR too.")
+    check_formats(formats or ())
     shared = default_path(folders)
     path = out or (shared if shared.name != REPORT else folders[0] / REPORT)
     if path.exists() and not overwrite:

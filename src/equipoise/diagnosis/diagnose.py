@@ -157,7 +157,7 @@ def separability(
         val: modality name to validation features `[N_val, d_m]`.
         val_labels: classes or a continuous target `[N_val]`.
         measures: names of `METRICS`; None takes all for classes, or all for a continuous target, as the
-            labels are.
+            labels are, and leaves out those that are not defined for so few samples.
         preset: `held-out` fits on training features and scores those of either split that the fit has not
             seen; `paper` and `robust` fit each split to itself, which tells nothing of a linear probe.
         **options: changes to the preset, see `DiagnosisOptions`; `chance_correct` holds where it applies.
@@ -171,6 +171,7 @@ def separability(
         DataError, UnknownNameError: as for `diagnose`.
     """
     _check_modalities(train, val)
+    asked = measures is not None
     if measures is None:
         kind = "continuous" if is_continuous(train_labels, val_labels) else "classes"
         measures = [name for name, measure in MEASURES.items() if measure.target == kind]
@@ -178,10 +179,17 @@ def separability(
     targets = {name: split_targets(train_labels, val_labels, each) for name, each in chosen.items()}
     with isolated_rng():
         panels = {name: _states_by_measure(name, train[name], val[name], targets, chosen) for name in train}
-    return {
-        measure: Diagnosis({name: panels[name][measure] for name in train}, chosen[measure])
-        for measure in chosen
-    }
+    found: dict[str, Diagnosis] = {}
+    undefined: list[DataError] = []
+    for measure, own in chosen.items():
+        states = {name: panel[measure] for name, panel in panels.items()}
+        measured = {name: state for name, state in states.items() if isinstance(state, LearningState)}
+        undefined += [state for state in states.values() if isinstance(state, DataError)]
+        if len(measured) == len(states):
+            found[measure] = Diagnosis(measured, own)
+    if undefined and (asked or not found):
+        raise undefined[0]
+    return found
 
 
 def _states_by_measure(
@@ -190,11 +198,15 @@ def _states_by_measure(
     val: ArrayLike,
     targets: Mapping[str, list[Values]],
     chosen: Mapping[str, DiagnosisOptions],
-) -> dict[str, LearningState]:
-    """Measure one modality, whose features may be let go afterwards."""
+) -> dict[str, LearningState | DataError]:
+    """Measure one modality, whose features may be let go afterwards; or say why a measure cannot."""
 
-    def measured(measure: str) -> LearningState:
-        return estimate(name, _splits(name, train, val, targets[measure], disposable=False), chosen[measure])
+    def measured(measure: str) -> LearningState | DataError:
+        splits = _splits(name, train, val, targets[measure], disposable=False)
+        try:
+            return estimate(name, splits, chosen[measure])
+        except DataError as error:  # a silhouette of single samples, say
+            return error
 
     together = all(options.backend != "torch" for options in chosen.values())
     return dict(zip(chosen, in_turn_or_two(measured, list(chosen), together=together), strict=True))

@@ -1,6 +1,7 @@
 """Reports: one self-contained HTML file that says what was found, and shows it."""
 
 from equipoise.report.critical_difference import write_critical_difference
+from equipoise.report.export import check_formats
 from equipoise.report.write import (
     default_path,
     write_across_report,
@@ -14,6 +15,7 @@ from equipoise.report.write import (
 )
 
 __all__ = [
+    "check_formats",
     "default_path",
     "write_across_report",
     "write_comparison_report",

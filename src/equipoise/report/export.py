@@ -42,8 +42,7 @@ def write_figures(
         UsageError: a format is another one, or two charts have one name.
         RunFolderError: a file cannot be written.
     """
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise UsageError(f"unknown format {unknown[0]!r} of figures; expected some of {', '.join(FORMATS)}.")
+    check_formats(formats)
     charts = page_or_charts.all_charts if isinstance(page_or_charts, Page) else list(page_or_charts)
     names = [file_name(chart) for chart in charts]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -53,6 +52,16 @@ def write_figures(
         for name, chart in zip(names, charts, strict=True)
         for kind in formats
     ]
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Check the formats of figures before anything is drawn.
+
+    Raises:
+        UsageError: one is not among `FORMATS`.
+    """
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise UsageError(f"unknown format {unknown[0]!r} of figures; expected some of {', '.join(FORMATS)}.")
 
 
 def file_name(chart: Chart) -> str:
