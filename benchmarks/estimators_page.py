@@ -14,8 +14,7 @@ import equipoise
 
 HEAD = """# How good the estimators of the learning state are
 
-Written by `python benchmarks/estimators.py docs/results/diagnosis.md --mosi mosi_utt.npz`; not edited by
-hand.
+Written by `make diagnoses` (benchmarks/estimators.py); not edited by hand.
 
 Synthetic features of Gaussian classes in 32 dimensions. Over-fitting is known: training samples are pulled
 toward the mean of their class by 0, 0.15, 0.3 or 0.5 of their distance, validation samples are not. The
@@ -26,6 +25,9 @@ excludes 0 where nothing was pulled; coverage is the share of intervals that hol
 right. Pairs in order is the share of pairs of modalities of one draw (any separations, different pulls) of
 which the one that is pulled more has the larger gap; that is the question a diagnosis answers, and 0.5 is
 guessing. Seconds are CPU seconds of one modality.
+
+Which estimator is best was decided on these very draws, so that small differences between the first of them
+may be chance; the sizes that were drawn least often weigh least (see the conditions).
 """
 
 

@@ -36,7 +36,7 @@ def examined(run):
 
 
 def test_the_summary_holds_what_was_measured(examined, read, tmp_path):
-    page = read(write_examination_report(examined, tmp_path / "page.html"))
+    page = read(write_examination_report(examined, str(tmp_path / "page.html")))
     for name, state in examined.learning.items():
         row = page.rows()[name]
         own = examined.contributions[name]

@@ -55,13 +55,15 @@ def test_python_blocks_and_the_commands_on_their_data(
 ) -> None:
     names: dict[str, Any] = {"__name__": "readme"}
     python = blocks("python")
-    assert len(python) == 3
+    assert len(python) == 4
     for block in python:
         exec(compile(block, "README.md", "exec"), names)
     out = capsys.readouterr().out
     assert "after epoch 4" in out
     assert "after epoch 12" in out
     assert "diagnose-relearn" in out
+    assert "contribution by accuracy on validation" in out
+    assert (folder / "diagnosis.html").is_file()
     commands = [block for block in blocks("bash") if INSTALLING not in block]
     assert len(commands) == 2
     for command in commands:

@@ -65,11 +65,11 @@ def write_diagnosis_report(diagnosis: Diagnosis, path: Path, source: str) -> Pat
     return write(diagnosis_page(diagnosis, source), path)
 
 
-def write_examination_report(found: Examination, path: Path) -> Path:
+def write_examination_report(found: Examination, path: str | os.PathLike[str]) -> Path:
     """Write the report of an examination, and beside it its numbers as JSON; see `write_run_report`."""
-    write(examination_page(found), path)
-    write_atomically(path.with_suffix(".json"), found.to_json())
-    return path
+    written = write(examination_page(found), Path(path))
+    write_atomically(written.with_suffix(".json"), found.to_json())
+    return written
 
 
 def write_examination_figures(
@@ -90,7 +90,9 @@ def default_path(folders: Sequence[Path]) -> Path:
     return common / (ACROSS if several and all(_kind(f) == "comparison" for f in folders) else REPORT)
 
 
-def write_report(folders: Sequence[Path], path: Path | None = None) -> Path:
+def write_report(
+    folders: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str] | None = None
+) -> Path:
     """Write one report of a comparison, of several, of a run, or of several runs together.
 
     Args:
@@ -104,7 +106,8 @@ def write_report(folders: Sequence[Path], path: Path | None = None) -> Path:
         RunFolderError: a folder holds neither, is not finished, or the file cannot be written.
         UsageError: no folder was given, or comparisons among runs.
     """
-    return write(page_of(folders), path or default_path(folders))
+    paths = [Path(folder) for folder in folders]
+    return write(page_of(paths), Path(path) if path is not None else default_path(paths))
 
 
 def write_report_figures(
