@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_written(
         write()
 
 
-FAILURES = ["_write_array", "open_dataset", "_install", "dataset_fingerprint"]
+FAILURES = ["_write_array", "open_dataset", "install", "dataset_fingerprint"]
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), RuntimeError("bug")])

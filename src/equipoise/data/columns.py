@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,105 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from equipoise.data.format import SPLIT_NAMES, listed
+from equipoise.data.format import SPLIT_NAMES, TASKS, listed
 from equipoise.types import DataError
 
 _ENCODE = (
     "encode labels with classes, target = numpy.unique(labels, return_inverse=True) and pass classes=classes "
     "to keep their names"
 )
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What stands beside the features, checked.
+
+    Attributes:
+        ids: unique names `[N]`.
+        target: class indices `[N]` (int64), or with `task="regression"` values `[N]` (float64).
+        split: `"train"`, `"val"` or `"test"` `[N]`, or None.
+        group: `[N]`, or None.
+        classes: class names; empty where the target is a number.
+        task: `"classification"` or `"regression"`.
+    """
+
+    ids: NDArray[np.str_]
+    target: NDArray[Any]
+    split: NDArray[np.str_] | None
+    group: NDArray[np.str_] | None
+    classes: tuple[str, ...]
+    task: str
+
+    def indexed(self) -> dict[str, NDArray[Any] | None]:
+        """Return what stands in the index beside the content hashes."""
+        return {"id": self.ids, "target": self.target, "split": self.split, "group": self.group}
+
+
+def check_columns(
+    lengths: dict[str, int],
+    target: Any,
+    split: Any = None,
+    group: Any = None,
+    ids: Any = None,
+    classes: Sequence[str] | None = None,
+    task: str = "classification",
+) -> Columns:
+    """Check everything that stands beside the features.
+
+    Args:
+        lengths: each modality, as a message should call it, to its number of samples.
+        target: labels or values `[N]`.
+        split: of each sample, or None.
+        group: of each sample, or None.
+        ids: of the samples; None numbers them.
+        classes: name of each distinct label in ascending order; None takes the labels.
+        task: `"classification"` or `"regression"`.
+
+    Raises:
+        DataError: something is not as `write_dataset` asks for.
+    """
+    if task not in TASKS:
+        raise DataError(f"task is {task!r}; expected {' or '.join(map(repr, TASKS))}.")
+    values: NDArray[Any]
+    if task == "regression":
+        if classes is not None:
+            raise DataError("classes were given with task='regression', which has none; leave them out.")
+        given = numeric_target(target)
+        count = check_lengths({**lengths, "the target": len(given)})
+        values, names = given, tuple[str, ...]()
+    else:
+        given = integer_labels(target)
+        count = check_lengths({**lengths, "the target": len(given)})
+        values, names = encode_labels(given, classes)
+    return Columns(
+        ids=check_ids(ids, count),
+        target=values,
+        split=None if split is None else check_splits(split, count),
+        group=None if group is None else text_column("group", group, count),
+        classes=names,
+        task=task,
+    )
+
+
+def numeric_target(target: Any) -> NDArray[np.float64]:
+    """Return the values `[N]` of a regression target.
+
+    Raises:
+        DataError: no column of finite numbers.
+    """
+    if isinstance(target, torch.Tensor):
+        target = target.tolist()
+    try:
+        values = np.asarray(target, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"target holds no numbers ({error}); expected one number a sample [N].") from error
+    if values.ndim != 1:
+        raise DataError(f"target has the shape {list(values.shape)}; expected one number a sample [N].")
+    if bad := np.flatnonzero(~np.isfinite(values)).tolist():
+        raise DataError(
+            f"target is not finite in {len(bad)} samples (first: row {bad[0]}); leave these samples out."
+        )
+    return values
 
 
 def check_lengths(lengths: dict[str, int]) -> int:

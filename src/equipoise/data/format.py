@@ -20,10 +20,21 @@ FORMAT = "equipoise-dataset"
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "dataset.json"
 INDEX_FILE = "index.csv"
+PREPARATION_FILE = "preparation.json"
+"""How a dataset was made of files, where it was: readers, options, losses, versions."""
+TASKS = ("classification", "regression")
 SPLIT_NAMES = ("train", "val", "test")
-KIND_AXES = {"vector": "[d]", "sequence": "[T, d]", "image": "[C, H, W]", "video": "[T, C, H, W]"}
-"""Kind of a modality to the axes of one sample; the kinds stand in the order of their number of axes."""
+KIND_AXES = {
+    "vector": ("d",),
+    "tokens": ("T",),
+    "sequence": ("T", "d"),
+    "image": ("C", "H", "W"),
+    "video": ("T", "C", "H", "W"),
+}
+"""Kind of a modality to the axes of one sample; of several kinds with as many axes, the first is assumed."""
 NORMALIZATIONS = ("standard", "none")
+CONTENTS = ("frames", "spectrogram", "flow")
+"""What the numbers of an image or video may be, where that decides how they can be augmented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +45,13 @@ class ModalitySpec:
         name: as the user wrote it.
         shape: of one sample, without the batch axis.
         dtype: NumPy name of the stored type.
-        kind: `"vector"` [d], `"sequence"` [T, d], `"image"` [C, H, W] or `"video"` [T, C, H, W].
+        kind: `"vector"` [d], `"tokens"` [T] (whole numbers, 0 where a text has ended), `"sequence"` [T, d],
+            `"image"` [C, H, W] or `"video"` [T, C, H, W].
         normalize: `"standard"` (by statistics of the train split) or `"none"`.
         file: name of the array file in the dataset's folder.
+        content: `"frames"`, `"spectrogram"` (an image [C, frequency, time]) or `"flow"` (horizontal and
+            vertical motion in turn along the channels, 0 or, as uint8, 127.5 for none), or None where nobody
+            has said it.
     """
 
     name: str
@@ -45,6 +60,11 @@ class ModalitySpec:
     kind: str
     normalize: str
     file: str
+    content: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the description as plain values; what nobody has said is left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
     @property
     def row_bytes(self) -> int:
@@ -104,13 +124,19 @@ def dataset_fingerprint(
     """
     named = {name: None if column is None else column.tolist() for name, column in columns.items()}
     contents = [(name, hashes[name].tolist()) for name in specs]
-    return digest([asdict(spec) for spec in specs.values()], list(classes), named, contents)
+    return digest([spec.to_dict() for spec in specs.values()], list(classes), named, contents)
 
 
 def slug(name: str) -> str:
     """Turn any name into lower-case ASCII letters, digits and hyphens; two names may give one slug."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub("[^a-z0-9]+", "-", plain)[:40].strip("-") or "unnamed"
+
+
+def array_file(number: int, modality: str) -> str:
+    """Name the array file of a modality; `number` is its place among the modalities."""
+    # The number keeps files apart whose names look alike once they are safe for a file system.
+    return f"{number:02d}_{slug(modality)}.npy"
 
 
 def listed(names: list[str], limit: int = 3) -> str:

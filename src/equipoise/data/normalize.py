@@ -71,6 +71,8 @@ def fit_normalizer(array: NDArray[Any], spec: ModalitySpec, rows: NDArray[np.int
         rows: sorted row numbers.
     """
     scale = 1 / 255 if spec.dtype == "uint8" else 1.0
+    if spec.kind == "tokens":
+        return Normalizer(np.zeros(1), np.ones(1))
     if spec.normalize == "none":
         return Normalizer(np.zeros(1), np.ones(1), scale)
     axes = _STATISTIC_AXES[spec.kind]

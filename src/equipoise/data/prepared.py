@@ -7,9 +7,10 @@ modality.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from equipoise.data.content import chunks, row_hashes
 from equipoise.data.format import (
     DESCRIPTION_FILE,
     INDEX_FILE,
+    PREPARATION_FILE,
+    TASKS,
     ModalitySpec,
     dataset_fingerprint,
     hash_column,
@@ -38,8 +41,8 @@ class PreparedDataset:
         path: its folder.
         name: what it is called in tables.
         modalities: modality name to its description, in the order given when it was written.
-        classes: names of the classes; class `c` is `classes[c]`.
-        target: class indices `[N]` (int64).
+        classes: names of the classes; class `c` is `classes[c]`; empty where the target is a number.
+        target: class indices `[N]` (int64); with `task="regression"` values `[N]` (float64).
         split: `"train"`, `"val"` or `"test"` for each sample `[N]`, or None where the dataset prescribes
             none.
         group: what must not be torn apart by a split (speaker, subject, video) `[N]`, or None.
@@ -49,13 +52,15 @@ class PreparedDataset:
         fingerprint: changes with any sample, label, split, group, id or modality; independent of folder and
             time.
         content_hashes: modality name to a hash of each sample's features `[N]`.
+        task: `"classification"` or `"regression"`.
+        preparation: how the dataset was made of files, where it was; else empty.
     """
 
     path: Path
     name: str
     modalities: dict[str, ModalitySpec]
     classes: tuple[str, ...]
-    target: NDArray[np.int64]
+    target: NDArray[Any]
     split: NDArray[np.str_] | None
     group: NDArray[np.str_] | None
     ids: NDArray[np.str_]
@@ -63,6 +68,8 @@ class PreparedDataset:
     source: str | None
     fingerprint: str
     content_hashes: dict[str, NDArray[np.str_]]
+    task: str = "classification"
+    preparation: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for column in (self.target, self.split, self.group, self.ids, *self.content_hashes.values()):
@@ -78,9 +85,8 @@ class PreparedDataset:
 
     def __repr__(self) -> str:
         modalities = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in self.modalities.values())
-        return (
-            f"<PreparedDataset {self.name!r}: {len(self)} samples, {len(self.classes)} classes, {modalities}>"
-        )
+        target = f"{len(self.classes)} classes" if self.classes else "a numeric target"
+        return f"<PreparedDataset {self.name!r}: {len(self)} samples, {target}, {modalities}>"
 
     def array(self, modality: str) -> NDArray[Any]:
         """Return a read-only memory map `[N, ...]` of one modality, as stored (not normalised).
@@ -156,7 +162,11 @@ def _assemble(path: Path, described: Mapping[str, Any]) -> PreparedDataset:
         raise DataError(
             f"{path / INDEX_FILE} has {len(index)} rows, {DESCRIPTION_FILE} says {described['n']}."
         )
-    ids, target = _texts(index["id"]), np.array(index["target"].tolist(), dtype=np.int64)
+    task = described.get("task", "classification")
+    if task not in TASKS:
+        raise DataError(f"{path / DESCRIPTION_FILE} names the task {task!r}; expected {' or '.join(TASKS)}.")
+    ids = _texts(index["id"])
+    target = np.array(index["target"].tolist(), dtype=np.float64 if task == "regression" else np.int64)
     split = _texts(index["split"]) if described["has_split"] else None
     group = _texts(index["group"]) if described["has_group"] else None
     hashes = {name: _texts(index[hash_column(spec)]) for name, spec in specs.items()}
@@ -175,7 +185,17 @@ def _assemble(path: Path, described: Mapping[str, Any]) -> PreparedDataset:
         source=described["source"],
         fingerprint=dataset_fingerprint(specs, classes, columns, hashes),
         content_hashes=hashes,
+        task=task,
+        preparation=_preparation(path),
     )
+
+
+def _preparation(path: Path) -> dict[str, Any]:
+    file = path / PREPARATION_FILE
+    if not file.exists():
+        return {}
+    read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return read
 
 
 def _texts(column: pd.Series[str]) -> NDArray[np.str_]:

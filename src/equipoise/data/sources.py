@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from equipoise.data.format import KIND_AXES, NORMALIZATIONS, ModalitySpec, slug
+from equipoise.data.format import CONTENTS, KIND_AXES, NORMALIZATIONS, ModalitySpec, array_file
 from equipoise.types import DataError
 
 
@@ -62,16 +62,18 @@ def modality_specs(
     sources: Mapping[str, ArraySource],
     kinds: Mapping[str, str] | None,
     normalize: Mapping[str, str] | str | None,
+    contents: Mapping[str, str] | None = None,
 ) -> dict[str, ModalitySpec]:
     """Describe each modality; the kind follows from the number of axes unless `kinds` says it.
 
     Raises:
-        DataError: an unknown modality, kind or normalisation, or a kind that does not fit the array's axes.
+        DataError: an unknown modality, kind, normalisation or content, or a kind or content that does not fit
+            the array.
     """
     if isinstance(normalize, str):
         normalize = dict.fromkeys(sources, normalize)
-    kinds, normalize = kinds or {}, normalize or {}
-    for what, given in (("kinds", kinds), ("normalize", normalize)):
+    kinds, normalize, contents = kinds or {}, normalize or {}, contents or {}
+    for what, given in (("kinds", kinds), ("normalize", normalize), ("contents", contents)):
         for name in given:
             if name not in sources:
                 raise DataError(
@@ -79,7 +81,8 @@ def modality_specs(
                 )
     specs = {}
     for number, (name, source) in enumerate(sources.items()):
-        chosen = normalize.get(name, "standard")
+        kind = _kind(name, source, kinds.get(name))
+        chosen = "none" if kind == "tokens" else normalize.get(name, "standard")
         if chosen not in NORMALIZATIONS:
             raise DataError(
                 f"normalize[{name!r}] is {chosen!r}; expected {' or '.join(map(repr, NORMALIZATIONS))}."
@@ -88,27 +91,44 @@ def modality_specs(
             name=name,
             shape=source.shape[1:],
             dtype=source.dtype.name,
-            kind=_kind(name, source.shape, kinds.get(name)),
+            kind=kind,
             normalize=chosen,
-            # The number keeps files apart whose names look alike once they are safe for a file system.
-            file=f"{number:02d}_{slug(name)}.npy",
+            file=array_file(number, name),
+            content=_content(name, kind, source.shape, contents.get(name)),
         )
     return specs
 
 
-def _kind(name: str, shape: tuple[int, ...], wanted: str | None) -> str:
-    by_axes = dict(enumerate(KIND_AXES, start=1))
-    found = by_axes.get(len(shape) - 1)
+def _kind(name: str, source: ArraySource, wanted: str | None) -> str:
     if wanted is not None and wanted not in KIND_AXES:
         raise DataError(f"kinds[{name!r}] is {wanted!r}; expected one of {', '.join(KIND_AXES)}.")
-    if found is None or wanted not in (None, found):
+    fitting = [kind for kind, axes in KIND_AXES.items() if len(axes) == len(source.shape) - 1]
+    if not fitting or wanted not in (None, *fitting):
         kinds = [wanted] if wanted else list(KIND_AXES)
-        expected = " or ".join(f"{kind} {KIND_AXES[kind]}" for kind in kinds)
+        expected = " or ".join(f"{kind} [{', '.join(KIND_AXES[kind])}]" for kind in kinds)
         raise DataError(
-            f"modality {name!r} has the shape {list(shape)}, that is {len(shape) - 1} axes a sample; "
-            f"expected {expected} after the axis of samples: reshape the array."
+            f"modality {name!r} has the shape {list(source.shape)}, that is {len(source.shape) - 1} axes a "
+            f"sample; expected {expected} after the axis of samples: reshape the array."
         )
-    return found
+    if wanted == "tokens" and source.dtype.kind not in "iu":
+        raise DataError(
+            f"modality {name!r} holds {source.dtype.name}; expected whole numbers for tokens: give an array "
+            "of integers."
+        )
+    return wanted or fitting[0]
+
+
+def _content(name: str, kind: str, shape: tuple[int, ...], wanted: str | None) -> str | None:
+    if wanted is not None and wanted not in CONTENTS:
+        raise DataError(f"contents[{name!r}] is {wanted!r}; expected one of {', '.join(CONTENTS)}.")
+    if wanted is not None and kind not in ("image", "video"):
+        raise DataError(f"contents[{name!r}] is {wanted!r}, but it is {kind}; expected an image or a video.")
+    if wanted == "flow" and shape[-3] % 2:
+        raise DataError(
+            f"modality {name!r} has {shape[-3]} channels; expected an even number for flow: horizontal and "
+            "vertical motion in turn."
+        )
+    return wanted
 
 
 def _source(name: str, values: Any) -> ArraySource:

@@ -131,14 +131,17 @@ def splits_of(dataset: PreparedDataset, seed: int = 0) -> Splits:
             few samples.
     """
     contents = sample_hashes(dataset.content_hashes)
+    # Numbers are no classes: their splits are drawn without strata.
+    target = dataset.target if dataset.task == "classification" else np.zeros(len(dataset), dtype=np.int64)
+    classes = dataset.classes or None
     if dataset.split is None:
         return draw_splits(
-            dataset.target,
+            target,
             dataset.group,
             seed=seed,
             duplicates=contents,
             ids=dataset.ids,
-            classes=dataset.classes,
+            classes=classes,
         )
     given = {name: np.flatnonzero(dataset.split == name) for name in SPLIT_NAMES}
     for name in ("train", "test"):
@@ -148,7 +151,7 @@ def splits_of(dataset: PreparedDataset, seed: int = 0) -> Splits:
                 "'train' and 'test' (and 'val'), or with split=None to have all three drawn."
             )
     units = _units(len(dataset), dataset.group, contents)
-    pool = _Pool(dataset.target, units, dataset.group is not None, dataset.classes)
+    pool = _Pool(target, units, dataset.group is not None, classes)
     origin = "given by the dataset"
     if not len(given["val"]):
         origin += f"; validation is 1/5 of its train split, seed {seed}"
@@ -169,6 +172,9 @@ class _Pool:
     classes: Sequence[str] | None
 
     def name(self, label: Any) -> str:
+        # One label for all is what a numeric target is given.
+        if self.classes is None and not self.target.any():
+            return "the dataset"
         return f"class {self.classes[int(label)] if self.classes is not None else str(label)!r}"
 
     def check(self, rows: Rows, parts: Sequence[str]) -> None:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,47 +13,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from equipoise.data.columns import (
-    check_ids,
-    check_lengths,
-    check_splits,
-    encode_labels,
-    integer_labels,
-    text_column,
-)
+from equipoise.data.columns import Columns, check_columns
 from equipoise.data.content import chunks, row_hashes
 from equipoise.data.format import (
     DESCRIPTION_FILE,
     FORMAT,
     FORMAT_VERSION,
     INDEX_FILE,
+    PREPARATION_FILE,
     ModalitySpec,
+    array_file,
     dataset_fingerprint,
     hash_column,
     listed,
-    read_description,
 )
+from equipoise.data.installing import check_destination, install, staging_beside
 from equipoise.data.prepared import PreparedDataset, open_dataset
+from equipoise.data.preparing.clips import Layout
 from equipoise.data.sources import ArraySource, array_sources, modality_specs
 from equipoise.types import DataError, RunFolderError
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """Checked content of a dataset that is not yet on disk."""
-
-    sources: dict[str, ArraySource]
-    specs: dict[str, ModalitySpec]
-    classes: tuple[str, ...]
-    ids: NDArray[np.str_]
-    target: NDArray[np.int64]
-    split: NDArray[np.str_] | None
-    group: NDArray[np.str_] | None
-
-    @property
-    def columns(self) -> dict[str, NDArray[Any] | None]:
-        """What stands in the index beside the content hashes."""
-        return {"id": self.ids, "target": self.target, "split": self.split, "group": self.group}
 
 
 def write_dataset(
@@ -71,9 +45,12 @@ def write_dataset(
     classes: Sequence[str] | None = None,
     kinds: Mapping[str, str] | None = None,
     normalize: Mapping[str, str] | str | None = None,
+    contents: Mapping[str, str] | None = None,
+    task: str = "classification",
     name: str | None = None,
     licence: str | None = None,
     source: str | None = None,
+    preparation: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> PreparedDataset:
     """Write a dataset in the prepared format; from then on its folder is its name everywhere.
@@ -81,19 +58,26 @@ def write_dataset(
     Args:
         folder: where to write; it and its parents are made.
         inputs: modality name to features `[N, ...]`: NumPy arrays, memory maps or torch tensors, read in
-            pieces. A sample is a vector [d], a sequence [T, d], an image [C, H, W] or a video [T, C, H, W].
+            pieces. A sample is a vector [d], a sequence [T, d], an image [C, H, W] or a video [T, C, H, W],
+            or, said by `kinds`, tokens [T]: whole numbers of at least 0, of which 0 fills up.
         target: integer or bool labels `[N]`; labels that are not 0..C-1 are renumbered in ascending order.
+            With `task="regression"`, numbers `[N]`.
         split: `"train"`, `"val"` (or `"valid"`, `"validation"`) or `"test"` for each sample; without it
             splits are drawn when the data are used.
         group: what a split must not tear apart (speaker, subject, video), a value for each sample.
         ids: unique names of the samples; by default their row numbers.
         classes: name of each distinct label in ascending order; by default the labels.
-        kinds: modality to `"vector"`, `"sequence"`, `"image"` or `"video"`, to be checked against the array.
+        kinds: modality to `"vector"`, `"tokens"`, `"sequence"`, `"image"` or `"video"`, to be checked against
+            the array.
         normalize: modality to `"standard"` (the default: statistics of the train split, taken when the data
-            are used) or `"none"`; one text for all modalities.
+            are used) or `"none"`; one text for all modalities. Tokens are never normalised.
+        contents: modality to `"frames"`, `"spectrogram"` or `"flow"`, where that is what an image or video
+            is; without it the modality is not augmented.
+        task: `"classification"` or `"regression"`.
         name: what to call the dataset; by default the folder's name.
         licence: terms of use.
         source: where the data come from.
+        preparation: how the dataset was made, as plain values, kept beside it.
         overwrite: replace a prepared dataset that is there already (nothing else is ever replaced).
 
     Returns:
@@ -104,16 +88,23 @@ def write_dataset(
         RunFolderError: the folder is taken or cannot be written. After any error nothing new is left on disk,
             and what was there before is intact.
     """
-    draft = _draft(inputs, target, split, group, ids, classes, kinds, normalize)
+    sources = array_sources(inputs)
+    lengths = {f"modality {name!r}": source.shape[0] for name, source in sources.items()}
+    columns = check_columns(lengths, target, split, group, ids, classes, task)
+    specs = modality_specs(sources, kinds, normalize, contents)
     path = Path(folder).expanduser().resolve()
     texts = {"name": name or path.name, "licence": licence, "source": source}
     try:
-        _check_destination(path, overwrite)
-        with _staging(path) as staging:
-            _write_files(staging, draft, texts)
+        check_destination(path, overwrite)
+        with staging_beside(path) as staging:
+            hashes = {
+                name: _write_array(staging / spec.file, spec, sources[name], columns.ids)
+                for name, spec in specs.items()
+            }
+            _describe(staging, specs, columns, hashes, texts, preparation)
             open_dataset(staging)  # what cannot be read back must not replace anything
-            _check_destination(path, overwrite)
-            _install(staging, path)
+            check_destination(path, overwrite)
+            install(staging, path)
     except OSError as error:
         raise RunFolderError(
             f"cannot write {path} ({error}); choose a folder that can be written."
@@ -121,112 +112,112 @@ def write_dataset(
     return open_dataset(path)
 
 
-def _draft(
-    inputs: Mapping[str, Any],
+def finish_dataset(
+    staging: Path,
+    folder: str | os.PathLike[str],
+    *,
+    layouts: Mapping[str, Layout],
+    hashes: Mapping[str, NDArray[np.str_]],
     target: Any,
-    split: Any,
-    group: Any,
-    ids: Any,
-    classes: Sequence[str] | None,
-    kinds: Mapping[str, str] | None,
-    normalize: Mapping[str, str] | str | None,
-) -> _Draft:
-    sources = array_sources(inputs)
-    labels = integer_labels(target)
-    lengths = {f"modality {name!r}": source.shape[0] for name, source in sources.items()}
-    count = check_lengths({**lengths, "the target": len(labels)})
-    encoded, names = encode_labels(labels, classes)
-    return _Draft(
-        sources=sources,
-        specs=modality_specs(sources, kinds, normalize),
-        classes=names,
-        ids=check_ids(ids, count),
-        target=encoded,
-        split=None if split is None else check_splits(split, count),
-        group=None if group is None else text_column("group", group, count),
+    split: Any = None,
+    group: Any = None,
+    ids: Any = None,
+    classes: Sequence[str] | None = None,
+    task: str = "classification",
+    name: str,
+    licence: str | None = None,
+    source: str | None = None,
+    preparation: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> PreparedDataset:
+    """Turn a folder that holds the arrays of a dataset, and nothing else, into the dataset in its place.
+
+    Args:
+        staging: holds `array_file(number, modality)` for each modality; on the disk of `folder`. It is moved
+            once everything is checked, and stays where it is, with its arrays, after an error.
+        folder: where the dataset goes.
+        layouts: modality to what its array holds.
+        hashes: modality to the content hash of each row `[N]`.
+        target: see `write_dataset`, as for all that follow.
+        split: of each sample.
+        group: of each sample.
+        ids: of the samples.
+        classes: class names.
+        task: `"classification"` or `"regression"`.
+        name: what to call the dataset.
+        licence: terms of use.
+        source: where the data come from.
+        preparation: how the dataset was made.
+        overwrite: replace a prepared dataset that is there already.
+
+    Raises:
+        DataError: a column is not as `write_dataset` asks for, or an array is not as its layout says.
+        RunFolderError: the folder is taken or cannot be written.
+    """
+    columns = check_columns(
+        {f"modality {m!r}": len(rows) for m, rows in hashes.items()}, target, split, group, ids, classes, task
     )
-
-
-def _check_destination(path: Path, overwrite: bool) -> None:
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise RunFolderError(f"{path} is a file; choose a folder that does not exist yet.")
-    present = {entry.name for entry in path.iterdir()}
-    if not present:
-        return
-    if not overwrite:
-        raise RunFolderError(
-            f"{path} is not empty; choose another folder, or pass overwrite=True to replace a dataset."
+    specs = {
+        modality: ModalitySpec(
+            name=modality,
+            shape=layout.shape,
+            dtype=layout.dtype,
+            kind=layout.kind,
+            normalize="none" if layout.kind == "tokens" else layout.normalize,
+            file=array_file(number, modality),
+            content=layout.content,
         )
-    try:
-        described = read_description(path)
-        own = {DESCRIPTION_FILE, INDEX_FILE, *(item["file"] for item in described["modalities"])}
-    except (DataError, KeyError, TypeError) as error:
-        raise RunFolderError(
-            f"{path} is not empty and holds no dataset that overwrite=True may replace ({error}); "
-            "choose another folder, or remove it yourself."
-        ) from error
-    if present - own:
-        raise RunFolderError(
-            f"{path} holds more than a dataset ({listed(sorted(present - own))}), which overwrite=True "
-            "would delete; move that away, or choose another folder."
-        )
-
-
-@contextmanager
-def _staging(path: Path) -> Iterator[Path]:
-    """Make a folder beside `path` to write into; after an error remove it and the parents made for it."""
-    made = [parent for parent in path.parents if not parent.exists()]
-    staging = path.parent / f".equipoise-{uuid.uuid4().hex}.part"
-    try:
-        staging.mkdir(parents=True)
-        yield staging
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        for parent in made:
-            with suppress(OSError):
-                parent.rmdir()
-        raise
-
-
-def _install(staging: Path, path: Path) -> None:
-    if not path.exists():
-        staging.rename(path)
-        return
-    # A rename cannot replace a folder that is not empty: the old dataset steps aside, and back on failure.
-    aside = staging.with_suffix(".old")
-    path.rename(aside)
-    try:
-        staging.rename(path)
-    except BaseException:
-        aside.rename(path)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _write_files(folder: Path, draft: _Draft, texts: Mapping[str, str | None]) -> None:
-    hashes = {
-        name: _write_array(folder / spec.file, spec, draft.sources[name], draft.ids)
-        for name, spec in draft.specs.items()
+        for number, (modality, layout) in enumerate(layouts.items())
     }
-    columns = {name: "" if column is None else column for name, column in draft.columns.items()}
-    columns |= {hash_column(spec): hashes[name] for name, spec in draft.specs.items()}
+    path = Path(folder).expanduser().resolve()
+    texts = {"name": name, "licence": licence, "source": source}
+    try:
+        check_destination(path, overwrite)
+        _describe(staging, specs, columns, dict(hashes), texts, preparation)
+        open_dataset(staging)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        install(staging, path)
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {path} ({error}); choose a folder that can be written."
+        ) from error
+    return open_dataset(path)
+
+
+def _describe(
+    folder: Path,
+    specs: Mapping[str, ModalitySpec],
+    columns: Columns,
+    hashes: Mapping[str, NDArray[np.str_]],
+    texts: Mapping[str, str | None],
+    preparation: Mapping[str, Any] | None,
+) -> None:
+    """Write everything but the arrays."""
+    indexed = columns.indexed()
+    table = {name: "" if column is None else column for name, column in indexed.items()}
+    table |= {hash_column(spec): hashes[name] for name, spec in specs.items()}
     # File names that are no valid Unicode reach Python as lone surrogates; they are allowed as ids.
     with (folder / INDEX_FILE).open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
-        pd.DataFrame(columns).to_csv(file, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        pd.DataFrame(table).to_csv(file, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    if preparation is not None:
+        _write_json(folder / PREPARATION_FILE, preparation)
     description = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         **texts,
-        "n": len(draft.ids),
-        "classes": list(draft.classes),
-        "modalities": [asdict(spec) for spec in draft.specs.values()],
-        "has_split": draft.split is not None,
-        "has_group": draft.group is not None,
-        "fingerprint": dataset_fingerprint(draft.specs, draft.classes, draft.columns, hashes),
+        **({} if columns.task == "classification" else {"task": columns.task}),
+        "n": len(columns.ids),
+        "classes": list(columns.classes),
+        "modalities": [spec.to_dict() for spec in specs.values()],
+        "has_split": columns.split is not None,
+        "has_group": columns.group is not None,
+        "fingerprint": dataset_fingerprint(specs, columns.classes, indexed, hashes),
     }
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    _write_json(folder / DESCRIPTION_FILE, description)
+
+
+def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_array(

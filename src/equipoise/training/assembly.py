@@ -17,7 +17,7 @@ from equipoise.models import (
 )
 from equipoise.models.build import Shapes, drawing
 from equipoise.training.settings import Settings
-from equipoise.types import LeakError
+from equipoise.types import DataError, LeakError
 
 VERIFIED_BYTES = 256 * 2**20
 """Datasets up to this size are read through before each run, to see that nobody changed them."""
@@ -63,6 +63,11 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
         UnknownNameError, DataError, LeakError: see `load_dataset`, `splits_of` and `guard`.
     """
     dataset = load_dataset(settings.data)
+    if dataset.task != "classification":
+        raise DataError(
+            f"{dataset.name!r} has a numeric target, and training knows losses for classes only; prepare it "
+            "with classes as target."
+        )
     if sum(spec.row_bytes for spec in dataset.modalities.values()) * len(dataset) <= VERIFIED_BYTES:
         dataset.verify()
     splits = splits_of(dataset, settings.splitting_seed)

@@ -1,0 +1,1 @@
+"""Media files to arrays: images, sound, video, optical flow and spectrograms."""

@@ -1,0 +1,140 @@
+"""Datasets beyond vectors and classes: tokens, contents of images, numeric targets, arrays that lie ready."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import equipoise as eq
+from equipoise.data import RunData, open_dataset, splits_of, write_dataset
+from equipoise.data.content import row_hashes
+from equipoise.data.preparing import Layout
+from equipoise.data.writing import array_file, finish_dataset
+from equipoise.types import DataError, RunFolderError
+
+RNG = np.random.default_rng(0)
+N = 30
+VALUES = RNG.normal(size=N)
+FEATURES = RNG.normal(size=(N, 4)).astype(np.float32)
+
+
+def test_a_numeric_target_is_kept_to_the_last_bit(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set", {"a": FEATURES}, VALUES, task="regression")
+    dataset = open_dataset(tmp_path / "set")
+    assert dataset.task == "regression"
+    assert dataset.classes == ()
+    assert dataset.target.dtype == np.float64
+    assert np.array_equal(dataset.target, VALUES)
+    assert "numeric target" in repr(dataset)
+
+
+def test_the_fingerprint_tells_values_from_each_other(tmp_path: Path) -> None:
+    one = write_dataset(tmp_path / "one", {"a": FEATURES}, VALUES, task="regression")
+    changed = VALUES.copy()
+    changed[3] = np.nextafter(changed[3], 10)
+    two = write_dataset(tmp_path / "two", {"a": FEATURES}, changed, task="regression")
+    assert one.fingerprint != two.fingerprint
+
+
+def test_numeric_targets_are_split_by_group(tmp_path: Path) -> None:
+    groups = np.repeat(np.arange(10), 3)
+    dataset = write_dataset(tmp_path / "set", {"a": FEATURES}, VALUES, group=groups, task="regression")
+    splits = splits_of(dataset, seed=1)
+    parts = [set(groups[rows]) for _, rows in splits.items()]
+    assert all(parts)
+    assert not parts[0] & parts[1]
+    assert not (parts[0] | parts[1]) & parts[2]
+    assert sum(len(rows) for _, rows in splits.items()) == N
+
+
+def test_training_says_that_it_has_no_loss_for_numbers(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set", {"a": FEATURES, "b": FEATURES}, VALUES, task="regression")
+    with pytest.raises(DataError, match="numeric target"):
+        eq.fit(tmp_path / "set", epochs=1, out=tmp_path / "run")
+
+
+def test_tokens_are_served_as_they_are(tmp_path: Path) -> None:
+    tokens = RNG.integers(0, 9000, (N, 7)).astype(np.int32)
+    dataset = write_dataset(
+        tmp_path / "set", {"text": tokens}, np.arange(N) % 2, kinds={"text": "tokens"}, normalize="standard"
+    )
+    assert dataset.modalities["text"].kind == "tokens"
+    assert dataset.modalities["text"].normalize == "none"
+    data = RunData(dataset, splits_of(dataset), batch_size=4)
+    for batch in data.train_eval:
+        assert np.array_equal(batch.inputs["text"].numpy(), tokens[batch.index.numpy()])
+
+
+def test_eight_bit_tokens_are_not_taken_for_pixels(tmp_path: Path) -> None:
+    tokens = RNG.integers(0, 256, (N, 7)).astype(np.uint8)
+    dataset = write_dataset(tmp_path / "set", {"text": tokens}, np.arange(N) % 2, kinds={"text": "tokens"})
+    batch = next(iter(RunData(dataset, splits_of(dataset), batch_size=4).train_eval))
+    assert np.array_equal(batch.inputs["text"].numpy(), tokens[batch.index.numpy()])
+
+
+def test_contents_are_part_of_what_a_dataset_is(tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (N, 2, 4, 4)).astype(np.uint8)
+    plain = write_dataset(tmp_path / "plain", {"x": images}, np.arange(N) % 2)
+    flow = write_dataset(tmp_path / "flow", {"x": images}, np.arange(N) % 2, contents={"x": "flow"})
+    assert plain.modalities["x"].content is None
+    assert open_dataset(tmp_path / "flow").modalities["x"].content == "flow"
+    assert plain.fingerprint != flow.fingerprint
+    with pytest.raises(DataError, match="even number"):
+        write_dataset(tmp_path / "odd", {"x": images[:, :1]}, np.arange(N) % 2, contents={"x": "flow"})
+
+
+LAYOUTS = {"a b": Layout((4,), "float32", "vector"), "t": Layout((3,), "int32", "tokens")}
+
+
+def _staged(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    arrays = {"a b": FEATURES, "t": RNG.integers(0, 9, (N, 3)).astype(np.int32)}
+    folder.mkdir()
+    for number, (name, array) in enumerate(arrays.items()):
+        np.save(folder / array_file(number, name), array)
+    return arrays, {name: np.array(row_hashes(array)) for name, array in arrays.items()}
+
+
+def test_ready_arrays_become_the_dataset_that_writing_them_gives(tmp_path: Path) -> None:
+    arrays, hashes = _staged(tmp_path / "staged")
+    finished = finish_dataset(
+        tmp_path / "staged",
+        tmp_path / "deep" / "set",
+        layouts=LAYOUTS,
+        hashes=hashes,
+        target=np.arange(N) % 3,
+        name="ready",
+        preparation={"lost": []},
+    )
+    written = write_dataset(
+        tmp_path / "written", arrays, np.arange(N) % 3, kinds={"t": "tokens"}, name="ready"
+    )
+    assert finished.fingerprint == written.fingerprint
+    finished.verify()
+    assert finished.preparation == {"lost": []}
+    assert written.preparation == {}
+    assert not (tmp_path / "staged").exists()
+
+
+def test_ready_arrays_stay_where_something_is_wrong(tmp_path: Path) -> None:
+    _, hashes = _staged(tmp_path / "staged")
+    options = dict(layouts=LAYOUTS, hashes=hashes, target=np.arange(N) % 3, name="ready")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match="not empty"):
+        finish_dataset(tmp_path / "staged", tmp_path / "taken", **options)
+    wrong = {**LAYOUTS, "a b": Layout((5,), "float32", "vector")}
+    with pytest.raises(DataError, match="expected"):
+        finish_dataset(tmp_path / "staged", tmp_path / "set", **{**options, "layouts": wrong})
+    assert not (tmp_path / "set").exists()
+    assert (tmp_path / "staged" / array_file(0, "a b")).is_file()
+    finish_dataset(tmp_path / "staged", tmp_path / "set", **options).verify()
+
+
+def test_a_record_of_the_preparation_may_be_replaced_with_its_dataset(tmp_path: Path) -> None:
+    for lost in (["x"], []):
+        dataset = write_dataset(
+            tmp_path / "set", {"a": FEATURES}, np.arange(N) % 2, preparation={"lost": lost}, overwrite=True
+        )
+        assert dataset.preparation == {"lost": lost}
+        assert json.loads((tmp_path / "set" / "preparation.json").read_text()) == {"lost": lost}
