@@ -82,7 +82,6 @@ diagnoses: $(VENV)/.dev  ## Study the estimators and verdicts; with SOURCE=DIR a
 	$(BIN)/python benchmarks/estimators.py docs/results/diagnosis.md $(if $(SOURCE),--mosi $(SOURCE)/mosi_utt.npz)
 	$(BIN)/python benchmarks/verdicts.py docs/results/verdicts.md
 ifdef SOURCE
-	$(PIP) --editable '.[demo,dev,media]'
 	$(BIN)/python benchmarks/prepare_sets.py $(SOURCE) $(EXAMINED)/sets
 	$(TRAIN) --data htad --method diagnose-relearn --epochs 60 --out $(EXAMINED)/htad-diagnose-relearn
 	$(TRAIN) --data htad --method joint --epochs 60 --out $(EXAMINED)/htad-joint
@@ -114,5 +113,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) --editable '.[demo,dev]'
+	$(PIP) --editable '.[demo,dev,media,table,transformers]'
 	@touch $@

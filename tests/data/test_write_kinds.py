@@ -9,7 +9,7 @@ import pytest
 import equipoise as eq
 from equipoise.data import RunData, open_dataset, splits_of, write_dataset
 from equipoise.data.content import row_hashes
-from equipoise.data.preparing import Layout
+from equipoise.data.preparing.clips import Layout
 from equipoise.data.writing import array_file, finish_dataset
 from equipoise.types import DataError, RunFolderError
 

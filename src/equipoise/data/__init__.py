@@ -2,9 +2,9 @@
 
 from equipoise.data.batches import MEMORY_LIMIT, RunData, SplitData, make_loader
 from equipoise.data.datasets import DATASETS, Dataset
-from equipoise.data.format import ModalitySpec
+from equipoise.data.format import ModalitySpec, cache_folder
 from equipoise.data.leaks import Leak, find_leaks, guard
-from equipoise.data.load import cache_folder, load_dataset
+from equipoise.data.load import load_dataset
 from equipoise.data.normalize import Normalizer, fit_normalizer, fit_normalizers
 from equipoise.data.order import EpochOrder
 from equipoise.data.prepared import PreparedDataset, open_dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from platformdirs import user_cache_dir
 
 from equipoise.data.content import digest
 from equipoise.types import DataError
@@ -22,6 +24,7 @@ DESCRIPTION_FILE = "dataset.json"
 INDEX_FILE = "index.csv"
 PREPARATION_FILE = "preparation.json"
 """How a dataset was made of files, where it was: readers, options, losses, versions."""
+CACHE_VARIABLE = "EQUIPOISE_CACHE"
 TASKS = ("classification", "regression")
 SPLIT_NAMES = ("train", "val", "test")
 KIND_AXES = {
@@ -131,6 +134,12 @@ def slug(name: str) -> str:
     """Turn any name into lower-case ASCII letters, digits and hyphens; two names may give one slug."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub("[^a-z0-9]+", "-", plain)[:40].strip("-") or "unnamed"
+
+
+def cache_folder() -> Path:
+    """Return the folder that keeps built datasets; it may not exist yet."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("equipoise"))
 
 
 def array_file(number: int, modality: str) -> str:

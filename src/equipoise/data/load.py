@@ -7,14 +7,11 @@ import shutil
 import uuid
 from pathlib import Path
 
-from platformdirs import user_cache_dir
-
 from equipoise.data.datasets import DATASETS, Dataset
-from equipoise.data.format import FORMAT_VERSION, slug
+from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.format import CACHE_VARIABLE, FORMAT_VERSION, cache_folder, slug
 from equipoise.data.prepared import PreparedDataset, open_dataset
 from equipoise.types import DataError, RunFolderError, UnknownNameError
-
-CACHE_VARIABLE = "EQUIPOISE_CACHE"
 
 
 def load_dataset(name_or_path: str | os.PathLike[str] | PreparedDataset) -> PreparedDataset:
@@ -39,16 +36,11 @@ def load_dataset(name_or_path: str | os.PathLike[str] | PreparedDataset) -> Prep
     if not isinstance(name_or_path, str):
         raise UnknownNameError("dataset", repr(name_or_path), DATASETS)
     if name_or_path in DATASETS:
-        return _cached(DATASETS[name_or_path]())
+        dataset = DATASETS[name_or_path]()
+        return dataset.prepared() if isinstance(dataset, SourceDataset) else _cached(dataset)
     if _is_path(name_or_path):
         return open_dataset(name_or_path)
     raise UnknownNameError("dataset", name_or_path, DATASETS)
-
-
-def cache_folder() -> Path:
-    """Return the folder that keeps built datasets; it may not exist yet."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("equipoise"))
 
 
 def _is_path(text: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 from equipoise.data.datasets.base import Dataset
 from equipoise.data.prepared import PreparedDataset, open_dataset
 from equipoise.data.preparing.clips import ArrayPreparation, Preparation
+from equipoise.data.preparing.places import place_of
 from equipoise.typed_options import check_types
 from equipoise.types import DataError, UnknownNameError
 
@@ -67,7 +68,7 @@ class SourceDataset(Dataset):
 
     def available(self) -> bool:
         """Tell whether the dataset was prepared on this machine."""
-        return self._place() is not None
+        return self.place() is not None
 
     def how_to_get(self) -> str:
         """Say how to make the dataset available."""
@@ -75,19 +76,23 @@ class SourceDataset(Dataset):
 
     def source_version(self) -> str:
         """Return the fingerprint of the prepared dataset."""
-        return self._prepared().fingerprint
+        return self.prepared().fingerprint
 
     def build(self, folder: str | os.PathLike[str]) -> PreparedDataset:
         """Return the dataset where it was prepared; `folder` is left alone."""
-        return self._prepared()
+        return self.prepared()
 
-    def _place(self) -> Path | None:
-        from equipoise.data.preparing.places import place_of
-
+    def place(self) -> Path | None:
+        """Return the folder in which the dataset was prepared last on this machine, or None."""
         return place_of(self.name)
 
-    def _prepared(self) -> PreparedDataset:
-        place = self._place()
+    def prepared(self) -> PreparedDataset:
+        """Open the dataset where it was prepared.
+
+        Raises:
+            DataError: it was not, or is no longer there.
+        """
+        place = self.place()
         if place is None:
             raise DataError(
                 f"the dataset {self.name!r} is not prepared on this machine: {self.how_to_get()}."

@@ -1,0 +1,203 @@
+"""Real files, written by real encoders, against what was put into them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from equipoise.data.media.audio import read_audio
+from equipoise.data.media.errors import MediaError
+from equipoise.data.media.images import natural, read_image, squared
+from equipoise.data.media.video import frame_times, frames_at, read_frames
+from media_files import (
+    lfs_pointer,
+    moving_square,
+    tone,
+    truncated,
+    write_image,
+    write_video,
+    write_wav,
+)
+
+FRAMES = moving_square(30)
+SQUARES = np.moveaxis(FRAMES[:, :, 8:56], -1, 1)
+RATE = 22050
+
+
+def _clip(folder: Path, ending: str, **options: object) -> Path:
+    return write_video(
+        folder / f"ein Stück {ending}", FRAMES, 10, wave=tone(440, RATE, 3.0), rate=RATE, **options
+    )
+
+
+def test_a_lossless_clip_gives_its_very_frames(tmp_path: Path) -> None:
+    found = frames_at(_clip(tmp_path, ".avi"), lambda span: range(span.count), 48)
+    assert np.array_equal(found, SQUARES)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".flv"])
+def test_a_lossy_clip_gives_nearly_its_frames_in_their_order(tmp_path: Path, ending: str) -> None:
+    found = frames_at(_clip(tmp_path, ending), lambda span: range(span.count), 48)
+    assert found.shape == SQUARES.shape
+    errors = np.abs(found[:, None].astype(int) - SQUARES[None].astype(int)).mean(axis=(2, 3, 4))
+    assert errors.argmin(axis=1).tolist() == list(range(30))
+    assert errors.diagonal().max() < 4
+
+
+def test_even_frames_are_the_middles_of_equal_parts(tmp_path: Path) -> None:
+    found = read_frames(_clip(tmp_path, ".avi"), 3, 48)
+    assert np.array_equal(found, SQUARES[[5, 15, 25]])
+
+
+def test_a_frame_a_second_and_the_last_one_again(tmp_path: Path) -> None:
+    found = read_frames(_clip(tmp_path, ".avi"), 5, 48, pick="second")
+    assert np.array_equal(found, SQUARES[[0, 10, 20, 29, 29]])
+
+
+def test_a_part_of_a_clip(tmp_path: Path) -> None:
+    clip = _clip(tmp_path, ".avi")
+    assert np.array_equal(read_frames(clip, 2, 48, start=1.0, seconds=1.0), SQUARES[[12, 17]])
+    with pytest.raises(MediaError, match="no pictures from second 9"):
+        read_frames(clip, 2, 48, start=9.0)
+
+
+def test_folders_of_pictures_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in range(12):
+        write_image(tmp_path / "clip" / f"frame{number}.png", FRAMES[number])
+    found = frames_at(tmp_path / "clip", lambda span: range(span.count), 48)
+    assert np.array_equal(found, SQUARES[:12])
+    assert sorted(["f10", "f9", "f1a", "f1"], key=natural) == ["f1", "f1a", "f9", "f10"]
+
+
+def test_a_picture_is_cut_to_its_centre_and_shrunk_by_means() -> None:
+    pixels = np.zeros((4, 8, 3), np.uint8)
+    pixels[:, 2:6] = np.arange(0, 160, 10, dtype=np.uint8).reshape(4, 4)[..., None]
+    assert np.array_equal(squared(pixels, 4)[0], pixels[:, 2:6, 0])
+    small = squared(np.kron(pixels[:, 2:6], np.ones((8, 8, 1), np.uint8)), 4)
+    assert np.abs(small[0, 1:3, 1:3].astype(int) - pixels[1:3, 3:5, 0]).max() <= 1
+
+
+def test_pictures_of_every_mode(tmp_path: Path) -> None:
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    assert np.array_equal(read_image(write_image(tmp_path / "g.png", grey), 8), np.stack([grey] * 3))
+    clear = np.full((8, 8, 4), 200, np.uint8)
+    clear[..., 3] = 0
+    assert read_image(write_image(tmp_path / "a.png", clear), 8).max() == 0
+    # The ending lies, as it does in collections from the web; the content decides.
+    misnamed = write_image(tmp_path / "b.jpg", FRAMES[0], format="PNG")
+    assert np.array_equal(read_image(misnamed, 48), SQUARES[0])
+
+
+def test_sound_is_what_was_written(tmp_path: Path) -> None:
+    wave = (tone(300, 8000, 0.5) * 32767).astype(np.int16)
+    found = read_audio(write_wav(tmp_path / "a b.wav", wave, 8000), 8000)
+    assert np.array_equal(found, wave / np.float32(32768))
+    stereo = np.stack([wave, np.zeros_like(wave)], axis=1)
+    halved = read_audio(write_wav(tmp_path / "s.wav", stereo, 8000), 8000)
+    assert np.allclose(halved, wave / 65536)
+
+
+@pytest.mark.parametrize("ending", [".wav", ".flac", ".mp4", ".flv", ".avi"])
+def test_resampling_keeps_pitch_and_loudness(tmp_path: Path, ending: str) -> None:
+    wave = tone(440, 44100, 2.0)
+    path = tmp_path / f"x{ending}"
+    if ending in (".wav", ".flac"):
+        write_wav(path, wave, 44100)
+    else:
+        write_video(path, FRAMES[:20], 10, wave=wave, rate=44100)
+    found = read_audio(path, 16000)[4000:24000]
+    spectrum = np.abs(np.fft.rfft(found * np.hanning(len(found))))
+    assert abs(spectrum.argmax() * 16000 / len(found) - 440) < 1
+    assert abs(found.std() - 0.5 / np.sqrt(2)) < 0.02
+
+
+def test_a_part_of_a_sound(tmp_path: Path) -> None:
+    wave = np.arange(8000, dtype=np.int16)
+    for ending, read in ((".wav", write_wav), (".avi", None)):
+        path = tmp_path / f"p{ending}"
+        if read:
+            read(path, wave, 8000)
+        else:
+            write_video(path, FRAMES[:10], 10, wave=wave, rate=8000)
+        part = read_audio(path, 8000, start=0.25, seconds=0.5)
+        assert np.array_equal(part, wave[2000:6000] / np.float32(32768))
+
+
+def _wrong_files(folder: Path) -> dict[str, tuple[Path, str, str]]:
+    sound, clip = write_wav(folder / "s.wav", tone(99, 8000), 8000), _clip(folder, ".avi")
+    (folder / "zero.mp4").write_bytes(b"")
+    (folder / "text.wav").write_text("this is no sound")
+    (folder / "text.mp4").write_text("this is no video, but it is long enough to be looked at")
+    (folder / "sound.mp4").write_bytes(sound.read_bytes())
+    (folder / "video.wav").write_bytes(clip.read_bytes())
+    return {
+        "missing": (folder / "nowhere.mp4", "missing", "not there"),
+        "empty": (folder / "zero.mp4", "empty", "zero length"),
+        "pointer": (lfs_pointer(folder / "p.mp4"), "lfs-pointer", "git lfs pull"),
+        "text as sound": (folder / "text.wav", "wrong-format", "WAV"),
+        "text as video": (folder / "text.mp4", "wrong-format", "MP4"),
+        "sound as video": (folder / "sound.mp4", "wrong-format", "WAV"),
+        "video as sound": (folder / "video.wav", "wrong-format", "*.avi"),
+        "half a sound": (truncated(write_wav(folder / "h.wav", tone(9, 8000), 8000)), "truncated", "bytes"),
+        "half an mp4": (truncated(_clip(folder, ".mp4")), "truncated", "cut short"),
+        "half an flv": (truncated(_clip(folder, ".flv")), "truncated", "seconds"),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "missing",
+        "empty",
+        "pointer",
+        "text as sound",
+        "text as video",
+        "sound as video",
+        "video as sound",
+        "half a sound",
+        "half an mp4",
+        "half an flv",
+    ],
+)
+def test_a_file_that_is_of_no_use_says_so_in_one_line(tmp_path: Path, case: str) -> None:
+    path, reason, words = _wrong_files(tmp_path)[case]
+    sounds = {"text as sound", "video as sound", "half a sound"}
+    with pytest.raises(MediaError) as caught:
+        read_audio(path, 8000) if case in sounds else read_frames(path, 3, 48)
+    assert caught.value.reason == reason
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_half_of_every_kind_is_found_by_eye_and_ear(tmp_path: Path) -> None:
+    for ending in (".avi", ".mp4", ".flv"):
+        path = truncated(_clip(tmp_path, ending), 0.4)
+        for read in (lambda p=path: read_audio(p, RATE), lambda p=path: read_frames(p, 3, 48)):
+            with pytest.raises(MediaError) as caught:
+                read()
+            assert caught.value.reason in ("truncated", "unreadable")
+
+
+def test_sound_without_pictures_and_pictures_without_sound(tmp_path: Path) -> None:
+    mute = write_video(tmp_path / "mute.flv", FRAMES, 10)
+    blind = write_video(tmp_path / "blind.mp4", None, wave=tone(440, RATE), rate=RATE)
+    assert len(frame_times(mute)) == 30
+    assert len(read_audio(blind, RATE)) >= RATE
+    with pytest.raises(MediaError, match="no sound") as caught:
+        read_audio(mute, RATE)
+    assert caught.value.reason == "no-audio"
+    with pytest.raises(MediaError, match="no pictures") as caught:
+        read_frames(blind, 3, 48)
+    assert caught.value.reason == "no-video"
+
+
+@pytest.mark.parametrize("name", ["broken.png", "broken.jpg"])
+def test_a_picture_cut_short(tmp_path: Path, name: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    with pytest.raises(MediaError) as caught:
+        read_image(truncated(write_image(tmp_path / name, noise)), 48)
+    assert caught.value.reason in ("truncated", "unreadable")
+    (tmp_path / "no.png").write_text("no picture at all")
+    with pytest.raises(MediaError, match="no picture"):
+        read_image(tmp_path / "no.png", 48)
