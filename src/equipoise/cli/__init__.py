@@ -17,6 +17,7 @@ from equipoise.types import EquipoiseError, EquipoiseWarning, UsageError
 COMMANDS = {
     "compare": "Compare methods on one dataset under equal conditions.",
     "train": "Train one model by one method.",
+    "prepare": "Turn a downloaded dataset into the prepared format.",
     "diagnose": "Show the learning state of every modality of a run, or of features in a file.",
     "report": "Write the HTML report of runs or of a comparison.",
     "list": "List methods, datasets, models or metrics.",

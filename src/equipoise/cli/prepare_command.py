@@ -1,0 +1,162 @@
+"""`equipoise prepare`: a command for each dataset that is made of files, with its own options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import Parameter as Argument
+from inspect import Signature
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from equipoise.cli.run_options import Whole
+from equipoise.cli.tables import make_table, output_console, progress_console
+from equipoise.data import DATASETS, cache_folder
+from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.preparing.engine import prepare
+from equipoise.data.preparing.places import remember
+from equipoise.data.preparing.summary import Summary
+
+ROWS = 12
+"""Classes that the table at the end shows; of more it shows the sum."""
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class PrepareOptions:
+    """What every dataset is prepared with.
+
+    Attributes:
+        source: the folder (or file) that was downloaded.
+        out: folder of the prepared dataset. Default: one of its name in the user's cache folder.
+        workers: processes that decode. Default: one for each core.
+        allow_missing: accept that more than 1 % of the samples cannot be used.
+        overwrite: replace the prepared dataset in the folder.
+        config: YAML file with options by name.
+    """
+
+    source: Path
+    out: Path | None = None
+    workers: Whole | None = None
+    allow_missing: bool = False
+    overwrite: bool = False
+    config: Path | None = None
+
+
+class ClipBar:
+    """A progress bar over the samples of a dataset; an `Observer` of its preparation."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("samples"),
+            TimeRemainingColumn(),
+            console=progress_console(),
+            transient=True,
+        )
+        self._line: TaskID | None = None
+        self._lost = 0
+
+    def __enter__(self) -> ClipBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._line is not None:
+            self._bar.stop()
+
+    def planned(self, total: int, done: int) -> None:
+        """Show the bar; what an earlier call has read counts as done."""
+        self._line = self._bar.add_task("", total=total, completed=done)
+        self._bar.start()
+
+    def advanced(self, done: int, lost: int) -> None:
+        """Move the bar."""
+        assert self._line is not None
+        self._lost += lost
+        self._bar.update(self._line, advance=done, description=f"{self._lost} lost" if self._lost else "")
+
+
+def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
+    source = options.source.expanduser()
+    folder = options.out or cache_folder() / "prepared" / dataset.name
+    try:
+        with ClipBar() as bar:
+            done = prepare(
+                dataset.plan(source),
+                folder,
+                workers=options.workers,
+                allow_missing=options.allow_missing,
+                overwrite=options.overwrite,
+                observer=bar,
+            )
+    except KeyboardInterrupt:
+        progress_console().print("equipoise: interrupted; the same command goes on from here.", markup=False)
+        return 130
+    remember(dataset.name, done.dataset.path)
+    _show(done.summary, str(folder))
+    return 0
+
+
+def _show(summary: Summary, folder: str) -> None:
+    console = output_console()
+    columns = list(next(iter(summary.counts.values())))
+    rows = [[name, *(str(row[column]) for column in columns)] for name, row in summary.counts.items()]
+    sums = [str(sum(row[column] for row in summary.counts.values())) for column in columns]
+    shown = rows if len(rows) <= ROWS else []
+    console.print(make_table(["class", *columns], [*shown, [f"{len(rows)} in all", *sums]]))
+    speed = f", {summary.read / summary.seconds:.0f} a second" if summary.read and summary.seconds else ""
+    console.print(
+        f"\n{summary.total} samples, {summary.size / 2**20:.1f} MiB; {summary.read} read in "
+        f"{summary.seconds:.1f} s{speed}",
+        markup=False,
+    )
+    for note in summary.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    if summary.lost:
+        console.print(f"{len(summary.lost)} samples are not in the dataset:", markup=False)
+        for one in summary.lost:
+            console.print(f"  {one.message}", markup=False, soft_wrap=True)
+    console.print(f"\n{folder}\nGo on with: equipoise compare --data {folder}", markup=False, soft_wrap=True)
+
+
+def _command(kind: type[SourceDataset]) -> Callable[..., int]:
+    """Return the command of a dataset, with the fields of its class as options."""
+
+    def command(*, options: PrepareOptions, chosen: SourceDataset | None = None) -> int:
+        return _run(chosen or kind(), options)
+
+    own: Any = Annotated[kind | None, Parameter(name="*")]
+    arguments = [
+        Argument("options", Argument.KEYWORD_ONLY, annotation=PrepareOptions),
+        Argument("chosen", Argument.KEYWORD_ONLY, default=None, annotation=own),
+    ]
+    command.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
+    command.__annotations__ = {argument.name: argument.annotation for argument in arguments}
+    command.__doc__ = (
+        f"Prepare {kind.description}.\n\nExpected in the source: {kind.expected}.\n\n"
+        f"Download: {kind.source} ({kind.size}). Licence: {kind.licence}."
+    )
+    return command
+
+
+def _app() -> App:
+    app = App(
+        name="prepare",
+        help="Turn a downloaded dataset into the prepared format.",
+        default_parameter=Parameter(negative=(), consume_multiple=True),
+    )
+    for name, kind in DATASETS.items():
+        if issubclass(kind, SourceDataset):
+            app.command(_command(kind), name=name)
+    return app
+
+
+prepare_command = _app()

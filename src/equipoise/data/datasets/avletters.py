@@ -1,0 +1,172 @@
+"""AVLetters: spoken letters, lips and sound."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any, ClassVar, Final, Literal
+
+from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.format import listed
+from equipoise.data.preparing.clips import Clip, Preparation
+from equipoise.data.preparing.finding import check_source
+from equipoise.data.preparing.letters import LipsReader, MfccReader, archive_names
+from equipoise.data.preparing.lists import check_classes, draw_groups
+from equipoise.data.preparing.recipes import check_choice
+from equipoise.types import DataError
+
+ARCHIVE: Final = "avletters.npz"
+REPETITIONS: Final = (1, 2, 3)
+_NAME: Final = re.compile(r"([A-Z])([1-3])_(.+)")
+_LIPS: Final = "Lips"
+_SOUNDS: Final = "Audio/mfcc/Clean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AVLetters(SourceDataset):
+    """AVLetters: the letters A to Z, each said three times by ten speakers; 780 samples, 26 classes.
+
+    Attributes:
+        frames: pictures of the lips, evenly spread.
+        pixels: height of a picture; 60 is that of the data (60 x 80), and 30, 15, 12, 6 and 3 average blocks.
+        steps: vectors of 26 mel-frequency cepstral coefficients, evenly spread.
+        audio: `sequence` for [steps, 26], `image` for [1, 26, steps].
+        split: `repetition` tests on everybody's third repetition and validates on half of the second ones;
+            `speaker` leaves speakers out: 20 % for the test, 10 % for validation.
+        split_seed: of the draw of speakers.
+    """
+
+    name: ClassVar[str] = "avletters"
+    description: ClassVar[str] = "AVLetters: spoken letters, MFCCs and lips, 780 samples, 26 classes"
+    modalities: ClassVar[tuple[str, ...]] = ("audio", "video")
+    licence: ClassVar[str] = "research use; cite Matthews et al. 2002"
+    source: ClassVar[str] = "http://www.ee.surrey.ac.uk/Projects/LILiR/datasets/avletters1/index.html"
+    citation: ClassVar[str] = (
+        "Matthews et al., Extraction of Visual Features for Lipreading, IEEE Transactions on Pattern "
+        "Analysis and Machine Intelligence 24(2), 2002"
+    )
+    expected: ClassVar[str] = (
+        "Lips/A1_Anya-lips.mat and Audio/mfcc/Clean/A1_Anya-lips.mfcc, or one archive avletters.npz"
+    )
+    size: ClassVar[str] = "about 100 MB"
+    extra: ClassVar[str | None] = None
+
+    frames: int = 12
+    pixels: int = 60
+    steps: int = 24
+    audio: Literal["sequence", "image"] = "sequence"
+    split: Literal["repetition", "speaker"] = "repetition"
+    split_seed: int = 0
+
+    def plan(self, source: Path) -> Preparation:
+        """List the samples; see `SourceDataset.plan`."""
+        readers = {
+            "audio": MfccReader(steps=self.steps, image=self.audio == "image"),
+            "video": LipsReader(count=self.frames, height=self.pixels),
+        }
+        check_choice("audio", self.audio, ("sequence", "image"))
+        check_choice("split", self.split, ("repetition", "speaker"))
+        layout, files = _files(source)
+        parts = {name: _parts(name) for name in files}
+        check_classes(ascii_uppercase, [letter for letter, _, _ in parts.values()], str(source))
+        split = self._splits(parts)
+        clips = [
+            Clip(
+                id=name,
+                label=letter,
+                files=files[name],
+                split=split[name],
+                group=speaker if self.split == "speaker" else None,
+            )
+            for name, (letter, _, speaker) in sorted(parts.items())
+        ]
+        speakers = sorted({speaker for _, _, speaker in parts.values()})
+        facts: dict[str, Any] = {"layout": layout, "split": self.split, "speakers": speakers}
+        if self.split == "speaker":
+            facts["split_seed"] = self.split_seed
+        return Preparation(
+            name=self.name,
+            clips=clips,
+            readers=readers,
+            classes=tuple(ascii_uppercase),
+            licence=self.licence,
+            source=f"{self.source}; {self.citation}",
+            facts=facts,
+            notes=tuple(self._notes(len(clips))),
+        )
+
+    def _splits(self, parts: Mapping[str, tuple[str, int, str]]) -> dict[str, str]:
+        """Return the split of each sample.
+
+        By repetition, every other second one is for validation, so that each letter and each speaker is in
+        all three splits.
+        """
+        speakers = sorted({speaker for _, _, speaker in parts.values()})
+        if self.split == "speaker":
+            drawn = draw_groups(speakers, self.split_seed, "avletters")
+            return {name: drawn[speaker] for name, (_, _, speaker) in parts.items()}
+        split = {}
+        for name, (letter, repetition, speaker) in parts.items():
+            even = (ascii_uppercase.index(letter) + speakers.index(speaker)) % 2 == 0
+            split[name] = "test" if repetition == 3 else "val" if repetition == 2 and even else "train"
+        return split
+
+    def _notes(self, count: int) -> list[str]:
+        notes = []
+        if self.split == "repetition":
+            notes.append(
+                "train and test hold the same ten speakers, as the published protocol has it; --split "
+                "speaker keeps them apart."
+            )
+        if count != 780:
+            notes.append(f"{count} of the 780 samples of AVLetters are listed.")
+        return notes
+
+
+def _files(source: Path) -> tuple[str, dict[str, dict[str, Path]]]:
+    """Return the layout, and of each sample the files."""
+    archive = source if source.suffix == ".npz" else source / ARCHIVE
+    if archive.is_file():
+        return "archive", {name: {"audio": archive, "video": archive} for name in archive_names(archive)}
+    check_source(source, [_LIPS, _SOUNDS], AVLetters.expected)
+    lips, sounds = _named(source / _LIPS, ".mat"), _named(source / _SOUNDS, ".mfcc")
+    if not lips and not sounds:
+        raise DataError(
+            f"{source / _LIPS} holds no file named like A1_Anya-lips.mat; expected {AVLetters.expected}."
+        )
+    # Every speaker says every letter three times: what is not there is missing.
+    speakers = sorted({_parts(name)[2] for name in lips.keys() | sounds.keys()})
+    names = [
+        f"{letter}{repetition}_{speaker}"
+        for letter, repetition, speaker in product(ascii_uppercase, REPETITIONS, speakers)
+    ]
+    return "official", {
+        name: {
+            "audio": sounds.get(name, source / _SOUNDS / f"{name}-lips.mfcc"),
+            "video": lips.get(name, source / _LIPS / f"{name}-lips.mat"),
+        }
+        for name in names
+    }
+
+
+def _named(folder: Path, ending: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        name = path.stem.removesuffix("-lips")
+        if path.suffix != ending or not _NAME.fullmatch(name):
+            continue
+        if name in found:
+            raise DataError(f"{listed([str(found[name]), str(path)])} are one sample; keep one of them.")
+        found[name] = path
+    return found
+
+
+def _parts(name: str) -> tuple[str, int, str]:
+    """Return letter, repetition and speaker."""
+    match = _NAME.fullmatch(name)
+    assert match is not None
+    return match[1], int(match[2]), match[3]

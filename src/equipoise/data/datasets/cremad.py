@@ -1,0 +1,275 @@
+"""CREMA-D: actors who say one sentence with an emotion."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.format import listed
+from equipoise.data.media.readers import FbankReader, FramesReader, StftReader
+from equipoise.data.preparing.clips import Clip, ModalityReader, Preparation
+from equipoise.data.preparing.finding import SOUNDS, VIDEOS, check_source
+from equipoise.data.preparing.lists import (
+    NameList,
+    check_classes,
+    check_once,
+    check_splits,
+    draw_groups,
+    paths_of,
+    read_list,
+    shared_groups,
+    sharing_notes,
+    split_of_name,
+)
+from equipoise.data.preparing.recipes import check_choice
+from equipoise.types import DataError, UsageError
+
+EMOTIONS: Final = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
+"""In the order of the published `stat.csv`."""
+CLIPS: Final = 7442
+_NAME: Final = re.compile(rf"(\d{{4}})_[A-Z]{{3}}_({'|'.join(EMOTIONS)})_[A-Z]{{1,2}}")
+_AUDIO: Final = "AudioWAV"
+_VIDEO: Final = ("VideoFlash", "VideoMP4", "Image-01-FPS")
+_SENTENCES: Final = "SentenceFilenames.csv"
+_DEMOGRAPHICS: Final = "VideoDemographics.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CremaD(SourceDataset):
+    """Crowd-sourced Emotional Multimodal Actors Dataset: 7442 clips of 91 actors, 6 emotions.
+
+    Attributes:
+        recipe: of the sound: `ogm` for log magnitudes of 3 s at 22,050 Hz (257 x 188), `fbank` for 128 mel
+            bins x 300 steps of 10 ms.
+        frames: pictures of a clip.
+        pick: `even` takes them from the middles of equal parts, `second` one each second from the start.
+        pixels: side of a picture.
+        video_folder: folder below the source that holds the videos or a folder of pictures for each clip; by
+            default the first there is of VideoFlash, VideoMP4 and Image-01-FPS.
+        split: `actor` puts 70, 10 and 20 % of the actors into train, val and test.
+        split_seed: of that draw.
+        split_files: published lists to use instead, the option once for each; the name of each says train,
+            val or test.
+    """
+
+    name: ClassVar[str] = "cremad"
+    description: ClassVar[str] = "CREMA-D: emotions of actors, sound and face, 7442 clips, 6 classes"
+    modalities: ClassVar[tuple[str, ...]] = ("audio", "video")
+    licence: ClassVar[str] = "Open Database License 1.0, contents under the Database Contents License 1.0"
+    source: ClassVar[str] = "https://github.com/CheyneyComputerScience/CREMA-D"
+    citation: ClassVar[str] = (
+        "Cao et al., CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE Transactions on "
+        "Affective Computing 5(4), 2014"
+    )
+    expected: ClassVar[str] = "AudioWAV/1001_DFA_ANG_XX.wav and VideoFlash/1001_DFA_ANG_XX.flv"
+    size: ClassVar[str] = "several GB, with Git LFS"
+
+    recipe: Literal["ogm", "fbank"] = "ogm"
+    frames: int = 3
+    pick: Literal["even", "second"] = "even"
+    pixels: int = 224
+    video_folder: str | None = None
+    split: Literal["actor"] = "actor"
+    split_seed: int = 0
+    split_files: tuple[str, ...] = ()
+
+    def plan(self, source: Path) -> Preparation:
+        """List the clips; see `SourceDataset.plan`."""
+        readers = self._readers()
+        check_source(source, [_AUDIO], self.expected)
+        videos = self._videos(source)
+        sounds = _named(source / _AUDIO, SOUNDS)
+        pictures = _named(videos, VIDEOS)
+        present = sorted(set(sounds) | set(pictures))
+        lists = self._lists()
+        names = _names(source, present, lists)
+        split = _listed_splits(lists) if lists else self._drawn(source, names)
+        clips = [
+            Clip(
+                id=name,
+                label=_emotion(name),
+                files={
+                    "audio": sounds.get(name, source / _AUDIO / f"{name}.wav"),
+                    "video": pictures.get(name, videos / f"{name}{_ending(pictures)}"),
+                },
+                split=split[name],
+                group=_actor(name),
+            )
+            for name in names
+        ]
+        self._check(source, clips)
+        left_out = sorted(set(present) - set(names))
+        return Preparation(
+            name=self.name,
+            clips=clips,
+            readers=readers,
+            classes=EMOTIONS,
+            licence=self.licence,
+            source=f"{self.source}; {self.citation}",
+            facts=self._facts(source, videos, lists, clips, left_out),
+            notes=tuple(self._notes(source, lists, clips, left_out)),
+        )
+
+    def _readers(self) -> dict[str, ModalityReader]:
+        check_choice("recipe", self.recipe, ("ogm", "fbank"))
+        check_choice("split", self.split, ("actor",))
+        audio = StftReader() if self.recipe == "ogm" else FbankReader(frames=300)
+        return {"audio": audio, "video": FramesReader(count=self.frames, size=self.pixels, pick=self.pick)}
+
+    def _videos(self, source: Path) -> Path:
+        wanted = _VIDEO if self.video_folder is None else (self.video_folder,)
+        for name in wanted:
+            if (source / name).is_dir():
+                return source / name
+        present = sorted(entry.name for entry in source.iterdir() if entry.is_dir())
+        raise DataError(
+            f"{source} has no folder {' or '.join(wanted)}; it holds {listed(present, 6)}: download the "
+            "videos, or name their folder with --video-folder."
+        )
+
+    def _lists(self) -> list[NameList]:
+        lists = [
+            read_list(path, ("name", "label"), header=("name", "label"), split=split_of_name(path))
+            for path in paths_of(self.split_files)
+        ]
+        given = {one.split for one in lists}
+        if lists and not {"train", "test"} <= given:
+            raise UsageError(
+                f"split_files holds lists for {' and '.join(sorted(map(str, given)))} only; give one for "
+                "train and one for test, and one for val if there is one."
+            )
+        check_once([(one, [name for name, _ in one.rows]) for one in lists])
+        for one in lists:
+            _check_labels(one)
+        return lists
+
+    def _drawn(self, source: Path, names: Sequence[str]) -> dict[str, str]:
+        actors = draw_groups(map(_actor, names), self.split_seed, "cremad", _sexes(source))
+        return {name: actors[_actor(name)] for name in names}
+
+    def _check(self, source: Path, clips: Sequence[Clip]) -> None:
+        where = " and ".join(self.split_files) if self.split_files else str(source)
+        check_classes(EMOTIONS, [str(clip.label) for clip in clips], where)
+        labels = [(str(clip.split), str(clip.label)) for clip in clips]
+        check_splits(EMOTIONS, labels, {split: f"the {split} split of {where}" for split, _ in labels})
+
+    def _facts(
+        self, source: Path, videos: Path, lists: list[NameList], clips: list[Clip], left_out: list[str]
+    ) -> dict[str, Any]:
+        drawn = {"split": self.split, "split_seed": self.split_seed, "balanced_by_sex": bool(_sexes(source))}
+        return {
+            "recipe": self.recipe,
+            "videos": videos.name,
+            **({"lists": [one.describe() for one in lists]} if lists else drawn),
+            "actors": {split: len(set(actors)) for split, actors in _actors(clips).items()},
+            "shared_actors": {splits: len(both) for splits, both in shared_groups(_actors(clips)).items()},
+            "clips_in_no_list": len(left_out),
+        }
+
+    def _notes(
+        self, source: Path, lists: list[NameList], clips: list[Clip], left_out: list[str]
+    ) -> list[str]:
+        notes = list(
+            sharing_notes(
+                shared_groups(_actors(clips)),
+                "actors",
+                "leave split_files out and actors are kept apart",
+            )
+        )
+        if left_out:
+            notes.append(f"{len(left_out)} clips stand in no list and are left out ({listed(left_out)}).")
+        if not lists and not _sexes(source):
+            notes.append(
+                f"{_DEMOGRAPHICS} is not in {source}: the draw of actors is not balanced by sex, and another "
+                "one than with that file."
+            )
+        if not lists and len(clips) != CLIPS:
+            notes.append(f"{len(clips)} of the {CLIPS} clips of CREMA-D are in {source}.")
+        return notes
+
+
+def _named(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+    """Return the clips in a folder, files or folders of pictures, by name."""
+    found: dict[str, Path] = {}
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        name = entry.name if entry.is_dir() else entry.stem
+        if not _NAME.fullmatch(name) or not (entry.is_dir() or entry.suffix.lower() in endings):
+            continue
+        if name in found:
+            raise DataError(f"{found[name]} and {entry} are both the clip {name!r}; keep one of them.")
+        found[name] = entry
+    return found
+
+
+def _ending(found: Mapping[str, Path]) -> str:
+    """Return the ending that most files have, for the paths of those that are not there."""
+    return Counter(path.suffix for path in found.values()).most_common(1)[0][0] if found else ".flv"
+
+
+def _names(source: Path, present: Sequence[str], lists: Sequence[NameList]) -> list[str]:
+    """Return the names of the clips that there should be."""
+    if lists:
+        return sorted(name for one in lists for name, _ in one.rows)
+    names = set(present)
+    if (source / _SENTENCES).is_file():
+        rows = read_list(source / _SENTENCES, ("number", "name"), header=("stimulus_number", "filename")).rows
+        names |= {name for _, name in rows if _NAME.fullmatch(name)}
+    if not names:
+        raise DataError(
+            f"{source / _AUDIO} holds no file named like 1001_DFA_ANG_XX.wav; expected {CremaD.expected}."
+        )
+    return sorted(names)
+
+
+def _check_labels(one: NameList) -> None:
+    """Compare the labels of a list with the emotions in the names."""
+    odd = [name for name, _ in one.rows if not _NAME.fullmatch(name)]
+    if odd:
+        raise DataError(
+            f"{one.path} names {listed(odd)}; expected names of CREMA-D such as '1001_DFA_ANG_XX'."
+        )
+    wrong = [f"{name},{label}" for name, label in one.rows if label != _emotion(name)]
+    if wrong:
+        raise DataError(
+            f"{one.path} gives {len(wrong)} clips another label than the emotion in their name "
+            f"({listed(wrong)}); correct the list."
+        )
+
+
+def _listed_splits(lists: Sequence[NameList]) -> dict[str, str]:
+    return {name: str(one.split) for one in lists for name, _ in one.rows}
+
+
+def _actor(name: str) -> str:
+    return name[:4]
+
+
+def _emotion(name: str) -> str:
+    return name.split("_")[2]
+
+
+def _actors(clips: Sequence[Clip]) -> dict[str, list[str]]:
+    actors: dict[str, list[str]] = {}
+    for clip in clips:
+        actors.setdefault(str(clip.split), []).append(str(clip.group))
+    return actors
+
+
+def _sexes(source: Path) -> dict[str, str]:
+    """Return the sex of each actor, or nothing where the table of the repository is not there."""
+    table = source / _DEMOGRAPHICS
+    if not table.is_file():
+        return {}
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            return {row["ActorID"]: row["Sex"] for row in csv.DictReader(file)}
+        except KeyError as error:
+            raise DataError(
+                f"{table} has no column {error}; expected ActorID and Sex, as in the repository of CREMA-D."
+            ) from None
