@@ -15,5 +15,6 @@ def test_defaults_do_not_drift_apart() -> None:
 def test_every_setting_can_be_given() -> None:
     settings = {field.name for kind in (Settings, Budget) for field in fields(kind)}
     given_otherwise = {"budget", "method", "method_options", "seed", "encoder_options", "fusion_options"}
+    given_otherwise |= {"augment_options"}
     options = {field.name for field in fields(RunOptions)}
-    assert options == (settings - given_otherwise) | {"encoder_option", "fusion_option"}
+    assert options == (settings - given_otherwise) | {"encoder_option", "fusion_option", "augment_option"}

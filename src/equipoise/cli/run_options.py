@@ -42,6 +42,8 @@ class RunOptions:
         clip_norm: largest norm of the gradient.
         precision: `32-true` or `bf16-mixed`.
         select: validation figure that picks the epoch: `accuracy`, `macro_f1` or `loss`.
+        augment: `none` or `standard`: change frames, flow and spectrograms of training batches.
+        augment_option: options of the augmentation, as OPTION=VALUE: `crop_area=0.8 flip=0`.
         model: `auto`, or `module:attribute`, a model class or factory of yours.
         encoder: encoder of all modalities, or MODALITY=NAME for each (`equipoise list models`).
         encoder_option: options of encoders, as MODALITY.OPTION=VALUE.
@@ -72,6 +74,8 @@ class RunOptions:
     clip_norm: float | None = None
     precision: str = "32-true"
     select: str = "accuracy"
+    augment: str = "none"
+    augment_option: Words | None = None
     model: str = "auto"
     encoder: Words | None = None
     encoder_option: Words | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from equipoise.data.augment import Augmenter, AugmentOptions
 from equipoise.data.content import chunks
 from equipoise.data.format import ModalitySpec
 from equipoise.data.normalize import Normalizer, fit_normalizers
-from equipoise.data.order import EpochOrder
+from equipoise.data.order import EpochOrder, Positions
 from equipoise.data.prepared import PreparedDataset
 from equipoise.data.splits import Splits
 from equipoise.randomness import derive_seed
-from equipoise.types import Batch, DataError, UsageError
+from equipoise.types import Batch, DataError, EquipoiseWarning, UsageError
 
 MEMORY_LIMIT = 512 * 2**20
 """Splits of up to this many bytes as float32 are kept in memory."""
@@ -37,6 +39,7 @@ class SplitData(TorchDataset[Batch]):
         indices: rows of this split, sorted.
         normalizers: modality to normaliser, fitted on the train split.
         memory_limit: keep the features in memory if they take no more than this many bytes as float32.
+        augmenter: changes the batches whose positions know their epoch, see `Positions`.
 
     Attributes:
         indices: rows of this split `[n]` (int64).
@@ -54,7 +57,9 @@ class SplitData(TorchDataset[Batch]):
         normalizers: Mapping[str, Normalizer],
         *,
         memory_limit: int = MEMORY_LIMIT,
+        augmenter: Augmenter | None = None,
     ) -> None:
+        self._augmenter = augmenter
         if not len(indices):
             raise DataError(f"a split of {dataset.name!r} is empty; give it at least one sample.")
         self.indices = torch.tensor(indices, dtype=torch.int64)
@@ -80,6 +85,8 @@ class SplitData(TorchDataset[Batch]):
         else:
             rows = index.numpy()
             inputs = {name: self._read(name, rows) for name in self._normalizers}
+        if self._augmenter is not None and isinstance(positions, Positions):
+            inputs = self._augmenter(inputs, index, positions.epoch)
         return Batch(inputs, self.target[where], index)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,6 +157,7 @@ class RunData:
         rank: of this process.
         world_size: number of processes.
         memory_limit: see `SplitData`.
+        augment: what changes training batches; see `AugmentOptions`. Everything else is served as it is.
 
     Attributes:
         train: shuffled loader; `set_epoch(e)` before each epoch.
@@ -181,6 +189,7 @@ class RunData:
         rank: int = 0,
         world_size: int = 1,
         memory_limit: int = MEMORY_LIMIT,
+        augment: AugmentOptions | None = None,
     ) -> None:
         splits.check_rows(len(dataset))
         self.classes, self.modality_specs = dataset.classes, dict(dataset.modalities)
@@ -201,7 +210,17 @@ class RunData:
         def load_test() -> DataLoader[Batch]:
             return load(serve(splits.test))
 
-        train = serve(splits.train)
+        augmenter = None
+        if augment is not None:
+            augmenter = Augmenter(self.modality_specs, self.normalizers, augment, seed)
+            if not augmenter.contents:
+                warnings.warn(
+                    f"no modality of {dataset.name!r} says what it holds, so that none is augmented; write "
+                    "it with contents={modality: 'frames', 'spectrogram' or 'flow'}.",
+                    EquipoiseWarning,
+                    stacklevel=2,
+                )
+        train = serve(splits.train, augmenter=augmenter)
         self.train_samples = train
         self.train, self.train_eval = load(train, shuffle=True), load(train)
         self.set_epoch: Callable[[int], None] = self.train.sampler.set_epoch  # type: ignore[attr-defined]

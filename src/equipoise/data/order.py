@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch.utils.data import Sampler
@@ -11,8 +11,23 @@ from equipoise.randomness import derive_seed
 from equipoise.types import DataError, UsageError
 
 
+class Positions(list[int]):
+    """Positions of a training batch that know their epoch, in whatever process they are served.
+
+    Attributes:
+        epoch: from 0.
+    """
+
+    def __init__(self, positions: Iterable[int], epoch: int) -> None:
+        super().__init__(positions)
+        self.epoch = epoch
+
+    def __reduce__(self) -> tuple[type[Positions], tuple[list[int], int]]:
+        return Positions, (list(self), self.epoch)
+
+
 class EpochOrder(Sampler[list[int]]):
-    """Yields batches of positions.
+    """Yields batches of positions; where they are shuffled, as for training, they know their epoch.
 
     Every rank draws the same global batches and takes every `world_size`-th position of each, so all ranks
     make the same number of steps and together see what one process would see.
@@ -68,7 +83,8 @@ class EpochOrder(Sampler[list[int]]):
         else:
             order = list(range(self.count))
         for start, stop in self._bounds():
-            yield order[start + self.rank : stop : self.world_size]
+            positions = order[start + self.rank : stop : self.world_size]
+            yield Positions(positions, self.epoch) if self.shuffle else positions
 
     def _bounds(self) -> list[tuple[int, int]]:
         starts = list(range(0, self.count, self.batch_size))

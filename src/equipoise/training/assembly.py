@@ -83,6 +83,7 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
         batch_size=settings.budget.batch_size,
         seed=settings.seed,
         num_workers=settings.num_workers,
+        augment=settings.budget.augmentation(),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
+from equipoise.data import AugmentOptions
 from equipoise.training.settings import Budget
 
 LENGTH = 16
@@ -32,7 +33,13 @@ def of_encoders(encoders: Mapping[str, nn.Module]) -> dict[str, str]:
 
 def of_budget(budget: Budget) -> str:
     """Digest everything that a comparison holds equal."""
-    return of_text(json.dumps(asdict(budget), sort_keys=True))
+    held = asdict(budget)
+    options = held.pop("augment_options")
+    if held["augment"] == "none":  # runs of before it was there had none
+        del held["augment"]
+    else:
+        held["augment_options"] = AugmentOptions.of(options).to_dict()
+    return of_text(json.dumps(held, sort_keys=True))
 
 
 def of_text(text: str) -> str:

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from equipoise.data import RunData
+from equipoise.data import Positions, RunData
 from equipoise.methods import Counters, Method, StepContext
 from equipoise.methods.combined import module_name
 from equipoise.models import BalancedModel
@@ -107,8 +107,8 @@ class RunHandle:
         return self._val
 
     def take(self, positions: Sequence[int]) -> Batch:
-        """Return training samples by their positions in the split."""
-        return self._source[positions]
+        """Return training samples by their positions in the split, as this epoch serves them."""
+        return self._source[Positions(positions, self.epoch)]
 
     def stream(self, method: str) -> torch.Generator:
         """Return a new random stream for a method of that name."""

@@ -69,12 +69,19 @@ def to_options(settings: Settings) -> dict[str, Any]:
     flat = settings.to_dict()
     method_options, encoder = flat.pop("method_options"), flat.pop("encoder")
     encoder_options, fusion_options = flat.pop("encoder_options"), flat.pop("fusion_options")
+    augment_options = flat.pop("augment_options")
+    if flat["augment"] == "none":
+        del flat["augment"]
     if not flat["trace"]:  # runs of before it was there are the same runs
         del flat["trace"]
     options: dict[str, Any] = {}
     for key, value in flat.items():
         if value is not None:
             options[key] = value
+        if key == "augment":
+            options["augment_option"] = [
+                f"{name}={json.dumps(entry)}" for name, entry in augment_options.items()
+            ]
         if key == "fusion":
             options["fusion_option"] = [
                 f"{name}={json.dumps(entry)}" for name, entry in fusion_options.items()
@@ -106,6 +113,7 @@ def from_options(options: Mapping[str, Any]) -> Settings:
         method_options=parse_assignments(values.pop("set", None) or [], "set"),
         encoder=parse_encoders([encoder] if isinstance(encoder, str) else encoder),
         encoder_options=nested(assignments, "encoder-option", "MODALITY.OPTION"),
+        augment_options=parse_assignments(values.pop("augment_option", None) or [], "augment-option"),
         fusion_options=parse_assignments(values.pop("fusion_option", None) or [], "fusion-option"),
         **values,
     )

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from equipoise.data.augment import AUGMENTATIONS, AugmentOptions
 from equipoise.data.datasets import DATASETS
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
@@ -18,6 +19,8 @@ SCHEDULES: Final = ("constant", "cosine", "step")
 PRECISIONS: Final = ("32-true", "bf16-mixed")
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 SELECTORS: Final = ("accuracy", "macro_f1", "loss")
+ENCODER_FILES: Final = ("weights", "folder", "config")
+"""Options of encoders that name a file or folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,9 @@ class Budget:
         precision: `32-true` or `bf16-mixed`.
         select: validation figure that picks the epoch whose weights are kept: `accuracy`, `macro_f1` or
             `loss`.
+        augment: `none` or `standard`: change frames, flow and spectrograms of training batches, drawn anew
+            for each sample and epoch and the same for every method.
+        augment_options: fields of `AugmentOptions`.
     """
 
     epochs: int = 60
@@ -55,6 +61,8 @@ class Budget:
     clip_norm: float | None = None
     precision: str = "32-true"
     select: str = "accuracy"
+    augment: str = "none"
+    augment_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for option, known in (
@@ -62,6 +70,7 @@ class Budget:
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
             ("select", SELECTORS),
+            ("augment", AUGMENTATIONS),
         ):
             if getattr(self, option) not in known:
                 raise UnknownNameError(option, str(getattr(self, option)), known)
@@ -74,12 +83,19 @@ class Budget:
             value = getattr(self, option)
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{option} is {value}; expected a finite number of at least 0.")
+        AugmentOptions.of(self.augment_options)
+        if self.augment == "none" and self.augment_options:
+            raise UsageError("augment_options are given and augment is 'none'; expected augment='standard'.")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise UsageError(f"clip_norm is {self.clip_norm}; expected a number above 0.")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
             raise UsageError(
                 f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs; expected fewer than epochs."
             )
+
+    def augmentation(self) -> AugmentOptions | None:
+        """Return how training batches are changed, or None."""
+        return None if self.augment == "none" else AugmentOptions.of(self.augment_options)
 
     def learning_rates(self) -> list[float]:
         """Return the learning rate of each epoch."""
@@ -172,6 +188,8 @@ class Settings:
             options["seed"] = operator.index(options["seed"])  # NumPy's integers too
         if data not in DATASETS and (Path(data) / "dataset.json").is_file():
             data = str(Path(data).resolve())  # a record must not depend on the current folder
+        if isinstance(options.get("encoder_options"), Mapping):
+            options["encoder_options"] = _absolute_paths(options["encoder_options"])
         own = {option.name for option in fields(cls)} - {"budget"}
         shared = {option.name for option in fields(Budget)}
         for option in options:
@@ -196,3 +214,18 @@ class Settings:
         flat = asdict(self)
         budget: dict[str, Any] = flat.pop("budget")
         return flat | budget
+
+
+def _absolute_paths(encoder_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the files that encoders start from independent of the current folder."""
+    return {
+        modality: {
+            name: str(Path(value).resolve())
+            if name in ENCODER_FILES and isinstance(value, str) and Path(value).exists()
+            else value
+            for name, value in options.items()
+        }
+        if isinstance(options, Mapping)
+        else options
+        for modality, options in encoder_options.items()
+    }

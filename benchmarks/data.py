@@ -1,0 +1,119 @@
+"""How fast a prepared dataset of frames and spectrograms is read, and what that costs in training.
+
+Usage: python benchmarks/data.py [OUT.md]
+
+A set of 2x3x64x64 frames (uint8) and 1x128x128 spectrograms (float16) is written to a temporary folder. It is
+read in random batches of 64, from the memory map and from memory, also augmented, in turn; then
+some steps of training are timed. Ratios are of medians of rounds taken side by side in one process.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from equipoise.data import AugmentOptions, PreparedDataset, RunData, Splits, write_dataset
+from equipoise.models import build_model
+
+COUNT, BATCH, ROUNDS = 3000, 64, 5
+TRAIN = 2400
+
+
+def made(folder: Path) -> PreparedDataset:
+    rng = np.random.default_rng(0)
+    return write_dataset(
+        folder,
+        {
+            "video": rng.integers(0, 256, (COUNT, 2, 3, 64, 64)).astype(np.uint8),
+            "audio": rng.normal(size=(COUNT, 1, 128, 128)).astype(np.float16),
+        },
+        np.arange(COUNT) % 10,
+        contents={"video": "frames", "audio": "spectrogram"},
+    )
+
+
+def opened(dataset: PreparedDataset, memory_limit: int, augment: AugmentOptions | None = None) -> RunData:
+    rows = np.arange(COUNT)
+    splits = Splits.of(rows[:TRAIN], rows[TRAIN:-300], rows[-300:], ids=dataset.ids, origin="benchmark")
+    return RunData(dataset, splits, BATCH, memory_limit=memory_limit, augment=augment)
+
+
+def read(data: RunData, epoch: int) -> float:
+    """Return samples a second over one epoch."""
+    data.set_epoch(epoch)
+    begin = time.perf_counter()
+    count = sum(len(batch) for batch in data.train)
+    return count / (time.perf_counter() - begin)
+
+
+def trained(data: RunData, epoch: int, steps: int = 12) -> float:
+    """Return seconds of some steps of a small convolutional model, data included."""
+    shapes = {name: (spec.shape, spec.kind) for name, spec in data.modality_specs.items()}
+    model = build_model(shapes, data.class_count)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    data.set_epoch(epoch)
+    begin = time.perf_counter()
+    for step, batch in enumerate(data.train):
+        if step == steps:
+            break
+        torch.nn.functional.cross_entropy(model(batch).logits, batch.target).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return time.perf_counter() - begin
+
+
+def side_by_side(measures: dict[str, Callable[[int], float]]) -> dict[str, list[float]]:
+    """Take each measure once a round, in turn."""
+    found: dict[str, list[float]] = {name: [] for name in measures}
+    for round_ in range(ROUNDS):
+        for name, measure in measures.items():
+            found[name].append(measure(round_))
+    return found
+
+
+def main(out: str | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = made(Path(folder) / "set")
+        mapped, memory = opened(dataset, 0), opened(dataset, 2**40)
+        augmented = opened(dataset, 0, augment=AugmentOptions())
+        speeds = side_by_side(
+            {
+                "memory map": lambda r: read(mapped, r),
+                "memory": lambda r: read(memory, r),
+                "memory map, augmented": lambda r: read(augmented, r),
+            }
+        )
+        steps = side_by_side(
+            {"memory map": lambda r: trained(mapped, r), "memory": lambda r: trained(memory, r)}
+        )
+    ratio = [a / b for a, b in zip(steps["memory map"], steps["memory"], strict=True)]
+    lines = [
+        "| reading in random order | samples/s, median | lowest | highest |",
+        "|---|---:|---:|---:|",
+        *(f"| {name} | {median(s):,.0f} | {min(s):,.0f} | {max(s):,.0f} |" for name, s in speeds.items()),
+        "",
+        f"A step of training from the memory map takes {median(ratio):.3f} times as long as from memory "
+        f"({ROUNDS} rounds, {min(ratio):.3f} to {max(ratio):.3f}).",
+    ]
+    print("\n".join(lines))
+    if out:
+        Path(out).write_text(page(lines), encoding="utf-8")
+
+
+def page(lines: list[str]) -> str:
+    from diagnosis_cost import machine_line
+
+    return "\n".join(["# Reading prepared data", "", machine_line(), "", *lines, ""])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        sys.exit(__doc__)
+    main(sys.argv[1] if len(sys.argv) == 2 else None)
