@@ -11,6 +11,7 @@ import torch
 from equipoise.models import (
     ENCODERS,
     FUSIONS,
+    MID_FUSIONS,
     MultimodalModel,
     available_models,
     build_encoder,
@@ -119,7 +120,7 @@ def test_describe():
         ({"only": ()}, UsageError, "at least one"),
         ({"encoders": "mpl"}, UnknownNameError, "did you mean mlp"),
         ({"fusion": "concatenation"}, UnknownNameError, "concat"),
-        ({"encoders": "mlp"}, ModelError, "modality 'a.b'.*cnn, resnet18"),
+        ({"encoders": "mlp"}, ModelError, "modality 'a.b'.*cnn, .*resnet18"),
         ({"encoder_options": {"audio": {"layers": 3}}}, UsageError, "modality 'audio'.*'layers'.*'hidden'"),
         ({"fusion_options": {"rule": "logit"}}, UsageError, "no option 'rule'"),
     ],
@@ -143,8 +144,8 @@ def test_impossible_data_are_refused():
 def test_available_models_lists_everything_with_a_line_each():
     found = available_models()
     assert [entry["name"] for entry in found if entry["role"] == "encoder"] == list(ENCODERS)
-    assert [entry["name"] for entry in found if entry["role"] == "fusion"] == sorted([*FUSIONS, "mmtm"])
+    assert [entry["name"] for entry in found if entry["role"] == "fusion"] == sorted([*FUSIONS, *MID_FUSIONS])
     assert all(entry["description"] and "\n" not in entry["description"] for entry in found)
     mlp = next(entry for entry in found if entry["name"] == "mlp")
     assert mlp["kinds"] == mlp["default_for"] == ("vector",)
-    assert mlp["options"] == ("hidden", "dropout")
+    assert mlp["options"] == ("hidden", "dropout", "weights")

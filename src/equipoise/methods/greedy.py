@@ -57,7 +57,7 @@ class Greedy(Windowed):
     summary = "cut the branch that learns most through cross-modal gates off from them for some steps"
     source = "Wu, Jastrzebski, Cho, Geras, ICML 2022, arXiv 2202.05306"
     cost = "a norm over all gradients and weights a step"
-    requires = Requirements(frozenset({"mid_fusion"}), min_modalities=2)
+    requires = Requirements(frozenset({"gates"}), min_modalities=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()

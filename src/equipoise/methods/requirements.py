@@ -15,7 +15,8 @@ ADVICE: Final = {
     "source of unimodal logits, such as logits=zero-feature",
     "shared_head": "choose encoders of one output width",
     "own_heads": "choose the fusion 'average' or 'shared'",
-    "mid_fusion": "choose the fusion 'mmtm'",
+    "mid_fusion": "choose the fusion 'mmtm', 'mult' or 'mbt'",
+    "gates": "choose the fusion 'mmtm'",
 }
 """What to change where a model lacks a capability."""
 

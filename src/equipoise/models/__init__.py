@@ -7,7 +7,9 @@ groups.
 
 from __future__ import annotations
 
+from equipoise.models.bottlenecks import BottleneckModel
 from equipoise.models.build import (
+    MID_FUSIONS,
     available_models,
     build_encoder,
     build_fusion,
@@ -18,6 +20,7 @@ from equipoise.models.build import (
     fusion_names,
 )
 from equipoise.models.contract import BalancedModel
+from equipoise.models.crossmodal import CrossmodalModel
 from equipoise.models.custom import check_contract, custom_model
 from equipoise.models.encoders import (
     DEFAULT_ENCODER,
@@ -36,6 +39,8 @@ from equipoise.models.fusion.low_rank_bilinear import LowRankBilinearFusion
 from equipoise.models.fusion.shared import SharedFusion, entropy_weights
 from equipoise.models.fusion.sum import SumFusion
 from equipoise.models.heads import OwnHeads
+from equipoise.models.local_weights import LoadedWeights, load_weights
+from equipoise.models.lockstep import LockstepModel
 from equipoise.models.mid_fusion import MidFusionModel
 from equipoise.models.mmtm import MMTM
 from equipoise.models.multimodal import MultimodalModel
@@ -50,16 +55,21 @@ __all__ = [
     "FUSIONS",
     "KINDS",
     "LOGIT_SOURCES",
+    "MID_FUSIONS",
     "MMTM",
     "AverageFusion",
     "BalancedModel",
+    "BottleneckModel",
     "ConcatFusion",
     "ConcatHead",
+    "CrossmodalModel",
     "Encoder",
     "FiLMFusion",
     "Fusion",
     "GatedFusion",
     "HeadView",
+    "LoadedWeights",
+    "LockstepModel",
     "LowRankBilinearFusion",
     "MidFusionModel",
     "MultimodalModel",
@@ -80,6 +90,7 @@ __all__ = [
     "encoder_names",
     "entropy_weights",
     "fusion_names",
+    "load_weights",
     "prototype_logits",
     "stagewise_encoders",
     "subset_logits",

@@ -8,18 +8,27 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from equipoise.models.bottlenecks import BottleneckModel
+from equipoise.models.crossmodal import CrossmodalModel
 from equipoise.models.encoders.base import DEFAULT_ENCODER, ENCODERS, Encoder, default_encoder
 from equipoise.models.fusion.base import FUSIONS, Fusion
+from equipoise.models.local_weights import WEIGHTS, load_weights
+from equipoise.models.lockstep import LockstepModel
 from equipoise.models.mid_fusion import MidFusionModel
 from equipoise.models.multimodal import MultimodalModel
 from equipoise.models.options import check_options, listed, option_names
 from equipoise.randomness import derive_seed, seeded_rng
-from equipoise.types import ModelError, UnknownNameError, UsageError
+from equipoise.types import MissingExtraError, ModelError, UnknownNameError, UsageError
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 """Modality to the shape of one sample and its kind: `{"audio": ((1, 128, 94), "image")}`."""
 
 Options = Mapping[str, object]
+
+MID_FUSIONS: Mapping[str, type[LockstepModel]] = {
+    model.name: model for model in (BottleneckModel, MidFusionModel, CrossmodalModel)
+}
+"""The kinds of intermediate fusion, by the name that `build_model` takes for the fusion."""
 
 
 def build_model(
@@ -45,15 +54,15 @@ def build_model(
         encoders: one name for all modalities, or a name per modality; `auto`, which also stands for those
             left out, chooses by kind.
         encoder_options: options of the encoder of each modality.
-        fusion: name of the fusion; `mmtm` is intermediate fusion, a `MidFusionModel`.
+        fusion: name of the fusion; `mmtm`, `mult` and `mbt` are intermediate fusion (`MID_FUSIONS`).
         fusion_options: its options.
         seed: of the initial weights.
         only: build the model of these modalities alone.
 
     Raises:
         UsageError: a modality that `shapes` does not have, an unknown name or option.
-        ModelError: an encoder does not fit its modality, or, with `mmtm`, does not run stage by stage or is
-            the only one.
+        ModelError: an encoder does not fit its modality or its file of weights, or, with intermediate fusion,
+            does not run stage by stage or is the only one.
     """
     names = encoder_names(shapes, encoders, only)
     options = encoder_options or {}
@@ -61,8 +70,8 @@ def build_model(
     if fusion not in fusion_names():
         raise UnknownNameError("fusion", fusion, fusion_names())
     modules = {m: build_encoder(m, *shapes[m], name, options.get(m, {}), seed) for m, name in names.items()}
-    if fusion == MidFusionModel.name:
-        return build_mid_fusion(modules, num_classes, fusion_options or {}, seed)
+    if fusion in MID_FUSIONS:
+        return build_mid_fusion(modules, num_classes, fusion_options or {}, seed, fusion)
     widths = {m: module.out_features for m, module in modules.items()}
     return MultimodalModel(modules, build_fusion(fusion, widths, num_classes, fusion_options or {}, seed))
 
@@ -91,18 +100,27 @@ def encoder_names(
 def build_encoder(
     modality: str, shape: Sequence[int], kind: str, name: str, options: Options | None = None, seed: int = 0
 ) -> Encoder:
-    """Build one encoder with the initial weights of `(seed, modality)`.
+    """Build one encoder with the initial weights of `(seed, modality)`, or with those of a file.
+
+    Every encoder takes the option `weights`, the path of a local file: see `load_weights`.
 
     Raises:
-        UsageError: an unknown encoder or option.
-        ModelError: the encoder does not fit the kind or shape.
+        UsageError: an unknown encoder or option, or no such file.
+        MissingExtraError: the encoder needs a package that is not installed.
+        ModelError: the encoder does not fit the kind or shape, or the weights do not fit the encoder.
     """
-    encoder = ENCODERS[name]
+    encoder, own = ENCODERS[name], dict(options or {})
+    weights = own.pop(WEIGHTS, None)
     try:
         with drawing(seed, "encoder", modality):
-            return encoder.for_shape(shape, kind, **dict(options or {}))
+            built = encoder.for_shape(shape, kind, **own)
+        if weights is not None:
+            load_weights(built, weights)
+        return built
     except ModelError as error:
         raise ModelError(f"modality {modality!r}: {error}") from error
+    except MissingExtraError:
+        raise
     except UsageError as error:
         raise UsageError(f"modality {modality!r}: {error}") from error
 
@@ -113,10 +131,10 @@ def build_fusion(
     """Build one fusion with the initial weights of `(seed, "fusion", name)`.
 
     Raises:
-        UsageError: an unknown fusion or option, or `mmtm`, which is no module behind the encoders.
+        UsageError: an unknown fusion or option, or intermediate fusion, which is no module behind encoders.
         ModelError: impossible widths or number of classes.
     """
-    if name == MidFusionModel.name:
+    if name in MID_FUSIONS:
         raise UsageError(
             f"{name!r} fuses between the stages of the encoders and cannot be built from their widths: use "
             f"build_model(..., fusion={name!r})."
@@ -128,28 +146,32 @@ def build_fusion(
 
 
 def build_mid_fusion(
-    encoders: Mapping[str, nn.Module], num_classes: int, options: Options | None = None, seed: int = 0
-) -> MidFusionModel:
+    encoders: Mapping[str, nn.Module],
+    num_classes: int,
+    options: Options | None = None,
+    seed: int = 0,
+    name: str = MidFusionModel.name,
+) -> LockstepModel:
     """Build intermediate fusion around encoders that exist.
 
-    The late fusion is one head for each modality whose logits are averaged, with the initial weights of the
-    fusion `average`; the blocks have those of `(seed, "fusion", "mmtm")`. `with_fusion` gives it another one.
+    The late fusion is the one that this kind comes with, with the initial weights that it has by itself; the
+    blocks have those of `(seed, "fusion", name)`. `with_fusion` gives it another one.
 
     Raises:
         UsageError: an unknown or impossible option.
         ModelError: an encoder does not run stage by stage, or is the only one.
     """
-    name = MidFusionModel.name
-    check_options(MidFusionModel, name, options or {})
+    model = MID_FUSIONS[name]
+    check_options(model, name, options or {})
     widths = {m: getattr(encoder, "out_features", 0) for m, encoder in encoders.items()}
-    late = build_fusion("average", widths, num_classes, {"rule": "logit"}, seed)
+    late = build_fusion(model.late[0], widths, num_classes, model.late[1], seed)
     with drawing(seed, "fusion", name):
-        return MidFusionModel(encoders, late, num_classes, None, **dict(options or {}))  # type: ignore[arg-type]
+        return model(encoders, late, num_classes, None, **dict(options or {}))
 
 
 def fusion_names() -> tuple[str, ...]:
-    """Return the names that `build_model` takes for a fusion: those of `FUSIONS`, and `mmtm`."""
-    return tuple(sorted((*FUSIONS, MidFusionModel.name)))
+    """Return the names that `build_model` takes for a fusion: those of `FUSIONS` and of `MID_FUSIONS`."""
+    return tuple(sorted((*FUSIONS, *MID_FUSIONS)))
 
 
 @contextmanager
@@ -171,9 +193,9 @@ def describe(model: nn.Module | Mapping[str, str], fusion: str = "concat") -> st
     if not isinstance(model, MultimodalModel):
         return type(model).__name__
     fusion = _name_of(model.fusion)
-    if isinstance(model, MidFusionModel):
+    if isinstance(model, LockstepModel):
         # The late fusion that it comes with goes without saying, as in the name of a model not yet built.
-        fusion = model.name if fusion == "average" else f"{model.name}+{fusion}"
+        fusion = model.name if fusion == model.late[0] else f"{model.name}+{fusion}"
     return describe({m: _name_of(encoder) for m, encoder in model.encoders.items()}, fusion)
 
 
@@ -186,8 +208,9 @@ def available_models() -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for name, encoder in ENCODERS.items():
         defaults = tuple(kind for kind, default in DEFAULT_ENCODER.items() if default == name)
-        found.append(_entry("encoder", name, encoder, encoder.kinds, defaults))
-    fusions: dict[str, type[nn.Module]] = {**FUSIONS, MidFusionModel.name: MidFusionModel}
+        entry = _entry("encoder", name, encoder, encoder.kinds, defaults)
+        found.append(entry | {"options": (*option_names(encoder), WEIGHTS)})
+    fusions: dict[str, type[nn.Module]] = {**FUSIONS, **MID_FUSIONS}
     found += [_entry("fusion", name, fusions[name], (), ()) for name in fusion_names()]
     return found
 

@@ -106,8 +106,9 @@ class BalancedModel(nn.Module, ABC):
 
         `additive_head`: `head` is not None. `shared_head`: all features are equally wide, so that one head
         can read each of them. `own_heads`: the fusion answers for every modality by itself
-        (`own_logits`). `mid_fusion`: the encoders exchange gates through MMTM blocks, and the model has
-        `blocks`, `block_parameters` and `curate` of a `MidFusionModel`.
+        (`own_logits`). `mid_fusion`: the encoders exchange signals before they give their features. `gates`:
+        they do so through MMTM blocks, and the model has `blocks`, `block_parameters` and `curate` of a
+        `MidFusionModel`.
         """
         found = set()
         if self.head is not None:

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from equipoise.models.contract import NamedParameter
-from equipoise.models.encoders.base import Encoder, stagewise_encoders
-from equipoise.models.encoders.stages import StagedPass, StagedRun
+from equipoise.models.encoders.base import Encoder
+from equipoise.models.lockstep import LockstepModel, widths_at
 from equipoise.models.mmtm import MMTM
-from equipoise.models.multimodal import MultimodalModel
 from equipoise.models.options import positive
-from equipoise.types import Batch, ModelError
+from equipoise.types import ModelError
 
 
-class MidFusionModel(MultimodalModel):
+class MidFusionModel(LockstepModel):
     """Encoders whose last stages exchange gates (MMTM), and a late fusion of their features.
 
-    A block stands behind each of the last `stages` stages. Encoders with different numbers of stages are
-    matched from the last one backwards, and the one with the fewest limits the number of blocks.
-
-    A feature `z^m` thus depends on every modality: passes that replace features alone do not take away what
-    the encoders have already exchanged. The encoder of a modality called by itself is the plain encoder,
-    without gates.
+    A block stands behind each of the last `stages` stages; the encoder with the fewest stages limits their
+    number. Where modalities are left out of a pass, the blocks read zeros in place of what those would have
+    told them, and leave the running means of their gates alone.
 
     Args:
         encoders: modality to an encoder that runs stage by stage; two modalities at least.
@@ -33,9 +29,6 @@ class MidFusionModel(MultimodalModel):
         blocks: MMTM blocks to use as they are, first one first, for instance those of another model.
         ratio: see `MMTM`.
         stages: the largest number of blocks.
-
-    Attributes:
-        block_list: the blocks, first one first.
 
     Raises:
         ModelError: one modality only, an encoder that does not run stage by stage, or parts that do not fit
@@ -50,19 +43,12 @@ class MidFusionModel(MultimodalModel):
         encoders: Mapping[str, nn.Module],
         fusion: nn.Module,
         num_classes: int | None = None,
-        blocks: Sequence[MMTM] | None = None,
+        blocks: Sequence[nn.Module] | None = None,
         *,
         ratio: int = 4,
         stages: int = 3,
     ) -> None:
-        super().__init__(encoders, fusion, num_classes)
-        checked = {m: _stagewise(m, encoder) for m, encoder in encoders.items()}
-        if blocks is None:
-            count = min(positive("stages", stages), *(len(e.stage_widths) for e in checked.values()))
-            dims = {m: encoder.channel_dim or 1 for m, encoder in checked.items()}
-            blocks = [MMTM(_widths(checked, k - count), dims, ratio=ratio) for k in range(count)]
-        self.block_list = nn.ModuleList(blocks)
-        self._check_blocks(checked)
+        super().__init__(encoders, fusion, num_classes, blocks, ratio=ratio, stages=stages)
 
     @property
     def blocks(self) -> list[MMTM]:
@@ -71,8 +57,8 @@ class MidFusionModel(MultimodalModel):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What methods may require: those of every model, and `mid_fusion`."""
-        return super().capabilities | {"mid_fusion"}
+        """What methods may require: those of every model with intermediate fusion, and `gates`."""
+        return super().capabilities | {"gates"}
 
     def block_parameters(self, modality: str) -> list[NamedParameter]:
         """Return the parameters of the blocks that serve a modality, named as in `named_parameters`.
@@ -101,77 +87,20 @@ class MidFusionModel(MultimodalModel):
         for block in self.blocks:
             block.curate(modality)
 
-    def encode(
-        self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None = None
-    ) -> dict[str, Tensor]:
-        """Encode the inputs of a batch in lockstep.
-
-        Args:
-            batch: a batch, or its inputs `{m: [B, ...]}`.
-            only: modalities to encode; None is all. The blocks then read zeros in place of what the absent
-                modalities would have told them, so that no signal crosses from those, and leave the running
-                means of their gates alone.
-
-        Returns:
-            `{m: [B, d_m]}`, in the order of `modalities`.
-
-        Raises:
-            ModelError: `only` names an unknown modality, an input is missing or has another shape, or the
-                inputs differ in their number of samples.
-        """
-        inputs = self._inputs(batch, only)
-        sizes = {m: len(x) for m, x in inputs.items()}
-        if len(set(sizes.values())) > 1:
-            raise ModelError(f"the modalities must have the same number of samples; found {sizes}.")
-        runs = {m: self._started(m, x) for m, x in inputs.items()}
-        for block in self.blocks if runs else ():
-            gated = block({m: run.map for m, run in runs.items()}, next(iter(sizes.values())))
-            for m, run in runs.items():
-                run.send(gated[m])
-        return {m: self._finished(m, run) for m, run in runs.items()}
-
-    def _started(self, modality: str, x: Tensor) -> StagedRun:
-        encoder = _stagewise(modality, self.encoder_module(modality))
-        try:
-            run = StagedRun(encoder.stagewise(x))
-        except ModelError as error:
-            raise ModelError(f"modality {modality!r}: {error}") from error
-        for _ in range(len(encoder.stage_widths) - len(self.block_list)):
-            run.send(run.map)
-        return run
-
-    def _finished(self, modality: str, run: StagedRun) -> Tensor:
-        if run.feature is None:
-            raise ModelError(
-                f"modality {modality!r}: the encoder has more stages than its 'stage_widths' tells."
-            )
-        # The encoder is called in the end, so that forward hooks on it see the feature.
-        feature: Tensor = self.encoder_module(modality)(StagedPass(run.feature))
-        return feature
+    def _made(self, encoders: Mapping[str, Encoder], **options: Any) -> list[nn.Module]:
+        stages = positive("stages", options["stages"])
+        count = min(stages, *(len(encoder.stage_widths) for encoder in encoders.values()))
+        dims = {m: encoder.channel_dim or 1 for m, encoder in encoders.items()}
+        widths = [widths_at(encoders, k - count) for k in range(count)]
+        return [MMTM(each, dims, ratio=options["ratio"]) for each in widths]
 
     def _check_blocks(self, encoders: Mapping[str, Encoder]) -> None:
-        count = len(self.block_list)
-        if not 1 <= count <= min(len(encoder.stage_widths) for encoder in encoders.values()):
-            raise ModelError(
-                f"found {count} blocks; expected one at least and no more than the fewest stages."
-            )
-        for k, block in enumerate(self.blocks):
-            expected = _widths(encoders, k - count)
-            if list(block.widths.items()) != list(expected.items()):
-                raise ModelError(
-                    f"block {k} gates maps of {block.widths} channels, the encoders' have {expected}."
-                )
+        if not self.block_list:
+            raise ModelError("found 0 blocks; expected one at least and no more than the fewest stages.")
+        super()._check_blocks(encoders)
 
-
-def _widths(encoders: Mapping[str, Encoder], stage: int) -> dict[str, int]:
-    return {m: encoder.stage_widths[stage] for m, encoder in encoders.items()}
-
-
-def _stagewise(modality: str, encoder: nn.Module) -> Encoder:
-    if isinstance(encoder, Encoder) and encoder.channel_dim is not None and encoder.stage_widths:
-        return encoder
-    name = getattr(encoder, "name", "") or type(encoder).__name__
-    raise ModelError(
-        f"modality {modality!r}: encoder {name!r} does not run stage by stage, which intermediate fusion "
-        f"('mmtm') needs; these do: {', '.join(stagewise_encoders())}."
-    )
+    def _check_block(self, number: int, block: nn.Module, encoders: Mapping[str, Encoder]) -> None:
+        expected = widths_at(encoders, number - len(self.block_list))
+        if not isinstance(block, MMTM) or list(block.widths.items()) != list(expected.items()):
+            found = block.widths if isinstance(block, MMTM) else type(block).__name__
+            raise ModelError(f"block {number} gates maps of {found} channels, the encoders' have {expected}.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from equipoise.models.encoders.stages import masked_mean
 from equipoise.models.fusion.base import check_modalities
 from equipoise.models.options import listed, positive
 from equipoise.types import ModelError
@@ -114,7 +115,9 @@ class MMTM(nn.Module):
         narrow = self.squeeze(torch.cat(parts, dim=1)).relu()
         return {m: self.excite_layer(m)(narrow).sigmoid() for m in self.modalities if m in squeezed}
 
-    def forward(self, maps: Mapping[str, Tensor], batch_size: int) -> dict[str, Tensor]:
+    def forward(
+        self, maps: Mapping[str, Tensor], batch_size: int, padding: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Gate maps.
 
         Args:
@@ -122,6 +125,8 @@ class MMTM(nn.Module):
                 for the frames of videos, sample by sample: one sample has one squeezed vector and one gate
                 for each channel, whatever the number of its frames.
             batch_size: `B`.
+            padding: modality to `[B, T]` (bool), True at the steps of its map `[B, T, d_m]` that are padding
+                and say nothing; none for those left out.
 
         Returns:
             The gated maps, in order, of the same shapes.
@@ -130,14 +135,17 @@ class MMTM(nn.Module):
             ModelError: unknown or no modality, or a map with other channels or rows.
         """
         self._check(maps, batch_size)
-        gates = self.gates({m: self._squeezed(m, h, batch_size) for m, h in maps.items()})
+        masks = padding or {}
+        gates = self.gates({m: self._squeezed(m, h, batch_size, masks.get(m)) for m, h in maps.items()})
         if self._curated is not None and self._curated in gates:
             gates[self._curated] = self._mean_or(gates[self._curated])
         elif self.training and len(gates) == len(self.modalities):
             self._update_means(gates)
         return {m: self._gated(m, maps[m], gate) for m, gate in gates.items()}
 
-    def _squeezed(self, modality: str, h: Tensor, batch_size: int) -> Tensor:
+    def _squeezed(self, modality: str, h: Tensor, batch_size: int, padding: Tensor | None) -> Tensor:
+        if padding is not None:
+            return masked_mean(h, padding)
         # Means of means are the mean over all positions, because every frame has as many.
         rows = (
             h.movedim(self.channel_dims[modality], 1).reshape(len(h), self.widths[modality], -1).mean(dim=2)

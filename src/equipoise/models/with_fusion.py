@@ -7,8 +7,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from equipoise.models.build import MID_FUSIONS
 from equipoise.models.contract import BalancedModel, NamedParameter
 from equipoise.models.fusion.head import HeadView
+from equipoise.models.lockstep import LockstepModel
 from equipoise.models.mid_fusion import MidFusionModel
 from equipoise.models.mmtm import MMTM
 from equipoise.models.multimodal import MultimodalModel, check_fusion, head_of
@@ -19,9 +21,10 @@ def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None
     """Return a model that encodes as `model` does and fuses with another module.
 
     Encoders, and the blocks of intermediate fusion, are used and not copied: training the one model trains
-    the other. A `MultimodalModel` and a `MidFusionModel` give one of their kind, without the old fusion. Any
-    other model, a subclass of these too, is wrapped (`OtherFusionModel`, or `OtherMidFusionModel` where it
-    offers `mid_fusion`) and keeps what it has of its own, but for `fuse` and `forward`.
+    the other. A `MultimodalModel` and the models of `MID_FUSIONS` give one of their kind, without the old
+    fusion. Any other model, a subclass of these too, is wrapped (`OtherFusionModel`, `OtherMidFusionModel`
+    where it offers `mid_fusion`, or `OtherGatedModel` where it offers `gates`) and keeps what it has of its
+    own, but for `fuse` and `forward`.
 
     Args:
         model: the model whose encoders are used.
@@ -32,13 +35,15 @@ def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None
         ModelError: the fusion does not fit the encoders.
     """
     changed: BalancedModel
+    wrapper: type[OtherFusionModel]
     # A subclass may be more than encoders, anywhere: rebuilding it from them would lose that.
-    if type(model) is MidFusionModel:
-        changed = MidFusionModel(model.encoders, fusion, num_classes, model.blocks)
+    if isinstance(model, LockstepModel) and type(model) in MID_FUSIONS.values():
+        changed = type(model)(model.encoders, fusion, num_classes, list(model.block_list))
     elif type(model) is MultimodalModel:
         changed = MultimodalModel(model.encoders, fusion, num_classes)
     else:
         wrapper = OtherMidFusionModel if "mid_fusion" in model.capabilities else OtherFusionModel
+        wrapper = OtherGatedModel if "gates" in model.capabilities else wrapper
         inner: BalancedModel = model
         if isinstance(model, OtherFusionModel) and type(model) in (OtherFusionModel, wrapper):
             inner = model.inner  # wrappers do not pile up
@@ -125,14 +130,25 @@ class OtherFusionModel(BalancedModel):
 class OtherMidFusionModel(OtherFusionModel):
     """The same around a model with intermediate fusion, whose blocks stay between the encoders.
 
-    It offers `mid_fusion` as the inner model does, and with it what methods use of a `MidFusionModel`: its
-    blocks are the inner model's, and belong to `fusion_parameters`.
+    It offers `mid_fusion` as the inner model does; the blocks belong to `fusion_parameters`.
     """
 
     @property
     def capabilities(self) -> frozenset[str]:
         """What methods may require, `mid_fusion` among it."""
         return super().capabilities | {"mid_fusion"}
+
+
+class OtherGatedModel(OtherMidFusionModel):
+    """The same around a model whose encoders exchange gates.
+
+    It offers `gates` as the inner model does, and with it what methods use of a `MidFusionModel`.
+    """
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What methods may require, `gates` among it."""
+        return super().capabilities | {"gates"}
 
     @property
     def blocks(self) -> list[MMTM]:

@@ -14,12 +14,24 @@ from equipoise.registry import Registry
 from equipoise.types import ModelError
 
 KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"vector": ("d",), "sequence": ("T", "d"), "image": ("C", "H", "W"), "video": ("T", "C", "H", "W")}
+    {
+        "vector": ("d",),
+        "tokens": ("T",),
+        "sequence": ("T", "d"),
+        "image": ("C", "H", "W"),
+        "video": ("T", "C", "H", "W"),
+    }
 )
 """The kinds of modality and the dimensions of one sample of each."""
 
 DEFAULT_ENCODER: Mapping[str, str] = MappingProxyType(
-    {"vector": "mlp", "image": "cnn", "video": "cnn", "sequence": "sequence-cnn"}
+    {
+        "vector": "mlp",
+        "tokens": "token-transformer",
+        "sequence": "sequence-cnn",
+        "image": "cnn",
+        "video": "cnn",
+    }
 )
 """The encoder that `auto` means for each kind."""
 
@@ -39,6 +51,7 @@ class Encoder(nn.Module):
             being positions; None for an encoder that does not run stage by stage.
         stage_widths: channels of the map after each stage.
         in_features: features `d` or channels `C` of its input.
+        loaded_weights: what was read from a file of weights, None where they were drawn.
         out_features: width of the feature vector.
     """
 
@@ -46,6 +59,7 @@ class Encoder(nn.Module):
     kinds: ClassVar[tuple[str, ...]] = ()
     channel_dim: ClassVar[int | None] = None
     stage_widths: tuple[int, ...] = ()
+    loaded_weights: object = None
     out_features: int
 
     def __init__(self, in_features: int) -> None:
@@ -57,9 +71,9 @@ class Encoder(nn.Module):
         """Build the encoder for samples of one shape.
 
         Args:
-            shape: shape of one sample, without the batch dimension: `[d]`, `[T, d]`, `[C, H, W]` or
+            shape: shape of one sample, without the batch dimension: `[d]`, `[T]`, `[T, d]`, `[C, H, W]` or
                 `[T, C, H, W]` by kind.
-            kind: `vector`, `sequence`, `image` or `video`.
+            kind: `vector`, `tokens`, `sequence`, `image` or `video`.
             options: keyword arguments of the constructor.
 
         Raises:
@@ -129,6 +143,10 @@ class Encoder(nn.Module):
             ModelError: the class defines neither this nor `embed`, which calls it.
         """
         raise self._lacks("stages", "embed")
+
+    def padding(self, x: Tensor) -> Tensor | None:
+        """Return which steps of a batch's maps are padding, `[B, T]` (bool), or None where none is."""
+        return None
 
     def _lacks(self, staged: str, whole: str) -> ModelError:
         return ModelError(
@@ -209,8 +227,8 @@ def check_shape(shape: Sequence[int], kind: str) -> tuple[int, ...]:
 
 
 def input_features(shape: Sequence[int], kind: str) -> int:
-    """Return the features `d` or the channels `C` of a sample."""
-    return int(shape[{"vector": 0, "sequence": 1, "image": 0, "video": 1}[kind]])
+    """Return the features `d` or the channels `C` of a sample; a step of tokens is one number."""
+    return 1 if kind == "tokens" else int(shape[{"vector": 0, "sequence": 1, "image": 0, "video": 1}[kind]])
 
 
 def fitting_encoders(kind: str) -> tuple[str, ...]:

@@ -57,6 +57,20 @@ def unchanged(stages: Stages) -> Tensor:
     return run.feature
 
 
+def masked_mean(steps: Tensor, padding: Tensor | None) -> Tensor:
+    """Return the mean over the steps of `[B, T, d]` that are no padding: `[B, d]`.
+
+    Args:
+        steps: `[B, T, d]`.
+        padding: `[B, T]` (bool), True where a step is padding, never everywhere; None where none is.
+    """
+    if padding is None:
+        return steps.mean(dim=1)
+    kept = (~padding).to(steps.dtype)[:, :, None]
+    # Chosen, not multiplied away: what stands at padding need not be finite.
+    return steps.masked_fill(padding[:, :, None], 0.0).sum(dim=1) / kept.sum(dim=1)
+
+
 def in_stages(layers: nn.Sequential, count: int, x: Tensor) -> Stages:
     """Run layers in `count` groups of the same length, a stage each; the last map, as sent, is returned."""
     length = len(layers) // count

@@ -6,14 +6,53 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from equipoise.models.encoders.base import Encoder
-from equipoise.models.encoders.stages import Stages, in_stages
+from equipoise.models.encoders.stages import Stages, masked_mean
 from equipoise.models.options import one_of, positive, probability
 from equipoise.types import ModelError, UsageError
 
 
-class Transformer(Encoder):
+class AttentionEncoder(Encoder):
+    """Base of the encoders that are layers of self-attention over tokens, averaged over those.
+
+    A subclass sets `layers`, `norm` and `stage_widths` and defines `tokens`. Further tokens that somebody
+    appends to a map are read, and have to be taken off before the feature is pooled.
+    """
+
+    channel_dim: ClassVar[int | None] = -1
+    layers: nn.Sequential
+    norm: nn.LayerNorm
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Return what the first layer reads: `[B, T, width]`.
+
+        Raises:
+            ModelError: the class does not define it.
+        """
+        raise self._lacks("tokens", "tokens")
+
+    def stages(self, x: Tensor) -> Stages:
+        """Encode a batch to `[B, out_features]`, with a stage `[B, T, width]` for each layer."""
+        return (yield from self._attend(self.tokens(x), self.padding(x)))
+
+    def stages_from_tokens(self, x: Tensor) -> Stages:
+        """Encode a batch as `stagewise` does, with one stage more, the first one, before any layer.
+
+        Raises:
+            ModelError: `x` has another shape.
+        """
+        self._check_input(x)
+        tokens = yield self.tokens(x)
+        return (yield from self._attend(tokens, self.padding(x)))
+
+    def _attend(self, tokens: Tensor, padding: Tensor | None) -> Stages:
+        steps = yield from attend_in_stages(self.layers, tokens, padding)
+        return masked_mean(self.norm(steps), padding)
+
+
+class Transformer(AttentionEncoder):
     """Small pre-norm transformer for sequences, averaged over the steps.
 
     Args:
@@ -31,7 +70,6 @@ class Transformer(Encoder):
 
     name: ClassVar[str] = "transformer"
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
-    channel_dim: ClassVar[int | None] = -1
 
     def __init__(
         self,
@@ -45,25 +83,15 @@ class Transformer(Encoder):
         max_length: int | None = None,
     ) -> None:
         super().__init__(in_features)
-        width, heads = positive("width", width), positive("heads", heads)
+        width, heads = checked_heads(width, heads)
         rate = probability("dropout", dropout)
-        if width % heads:
-            raise UsageError(f"option 'heads' must divide 'width'; found {heads} heads for width {width}.")
         self.projection = nn.Linear(in_features, width)
         self.positions: nn.Parameter | None = None
         if one_of("positions", positions, ("sinusoidal", "learned")) == "learned":
             table = torch.empty(positive("max_length", max_length), width)
             self.positions = nn.Parameter(table)
             self.reset_parameters()
-        # nn.TransformerEncoder would clone one layer and so start every layer from the same weights.
-        self.layers = nn.Sequential(
-            *(
-                nn.TransformerEncoderLayer(
-                    width, heads, 4 * width, rate, activation="gelu", batch_first=True, norm_first=True
-                )
-                for _ in range(positive("layers", layers))
-            )
-        )
+        self.layers = transformer_layers(width, layers, heads, rate)
         self.norm = nn.LayerNorm(width)
         self.stage_widths = (width,) * len(self.layers)
         self.out_features = width
@@ -77,16 +105,15 @@ class Transformer(Encoder):
     def _build(cls, shape: tuple[int, ...], kind: str, options: dict[str, Any]) -> Self:
         return super()._build(shape, kind, {"max_length": shape[0], **options})
 
-    def stages(self, x: Tensor) -> Stages:
-        """Encode sequences: `[B, T, d]` to `[B, out_features]`, with a stage `[B, T, width]` for each layer.
+    def tokens(self, x: Tensor) -> Tensor:
+        """Return the steps of sequences `[B, T, d]` as `[B, T, width]`, with their positions.
 
         Raises:
             ModelError: the sequence is longer than the learned positions.
         """
         steps = self.projection(x)
-        steps = yield from in_stages(self.layers, len(self.layers), steps + self._positions(steps))
-        pooled: Tensor = self.norm(steps).mean(dim=1)
-        return pooled
+        placed: Tensor = steps + self._positions(steps)
+        return placed
 
     def _positions(self, steps: Tensor) -> Tensor:
         length, width = steps.shape[1:]
@@ -98,6 +125,44 @@ class Transformer(Encoder):
                 f"{length} steps; build it with a larger max_length or with positions='sinusoidal'."
             )
         return self.positions[:length]
+
+
+def checked_heads(width: int, heads: int) -> tuple[int, int]:
+    """Return a width and the number of attention heads that share it, or raise UsageError."""
+    width, heads = positive("width", width), positive("heads", heads)
+    if width % heads:
+        raise UsageError(f"option 'heads' must divide 'width'; found {heads} heads for width {width}.")
+    return width, heads
+
+
+def transformer_layers(width: int, layers: int, heads: int, dropout: float) -> nn.Sequential:
+    """Return pre-norm layers of self-attention whose feed-forward part is four times as wide as the model."""
+    # nn.TransformerEncoder would clone one layer and so start every layer from the same weights.
+    return nn.Sequential(
+        *(
+            nn.TransformerEncoderLayer(
+                width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(positive("layers", layers))
+        )
+    )
+
+
+def attend_in_stages(layers: nn.Sequential, steps: Tensor, padding: Tensor | None) -> Stages:
+    """Run layers of self-attention, a stage each, over steps some of which are padding; return the last map.
+
+    Args:
+        layers: what `transformer_layers` made.
+        steps: `[B, T, width]`.
+        padding: `[B, T]` (bool), True where a step is not to be read; steps that somebody appends to a map
+            are read.
+    """
+    for layer in layers:
+        mask = padding
+        if mask is not None and steps.shape[1] > mask.shape[1]:
+            mask = F.pad(mask, (0, steps.shape[1] - mask.shape[1]), value=False)
+        steps = yield layer(steps, src_key_padding_mask=mask)
+    return steps
 
 
 def sinusoids(length: int, width: int, device: torch.device | None = None) -> Tensor:

@@ -1,0 +1,180 @@
+"""Initial weights of an encoder from a local file, such as a published ImageNet checkpoint."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from equipoise.models.encoders.base import Encoder
+from equipoise.types import ModelError, UsageError
+
+WEIGHTS = "weights"
+"""The option that every encoder takes."""
+
+SUFFIXES = (".safetensors", ".pt", ".pth")
+WRAPPERS = ("state_dict", "model")
+PREFIXES = ("module.", "encoder.", "resnet.", "backbone.")
+CLASSIFIERS = ("fc.", "classifier.")
+COUNTER = "num_batches_tracked"
+GIT_LFS = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What was done with a file of weights; an encoder keeps it as `loaded_weights`.
+
+    Attributes:
+        path: the file.
+        stripped: prefix that was taken off every name, empty where there was none.
+        ignored: parameters of a classifier, which an encoder does not have.
+        adapted: the first convolution, where it reads another number of channels than the file's, else "".
+    """
+
+    path: str
+    stripped: str
+    ignored: tuple[str, ...]
+    adapted: str
+
+    def __str__(self) -> str:
+        """Return what was done in one line."""
+        said = [f"weights of {self.path}"]
+        said += [f"prefix {self.stripped!r} taken off"] if self.stripped else []
+        said += [f"without {', '.join(self.ignored)}"] if self.ignored else []
+        said += [f"{self.adapted} adapted to the number of channels"] if self.adapted else []
+        return "; ".join(said)
+
+
+def load_weights(encoder: Encoder, path: object) -> LoadedWeights:
+    """Give an encoder the weights of a file, in place.
+
+    A prefix that all names share (`module.`, `encoder.`, `resnet.`, `backbone.`) is taken off and a
+    classifier (`fc.`, `classifier.`) left out; all other names have to be the encoder's, one for one, but for
+    the counters of batch normalisation. Where the first convolution reads another number of channels `C` than
+    the file's `C'`, each of its channels becomes the mean over the file's; for `C = 1`, `C'` times that, so
+    that a grey image gives the response that it gives as `C'` equal channels. For stacked optical flow the
+    plain mean is that of two-stream networks (Wang et al., ECCV 2016, arXiv 1608.00859).
+
+    Args:
+        encoder: gets the weights, in its own precision and on its own device.
+        path: of a `.safetensors`, or of a `.pt` or `.pth`, which is read without running code from it.
+
+    Returns:
+        What was done.
+
+    Raises:
+        UsageError: no such file, or none of this kind.
+        ModelError: the file cannot be read, or its weights are not those of the encoder; names the first.
+    """
+    file = _checked(path)
+    found = _read(file)
+    expected = encoder.state_dict()
+    stripped = _shared_prefix(found, expected)
+    found = {name.removeprefix(stripped): value for name, value in found.items()}
+    ignored = tuple(sorted(n for n in found if n not in expected and n.startswith(CLASSIFIERS)))
+    found = {name: value for name, value in found.items() if name not in ignored}
+    _check_names(encoder, found, expected, file)
+    adapted = _adapt_first_convolution(encoder, found)
+    for name, value in found.items():
+        if value.shape != expected[name].shape:
+            raise ModelError(
+                f"{file}: {name!r} is {list(value.shape)}, that of encoder {encoder.name!r} is "
+                f"{list(expected[name].shape)}; give the encoder the options (width, layers, stem) of the "
+                "file's, or choose another file."
+            )
+    encoder.load_state_dict({**expected, **found})
+    loaded = LoadedWeights(str(file), stripped, ignored, adapted)
+    encoder.loaded_weights = loaded
+    return loaded
+
+
+def _checked(path: object) -> Path:
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise UsageError(f"option {WEIGHTS!r} must be the path of a file; found {path!r}.")
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UsageError(
+            f"option {WEIGHTS!r}: there is no file {file}; expected a local file, {' or '.join(SUFFIXES)}: "
+            "nothing is downloaded."
+        )
+    if file.suffix not in SUFFIXES:
+        raise UsageError(f"option {WEIGHTS!r}: {file} is not {' or '.join(SUFFIXES)}.")
+    return file
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    with file.open("rb") as stream:
+        if stream.read(len(GIT_LFS)) == GIT_LFS:
+            raise ModelError(f"{file} is a Git LFS pointer, not the weights; run 'git lfs pull' there.")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{file} holds more than weights, which is not read because it could run code; save its "
+            "state_dict() alone."
+        ) from error
+    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{file} cannot be read as weights ({line}); copy it anew.") from error
+    for wrapper in WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise ModelError(f"{file} is no state_dict: expected names and tensors alone.")
+    return dict(loaded)
+
+
+def _shared_prefix(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """Return what stands before every name but a classifier's, where no name is the encoder's as it is."""
+    stripped = ""
+    while not any(name.removeprefix(stripped) in expected for name in found):
+        rest = [name.removeprefix(stripped) for name in found]
+        rest = [name for name in rest if not name.startswith(CLASSIFIERS)]
+        shared = [p for p in PREFIXES if rest and all(name.startswith(p) for name in rest)]
+        if not shared:
+            break
+        stripped += shared[0]
+    return stripped
+
+
+def _check_names(
+    encoder: Encoder, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path
+) -> None:
+    missing = [name for name in expected if name not in found and not name.endswith(COUNTER)]
+    unexpected = sorted(name for name in found if name not in expected)
+    for names, said in ((missing, "lacks"), (unexpected, "has")):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            needs = "needs it" if said == "lacks" else "does not"
+            raise ModelError(
+                f"{file} {said} {names[0]!r}{more}, and encoder {encoder.name!r} {needs}; expected the names "
+                "of its state_dict(): choose another file, or the options (width, layers) of that encoder."
+            )
+
+
+def _adapt_first_convolution(encoder: Encoder, found: dict[str, Tensor]) -> str:
+    """Change the first convolution's weights to the encoder's number of channels; return its name if so."""
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d) and module.in_channels == encoder.in_features:
+            key = f"{name}.weight"
+            value, own = found[key], module.weight
+            same_but_channels = value.shape[:1] + value.shape[2:] == own.shape[:1] + own.shape[2:]
+            if value.ndim != own.ndim or value.shape == own.shape or not same_but_channels:
+                return ""
+            mean = value.mean(dim=1, keepdim=True)
+            channels = own.shape[1]
+            found[key] = (
+                mean * value.shape[1] if channels == 1 else mean.expand(-1, channels, *value.shape[2:])
+            )
+            return key
+    return ""
