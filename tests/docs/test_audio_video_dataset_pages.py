@@ -12,7 +12,7 @@ from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.from_source import SourceDataset
 
 PAGES = Path(__file__).parents[2] / "docs" / "datasets"
-NAMES = ("cremad", "kinetics-sounds", "ave", "vggsound", "avletters")
+NAMES = ("cremad", "kinetics-sounds", "ave", "vggsound", "avletters", "ucf101")
 
 
 @pytest.mark.parametrize("name", NAMES)

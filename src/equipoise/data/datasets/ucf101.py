@@ -1,0 +1,305 @@
+"""UCF-101: human actions in clips of web videos, as RGB frames and optical flow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.format import listed
+from equipoise.data.media.errors import MediaError
+from equipoise.data.media.files import check_media
+from equipoise.data.media.flow import FlowMethod
+from equipoise.data.media.flow_readers import FlowImagesReader, FlowReader
+from equipoise.data.media.images import frame_files, read_image
+from equipoise.data.media.readers import FramesReader
+from equipoise.data.preparing.clips import Clip, ModalityReader, Preparation
+from equipoise.data.preparing.finding import FoundMedia, find_media
+from equipoise.data.preparing.lists import NameList, check_once, shared_groups, sharing_notes
+from equipoise.data.preparing.recipes import check_choice
+from equipoise.types import DataError, UnknownNameError, UsageError
+
+LISTS: Final = "ucfTrainTestlist"
+CLASS_LIST: Final = "classInd.txt"
+DIRECTIONS: Final = ("u", "v")
+_NAME: Final = re.compile(r"v_(\w+)_g(\d+)_c(\d+)")
+
+
+@dataclass(frozen=True)
+class FlowFoldersReader(FlowImagesReader):
+    """Ready-made flow whose two directions stand in two folders (two-stream networks; Feichtenhofer et al.).
+
+    The moments are those of `FlowImagesReader`.
+
+    Attributes:
+        role: beginning of the names of the two folders, `flow_u` and `flow_v`.
+    """
+
+    def read(self, clip: Clip) -> NDArray[Any]:
+        """Return the flow."""
+        across, down = (frame_files(clip.files[f"{self.role}_{one}"]) for one in DIRECTIONS)
+        if len(across) != len(down) or len(across) < self.stack:
+            raise MediaError(
+                clip.files[f"{self.role}_u"],
+                "truncated",
+                f"has {len(across)} pictures of horizontal motion, and there are {len(down)} of vertical",
+                f"expected as many of both, {self.stack} at least: extract them again",
+            )
+        places = len(across) - self.stack + 1
+        starts = [int((part + 0.5) * places / self.count) for part in range(self.count)]
+        pairs = [
+            files[start + step] for start in starts for step in range(self.stack) for files in (across, down)
+        ]
+        pictures = [read_image(file, self.size, grey=True) for file in pairs]
+        return np.concatenate(pictures).reshape(self.layout.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UCF101(SourceDataset):
+    """UCF-101: 13,320 clips of 101 human actions, RGB frames and optical flow.
+
+    Attributes:
+        fold: which of the three official splits; validation is taken from its train part, by group.
+        lists: folder of the official lists (`trainlist01.txt`, `testlist01.txt`, `classInd.txt`); by default
+            `ucfTrainTestlist` in or beside the source.
+        classes: names of the classes to keep; by default all.
+        frames: RGB frames of a clip, and moments of flow.
+        pixels: side of a frame.
+        flow: `compute` it from the video, read ready-made `images`, or `none`.
+        flow_method: how it is computed: `tvl1`, `dis`, `farneback`, or `auto` for TV-L1 where OpenCV's
+            contrib modules are installed and DIS elsewhere.
+        flow_root: folder of the ready-made images: `<video>/flow_x_0001.jpg`, or `u/<video>/` and
+            `v/<video>/`.
+        stack: consecutive flows of a moment, along the channels.
+    """
+
+    name: ClassVar[str] = "ucf101"
+    description: ClassVar[str] = "UCF-101: human actions, RGB and optical flow, 13320 clips, 101 classes"
+    modalities: ClassVar[tuple[str, ...]] = ("rgb", "flow")
+    licence: ClassVar[str] = "none stated; videos from the web, for research"
+    source: ClassVar[str] = "https://www.crcv.ucf.edu/data/UCF101.php"
+    citation: ClassVar[str] = (
+        "Soomro, Zamir, Shah, UCF101: A Dataset of 101 Human Actions Classes From Videos in The Wild, "
+        "CRCV-TR-12-01, 2012"
+    )
+    expected: ClassVar[str] = "UCF-101/<Class>/v_<Class>_g01_c01.avi and ucfTrainTestlist/trainlist01.txt"
+    size: ClassVar[str] = "6.5 GB, and 0.1 MB of lists"
+
+    fold: Literal[1, 2, 3] = 1
+    lists: str | None = None
+    classes: tuple[str, ...] = ()
+    frames: int = 3
+    pixels: int = 224
+    flow: Literal["compute", "images", "none"] = "compute"
+    flow_method: FlowMethod = "auto"
+    flow_root: str | None = None
+    stack: int = 1
+
+    def plan(self, source: Path) -> Preparation:
+        """List the clips; see `SourceDataset.plan`."""
+        flow_root = self._checked_flow_root()
+        folder = self._lists_folder(source)
+        lists = [_read_list(folder / f"{split}list{self.fold:02d}.txt", split) for split in ("train", "test")]
+        named = [(one, [name for (name,) in one.rows]) for one in lists]
+        check_once(named)
+        order = _class_order(folder, [name for _, names in named for name in names])
+        kept = self._kept(order)
+        found = _found(source, flow_root)
+        clips = [
+            self._clip(name, split, order, found, flow_root)
+            for one, names in named
+            for name, split in zip(names, [str(one.split)] * len(names), strict=True)
+            if order[_parts(name)[0].lower()] in kept
+        ]
+        _check_some_there(clips, found, self.expected)
+        everything = {name.lower() for _, names in named for name in names}
+        unlisted = sorted((set(found.video) or set(found.frames)) - everything)
+        return Preparation(
+            name=self.name,
+            clips=clips,
+            readers=self._readers(flow_root),
+            classes=tuple(kept),
+            licence=self.licence,
+            source=f"{self.source}; {self.citation}",
+            facts={
+                "fold": self.fold,
+                "flow": self.flow,
+                "lists": [one.describe() for one in lists],
+                "shared_groups": {splits: len(both) for splits, both in _shared(clips).items()},
+                "clips_in_no_list": len(unlisted),
+            },
+            notes=(
+                *sharing_notes(_shared(clips), "groups", "the official lists share none: compare yours"),
+                *_unlisted_note(unlisted),
+            ),
+        )
+
+    def _checked_flow_root(self) -> Path | None:
+        check_choice("flow", self.flow, ("compute", "images", "none"))
+        if self.fold not in (1, 2, 3):
+            raise UsageError(f"fold is {self.fold!r}; expected 1, 2 or 3.")
+        if (self.flow == "images") != (self.flow_root is not None):
+            raise UsageError(
+                f"flow is {self.flow!r} and flow_root is {self.flow_root!r}; ready-made flow needs both "
+                "flow 'images' and the folder that holds them."
+            )
+        if self.flow_root is None:
+            return None
+        root = Path(self.flow_root).expanduser()
+        if not root.is_dir():
+            raise DataError(f"flow_root {root} is no folder; expected ready-made flow images in it.")
+        return root
+
+    def _lists_folder(self, source: Path) -> Path:
+        if not source.is_dir():
+            found = "is a file" if source.exists() else "does not exist"
+            raise DataError(f"{source} {found}; expected a folder with {self.expected}.")
+        if self.lists is not None:
+            places = [Path(self.lists).expanduser()]
+        else:
+            places = [source / LISTS, source, source.absolute().parent / LISTS]
+        wanted = f"trainlist{self.fold:02d}.txt"
+        for place in places:
+            if (place / wanted).exists():
+                return place
+        raise DataError(
+            f"{wanted} is not in {' or '.join(map(str, places))}; download the official lists "
+            f"(UCF101TrainTestSplits-RecognitionTask.zip from {self.source}) and name their folder with "
+            "--lists."
+        )
+
+    def _kept(self, order: Mapping[str, str]) -> list[str]:
+        for name in self.classes:
+            if name.lower() not in order:
+                raise UnknownNameError("class of UCF-101", name, order.values())
+        chosen = {name.lower() for name in self.classes} or set(order)
+        if len(chosen) < 2:
+            raise UsageError(f"classes names {listed(list(self.classes))} only; expected at least two.")
+        return [name for key, name in order.items() if key in chosen]
+
+    def _clip(
+        self, name: str, split: str, order: Mapping[str, str], found: FoundMedia, flow_root: Path | None
+    ) -> Clip:
+        label, group = _parts(name)
+        known = order[label.lower()]
+        video = found.pick("video", [name.lower()]) or found.pick("frames", [name.lower()])
+        files = {"video": video or found.folder / known / f"{name}.avi"}
+        if flow_root is not None:
+            files |= _flow_folders(flow_root, name)
+        return Clip(id=name, label=known, files=files, split=split, group=f"{known}_g{group}")
+
+    def _readers(self, flow_root: Path | None) -> dict[str, ModalityReader]:
+        readers: dict[str, ModalityReader] = {"rgb": FramesReader(count=self.frames, size=self.pixels)}
+        count, stack, size = self.frames, self.stack, self.pixels
+        if self.flow == "compute":
+            readers["flow"] = FlowReader(count=count, stack=stack, size=size, method=self.flow_method)
+        elif flow_root is not None:
+            reader = FlowFoldersReader if _in_two_folders(flow_root) else FlowImagesReader
+            readers["flow"] = reader(count=count, stack=stack, size=size)
+        return readers
+
+
+def _read_list(path: Path, split: str) -> NameList:
+    """Read an official list: `Class/v_Class_g01_c01.avi`, in train lists followed by a class number."""
+    check_media(path)
+    names = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        name = Path(line.split()[0]).stem
+        if not _NAME.fullmatch(name):
+            raise DataError(
+                f"{path}, line {number}, is {line.strip()[:80]!r}; expected a video such as "
+                "'ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi'."
+            )
+        names.append((name,))
+    if not names:
+        raise DataError(f"{path} lists no video; download the official lists again.")
+    return NameList(path, tuple(names), split)
+
+
+def _class_order(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return the classes in the order of `classInd.txt`, or of the alphabet, by their names in lower case.
+
+    The files of the dataset and of its derivatives do not agree on the capitals of HandstandPushups.
+    """
+    used = {_parts(name)[0].lower(): _parts(name)[0] for name in sorted(names)}
+    file = folder / CLASS_LIST
+    if not file.exists():
+        return dict(sorted(used.items()))
+    check_media(file)
+    rows = [line.split() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if any(len(row) != 2 for row in rows):
+        raise DataError(f"{file} has lines that are not 'number name'; download the official lists again.")
+    order = {name.lower(): name for _, name in rows}
+    strange = sorted(set(used) - set(order))
+    if strange:
+        raise DataError(f"the lists in {folder} hold the classes {listed(strange)}, {CLASS_LIST} does not.")
+    return {key: name for key, name in order.items() if key in used}
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Return class and number of the group."""
+    match = _NAME.fullmatch(name)
+    assert match is not None, f"{name} was checked when its list was read"
+    return match[1], match[2]
+
+
+def _found(source: Path, flow_root: Path | None) -> FoundMedia:
+    """Find videos and folders of frames, not those of flow, by name in lower case."""
+    media = find_media(source)
+    shut = None if flow_root is None else flow_root.resolve()
+    frames = {
+        name: [path for path in paths if path.parent.name not in DIRECTIONS and not _inside(path, shut)]
+        for name, paths in media.frames.items()
+    }
+    both: list[dict[str, list[Path]]] = []
+    for kind in (media.video, frames):
+        merged: dict[str, list[Path]] = {}
+        for name, paths in kind.items():
+            if _NAME.fullmatch(name) and paths:
+                merged.setdefault(name.lower(), []).extend(paths)
+        both.append(merged)
+    return replace(media, video=both[0], frames=both[1])
+
+
+def _inside(path: Path, folder: Path | None) -> bool:
+    return folder is not None and path.resolve().is_relative_to(folder)
+
+
+def _check_some_there(clips: Sequence[Clip], found: FoundMedia, expected: str) -> None:
+    names = {clip.id.lower() for clip in clips}
+    if not names & (set(found.video) | set(found.frames)):
+        raise DataError(
+            f"{found.folder} holds none of the {len(clips)} listed clips, such as {clips[0].id!r}; below it "
+            f"are {found.summary()} named like that: expected {expected}."
+        )
+
+
+def _shared(clips: Sequence[Clip]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for clip in clips:
+        groups.setdefault(str(clip.split), []).append(str(clip.group))
+    return shared_groups(groups)
+
+
+def _unlisted_note(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    return (f"{len(names)} clips stand in no list and are left out ({listed(list(names))}).",)
+
+
+def _in_two_folders(root: Path) -> bool:
+    return all((root / one).is_dir() for one in DIRECTIONS)
+
+
+def _flow_folders(root: Path, name: str) -> dict[str, Path]:
+    if _in_two_folders(root):
+        return {f"flow_{one}": root / one / name for one in DIRECTIONS}
+    return {"flow": root / name}
