@@ -95,7 +95,10 @@ def test_strengths(setting, options, expected):
         assert d[name].applied == pytest.approx(expected(d[name].gap))
         shares = by_layer(s.moved(), attribute)
         assert shares == pytest.approx(dict.fromkeys(shares, d[name].applied), abs=1e-8)
-    assert s.relearn.history == [{"epoch": 0, "modalities": d.to_dict()}]
+    (entry,) = s.relearn.history
+    why = dict.fromkeys(d, "below min_gap 2.0") if "min_gap" in options else {}
+    assert {m: reason.partition(" is ")[2] for m, reason in entry.pop("left_alone", {}).items()} == why
+    assert entry == {"epoch": 0, "modalities": d.to_dict()}
 
 
 def test_strengths_by_modality(setting):

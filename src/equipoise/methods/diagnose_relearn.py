@@ -68,6 +68,11 @@ class DiagnoseRelearnMethod(Method):
                 "the option 'target' holds tensors, which no run record can keep; give the path of a "
                 ".safetensors file with the names MODALITY.PARAMETER."
             )
+        if more.get("redraw_with"):
+            raise UsageError(
+                "the option 'redraw_with' holds functions, which no run record can keep; use DiagnoseRelearn "
+                "in a loop of your own, or give the encoder's layers reset_parameters()."
+            )
         split_options(str(options.get("preset", "paper")), _without_file(more))
         method = cls(**{key: value for key, value in options.items() if key in own}, more=more)
         every = PAPER_EVERY if method.every is None else method.every
@@ -91,7 +96,8 @@ class DiagnoseRelearnMethod(Method):
         super().check(model)
         choices, _ = split_options(self.preset, _without_file(self.more))
         choices.lam_by_modality(self.lam, model.modalities)
-        selected = [select_parameters(model.encoder_module(m), choices.parameters) for m in model.modalities]
+        selections = choices.selections(model.modalities)
+        selected = [select_parameters(model.encoder_module(m), choice) for m, choice in selections.items()]
         choices.check_layers(chain.from_iterable(selected))
 
     def setup(self, run: Run) -> None:
@@ -115,12 +121,13 @@ class DiagnoseRelearnMethod(Method):
             return
         planned = self._relearn.plan(run.model, run.train_eval, run.val)
         # Said before it is done, so that a run can still keep the weights as they were.
-        layers = self._relearn.layers(planned)
+        layers, left_alone = self._relearn.layers(planned), self._relearn.left_alone(planned)
         run.record(
             "relearning",
             modalities=planned.to_dict(),
             options=planned.options.departures(),
             **({"layers": layers} if layers else {}),
+            **({"left_alone": left_alone} if left_alone else {}),
         )
         self._relearn.carry_out(planned, run.epoch, run.model, run.train_eval)
 

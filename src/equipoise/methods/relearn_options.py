@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from equipoise.diagnosis import DiagnosisOptions, relearning_strength
 from equipoise.diagnosis.options import PRESETS
+from equipoise.relearning import Factory, depths_from_top
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
 
@@ -19,7 +20,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "optimizer_state": ("keep", "zero", "scale"),
     "head_policy": ("keep", "blend", "refit"),
 }
-TARGETS: Final = ("init", "redraw", "ema")
+TARGETS: Final = ("init", "pretrained", "redraw", "ema")
 States = Mapping[str, Mapping[str, Tensor]]
 
 
@@ -30,14 +31,21 @@ class RelearnOptions:
     Attributes:
         strength: from gap to strength: `tanh`, `linear` or `fixed` (see `relearning_strength`).
         max_alpha: upper bound of the strength.
-        target: `init` pulls toward the weights at construction, `redraw` toward a fresh draw each time,
-            `ema` toward a moving average; a mapping from modality to state dict toward those weights
-            (pretrained ones, say).
+        target: `init` pulls toward the weights at construction, `pretrained` does the same and refuses an
+            encoder that did not start from given weights (see `weights_origin`), `redraw` pulls toward a
+            fresh draw each time, `ema` toward a moving average; a mapping from modality to state dict toward
+            those weights.
         ema_decay: decay of the moving average per epoch.
         redraw_seed: seed of the fresh draws.
-        parameters: `all`, `no-norm`, `trainable` or `last:N` (see `select_parameters`).
+        redraw_with: a factory that builds a fresh encoder, by modality, for what `redraw` cannot draw itself.
+        parameters: `all`, `no-norm`, `adapters` or `last:N` (see `select_parameters`), for all modalities or
+            by name; frozen parameters are never re-learnt.
         layer_strength: factor of the strength for parameters whose name begins with a key; the longest key
             counts, parameters without one have the factor 1, and the product is at most 1.
+        layer_decay: factor of the strength from each block to the one below it, so that with a value below 1
+            blocks near the output are re-learnt more than those near the input. Not of the paper.
+        leave_alone: leave an encoder as it is where the 95 % interval of its gap includes zero, as
+            `min_gap="bootstrap"` does. By default only presets other than `paper` do so.
         norm_stats: running statistics of the encoders' batch normalisation: `keep`, `blend`, `reset`, or
             `recalibrate` by a pass over the training data.
         optimizer_state: `keep`, `zero`, or `scale` by `1 - strength`, for re-learnt parameters only.
@@ -51,8 +59,11 @@ class RelearnOptions:
     target: str | States = "init"
     ema_decay: float = 0.9
     redraw_seed: int = 0
-    parameters: str = "all"
+    redraw_with: Mapping[str, Factory] | None = None
+    parameters: str | Mapping[str, str] = "all"
     layer_strength: Mapping[str, float] | None = None
+    layer_decay: float = 1.0
+    leave_alone: bool | None = None
     norm_stats: str = "keep"
     optimizer_state: str = "keep"
     head_policy: str = "keep"
@@ -69,6 +80,10 @@ class RelearnOptions:
             raise UsageError(f"ema_decay is {self.ema_decay}; expected a number from 0 to below 1.")
         if self.rewarm_steps < 0 or self.head_refit_steps < 1:
             raise UsageError("expected rewarm_steps of at least 0 and head_refit_steps of at least 1.")
+        if not 0 < self.layer_decay <= 1:
+            raise UsageError(f"layer_decay is {self.layer_decay}; expected a number above 0, and at most 1.")
+        if self.redraw_with and self.target != "redraw":
+            raise UsageError("redraw_with builds what target='redraw' draws; expected that target.")
         for prefix, factor in (self.layer_strength or {}).items():
             if factor < 0:
                 raise UsageError(f"layer_strength[{prefix!r}] is {factor}; expected at least 0.")
@@ -116,6 +131,21 @@ class RelearnOptions:
             relearning_strength(0.0, value)
         return {name: float(lam[name]) for name in names}
 
+    def selections(self, modalities: Iterable[str]) -> dict[str, str]:
+        """Return which parameters take part, by modality; `all` where `parameters` leaves one out.
+
+        Raises:
+            UnknownNameError: `parameters` or `redraw_with` names a modality that does not exist.
+        """
+        names = list(modalities)
+        by_name = {} if isinstance(self.parameters, str) else self.parameters
+        for option, keys in (("parameters", by_name), ("redraw_with", self.redraw_with or {})):
+            for name in keys:
+                if name not in names:
+                    raise UnknownNameError(f"modality of {option}", name, names)
+        everywhere = self.parameters if isinstance(self.parameters, str) else "all"
+        return {name: by_name.get(name, everywhere) for name in names}
+
     def check_layers(self, names: Iterable[str]) -> None:
         """Check that every key of `layer_strength` means a parameter.
 
@@ -127,14 +157,29 @@ class RelearnOptions:
             if not any(_begins(key, name) for name in known):
                 raise UnknownNameError("layer of layer_strength", key, known)
 
-    def layer_strengths(self, alpha: float, names: Iterable[str]) -> dict[str, float]:
-        """Return the strength of each named parameter."""
+    @property
+    def by_layer(self) -> bool:
+        """Whether the layers of an encoder differ in strength."""
+        return bool(self.layer_strength) or self.layer_decay != 1
+
+    def layer_strengths(
+        self, alpha: float, names: Sequence[str], encoder: nn.Module, selected: Sequence[str]
+    ) -> dict[str, float]:
+        """Return the strength of each named parameter or buffer of an encoder.
+
+        Args:
+            alpha: the strength of the encoder.
+            names: the parameters and buffers.
+            encoder: whose blocks `layer_decay` counts, from the output down.
+            selected: the parameters that take part.
+        """
         factors = self.layer_strength or {}
+        depths = depths_from_top(encoder, selected, names) if self.layer_decay != 1 else {}
         strengths = {}
         for name in names:
             matches = [key for key in factors if _begins(key, name)]
             factor = factors[max(matches, key=len)] if matches else 1.0
-            strengths[name] = min(1.0, alpha * factor)
+            strengths[name] = min(1.0, alpha * factor * self.layer_decay ** depths.get(name, 0))
         return strengths
 
 
@@ -142,6 +187,8 @@ def _begins(key: str, name: str) -> bool:
     return key in ("", name) or name.startswith(f"{key}.")
 
 
+PAPER: Final = "paper"
+INTERVAL: Final = "bootstrap"
 RELEARN_OPTIONS: Final = frozenset(option.name for option in fields(RelearnOptions))
 DIAGNOSIS_OPTIONS: Final = frozenset(option.name for option in fields(DiagnosisOptions))
 
@@ -159,7 +206,20 @@ def split_options(preset: str, options: Mapping[str, Any]) -> tuple[RelearnOptio
     check_types(RelearnOptions, options)
     if preset not in PRESETS:
         raise UnknownNameError("preset", preset, PRESETS)
-    return (
-        RelearnOptions(**{key: value for key, value in options.items() if key in RELEARN_OPTIONS}),
-        DiagnosisOptions.preset(preset, **{k: v for k, v in options.items() if k in DIAGNOSIS_OPTIONS}),
-    )
+    choices = RelearnOptions(**{key: value for key, value in options.items() if key in RELEARN_OPTIONS})
+    measuring = {key: value for key, value in options.items() if key in DIAGNOSIS_OPTIONS}
+    return choices, DiagnosisOptions.preset(preset, **_with_interval(preset, choices, measuring))
+
+
+def _with_interval(preset: str, choices: RelearnOptions, measuring: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add to the options of a diagnosis what `leave_alone` asks for."""
+    if choices.leave_alone and measuring.get("min_gap", INTERVAL) != INTERVAL:
+        raise UsageError(
+            f"leave_alone goes by the interval of the gap, min_gap={measuring['min_gap']} by a limit; "
+            "expected one of them."
+        )
+    # A caller who sets the limit, or wants no interval, has chosen already.
+    chosen = "min_gap" in measuring or measuring.get("bootstrap") == 0
+    if choices.leave_alone or (choices.leave_alone is None and preset != PAPER and not chosen):
+        return {**measuring, "min_gap": INTERVAL}
+    return measuring

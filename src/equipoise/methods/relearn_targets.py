@@ -10,11 +10,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from equipoise.methods.relearn_options import RelearnOptions
-from equipoise.relearning import redrawn_state, select_buffers, snapshot
+from equipoise.relearning import redrawn_state, select_buffers, snapshot, weights_origin
 from equipoise.relearning.reinitialize import check_state
 from equipoise.types import UnknownNameError, UsageError
 
 SUFFIX: Final = ".safetensors"
+WRAPPERS: Final = ("module.", "_orig_mod.")
+"""What wrappers for distributed training and compilation put before the names of a module."""
 
 
 def initial_targets(
@@ -31,6 +33,7 @@ def initial_targets(
 
     Raises:
         UnknownNameError: `target` names a modality that does not exist.
+        UsageError: `target` is `pretrained`, and an encoder did not start from given weights.
         ModelError: a given state does not fit its encoder, or an encoder cannot be drawn anew.
     """
     targets = {name: snapshot(encoder) for name, encoder in encoders.items()}
@@ -38,13 +41,42 @@ def initial_targets(
         for name, state in choices.target.items():
             if name not in targets:
                 raise UnknownNameError("modality of target", name, targets)
-            needed = _needed(encoders[name], selected[name], choices)
+            state = without_wrapper(state)
+            needed = _needed(name, encoders[name], selected[name], choices)
             check_state({key: targets[name][key] for key in needed}, state, f"the encoder of {name!r}")
             targets[name] = {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
     elif choices.target == "redraw":
-        for encoder in encoders.values():
-            redrawn_state(encoder, choices.redraw_seed)
+        for name, encoder in encoders.items():
+            redrawn(name, encoder, choices, selected[name], 0)
+    elif choices.target == "pretrained":
+        _require_origin(encoders)
     return targets
+
+
+def redrawn(
+    modality: str, encoder: nn.Module, choices: RelearnOptions, selected: Sequence[str], turn: int
+) -> dict[str, Tensor]:
+    """Return a fresh draw of an encoder, another one for each turn; see `redrawn_state`."""
+    factory = (choices.redraw_with or {}).get(modality)
+    return redrawn_state(encoder, choices.redraw_seed + turn, needed=selected, factory=factory)
+
+
+def without_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state without the prefixes that wrappers of the whole module have put before its names."""
+    plain = dict(state)
+    while prefix := next((w for w in WRAPPERS if plain and all(name.startswith(w) for name in plain)), None):
+        plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
+    return plain
+
+
+def _require_origin(encoders: Mapping[str, nn.Module]) -> None:
+    for name, encoder in encoders.items():
+        if weights_origin(encoder) is None:
+            raise UsageError(
+                f"target='pretrained', but nothing tells that the encoder of {name!r} "
+                f"({type(encoder).__name__}) started from given weights; load them before this, or use "
+                "target='init', which blends toward whatever weights the encoders have now."
+            )
 
 
 def with_target_file(options: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
@@ -72,9 +104,9 @@ def with_target_file(options: Mapping[str, Any], modalities: Sequence[str]) -> d
     return {**options, "target": states}
 
 
-def _needed(encoder: nn.Module, selected: Sequence[str], choices: RelearnOptions) -> list[str]:
+def _needed(modality: str, encoder: nn.Module, selected: Sequence[str], choices: RelearnOptions) -> list[str]:
     """Return the names that a target must hold."""
     if choices.norm_stats not in ("blend", "reset"):
         return list(selected)
-    saved = encoder.state_dict().keys()
-    return [*selected, *(name for name in select_buffers(encoder, choices.parameters) if name in saved)]
+    saved, selection = encoder.state_dict().keys(), choices.selections([modality])[modality]
+    return [*selected, *(name for name in select_buffers(encoder, selection) if name in saved)]

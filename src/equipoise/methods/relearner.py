@@ -9,25 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from equipoise.diagnosis import Diagnosis, collect_features, diagnose_with
-from equipoise.diagnosis.capture import Pool, untouched_generators
-from equipoise.diagnosis.reading import BatchReader, device_of, moved_batches
+from equipoise.diagnosis import Diagnosis, LearningState, collect_features, diagnose_with
+from equipoise.diagnosis.capture import Pool
+from equipoise.diagnosis.reading import BatchReader
 from equipoise.methods.base import warn
+from equipoise.methods.relearn_blending import Blending
 from equipoise.methods.relearn_options import split_options
-from equipoise.methods.relearn_targets import initial_targets
-from equipoise.relearning import (
-    LearningRateRewarm,
-    RelearningSchedule,
-    recalibrate_norms,
-    redrawn_state,
-    refit_head,
-    select_buffers,
-    select_parameters,
-    settle_optimizer_state,
-    snapshot,
-    soft_reinitialize,
-    update_average,
-)
+from equipoise.relearning import RelearningSchedule
 from equipoise.types import UsageError
 
 
@@ -48,7 +36,8 @@ class DiagnoseRelearn:
         count: number of re-learnings.
         lam: the paper's `lambda`, for all modalities or by name.
         epochs: explicit epochs in place of `every` and `count`.
-        preset: `paper`, or `robust` (a steadier estimate of the gap, see `DiagnosisOptions`).
+        preset: `paper`, or `robust` (a steadier estimate of the gap, see `DiagnosisOptions`; an encoder
+            whose interval of the gap includes zero is left alone, see `RelearnOptions`).
         optimizer: needed by `optimizer_state` other than `keep`, by `rewarm_steps` and `head_refit_steps`.
         pool: from an encoder's output to `[B, d]`, for all encoders or by name.
         head: fusion and head, needed by `head_policy` other than `keep`.
@@ -56,11 +45,12 @@ class DiagnoseRelearn:
         **options: fields of `RelearnOptions` and `DiagnosisOptions`.
 
     Attributes:
-        history: one entry for each re-learning: epoch, and by modality scores, gap and strength.
+        history: one entry for each re-learning: epoch, and by modality scores, gap and strength; where
+            encoders were left alone, why.
 
     Raises:
         UsageError: an option does not exist, makes no sense, or needs another one.
-        ModelError: a `target` does not fit its encoder.
+        ModelError: a `target` or a selection of parameters does not fit its encoder.
     """
 
     def __init__(
@@ -89,19 +79,10 @@ class DiagnoseRelearn:
         self.schedule = RelearningSchedule(every, count, tuple(epochs) if epochs is not None else None)
         self.choices, self.diagnosis = split_options(preset, options)
         self.lam = self.choices.lam_by_modality(lam, self.encoders)
-        self.optimizer, self.pool, self.head = optimizer, pool, head
-        self.reader = BatchReader(inputs_of, target_of, forward)
-        self.choices.require(optimizer=optimizer, head=head)
+        self.pool, self.reader = pool, BatchReader(inputs_of, target_of, forward)
         self.history: list[dict[str, Any]] = []
         self.samples_forwarded = 0
-        self._selected = {m: select_parameters(e, self.choices.parameters) for m, e in self.encoders.items()}
-        names = [name for encoder in self.encoders.values() for name, _ in encoder.named_parameters()]
-        self.choices.check_layers(names)
-        self._targets = initial_targets(self.encoders, self.choices, self._selected)
-        self._head_target = snapshot(head) if head is not None else {}
-        self._rewarm: LearningRateRewarm | None = None
-        if self.choices.rewarm_steps and optimizer is not None:
-            self._rewarm = LearningRateRewarm(optimizer, self.choices.rewarm_steps)
+        self._blending = Blending(self.encoders, self.choices, self.reader, optimizer, head)
 
     def due(self, epoch: int) -> bool:
         """Tell whether a re-learning follows this epoch (0-based)."""
@@ -117,7 +98,7 @@ class DiagnoseRelearn:
         Returns:
             The warnings, also issued as `EquipoiseWarning`.
         """
-        problems = self.schedule.problems(total_epochs, None if self._rewarm else lr)
+        problems = self.schedule.problems(total_epochs, None if self._blending.rewarm else lr)
         for problem in problems:
             warn(problem)
         return problems
@@ -160,18 +141,23 @@ class DiagnoseRelearn:
         self, planned: Diagnosis, epoch: int, model: nn.Module, train_loader: Iterable[Any]
     ) -> None:
         """Take the second half of `step`: re-learn each encoder by the strength that `plan` has given it."""
-        strengths = {name: state.applied or 0.0 for name, state in planned.items()}
+        strengths = _applied(planned)
+        left_alone = self.left_alone(planned)
         if any(strength > 0 for strength in strengths.values()):
-            self._relearn(strengths, model, train_loader)
-        self.history.append({"epoch": epoch, "modalities": planned.to_dict()})
+            self._blending.carry_out(strengths, len(self.history), model, train_loader)
+        why = {"left_alone": left_alone} if left_alone else {}
+        self.history.append({"epoch": epoch, "modalities": planned.to_dict(), **why})
 
     def layers(self, planned: Diagnosis) -> dict[str, dict[str, float]]:
         """Return modality to parameter to planned strength; empty where layers do not differ."""
-        if not self.choices.layer_strength:
-            return {}
+        return self._blending.layers(_applied(planned))
+
+    def left_alone(self, planned: Diagnosis) -> dict[str, str]:
+        """Return modality to the reason why its encoder is left as it is; the others are re-learnt."""
         return {
-            name: self.choices.layer_strengths(state.applied or 0.0, self._selected[name])
+            name: reason
             for name, state in planned.items()
+            if not state.applied and (reason := self._reason(name, state))
         }
 
     def diagnose(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
@@ -185,18 +171,16 @@ class DiagnoseRelearn:
 
     def track(self) -> None:
         """Update the moving averages of `target="ema"`; call it at the end of every epoch."""
-        for name, encoder in self.encoders.items():
-            if self.choices.target == "ema":
-                update_average(self._targets[name], encoder, self.choices.ema_decay)
+        self._blending.track()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must hold: the targets, the history, and the re-warming in progress."""
         return {
-            "targets": self._targets,
-            "head_target": self._head_target,
+            "targets": self._blending.targets,
+            "head_target": self._blending.head_target,
             "history": list(self.history),
             "samples_forwarded": self.samples_forwarded,
-            "rewarmed": self._rewarm.done if self._rewarm else 0,
+            "rewarmed": self._blending.rewarm.done if self._blending.rewarm else 0,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -211,93 +195,41 @@ class DiagnoseRelearn:
                 f"{', '.join(self.encoders)}."
             )
         # Copies, as moving averages are updated in place.
-        self._targets = {
+        self._blending.targets = {
             name: {key: value.clone() for key, value in target.items()}
             for name, target in state["targets"].items()
         }
-        self._head_target = dict(state["head_target"])
+        self._blending.head_target = dict(state["head_target"])
         self.history = list(state["history"])
         self.samples_forwarded = int(state["samples_forwarded"])
-        if self._rewarm:
-            self._rewarm.done = int(state["rewarmed"])
+        if self._blending.rewarm:
+            self._blending.rewarm.done = int(state["rewarmed"])
 
     def _strengths(self, diagnosis: Diagnosis) -> dict[str, float]:
         """Return the strength of each modality; those that share an encoder share the mean of theirs."""
         choices = self.choices
         strengths: dict[str, float] = {}
-        for names in self._distinct_encoders().values():
+        for names in self._blending.distinct().values():
             own = [
                 diagnosis[name].strength(
                     self.lam[name], kind=choices.strength, max_strength=choices.max_alpha
                 )
                 for name in names
             ]
-            strengths |= dict.fromkeys(names, sum(own) / len(own))
+            mean = sum(own) / len(own) if self._blending.selected(names[0]) else 0.0
+            strengths |= dict.fromkeys(names, mean)
         return {name: strengths[name] for name in self.encoders}
 
-    def _relearn(self, strengths: Mapping[str, float], model: nn.Module, train_loader: Iterable[Any]) -> None:
-        choices = self.choices
-        buffers = choices.norm_stats if choices.norm_stats in ("blend", "reset") else "keep"
-        blended: dict[nn.Parameter, float] = {}
-        for encoder, names in self._distinct_encoders().items():
-            target = self._targets[names[0]]
-            if choices.target == "redraw":
-                target = redrawn_state(encoder, choices.redraw_seed + len(self.history))
-            # A parameter that two different encoders share is blended with the first of them only.
-            chosen = [
-                name
-                for name, parameter in encoder.named_parameters()
-                if name in set(self._selected[names[0]]) and parameter not in blended
-            ]
-            layers = choices.layer_strengths(
-                strengths[names[0]], [*chosen, *select_buffers(encoder, choices.parameters)]
-            )
-            soft_reinitialize(encoder, target, layers, parameters=chosen, buffers=buffers)
-            parameters = dict(encoder.named_parameters())
-            blended |= {parameters[name]: layers[name] for name in chosen}
-        with untouched_generators(train_loader):
-            if choices.norm_stats == "recalibrate":
-                recalibrate_norms(
-                    [encoder for name, encoder in self.encoders.items() if strengths[name] > 0],
-                    model,
-                    lambda batch: self.reader.run(model, batch),
-                    # A batch of one has no spread to learn from, and some layers refuse it.
-                    (
-                        b
-                        for b in moved_batches(train_loader, device_of(model))
-                        if len(self.reader.target(b)) > 1
-                    ),
-                )
-            self._recover(sum(strengths.values()) / len(strengths), blended, model, train_loader)
+    def _reason(self, name: str, state: LearningState) -> str:
+        if not self._blending.selected(name):
+            return f"its parameters are frozen ({self._blending.selections[name]})"
+        if not state.negligible:
+            return ""  # a strength of 0 was asked for
+        if isinstance(self.diagnosis.min_gap, str) and state.interval is not None:
+            low, high = state.interval
+            return f"the interval of its gap, [{low:.3f}, {high:.3f}], includes 0"
+        return f"its gap {state.gap:.3f} is below min_gap {self.diagnosis.min_gap}"
 
-    def _recover(
-        self,
-        mean_strength: float,
-        blended: dict[nn.Parameter, float],
-        model: nn.Module,
-        train_loader: Iterable[Any],
-    ) -> None:
-        choices = self.choices
-        if choices.head_policy == "blend" and self.head is not None:
-            soft_reinitialize(self.head, self._head_target, mean_strength)
-            blended |= dict.fromkeys(self.head.parameters(), mean_strength)
-        if self.optimizer is not None:
-            settle_optimizer_state(self.optimizer, blended, choices.optimizer_state)
-        if choices.head_policy == "refit" and self.head is not None and self.optimizer is not None:
-            refit_head(
-                self.head,
-                model,
-                lambda batch: self.reader.logits(model, batch),
-                self.reader.target,
-                moved_batches(train_loader, device_of(model), repeat=True),
-                steps=choices.head_refit_steps,
-                lr=float(self.optimizer.param_groups[0]["lr"]),
-            )
-        if self._rewarm is not None:
-            self._rewarm.start()
 
-    def _distinct_encoders(self) -> dict[nn.Module, list[str]]:
-        distinct: dict[nn.Module, list[str]] = {}
-        for name, encoder in self.encoders.items():
-            distinct.setdefault(encoder, []).append(name)
-        return distinct
+def _applied(planned: Diagnosis) -> dict[str, float]:
+    return {name: state.applied or 0.0 for name, state in planned.items()}

@@ -1,22 +1,31 @@
 """From a module, earlier weights and a strength to the re-learnt module."""
 
+from equipoise.relearning.adapters import adapter_parameters, refuse_merged
+from equipoise.relearning.blocks import block_names, depths_from_top
 from equipoise.relearning.optimizer_state import LearningRateRewarm, settle_optimizer_state
 from equipoise.relearning.recovery import recalibrate_norms, refit_head
+from equipoise.relearning.redraw import Factory, redrawn_state
 from equipoise.relearning.reinitialize import snapshot, soft_reinitialize
 from equipoise.relearning.schedule import RelearningSchedule
 from equipoise.relearning.selection import select_buffers, select_parameters
-from equipoise.relearning.targets import redrawn_state, update_average
+from equipoise.relearning.targets import update_average, weights_origin
 
 __all__ = [
+    "Factory",
     "LearningRateRewarm",
     "RelearningSchedule",
+    "adapter_parameters",
+    "block_names",
+    "depths_from_top",
     "recalibrate_norms",
     "redrawn_state",
     "refit_head",
+    "refuse_merged",
     "select_buffers",
     "select_parameters",
     "settle_optimizer_state",
     "snapshot",
     "soft_reinitialize",
     "update_average",
+    "weights_origin",
 ]

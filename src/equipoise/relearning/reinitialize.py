@@ -50,7 +50,8 @@ def soft_reinitialize(
 
     Raises:
         UsageError: a strength is outside [0, 1], or a name of `parameters` does not exist.
-        ModelError: `initial_state` lacks a parameter or holds another shape. Nothing is changed then.
+        ModelError: `initial_state` lacks a parameter or holds another shape, or a parameter is quantised.
+            Nothing is changed then.
     """
     if buffers not in BUFFER_POLICIES:
         raise UnknownNameError("policy for buffers", buffers, BUFFER_POLICIES)
@@ -67,6 +68,7 @@ def soft_reinitialize(
                 tensors[name] = buffer
                 amounts[name] = float(amount > 0) if buffers == "reset" else amount
     touched = {name: tensor for name, tensor in tensors.items() if amounts[name] > 0}
+    refuse_quantised({name: named[name] for name in touched if name in named}, type(module).__name__)
     check_state(touched, initial_state, type(module).__name__)
     if any(tensor.is_set_to(initial_state[name]) for name, tensor in touched.items()):
         warnings.warn(
@@ -116,6 +118,20 @@ def _strength_of(name: str, strength: float | Mapping[str, float]) -> float:
     if not (math.isfinite(value) and 0 <= value <= 1):
         raise UsageError(f"strength is {value}; expected a number from 0 (keep) to 1 (start again).")
     return value
+
+
+def refuse_quantised(touched: Mapping[str, Tensor], what: str) -> None:
+    """Check that parameters are numbers that can be blended, not codes of a quantisation.
+
+    Raises:
+        ModelError: one is of an integer type; `what` names the module.
+    """
+    for name, tensor in touched.items():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            raise ModelError(
+                f"{name!r} of {what} is quantised ({tensor.dtype}) and cannot be blended; leave such weights "
+                "frozen and re-learn the adapters."
+            )
 
 
 def check_state(touched: Mapping[str, Tensor], initial_state: Mapping[str, Tensor], what: str) -> None:

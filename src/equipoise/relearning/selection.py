@@ -7,69 +7,74 @@ from typing import Final
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from equipoise.relearning.adapters import adapter_parameters
+from equipoise.relearning.blocks import block_names
 from equipoise.types import UnknownNameError, UsageError
 
-SELECTIONS: Final = ("all", "no-norm", "trainable", "last:N")
+SELECTIONS: Final = ("all", "no-norm", "adapters", "trainable", "last:N")
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def select_parameters(module: nn.Module, selection: str = "all") -> list[str]:
-    """Return the names of the parameters that a selection means.
+    """Return the names of the parameters that a selection means; frozen ones are never among them.
 
     Args:
         module: the encoder.
-        selection: `all` (the paper); `no-norm` leaves out scale and shift of normalisation layers;
-            `trainable` takes what requires a gradient (the adapters of a frozen encoder, say); `last:N` takes
-            the last N blocks that hold parameters: the children of the encoder, containers of layers opened.
+        selection: `all` that require a gradient (the paper, whose encoders have no others), or of those:
+            `no-norm` leaves out scale and shift of normalisation layers; `adapters` takes what `peft` has
+            added to the encoder; `last:N` takes the last N blocks that hold parameters, see `block_names`.
+            `trainable` is another word for `all`.
 
     Raises:
         UnknownNameError: the selection does not exist.
         UsageError: `last:N` asks for more blocks than there are.
+        ModelError: `adapters`, and there is none.
+        MissingExtraError: `adapters`, and `peft` is not installed.
     """
-    named = dict(module.named_parameters())
-    if selection == "all":
-        return list(named)
-    if selection == "trainable":
-        return [name for name, parameter in named.items() if parameter.requires_grad]
-    if selection == "no-norm":
-        norm = {
-            id(parameter)
-            for part in module.modules()
-            if isinstance(part, _NORMS)
-            for parameter in part.parameters(recurse=False)
-        }
-        return [name for name, parameter in named.items() if id(parameter) not in norm]
+    trainable = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     kind, _, number = selection.partition(":")
-    if kind == "last" and number.isdecimal() and int(number) > 0:
-        return _last_blocks(module, int(number), named)
-    raise UnknownNameError("selection of parameters", selection, SELECTIONS)
+    if selection in ("all", "trainable"):
+        return trainable
+    if selection == "no-norm":
+        chosen = _outside_norms(module)
+    elif selection == "adapters":
+        chosen = set(adapter_parameters(module))
+    elif kind == "last" and number.isdecimal() and int(number) > 0:
+        blocks = _last_blocks(module, int(number))
+        chosen = {name for name in trainable if name.startswith(blocks)}
+    else:
+        raise UnknownNameError("selection of parameters", selection, SELECTIONS)
+    return [name for name in trainable if name in chosen]
 
 
 def select_buffers(module: nn.Module, selection: str = "all") -> list[str]:
-    """Return the names of the buffers that go with a selection: all, or with `last:N` those of the blocks."""
+    """Return the names of the buffers that go with a selection.
+
+    All of them, or those of the blocks with `last:N`, or none with `adapters`, which have none.
+    """
     named = [name for name, _ in module.named_buffers()]
+    if selection == "adapters":
+        return []
     if not selection.startswith("last:"):
         return named
-    blocks = _blocks(module)[-int(selection.partition(":")[2]) :]
-    return [name for name in named if name.startswith(tuple(f"{block}." for block in blocks))]
+    blocks = _last_blocks(module, int(selection.partition(":")[2]))
+    return [name for name in named if name.startswith(blocks)]
 
 
-def _last_blocks(module: nn.Module, count: int, named: dict[str, nn.Parameter]) -> list[str]:
-    blocks = _blocks(module)
+def _outside_norms(module: nn.Module) -> set[str]:
+    norm = {
+        id(parameter)
+        for part in module.modules()
+        if isinstance(part, _NORMS)
+        for parameter in part.parameters(recurse=False)
+    }
+    return {name for name, parameter in module.named_parameters() if id(parameter) not in norm}
+
+
+def _last_blocks(module: nn.Module, count: int) -> tuple[str, ...]:
+    blocks = block_names(module)
     if count > len(blocks):
         raise UsageError(
             f"'last:{count}' asks for more blocks than {type(module).__name__} has: {', '.join(blocks)}."
         )
-    prefixes = tuple(f"{name}." for name in blocks[-count:])
-    return [name for name in named if name.startswith(prefixes)]
-
-
-def _blocks(module: nn.Module, prefix: str = "") -> list[str]:
-    """Return the names of the blocks that hold parameters, in order; a mere container is no block."""
-    found = []
-    for name, child in module.named_children():
-        if isinstance(child, nn.Sequential | nn.ModuleList):
-            found += _blocks(child, f"{prefix}{name}.")
-        elif any(True for _ in child.parameters()):
-            found.append(f"{prefix}{name}")
-    return found
+    return tuple(f"{name}." for name in blocks[-count:])

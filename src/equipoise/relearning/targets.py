@@ -1,37 +1,34 @@
-"""What an encoder is pulled back to: its start, a fresh draw, given weights, or its own moving average."""
+"""What an encoder is pulled back to besides its start: a moving average, or weights that it was given."""
 
 from __future__ import annotations
 
-import copy
+import sys
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.randomness import seeded_rng
-from equipoise.types import ModelError
+ORIGIN = "weights_origin"
+"""Attribute of an encoder that tells which file or folder its weights at construction came from."""
 
 
-def redrawn_state(module: nn.Module, seed: int) -> dict[str, Tensor]:
-    """Return the state of a copy of `module` whose layers were initialised anew from `seed`.
+def weights_origin(module: nn.Module) -> str | None:
+    """Return where an encoder's weights came from before training, or None where nothing tells of it.
 
-    Raises:
-        ModelError: a layer holds parameters of its own and has no `reset_parameters`.
+    A text in the attribute `weights_origin` of the encoder or of a part of it counts, and so does a model of
+    `transformers` that was loaded from a folder; one that was built from a configuration has drawn weights.
     """
-    # On the CPU, so that every device draws the same.
-    fresh = copy.deepcopy(module).cpu()
-    with seeded_rng(seed):
-        # From the inside out, as constructors do: attention initialises its parts once more.
-        for name, layer in reversed(list(fresh.named_modules())):
-            reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
-            if callable(reset):
-                reset()
-            elif any(True for _ in layer.parameters(recurse=False)):
-                raise ModelError(
-                    f"{name or type(layer).__name__!r} ({type(layer).__name__}) cannot be drawn anew: it has "
-                    "parameters and no reset_parameters(); add that method, or use target='init'."
-                )
-    return {name: value.detach().cpu() for name, value in fresh.state_dict().items()}
+    for part in module.modules():
+        origin = getattr(part, ORIGIN, None)
+        if isinstance(origin, str) and origin:
+            return origin
+    if "transformers" in sys.modules:
+        from transformers import PreTrainedModel
+
+        for part in module.modules():
+            if isinstance(part, PreTrainedModel) and part.name_or_path:
+                return str(part.name_or_path)
+    return None
 
 
 @torch.no_grad()

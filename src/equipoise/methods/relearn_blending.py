@@ -1,0 +1,184 @@
+"""The second half of a re-learning: encoders are blended, and what stands around their weights follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim import Optimizer
+
+from equipoise.diagnosis.capture import untouched_generators
+from equipoise.diagnosis.reading import BatchReader, device_of, moved_batches
+from equipoise.methods.relearn_options import RelearnOptions
+from equipoise.methods.relearn_targets import initial_targets, redrawn
+from equipoise.relearning import (
+    LearningRateRewarm,
+    recalibrate_norms,
+    refit_head,
+    refuse_merged,
+    select_buffers,
+    select_parameters,
+    settle_optimizer_state,
+    snapshot,
+    soft_reinitialize,
+    update_average,
+)
+
+
+class Blending:
+    """The encoders of a re-learning and what they are pulled toward.
+
+    Wrappers for distributed training and compilation are looked through, so that names are the encoder's own.
+
+    Args:
+        encoders: modality name to encoder, as they are before training.
+        choices: what is blended toward what, and what happens around it.
+        reader: how batches are read.
+        optimizer: see `RelearnOptions.require`.
+        head: see there.
+
+    Attributes:
+        targets: modality name to the state that its encoder is pulled toward.
+        head_target: the head's initial state.
+        rewarm: raises the learning rate again, where it is asked for.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        choices: RelearnOptions,
+        reader: BatchReader,
+        optimizer: Optimizer | None,
+        head: nn.Module | None,
+    ) -> None:
+        choices.require(optimizer=optimizer, head=head)
+        self.encoders = {name: unwrapped(encoder) for name, encoder in encoders.items()}
+        self.choices, self.reader, self.optimizer, self.head = choices, reader, optimizer, head
+        self.selections = choices.selections(self.encoders)
+        choices.check_layers(n for encoder in self.encoders.values() for n, _ in encoder.named_parameters())
+        selected = {name: self.selected(name) for name in self.encoders}
+        self.targets = initial_targets(self.encoders, choices, selected)
+        self.head_target = snapshot(head) if head is not None else {}
+        self.rewarm: LearningRateRewarm | None = None
+        if choices.rewarm_steps and optimizer is not None:
+            self.rewarm = LearningRateRewarm(optimizer, choices.rewarm_steps)
+
+    def selected(self, modality: str) -> list[str]:
+        """Return the names of the parameters of an encoder that take part; none where all are frozen now."""
+        refuse_merged(self.encoders[modality], f"the encoder of {modality!r}")
+        return select_parameters(self.encoders[modality], self.selections[modality])
+
+    def distinct(self) -> dict[nn.Module, list[str]]:
+        """Return encoder to the modalities it serves."""
+        distinct: dict[nn.Module, list[str]] = {}
+        for name, encoder in self.encoders.items():
+            distinct.setdefault(encoder, []).append(name)
+        return distinct
+
+    def layers(self, strengths: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """Return modality to parameter to strength; empty where layers do not differ."""
+        if not self.choices.by_layer:
+            return {}
+        found = {}
+        for name, strength in strengths.items():
+            selected = self.selected(name)
+            found[name] = self.choices.layer_strengths(strength, selected, self.encoders[name], selected)
+        return found
+
+    def track(self) -> None:
+        """Update the moving averages of `target="ema"`."""
+        for name, encoder in self.encoders.items():
+            if self.choices.target == "ema":
+                update_average(self.targets[name], encoder, self.choices.ema_decay)
+
+    def carry_out(
+        self, strengths: Mapping[str, float], turn: int, model: nn.Module, train_loader: Iterable[Any]
+    ) -> None:
+        """Blend the encoders, and let statistics, optimiser, head and learning rate follow.
+
+        Args:
+            strengths: strength of each modality; those that share an encoder have the same.
+            turn: number of re-learnings before this one.
+            model: the whole model.
+            train_loader: training batches.
+        """
+        blended = self._blend(strengths, turn)
+        with untouched_generators(train_loader):
+            if self.choices.norm_stats == "recalibrate":
+                self._recalibrate(strengths, model, train_loader)
+            self._recover(sum(strengths.values()) / len(strengths), blended, model, train_loader)
+
+    def _blend(self, strengths: Mapping[str, float], turn: int) -> dict[nn.Parameter, float]:
+        choices = self.choices
+        buffers = choices.norm_stats if choices.norm_stats in ("blend", "reset") else "keep"
+        blended: dict[nn.Parameter, float] = {}
+        for encoder, names in self.distinct().items():
+            strength, selection = strengths[names[0]], self.selections[names[0]]
+            if strength == 0:
+                continue
+            selected = self.selected(names[0])
+            target = self.targets[names[0]]
+            if choices.target == "redraw":
+                target = redrawn(names[0], encoder, choices, selected, turn)
+            # A parameter that two different encoders share is blended with the first of them only.
+            parameters, taking_part = dict(encoder.named_parameters()), set(selected)
+            chosen = [
+                name
+                for name, parameter in parameters.items()
+                if name in taking_part and parameter not in blended
+            ]
+            layers = choices.layer_strengths(
+                strength, [*chosen, *select_buffers(encoder, selection)], encoder, selected
+            )
+            soft_reinitialize(encoder, target, layers, parameters=chosen, buffers=buffers)
+            blended |= {parameters[name]: layers[name] for name in chosen}
+        return blended
+
+    def _recalibrate(
+        self, strengths: Mapping[str, float], model: nn.Module, train_loader: Iterable[Any]
+    ) -> None:
+        recalibrate_norms(
+            [encoder for name, encoder in self.encoders.items() if strengths[name] > 0],
+            model,
+            lambda batch: self.reader.run(model, batch),
+            # A batch of one has no spread to learn from, and some layers refuse it.
+            (b for b in moved_batches(train_loader, device_of(model)) if len(self.reader.target(b)) > 1),
+        )
+
+    def _recover(
+        self,
+        mean_strength: float,
+        blended: dict[nn.Parameter, float],
+        model: nn.Module,
+        train_loader: Iterable[Any],
+    ) -> None:
+        choices = self.choices
+        if choices.head_policy == "blend" and self.head is not None:
+            soft_reinitialize(self.head, self.head_target, mean_strength)
+            blended |= dict.fromkeys(self.head.parameters(), mean_strength)
+        if self.optimizer is not None:
+            settle_optimizer_state(self.optimizer, blended, choices.optimizer_state)
+        if choices.head_policy == "refit" and self.head is not None and self.optimizer is not None:
+            refit_head(
+                self.head,
+                model,
+                lambda batch: self.reader.logits(model, batch),
+                self.reader.target,
+                moved_batches(train_loader, device_of(model), repeat=True),
+                steps=choices.head_refit_steps,
+                lr=float(self.optimizer.param_groups[0]["lr"]),
+            )
+        if self.rewarm is not None:
+            self.rewarm.start()
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module inside wrappers for distributed training and compilation."""
+    while True:
+        inner = module.module if isinstance(module, DistributedDataParallel | DataParallel) else None
+        inner = getattr(module, "_orig_mod", None) if inner is None else inner
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
