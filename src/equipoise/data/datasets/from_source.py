@@ -72,7 +72,7 @@ class SourceDataset(Dataset):
 
     def how_to_get(self) -> str:
         """Say how to make the dataset available."""
-        return f"equipoise prepare {self.name} --source DIR"
+        return f"equipoise prepare {self.name} --source DIR, DIR with {self.expected}; see {self.source}"
 
     def source_version(self) -> str:
         """Return the fingerprint of the prepared dataset."""
@@ -95,6 +95,6 @@ class SourceDataset(Dataset):
         place = self.place()
         if place is None:
             raise DataError(
-                f"the dataset {self.name!r} is not prepared on this machine: {self.how_to_get()}."
+                f"the dataset {self.name!r} is not prepared on this machine; call: {self.how_to_get()}."
             )
         return open_dataset(place)

@@ -1,0 +1,226 @@
+"""Your own data: a table with a row for each sample and a column for each modality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+import pandas as pd
+
+from equipoise.data.content import digest
+from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.format import KIND_AXES, listed
+from equipoise.data.media.flow import FlowMethod
+from equipoise.data.media.flow_readers import FlowReader
+from equipoise.data.media.readers import FbankReader, FramesReader, ImageReader, StftReader
+from equipoise.data.media.text import TokensReader
+from equipoise.data.preparing.clips import Clip, ModalityReader, Preparation
+from equipoise.data.preparing.table_cells import (
+    TABLE,
+    ArrayFileReader,
+    CellTextReader,
+    NumbersReader,
+    array_in,
+    numbers_of,
+    read_table,
+)
+from equipoise.types import DataError, UnknownNameError, UsageError
+
+FILE_KINDS: Final = ("frames", "flow", "image", "spectrogram", "fbank", "tokens", "array")
+CELL_KINDS: Final = ("numbers", "text")
+SPLITS: Final = {"valid": "val", "validation": "val", "dev": "val"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTable(SourceDataset):
+    """A table of your own: CSV, TSV or Parquet, paths of files or numbers in its cells.
+
+    Attributes:
+        modalities_from: modalities, as NAME:COLUMN=KIND, or COLUMN=KIND where they are of one name. A cell of
+            the kinds frames, flow (computed), image, spectrogram, fbank, tokens (a text file) or array (.npy)
+            names a file; numbers (COLUMN may end in * for several columns) and text stand in the cells.
+        target: column of the class, or of the number with the task regression.
+        split: column of train, val or test; by default `split` where there is one.
+        group: column of what a split must not tear apart; by default `group` where there is one.
+        ids: column of unique names; by default `id` where there is one, else the numbers of the rows.
+        task: `classification` or `regression`.
+        root: folder that relative paths start from; by default that of the table.
+        frames: frames of a video, and moments of flow.
+        pixels: side of frames and images.
+        flow_method: `tvl1`, `dis`, `farneback`, or `auto`.
+        seconds: of sound in a spectrogram.
+        steps: length of fbank features, in steps of 10 ms.
+        length: tokens of a text.
+    """
+
+    name: ClassVar[str] = "table"
+    description: ClassVar[str] = "your own data: a CSV, TSV or Parquet table of files and numbers"
+    modalities: ClassVar[tuple[str, ...]] = ("yours",)
+    licence: ClassVar[str] = "yours"
+    source: ClassVar[str] = "your own files"
+    citation: ClassVar[str] = ""
+    expected: ClassVar[str] = "one row a sample: a column for each modality, and a column for the target"
+    size: ClassVar[str] = "any"
+
+    modalities_from: tuple[str, ...] = ()
+    target: str = "target"
+    split: str | None = None
+    group: str | None = None
+    ids: str | None = None
+    task: Literal["classification", "regression"] = "classification"
+    root: str | None = None
+    frames: int = 3
+    pixels: int = 224
+    flow_method: FlowMethod = "auto"
+    seconds: float = 3.0
+    steps: int = 1024
+    length: int = 64
+
+    def plan(self, source: Path) -> Preparation:
+        """List the samples; see `SourceDataset.plan`."""
+        table = read_table(source)
+        wanted = [_parsed(text) for text in self.modalities_from]
+        if not wanted:
+            raise UsageError(
+                "no modality was named; expected --modalities-from with one NAME:COLUMN=KIND or more, such "
+                f"as rgb:clip=frames. The table has the columns {listed([str(c) for c in table.columns], 8)}."
+            )
+        if twice := [name for name, _, _ in wanted if [n for n, _, _ in wanted].count(name) > 1]:
+            raise UsageError(f"the modality {twice[0]!r} is named twice; give each a name of its own.")
+        id_column = self._column(table, "ids", self.ids, "id")
+        root = Path(self.root).expanduser() if self.root is not None else source.absolute().parent
+        columns = {column for _, column, kind in wanted if kind in FILE_KINDS}
+        for column in sorted(columns):
+            self._filled(table, column, source)
+        clips = self._clips(table, source, root, sorted(columns), id_column)
+        readers = {
+            name: self._reader(table, column, kind, clips[0], id_column) for name, column, kind in wanted
+        }
+        labels = sorted({str(clip.label) for clip in clips})
+        if self.task == "classification" and len(labels) < 2:
+            raise DataError(f"{source} has one class only ({labels[0]!r}); expected two at least.")
+        return Preparation(
+            name=source.stem,
+            clips=clips,
+            readers=readers,
+            classes=tuple(labels) if self.task == "classification" else None,
+            facts={"table": source.name, "fingerprint": digest(table.astype(str).to_numpy().tolist())},
+        )
+
+    def _clips(
+        self, table: pd.DataFrame, source: Path, root: Path, columns: list[str], id_column: str | None
+    ) -> list[Clip]:
+        target = self._filled(table, self.target, source)
+        labels: list[str] | list[float] = target
+        if self.task == "regression":
+            labels = [_number(text, self.target, row, source) for row, text in enumerate(target)]
+        given: dict[str, list[str]] = {}
+        for option in ("split", "group"):
+            column = self._column(table, option, getattr(self, option), option)
+            if column is not None:
+                given[option] = self._filled(table, column, source)
+        ids = self._filled(table, id_column, source) if id_column else [str(one) for one in table.index]
+        files = {column: table[column].astype(str).tolist() for column in columns}
+        return [
+            Clip(
+                id=ids[row],
+                label=labels[row],
+                files={TABLE: source.absolute()}
+                | {column: root / Path(paths[row]).expanduser() for column, paths in files.items()},
+                split=_split(given["split"][row], row, source) if "split" in given else None,
+                group=given["group"][row] if "group" in given else None,
+            )
+            for row in range(len(table))
+        ]
+
+    def _reader(
+        self, table: pd.DataFrame, column: str, kind: str, first: Clip, id_column: str | None
+    ) -> ModalityReader:
+        makers: Mapping[str, Callable[[], ModalityReader]] = {
+            "frames": lambda: FramesReader(column, count=self.frames, size=self.pixels),
+            "flow": lambda: FlowReader(column, count=self.frames, size=self.pixels, method=self.flow_method),
+            "image": lambda: ImageReader(column, size=self.pixels),
+            "spectrogram": lambda: StftReader(column, seconds=self.seconds),
+            "fbank": lambda: FbankReader(column, frames=self.steps),
+            "tokens": lambda: TokensReader(column, length=self.length),
+            "text": lambda: CellTextReader(_known(table, column), length=self.length, id_column=id_column),
+            "numbers": lambda: _numbers(table, column, id_column),
+            "array": lambda: _array(column, first),
+        }
+        return makers[kind]()
+
+    def _column(self, table: pd.DataFrame, option: str, given: str | None, usual: str) -> str | None:
+        if given is not None:
+            return _known(table, given)
+        return usual if usual in table.columns else None
+
+    def _filled(self, table: pd.DataFrame, column: str, source: Path) -> list[str]:
+        """Return a column as texts of which none is empty."""
+        cells = table[_known(table, column)]
+        texts = [
+            "" if missing else str(cell).strip() for cell, missing in zip(cells, cells.isna(), strict=True)
+        ]
+        if "" in texts:
+            raise DataError(
+                f"{source}, row {texts.index('') + 1}, has nothing in the column {column!r}; fill it, or "
+                "leave the row out."
+            )
+        return texts
+
+
+def _parsed(text: str) -> tuple[str, str, str]:
+    """Return name, column and kind of a modality."""
+    where, equals, kind = text.rpartition("=")
+    name, colon, column = where.partition(":")
+    if not equals or not name or (colon and not column):
+        raise UsageError(f"{text!r} is no modality; expected NAME:COLUMN=KIND or COLUMN=KIND.")
+    if kind not in (*FILE_KINDS, *CELL_KINDS):
+        raise UnknownNameError("kind of column", kind, (*FILE_KINDS, *CELL_KINDS))
+    return name.rstrip("*") or name, column or name, kind
+
+
+def _known(table: pd.DataFrame, column: str) -> str:
+    if column not in table.columns:
+        raise UnknownNameError("column of the table", column, [str(name) for name in table.columns])
+    return column
+
+
+def _number(text: str, column: str, row: int, source: Path) -> float:
+    found = numbers_of(text)
+    if found is None:
+        raise DataError(f"{source}, row {row + 1}, has {text!r} in the column {column!r}; expected a number.")
+    return float(found[0])
+
+
+def _split(text: str, row: int, source: Path) -> str:
+    name = SPLITS.get(text.lower(), text.lower())
+    if name not in ("train", "val", "test"):
+        raise DataError(
+            f"{source}, row {row + 1}, has the split {text!r}; expected 'train', 'val' or 'test'."
+        )
+    return name
+
+
+def _numbers(table: pd.DataFrame, column: str, id_column: str | None) -> NumbersReader:
+    if column.endswith("*"):
+        columns = tuple(str(name) for name in table.columns if str(name).startswith(column[:-1]))
+        if not columns:
+            raise UnknownNameError("column of the table", column, [str(name) for name in table.columns])
+    else:
+        columns = (_known(table, column),)
+    first = table.iloc[0]
+    found = numbers_of(first[columns[0]] if len(columns) == 1 else [first[name] for name in columns])
+    if found is None or found.ndim > 2:
+        raise DataError(
+            f"the column {column!r} holds {str(first[columns[0]])[:40]!r} in the first row; expected "
+            "numbers, or lists of them that are equally long."
+        )
+    return NumbersReader(columns, found.shape, id_column)
+
+
+def _array(column: str, first: Clip) -> ArrayFileReader:
+    found = array_in(first.files[column])
+    kind = next(kind for kind, axes in KIND_AXES.items() if len(axes) == found.ndim)
+    return ArrayFileReader(column, found.shape, found.dtype.name, kind)

@@ -1,0 +1,187 @@
+"""Your own table: files and numbers of every kind, and the mistakes that people make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from equipoise.data import open_dataset
+from equipoise.data.datasets.table import OwnTable
+from equipoise.data.media.readers import StftReader
+from equipoise.data.media.text import hashed_tokens
+from equipoise.data.preparing.clips import Clip
+from equipoise.data.preparing.engine import prepare
+from equipoise.types import EquipoiseError
+from media_files import moving_square, tone, write_image, write_video, write_wav
+
+N = 8
+RNG = np.random.default_rng(2)
+NUMBERS = RNG.normal(size=(N, 3))
+ARRAYS = RNG.normal(size=(N, 5, 2)).astype(np.float32)
+WORDS = ["ein Satz über Äpfel", "two words", "three, or four", "x"] * 2
+
+
+def _written(folder: Path) -> pd.DataFrame:
+    """Write a table of everything, with relative paths, and return it."""
+    rows = []
+    for row in range(N):
+        write_video(folder / "clips" / f"ä {row}.avi", np.roll(moving_square(6), row, axis=2), 10)
+        write_wav(folder / "sounds" / f"{row}.wav", tone(200 + row, 8000, 0.5), 8000)
+        write_image(folder / "photos" / f"{row}.png", moving_square(row + 1)[row])
+        (folder / f"{row}.txt").write_text(WORDS[row])
+        np.save(folder / f"{row}.npy", ARRAYS[row])
+        rows.append(
+            {
+                "id": f"s{row}",
+                "clip": f"clips/ä {row}.avi",
+                "sound": f"sounds/{row}.wav",
+                "photo": f"photos/{row}.png",
+                "note": f"{row}.txt",
+                "words": WORDS[row],
+                "features": f"{row}.npy",
+                **{f"imu_{axis}": repr(float(NUMBERS[row, place])) for place, axis in enumerate("xyz")},
+                "target": ["cat", "dog"][row % 2],
+                "split": ["train", "train", "validation", "test"][row // 2],
+                "group": f"g{row // 2}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+EVERYTHING = (
+    "rgb:clip=frames",
+    "motion:clip=flow",
+    "sound=spectrogram",
+    "photo=image",
+    "note=tokens",
+    "words=text",
+    "features=array",
+    "imu_*=numbers",
+)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet"])
+def test_every_kind_is_what_the_files_and_cells_hold(tmp_path: Path, ending: str) -> None:
+    table, path = _written(tmp_path / "in"), tmp_path / "in" / f"my data{ending}"
+    if ending == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False, sep="," if ending == ".csv" else "\t")
+    small = OwnTable(
+        modalities_from=EVERYTHING, pixels=48, frames=2, seconds=0.5, length=6, flow_method="dis"
+    )
+    dataset = prepare(small.plan(path), tmp_path / "out", workers=1).dataset
+    assert dataset.ids.tolist() == [f"s{row}" for row in range(N)]
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.split is not None
+    assert dataset.split.tolist() == [["train", "train", "val", "test"][row // 2] for row in range(N)]
+    assert dataset.group is not None
+    assert {m: spec.kind for m, spec in dataset.modalities.items()} == {
+        "rgb": "video",
+        "motion": "video",
+        "sound": "image",
+        "photo": "image",
+        "note": "tokens",
+        "words": "tokens",
+        "features": "sequence",
+        "imu_": "vector",
+    }
+    for row in range(N):
+        frames = np.moveaxis(np.roll(moving_square(6), row, axis=2)[[1, 4]][:, :, 8:56], -1, 1)
+        assert np.array_equal(dataset.array("rgb")[row], frames)
+        assert np.array_equal(
+            dataset.array("photo")[row], np.moveaxis(moving_square(row + 1)[row][:, 8:56], -1, 0)
+        )
+        tokens = hashed_tokens(WORDS[row], 6)
+        assert np.array_equal(dataset.array("words")[row], tokens)
+        assert np.array_equal(dataset.array("note")[row], tokens)
+        assert np.array_equal(dataset.array("features")[row], ARRAYS[row])
+        assert np.array_equal(dataset.array("imu_")[row], NUMBERS[row].astype(np.float32))
+        sound = Clip("x", "y", {"sound": tmp_path / "in" / "sounds" / f"{row}.wav"})
+        assert np.array_equal(dataset.array("sound")[row], StftReader("sound", seconds=0.5).read(sound))
+
+
+def test_lists_in_parquet_and_a_numeric_target(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "vector": list(NUMBERS),
+            "series": [[list(step) for step in array] for array in ARRAYS.astype(float)],
+            "y": np.linspace(-1, 1, N),
+        }
+    )
+    table.to_parquet(tmp_path / "t.parquet")
+    options = {"modalities_from": ("vector=numbers", "series=numbers"), "target": "y", "task": "regression"}
+    dataset = prepare(OwnTable(**options).plan(tmp_path / "t.parquet"), tmp_path / "out", workers=2).dataset
+    assert dataset.task == "regression"
+    assert np.array_equal(dataset.target, np.linspace(-1, 1, N))
+    assert np.array_equal(dataset.array("vector"), NUMBERS.astype(np.float32))
+    assert np.array_equal(dataset.array("series"), ARRAYS)
+    assert dataset.split is None
+
+
+def test_files_of_no_use_are_lost_by_name(tmp_path: Path) -> None:
+    table = _written(tmp_path)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    np.save(tmp_path / "3.npy", ARRAYS[3][:4])
+    (tmp_path / "5.npy").write_text("no array")
+    plan = OwnTable(modalities_from=("features=array",)).plan(tmp_path / "t.csv")
+    done = prepare(plan, tmp_path / "out", workers=1, allow_missing=True)
+    assert [(one.id, one.reason) for one in done.summary.lost] == [
+        ("s3", "wrong-format"),
+        ("s5", "wrong-format"),
+    ]
+    assert "[4, 2]" in done.summary.lost[0].message
+    assert len(open_dataset(tmp_path / "out")) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({}, {}, ["--modalities-from", "'clip'"]),
+        ({}, {"modalities_from": ("clip",)}, ["'clip' is no modality", "NAME:COLUMN=KIND"]),
+        ({}, {"modalities_from": ("clip=film",)}, ["unknown kind of column 'film'"]),
+        ({}, {"modalities_from": ("clipp=frames",)}, ["'clipp'", "did you mean clip"]),
+        ({}, {"modalities_from": ("a:clip=frames", "a:clip=flow")}, ["'a' is named twice"]),
+        ({}, {"modalities_from": ("gyro_*=numbers",)}, ["'gyro_*'"]),
+        ({}, {"modalities_from": ("words=numbers",)}, ["'words'", "expected numbers"]),
+        ({}, {"modalities_from": ("clip=frames",), "target": "label"}, ["'label'"]),
+        ({}, {"modalities_from": ("clip=frames",), "task": "regression"}, ["row 1", "'cat'", "a number"]),
+        ({"clip": ""}, {"modalities_from": ("clip=frames",)}, ["row 3", "'clip'", "fill it"]),
+        ({"target": ""}, {"modalities_from": ("clip=frames",)}, ["row 3", "'target'"]),
+        ({"split": "holdout"}, {"modalities_from": ("clip=frames",)}, ["row 3", "'holdout'"]),
+        ({"id": "s0"}, {"modalities_from": ("clip=frames",)}, ["'s0'", "more than once"]),
+        ({"imu_x": "nan"}, {"modalities_from": ("imu_*=numbers",)}, ["'s2'", "3] finite numbers"]),
+    ],
+)
+def test_mistakes(tmp_path: Path, change: dict, options: dict, words: list[str]) -> None:
+    table = _written(tmp_path)
+    for column, value in change.items():
+        table.loc[2, column] = value
+    table.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(EquipoiseError) as caught:
+        plan = OwnTable(pixels=16, **options).plan(tmp_path / "t.csv")
+        prepare(plan, tmp_path / "out", workers=1)
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_tables_of_no_use(tmp_path: Path) -> None:
+    options = OwnTable(modalities_from=("x=numbers",))
+    (tmp_path / "t.csv").write_text("x,target\n")
+    (tmp_path / "t.xlsx").write_text("x")
+    (tmp_path / "t.parquet").write_text("no parquet at all")
+    (tmp_path / "one.csv").write_text("x,target\n1,a\n2,a\n")
+    for name, word in (
+        ("t.csv", "no rows"),
+        ("t.xlsx", "expected .csv"),
+        ("t.parquet", "cannot be read"),
+        ("none.csv", "not there"),
+        ("one.csv", "one class only"),
+    ):
+        with pytest.raises(EquipoiseError, match=word):
+            options.plan(tmp_path / name)
