@@ -9,6 +9,8 @@ some steps of training are timed. Ratios are of medians of rounds taken side by 
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
 import tempfile
 import time
@@ -18,6 +20,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from results import commit
 
 from equipoise.data import AugmentOptions, PreparedDataset, RunData, Splits, write_dataset
 from equipoise.models import build_model
@@ -53,7 +56,7 @@ def read(data: RunData, epoch: int) -> float:
     return count / (time.perf_counter() - begin)
 
 
-def trained(data: RunData, epoch: int, steps: int = 12) -> float:
+def trained(data: RunData, epoch: int, steps: int = 4) -> float:
     """Return seconds of some steps of a small convolutional model, data included."""
     shapes = {name: (spec.shape, spec.kind) for name, spec in data.modality_specs.items()}
     model = build_model(shapes, data.class_count)
@@ -79,6 +82,7 @@ def side_by_side(measures: dict[str, Callable[[int], float]]) -> dict[str, list[
 
 
 def main(out: str | None) -> None:
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         dataset = made(Path(folder) / "set")
         mapped, memory = opened(dataset, 0), opened(dataset, 2**40)
@@ -108,9 +112,10 @@ def main(out: str | None) -> None:
 
 
 def page(lines: list[str]) -> str:
-    from diagnosis_cost import machine_line
-
-    return "\n".join(["# Reading prepared data", "", machine_line(), "", *lines, ""])
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
+    about = f"{machine}; {versions}; one thread. Commit `{commit()}`. Written by `benchmarks/data.py`."
+    return "\n".join(["# Reading prepared data", "", about, "", *lines, ""])
 
 
 if __name__ == "__main__":

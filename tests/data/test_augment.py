@@ -15,7 +15,8 @@ from equipoise.data.augment import _cropped
 from equipoise.data.batches import SplitData
 from equipoise.data.order import Positions
 from equipoise.training import Budget, RunRecord, fingerprints
-from equipoise.types import EquipoiseWarning, UnknownNameError, UsageError
+from equipoise.training.handle import RunHandle
+from equipoise.types import Batch, EquipoiseWarning, UnknownNameError, UsageError
 
 RNG = np.random.default_rng(5)
 N = 40
@@ -247,3 +248,35 @@ def test_a_run_keeps_its_augmentation(dataset: PreparedDataset, tmp_path: Path) 
     assert kept["augment"] == "standard"
     assert kept["augment_option"] == ["flip=0.3"]
     assert "augment" not in RunRecord(tmp_path / "plain").options()
+
+
+@pytest.mark.parametrize(("method", "warmup"), [("modality-valuation", {"warmup": 1}), ("pmr", {})])
+def test_methods_measure_samples_as_they_are(
+    dataset: PreparedDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    warmup: dict[str, int],
+) -> None:
+    plain = _data(dataset, None).train_samples
+    seen: list[tuple[bool, bool]] = []
+    taken = RunHandle.take
+
+    def spy(run: RunHandle, positions: list[int]) -> Batch:
+        batch = taken(run, positions)
+        unchanged = torch.equal(batch.inputs["rgb"], plain[positions].inputs["rgb"])
+        seen.append((run.model.training, unchanged))
+        return batch
+
+    monkeypatch.setattr(RunHandle, "take", spy)
+    rows = np.arange(N)
+    split = np.where(rows < 24, "train", np.where(rows < 32, "val", "test"))
+    names = {name: dataset.array(name) for name in dataset.modalities}
+    contents = {"rgb": "frames", "flow": "flow", "audio": "spectrogram"}
+    write_dataset(tmp_path / "set", names, dataset.target, split=split, contents=contents)
+    options = {"augment": "standard", "epochs": 2, "batch_size": 8, "method_options": warmup}
+    eq.fit(tmp_path / "set", method=method, out=tmp_path / "run", **options)
+    measured = [unchanged for training, unchanged in seen if not training]
+    assert measured
+    assert all(measured)
+    assert not any(unchanged for training, unchanged in seen if training)

@@ -9,7 +9,7 @@ from equipoise.experiments.statistics import MIN_SEEDS
 
 PER_COMPARISON: Final = {
     "data_fingerprint": "data",
-    "budget_fingerprint": "budget (epochs, batch size, optimiser, learning rate, selection)",
+    "budget_fingerprint": "budget (epochs, batch size, optimiser, learning rate, selection, augmentation)",
     "model": "model",
 }
 PER_SEED: Final = {

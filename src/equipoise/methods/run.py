@@ -100,7 +100,11 @@ class Run(Protocol):
         """The validation batches."""
 
     def take(self, positions: Sequence[int]) -> Batch:
-        """Return training samples by their positions in the split (the order of `train_eval`), on the CPU."""
+        """Return training samples by their positions in the split (the order of `train_eval`), on the CPU.
+
+        They are augmented, where the run's batches are, while the model is in training mode: what a method
+        measures in evaluation mode it measures on the samples as they are.
+        """
 
     def forward(self, context: StepContext) -> Tensor:
         """Run `method.forward` as the strategy and precision of the training ask for."""

@@ -107,8 +107,12 @@ class RunHandle:
         return self._val
 
     def take(self, positions: Sequence[int]) -> Batch:
-        """Return training samples by their positions in the split, as this epoch serves them."""
-        return self._source[Positions(positions, self.epoch)]
+        """Return training samples by their positions in the split.
+
+        While the model is in training mode they are augmented, as the epoch's batches are; else a method is
+        measuring, and sees them as they are.
+        """
+        return self._source[Positions(positions, self.epoch) if self.model.training else positions]
 
     def stream(self, method: str) -> torch.Generator:
         """Return a new random stream for a method of that name."""
