@@ -243,7 +243,7 @@ def test_the_target_pretrained_is_the_start_where_it_was_given(make_model, data)
     for target in ("init", "pretrained"):
         model, loaders = make_model(), data.loaders()
         for net in (model.audio_net, model.visual_net):
-            net.weights_origin = "given.safetensors"
+            net.loaded_weights = "given.safetensors"
         relearn = DiagnoseRelearn(model.handles(), **HALF, target=target)
         train(model, loaders[0])
         relearn.step(0, model, *loaders)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from equipoise.models.build import build_encoder
 from equipoise.relearning import redrawn_state, snapshot, weights_origin
 from equipoise.types import ModelError
 
@@ -123,8 +125,16 @@ def test_adapters_are_drawn_as_peft_draws_them() -> None:
     assert not torch.equal(other[a], drawn[a])
 
 
+def test_the_toolkits_encoders_tell_of_their_file(tmp_path) -> None:
+    drawn = build_encoder("m", (3,), "vector", "mlp")
+    save_file(drawn.state_dict(), tmp_path / "mlp.safetensors")
+    given = build_encoder("m", (3,), "vector", "mlp", {"weights": str(tmp_path / "mlp.safetensors")})
+    assert weights_origin(drawn) is None
+    assert "mlp.safetensors" in str(weights_origin(given))
+
+
 def test_an_origin_is_told_by_an_attribute() -> None:
     module = nn.Sequential(nn.Linear(1, 1))
     assert weights_origin(module) is None
-    module[0].weights_origin = "weights.safetensors"
+    module[0].loaded_weights = "weights.safetensors"
     assert weights_origin(module) == "weights.safetensors"

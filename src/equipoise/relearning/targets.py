@@ -8,20 +8,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-ORIGIN = "weights_origin"
-"""Attribute of an encoder that tells which file or folder its weights at construction came from."""
+ORIGIN = "loaded_weights"
+"""Attribute of an encoder that tells of the file its weights came from, as the toolkit's encoders have it."""
 
 
 def weights_origin(module: nn.Module) -> str | None:
     """Return where an encoder's weights came from before training, or None where nothing tells of it.
 
-    A text in the attribute `weights_origin` of the encoder or of a part of it counts, and so does a model of
+    The attribute `loaded_weights` of the encoder or of a part of it counts, and so does a model of
     `transformers` that was loaded from a folder; one that was built from a configuration has drawn weights.
     """
     for part in module.modules():
-        origin = getattr(part, ORIGIN, None)
-        if isinstance(origin, str) and origin:
-            return origin
+        if origin := getattr(part, ORIGIN, None):
+            return str(origin)
     if "transformers" in sys.modules:
         from transformers import PreTrainedModel
 
