@@ -60,7 +60,7 @@ class OwnTable(SourceDataset):
     modalities: ClassVar[tuple[str, ...]] = ("yours",)
     licence: ClassVar[str] = "yours"
     source: ClassVar[str] = "your own files"
-    citation: ClassVar[str] = ""
+    citation: ClassVar[str] = "yours"
     expected: ClassVar[str] = "one row a sample: a column for each modality, and a column for the target"
     size: ClassVar[str] = "any"
 
