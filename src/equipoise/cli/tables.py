@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from equipoise.experiments import Comparison, Examination
-
 if TYPE_CHECKING:
     from equipoise.cli.comparison_table import ComparisonTable
+    from equipoise.experiments import Comparison, Examination
 
 WIDE = 200
 """Columns where the output goes into a file or pipe, so that no cell is cut."""

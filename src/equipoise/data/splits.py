@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from equipoise.data.columns import check_ids, integer_labels, text_column
 from equipoise.data.content import digest, sample_hashes
@@ -218,6 +217,9 @@ def _carve(pool: _Pool, train: Rows, seed: int) -> tuple[Rows, Rows]:
 def _choose_groups(target: NDArray[Any], unit: Rows, fraction: float, keep: int, seed: int) -> Rows:
     """Take whole groups that together hold about `fraction` of every class."""
     largest_class = int(np.unique(target, return_counts=True)[1].max(initial=0))
+    # Takes most of a second to import, which commands and workers that draw no split need not wait for.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     most = min(_MOST_FOLDS, len(np.unique(unit)), largest_class)
     if most < 2:
         return unit[:0]

@@ -109,9 +109,9 @@ def frames_at(
     span = _span(path, frame_times(path), start, seconds)
     wanted = list(choose(span))
     kept = {}
-    for index, pixels in _decoded(path, max(wanted), grey):
+    for index, frame in _decoded(path, max(wanted)):
         if index in wanted:
-            kept[index] = squared(pixels, size)
+            kept[index] = squared(_pixels(frame, grey), size)
         last = index
     if last < max(wanted) and last + 1 < len(span.times) * (1 - LACKING):
         raise MediaError(path, "truncated", f"gives {last + 1} of {len(span.times)} frames", DOWNLOAD_AGAIN)
@@ -176,14 +176,19 @@ def _stream(path: Path, container: Any) -> Any:
     return stream
 
 
-def _decoded(path: Path, last: int, grey: bool) -> Iterator[tuple[int, Pixels]]:
-    """Yield index and pixels of the frames up to `last`, in the order in which they are shown."""
+def _decoded(path: Path, last: int) -> Iterator[tuple[int, Any]]:
+    """Yield index and frame up to `last`, in the order in which they are shown."""
     with opened(path) as container:
         stream = _stream(path, container)
         index = -1
         for index, frame in enumerate(container.decode(stream)):
-            yield index, frame.to_ndarray(format="gray" if grey else "rgb24")
+            yield index, frame
             if index == last:
                 return
     if index < 0:
         raise MediaError(path, "truncated", "gives no frame", DOWNLOAD_AGAIN)
+
+
+def _pixels(frame: Any, grey: bool) -> Pixels:
+    pixels: Pixels = frame.to_ndarray(format="gray" if grey else "rgb24")
+    return pixels
