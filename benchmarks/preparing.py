@@ -1,0 +1,154 @@
+"""How preparing recordings scales: clips a second by worker processes, and memory by the number of clips.
+
+Usage: python benchmarks/preparing.py [OUT.md]
+
+Some recordings as CREMA-D has them (2.5 s of 480 x 360 pixels as FLV, sound at 16 kHz as WAV) are written by
+real encoders, and stand in its layout under many names. The command runs with one worker and two in turn.
+Needs pip install 'equipoise[media]'.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import psutil
+from results import commit
+
+from equipoise.data.datasets.cremad import EMOTIONS
+
+SMALL, FACTOR, ROUNDS = 600, 4, 3
+RECORDED, FPS, SECONDS, RATE = 6, 30, 2.5, 16000
+SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
+
+
+def record(folder: Path, number: int) -> tuple[Path, Path]:
+    """Write one recording: a picture that moves, with some noise, and a tone with some noise."""
+    import av
+    import soundfile
+
+    rng = np.random.default_rng(number)
+    clip, sound = folder / f"{number}.flv", folder / f"{number}.wav"
+    with av.open(str(clip), "w") as out:
+        stream = out.add_stream("flv", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 480, 360, "yuv420p", 1_000_000
+        scene = rng.integers(0, 256, (36, 48, 3)).astype(np.uint8).repeat(10, 0).repeat(10, 1)
+        for moment in range(round(FPS * SECONDS)):
+            noise = rng.integers(0, 8, scene.shape, dtype=np.uint8)
+            pixels = np.roll(scene, 2 * moment, axis=1) // 2 + noise
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = moment, Fraction(1, FPS)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    times = np.arange(round(RATE * SECONDS)) / RATE
+    wave = 0.3 * np.sin(2 * np.pi * 220 * (1 + number) * times) + rng.normal(0, 0.05, len(times))
+    soundfile.write(sound, wave, RATE)
+    return clip, sound
+
+
+def source_of(folder: Path, recordings: list[tuple[Path, Path]], count: int) -> Path:
+    """Lay `count` clips out as CREMA-D does; names of one recording are links to one file."""
+    source = folder / f"source-{count}"
+    for name in ("VideoFlash", "AudioWAV"):
+        (source / name).mkdir(parents=True)
+    names = product(range(1001, 1092), SENTENCES, EMOTIONS)
+    for place, (actor, sentence, emotion) in zip(range(count), names, strict=False):
+        clip, sound = recordings[place % len(recordings)]
+        name = f"{actor}_{sentence}_{emotion}_XX"
+        os.link(clip, source / "VideoFlash" / f"{name}.flv")
+        os.link(sound, source / "AudioWAV" / f"{name}.wav")
+    return source
+
+
+def memory_of(command: psutil.Process) -> int:
+    """Return what a process and its children hold, in bytes.
+
+    Pages of files are left out: the system takes them back when it needs them.
+    """
+    total = 0
+    for process in (command, *command.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            memory = process.memory_info()
+            total += memory.rss - memory.shared
+    return total
+
+
+def prepared(source: Path, count: int, workers: int) -> dict[str, float]:
+    """Run the command and return clips a second and the peak of memory in MiB."""
+    out, peak = source.parent / "out", 0
+    words = ["prepare", "cremad", "--source", str(source), "--out", str(out), "--workers", str(workers)]
+    begin = time.perf_counter()
+    command = subprocess.Popen([sys.executable, "-m", "equipoise", *words], stdout=subprocess.DEVNULL)
+    watched = psutil.Process(command.pid)
+    while command.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            peak = max(peak, memory_of(watched))
+        time.sleep(0.05)
+    seconds = time.perf_counter() - begin
+    if command.returncode:
+        sys.exit(f"the command failed with {command.returncode}")
+    shutil.rmtree(out)
+    return {"rate": count / seconds, "peak": peak / 2**20}
+
+
+def main(out: str | None) -> None:
+    rounds: dict[tuple[int, int], list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        recordings = [record(folder, number) for number in range(RECORDED)]
+        sources = {count: source_of(folder, recordings, count) for count in (SMALL, FACTOR * SMALL)}
+        for _ in range(ROUNDS):
+            for (count, source), workers in product(sources.items(), (1, 2)):
+                rounds.setdefault((count, workers), []).append(prepared(source, count, workers))
+    lines = ["| clips | workers | clips/s, median | lowest | highest | memory at most, MiB |"]
+    lines.append("|---:|---:|---:|---:|---:|---:|")
+    for (count, workers), found in rounds.items():
+        rates, peaks = [one["rate"] for one in found], [one["peak"] for one in found]
+        cells = f"{median(rates):.1f} | {min(rates):.1f} | {max(rates):.1f} | {max(peaks):.0f}"
+        lines.append(f"| {count} | {workers} | {cells} |")
+    large = FACTOR * SMALL
+    pairs = zip(rounds[large, 2], rounds[large, 1], strict=True)
+    gains = [two["rate"] / one["rate"] for two, one in pairs]
+    growth = {
+        workers: max(one["peak"] for one in rounds[large, workers])
+        / max(one["peak"] for one in rounds[SMALL, workers])
+        for workers in (1, 2)
+    }
+    lines += [
+        "",
+        f"With two workers {large} clips go {median(gains):.2f} times as fast as with one ({ROUNDS} rounds, "
+        f"{min(gains):.2f} to {max(gains):.2f}), the start of the programme included. For {FACTOR} times "
+        f"as many clips memory is {growth[1]:.2f} times as large with one worker, {growth[2]:.2f} times with "
+        "two.",
+    ]
+    print("\n".join(lines))
+    if out:
+        Path(out).write_text(page(lines), encoding="utf-8")
+
+
+def page(lines: list[str]) -> str:
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end"
+    versions = f"Python {platform.python_version()}, numpy {np.__version__}"
+    about = f"{machine}; {versions}. Commit `{commit()}`. Written by `benchmarks/preparing.py`."
+    what = (
+        f"Clips as CREMA-D has them: {SECONDS} s of 480 x 360 pixels (FLV) and sound (WAV), made into 3 "
+        "frames of 224 x 224 and a spectrogram. Memory is that of all processes, without pages of files."
+    )
+    return "\n".join(["# Preparing recordings", "", about, "", what, "", *lines, ""])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        sys.exit(__doc__)
+    main(sys.argv[1] if len(sys.argv) == 2 else None)
