@@ -12,7 +12,7 @@ from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.from_source import SourceDataset
 
 PAGES = Path(__file__).parents[2] / "docs" / "datasets"
-NAMES = ("cremad", "kinetics-sounds", "ave", "vggsound", "avletters", "ucf101", "table")
+NAMES = ("cremad", "kinetics-sounds", "ave", "vggsound", "avletters", "ucf101", "food101", "table")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -22,8 +22,9 @@ def test_a_page_names_source_command_and_every_option_with_its_default(name: str
     assert issubclass(dataset, SourceDataset)
     assert text.startswith((f"# {name}\n", f"# {name}: "))
     assert f"equipoise prepare {name} --source" in text
-    assert dataset.source in text or name == "table"
-    assert " ".join(dataset.citation.split()) in " ".join(text.split())
+    if name != "table":  # One's own recordings have no source or paper that a page could name.
+        assert dataset.source in text
+        assert " ".join(dataset.citation.split()) in " ".join(text.split())
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|", text, re.MULTILINE))
     for option in fields(dataset):
         default = "none" if option.default in ("", (), None) else str(option.default)

@@ -1,0 +1,294 @@
+"""UPMC Food-101: pictures of dishes with the titles or texts of the web pages they were found on."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from equipoise.data.content import digest
+from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.format import listed
+from equipoise.data.media.errors import MediaError
+from equipoise.data.media.files import check_media
+from equipoise.data.media.images import ENDINGS
+from equipoise.data.media.readers import ImageReader
+from equipoise.data.media.text import TokensReader
+from equipoise.data.preparing.clips import Clip, Preparation
+from equipoise.data.preparing.finding import check_source
+from equipoise.data.preparing.lists import check_splits
+from equipoise.data.preparing.recipes import check_choice
+from equipoise.types import DataError, UnknownNameError, UsageError
+
+SPLITS: Final = ("train", "test")
+TEXTS: Final = "texts_txt"
+HEADERS: Final = ("file", "filename", "image")
+_TAIL: Final = 4096
+
+Key = tuple[str, str]
+"""Class, and name of a file without its ending: what joins a picture and its text."""
+Found = Mapping[Key, tuple[str | None, Path]]
+"""Pictures or texts: the split that they are in, where that is told, and the file."""
+
+
+@dataclass(frozen=True)
+class TitlesReader(TokensReader):
+    """Reads the title of a picture out of a list, as tokens."""
+
+    def text(self, clip: Clip) -> str:
+        """Return the title."""
+        path = clip.files[self.role]
+        key = (str(clip.label), clip.id.partition("/")[2])
+        titles = _titles(path, path.stat().st_mtime_ns)
+        if key not in titles:
+            raise MediaError(
+                path, "missing", f"has no title for {clip.id!r}", "add its line, or leave the picture out"
+            )
+        return titles[key]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Food101(SourceDataset):
+    """UPMC Food-101: pictures and texts of web pages about 101 dishes.
+
+    Attributes:
+        text: `titles` of the pages (`texts/train_titles.csv`, `texts/test_titles.csv`), their `texts`
+            (`texts_txt/<class>/<name>.txt`), or `auto` for the titles where they lie there, else the texts.
+        classes: names of the classes to keep; by default all.
+        pixels: side of a picture.
+        length: tokens of a text.
+        tokenizer: local folder of a pretrained tokenizer; by default words are hashed.
+    """
+
+    name: ClassVar[str] = "food101"
+    description: ClassVar[str] = "UPMC Food-101: pictures of dishes and texts of web pages, 101 classes"
+    modalities: ClassVar[tuple[str, ...]] = ("image", "text")
+    licence: ClassVar[str] = "none stated; pictures and texts from the web, for research"
+    source: ClassVar[str] = "http://visiir.lip6.fr"
+    citation: ClassVar[str] = (
+        "Wang, Kumar, Thome, Cord, Precioso, Recipe Recognition with Large Multimodal Food Dataset, "
+        "ICMEW 2015"
+    )
+    expected: ClassVar[str] = (
+        "images/{train,test}/<class>/<name>.jpg, and texts/{train,test}_titles.csv or "
+        "texts_txt/<class>/<name>.txt"
+    )
+    size: ClassVar[str] = "several GB"
+
+    text: Literal["auto", "titles", "texts"] = "auto"
+    classes: tuple[str, ...] = ()
+    pixels: int = 224
+    length: int = 64
+    tokenizer: str | None = None
+
+    def plan(self, source: Path) -> Preparation:
+        """List the samples; see `SourceDataset.plan`."""
+        check_choice("text", self.text, ("auto", "titles", "texts"))
+        lists = self._lists(source)
+        pictures = _pictures(source / "images")
+        classes = self._classes(source / "images")
+        texts = _titled(lists) if lists else _text_files(source / TEXTS)
+        clips = [clip for clip in _clips(source, pictures, texts, lists) if clip.label in set(classes)]
+        if strange := sorted({label for label, _ in texts} - set(self._known(source / "images"))):
+            raise DataError(
+                f"the texts of {source} are of the classes {listed(strange)}, which have no folder in "
+                "images; take pictures and texts of one version."
+            )
+        kept = {key: found for key, found in pictures.items() if key[0] in set(classes)}
+        placed = [(str(split), label) for (label, _), (split, _) in kept.items()]
+        check_splits(classes, placed, {split: str(source / "images" / split) for split in SPLITS})
+        same = _same_pictures(kept)
+        named = {(str(clip.label), clip.id.partition("/")[2]) for clip in clips}
+        alone = {"without text": len(named - set(texts)), "without picture": len(named - set(pictures))}
+        reader = TitlesReader if lists else TokensReader
+        return Preparation(
+            name=self.name,
+            clips=clips,
+            readers={
+                "image": ImageReader(size=self.pixels),
+                "text": reader(length=self.length, tokenizer=self.tokenizer),
+            },
+            classes=classes,
+            licence=self.licence,
+            source=f"{self.source}; {self.citation}",
+            facts={
+                "text": "titles" if lists else "texts",
+                "titles": {
+                    path.name: digest(list(_titles(path, path.stat().st_mtime_ns).items())) for path in lists
+                },
+                "pictures_without_text": alone["without text"],
+                "texts_without_picture": alone["without picture"],
+                "same_pictures_in_train_and_test": len(same),
+            },
+            notes=tuple(_notes(source, bool(lists) and self.text == "auto", alone, same)),
+        )
+
+    def _lists(self, source: Path) -> tuple[Path, ...]:
+        """Return the lists of titles where these are read, after a check that the folder is the right one."""
+        if not (source / "images").is_dir() and all((source / split).is_dir() for split in SPLITS):
+            raise DataError(f"{source} is the folder of the pictures; give {source.absolute().parent}.")
+        check_source(source, ["images"], self.expected)
+        check_source(source / "images", SPLITS, "train and test, with a folder for each class")
+        lists = tuple(source / "texts" / f"{split}_titles.csv" for split in SPLITS)
+        lacking = [str(path) for path in lists if not path.exists()]
+        if self.text == "titles" or (self.text == "auto" and len(lacking) < len(lists)):
+            if lacking:
+                raise DataError(
+                    f"{listed(lacking)} is not there; download it, or choose --text texts with {TEXTS}."
+                )
+            return lists
+        if not (source / TEXTS).is_dir():
+            raise DataError(f"{source} has no texts to go with its pictures; expected {self.expected}.")
+        return ()
+
+    def _known(self, images: Path) -> list[str]:
+        folders = [entry for split in SPLITS for entry in (images / split).iterdir() if entry.is_dir()]
+        return sorted({entry.name for entry in folders if not entry.name.startswith(".")})
+
+    def _classes(self, images: Path) -> tuple[str, ...]:
+        known = self._known(images)
+        for name in self.classes:
+            if name not in known:
+                raise UnknownNameError("class of Food-101", name, known)
+        kept = tuple(sorted(set(self.classes or known)))
+        if len(kept) < 2:
+            raise UsageError(f"there is one class only ({listed(list(kept))}); expected two at least.")
+        return kept
+
+
+@lru_cache(maxsize=2)
+def _titles(path: Path, _changed: int) -> dict[Key, str]:
+    """Read a list with lines `file,title,label`, once in each process and again when it has changed."""
+    check_media(path)
+    found: dict[Key, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            lines = csv.reader(stream)
+            for row in lines:
+                if not any(row) or (not found and row[0].strip().lower() in HEADERS):
+                    continue
+                if len(row) != 3 or not row[0].strip() or not row[2].strip():
+                    raise DataError(
+                        f"{path}, line {lines.line_num}, has {len(row)} fields or an empty one; expected "
+                        "file,title,label: put titles with commas into quotes, or download the list again."
+                    )
+                key = (row[2].strip(), Path(row[0].strip()).stem)
+                if key in found:
+                    raise DataError(
+                        f"{path}, line {lines.line_num}, names {row[0]!r} a second time; keep one line of it."
+                    )
+                found[key] = row[1]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV in UTF-8 ({error}); download the list again.") from None
+    if not found:
+        raise DataError(f"{path} lists nothing; expected lines file,title,label.")
+    return found
+
+
+def _titled(lists: Sequence[Path]) -> Found:
+    """Return split and list of each title."""
+    found: dict[Key, tuple[str | None, Path]] = {}
+    for split, path in zip(SPLITS, lists, strict=True):
+        for key in _titles(path, path.stat().st_mtime_ns):
+            if key in found:
+                raise DataError(f"{path} names {key[1]!r}, as {found[key][1]} does; keep one line of it.")
+            found[key] = (split, path)
+    return found
+
+
+def _files(folder: Path, endings: Sequence[str]) -> Iterable[tuple[Key, Path]]:
+    """Yield files in folders of classes, in the order of their names."""
+    for place in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+        for name in sorted(entry.name for entry in place.iterdir()):
+            if not place.name.startswith(".") and name[0] != "." and name.lower().endswith(tuple(endings)):
+                yield (place.name, Path(name).stem), place / name
+
+
+def _pictures(images: Path) -> Found:
+    found: dict[Key, tuple[str | None, Path]] = {}
+    for split in SPLITS:
+        for key, file in _files(images / split, ENDINGS):
+            if key in found:
+                raise DataError(
+                    f"{found[key][1]} and {file} have one name, so that it is not clear whose the text is; "
+                    "keep one of them."
+                )
+            found[key] = (split, file)
+    if not found:
+        raise DataError(f"{images} holds no picture; expected {{train,test}}/<class>/<name>.jpg in it.")
+    return found
+
+
+def _text_files(folder: Path) -> Found:
+    found: Found = {key: (None, file) for key, file in _files(folder, (".txt",))}
+    if not found:
+        raise DataError(f"{folder} holds no text; expected <class>/<name>.txt in it.")
+    return found
+
+
+def _clips(source: Path, pictures: Found, texts: Found, lists: Sequence[Path]) -> Iterable[Clip]:
+    """Yield a clip for each picture and text; where one is alone, the other is missed when it is read."""
+    for key in sorted({*pictures, *texts}):
+        label, name = key
+        listed_in, text = texts.get(key, (None, source / TEXTS / label / f"{name}.txt"))
+        # A text alone may be in no split; it is lost, and any will do.
+        split = pictures[key][0] if key in pictures else listed_in or SPLITS[0]
+        if listed_in not in (None, split):
+            raise DataError(
+                f"{text} names {name!r}, but its picture is {pictures[key][1]}; take pictures and titles of "
+                "one version."
+            )
+        if lists:
+            text = lists[SPLITS.index(str(split))]
+        absent = source / "images" / str(split) / label / f"{name}.jpg"
+        image = pictures[key][1] if key in pictures else absent
+        yield Clip(f"{label}/{name}", label, {"image": image, "text": text}, split=split)
+
+
+def _same_pictures(pictures: Found) -> list[tuple[Path, Path]]:
+    """Return pictures of train and of test that are the same byte for byte, in pairs.
+
+    Only files of one size and one end are read whole.
+    """
+    train, test = ([file for of, file in pictures.values() if of == split] for split in SPLITS)
+    for kept in (0, _TAIL, None):
+        first = {mark: file for file in reversed(train) if (mark := _mark(file, kept))}
+        marks = [(mark, file) for file in test if (mark := _mark(file, kept)) in first]
+        shared = {mark for mark, _ in marks}
+        train = [file for file in train if _mark(file, kept) in shared] if kept is not None else train
+        test = [file for _, file in marks]
+    return [(first[mark], file) for mark, file in marks if mark is not None]
+
+
+def _mark(file: Path, end: int | None) -> tuple[int, bytes] | None:
+    """Return size and hash of the last `end` bytes, or None for what is lost for a reason of its own."""
+    try:
+        size = file.stat().st_size
+        if end == 0:
+            return (size, b"") if size else None
+        check_media(file)
+        with file.open("rb") as stream:
+            stream.seek(0 if end is None else max(0, size - end))
+            return size, blake2b(stream.read(), digest_size=16).digest()
+    except (OSError, DataError):
+        return None
+
+
+def _notes(
+    source: Path, auto: bool, alone: Mapping[str, int], same: Sequence[tuple[Path, Path]]
+) -> Iterable[str]:
+    if auto and (source / TEXTS).is_dir():
+        yield f"{source} holds titles and texts; the titles are read, and --text texts reads {TEXTS}."
+    for what, count in alone.items():
+        if count:
+            yield f"{count} {'pictures' if 'text' in what else 'texts'} {what} are lost."
+    if same:
+        names = listed([f"{one.relative_to(source)} = {two.relative_to(source)}" for one, two in same])
+        yield (
+            f"{len(same)} pictures of test stand in train, too, byte for byte ({names}): results on them "
+            "are too good; take them out of train."
+        )
