@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 OUT ?= runs/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types browser ray bench figures studies diagnoses method-index clean
+.PHONY: help demo test check lint types browser ray bench figures studies diagnoses media pretrained method-index clean
 
 help:  ## Say what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,8 @@ ray: $(VENV)/.dev  ## Add Ray, and run the tests of its executor.
 
 bench: $(VENV)/.dev  ## Measure speed, as ratios taken side by side.
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/data.py docs/results/data.md
+	$(BIN)/python benchmarks/preparing.py docs/results/preparing.md
 
 figures: $(VENV)/.dev browser  ## Write the results page and the picture of the README from a fresh demo.
 	$(MAKE) demo OUT=runs/figures
@@ -94,6 +96,34 @@ ifdef SOURCE
 		avletters-diagnose-relearn avletters-joint htad-diagnose-relearn htad-joint cmu-mosi-joint \
 		egogestar-joint)
 endif
+
+# Relative paths keep the place of the data out of the records.
+MEDIA := runs/media
+COMPARE := $(BIN)/equipoise compare --methods joint unimodal diagnose-relearn --seeds 3 --resume
+media: $(VENV)/.dev needs-source  ## Go from raw media to report on three datasets, with SOURCE=DIR (half an hour).
+	$(BIN)/python benchmarks/raw_media.py $(SOURCE) $(MEDIA)/raw
+	$(BIN)/equipoise prepare avletters --source $(SOURCE)/avletters.npz --out $(MEDIA)/sets/avletters \
+		--pixels 30 --frames 6
+	$(BIN)/equipoise prepare table --source $(MEDIA)/raw/egogestar/gestures.csv --out $(MEDIA)/sets/egogestar \
+		--modalities-from rgb:clip=frames flow:clip=flow --frames 4 --pixels 48 --flow-method dis
+	$(BIN)/equipoise prepare table --source $(MEDIA)/raw/mosi.parquet --out $(MEDIA)/sets/cmu-mosi \
+		--modalities-from text=text audio=numbers video=numbers --length 48
+	$(COMPARE) --data $(MEDIA)/sets/avletters --epochs 20 --out $(MEDIA)/avletters
+	$(COMPARE) --data $(MEDIA)/sets/egogestar --epochs 30 --out $(MEDIA)/egogestar --split-seed run \
+		--encoder resnet18 --encoder-option rgb.width=16 flow.width=16 --batch-size 16
+	$(COMPARE) --data $(MEDIA)/sets/cmu-mosi --epochs 15 --out $(MEDIA)/cmu-mosi --optimizer adamw \
+		--encoder text=token-transformer audio=transformer video=transformer --fusion mult
+	for set in avletters egogestar cmu-mosi; do \
+		$(BIN)/python benchmarks/results.py $(MEDIA)/$$set docs/results/media-$$set.md || exit 1; \
+	done
+
+pretrained: $(VENV)/.dev needs-source  ## Measure re-learning of pretrained encoders, with SOURCE=DIR (ten minutes).
+	$(BIN)/python benchmarks/prepare_sets.py $(SOURCE) runs/pretrained/sets
+	$(BIN)/python benchmarks/pretrained.py runs/pretrained/sets/phone-watch runs/pretrained docs/results/pretrained.md
+
+.PHONY: needs-source
+needs-source:
+	@test -n "$(SOURCE)" || { echo "say where the archives lie: make $(firstword $(MAKECMDGOALS)) SOURCE=DIR" >&2; exit 1; }
 
 method-index: $(VENV)/.dev  ## Write the index of the pages of the methods.
 	$(BIN)/python benchmarks/method_index.py docs/methods/README.md

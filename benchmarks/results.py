@@ -55,7 +55,7 @@ def results_page(comparison: Comparison) -> str:
     lines = [
         f"# {summary['dataset'].upper()}: {summary['model']}",
         "",
-        "Written by `make figures` or `make studies` from the run records; not edited by hand.",
+        "Written by `benchmarks/results.py` from the run records; not edited by hand.",
         "",
         f"Seeds {', '.join(map(str, summary['seeds']))}; {first['epochs']} epochs; {sizes} samples "
         f"({origin}). Weights are selected on validation, and the test split is opened once a "
