@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from equipoise.data.order import Positions
 from equipoise.training import Budget, RunRecord, fingerprints
 from equipoise.training.handle import RunHandle
 from equipoise.types import Batch, EquipoiseWarning, UnknownNameError, UsageError
+from interrupted import fit_with_and_without_break
 
 RNG = np.random.default_rng(5)
 N = 40
@@ -71,6 +73,53 @@ def test_what_is_drawn_depends_on_sample_and_epoch_alone(dataset: PreparedDatase
     assert _equal(first, halves[0] | halves[1])
     assert not _equal(first, _by_row(data, 4))
     assert not _equal(first, _by_row(_data(dataset, AugmentOptions(), seed=1), 3))
+
+
+def test_every_method_sees_the_same_changed_samples(
+    dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[tuple[int, int], dict[str, bytes]] = {}
+    change = Augmenter.__call__
+
+    def noting(
+        self: Augmenter, inputs: Mapping[str, torch.Tensor], rows: torch.Tensor, epoch: int
+    ) -> dict[str, torch.Tensor]:
+        changed = change(self, inputs, rows, epoch)
+        for place, row in enumerate(rows.tolist()):
+            for name, x in changed.items():
+                seen.setdefault((epoch, row), {})[name] = x[place].numpy().tobytes()
+        return changed
+
+    monkeypatch.setattr(Augmenter, "__call__", noting)
+    found = []
+    options = {"every": 1, "count": 1}
+    for method, own in (("joint", {}), ("ogm-ge", {}), ("diagnose-relearn", options), ("unimodal:audio", {})):
+        seen = {}
+        eq.fit(dataset.path, method, method_options=own, epochs=3, augment="standard", diagnose_every=0)
+        found.append(seen)
+    joint, *others = found
+    assert {epoch for epoch, _ in joint} == {0, 1, 2}
+    assert joint[0, min(row for _, row in joint)] != joint[1, min(row for _, row in joint)]
+    for other in others:
+        assert other.keys() == joint.keys()
+        for sample, inputs in other.items():
+            assert inputs == {name: joint[sample][name] for name in inputs}
+
+
+@pytest.mark.parametrize("method", ["joint", "diagnose-relearn"])
+def test_a_training_with_augmentation_goes_on_where_it_broke_off(
+    dataset: PreparedDataset, tmp_path: Path, method: str
+) -> None:
+    options = {"every": 1, "count": 1} if method == "diagnose-relearn" else {}
+    fit_with_and_without_break(
+        dataset.path,
+        method,
+        tmp_path / "run",
+        killed_behind=2,
+        epochs=4,
+        method_options=options,
+        augment="standard",
+    )
 
 
 def test_only_training_batches_are_changed(dataset: PreparedDataset) -> None:
