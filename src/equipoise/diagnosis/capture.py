@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SubsetRandomSampler
 
 from equipoise.diagnosis.reading import BatchReader, device_of, move_batch
+from equipoise.distributed import gathered, interleaved, process_count
 from equipoise.pooling import pool_features
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
-from equipoise.types import DataError, ModelError, UsageError
+from equipoise.types import DataError, EquipoiseError, ModelError, UsageError
 
 Pool = Callable[[Any], Tensor]
 
@@ -45,7 +46,8 @@ def collect_features(
 
     The model runs in evaluation mode without gradients. Afterwards the mode of each submodule, all
     gradients, the global random states and those of the loader's generators are as before. A shuffled
-    `DataLoader` over a map-style dataset is read in the dataset's order.
+    `DataLoader` over a map-style dataset is read in the dataset's order. Where its sampler is a
+    `DistributedSampler`, each process reads its share, none twice, and gets the features of all of them.
 
     Args:
         encoders: modality name to a module inside `model`. A module that serves several modalities stands
@@ -61,7 +63,28 @@ def collect_features(
             that cannot be pooled.
         DataError: the loader gives no batch, or the features are not finite.
     """
-    reader = reader or BatchReader()
+    share = _Share.of(loader)
+    if share is None:
+        return _collect(encoders, model, _in_order(loader), loader, reader or BatchReader(), pool)
+    own: Captured | EquipoiseError
+    try:
+        own = _collect(encoders, model, share.loader(loader), loader, reader or BatchReader(), pool)
+    except EquipoiseError as error:  # told to all, as the others would wait for this process for ever
+        own = error
+    parts = gathered(own)
+    if failed := [part for part in parts if isinstance(part, EquipoiseError)]:
+        raise failed[0]
+    return share.joined([part for part in parts if isinstance(part, Captured)])
+
+
+def _collect(
+    encoders: Mapping[str, nn.Module],
+    model: nn.Module,
+    batches: Iterable[Any],
+    loader: Iterable[Any],
+    reader: BatchReader,
+    pool: Pool | Mapping[str, Pool] | None,
+) -> Captured:
     _check_handles(encoders, model)
     device = device_of(model)
     kept: dict[str, list[Tensor]] = {name: [] for name in encoders}
@@ -72,7 +95,7 @@ def collect_features(
         stack.enter_context(evaluating(model))
         stack.enter_context(torch.no_grad())
         recorder = stack.enter_context(_Recorder(encoders).hooked())
-        for batch in _in_order(loader):
+        for batch in batches:
             batch = move_batch(batch, device)
             target = reader.target(batch)
             reader.run(model, batch)
@@ -82,6 +105,44 @@ def collect_features(
     if not targets:
         raise DataError("the loader gave no batch; expected at least one: check its dataset and drop_last.")
     return Captured({name: torch.cat(parts) for name, parts in kept.items()}, torch.cat(targets))
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one process reads of a dataset that its sampler shares out."""
+
+    size: int
+    rank: int
+    processes: int
+
+    @classmethod
+    def of(cls, loader: Iterable[Any]) -> _Share | None:
+        """Return the share of this process; None where the loader shares nothing out."""
+        if not _rebuildable(loader) or not isinstance(loader.sampler, DistributedSampler):
+            return None
+        sampler = loader.sampler
+        if sampler.dataset is not loader.dataset or process_count() != sampler.num_replicas:
+            return None
+        return cls(len(sampler.dataset), sampler.rank, sampler.num_replicas)  # type: ignore[arg-type]
+
+    def loader(self, loader: Any) -> DataLoader[Any]:
+        """Return a loader of the samples `rank, rank + processes, ...`.
+
+        All processes get as many, as models may exchange values in each pass; `joined` drops the excess.
+        """
+        own = [*range(self.rank, self.size, self.processes)]
+        own += [self.size - 1] * (-(-self.size // self.processes) - len(own))
+        return _rebuilt(loader, own)
+
+    def joined(self, parts: list[Captured]) -> Captured:
+        """Return the samples of all processes in the dataset's order."""
+        counts = [len(range(rank, self.size, self.processes)) for rank in range(self.processes)]
+        features = {
+            name: interleaved([part.features[name][:n] for part, n in zip(parts, counts, strict=True)])
+            for name in parts[0].features
+        }
+        target = interleaved([part.target[:n] for part, n in zip(parts, counts, strict=True)])
+        return Captured(features, target)
 
 
 @dataclass
@@ -174,15 +235,26 @@ def _pooled(name: str, output: Any, batch_size: int, pool: Pool | Mapping[str, P
 
 def _in_order(loader: Iterable[Any]) -> Iterable[Any]:
     """Return a view of a shuffled `DataLoader` in the order of its dataset; anything else as it is."""
-    if not isinstance(loader, DataLoader) or loader.batch_size is None:
+    if not _rebuildable(loader):
         return loader
-    if type(loader).__iter__ is not DataLoader.__iter__:  # its batches are not those of its dataset alone
-        return loader
-    sampler, chosen = loader.sampler, None
+    sampler = loader.sampler
     if isinstance(sampler, SubsetRandomSampler):
-        chosen = sorted(sampler.indices)
-    elif not isinstance(sampler, RandomSampler) or sampler.replacement:
+        return _rebuilt(loader, sorted(sampler.indices))
+    if not isinstance(sampler, RandomSampler) or sampler.replacement:
         return loader
+    return _rebuilt(loader, None)
+
+
+def _rebuildable(loader: Iterable[Any]) -> TypeGuard[DataLoader[Any]]:
+    """Tell whether a loader's batches are those of its dataset and sampler alone."""
+    return (
+        isinstance(loader, DataLoader)
+        and loader.batch_size is not None
+        and type(loader).__iter__ is DataLoader.__iter__
+    )
+
+
+def _rebuilt(loader: DataLoader[Any], chosen: list[int] | None) -> DataLoader[Any]:
     return DataLoader(
         loader.dataset,
         batch_size=loader.batch_size,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from equipoise.distributed import unwrapped
 from equipoise.types import Batch, UsageError
 
 TARGET_KEYS = ("target", "targets", "label", "labels", "y")
@@ -101,7 +102,7 @@ def _target_key(batch: Mapping[Any, Any]) -> str:
 
 def _keywords(model: nn.Module, inputs: Mapping[Any, Any]) -> dict[str, Any] | None:
     """Return the inputs that `forward` names, or None where it wants the mapping itself."""
-    parameters = inspect.signature(model.forward).parameters.values()
+    parameters = inspect.signature(unwrapped(model).forward).parameters.values()
     single = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     named = {p.name for p in single if p.kind is not p.POSITIONAL_ONLY}
     if not {p.name for p in single if p.default is p.empty} <= set(inputs):

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 
 from equipoise.diagnosis.capture import untouched_generators
 from equipoise.diagnosis.reading import BatchReader, device_of, moved_batches
+from equipoise.distributed import share_values, unwrapped
 from equipoise.methods.relearn_options import RelearnOptions
 from equipoise.methods.relearn_targets import initial_targets, redrawn
 from equipoise.relearning import (
@@ -133,6 +133,8 @@ class Blending:
                 strength, [*chosen, *select_buffers(encoder, selection)], encoder, selected
             )
             soft_reinitialize(encoder, target, layers, parameters=chosen, buffers=buffers)
+            # Also where processes started from different weights, or drew different ones.
+            share_values([*parameters.values(), *encoder.buffers()])
             blended |= {parameters[name]: layers[name] for name in chosen}
         return blended
 
@@ -172,13 +174,3 @@ class Blending:
             )
         if self.rewarm is not None:
             self.rewarm.start()
-
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the module inside wrappers for distributed training and compilation."""
-    while True:
-        inner = module.module if isinstance(module, DistributedDataParallel | DataParallel) else None
-        inner = getattr(module, "_orig_mod", None) if inner is None else inner
-        if not isinstance(inner, nn.Module):
-            return module
-        module = inner

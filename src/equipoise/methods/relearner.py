@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from equipoise.diagnosis import Diagnosis, LearningState, collect_features, diagnose_with
 from equipoise.diagnosis.capture import Pool
 from equipoise.diagnosis.reading import BatchReader
+from equipoise.distributed import agreed
 from equipoise.methods.base import warn
 from equipoise.methods.relearn_blending import Blending
 from equipoise.methods.relearn_options import split_options
@@ -27,6 +28,10 @@ class DiagnoseRelearn:
     `theta <- (1 - alpha) * theta + alpha * theta_0`, `alpha = tanh(lam * |P_T - P_V|)`.
 
     Construct it before training: it remembers the encoders as they are then.
+
+    In a distributed training every process constructs it and calls `step`: each reads its share of the
+    samples (`DistributedSampler`), the diagnosis is that of all of them, and all encoders end with the
+    weights of the first process.
 
     Args:
         encoders: modality name to encoder module. One module under several names is blended once, with the
@@ -131,7 +136,7 @@ class DiagnoseRelearn:
     def plan(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
         """Take the first half of `step`: diagnose, and say by which strengths `carry_out` will re-learn."""
         diagnosis = self.diagnose(model, train_loader, val_loader)
-        strengths = self._strengths(diagnosis)
+        strengths = agreed(self._strengths(diagnosis))
         return Diagnosis(
             {name: replace(state, applied=strengths[name]) for name, state in diagnosis.items()},
             diagnosis.options,

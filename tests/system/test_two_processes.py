@@ -1,0 +1,54 @@
+"""Re-learning in two processes: one diagnosis, that of one process, and equal weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+import equipoise as eq
+from two_processes import TwoStreams, fail, loaders, work
+
+
+def spawned(folder: Path, **options: Any) -> list[dict[str, Any]]:
+    mp.spawn(work, (folder, options), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def alone(found: dict[str, Any]) -> dict[str, Any]:
+    """What one process measures with the weights that the two had."""
+    model = TwoStreams()
+    model.load_state_dict(found["initial"])
+    relearn = eq.DiagnoseRelearn({"audio": model.audio, "video": model.video}, every=1, count=1)
+    model.load_state_dict(found["before"])
+    return relearn.step(1, model, *loaders(shared=False)).to_dict()
+
+
+def equal_weights(found: list[dict[str, Any]]) -> bool:
+    names = [name for name, _ in TwoStreams().named_parameters()]
+    return all(torch.equal(found[0]["end"][name], found[1]["end"][name]) for name in names)
+
+
+def test_two_processes_take_the_decision_of_one(tmp_path: Path) -> None:
+    found = spawned(tmp_path)
+    assert found[0]["state"] == found[1]["state"]
+    assert equal_weights(found)
+    expected = alone(found[0])
+    for name, state in found[0]["state"].items():
+        assert state["applied"] > 0
+        for key in ("train_score", "val_score", "gap", "applied"):
+            assert state[key] == pytest.approx(expected[name][key], abs=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"early": True}, {"target": "redraw"}], ids=["early", "redraw"])
+def test_weights_are_equal_where_the_processes_would_pull_apart(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    assert equal_weights(spawned(tmp_path, **options))
+
+
+def test_trouble_in_one_process_is_told_by_both(tmp_path: Path) -> None:
+    mp.spawn(fail, (tmp_path,), nprocs=2)
