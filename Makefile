@@ -143,5 +143,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) --editable '.[demo,dev,media,table,transformers]'
+	$(PIP) --editable '.[demo,dev,lightning,media,table,transformers]'
 	@touch $@
