@@ -39,6 +39,8 @@ def resolved(encoders: Handles, model: nn.Module) -> dict[str, nn.Module]:
         ModelError: there is no such submodule.
     """
     inside = unwrapped(model)
+    if callable(get_base := getattr(inside, "get_base_model", None)):  # a model of peft
+        inside = get_base()
     found = {}
     for name, handle in encoders.items():
         try:
