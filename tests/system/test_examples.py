@@ -1,0 +1,81 @@
+"""Each example runs by itself; what re-learning adds to a loop is a few lines, and nothing at strength 0."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NEEDS = {"lightning": "lightning", "huggingface": "transformers"}
+LOOPS = ("pytorch", "lightning", "huggingface", "regression")
+MARK = "# D&R"
+SAYS = {
+    "pytorch": r"learning state by purity(.|\n)*test accuracy 0\.[89]",
+    "lightning": r"val_accuracy +│ +0\.[89]",
+    "huggingface": r"'equipoise/text/strength': 0\.",
+    "regression": r"learning state by ridge-r2(.|\n)*test R2 0\.[2-6]",
+    "embeddings": r"upper: gap -?0\.\d+ \[(.|\n)*lower: gap",
+    "three_modalities": r"diagnose-relearn +0\.\d+",
+}
+
+
+def run(name: str, source: str, folder: Path) -> str:
+    """Run a source text as `NAME.py` in a folder of its own; return what it prints."""
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    script = folder / f"{name}.py"
+    script.write_text(source, encoding="utf-8")
+    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def source_of(name: str) -> str:
+    return (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_no_example_is_forgotten() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SAYS)
+    assert all(len(source_of(name).splitlines()) < 100 for name in SAYS)
+
+
+@pytest.mark.parametrize("name", sorted(SAYS))
+def test_it_runs_and_says_what_it_should(name: str, tmp_path: Path) -> None:
+    assert re.search(SAYS[name], run(name, source_of(name), tmp_path))
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_few_lines_are_added_and_at_strength_zero_they_change_no_bit(name: str, tmp_path: Path) -> None:
+    whole = source_of(name)
+    lines = whole.splitlines(keepends=True)
+    added = [line for line in lines if line.rstrip().endswith(MARK)]
+    assert 0 < len(added) <= 5
+    keeping = 'torch.save(main().state_dict(), "weights.pt")\n'
+    found = []
+    for case, text in (
+        ("without", "".join(line for line in lines if line not in added)),
+        ("zero", whole.replace("lam=3.0", "lam=0.0")),
+        ("with", whole),
+    ):
+        folder = tmp_path / case
+        folder.mkdir()
+        run(name, text.replace("    main()\n", f"    {keeping}"), folder)
+        found.append(torch.load(folder / "weights.pt", weights_only=True))
+    without, zero, changed = found
+    assert all(torch.equal(value, zero[key]) for key, value in without.items())
+    assert not all(torch.equal(value, changed[key]) for key, value in without.items())
+
+
+@pytest.mark.parametrize("name", ["pytorch", "lightning", "huggingface"])
+def test_the_page_shows_what_is_added(name: str) -> None:
+    page = (EXAMPLES.parent / "docs" / "integrations.md").read_text(encoding="utf-8")
+    block = re.search(rf"`examples/{name}\.py`:\n\n```diff\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    shown = [line[1:].strip() for line in block[1].splitlines() if line.startswith("+")]
+    marked = [line for line in source_of(name).splitlines() if line.endswith(MARK)]
+    assert shown == [line.removesuffix(MARK).strip() for line in marked]
