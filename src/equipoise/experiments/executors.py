@@ -176,6 +176,8 @@ def _in_pool(
                 lost = True
         queue.extend(agenda.ready())
         if lost:
+            # A future fails as soon as its process has closed its files; how that ended is known only later.
+            pool.shutdown(wait=True, cancel_futures=True)
             if any(child.exitcode == -signal.SIGINT for child in children):
                 raise KeyboardInterrupt  # the terminal's, which the processes heard first
             suspects.extend(working.values())
