@@ -100,7 +100,7 @@ def _collect(
             target = reader.target(batch)
             reader.run(model, batch)
             for name, output in recorder.take().items():
-                kept[name].append(_pooled(name, output, len(target), pool))
+                kept[name].append(_kept(name, pooled_output(name, output, len(target), pool)))
             targets.append(target.detach().cpu())
     if not targets:
         raise DataError("the loader gave no batch; expected at least one: check its dataset and drop_last.")
@@ -205,7 +205,20 @@ def _check_handles(encoders: Mapping[str, nn.Module], model: nn.Module) -> None:
             )
 
 
-def _pooled(name: str, output: Any, batch_size: int, pool: Pool | Mapping[str, Pool] | None) -> Tensor:
+def pooled_output(
+    name: str, output: Any, batch_size: int, pool: Pool | Mapping[str, Pool] | None = None
+) -> Tensor:
+    """Return the feature `[B, d]` in what an encoder returned, attached to its graph.
+
+    Args:
+        name: the modality, for messages and for `pool`.
+        output: what the encoder returned.
+        batch_size: number of samples `B`.
+        pool: see `collect_features`.
+
+    Raises:
+        ModelError: it cannot be pooled.
+    """
     chosen = pool.get(name) if isinstance(pool, Mapping) else pool
     if chosen is None:
         while isinstance(output, tuple | list) and output:
@@ -215,14 +228,17 @@ def _pooled(name: str, output: Any, batch_size: int, pool: Pool | Mapping[str, P
                 f"the encoder of {name!r} returned a {type(output).__name__}; expected a tensor or a tuple "
                 "that begins with one: give pool= to pick and pool its features."
             )
-        features = pool_features(output, batch_size)
-    else:
-        features = chosen(output)
-        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != batch_size:
-            raise ModelError(
-                f"pool= returned {getattr(features, 'shape', type(features).__name__)} for {name!r}; "
-                f"expected a tensor [{batch_size}, features]."
-            )
+        return pool_features(output, batch_size)
+    features = chosen(output)
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != batch_size:
+        raise ModelError(
+            f"pool= returned {getattr(features, 'shape', type(features).__name__)} for {name!r}; "
+            f"expected a tensor [{batch_size}, features]."
+        )
+    return features
+
+
+def _kept(name: str, features: Tensor) -> Tensor:
     features = features.detach()
     features = (features if features.dtype == torch.float64 else features.float()).cpu()
     if not torch.isfinite(features).all():
