@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         examine_model,
         examine_run,
     )
-    from equipoise.methods import DiagnoseRelearn
+    from equipoise.methods import DiagnoseRelearn, HandTraining, by_hand
     from equipoise.models import MultimodalModel, build_model, unimodal_logits
     from equipoise.relearning import soft_reinitialize
     from equipoise.report import write_examination_report, write_report
@@ -78,7 +78,7 @@ _HOMES = {
         "examine_model",
         "examine_run",
     ),
-    "methods": ("DiagnoseRelearn",),
+    "methods": ("DiagnoseRelearn", "HandTraining", "by_hand"),
     "models": ("MultimodalModel", "build_model", "unimodal_logits"),
     "relearning": ("soft_reinitialize",),
     "report": ("write_examination_report", "write_report"),
@@ -110,6 +110,7 @@ __all__ = [
     "EquipoiseWarning",
     "Examination",
     "FitResult",
+    "HandTraining",
     "LeakError",
     "LearningState",
     "MissingExtraError",
@@ -122,6 +123,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "build_model",
+    "by_hand",
     "collect_features",
     "compare",
     "contribution",
@@ -153,6 +155,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "methods":
+        return import_module("equipoise.methods")
     if name in _HOME_OF:
         value = getattr(import_module(f"equipoise.{_HOME_OF[name]}"), name)
         globals()[name] = value

@@ -1,0 +1,7 @@
+"""Any method that fits a standard step, in anybody's training loop; `by_hand` is the way in."""
+
+from __future__ import annotations
+
+from equipoise.methods.hand.training import HandTraining, by_hand
+
+__all__ = ["HandTraining", "by_hand"]

@@ -1,0 +1,187 @@
+"""The calls of a model's encoders: what they return, and what they return instead."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.types import ModelError
+
+
+class Encoded(Exception):  # noqa: N818 - no error, but the way out of a forward pass that has seen enough
+    """All encoders have been called."""
+
+
+class EncoderCalls:
+    """Watches the encoders of a model while it runs.
+
+    Args:
+        encoders: modality to module. One that serves several modalities stands under each of their names,
+            in the order in which the model calls it.
+    """
+
+    def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
+        self._names: dict[nn.Module, list[str]] = {}
+        for name, module in encoders.items():
+            self._names.setdefault(module, []).append(name)
+
+    @contextmanager
+    def recorded(self, *, stop: bool = False) -> Iterator[dict[str, Any]]:
+        """Note what each encoder returns, by modality, with its graph; with `stop` end the pass by then.
+
+        Raises:
+            Encoded: within the block, where it is to stop.
+            ModelError: an encoder was not called once for each of its modalities.
+        """
+        found: dict[str, Any] = {}
+        calls = dict.fromkeys(self._names, 0)
+        wanted = sum(map(len, self._names.values()))
+
+        def note(module: nn.Module, _: Any, output: Any) -> None:
+            names, position = self._names[module], calls[module]
+            calls[module] += 1
+            if position < len(names):
+                found[names[position]] = output
+            if stop and len(found) == wanted:
+                raise Encoded
+
+        with ExitStack() as stack:
+            for module in self._names:
+                stack.callback(module.register_forward_hook(note).remove)
+            try:
+                yield found
+            except Encoded:
+                return
+        self._check(calls)
+
+    @contextmanager
+    def replaced(
+        self, outputs: Mapping[str, Any], on_last: Callable[[], None] | None = None
+    ) -> Iterator[None]:
+        """Let encoders return what is given, by modality, without running.
+
+        Args:
+            outputs: modality to what its encoder returns.
+            on_last: called when the last of them is asked.
+
+        Raises:
+            ModelError: an encoder was not called once for each of its modalities.
+        """
+        calls = dict.fromkeys(self._names, 0)
+        wanted = sum(map(len, self._names.values()))
+
+        def answer(module: nn.Module) -> Any:
+            names, position = self._names[module], calls[module]
+            calls[module] += 1
+            if on_last is not None and sum(calls.values()) == wanted:
+                on_last()
+            return outputs[names[min(position, len(names) - 1)]]
+
+        with ExitStack() as stack:
+            for module in self._names:
+                stack.enter_context(_forward_replaced(module, answer))
+            yield
+        self._check(calls)
+
+    @contextmanager
+    def zeroed(self) -> Iterator[None]:
+        """Let encoders see zeros in place of their first tensor argument."""
+        with ExitStack() as stack:
+            for module in self._names:
+                hook = module.register_forward_pre_hook(_first_zeroed, with_kwargs=True)
+                stack.callback(hook.remove)
+            yield
+
+    def _check(self, calls: Mapping[nn.Module, int]) -> None:
+        for module, names in self._names.items():
+            if calls[module] == len(names):
+                continue
+            what = " and ".join(repr(name) for name in names)
+            remedy = "choose a module that is called once for each modality."
+            if not calls[module]:
+                remedy = (
+                    "choose the module whose output reaches the fusion, and make sure that the model calls "
+                    "it; where the whole model is compiled, compile its encoders instead."
+                )
+            raise ModelError(
+                f"the encoder handle of {what} ({type(module).__name__}) was called {calls[module]} times in "
+                f"one pass of the model; expected {len(names)}: {remedy}"
+            )
+
+
+def with_feature(output: Any, old: Tensor, new: Tensor, modality: str) -> Any:
+    """Return an encoder's output with its feature exchanged.
+
+    Args:
+        output: what the encoder returned: the feature itself, or what holds it: tuples, lists, mappings and
+            dataclasses.
+        old: the feature in it, the very tensor.
+        new: what takes its place.
+        modality: for messages.
+
+    Raises:
+        ModelError: the feature was computed from the output, so that it cannot be put back.
+    """
+    if output is old:
+        return new
+    exchanged, found = _exchanged(output, old, new)
+    if not found:
+        raise ModelError(
+            f"the feature of {modality!r} is pooled from what its encoder returns, so that a changed one "
+            "cannot be put back; choose as its handle a module that returns the feature [B, d] itself, or a "
+            "method that leaves features as they are."
+        )
+    return exchanged
+
+
+def _exchanged(value: Any, old: Tensor, new: Tensor) -> tuple[Any, bool]:
+    if value is old:
+        return new, True
+    if isinstance(value, Mapping):
+        pairs = {key: _exchanged(entry, old, new) for key, entry in value.items()}
+        if not any(hit for _, hit in pairs.values()):
+            return value, False
+        return type(value)(**{key: entry for key, (entry, _) in pairs.items()}), True
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        parts = {name: _exchanged(getattr(value, name), old, new) for name in names}
+        if not any(hit for _, hit in parts.values()):
+            return value, False
+        return dataclasses.replace(value, **{name: entry for name, (entry, _) in parts.items()}), True
+    if isinstance(value, tuple | list):
+        entries = [_exchanged(entry, old, new) for entry in value]
+        if not any(hit for _, hit in entries):
+            return value, False
+        kept = [entry for entry, _ in entries]
+        named = isinstance(value, tuple) and hasattr(value, "_fields")
+        return (type(value)(*kept) if named else type(value)(kept)), True
+    return value, False
+
+
+@contextmanager
+def _forward_replaced(module: nn.Module, answer: Callable[[nn.Module], Any]) -> Iterator[None]:
+    """Exchange a module's `forward`; hooks of others on it go on to see what it returns."""
+    own = module.__dict__.get("forward")
+    module.__dict__["forward"] = lambda *_, **__: answer(module)
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = own
+
+
+def _first_zeroed(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    for position, value in enumerate(args):
+        if isinstance(value, Tensor):
+            return (*args[:position], torch.zeros_like(value), *args[position + 1 :]), kwargs
+    for name, value in kwargs.items():
+        if isinstance(value, Tensor):
+            return args, {**kwargs, name: torch.zeros_like(value)}
+    return args, kwargs
