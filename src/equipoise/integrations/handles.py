@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -38,17 +39,37 @@ def resolved(encoders: Handles, model: nn.Module) -> dict[str, nn.Module]:
     Raises:
         ModelError: there is no such submodule.
     """
+    return {name: one_resolved(handle, model, name) for name, handle in encoders.items()}
+
+
+def one_resolved(handle: str | nn.Module, model: nn.Module, name: str) -> nn.Module:
+    """Return the module that a handle means; `name` says what for.
+
+    Raises:
+        ModelError: there is no such submodule.
+    """
+    if not isinstance(handle, str):
+        return handle
     inside = unwrapped(model)
     if callable(get_base := getattr(inside, "get_base_model", None)):  # a model of peft
         inside = get_base()
-    found = {}
-    for name, handle in encoders.items():
-        try:
-            found[name] = inside.get_submodule(handle) if isinstance(handle, str) else handle
-        except AttributeError as error:
-            known = ", ".join(child for child, _ in inside.named_children()) or "none"
-            raise ModelError(
-                f"the model ({type(inside).__name__}) has no submodule {handle!r} for {name!r}; "
-                f"it has {known}."
-            ) from error
-    return found
+    try:
+        return inside.get_submodule(handle)
+    except AttributeError as error:
+        known = ", ".join(child for child, _ in inside.named_children()) or "none"
+        raise ModelError(
+            f"the model ({type(inside).__name__}) has no submodule {handle!r} for {name!r}; it has {known}."
+        ) from error
+
+
+def head_resolved(head: Any, model: nn.Module) -> Any:
+    """Return the head of `equipoise.by_hand`, given as module, path, or modality to module or path.
+
+    Raises:
+        ModelError: there is no such submodule.
+    """
+    if isinstance(head, str):
+        return one_resolved(head, model, "head")
+    if isinstance(head, Mapping):
+        return {name: one_resolved(layer, model, f"head of {name}") for name, layer in head.items()}
+    return head

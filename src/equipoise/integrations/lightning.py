@@ -1,4 +1,4 @@
-"""Diagnosing & Re-learning as a callback of Lightning's Trainer."""
+"""Diagnosing & Re-learning, and any method of a standard step, as callbacks of Lightning's Trainer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from equipoise.diagnosis import Diagnosis
 from equipoise.integrations.handles import Handles, check_handles, resolved
+from equipoise.integrations.lightning_methods import MethodCallback
 from equipoise.methods import DiagnoseRelearn
 from equipoise.types import EquipoiseError, MissingExtraError, UsageError
 
@@ -14,6 +15,8 @@ try:
     import lightning.pytorch as pl
 except ModuleNotFoundError as error:
     raise MissingExtraError("lightning", "lightning", "equipoise.integrations.lightning") from error
+
+__all__ = ["DiagnoseRelearnCallback", "MethodCallback"]
 
 
 class DiagnoseRelearnCallback(pl.Callback):

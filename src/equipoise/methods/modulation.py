@@ -43,6 +43,7 @@ class Modulates(Method):
         check_choice("tensors", self.tensors, TENSORS)
         check_choice("apply", self.apply, APPLY)
         self._before: list[tuple[nn.Parameter, Tensor, float]] = []
+        self.coefficients: dict[str, float] = {}
 
     def problems(self, plan: Plan) -> list[str]:
         """Say that adaptive optimisers undo a scaled gradient."""
@@ -85,7 +86,8 @@ class Modulates(Method):
                 )
 
     def modulate(self, context: StepContext, coefficients: Mapping[str, float]) -> None:
-        """Scale each encoder's gradient, or its coming step, by its coefficient."""
+        """Scale each encoder's gradient, or its coming step, by its coefficient, and note them."""
+        self.coefficients = dict(coefficients)
         for name, k in coefficients.items():
             if k == 1:
                 continue

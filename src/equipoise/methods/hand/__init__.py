@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from equipoise.methods.hand.training import HandTraining, by_hand
+from equipoise.methods.hand.entry import by_hand
+from equipoise.methods.hand.training import HandTraining
 
 __all__ = ["HandTraining", "by_hand"]

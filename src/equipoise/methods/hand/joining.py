@@ -12,7 +12,7 @@ from torch import Tensor
 from equipoise.distributed import process_count
 from equipoise.methods.context import StepContext
 from equipoise.methods.hand.batch import HandBatch
-from equipoise.methods.hand.model import Pass
+from equipoise.methods.hand.passes import Pass
 
 
 def joined_step(steps: Sequence[tuple[StepContext, Pass]]) -> tuple[StepContext, Pass]:

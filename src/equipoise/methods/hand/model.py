@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,41 +13,11 @@ from equipoise.diagnosis.reading import BatchReader
 from equipoise.methods.hand.batch import HandBatch
 from equipoise.methods.hand.calls import EncoderCalls, with_feature
 from equipoise.methods.hand.heads import Head, head_view
+from equipoise.methods.hand.passes import Pass, loss_in, random_state, set_random_state
 from equipoise.models import BalancedModel
 from equipoise.models.fusion.head import HeadView
 from equipoise.scopes import evaluating
 from equipoise.types import Batch, ModelError, UsageError
-
-Compute = Callable[[], Any]
-
-
-@dataclass
-class Pass:
-    """The pass of the user's model that a training step consists of.
-
-    Attributes:
-        batch: its batch.
-        compute: runs the user's code on it.
-        own: whether `compute` gives the loss that stands for the joint one.
-        split: whether features are looked at before the fusion reads them: then the pass is cut in two.
-        features: modality to feature `[B, d_m]`, once the encoders have run.
-        raw: modality to what its encoder returned.
-        held: modality to the feature in it; several passes that are taken for one have those of the last.
-        logits: `[B, C]`, once the pass is over.
-        result: what `compute` returned.
-        streams: random states at the begin and behind the encoders, where the pass is split.
-    """
-
-    batch: HandBatch
-    compute: Compute
-    split: bool = False
-    own: bool = False
-    features: dict[str, Tensor] = field(default_factory=dict)
-    raw: dict[str, Any] = field(default_factory=dict)
-    held: dict[str, Tensor] = field(default_factory=dict)
-    logits: Tensor | None = None
-    result: Any = None
-    streams: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)
 
 
 class HandledModel(BalancedModel):
@@ -171,7 +140,7 @@ class HandledModel(BalancedModel):
         last = self._last
         if last is None or not last.own or logits is not last.logits:
             return None
-        found = _loss_in(last.result)
+        found = loss_in(last.result)
         if found is None:
             raise UsageError(
                 f"your step returned a {type(last.result).__name__}; expected its loss: a number, or what "
@@ -197,7 +166,7 @@ class HandledModel(BalancedModel):
     def _begin(self, step: Pass) -> None:
         """Run the pass, or its part up to the last encoder."""
         if step.split:
-            step.streams.append(_random_state(step.batch.target.device.type))
+            step.streams.append(random_state(step.batch.target.device.type))
         caught: list[Any] = []
         output = self._output[0] or self.model
         hook = output.register_forward_hook(lambda _, __, value: caught.append(value))
@@ -207,7 +176,7 @@ class HandledModel(BalancedModel):
         finally:
             hook.remove()
         if step.split:
-            step.streams.append(_random_state(step.batch.target.device.type))
+            step.streams.append(random_state(step.batch.target.device.type))
         else:
             step.logits = self._logits(caught, step)
         step.raw = dict(found)
@@ -218,12 +187,12 @@ class HandledModel(BalancedModel):
         """Run the part of a split pass behind the encoders, on other features; returns the logits."""
         outputs = {m: with_feature(step.raw[m], step.held[m], z[m], m) for m in self.modalities}
         begin, behind = step.streams
-        _set_random_state(begin)
+        set_random_state(begin)
         caught: list[Any] = []
         output = self._output[0] or self.model
         hook = output.register_forward_hook(lambda _, __, value: caught.append(value))
         try:
-            with self._calls.replaced(outputs, lambda: _set_random_state(behind)):
+            with self._calls.replaced(outputs, lambda: set_random_state(behind)):
                 step.result = step.compute()
         finally:
             hook.remove()
@@ -313,21 +282,3 @@ def _check_handles(model: nn.Module, encoders: Mapping[str, nn.Module], output: 
             "the whole model is compiled, so that its features cannot be seen; compile its encoders and its "
             "head instead: model.audio_net = torch.compile(model.audio_net)."
         )
-
-
-def _loss_in(result: Any) -> Tensor | None:
-    """Return the loss in what a user's step or model returned: a number, or under the name `loss`."""
-    if isinstance(result, Tensor):
-        return result if result.ndim == 0 else None
-    found = result.get("loss") if isinstance(result, Mapping) else getattr(result, "loss", None)
-    return found if isinstance(found, Tensor) else None
-
-
-def _random_state(device: str) -> tuple[Tensor, Tensor | None]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state() if device == "cuda" else None
-
-
-def _set_random_state(state: tuple[Tensor, Tensor | None]) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1])

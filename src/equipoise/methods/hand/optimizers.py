@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ def like(optimizer: Optimizer, parameters: Iterable[Any]) -> Optimizer:
     """
     first = optimizer.param_groups[0]
     options = {key: value for key, value in first.items() if key not in NOT_OPTIONS}
-    known = {key: value for key, value in options.items() if key in optimizer.defaults}
+    taken = inspect.signature(type(optimizer)).parameters
+    known = {key: value for key, value in options.items() if key in taken}
     try:
         return type(optimizer)(parameters, **known)
     except TypeError as error:

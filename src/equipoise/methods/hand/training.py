@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from equipoise.diagnosis.capture import Pool
-from equipoise.diagnosis.reading import BatchReader, device_of
-from equipoise.distributed import process_count, share_values, unwrapped
-from equipoise.methods.base import Method, overrides, warn
+from equipoise.distributed import process_count
+from equipoise.methods.base import Method, overrides
 from equipoise.methods.context import StepContext
-from equipoise.methods.creation import create_method
-from equipoise.methods.hand.fitness import check_fit, splits_pass
-from equipoise.methods.hand.heads import Head
+from equipoise.methods.hand.fitness import splits_pass
 from equipoise.methods.hand.joining import joined_step
-from equipoise.methods.hand.model import HandledModel, Pass
+from equipoise.methods.hand.model import HandledModel
 from equipoise.methods.hand.optimizers import like, named_group
+from equipoise.methods.hand.passes import Pass
 from equipoise.methods.hand.routed import Accumulated, routed
-from equipoise.methods.hand.run import Criterion, HandRun, example_of
+from equipoise.methods.hand.run import HandRun
 from equipoise.types import EquipoiseError, UsageError
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
 
 
 class HandTraining:
@@ -64,7 +58,7 @@ class HandTraining:
         self.terms: dict[str, Tensor] = {}
         self.history = run.events
         method.setup(run)  # type: ignore[arg-type]
-        self._optimizers[-1].register_step_post_hook(self._stepped)
+        self._hook = self._optimizers[-1].register_step_post_hook(self._stepped)
 
     # Epochs ----------------------------------------------------------------------------------------------
 
@@ -74,6 +68,11 @@ class HandTraining:
             self.start_epoch(epoch)
             yield epoch
             self.end_epoch()
+
+    @property
+    def open(self) -> bool:
+        """Whether an epoch has begun and not ended."""
+        return self._epoch is not None
 
     def start_epoch(self, epoch: int) -> None:
         """Begin an epoch (0-based), where the loop does not go over `epochs()`; ends one that is open."""
@@ -144,6 +143,38 @@ class HandTraining:
         self._model.looks_at(step)
         self._average_extra()
         self.method.after_backward(self._context)
+
+    def figures(self) -> dict[str, float]:
+        """Return what can be plotted of the last step: loss terms, coefficients of gradients by modality."""
+        found = {f"loss/{name}": float(value) for name, value in self.terms.items()}
+        for member in self.method.members():
+            for name, value in getattr(member, "coefficients", {}).items():
+                found[f"coefficient/{name}"] = float(value)
+        return found
+
+    def told(self, epoch: int) -> dict[str, float]:
+        """Return the numbers of what the method told of an epoch, by path: `information/traces/audio`."""
+        found: dict[str, float] = {}
+        for event in self.history:
+            if event["epoch"] == epoch:
+                values = {key: value for key, value in event.items() if key not in ("event", "epoch")}
+                found |= _numbers(values, str(event["event"]))
+        return found
+
+    @property
+    def pending(self) -> bool:
+        """Whether losses were asked for whose gradients the method has not seen yet."""
+        return bool(self._steps) and self._context is None
+
+    def skip(self) -> None:
+        """Forget the batches since the last step of the optimiser, which will not be taken."""
+        self._forget()
+
+    def close(self) -> None:
+        """End the open epoch, and let go of the optimiser."""
+        self.end_epoch()
+        self._forget()
+        self._hook.remove()
 
     def _route(self, terms: Mapping[str, Tensor], context: StepContext, scale: Tensor) -> None:
         parameters = [p for group in self._run.optimizer.param_groups for p in group["params"]]
@@ -235,97 +266,7 @@ class HandTraining:
             return float("inf")
 
 
-def by_hand(
-    method: str | Method,
-    model: nn.Module,
-    encoders: Mapping[str, nn.Module] | None = None,
-    *,
-    train_loader: Iterable[Any],
-    optimizer: Optimizer | Sequence[Optimizer],
-    epochs: int,
-    head: Head | None = None,
-    output: nn.Module | None = None,
-    pool: Pool | Mapping[str, Pool] | None = None,
-    criterion: Criterion | None = None,
-    inputs_of: Callable[[Any], Any] | None = None,
-    target_of: Callable[[Any], Tensor] | None = None,
-    forward: Callable[[nn.Module, Any], Any] | None = None,
-    task: str | None = None,
-    seed: int = 0,
-    scaler: Any = None,
-    extra_optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
-    **options: Any,
-) -> HandTraining:
-    """Prepare a method for a loop of your own: `loss(batch)`, `backward()`, `on_gradients()`, `step()`.
-
-        method = equipoise.by_hand("ogm-ge", model, {"audio": model.audio_net, "video": model.visual_net},
-                                   head=model.head, train_loader=loader, optimizer=optimizer, epochs=90)
-        for epoch in method.epochs():
-            for batch in loader:
-                optimizer.zero_grad()
-                method.loss(batch).backward()
-                method.on_gradients()
-                optimizer.step()
-
-    The model runs as it is, once a step; what the method adds of its own (auxiliary heads, say) is trained by
-    a second optimiser of the same kind, which follows the learning rate of the first. In a distributed
-    training every process calls this; scores are taken over the samples of all of them.
-
-    Args:
-        method: name (`equipoise list methods`), or a method such as `equipoise.methods.OGM(alpha=0.5)`.
-        model: any module, wrapped for several processes or not.
-        encoders: modality to encoder, each called once a pass; may be left out for a model that offers
-            `encoder_module`.
-        train_loader: training batches; one of two samples is tried on the model, in evaluation mode.
-        optimizer: yours; of several, the one that steps last stands last.
-        epochs: planned passes over the training data.
-        head: the linear layer that reads the concatenated features in the order of `encoders`, or modality to
-            linear layer where outputs are added: what methods with `logits="slice"` need.
-        output: module whose output are the joint logits; by default the model.
-        pool: from an encoder's output to `[B, d]`, for all encoders or by name.
-        criterion: from logits and target to the mean loss, where a formula says `CE(u, y)`; by default the task's.
-        inputs_of: from a batch to the model's input, see `BatchReader`.
-        target_of: from a batch to its target.
-        forward: called as `forward(model, batch)` in place of all that.
-        task: `classification`, `multilabel` or `regression`; by default the model's attribute, or the first.
-        seed: of the method's random stream and modules.
-        scaler: a `GradScaler`, where the loop has one.
-        extra_optimizer: from parameters to the optimiser of the method's modules.
-        **options: of the method, where it is given by name.
-
-    Raises:
-        UsageError: the method does not fit a standard step; an option or handle makes no sense.
-        ModelError: the model does not do with the handles what is expected.
-    """
-    chosen = create_method(method, options) if isinstance(method, str) else method
-    if options and not isinstance(method, str):
-        raise UsageError(f"options ({', '.join(options)}) go to the method itself where it is not named.")
-    inner = unwrapped(model)
-    if encoders is None:
-        if not callable(getattr(inner, "encoder_module", None)):
-            raise UsageError("give encoders=, a mapping from modality name to module.")
-        contract = cast("BalancedModel", inner)
-        encoders = {m: contract.encoder_module(m) for m in contract.modalities}
-        head = head or contract.head
-    own_task = getattr(inner, "task", None)
-    check_fit(chosen, tuple(encoders), process_count())
-    reader = BatchReader(inputs_of, target_of, forward)
-    handled = HandledModel(
-        model,
-        encoders,
-        reader,
-        pool=pool,
-        head=head,
-        output=output,
-        task=task or (own_task if isinstance(own_task, str) else "classification"),
-    )
-    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
-    if not optimizers or epochs < 1:
-        raise UsageError("expected an optimizer and at least one epoch.")
-    handled.trial(example_of(train_loader, reader).to(device_of(model)))
-    chosen.check(handled)
-    run = HandRun(chosen, handled, optimizers, train_loader, reader, epochs, seed, criterion)
-    share_values(run.modules.parameters())
-    for problem in run.problems():
-        warn(problem)
-    return HandTraining(chosen, handled, run, optimizers, scaler, extra_optimizer)
+def _numbers(value: Any, path: str) -> dict[str, float]:
+    if isinstance(value, Mapping):
+        return {k: v for key, inner in value.items() for k, v in _numbers(inner, f"{path}/{key}").items()}
+    return {path: float(value)} if isinstance(value, int | float) else {}

@@ -1,0 +1,114 @@
+"""A training by the toolkit's own trainer, and all that another loop needs to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import synthetic
+from equipoise.methods import METHODS, create_method
+from equipoise.methods.hand.fitness import reason_against
+from equipoise.randomness import derive_seed, seed_everything
+from equipoise.training.assembly import ModelSpec, build_reference, prepare_data
+from equipoise.training.loop import Training
+from equipoise.training.record import RunRecord
+from equipoise.training.settings import Settings
+
+EPOCHS = 4
+MODALITIES = ("audio", "video")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ogm": {"end_epoch": 2},
+    "ogm-ge": {"end_epoch": None, "logits": "zero-feature"},
+    "opm": {"start_epoch": 1},
+    "arl": {"warmup_epochs": 1},
+    "fixed-modulation": {"factors": {"audio": 0.3}},
+    "inforeg": {"threshold": 0.0, "loss": "joint+unimodal"},
+    "mcr": {"n": 3, "lam_ceb": 0.1},
+    "cml": {"absence": "zero-input"},
+    "agm": {"mode": "shapley-branch"},
+}
+FITTING = [
+    name
+    for name, kind in METHODS.items()
+    if name != "greedy"  # acts inside a fusion of its own
+    and kind.argument is None
+    and not reason_against(create_method(name, OPTIONS.get(name)), MODALITIES)
+]
+
+
+class AudioVisualNet(nn.Module):
+    """A model that knows nothing of the toolkit."""
+
+    def __init__(self, audio: nn.Module, video: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.audio_net, self.video_net, self.head = audio, video, head
+
+    def forward(self, audio: Tensor, video: Tensor) -> Tensor:
+        return self.head(torch.cat([self.audio_net(audio), self.video_net(video)], dim=1))
+
+
+@dataclass
+class Trained:
+    """What the trainer made, and what it was made of.
+
+    Attributes:
+        weights: after the last epoch.
+        model: ours, with the initial weights, around the same modules as `plain`.
+        plain: a model that knows nothing of the toolkit.
+        loader: serves what the trainer was served, once `begin(epoch)` has been called.
+        begin: sets order and random state of an epoch.
+    """
+
+    weights: dict[str, Tensor]
+    model: Any
+    plain: AudioVisualNet
+    loader: DataLoader[Any]
+    begin: Callable[[int], None]
+
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        return {"audio": self.plain.audio_net, "video": self.plain.video_net}
+
+    def assert_equal(self) -> None:
+        """Check that the plain model, trained by now, has the weights that the trainer's has."""
+        for key, value in self.model.state_dict().items():
+            torch.testing.assert_close(value, self.weights[key], rtol=0, atol=1e-6)
+
+
+def trained_by_us(folder: Path, method: str, options: dict[str, Any], **budget: Any) -> Trained:
+    """Train by the toolkit's own trainer."""
+    synthetic.write(folder / "data", count=90)
+    settings = Settings.from_options(
+        str(folder / "data"), method=method, method_options=options, epochs=EPOCHS, batch_size=16, **budget
+    )
+    dataset, data = prepare_data(settings)
+    reference = build_reference(settings, ModelSpec.of(dataset))
+    mine = deepcopy(reference)
+    record = RunRecord(folder / "run")
+    record.open({}, resume=False, overwrite=False)
+    last: dict[str, Tensor] = {}
+
+    def keep(epoch: int, _: Any) -> None:
+        last.update({name: value.clone() for name, value in training.model.state_dict().items()})
+
+    chosen = create_method(method, options)
+    training = Training(settings, data, reference, chosen, record, keep)
+    training.fit()
+    plain = AudioVisualNet(mine.encoder_module("audio"), mine.encoder_module("video"), mine.fusion.linear)
+    whole = data.train_samples[range(len(data.train_samples))]
+    tensors = TensorDataset(whole.inputs["audio"], whole.inputs["video"], whole.target)
+    # With a generator of its own, as in the trainer, a pass draws nothing from the global stream.
+    loader = DataLoader(tensors, batch_sampler=data.train.sampler, generator=torch.Generator())
+
+    def begin(epoch: int) -> None:
+        data.set_epoch(epoch)
+        seed_everything(derive_seed(0, "epoch", epoch))  # for the encoders' dropout
+
+    return Trained(last, mine, plain, loader, begin)
