@@ -1,26 +1,26 @@
-"""Diagnosing & Re-learning as a callback of the Trainer of transformers."""
+"""Diagnosing & Re-learning, and any standard method, as callbacks of the Trainer of transformers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
-from equipoise.diagnosis.reading import device_of
 from equipoise.distributed import process_count
 from equipoise.integrations.handles import Handles, check_handles, resolved
+from equipoise.integrations.trainer_files import checkpoint_folder, precision, read_state, write_state
+from equipoise.integrations.transformers_methods import MethodCallback
 from equipoise.methods import DiagnoseRelearn
-from equipoise.types import MissingExtraError, RunFolderError, UsageError
+from equipoise.types import MissingExtraError, UsageError
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 except ModuleNotFoundError as error:
     raise MissingExtraError("transformers", "transformers", "equipoise.integrations.transformers") from error
+
+__all__ = ["DiagnoseRelearnCallback", "MethodCallback"]
 
 STATE = "equipoise.pt"
 """Name of the callback's file in a checkpoint's folder."""
@@ -105,7 +105,7 @@ class DiagnoseRelearnCallback(TrainerCallback):
             return
         train = train_dataloader.dataset if self.train_dataset is None else self.train_dataset
         loaders = [_loader(data, train_dataloader.collate_fn, args) for data in (train, self.val_dataset)]
-        with _precision(args, model):
+        with precision(args, model):
             diagnosis = relearn.step(epoch, model, *loaders)
         for name, found in diagnosis.items():
             values = {"train_score": found.train_score, "val_score": found.val_score, "gap": found.gap}
@@ -117,30 +117,16 @@ class DiagnoseRelearnCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Put the callback's file into the checkpoint."""
-        folder = _checkpoint(args, state)
-        if self.relearn is None or not state.is_world_process_zero or not folder.is_dir():
-            return
-        kept = {"relearn": self.relearn.state_dict(), "followed": self._followed}
-        torch.save(kept, folder / f"{STATE}.part")
-        (folder / f"{STATE}.part").replace(folder / STATE)
+        if self.relearn is not None:
+            kept = {"relearn": self.relearn.state_dict(), "followed": self._followed}
+            write_state(args, state, STATE, kept)
 
     def _take_over(self, args: TrainingArguments, state: TrainerState) -> None:
         assert self.relearn is not None
-        own = _checkpoint(args, state)
-        path = Path(self.resume_from or own) / STATE
-        if not path.is_file():
-            raise RunFolderError(
-                f"{path} does not exist, so the weights that encoders are pulled toward are not known; "
-                "resume from a checkpoint that was written with this callback, and give resume_from= its "
-                "folder where it is not in output_dir."
-            )
-        kept = torch.load(path, weights_only=True, map_location="cpu")
+        folder = self.resume_from or checkpoint_folder(args, state)
+        kept = read_state(folder, STATE, "the weights that encoders are pulled toward are not known")
         self.relearn.load_state_dict(kept["relearn"])
         self._followed = int(kept["followed"])
-
-
-def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
-    return Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
 
 
 def _loader(dataset: Any, collate: Any, args: TrainingArguments) -> DataLoader[Any]:
@@ -154,9 +140,3 @@ def _loader(dataset: Any, collate: Any, args: TrainingArguments) -> DataLoader[A
     return DataLoader(
         dataset, batch_size=args.per_device_eval_batch_size, sampler=sampler, collate_fn=collate
     )
-
-
-def _precision(args: TrainingArguments, model: nn.Module) -> AbstractContextManager[Any]:
-    if not (args.bf16 or args.fp16):
-        return nullcontext()
-    return torch.autocast(device_of(model).type, dtype=torch.bfloat16 if args.bf16 else torch.float16)
