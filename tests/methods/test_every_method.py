@@ -29,7 +29,8 @@ SAMPLES, EPOCHS = 60, 2
 GIVEN: dict[str, dict[str, Any]] = {
     "agm": {"alpha": 5.0},
     "arl": {"warmup_epochs": 0},
-    "diagnose-relearn": {"every": 1, "count": 1, "epochs": [0]},
+    # A gap of so few samples may be 0 by chance, and that chance differs between processors.
+    "diagnose-relearn": {"every": 1, "count": 1, "epochs": [0], "strength": "fixed", "lam": 0.3},
     "fixed-modulation": {"factors": {"video": 0.5}},
     "greedy": {"start_epoch": 0, "eps": 0.0},
     "inforeg": {"loss": "joint+unimodal"},
