@@ -17,6 +17,7 @@ from equipoise.models import BalancedModel, MidFusionModel, MultimodalModel
 from equipoise.models.build import build_fusion
 from equipoise.models.encoders.cnn import CNN
 from equipoise.randomness import derive_seed
+from equipoise.tasks import task_named
 from equipoise.types import Batch
 
 WIDTHS = {"audio": 4, "video": 6, "text": 5, "touch": 3}
@@ -161,6 +162,9 @@ class HandRun:
 
     def count_passes(self, module: nn.Module) -> None:
         self.counted.append(module)
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return task_named(self.model.task).loss(logits, target)
 
     def forward(self, context: StepContext) -> Tensor:
         return self.method.forward(context)

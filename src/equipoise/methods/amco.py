@@ -163,7 +163,9 @@ class AMCo(Method):
         """Return the joint term and those of the masked modalities."""
         terms = {"joint": joint_loss(context)}
         if self.weight:
-            terms["unimodal"] = self.weight * unimodal_loss(self._parts, context.batch.target)
+            terms["unimodal"] = self.weight * unimodal_loss(
+                self._parts, context.batch.target, context.run.loss
+            )
         self._parts = {}
         return terms
 

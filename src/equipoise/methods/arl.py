@@ -100,7 +100,7 @@ class ARL(Modulates, ReadsUnimodal):
         weight = self.gamma if warm else min(self.gamma, 1.0)
         if not weight:
             return {"joint": joint_loss(context)}
-        unimodal = unimodal_loss(self.unimodal(context), context.batch.target)
+        unimodal = unimodal_loss(self.unimodal(context), context.batch.target, context.run.loss)
         return {"joint": joint_loss(context), "unimodal": weight * unimodal}
 
     def after_backward(self, context: StepContext) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from equipoise.methods.context import StepContext
 from equipoise.methods.requirements import Requirements, check_requirements
@@ -223,8 +222,8 @@ def overrides(method: Method, hook: str) -> bool:
 
 
 def joint_loss(context: StepContext) -> Tensor:
-    """Return `CE(u, y)`, the mean over the batch."""
-    return F.cross_entropy(context.u, context.batch.target)
+    """Return the loss of the joint logits, `CE(u, y)` for classes: that of the task, mean over the batch."""
+    return context.run.loss(context.u, context.batch.target)
 
 
 def warn(message: str) -> None:

@@ -147,7 +147,7 @@ class CGGM(Modulates, Windowed):
         if not self._acts(context.run):
             return terms
         logits, target = self._classify(context), context.batch.target
-        terms["classifiers"] = unimodal_loss(logits, target)
+        terms["classifiers"] = unimodal_loss(logits, target, context.run.loss)
         if self.lam and self._shares:
             terms["direction"] = self.lam * self._direction(context, logits)
         return terms

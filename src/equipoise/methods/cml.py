@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from equipoise.methods.base import Method
 from equipoise.methods.context import StepContext
@@ -59,10 +58,10 @@ class CML(Method):
         """Return the mean loss of the nested subsets, and what their confidences have to pay."""
         target = context.batch.target
         if not (self.subset_losses or self.lam):
-            return {"subsets": F.cross_entropy(context.u, target)}
+            return {"subsets": context.run.loss(context.u, target)}
         logits = [context.u, *self._smaller(context)]
         scored = logits if self.subset_losses else logits[:1]
-        terms = {"subsets": torch.stack([F.cross_entropy(u, target) for u in scored]).mean()}
+        terms = {"subsets": torch.stack([context.run.loss(u, target) for u in scored]).mean()}
         if self.lam:
             terms["confidence"] = self.lam * confidence_rise(logits, target, self.detach_larger)
         return terms

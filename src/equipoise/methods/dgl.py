@@ -72,7 +72,9 @@ class DGL(ReadsUnimodal, Windowed):
         """Return the joint term, for the fusion alone, and the unimodal one, for the encoders alone."""
         if not self.alpha or not self.in_window(context.run):
             return {"joint": joint_loss(context)}
-        unimodal = unimodal_loss(self.unimodal(context, head_grad=False), context.batch.target)
+        unimodal = unimodal_loss(
+            self.unimodal(context, head_grad=False), context.batch.target, context.run.loss
+        )
         return {"joint": joint_loss(context), "unimodal": self.alpha * unimodal}
 
     def unimodal(

@@ -104,7 +104,7 @@ class InfoReg(ReadsUnimodal, Windowed):
         """Return the joint term, and the unimodal one where it is asked for."""
         if self.loss == "joint":
             return {"joint": joint_loss(context)}
-        unimodal = unimodal_loss(self.unimodal(context), context.batch.target)
+        unimodal = unimodal_loss(self.unimodal(context), context.batch.target, context.run.loss)
         return {"joint": joint_loss(context), "unimodal": unimodal}
 
     def after_backward(self, context: StepContext) -> None:

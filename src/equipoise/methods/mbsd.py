@@ -65,7 +65,7 @@ class MBSD(ReadsUnimodal):
             return terms
         logits = self.unimodal(context)
         if self.w_uni:
-            terms["unimodal"] = self.w_uni * unimodal_loss(logits, target)
+            terms["unimodal"] = self.w_uni * unimodal_loss(logits, target, context.run.loss)
         if self.w_kl or self.w_rs:
             divergence, distance = self_distillation(logits, target, self.representation)
             terms["divergence"], terms["distance"] = self.w_kl * divergence, self.w_rs * distance

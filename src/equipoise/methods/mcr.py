@@ -97,7 +97,7 @@ class MCR(ReadsUnimodal):
         run, z, target = context.run, context.z, context.batch.target
         terms = {"joint": joint_loss(context)}
         if self.lam_uni:
-            terms["unimodal"] = self.lam_uni * unimodal_loss(self.unimodal(context), target)
+            terms["unimodal"] = self.lam_uni * unimodal_loss(self.unimodal(context), target, run.loss)
         if self.lam:
             sigma = draw_permutations(self.permutation, target.cpu(), self.n, run.generator).to(run.device)
             dependence = [divergence(run.model, routed(z, m, self.kappa), m, sigma) for m in z]

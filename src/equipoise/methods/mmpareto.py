@@ -80,7 +80,7 @@ class MMPareto(ReadsUnimodal, Windowed):
         """Return the joint term and the unimodal ones."""
         if not self.in_window(context.run):
             return {"joint": joint_loss(context)}
-        unimodal = unimodal_loss(self.unimodal(context), context.batch.target)
+        unimodal = unimodal_loss(self.unimodal(context), context.batch.target, context.run.loss)
         return {"joint": joint_loss(context), "unimodal": unimodal}
 
     def backward(self, terms: Mapping[str, Tensor], context: StepContext) -> Tensor:

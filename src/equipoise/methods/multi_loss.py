@@ -39,5 +39,5 @@ class MultiLoss(ReadsUnimodal):
         """Return the joint term and the unimodal ones."""
         if not self.weight:
             return {"joint": joint_loss(context)}
-        unimodal = unimodal_loss(self.unimodal(context), context.batch.target)
+        unimodal = unimodal_loss(self.unimodal(context), context.batch.target, context.run.loss)
         return {"joint": joint_loss(context), "unimodal": self.weight * unimodal}

@@ -106,6 +106,12 @@ class Run(Protocol):
         measures in evaluation mode it measures on the samples as they are.
         """
 
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss that is minimised, the mean over the batch: what stands for `CE(u, y)` in formulas.
+
+        It is the task's (`equipoise.tasks`), or one that the loop brings.
+        """
+
     def forward(self, context: StepContext) -> Tensor:
         """Run `method.forward` as the strategy and precision of the training ask for."""
 

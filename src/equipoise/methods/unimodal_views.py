@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -87,7 +87,11 @@ def true_class_scores(logits: Mapping[str, Tensor], target: Tensor) -> dict[str,
     return scores
 
 
-def unimodal_loss(logits: Mapping[str, Tensor], target: Tensor) -> Tensor:
-    """Return `sum_m CE(u^m, y)`, each the mean over the batch."""
-    losses = [F.cross_entropy(u, target) for u in logits.values()]
+def unimodal_loss(
+    logits: Mapping[str, Tensor],
+    target: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+) -> Tensor:
+    """Return `sum_m CE(u^m, y)`, each the mean over the batch; in a run `loss` is `run.loss`."""
+    losses = [loss(u, target) for u in logits.values()]
     return sum(losses[1:], start=losses[0])

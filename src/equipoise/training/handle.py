@@ -18,6 +18,7 @@ from equipoise.methods.combined import module_name
 from equipoise.models import BalancedModel
 from equipoise.models.build import drawing
 from equipoise.randomness import derive_seed
+from equipoise.tasks import task_named
 from equipoise.training import fingerprints
 from equipoise.training.counting import PassCounter
 from equipoise.training.memory import PeakMemory
@@ -66,7 +67,7 @@ class RunHandle:
         precision: Any = budget.precision  # one of PRECISIONS, which Budget has checked
         self.fabric = Fabric(accelerator=settings.device, devices=1, precision=precision)
         self.device: torch.device = self.fabric.device
-        self.model = model
+        self.model, self.task = model, task_named(model.task)
         self.modules = self._extra_modules()
         optimizer = build_optimizer(model, self.modules, budget)
         self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, self.modules, method), optimizer)
@@ -125,6 +126,10 @@ class RunHandle:
     def fresh_optimizer(self, parameters: Iterable[Any]) -> Optimizer:
         """Return another optimiser of the configured kind, over parameters or groups of them."""
         return optimizer_of(parameters, self.settings.budget, self.learning_rates[self.epoch])
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of the task, the mean over the batch."""
+        return self.task.loss(logits, target)
 
     def forward(self, context: StepContext) -> Tensor:
         """Run the method's forward pass under the configured precision."""

@@ -8,7 +8,6 @@ from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -23,6 +22,7 @@ from equipoise.methods.hand.optimizers import AllOptimizers, like
 from equipoise.methods.run import Counters
 from equipoise.models.build import drawing
 from equipoise.randomness import derive_seed, isolated_rng
+from equipoise.tasks import task_named
 from equipoise.types import UsageError
 
 USUAL_BATCH = 64
@@ -58,7 +58,7 @@ class HandRun:
     ) -> None:
         self.method, self.model, self.loader, self.reader = method, model, loader, reader
         self._own, self.seed = list(optimizers), seed
-        self._criterion = criterion or F.cross_entropy
+        self._criterion = criterion or task_named(model.task).loss
         self.device = device_of(model)
         self.epochs, self.total_epochs = epochs, epochs
         self.epoch, self.step = 0, 0

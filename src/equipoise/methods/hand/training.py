@@ -122,7 +122,7 @@ class HandTraining:
         self._steps.append((context, step))
         self._served += 1
         if self._routes:
-            value = torch.stack(list(terms.values())).sum()
+            value = torch.stack(list(self.terms.values())).sum()
             return routed(value, lambda scale: self._route(terms, context, scale))
         return torch.stack(list(terms.values())).sum()
 
