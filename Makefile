@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 OUT ?= runs/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types browser ray bench figures studies diagnoses media pretrained method-index clean
+.PHONY: help demo test check lint types docs docs-serve browser ray bench figures studies diagnoses media pretrained method-index clean
 
 help:  ## Say what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ demo: $(VENV)/.demo  ## Compare D&R with its baselines on real data, and write a
 test: check browser  ## Run all checks and all tests.
 	$(BIN)/python -m pytest -n auto
 
-check: lint types  ## Run the static checks.
+check: lint types docs  ## Run the static checks.
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -28,6 +28,15 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+# mkdocs 1 is pinned; what its theme says of mkdocs 2 does not concern this build.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(VENV)/.dev  ## Build the documentation site into site/; a broken link is an error.
+	$(BIN)/mkdocs build --strict --quiet
+
+PORT ?= 8000
+docs-serve: docs  ## Show the built site at http://localhost:8000 (PORT=N for another port).
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site $(PORT)
 
 browser:  ## Install the Chromium that the tests of the report look through, where it is missing.
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
@@ -143,5 +152,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) --editable '.[demo,dev,lightning,media,table,transformers]'
+	$(PIP) --editable '.[demo,dev,docs,lightning,media,table,transformers]'
 	@touch $@
