@@ -74,6 +74,21 @@ def test_losses_are_named_and_may_be_allowed(equipoise, tmp_path: Path, clips: P
     assert len(open_dataset(tmp_path / "set")) == 59
 
 
+def test_every_lost_sample_gets_its_line_where_too_many_are(equipoise, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(
+        "clip,target\n" + "".join(f"{number}.npy,{'ab'[number % 2]}\n" for number in range(20))
+    )
+    for number in range(15):
+        np.save(tmp_path / f"{number}.npy", np.zeros(3, np.float32))
+    words = ["prepare", "table", "--source", "table.csv", "--modalities-from", "clip=array"]
+    ended = equipoise(*words, "--out", "set", "--workers", "1")
+    assert ended.code == 1
+    *lines, last = ended.err.strip().splitlines()
+    assert [f"{number}.npy is not there" in line for number, line in enumerate(lines, start=15)] == [True] * 5
+    assert last.startswith("equipoise: 5 of 20 samples")
+    assert not (tmp_path / "set").exists()
+
+
 def test_options_may_stand_in_a_file(equipoise, tmp_path: Path, clips: Path) -> None:
     (tmp_path / "small.yaml").write_text("pixels: 12\nframes: 1\nworkers: 1\n")
     ended = equipoise("prepare", "cremad", "--source", clips, "--out", "set", "--config", "small.yaml")

@@ -20,6 +20,7 @@ from equipoise.data import open_dataset
 from equipoise.data.media.errors import MediaError
 from equipoise.data.preparing.clips import ArrayPreparation, Clip, Lost
 from equipoise.data.preparing.engine import prepare
+from equipoise.data.preparing.summary import LostSamplesError
 from equipoise.types import DataError, RunFolderError, UsageError
 from readers_of_tests import numbers, plan_of_numbers
 
@@ -151,12 +152,13 @@ def test_another_plan_begins_anew(tmp_path: Path) -> None:
 def test_lost_samples_are_named_with_reason_and_remedy(tmp_path: Path) -> None:
     plan = numbers(tmp_path / "in", 30, words={1: "rubbish", 2: "", 5: "nan"})
     (tmp_path / "in" / "9.txt").unlink()
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(LostSamplesError) as caught:
         prepare(plan, tmp_path / "out", workers=1)
     message = str(caught.value)
     for words in ("4 of 30", "not there", "of zero length", "holds no number; write one", "--allow-missing"):
         assert words in message
     assert "\n" not in message
+    assert sorted(one.id for one in caught.value.lost) == ["n1", "n2", "n5", "n9"]
     done = prepare(plan, tmp_path / "out", workers=1, allow_missing=True)
     kept = [row for row in range(30) if row not in (1, 2, 5, 9)]
     assert done.dataset.ids.tolist() == [f"n{row}" for row in kept]
@@ -171,10 +173,10 @@ def test_one_per_cent_may_be_lost(tmp_path: Path) -> None:
     assert len(done.dataset) == 99
 
 
-@pytest.mark.parametrize("workers", [2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_decoder_that_crashes_costs_its_sample(tmp_path: Path, workers: int) -> None:
     plan = numbers(tmp_path / "in", 40, words={11: "crash"})
-    done = prepare(plan, tmp_path / "out", workers=workers, allow_missing=True)
+    done = prepare(plan, tmp_path / "out", workers=workers, isolated=True, allow_missing=True)
     assert [(one.id, one.reason) for one in done.summary.lost] == [("n11", "crash")]
     assert len(done.dataset) == 39
     done.dataset.verify()

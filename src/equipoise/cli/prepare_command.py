@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import Parameter as Argument
 from inspect import Signature
@@ -11,15 +11,17 @@ from types import TracebackType
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from equipoise.cli.run_options import Whole
 from equipoise.cli.tables import make_table, output_console, progress_console
 from equipoise.data import DATASETS, cache_folder
 from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.preparing.clips import Lost
 from equipoise.data.preparing.engine import prepare
 from equipoise.data.preparing.places import remember
-from equipoise.data.preparing.summary import Summary
+from equipoise.data.preparing.summary import SHOWN, LostSamplesError, Summary
 
 ROWS = 12
 """Classes that the table at the end shows; of more it shows the sum."""
@@ -93,6 +95,7 @@ def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
                 dataset.plan(source),
                 folder,
                 workers=options.workers,
+                isolated=True,
                 allow_missing=options.allow_missing,
                 overwrite=options.overwrite,
                 observer=bar,
@@ -100,6 +103,10 @@ def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
     except KeyboardInterrupt:
         progress_console().print("equipoise: interrupted; the same command goes on from here.", markup=False)
         return 130
+    except LostSamplesError as error:
+        if len(error.lost) > SHOWN:  # fewer stand in the line of the error
+            _show_lost(progress_console(), error.lost)
+        raise
     remember(dataset.name, done.dataset.path)
     _show(done.summary, str(folder))
     return 0
@@ -122,9 +129,13 @@ def _show(summary: Summary, folder: str) -> None:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     if summary.lost:
         console.print(f"{len(summary.lost)} samples are not in the dataset:", markup=False)
-        for one in summary.lost:
-            console.print(f"  {one.message}", markup=False, soft_wrap=True)
+        _show_lost(console, summary.lost)
     console.print(f"\n{folder}\nGo on with: equipoise compare --data {folder}", markup=False, soft_wrap=True)
+
+
+def _show_lost(console: Console, lost: Sequence[Lost]) -> None:
+    for one in lost:
+        console.print(f"  {one.message}", markup=False, soft_wrap=True)
 
 
 def _command(kind: type[SourceDataset]) -> Callable[..., int]:

@@ -22,8 +22,8 @@ from equipoise.data.installing import check_destination
 from equipoise.data.prepared import PreparedDataset
 from equipoise.data.preparing.clips import ArrayPreparation, Clip, Lost, Preparation
 from equipoise.data.preparing.journal import Work, row_bytes
-from equipoise.data.preparing.summary import Summary, count_samples, losses_in_words
-from equipoise.data.preparing.workers import read_clips
+from equipoise.data.preparing.summary import LostSamplesError, Summary, count_samples, losses_in_words
+from equipoise.data.preparing.workers import Crew, read_clips
 from equipoise.data.writing import finish_dataset, write_dataset
 from equipoise.types import DataError, RunFolderError, UsageError
 
@@ -60,6 +60,7 @@ def prepare(
     out: str | os.PathLike[str],
     *,
     workers: int | None = None,
+    isolated: bool = False,
     allow_missing: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
@@ -73,12 +74,15 @@ def prepare(
         preparation: what is to be read, and how.
         out: folder of the dataset.
         workers: processes that decode; None takes one for each core.
+        isolated: decode in a process of its own where there is one worker, too: a decoder that crashes on a
+            damaged file then costs that sample, and not the whole call.
         allow_missing: accept that more than 1 % of the samples are lost.
         overwrite: replace a prepared dataset in `out`.
         observer: hears of the progress.
 
     Raises:
-        DataError: two samples have one id, too many are lost, a class has none left.
+        LostSamplesError: too many samples are lost.
+        DataError: two samples have one id, a class has none left.
         RunFolderError: `out` is taken or cannot be written, another process is preparing it, or the disk is
             too small.
         UsageError: `workers` is below 1, or a package that a reader needs is not installed.
@@ -91,7 +95,8 @@ def prepare(
         dataset, lost = _write_arrays(preparation, path, allow_missing, overwrite)
         read = len(dataset)
     else:
-        dataset, lost, read = _write_clips(preparation, path, workers, allow_missing, overwrite, observer)
+        crew = Crew(workers or os.cpu_count() or 1, isolated)
+        dataset, lost, read = _write_clips(preparation, path, crew, allow_missing, overwrite, observer)
     size = sum(spec.row_bytes for spec in dataset.modalities.values()) * len(dataset)
     seconds = time.monotonic() - started
     counts = count_samples(dataset)
@@ -101,7 +106,7 @@ def prepare(
 def _write_clips(
     preparation: Preparation,
     path: Path,
-    workers: int | None,
+    crew: Crew,
     allow_missing: bool,
     overwrite: bool,
     observer: Observer | None,
@@ -114,7 +119,7 @@ def _write_clips(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with lock:
-            work, read = _read(preparation, staging, workers or os.cpu_count() or 1, observer)
+            work, read = _read(preparation, staging, crew, observer)
             dataset, lost = _finish(preparation, path, work, allow_missing, overwrite)
             shutil.rmtree(staging, ignore_errors=True)
             Path(lock.lock_file).unlink(missing_ok=True)
@@ -127,16 +132,14 @@ def _write_clips(
     return dataset, lost, read
 
 
-def _read(
-    preparation: Preparation, staging: Path, workers: int, observer: Observer | None
-) -> tuple[Work, int]:
+def _read(preparation: Preparation, staging: Path, crew: Crew, observer: Observer | None) -> tuple[Work, int]:
     """Read what no earlier call has read; return the work and how much that was."""
     with Work(staging, preparation) as work:
         todo = [(row, clip) for row, clip in enumerate(preparation.clips) if row not in work.outcomes]
         if observer is not None:
             observer.planned(work.count, work.count - len(todo))
         files = {modality: work.file(modality) for modality in work.layouts}
-        for outcomes in read_clips(todo, preparation.readers, files, workers):
+        for outcomes in read_clips(todo, preparation.readers, files, crew):
             work.add(outcomes)
             if observer is not None:
                 observer.advanced(len(outcomes), sum(one.lost is not None for one in outcomes))
@@ -225,12 +228,13 @@ def _write_arrays(
 
 def _check_losses(lost: Sequence[Lost], total: int, allow_missing: bool) -> None:
     if len(lost) == total:
-        raise DataError(f"none of {total} samples can be prepared: {losses_in_words(lost)}")
+        raise LostSamplesError(f"none of {total} samples can be prepared: {losses_in_words(lost)}", lost)
     if len(lost) > LOSS_ALLOWED * total and not allow_missing:
-        raise DataError(
+        raise LostSamplesError(
             f"{len(lost)} of {total} samples cannot be prepared: {losses_in_words(lost)} Mend them and call "
             "again, which reads only what is new, or accept the loss with --allow-missing "
-            "(allow_missing=True)."
+            "(allow_missing=True).",
+            lost,
         )
 
 

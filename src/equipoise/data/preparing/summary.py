@@ -10,8 +10,23 @@ from typing import Any
 from equipoise.data.media.errors import REASONS
 from equipoise.data.prepared import PreparedDataset
 from equipoise.data.preparing.clips import Lost
+from equipoise.types import DataError
 
 SHOWN = 3
+"""Lost samples that an error names in its line."""
+
+
+class LostSamplesError(DataError):
+    """More samples are lost than may be.
+
+    Args:
+        message: one line, with the first of them.
+        lost: all of them.
+    """
+
+    def __init__(self, message: str, lost: Sequence[Lost]) -> None:
+        super().__init__(message)
+        self.lost = tuple(lost)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,19 @@ WAITING = 2
 
 
 @dataclass(frozen=True)
+class Crew:
+    """Who reads.
+
+    Attributes:
+        workers: processes; with one, this process reads.
+        isolated: one worker is a process of its own, too, so that this one outlives a crash of a decoder.
+    """
+
+    workers: int = 1
+    isolated: bool = False
+
+
+@dataclass(frozen=True)
 class Failure:
     """An error that is not one file's alone; exceptions themselves do not all survive the way to a parent."""
 
@@ -76,7 +89,7 @@ def read_clips(
     items: Sequence[Item],
     readers: Mapping[str, ModalityReader],
     files: Mapping[str, Path],
-    workers: int,
+    crew: Crew,
 ) -> Iterator[list[Outcome]]:
     """Read clips into the arrays, and yield what became of them, in the order in which they are done.
 
@@ -84,19 +97,19 @@ def read_clips(
         items: rows and clips.
         readers: modality to reader.
         files: modality to array file.
-        workers: processes; with one, this process reads.
+        crew: who reads.
 
     Raises:
         EquipoiseError: a package is missing, or a reader failed in a way that no file explains.
     """
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    if workers == 1:
+    if crew.workers == 1 and not crew.isolated:
         writer = RowWriter(readers, files)
         for chunk in chunks:
             yield _checked(writer.write(chunk))
         return
     while chunks:
-        suspects = yield from _in_pool(chunks, readers, files, min(workers, len(chunks)))
+        suspects = yield from _in_pool(chunks, readers, files, min(crew.workers, len(chunks)))
         yield from _one_by_one(suspects, readers, files)
 
 
