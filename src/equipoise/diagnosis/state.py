@@ -162,5 +162,6 @@ class Diagnosis(Mapping[str, LearningState]):
 
     def __str__(self) -> str:
         frame = self.to_frame().drop(columns="metric").dropna(axis="columns", how="all")
-        metric = self.options.metric
+        # Of a record the states know it; its options may be left out.
+        metric = " and ".join(dict.fromkeys(state.metric for state in self.values()))
         return f"learning state by {metric}\n{frame.to_string(float_format=lambda value: f'{value:.3f}')}"
