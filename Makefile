@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 OUT ?= runs/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types docs docs-serve browser ray bench figures studies diagnoses media pretrained method-index clean
+.PHONY: help demo test check lint types docs docs-serve browser ray bench pictures figures studies diagnoses media pretrained method-index clean
 
 help:  ## Say what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench: $(VENV)/.dev  ## Measure speed, as ratios taken side by side.
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/data.py docs/results/data.md
 	$(BIN)/python benchmarks/preparing.py docs/results/preparing.md
+
+pictures: $(VENV)/.dev  ## Draw the pictures of docs/how-it-works.md from two runs on constructed data (half a minute).
+	$(BIN)/python benchmarks/how_it_works.py runs/how-it-works docs/images
 
 figures: $(VENV)/.dev browser  ## Write the results page and the picture of the README from a fresh demo.
 	$(MAKE) demo OUT=runs/figures
