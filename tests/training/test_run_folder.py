@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 import equipoise as eq
 import synthetic
@@ -98,6 +100,23 @@ def test_a_finished_run_is_read_again_without_its_data(tmp_path: Path) -> None:
     for path in folder.iterdir():
         path.unlink()
     assert eq.load_run(tmp_path / "run").test == result.test
+
+
+def test_a_run_tells_of_the_weights_it_began_with_and_does_not_need_their_file(
+    data: str, tmp_path: Path
+) -> None:
+    encoder = eq.fit(data, out=tmp_path / "first", **QUICK).model.encoder_module("audio")
+    file = tmp_path / "audio.safetensors"
+    save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, file)
+    options = {"audio": {"weights": str(file)}}
+    result = eq.fit(data, encoder_options=options, out=tmp_path / "run", **QUICK)
+    assert result.summary["loaded_weights"] == {"audio": f"weights of {file}"}
+    assert eq.load_run(tmp_path / "first").summary["loaded_weights"] == {}
+    file.unlink()
+    again = eq.load_run(tmp_path / "run")
+    for name, value in result.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
+    assert set(eq.diagnose_run(tmp_path / "run")) == set(synthetic.VECTORS)
 
 
 def test_reading_runs_that_are_none_or_damaged(data: str, out: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from equipoise.data import RunData
 from equipoise.methods import Run
 from equipoise.methods.unimodal import Unimodal
 from equipoise.models import BalancedModel
+from equipoise.models.local_weights import without_weights
 from equipoise.randomness import isolated_rng
 from equipoise.training import FitResult, RunRecord, Settings, fingerprints, to_options
 from equipoise.training.assembly import ModelSpec, build_for, build_reference
@@ -94,7 +95,9 @@ def trained(
     }
     record = _opened(RunRecord(folder), own, identity)
     spec = ModelSpec.from_dict(finished.summary["model_spec"])
-    model = build_for(method, own, build_reference(own, spec))
+    # The encoder is taken over from the run; the file that its weights came from may be gone.
+    drawn = replace(own, encoder_options=without_weights(own.encoder_options))
+    model = build_for(method, own, build_reference(drawn, spec))
     method.take_over(model, finished.model)
     with locked(folder, wait=True), isolated_rng():
         if record.complete and (open_test is None or record.result()["test"]):

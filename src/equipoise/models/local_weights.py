@@ -53,6 +53,18 @@ class LoadedWeights:
         return "; ".join(said)
 
 
+def without_weights(encoder_options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return options of encoders but for their files of weights: they build the same modules, drawn anew.
+
+    Args:
+        encoder_options: modality to options.
+    """
+    return {
+        modality: {name: value for name, value in options.items() if name != WEIGHTS}
+        for modality, options in encoder_options.items()
+    }
+
+
 def load_weights(encoder: Encoder, path: object) -> LoadedWeights:
     """Give an encoder the weights of a file, in place.
 

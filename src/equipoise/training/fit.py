@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from equipoise.data import RunData
 from equipoise.methods import Method, create_method
 from equipoise.methods.base import warn
 from equipoise.models import BalancedModel
+from equipoise.models.local_weights import without_weights
 from equipoise.randomness import isolated_rng
+from equipoise.relearning import weights_origin
 from equipoise.training import fingerprints
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
 from equipoise.training.devices import check_device
@@ -188,6 +190,7 @@ def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None
             **identity,
             "order_fingerprint": training.order,
             "initial_weights": initial,
+            "loaded_weights": _origins(model),
             "epochs": settings.budget.epochs,
             "best_epoch": training.best["epoch"],
             "validation": training.best["validation"],
@@ -218,6 +221,8 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
     record = RunRecord(Path(folder))
     result = record.result()
     settings = from_options(record.options())
+    # All weights are in the record: the files that training began with may be gone.
+    settings = replace(settings, encoder_options=without_weights(settings.encoder_options))
     spec = ModelSpec.from_dict(result["model_spec"])
     method = create_method(settings.method, settings.method_options)
     model = build_for(method, settings, build_reference(settings, spec))
@@ -235,6 +240,12 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
         model=model.eval(),
         summary=result,
     )
+
+
+def _origins(model: BalancedModel) -> dict[str, str]:
+    """Return where the weights of encoders came from, of those that began with given ones."""
+    origins = {m: weights_origin(model.encoder_module(m)) for m in model.modalities}
+    return {m: origin for m, origin in origins.items() if origin is not None}
 
 
 def _data_identity(data: RunData) -> dict[str, str]:
