@@ -173,8 +173,55 @@ def test_it_stands_in_a_model():
     model = build_model(shapes, 3, encoders="transformers", encoder_options=options)
     assert type(model) is MultimodalModel
     assert check_contract(model, shapes, 3).feature_widths() == {"text": 32, "image": 32}
-    with pytest.raises(ModelError, match="'transformers' does not run stage by stage"):
-        build_model(shapes, 3, encoders="transformers", encoder_options=options, fusion="mult")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_intermediate_fusion_reaches_behind_the_last_layer(pooling):
+    shapes = {
+        "text": ((4,), "tokens"),
+        "frames": ((2, 3, 16, 16), "video"),
+        "sound": ((1, 16, 20), "image"),
+        "steps": ((6, 5), "sequence"),
+    }
+    options = {
+        "text": {"model": "BertModel", "config": BERT, "pooling": pooling},
+        "frames": {"model": "ViTModel", "config": VIT, "pooling": pooling},
+        "sound": {"model": "ASTModel", "config": AST, "pooling": pooling},
+    }
+    encoders = {**dict.fromkeys(options, "transformers"), "steps": "transformer"}
+    inputs = {m: torch.randn(2, *shape) for m, (shape, _) in shapes.items()} | {"text": TOKENS}
+    for fusion in ("mult", "mmtm"):
+        model = build_model(shapes, 3, encoders=encoders, encoder_options=options, fusion=fusion).eval()
+        assert check_contract(model, shapes, 3).feature_widths()["text"] == 32
+        with torch.no_grad():
+            together = model.encode(inputs)
+            for m in options:  # by itself it is the plain encoder; beside others it hears of them
+                plain = build_encoder(m, *shapes[m], "transformers", options[m]).eval()(inputs[m])
+                torch.testing.assert_close(model.encoder_module(m)(inputs[m]), plain)
+                assert not torch.allclose(together[m], plain, atol=1e-4), (fusion, m)
+            unlike = {**inputs, "text": torch.tensor([[4, 9, 2, 7], [3, 3, 3, 3]])}
+            assert torch.allclose(model.encode(unlike)["sound"][0], together["sound"][0], atol=1e-5)
+            assert not torch.allclose(model.encode(unlike)["sound"][1], together["sound"][1], atol=1e-6)
+
+
+@torch.no_grad()
+def test_padding_tells_other_modalities_nothing():
+    shapes = {"text": ((4,), "tokens"), "steps": ((6, 5), "sequence")}
+    options = {"text": {"model": "BertModel", "config": BERT}}
+    encoders = {"text": "transformers", "steps": "transformer"}
+    model = build_model(shapes, 3, encoders=encoders, encoder_options=options, fusion="mult").eval()
+    x = torch.randn(1, 6, 5)
+    padded, short = TOKENS[1:], TOKENS[1:, :2]
+    for m, z in model.encode({"text": padded, "steps": x}).items():
+        torch.testing.assert_close(z, model.encode({"text": short, "steps": x})[m], rtol=1e-4, atol=1e-5)
+
+
+def test_a_pooler_leaves_intermediate_fusion_nothing_to_change():
+    shapes = {"text": ((4,), "tokens"), "other": ((6, 5), "sequence")}
+    options = {"text": {"model": "BertModel", "config": BERT, "pooling": "pooler"}}
+    encoders = {"text": "transformers", "other": "transformer"}
+    with pytest.raises(ModelError, match="'transformers' does not run stage by stage with these options"):
+        build_model(shapes, 3, encoders=encoders, encoder_options=options, fusion="mult")
 
 
 def test_a_convolutional_network_is_averaged_over_its_map():

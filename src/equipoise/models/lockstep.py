@@ -148,9 +148,10 @@ class LockstepModel(MultimodalModel):
         if isinstance(encoder, Encoder) and encoder.channel_dim is not None and encoder.stage_widths:
             return encoder
         name = getattr(encoder, "name", "") or type(encoder).__name__
+        built = " with these options" if name in stagewise_encoders() else ""
         raise ModelError(
-            f"modality {modality!r}: encoder {name!r} does not run stage by stage, which intermediate fusion "
-            f"({self.name!r}) needs; these do: {', '.join(stagewise_encoders())}."
+            f"modality {modality!r}: encoder {name!r} does not run stage by stage{built}, which intermediate "
+            f"fusion ({self.name!r}) needs; these do: {', '.join(stagewise_encoders())}."
         )
 
 

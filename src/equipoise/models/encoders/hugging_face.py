@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equipoise.models.encoders.base import KINDS, Encoder, input_features
-from equipoise.models.encoders.stages import masked_mean
+from equipoise.models.encoders.stages import Stages, masked_mean, unchanged
 from equipoise.models.encoders.token_transformer import padded, token_ids
 from equipoise.models.options import listed, one_of
 from equipoise.types import MissingExtraError, ModelError, UsageError
@@ -35,7 +35,7 @@ class TransformersEncoder(Encoder):
         config: in place of the folder: the configuration as a mapping, or the path of a `config.json`. The
             weights are then drawn.
         pooling: `mean` over the steps that are no padding, `cls` (the first step), or `pooler` (the model's
-            own).
+            own; intermediate fusion cannot reach behind it).
         freeze: keep the model as it is: no gradients, and always in evaluation mode.
 
     Raises:
@@ -46,6 +46,7 @@ class TransformersEncoder(Encoder):
 
     name: ClassVar[str] = "transformers"
     kinds: ClassVar[tuple[str, ...]] = ("tokens", "sequence", "image", "video")
+    channel_dim: ClassVar[int | None] = 2
 
     def __init__(
         self,
@@ -67,6 +68,8 @@ class TransformersEncoder(Encoder):
         self.settings: Any = self.model.config
         self.reads = self._checked_input(model)
         self.out_features = _width(self.settings, model)
+        # A pooler reads the model's own steps: nothing that is changed behind them would reach it.
+        self.stage_widths = () if pooling == "pooler" else (self.out_features,)
         self.projection: nn.Module | None = None
         if kind == "sequence":
             embedding: Any = self.model.get_input_embeddings()  # type: ignore[operator]
@@ -111,17 +114,40 @@ class TransformersEncoder(Encoder):
 
     def embed(self, x: Tensor) -> Tensor:
         """Encode a batch: `[B, *shape]` to `[B, out_features]`."""
+        if self.pooling != "pooler":
+            return unchanged(self.stages(x))
+        pooled = getattr(self._read(x)[0], "pooler_output", None)
+        if pooled is None:
+            raise ModelError(f"encoder {self.name!r}: the model has no pooler; choose 'mean' or 'cls'.")
+        return self._over_frames(pooled.flatten(1), x)
+
+    def stages(self, x: Tensor) -> Stages:
+        """Encode a batch in one stage; its map is the last hidden states, `[B, T, out_features]`."""
+        output, padding = self._read(x)
+        last: Tensor = output.last_hidden_state
+        if last.ndim == 4:  # the map of a convolutional network
+            last = last.flatten(2).transpose(1, 2)
+        last = yield last
+        return self._over_frames(last[:, 0] if self.pooling == "cls" else masked_mean(last, padding), x)
+
+    def padding(self, x: Tensor) -> Tensor | None:
+        """Return which tokens are padding, `[B, T]` (bool); other kinds have none."""
+        return padded(x) if self.kind == "tokens" else None
+
+    def _read(self, x: Tensor) -> tuple[Any, Tensor | None]:
+        """Return the model's output, and which of its steps are padding."""
         if self.kind == "video":
-            frames = self._pooled(self._read_images(x.flatten(0, 1)), None)
-            return frames.reshape(*x.shape[:2], -1).mean(dim=1)
+            return self._read_images(x.flatten(0, 1)), None
         if self.kind == "tokens":
-            return self._pooled(*self._read_tokens(x))
+            return self._read_tokens(x)
         if self.kind == "sequence":
             assert self.projection is not None
-            return self._pooled(self.model(inputs_embeds=self.projection(x)), None)
-        return self._pooled(
-            self._read_images(x) if self.reads == "pixel_values" else self._read_spectrograms(x), None
-        )
+            return self.model(inputs_embeds=self.projection(x)), None
+        return (self._read_images if self.reads == "pixel_values" else self._read_spectrograms)(x), None
+
+    def _over_frames(self, features: Tensor, x: Tensor) -> Tensor:
+        """Average the features of a video's frames."""
+        return features.reshape(*x.shape[:2], -1).mean(dim=1) if self.kind == "video" else features
 
     def _read_tokens(self, x: Tensor) -> tuple[Any, Tensor]:
         ids, padding = token_ids(x, self.settings.vocab_size, self.name, "config: vocab_size"), padded(x)
@@ -143,17 +169,6 @@ class TransformersEncoder(Encoder):
     def _read_spectrograms(self, x: Tensor) -> Any:
         frames = x[:, 0].transpose(1, 2)
         return self.model(input_values=F.pad(frames, (0, 0, 0, self.settings.max_length - frames.shape[1])))
-
-    def _pooled(self, output: Any, padding: Tensor | None) -> Tensor:
-        last: Tensor = output.last_hidden_state
-        if self.pooling == "pooler":
-            pooled = getattr(output, "pooler_output", None)
-            if pooled is None:
-                raise ModelError(f"encoder {self.name!r}: the model has no pooler; choose 'mean' or 'cls'.")
-            return pooled.flatten(1)  # type: ignore[no-any-return]
-        if last.ndim == 4:  # the map of a convolutional network
-            last = last.flatten(2).transpose(1, 2)
-        return last[:, 0] if self.pooling == "cls" else masked_mean(last, padding)
 
     def _checked_input(self, model: str) -> str:
         """Return the argument by which the model reads the kind of modality."""
