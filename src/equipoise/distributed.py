@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from equipoise.types import ModelError
 
 T = TypeVar("T")
 
@@ -45,8 +49,91 @@ def share_values(tensors: Iterable[Tensor]) -> None:
     if process_count() == 1:
         return
     for tensor in tensors:
-        if not hasattr(tensor, "placements"):  # a DTensor; to import that class takes half a second
+        if not is_sharded(tensor):
             dist.broadcast(tensor.data, src=0)
+
+
+@torch.no_grad()
+def average_values(tensors: Iterable[Tensor]) -> None:
+    """Give tensors the mean of their values over all processes; to be called by all of them, in one order."""
+    if process_count() == 1:
+        return
+    for tensor in tensors:
+        dist.all_reduce(tensor)
+        tensor.div_(process_count())
+
+
+@contextmanager
+def unsynced(model: nn.Module) -> Iterator[None]:
+    """Keep `DistributedDataParallel` from exchanging gradients and buffers in the passes of a block."""
+    wrapped = [part for part in model.modules() if isinstance(part, DistributedDataParallel)]
+    before = [(part.broadcast_buffers, part.require_backward_grad_sync) for part in wrapped]
+    try:
+        for part in wrapped:
+            part.broadcast_buffers = part.require_backward_grad_sync = False
+        yield
+    finally:
+        for part, (buffers, gradients) in zip(wrapped, before, strict=True):
+            part.broadcast_buffers, part.require_backward_grad_sync = buffers, gradients
+
+
+def is_sharded(tensor: Tensor) -> TypeGuard[Any]:
+    """Tell whether this process holds a part of the tensor only, as under `fully_shard`."""
+    return hasattr(tensor, "placements")  # a DTensor; to import that class takes half a second
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor, in the same memory."""
+    part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor
+    return part
+
+
+def part_like(value: Tensor, tensor: Tensor) -> Tensor:
+    """Return the part of `value` that belongs to what this process holds of `tensor`.
+
+    All processes call it where `tensor` is sharded and `value` is not; the first one's value is taken.
+    """
+    if not is_sharded(tensor) or is_sharded(value):
+        return own_part(value)
+    from torch.distributed.tensor import distribute_tensor
+
+    return own_part(distribute_tensor(value, tensor.device_mesh, tensor.placements))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor as it is without shards, on the CPU; all processes call it where it is sharded."""
+    if is_sharded(tensor):
+        tensor = tensor.to(tensor.device_mesh.device_type).full_tensor()
+    return tensor.cpu()
+
+
+def reshard(model: nn.Module) -> None:
+    """Let the modules of `fully_shard` give up whole weights, which a pass without a backward pass leaves.
+
+    Until then `parameters()` are temporary copies, and what is written into them is lost.
+    """
+    if "torch.distributed.fsdp" in sys.modules:
+        from torch.distributed.fsdp import FSDPModule
+
+        for part in model.modules():
+            if isinstance(part, FSDPModule):
+                part.reshard()
+
+
+def refuse_flattened(module: nn.Module, what: str) -> None:
+    """Check that no weights are flattened into one vector by `FullyShardedDataParallel`.
+
+    Raises:
+        ModelError: they are; `what` names the module.
+    """
+    if "torch.distributed.fsdp" in sys.modules:
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        if any(isinstance(part, FullyShardedDataParallel) for part in module.modules()):
+            raise ModelError(
+                f"{what} is wrapped by FullyShardedDataParallel, which flattens its weights and leaves no "
+                "layer to be blended; shard it with torch.distributed.fsdp.fully_shard."
+            )
 
 
 def interleaved(parts: Sequence[Tensor]) -> Tensor:

@@ -346,7 +346,7 @@ def test_pool_for_all_or_by_name(model, data):
 @pytest.mark.parametrize(
     ("output", "pool", "error", "message"),
     [
-        (lambda x: {"z": x}, None, ModelError, "encoder of 'm' returned a dict"),
+        (lambda x: {"z": x, "y": x}, None, ModelError, "of 'm' returned a dict with z, y; .* give pool="),
         (lambda x: x.sum(), None, ModelError, "features of shape"),
         (lambda x: x[:3, :, 0, 0], None, ModelError, "3 rows for a batch of 4"),
         (lambda x: x, lambda z: z, ModelError, r"pool= returned .* expected a tensor \[4, features\]"),

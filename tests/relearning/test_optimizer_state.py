@@ -7,14 +7,29 @@ import torch
 from torch import nn
 
 from equipoise.relearning import LearningRateRewarm, settle_optimizer_state
-from equipoise.types import UnknownNameError
+from equipoise.types import UnknownNameError, UsageError
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "dampened-sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.5),
     "plain-sgd": lambda p: torch.optim.SGD(p, lr=0.1),
-    "adam": lambda p: torch.optim.Adam(p, lr=0.1, amsgrad=True),
-    "adamw": lambda p: torch.optim.AdamW(p, lr=0.1),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.1, amsgrad=True, foreach=False),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, foreach=False),
+    "adam-foreach": lambda p: torch.optim.Adam(p, lr=0.1, foreach=True),
+    "adam-fused": lambda p: torch.optim.Adam(p, lr=0.1, fused=True),
+    "adamw-fused": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True, amsgrad=True),
+    "nadam": lambda p: torch.optim.NAdam(p, lr=0.1),
+    "radam": lambda p: torch.optim.RAdam(p, lr=0.1),
+    "adamax": lambda p: torch.optim.Adamax(p, lr=0.1),
+    "adadelta": lambda p: torch.optim.Adadelta(p, lr=0.1),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1, initial_accumulator_value=0.5),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.1, momentum=0.9, centered=True),
+    "rprop": lambda p: torch.optim.Rprop(p, lr=0.1),
+    "asgd": lambda p: torch.optim.ASGD(p, lr=0.1, t0=2),
+    "adafactor": lambda p: torch.optim.Adafactor(p, lr=0.1),
 }
+MOMENTS = {"momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "grad_avg"}
+MOMENTS |= {"acc_delta", "sum", "row_var", "col_var", "variance"}
 
 
 def after_steps(make, steps=5):
@@ -35,36 +50,148 @@ def copied(optimizer, parameter):
     }
 
 
+def addresses(optimizer, parameter):
+    return {k: v.data_ptr() for k, v in optimizer.state[parameter].items() if torch.is_tensor(v)}
+
+
+def unchanged(optimizer, parameter, old):
+    new = optimizer.state[parameter]
+    return new.keys() == old.keys() and all(
+        torch.is_tensor(new[key]) and torch.equal(new[key], value)
+        if torch.is_tensor(value)
+        else new[key] == value
+        for key, value in old.items()
+    )
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("policy", ["keep", "zero", "scale"])
-def test_policies(name, policy):
+def test_kept_and_left_states_do_not_change(name):
     parameters, optimizer = after_steps(OPTIMIZERS[name])
     before = [copied(optimizer, p) for p in parameters]
-    strengths = dict(zip(parameters, (0.25, 0.0, 0.75), strict=False))  # the last one is not re-learnt
-    settle_optimizer_state(optimizer, strengths, policy)
-    factors = {"keep": (1, 1, 1, 1), "zero": (0, 1, 0, 1), "scale": (0.75, 1, 0.25, 1)}[policy]
-    for parameter, old, factor in zip(parameters, before, factors, strict=True):
-        state = optimizer.state[parameter]
-        assert state.keys() == old.keys()
-        for key, value in state.items():
-            if key == "step":
-                assert float(value) == (0 if factor == 0 else 5)
-            elif value is not None:
-                assert torch.allclose(value, factor * old[key])
-    assert len(optimizer.state[parameters[0]]) >= (0 if name == "plain-sgd" else 1)
+    settle_optimizer_state(optimizer, dict.fromkeys(parameters, 0.5))
+    assert all(unchanged(optimizer, p, old) for p, old in zip(parameters, before, strict=True))
+    for policy in ("zero", "scale"):
+        settle_optimizer_state(optimizer, {parameters[0]: 0.25, parameters[1]: 0.0}, policy)
+    assert all(unchanged(optimizer, p, old) for p, old in zip(parameters[1:], before[1:], strict=True))
+    assert name == "plain-sgd" or not unchanged(optimizer, parameters[0], before[0])
 
 
-def test_zeroed_adam_takes_its_first_step_again():
-    parameters, optimizer = after_steps(OPTIMIZERS["adamw"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_zero_is_a_fresh_optimiser_in_the_same_memory(name):
+    parameters, optimizer = after_steps(OPTIMIZERS[name])
+    places = [addresses(optimizer, p) for p in parameters]
     settle_optimizer_state(optimizer, dict.fromkeys(parameters, 0.5), "zero")
-    weight = parameters[0]
-    before, gradient = weight.detach().clone(), torch.randn_like(weight)
-    weight.grad = gradient
-    optimizer.step()
-    fresh = nn.Parameter(before.clone())
-    fresh.grad = gradient.clone()
-    OPTIMIZERS["adamw"]([fresh]).step()
-    assert torch.allclose(weight, fresh)
+    if name != "dampened-sgd":  # its first buffer is a new one
+        assert places == [addresses(optimizer, p) for p in parameters]
+    fresh = [nn.Parameter(p.detach().clone()) for p in parameters]
+    afresh = OPTIMIZERS[name](fresh)
+    for _ in range(4):
+        for one, other in zip(parameters, fresh, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        optimizer.step()
+        afresh.step()
+    for one, other in zip(parameters, fresh, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_scale_takes_a_share_of_every_moment(name):
+    parameters, optimizer = after_steps(OPTIMIZERS[name])
+    before = [copied(optimizer, p) for p in parameters]
+    places = addresses(optimizer, parameters[0])
+    strengths = (0.25, 0.9, 1e-3, 0.5)
+    settle_optimizer_state(optimizer, dict(zip(parameters, strengths, strict=True)), "scale")
+    for parameter, old, strength in zip(parameters, before, strengths, strict=True):
+        state = optimizer.state[parameter]
+        for key, value in state.items():
+            if key in MOMENTS and value is not None:
+                torch.testing.assert_close(value, (1 - strength) * old[key])
+            elif key == "step" and "exp_avg_sq" in state:
+                beta = optimizer.param_groups[0]["betas"][1]
+                assert 1 - beta ** float(value) == pytest.approx((1 - strength) * (1 - beta**5), rel=1e-4)
+            elif torch.is_tensor(value):
+                assert torch.equal(value, old[key])
+    assert places == addresses(optimizer, parameters[0])
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()  # with a step count that is no whole number
+    assert all(torch.isfinite(p).all() for p in parameters)
+
+
+def test_scale_ends_at_keep_and_at_zero():
+    parameters, optimizer = after_steps(OPTIMIZERS["adam"])
+    before = [copied(optimizer, p) for p in parameters]
+    settle_optimizer_state(optimizer, {parameters[0]: 1e-9, parameters[1]: 1.0}, "scale")
+    for key, value in optimizer.state[parameters[0]].items():
+        torch.testing.assert_close(value, before[0][key], rtol=1e-5, atol=0)
+    assert all(not value.any() for value in optimizer.state[parameters[1]].values())
+
+
+def longest_step(change, strength=0.9, steps=60):
+    """Adam's longest step, in learning rates, when gradients are 1 before and after a change of its state."""
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = torch.optim.Adam([weight], lr=1.0, eps=1e-12)
+    moves(weight, optimizer, 4000)
+    change(optimizer.state[weight], 1 - strength)
+    if change is untouched:
+        settle_optimizer_state(optimizer, {weight: strength}, "scale")
+    return max(moves(weight, optimizer, steps))
+
+
+def untouched(state, rest):
+    pass
+
+
+def moments_alone(state, rest):
+    state["exp_avg"] *= rest
+    state["exp_avg_sq"] *= rest
+
+
+def square(state, rest):
+    state["exp_avg"] *= rest
+    state["exp_avg_sq"] *= rest**2
+
+
+def test_with_the_old_step_count_adams_steps_would_be_too_long():
+    assert longest_step(untouched) < 1.001
+    assert 2.5 < longest_step(moments_alone) < 10**0.5  # 1 / sqrt(1 - strength)
+    assert 4 < longest_step(square) < 10
+
+
+def test_several_optimisers_and_their_wrappers():
+    class Wrapper(torch.optim.Optimizer):
+        def __init__(self, optimizer):
+            self.optimizer = optimizer
+
+    parameters, first = after_steps(OPTIMIZERS["adam"])
+    others, second = after_steps(OPTIMIZERS["sgd"])
+    settle_optimizer_state([Wrapper(first), second], {parameters[0]: 0.5, others[0]: 0.5}, "zero")
+    assert not first.state[parameters[0]]["exp_avg"].any()
+    assert not second.state[others[0]]["momentum_buffer"].any()
+    assert second.state[others[1]]["momentum_buffer"].any()
+
+
+class Eight(torch.optim.Optimizer):
+    """An optimiser of another package that keeps a quantised state."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 0.1})
+
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter] = {"codes": torch.full(parameter.shape, 7, dtype=torch.uint8), "step": 3}
+
+
+def test_optimisers_of_other_packages_begin_anew_or_are_refused():
+    parameters, optimizer = after_steps(Eight)
+    settle_optimizer_state(optimizer, {parameters[0]: 0.5}, "zero")
+    assert parameters[0] not in optimizer.state
+    with pytest.raises(UsageError, match="Eight keeps 'codes' as torch.uint8"):
+        settle_optimizer_state(optimizer, {parameters[1]: 0.5}, "scale")
+    joint = torch.optim.LBFGS([parameters[0]])
+    with pytest.raises(UsageError, match="LBFGS keeps one history"):
+        settle_optimizer_state(joint, {parameters[0]: 0.5}, "zero")
 
 
 def test_parameters_without_state_and_unknown_policies():
@@ -117,3 +244,30 @@ def test_rewarming_of_groups_and_its_end():
     optimizer.step()
     assert [w.item() for w in weights] == pytest.approx([-1.5, -0.15])
     assert [group["lr"] for group in optimizer.param_groups] == [1.0, 0.1]
+
+
+@pytest.mark.parametrize("kind", ["lambda", "one-cycle", "tensor"])
+def test_rewarming_leaves_what_schedulers_plan(kind):
+    def trained(rewarmed):
+        weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        rate = torch.tensor(0.1, dtype=torch.float64) if kind == "tensor" else 0.1
+        optimizer = torch.optim.Adam([weight], lr=rate, capturable=False, foreach=False)
+        if kind == "one-cycle":
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=12)
+        else:
+            scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 0.9**n)
+        rewarm = LearningRateRewarm(optimizer, 3)
+        held = optimizer.param_groups[0]["lr"]
+        rates, found = [], moves(weight, optimizer, 4, scheduler)
+        if rewarmed:
+            rewarm.start()
+        for _ in range(6):
+            found += moves(weight, optimizer, 1, scheduler)
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+        assert kind != "tensor" or optimizer.param_groups[0]["lr"] is held
+        return found, rates
+
+    plain, rewarmed = trained(False), trained(True)
+    assert rewarmed[1] == plain[1]
+    factors = [1] * 4 + [1 / 3, 2 / 3] + [1] * 4
+    assert rewarmed[0] == pytest.approx([f * m for f, m in zip(factors, plain[0], strict=True)], rel=1e-6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
@@ -11,14 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SubsetRandomSampler
 
+from equipoise.diagnosis.encoder_outputs import Pool, pooled_output
 from equipoise.diagnosis.reading import BatchReader, device_of, move_batch
 from equipoise.distributed import gathered, interleaved, process_count
-from equipoise.pooling import pool_features
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
 from equipoise.types import DataError, EquipoiseError, ModelError, UsageError
-
-Pool = Callable[[Any], Tensor]
 
 
 @dataclass
@@ -55,8 +53,8 @@ def collect_features(
         model: the whole model.
         loader: an iterable of batches; see `BatchReader` for what a batch may be.
         reader: how batches are read, where the default does not fit.
-        pool: from an encoder's output to `[B, d]`, for all modalities or by name; None averages maps,
-            sequences and frames (`equipoise.pooling.pool_features`).
+        pool: from an encoder's output to `[B, d]`, for all modalities or by name; see `pooled_output` for
+            what None does.
 
     Raises:
         ModelError: a handle is no part of the model, is never called or too often, or returns something
@@ -94,13 +92,15 @@ def _collect(
         stack.enter_context(untouched_generators(loader))
         stack.enter_context(evaluating(model))
         stack.enter_context(torch.no_grad())
+        # Compiled code does not know of hooks that come later, and to compile it anew takes minutes.
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
         recorder = stack.enter_context(_Recorder(encoders).hooked())
         for batch in batches:
             batch = move_batch(batch, device)
             target = reader.target(batch)
             reader.run(model, batch)
-            for name, output in recorder.take().items():
-                kept[name].append(_kept(name, pooled_output(name, output, len(target), pool)))
+            for name, (output, mask) in recorder.take().items():
+                kept[name].append(_kept(name, pooled_output(name, output, len(target), pool, mask)))
             targets.append(target.detach().cpu())
     if not targets:
         raise DataError("the loader gave no batch; expected at least one: check its dataset and drop_last.")
@@ -147,7 +147,7 @@ class _Share:
 
 @dataclass
 class _Recorder:
-    """Outputs of the encoders since the last `take`, in the order of the calls."""
+    """Outputs of the encoders since the last `take`, each with its mask, in the order of the calls."""
 
     encoders: Mapping[str, nn.Module]
     outputs: dict[nn.Module, list[Any]] = field(default_factory=dict)
@@ -155,7 +155,10 @@ class _Recorder:
     @contextmanager
     def hooked(self) -> Iterator[_Recorder]:
         handles = [
-            module.register_forward_hook(lambda module, _, out: self.outputs[module].append(out))
+            module.register_forward_hook(
+                lambda module, _, given, out: self.outputs[module].append((out, given.get("attention_mask"))),
+                with_kwargs=True,
+            )
             for module in set(self.encoders.values())
         ]
         self._clear()
@@ -203,39 +206,6 @@ def _check_handles(encoders: Mapping[str, nn.Module], model: nn.Module) -> None:
                 f"the handle of {name!r} ({type(module).__name__}) is no part of the model "
                 f"({type(model).__name__}); expected one of its submodules, such as model.{name}_encoder."
             )
-
-
-def pooled_output(
-    name: str, output: Any, batch_size: int, pool: Pool | Mapping[str, Pool] | None = None
-) -> Tensor:
-    """Return the feature `[B, d]` in what an encoder returned, attached to its graph.
-
-    Args:
-        name: the modality, for messages and for `pool`.
-        output: what the encoder returned.
-        batch_size: number of samples `B`.
-        pool: see `collect_features`.
-
-    Raises:
-        ModelError: it cannot be pooled.
-    """
-    chosen = pool.get(name) if isinstance(pool, Mapping) else pool
-    if chosen is None:
-        while isinstance(output, tuple | list) and output:
-            output = output[0]
-        if not isinstance(output, Tensor):
-            raise ModelError(
-                f"the encoder of {name!r} returned a {type(output).__name__}; expected a tensor or a tuple "
-                "that begins with one: give pool= to pick and pool its features."
-            )
-        return pool_features(output, batch_size)
-    features = chosen(output)
-    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != batch_size:
-        raise ModelError(
-            f"pool= returned {getattr(features, 'shape', type(features).__name__)} for {name!r}; "
-            f"expected a tensor [{batch_size}, features]."
-        )
-    return features
 
 
 def _kept(name: str, features: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, diagnose_with, separability
-from equipoise.diagnosis.capture import Pool
 from equipoise.diagnosis.contribution import Contributions
 from equipoise.diagnosis.diagnose import options_for
+from equipoise.diagnosis.encoder_outputs import Pool
 from equipoise.diagnosis.feature_contribution import contribution_of_features
-from equipoise.diagnosis.inputs import is_continuous
+from equipoise.diagnosis.inputs import has_labels, is_continuous
 from equipoise.diagnosis.linear_head import refits_of
 from equipoise.diagnosis.model_contribution import contribution
 from equipoise.diagnosis.projections import KINDS, Projection, project
@@ -35,6 +35,7 @@ from equipoise.experiments.saved_features import SavedFeatures
 from equipoise.randomness import isolated_rng
 from equipoise.training import RunRecord
 from equipoise.training.threads import cpu_threads
+from equipoise.types import UsageError
 
 BINS = 4
 """Quantiles by which the pictures colour a continuous target."""
@@ -71,6 +72,7 @@ def examine_run(
     """
     DiagnosisOptions.preset(preset, **options)  # a mistake in the options is told before data are read
     result, _, data = open_run(run_dir)
+    refuse_labels(data.train_samples.target.numpy())
     model, classes = result.model, tuple(data.classes)
     encoders = {name: model.encoder_module(name) for name in model.modalities}
     with cpu_threads(model), threadpool_limits(limits=1):  # sums of several threads are not repeatable
@@ -186,6 +188,7 @@ def _measured(
 ) -> Examination:
     """Measure all that features of both splits and their contributions tell."""
     train, y, val, y_val = hands
+    refuse_labels(y, y_val)
     chosen = options_for(preset, options, y, y_val)
     learning = diagnose_with(chosen, train, y, val, y_val)
     measures = separability(train, y, val, y_val)
@@ -201,6 +204,19 @@ def _measured(
         inputs=inputs,
         projections=_pictures(hands, classes) if pictures else (),
     )
+
+
+def refuse_labels(*targets: NDArray[Any]) -> None:
+    """Refuse a table of labels, for which verdicts and contributions are not defined.
+
+    Raises:
+        UsageError: as said.
+    """
+    if has_labels(*targets):
+        raise UsageError(
+            "verdicts and contributions are those of one class or number a sample, and these are several "
+            "labels; equipoise.diagnose and equipoise.diagnose_run measure their learning state."
+        )
 
 
 def _as_judged(learning: Diagnosis, hands: Hands) -> Diagnosis:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 from equipoise.diagnosis.capture import untouched_generators
 from equipoise.diagnosis.reading import BatchReader, device_of, moved_batches
-from equipoise.distributed import share_values, unwrapped
+from equipoise.distributed import refuse_flattened, reshard, share_values, unwrapped
 from equipoise.methods.relearn_options import RelearnOptions
 from equipoise.methods.relearn_targets import initial_targets, redrawn
 from equipoise.relearning import (
     LearningRateRewarm,
+    Optimizers,
+    as_optimizers,
+    copied_encoder,
     recalibrate_norms,
     refit_head,
     refuse_merged,
@@ -36,13 +38,14 @@ class Blending:
         encoders: modality name to encoder, as they are before training.
         choices: what is blended toward what, and what happens around it.
         reader: how batches are read.
-        optimizer: see `RelearnOptions.require`.
+        optimizer: one or several, see `RelearnOptions.require`.
         head: see there.
+        copies: averaged copies of the model, see `RelearnOptions.ema_policy`.
 
     Attributes:
         targets: modality name to the state that its encoder is pulled toward.
         head_target: the head's initial state.
-        rewarm: raises the learning rate again, where it is asked for.
+        rewarm: what raises the learning rate of each optimiser again, where it is asked for.
     """
 
     def __init__(
@@ -50,20 +53,24 @@ class Blending:
         encoders: Mapping[str, nn.Module],
         choices: RelearnOptions,
         reader: BatchReader,
-        optimizer: Optimizer | None,
+        optimizer: Optimizers | None,
         head: nn.Module | None,
+        copies: Sequence[nn.Module] = (),
     ) -> None:
         choices.require(optimizer=optimizer, head=head)
+        for name, encoder in encoders.items():
+            refuse_flattened(encoder, f"the encoder of {name!r}")
         self.encoders = {name: unwrapped(encoder) for name, encoder in encoders.items()}
-        self.choices, self.reader, self.optimizer, self.head = choices, reader, optimizer, head
+        self.choices, self.reader, self.head, self.copies = choices, reader, head, list(copies)
+        self.optimizers = as_optimizers(optimizer)
         self.selections = choices.selections(self.encoders)
         choices.check_layers(n for encoder in self.encoders.values() for n, _ in encoder.named_parameters())
         selected = {name: self.selected(name) for name in self.encoders}
         self.targets = initial_targets(self.encoders, choices, selected)
         self.head_target = snapshot(head) if head is not None else {}
-        self.rewarm: LearningRateRewarm | None = None
-        if choices.rewarm_steps and optimizer is not None:
-            self.rewarm = LearningRateRewarm(optimizer, choices.rewarm_steps)
+        self.rewarm: list[LearningRateRewarm] = []
+        if choices.rewarm_steps:
+            self.rewarm = [LearningRateRewarm(one, choices.rewarm_steps) for one in self.optimizers]
 
     def selected(self, modality: str) -> list[str]:
         """Return the names of the parameters of an encoder that take part; none where all are frozen now."""
@@ -104,13 +111,16 @@ class Blending:
             model: the whole model.
             train_loader: training batches.
         """
-        blended = self._blend(strengths, turn)
+        reshard(model)
+        blended = self._blend(strengths, turn, model)
         with untouched_generators(train_loader):
             if self.choices.norm_stats == "recalibrate":
                 self._recalibrate(strengths, model, train_loader)
             self._recover(sum(strengths.values()) / len(strengths), blended, model, train_loader)
 
-    def _blend(self, strengths: Mapping[str, float], turn: int) -> dict[nn.Parameter, float]:
+    def _blend(
+        self, strengths: Mapping[str, float], turn: int, model: nn.Module
+    ) -> dict[nn.Parameter, float]:
         choices = self.choices
         buffers = choices.norm_stats if choices.norm_stats in ("blend", "reset") else "keep"
         blended: dict[nn.Parameter, float] = {}
@@ -135,8 +145,20 @@ class Blending:
             soft_reinitialize(encoder, target, layers, parameters=chosen, buffers=buffers)
             # Also where processes started from different weights, or drew different ones.
             share_values([*parameters.values(), *encoder.buffers()])
+            for copy in self._copies(encoder, model):
+                if choices.ema_policy == "copy":
+                    soft_reinitialize(copy, encoder.state_dict(), 1.0, parameters=chosen, buffers="reset")
+                else:
+                    soft_reinitialize(copy, target, layers, parameters=chosen, buffers=buffers)
+                share_values([*copy.parameters(), *copy.buffers()])
             blended |= {parameters[name]: layers[name] for name in chosen}
         return blended
+
+    def _copies(self, encoder: nn.Module, model: nn.Module) -> list[nn.Module]:
+        """Return the copies of an encoder that follow it."""
+        if self.choices.ema_policy == "keep":
+            return []
+        return [copied_encoder(encoder, model, copy) for copy in self.copies]
 
     def _recalibrate(
         self, strengths: Mapping[str, float], model: nn.Module, train_loader: Iterable[Any]
@@ -148,6 +170,7 @@ class Blending:
             # A batch of one has no spread to learn from, and some layers refuse it.
             (b for b in moved_batches(train_loader, device_of(model)) if len(self.reader.target(b)) > 1),
         )
+        reshard(model)
 
     def _recover(
         self,
@@ -159,10 +182,10 @@ class Blending:
         choices = self.choices
         if choices.head_policy == "blend" and self.head is not None:
             soft_reinitialize(self.head, self.head_target, mean_strength)
+            share_values(self.head.parameters())
             blended |= dict.fromkeys(self.head.parameters(), mean_strength)
-        if self.optimizer is not None:
-            settle_optimizer_state(self.optimizer, blended, choices.optimizer_state)
-        if choices.head_policy == "refit" and self.head is not None and self.optimizer is not None:
+        settle_optimizer_state(self.optimizers, blended, choices.optimizer_state)
+        if choices.head_policy == "refit" and self.head is not None:
             refit_head(
                 self.head,
                 model,
@@ -170,7 +193,14 @@ class Blending:
                 self.reader.target,
                 moved_batches(train_loader, device_of(model), repeat=True),
                 steps=choices.head_refit_steps,
-                lr=float(self.optimizer.param_groups[0]["lr"]),
+                lr=self._rate_of(self.head),
             )
-        if self.rewarm is not None:
-            self.rewarm.start()
+        for rewarm in self.rewarm:
+            rewarm.start()
+
+    def _rate_of(self, module: nn.Module) -> float:
+        """Return the learning rate of a module's parameters, or the first one there is."""
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        own = {id(parameter) for parameter in module.parameters()}
+        its = [group for group in groups if any(id(parameter) in own for parameter in group["params"])]
+        return float((its or groups)[0]["lr"])

@@ -7,11 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from equipoise.diagnosis import DiagnosisOptions, relearning_strength
 from equipoise.diagnosis.options import PRESETS
-from equipoise.relearning import Factory, depths_from_top
+from equipoise.relearning import Factory, Optimizers, as_optimizers, depths_from_top
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
 
@@ -19,6 +18,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "norm_stats": ("keep", "blend", "reset", "recalibrate"),
     "optimizer_state": ("keep", "zero", "scale"),
     "head_policy": ("keep", "blend", "refit"),
+    "ema_policy": ("keep", "blend", "copy"),
 }
 TARGETS: Final = ("init", "pretrained", "redraw", "ema")
 States = Mapping[str, Mapping[str, Tensor]]
@@ -48,10 +48,13 @@ class RelearnOptions:
             `min_gap="bootstrap"` does. By default only presets other than `paper` do so.
         norm_stats: running statistics of the encoders' batch normalisation: `keep`, `blend`, `reset`, or
             `recalibrate` by a pass over the training data.
-        optimizer_state: `keep`, `zero`, or `scale` by `1 - strength`, for re-learnt parameters only.
+        optimizer_state: `keep`, `zero`, or `scale` by `1 - strength`, for re-learnt parameters only; see
+            `equipoise.relearning.settle_optimizer_state`.
         head_policy: `keep`, `blend` with the mean strength, or `refit` for a few steps.
         head_refit_steps: number of those steps.
         rewarm_steps: steps over which the learning rate rises again after a re-learning; 0 leaves it.
+        ema_policy: the encoders in averaged copies of the model that are given as `ema=`: `keep`, `blend` as
+            the encoders themselves (what the average of a re-learnt past would be), or `copy` theirs.
     """
 
     strength: str = "tanh"
@@ -69,6 +72,7 @@ class RelearnOptions:
     head_policy: str = "keep"
     head_refit_steps: int = 20
     rewarm_steps: int = 0
+    ema_policy: str = "blend"
 
     def __post_init__(self) -> None:
         for option, known in CHOICES.items():
@@ -89,7 +93,7 @@ class RelearnOptions:
                 raise UsageError(f"layer_strength[{prefix!r}] is {factor}; expected at least 0.")
         relearning_strength(0.0, kind=self.strength, max_strength=self.max_alpha)
 
-    def require(self, *, optimizer: Optimizer | None, head: nn.Module | None) -> None:
+    def require(self, *, optimizer: Optimizers | None, head: nn.Module | None) -> None:
         """Check that what the choices act on was given.
 
         Raises:
@@ -104,7 +108,7 @@ class RelearnOptions:
             )
             if needed
         ]
-        if needs_optimizer and optimizer is None:
+        if needs_optimizer and not as_optimizers(optimizer):
             raise UsageError(f"{needs_optimizer[0]} needs the optimiser: give optimizer=.")
         if self.head_policy != "keep" and head is None:
             raise UsageError(f"head_policy={self.head_policy!r} needs the head: give head=, a module.")

@@ -7,16 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from equipoise.diagnosis import Diagnosis, LearningState, collect_features, diagnose_with
-from equipoise.diagnosis.capture import Pool
+from equipoise.diagnosis.encoder_outputs import Pool
 from equipoise.diagnosis.reading import BatchReader
-from equipoise.distributed import agreed
+from equipoise.distributed import agreed, refuse_flattened, whole
 from equipoise.methods.base import warn
 from equipoise.methods.relearn_blending import Blending
 from equipoise.methods.relearn_options import split_options
-from equipoise.relearning import RelearningSchedule
+from equipoise.relearning import Optimizers, RelearningSchedule
 from equipoise.types import UsageError
 
 
@@ -43,7 +42,10 @@ class DiagnoseRelearn:
         epochs: explicit epochs in place of `every` and `count`.
         preset: `paper`, or `robust` (a steadier estimate of the gap, see `DiagnosisOptions`; an encoder
             whose interval of the gap includes zero is left alone, see `RelearnOptions`).
-        optimizer: needed by `optimizer_state` other than `keep`, by `rewarm_steps` and `head_refit_steps`.
+        optimizer: needed by `optimizer_state` other than `keep`, by `rewarm_steps` and `head_refit_steps`;
+            one, or all those that hold the encoders' parameters.
+        ema: averaged copies of the model that are to follow a re-learning, such as an `AveragedModel`; see
+            `RelearnOptions.ema_policy`. A copy that is not named keeps the encoders it has.
         pool: from an encoder's output to `[B, d]`, for all encoders or by name.
         head: fusion and head, needed by `head_policy` other than `keep`.
         inputs_of, target_of, forward: how batches are read, see `BatchReader`.
@@ -67,7 +69,8 @@ class DiagnoseRelearn:
         *,
         epochs: Sequence[int] | None = None,
         preset: str = "paper",
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizers | None = None,
+        ema: nn.Module | Sequence[nn.Module] | None = None,
         pool: Pool | Mapping[str, Pool] | None = None,
         head: nn.Module | None = None,
         inputs_of: Callable[[Any], Any] | None = None,
@@ -87,7 +90,8 @@ class DiagnoseRelearn:
         self.pool, self.reader = pool, BatchReader(inputs_of, target_of, forward)
         self.history: list[dict[str, Any]] = []
         self.samples_forwarded = 0
-        self._blending = Blending(self.encoders, self.choices, self.reader, optimizer, head)
+        copies = [ema] if isinstance(ema, nn.Module) else list(ema or ())
+        self._blending = Blending(self.encoders, self.choices, self.reader, optimizer, head, copies)
 
     def due(self, epoch: int) -> bool:
         """Tell whether a re-learning follows this epoch (0-based)."""
@@ -135,6 +139,7 @@ class DiagnoseRelearn:
 
     def plan(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
         """Take the first half of `step`: diagnose, and say by which strengths `carry_out` will re-learn."""
+        refuse_flattened(model, "the model")
         diagnosis = self.diagnose(model, train_loader, val_loader)
         strengths = agreed(self._strengths(diagnosis))
         return Diagnosis(
@@ -179,13 +184,16 @@ class DiagnoseRelearn:
         self._blending.track()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold: the targets, the history, and the re-warming in progress."""
+        """Return what a checkpoint must hold: the targets, the history, and the re-warming in progress.
+
+        Where weights are sharded by `fully_shard`, all processes call it, and each gets whole targets.
+        """
         return {
-            "targets": self._blending.targets,
-            "head_target": self._blending.head_target,
+            "targets": {name: _whole(target) for name, target in self._blending.targets.items()},
+            "head_target": _whole(self._blending.head_target),
             "history": list(self.history),
             "samples_forwarded": self.samples_forwarded,
-            "rewarmed": self._blending.rewarm.done if self._blending.rewarm else 0,
+            "rewarmed": [rewarm.done for rewarm in self._blending.rewarm],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -207,8 +215,8 @@ class DiagnoseRelearn:
         self._blending.head_target = dict(state["head_target"])
         self.history = list(state["history"])
         self.samples_forwarded = int(state["samples_forwarded"])
-        if self._blending.rewarm:
-            self._blending.rewarm.done = int(state["rewarmed"])
+        for rewarm, done in zip(self._blending.rewarm, state["rewarmed"], strict=False):
+            rewarm.done = int(done)
 
     def _strengths(self, diagnosis: Diagnosis) -> dict[str, float]:
         """Return the strength of each modality; those that share an encoder share the mean of theirs."""
@@ -234,6 +242,10 @@ class DiagnoseRelearn:
             low, high = state.interval
             return f"the interval of its gap, [{low:.3f}, {high:.3f}], includes 0"
         return f"its gap {state.gap:.3f} is below min_gap {self.diagnosis.min_gap}"
+
+
+def _whole(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: whole(value) for name, value in state.items()}
 
 
 def _applied(planned: Diagnosis) -> dict[str, float]:

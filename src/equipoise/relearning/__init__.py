@@ -2,7 +2,13 @@
 
 from equipoise.relearning.adapters import adapter_parameters, refuse_merged
 from equipoise.relearning.blocks import block_names, depths_from_top
-from equipoise.relearning.optimizer_state import LearningRateRewarm, settle_optimizer_state
+from equipoise.relearning.copies import copied_encoder
+from equipoise.relearning.optimizer_state import (
+    LearningRateRewarm,
+    Optimizers,
+    as_optimizers,
+    settle_optimizer_state,
+)
 from equipoise.relearning.recovery import recalibrate_norms, refit_head
 from equipoise.relearning.redraw import Factory, redrawn_state
 from equipoise.relearning.reinitialize import snapshot, soft_reinitialize
@@ -13,9 +19,12 @@ from equipoise.relearning.targets import update_average, weights_origin
 __all__ = [
     "Factory",
     "LearningRateRewarm",
+    "Optimizers",
     "RelearningSchedule",
     "adapter_parameters",
+    "as_optimizers",
     "block_names",
+    "copied_encoder",
     "depths_from_top",
     "recalibrate_norms",
     "redrawn_state",

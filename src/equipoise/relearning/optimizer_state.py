@@ -2,51 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import ASGD, LBFGS, SGD, Adagrad, NAdam, Optimizer, Rprop
 from torch.utils.hooks import RemovableHandle
 
-from equipoise.types import UnknownNameError
+from equipoise.types import UnknownNameError, UsageError
 
 OPTIMIZER_POLICIES: Final = ("keep", "zero", "scale")
+Optimizers = Optimizer | Sequence[Optimizer]
+
+_Group = Mapping[str, Any]
+_BEGINNINGS: Final[Mapping[type[Optimizer], Mapping[str, float | str]]] = {
+    NAdam: {"mu_product": 1.0},
+    Adagrad: {"sum": "initial_accumulator_value"},
+    Rprop: {"step_size": "lr"},
+    ASGD: {"eta": "lr", "mu": 1.0},
+}
+"""What a state begins with where that is not 0: a number, or an option of the parameter's group."""
+_NO_MOMENTS: Final = ("step", "mu_product", "step_size", "prev", "eta", "mu", "ax")
+"""States that do not sum up gradients, so that no part of them can be taken away."""
 
 
 @torch.no_grad()
 def settle_optimizer_state(
-    optimizer: Optimizer, strengths: Mapping[nn.Parameter, float], policy: str = "keep"
+    optimizer: Optimizers, strengths: Mapping[nn.Parameter, float], policy: str = "keep"
 ) -> None:
     """Adapt momentum buffers and moments of re-learnt parameters; those of strength 0 stay untouched.
 
+    `scale` takes the share `strength` of their evidence away from the averages of past gradients: momentum
+    buffers, and first and second moments alike, times `1 - strength`. An average that Adam corrects for its
+    start at 0 needs a step count that goes with it: the count is set back to the one at which the second
+    moment `v` has that much weight, `1 - beta2^t' = (1 - strength) * (1 - beta2^t)`. The corrected `v` is
+    then as before, the corrected first moment about `1 - strength` of what it was, and new gradients count
+    sooner. With the old count, `v` would be taken for a measurement of small gradients, and the steps that
+    follow would be up to `1 / sqrt(1 - strength)` times too long; `(1 - strength)^2` makes that worse. At
+    strength 1 `scale` is `zero`. Setting the count back where the loss changes is the idea of Adam-Rel
+    (Ellis et al., NeurIPS 2024, arXiv 2412.17113), clearing the moments that of Asadi et al. (NeurIPS 2023,
+    arXiv 2306.17833).
+
     Args:
-        optimizer: any torch optimiser.
+        optimizer: torch optimiser, or several. Fused, foreach and capturable variants are changed in place.
         strengths: parameter to the strength it was re-learnt with.
-        policy: `keep` (the official code), `zero` (buffers, moments and step counts start again), or `scale`
-            (buffers and moments times `1 - strength`).
+        policy: `keep` (the official code), `zero` (everything as at the first step), or `scale`.
 
     Raises:
         UnknownNameError: the policy does not exist.
+        UsageError: the optimiser has a state that cannot be scaled or told apart by parameters.
     """
     if policy not in OPTIMIZER_POLICIES:
         raise UnknownNameError("policy for the optimiser state", policy, OPTIMIZER_POLICIES)
     if policy == "keep":
         return
-    for parameter, strength in strengths.items():
-        if strength > 0 and parameter in optimizer.state:
-            _settle(optimizer.state[parameter], parameter, strength, policy)
+    for one in as_optimizers(optimizer):
+        _refuse_joint(one, policy)
+        for group in one.param_groups:
+            for parameter in group["params"]:
+                strength = strengths.get(parameter, 0.0)
+                if strength == 0 or not one.state.get(parameter):
+                    continue
+                if policy == "scale" and strength < 1:
+                    _scale(one, group, one.state[parameter], strength)
+                elif _is_of_torch(one):
+                    _begin(one, group, one.state[parameter])
+                else:  # what its states begin with is known to itself alone
+                    del one.state[parameter]
 
 
-def _settle(state: dict[str, Any], parameter: nn.Parameter, strength: float, policy: str) -> None:
+def as_optimizers(optimizer: Optimizers | None) -> list[Optimizer]:
+    """Return optimisers without the wrappers of accelerate, Lightning and Fabric around them."""
+    given = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
+    return [_raw(one) for one in given]
+
+
+def _raw(optimizer: Optimizer) -> Optimizer:
+    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = inner
+    return optimizer
+
+
+def _is_of_torch(optimizer: Optimizer) -> bool:
+    return any(f"{kind.__module__}.".startswith("torch.optim.") for kind in type(optimizer).mro()[:-2])
+
+
+def _refuse_joint(optimizer: Optimizer, policy: str) -> None:
+    if isinstance(optimizer, LBFGS):
+        raise UsageError(
+            f"optimizer_state={policy!r}, but LBFGS keeps one history for all parameters; expected 'keep', "
+            "or another optimiser."
+        )
+
+
+def _begin(optimizer: Optimizer, group: _Group, state: dict[str, Any]) -> None:
+    """Put a state back to what it is before the first step."""
+    beginnings = next((found for kind, found in _BEGINNINGS.items() if isinstance(optimizer, kind)), {})
     for key, value in state.items():
-        if key == "step":  # a tensor without dimensions, as some parameters are
-            if policy == "zero":
-                # A first moment of zero with a late step count would be taken for a converged one.
-                state[key] = torch.zeros_like(value) if isinstance(value, Tensor) else 0
-        elif isinstance(value, Tensor) and value.shape == parameter.shape and value.is_floating_point():
-            value.mul_(0.0 if policy == "zero" else 1 - strength)
+        first = beginnings.get(key, 0.0)
+        first = float(group[first]) if isinstance(first, str) else first
+        if isinstance(optimizer, SGD) and group["dampening"]:
+            state[key] = None  # its first buffer is a whole gradient, not a dampened one
+        elif isinstance(value, Tensor):
+            value.fill_(first)
+        elif isinstance(value, int | float):
+            state[key] = type(value)(first)
+
+
+def _scale(optimizer: Optimizer, group: _Group, state: dict[str, Any], strength: float) -> None:
+    for key, value in state.items():
+        if isinstance(value, Tensor) and value.ndim and not value.is_floating_point():
+            raise UsageError(
+                f"optimizer_state='scale', but {type(optimizer).__name__} keeps {key!r} as {value.dtype}; "
+                "expected numbers that can be scaled: use 'keep' or 'zero'."
+            )
+    beta = float(group["betas"][1]) if "exp_avg_sq" in state and "betas" in group else 0.0
+    for key, value in state.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and key not in _NO_MOMENTS:
+            value.mul_(1 - strength)
+    if 0 < beta < 1 and "step" in state:
+        step = state["step"]
+        count = torch.as_tensor(step, dtype=torch.float64)
+        weight = (1 - strength) * -torch.expm1(count * math.log(beta))
+        earlier = torch.log1p(-weight) / math.log(beta)
+        if isinstance(step, Tensor):
+            step.copy_(earlier)
+        else:
+            state["step"] = max(1, round(float(earlier)))
 
 
 class LearningRateRewarm:
@@ -74,7 +158,8 @@ class LearningRateRewarm:
             handle.remove()
 
     def _before(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
-        self._rates = [group["lr"] for group in optimizer.param_groups]
+        rates = [group["lr"] for group in optimizer.param_groups]
+        self._rates = [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
         if self.done < self.steps:
             self.done += 1
             _set_rates(optimizer, (rate * self.done / self.steps for rate in self._rates))
@@ -85,4 +170,7 @@ class LearningRateRewarm:
 
 def _set_rates(optimizer: Optimizer, rates: Iterable[Any]) -> None:
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+        if isinstance(group["lr"], Tensor):  # compiled and capturable optimisers hold on to the tensor itself
+            group["lr"].copy_(rate)
+        else:
+            group["lr"] = rate

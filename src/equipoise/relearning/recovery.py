@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
+from equipoise.distributed import average_values, unsynced
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
 
@@ -26,10 +27,10 @@ def recalibrate_norms(
     """Estimate the running statistics of the encoders' batch normalisation from data.
 
     The model runs in evaluation mode but for those layers, which average over all batches; modes and momentum
-    are then as before.
+    are then as before. Several processes, each with its share of the samples, end with the mean of theirs.
     """
-    norms = {
-        layer
+    norms = {  # in an order that all processes share
+        layer: None
         for encoder in encoders
         for layer in encoder.modules()
         if isinstance(layer, _NormBase) and layer.track_running_stats
@@ -38,13 +39,19 @@ def recalibrate_norms(
         return
     momentum = {layer: layer.momentum for layer in norms}
     try:
-        with isolated_rng(), evaluating(model):
+        with isolated_rng(), evaluating(model), unsynced(model):
             for layer in norms:
                 layer.reset_running_stats()
                 layer.momentum = None  # None means the plain average over batches
                 layer.training = True
             for batch in batches:
                 run(batch)
+        average_values(
+            statistic
+            for layer in norms
+            for statistic in (layer.running_mean, layer.running_var)
+            if statistic is not None
+        )
     finally:
         for layer in norms:
             layer.momentum = momentum[layer]
@@ -61,13 +68,14 @@ def refit_head(
 ) -> None:
     """Take some plain gradient steps of the head on the re-learnt features, everything else held fixed.
 
-    Gradients that parameters held before are kept.
+    Gradients that parameters held before are kept. Several processes step by the mean of their gradients.
     """
     parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
-    with isolated_rng(), evaluating(model):
+    with isolated_rng(), evaluating(model), unsynced(model):
         for batch in islice(batches, steps):
             loss = F.cross_entropy(run(batch), target_of(batch))
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            average_values(gradient for gradient in gradients if gradient is not None)
             with torch.no_grad():
                 for parameter, gradient in zip(parameters, gradients, strict=True):
                     if gradient is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from equipoise.distributed import is_sharded
 from equipoise.randomness import seeded_rng
 from equipoise.relearning.reinitialize import check_state
 from equipoise.types import ModelError
@@ -39,6 +40,11 @@ def redrawn_state(
     """
     if factory is not None:
         return _from_factory(module, seed, needed, factory)
+    if any(is_sharded(parameter) for parameter in module.parameters()):
+        raise ModelError(
+            f"the weights of {type(module).__name__} are sharded, and no process holds a whole layer to "
+            "draw; give a factory in redraw_with, or use target='init'."
+        )
     # On the CPU, so that every device draws the same.
     fresh = copy.deepcopy(module).cpu()
     held = {name: value.clone() for name, value in fresh.state_dict().items()}

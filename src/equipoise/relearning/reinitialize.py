@@ -10,6 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from equipoise.distributed import is_sharded, own_part, part_like, refuse_flattened, unwrapped
 from equipoise.types import EquipoiseWarning, ModelError, UnknownNameError, UsageError
 
 BUFFER_POLICIES: Final = ("keep", "blend", "reset")
@@ -29,7 +30,9 @@ def soft_reinitialize(
 
     This is the re-learning step of Diagnosing & Re-learning (Wei et al., ECCV 2024). The tensors stay the
     same objects, so optimisers, hooks and distributed wrappers keep hold of them; a tensor that the module
-    holds under two names is blended once. Low-precision tensors are blended in float32.
+    holds under two names is blended once. Low-precision tensors are blended in float32. Names are those
+    inside wrappers for compilation and distributed training; of weights that `fully_shard` has shared out,
+    each process blends its part.
 
     Args:
         module: the encoder; changed in place.
@@ -50,11 +53,13 @@ def soft_reinitialize(
 
     Raises:
         UsageError: a strength is outside [0, 1], or a name of `parameters` does not exist.
-        ModelError: `initial_state` lacks a parameter or holds another shape, or a parameter is quantised.
-            Nothing is changed then.
+        ModelError: `initial_state` lacks a parameter or holds another shape, or a parameter is quantised, or
+            flattened by `FullyShardedDataParallel`. Nothing is changed then.
     """
     if buffers not in BUFFER_POLICIES:
         raise UnknownNameError("policy for buffers", buffers, BUFFER_POLICIES)
+    given, module = module, unwrapped(module)
+    refuse_flattened(module, type(module).__name__)
     named = dict(module.named_parameters())
     amounts = {name: _strength_of(name, strength) for name in _chosen(named, parameters)}
     tensors: dict[str, Tensor] = {name: named[name] for name in amounts}
@@ -70,7 +75,7 @@ def soft_reinitialize(
     touched = {name: tensor for name, tensor in tensors.items() if amounts[name] > 0}
     refuse_quantised({name: named[name] for name in touched if name in named}, type(module).__name__)
     check_state(touched, initial_state, type(module).__name__)
-    if any(tensor.is_set_to(initial_state[name]) for name, tensor in touched.items()):
+    if any(own_part(tensor).is_set_to(own_part(initial_state[name])) for name, tensor in touched.items()):
         warnings.warn(
             "the initial state holds the module's own tensors, so that blending them changes nothing: take a "
             "copy before training, such as copy.deepcopy(module.state_dict()).",
@@ -78,13 +83,14 @@ def soft_reinitialize(
             stacklevel=3,
         )
     for name, tensor in touched.items():
-        _blend(tensor, initial_state[name], amounts[name])
-    return module
+        _blend(own_part(tensor), part_like(initial_state[name], tensor), amounts[name])
+    return given
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of a module's parameters and buffers, on the CPU."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in module.state_dict().items()}
+    """Return a copy of a module's parameters and buffers, on the CPU; of sharded ones this process's part."""
+    state = unwrapped(module).state_dict()
+    return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
 
 
 def _blend(tensor: Tensor, target: Tensor, strength: float) -> None:
@@ -138,7 +144,8 @@ def check_state(touched: Mapping[str, Tensor], initial_state: Mapping[str, Tenso
     """Check that a state has all of the tensors of a module that are to be blended, in their shapes.
 
     Raises:
-        ModelError: a tensor is missing or has another shape; `what` names the module.
+        ModelError: a tensor is missing, has another shape, or is no longer the sharded one; `what` names the
+            module.
     """
     missing = [name for name in touched if name not in initial_state]
     if missing:
@@ -151,4 +158,9 @@ def check_state(touched: Mapping[str, Tensor], initial_state: Mapping[str, Tenso
             raise ModelError(
                 f"{name!r} of {what} has the shape {list(tensor.shape)}, its initial state "
                 f"{list(initial_state[name].shape)}; expected the state of this very module."
+            )
+        if is_sharded(initial_state[name]) and not is_sharded(tensor):
+            raise ModelError(
+                f"{name!r} of {what} is a temporary whole copy of a sharded weight; call reshard() of the "
+                "model before its weights are changed."
             )

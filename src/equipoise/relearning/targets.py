@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from equipoise.distributed import is_sharded, own_part, whole
+
 ORIGIN = "loaded_weights"
 """Attribute of an encoder that tells of the file its weights came from, as the toolkit's encoders have it."""
 
@@ -34,7 +36,9 @@ def weights_origin(module: nn.Module) -> str | None:
 def update_average(average: dict[str, Tensor], module: nn.Module, decay: float) -> None:
     """Move an exponential average in place: `decay * average + (1 - decay) * current`."""
     for name, value in _floating(module.state_dict()).items():
-        average[name].lerp_(value.detach().to(average[name].device), 1 - decay)
+        # An average that was loaded from a checkpoint is whole.
+        held, new = own_part(average[name]), own_part(value) if is_sharded(average[name]) else whole(value)
+        held.lerp_(new.detach().to(held.device), 1 - decay)
 
 
 def _floating(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

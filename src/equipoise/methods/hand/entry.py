@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from equipoise.diagnosis.capture import Pool
+from equipoise.diagnosis.encoder_outputs import Pool
 from equipoise.diagnosis.reading import BatchReader, device_of
 from equipoise.distributed import process_count, share_values, unwrapped
 from equipoise.methods.base import Method, warn

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.diagnosis.capture import Pool, pooled_output
+from equipoise.diagnosis.encoder_outputs import Pool, pooled_output
 from equipoise.diagnosis.reading import BatchReader
 from equipoise.methods.hand.batch import HandBatch
 from equipoise.methods.hand.calls import EncoderCalls, with_feature
