@@ -6,18 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import ClassVar, Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format import listed
-from equipoise.data.media.errors import MediaError
 from equipoise.data.media.files import check_media
 from equipoise.data.media.flow import FlowMethod
-from equipoise.data.media.flow_readers import FlowImagesReader, FlowReader
-from equipoise.data.media.images import frame_files, read_image
+from equipoise.data.media.flow_readers import (
+    DIRECTIONS,
+    FlowFoldersReader,
+    FlowImagesReader,
+    FlowReader,
+)
 from equipoise.data.media.readers import FramesReader
 from equipoise.data.preparing.clips import Clip, ModalityReader, Preparation
 from equipoise.data.preparing.finding import FoundMedia, find_media
@@ -27,37 +27,7 @@ from equipoise.types import DataError, UnknownNameError, UsageError
 
 LISTS: Final = "ucfTrainTestlist"
 CLASS_LIST: Final = "classInd.txt"
-DIRECTIONS: Final = ("u", "v")
 _NAME: Final = re.compile(r"v_(\w+)_g(\d+)_c(\d+)")
-
-
-@dataclass(frozen=True)
-class FlowFoldersReader(FlowImagesReader):
-    """Ready-made flow whose two directions stand in two folders (two-stream networks; Feichtenhofer et al.).
-
-    The moments are those of `FlowImagesReader`.
-
-    Attributes:
-        role: beginning of the names of the two folders, `flow_u` and `flow_v`.
-    """
-
-    def read(self, clip: Clip) -> NDArray[Any]:
-        """Return the flow."""
-        across, down = (frame_files(clip.files[f"{self.role}_{one}"]) for one in DIRECTIONS)
-        if len(across) != len(down) or len(across) < self.stack:
-            raise MediaError(
-                clip.files[f"{self.role}_u"],
-                "truncated",
-                f"has {len(across)} pictures of horizontal motion, and there are {len(down)} of vertical",
-                f"expected as many of both, {self.stack} at least: extract them again",
-            )
-        places = len(across) - self.stack + 1
-        starts = [int((part + 0.5) * places / self.count) for part in range(self.count)]
-        pairs = [
-            files[start + step] for start in starts for step in range(self.stack) for files in (across, down)
-        ]
-        pictures = [read_image(file, self.size, grey=True) for file in pairs]
-        return np.concatenate(pictures).reshape(self.layout.shape)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from equipoise.data.media.readers import check_positive
 from equipoise.data.media.video import Span, frames_at
 from equipoise.data.preparing.clips import Clip, Layout, ModalityReader
 from equipoise.types import UnknownNameError
+
+DIRECTIONS: Final = ("u", "v")
+"""Horizontal and vertical motion, as folders of ready-made flow are named."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +109,12 @@ class FlowImagesReader(ModalityReader):
 
     def read(self, clip: Clip) -> NDArray[Any]:
         """Return the flow."""
-        folder = clip.files[self.role]
-        across, down = flow_files(folder)
+        across, down = self._pictures(clip)
         if len(across) != len(down) or len(across) < self.stack:
             raise MediaError(
-                folder,
+                self._folder(clip),
                 "truncated",
-                f"has {len(across)} pictures of horizontal and {len(down)} of vertical motion",
+                f"has {len(across)} pictures of horizontal motion, and there are {len(down)} of vertical",
                 f"expected as many of both, {self.stack} at least: extract them again",
             )
         moments = [
@@ -127,6 +129,30 @@ class FlowImagesReader(ModalityReader):
         ]
         return np.stack(moments)
 
+    def _folder(self, clip: Clip) -> Path:
+        """Return the folder that an error names."""
+        return clip.files[self.role]
+
+    def _pictures(self, clip: Clip) -> tuple[list[Path], list[Path]]:
+        """Return the pictures of horizontal and of vertical motion."""
+        return flow_files(clip.files[self.role])
+
+
+@dataclass(frozen=True)
+class FlowFoldersReader(FlowImagesReader):
+    """Ready-made flow whose two directions stand in two folders (two-stream networks; Feichtenhofer et al.).
+
+    Attributes:
+        role: beginning of the names of the two folders, `flow_u` and `flow_v`.
+    """
+
+    def _folder(self, clip: Clip) -> Path:
+        return clip.files[f"{self.role}_{DIRECTIONS[0]}"]
+
+    def _pictures(self, clip: Clip) -> tuple[list[Path], list[Path]]:
+        across, down = (frame_files(clip.files[f"{self.role}_{one}"]) for one in DIRECTIONS)
+        return across, down
+
 
 def flow_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the pictures of horizontal and of vertical motion in a folder, in natural order.
@@ -134,7 +160,7 @@ def flow_files(folder: Path) -> tuple[list[Path], list[Path]]:
     Raises:
         MediaError: the folder is missing, or holds neither.
     """
-    for across, down in (("u", "v"), ("x", "y")):
+    for across, down in (DIRECTIONS, ("x", "y")):
         if (folder / across).is_dir() and (folder / down).is_dir():
             return frame_files(folder / across), frame_files(folder / down)
     files = frame_files(folder)
