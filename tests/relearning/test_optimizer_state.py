@@ -271,3 +271,16 @@ def test_rewarming_leaves_what_schedulers_plan(kind):
     assert rewarmed[1] == plain[1]
     factors = [1] * 4 + [1 / 3, 2 / 3] + [1] * 4
     assert rewarmed[0] == pytest.approx([f * m for f, m in zip(factors, plain[0], strict=True)], rel=1e-6)
+
+
+def test_rewarming_of_a_subclass_that_calls_its_parents_step():
+    class Own(torch.optim.SGD):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = Own([weight], lr=1.0)
+    rewarm = LearningRateRewarm(optimizer, 2)
+    rewarm.start()
+    assert moves(weight, optimizer, 4) == pytest.approx([0.5, 1.0, 1.0, 1.0])
+    assert optimizer.param_groups[0]["lr"] == 1.0

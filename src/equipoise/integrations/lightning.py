@@ -24,8 +24,9 @@ class DiagnoseRelearnCallback(pl.Callback):
 
     A re-learning that is due after epoch e is done right before epoch e + 1, when e has been validated and
     its checkpoints are written. Features are computed by calling the module on its batches, under the
-    Trainer's precision. Purities, gap and strength go to the Trainer's loggers as `equipoise/MODALITY/NAME`;
-    the state is part of the Trainer's checkpoints.
+    Trainer's precision. The averaged copies of Lightning's `WeightAveraging` and `StochasticWeightAveraging`
+    follow, see `RelearnOptions.ema_policy`. Purities, gap and strength go to the Trainer's loggers as
+    `equipoise/MODALITY/NAME`; the state is part of the Trainer's checkpoints.
 
     Args:
         encoders: modality to encoder, or to its path inside the module (`"audio_net"`, `"model.audio"`).
@@ -33,7 +34,7 @@ class DiagnoseRelearnCallback(pl.Callback):
         train_loader: batches to diagnose on, best without augmentation; by default the Trainer's.
         val_loader: validation batches; by default the Trainer's (the first, where there are several).
         **options: further arguments of `equipoise.DiagnoseRelearn`, such as `inputs_of` and `forward` for
-            batches of another structure. The optimiser is the Trainer's.
+            batches of another structure. The optimisers are the Trainer's.
 
     Attributes:
         relearn: the `equipoise.DiagnoseRelearn` that does the work, once fitting has begun.
@@ -70,18 +71,10 @@ class DiagnoseRelearnCallback(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember the encoders as they are, or as the checkpoint says that they were."""
         self._followed = -1
-        optimizer = trainer.optimizers[0] if len(trainer.optimizers) == 1 else None
-        try:
-            self.relearn = DiagnoseRelearn(
-                resolved(self.encoders, pl_module), **{"optimizer": optimizer, **self.options}
-            )
-        except UsageError as error:
-            if len(trainer.optimizers) > 1 and "optimizer" in str(error):
-                raise UsageError(
-                    f"{error} The module has {len(trainer.optimizers)} optimisers; give optimizer= the one "
-                    "of the encoders."
-                ) from error
-            raise
+        # Both kinds of averaging callbacks of Lightning keep their copy under this name.
+        copies = [getattr(callback, "_average_model", None) for callback in trainer.callbacks]  # type: ignore[attr-defined]
+        found = {"optimizer": trainer.optimizers, "ema": [copy for copy in copies if copy is not None]}
+        self.relearn = DiagnoseRelearn(resolved(self.encoders, pl_module), **{**found, **self.options})
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
             self.relearn.check(trainer.max_epochs)
         self._take_over()

@@ -158,6 +158,8 @@ class LearningRateRewarm:
             handle.remove()
 
     def _before(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
+        if self._rates:  # inside the step of a subclass, which calls that of its parent
+            return
         rates = [group["lr"] for group in optimizer.param_groups]
         self._rates = [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
         if self.done < self.steps:
@@ -165,7 +167,9 @@ class LearningRateRewarm:
             _set_rates(optimizer, (rate * self.done / self.steps for rate in self._rates))
 
     def _behind(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
-        _set_rates(optimizer, self._rates)
+        if self._rates:
+            _set_rates(optimizer, self._rates)
+            self._rates = []
 
 
 def _set_rates(optimizer: Optimizer, rates: Iterable[Any]) -> None:
