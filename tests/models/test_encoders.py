@@ -14,7 +14,7 @@ from equipoise.models.encoders.cnn import CNN
 from equipoise.models.encoders.mlp import MLP
 from equipoise.models.encoders.resnet import ResNet18
 from equipoise.models.encoders.sequence_cnn import SequenceCNN
-from equipoise.models.encoders.transformer import Transformer, sinusoids
+from equipoise.models.encoders.transformer import Transformer, repeated_ends, sinusoids
 from equipoise.types import ModelError, UnknownNameError, UsageError
 
 SHAPES = {
@@ -317,3 +317,34 @@ def test_an_encoder_of_another_package_checks_itself():
     assert encoder(torch.ones(3, 4, 2)).tolist() == [[1.0, 1.0]] * 3
     with pytest.raises(ModelError, match="mean"):
         encoder(torch.ones(3, 2))
+
+
+def test_repeated_steps_at_the_ends_are_padding():
+    x = torch.randn(5, 6, 3)
+    x[1, 4:] = x[1, 4]
+    x[2, :3], x[2, 4:] = 0.5, -1.0
+    x[3, 2:4] = 7.0  # a run inside is none
+    x[4] = 2.0
+    found = repeated_ends(x)
+    assert found.int().tolist() == [
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 1, 1],
+        [1, 1, 1, 0, 1, 1],
+        [0, 0, 0, 0, 0, 0],
+        [0, 1, 1, 1, 1, 1],
+    ]
+    assert repeated_ends(x[:, :1]).tolist() == [[False]] * 5
+
+
+@torch.no_grad()
+def test_padding_of_sequences_says_nothing_where_it_is_masked():
+    torch.manual_seed(0)
+    encoder = Transformer(3, width=8, heads=2, mask="ends").eval()
+    short = torch.randn(2, 4, 3)
+    filled = torch.cat([short, torch.full((2, 5, 3), -0.7)], dim=1)  # zeros, once they are normalised
+    torch.testing.assert_close(encoder(filled), encoder(short), rtol=1e-5, atol=1e-6)
+    assert torch.isfinite(encoder(torch.zeros(2, 4, 3))).all()
+    encoder.mask = "none"
+    assert not torch.allclose(encoder(filled), encoder(short), atol=1e-3)
+    with pytest.raises(UsageError, match="mask"):
+        Transformer(3, mask="zeros")

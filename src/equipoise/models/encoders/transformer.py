@@ -52,6 +52,20 @@ class AttentionEncoder(Encoder):
         return masked_mean(self.norm(steps), padding)
 
 
+def repeated_ends(x: Tensor) -> Tensor:
+    """Return which steps of sequences `[B, T, d]` belong to a run of equal ones at an end, `[B, T]` (bool).
+
+    Of a sequence that is nothing else the first step is no padding: attention over no step would be 0 / 0.
+    """
+    if x.shape[1] < 2:
+        return torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+    equal = (x[:, 1:] == x[:, :-1]).all(dim=2).long()  # each step to the one behind it
+    front = equal.cumprod(dim=1).bool()
+    back = equal.flip(1).cumprod(dim=1).flip(1).bool()
+    padding = torch.cat([front[:, :1], front], dim=1) | torch.cat([back, back[:, -1:]], dim=1)
+    return torch.cat([padding[:, :1] & ~padding.all(dim=1, keepdim=True), padding[:, 1:]], dim=1)
+
+
 class Transformer(AttentionEncoder):
     """Small pre-norm transformer for sequences, averaged over the steps.
 
@@ -63,6 +77,9 @@ class Transformer(AttentionEncoder):
         dropout: probability of dropping, in training.
         positions: `sinusoidal` (any length) or `learned`.
         max_length: longest sequence with `learned` positions; `for_shape` takes the `T` of the shape.
+        mask: `none` reads all steps; `ends` takes steps that repeat at the end or the beginning of a sequence
+            for padding, which then says nothing. Padding with zeros repeats after normalisation, too, where
+            it is no longer zero.
 
     Raises:
         UsageError: an impossible option.
@@ -81,9 +98,11 @@ class Transformer(AttentionEncoder):
         dropout: float = 0.1,
         positions: str = "sinusoidal",
         max_length: int | None = None,
+        mask: str = "none",
     ) -> None:
         super().__init__(in_features)
         width, heads = checked_heads(width, heads)
+        self.mask = one_of("mask", mask, ("none", "ends"))
         rate = probability("dropout", dropout)
         self.projection = nn.Linear(in_features, width)
         self.positions: nn.Parameter | None = None
@@ -114,6 +133,10 @@ class Transformer(AttentionEncoder):
         steps = self.projection(x)
         placed: Tensor = steps + self._positions(steps)
         return placed
+
+    def padding(self, x: Tensor) -> Tensor | None:
+        """Return which steps are padding, `[B, T]` (bool), or None where all are read."""
+        return repeated_ends(x) if self.mask == "ends" else None
 
     def _positions(self, steps: Tensor) -> Tensor:
         length, width = steps.shape[1:]
