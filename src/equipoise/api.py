@@ -119,6 +119,7 @@ def list_methods() -> Catalogue:
                 "experimental": method.experimental,
                 "summary": method.summary,
                 "needs": _needs(method).describe(),
+                "tasks": ", ".join(sorted(_needs(method).tasks)),
                 "cost": method.cost,
                 "source": method.source,
             }

@@ -77,7 +77,8 @@ class Batch:
 
     Attributes:
         inputs: modality name to tensor `[B, ...]`.
-        target: class indices `[B]` (int64).
+        target: class indices `[B]` (int64); labels `[B, C]` or standardised numbers `[B]` (float32) for the
+            other tasks.
         index: row of each sample in its dataset `[B]` (int64), stable over epochs.
         keep: where a method trains on copies that lack modalities, modality name to `[B]` (bool): whether
             the sample's feature is kept; else None.

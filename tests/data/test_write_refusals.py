@@ -52,7 +52,7 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "content of a vector": ({"contents": {"a": "frames"}}, ["'frames'", "vector", "image or a video"]),
     "unknown content": ({"contents": {"a": "radar"}}, ["'radar'", "frames, spectrogram, flow"]),
     "content of another": ({"contents": {"z": "flow"}}, ["contents", "'z'", "'a'"]),
-    "unknown task": ({"task": "ranking"}, ["'ranking'", "'classification' or 'regression'"]),
+    "unknown task": ({"task": "ranking"}, ["'ranking'", "'classification' or 'multilabel' or 'regression'"]),
     "infinite values": (
         {"task": "regression", "target": [0.5, float("inf"), 1, 2, 3, 4]},
         ["not finite", "1 samples", "row 1"],

@@ -17,11 +17,13 @@ from equipoise.cli.tables import make_table, number
 from equipoise.experiments import Comparison
 from equipoise.experiments.comparison import NOT_RANKED, shown_name
 from equipoise.experiments.significance import FEW_SEEDS, smallest_wilcoxon_p
+from equipoise.tasks import CLASSIFICATION, task_named
 
 MEGABYTE: Final = 1e6
+FIGURE: Final = "test accuracy"
 COLUMNS: Final = {
     "method": "method",
-    "test accuracy": "acc.",
+    FIGURE: "acc.",
     "std": "std",
     "seeds": "n",
     "vs joint": "diff.",
@@ -53,16 +55,17 @@ class ComparisonTable:
 
     def _fitting(self, console: Console, options: ConsoleOptions) -> Table:
         rows, heads = _rows(self.comparison), list(COLUMNS)
-        table = _table(rows, heads, short=False, gap=2)
+        named = _heads(self.comparison)
+        table = _table(rows, heads, named, short=False, gap=2)
         for gap in (2, 1):
             if _width(table, console, options) <= options.max_width:
                 return table
-            table = _table(rows, heads, short=True, gap=gap)
+            table = _table(rows, heads, named, short=True, gap=gap)
         for dispensable in DISPENSABLE:
             if _width(table, console, options) <= options.max_width:
                 break
             heads.remove(dispensable)
-            table = _table(rows, heads, short=True, gap=1)
+            table = _table(rows, heads, named, short=True, gap=1)
         return table
 
     def _note(self) -> str:
@@ -110,8 +113,24 @@ def _multiple(value: float) -> str:
     return number(value, ".2f" if value < 10 else ".1f")
 
 
-def _table(rows: Sequence[Mapping[str, str]], heads: Sequence[str], *, short: bool, gap: int) -> Table:
-    shown = [COLUMNS[head] for head in heads] if short else list(heads)
+def _heads(comparison: Comparison) -> dict[str, tuple[str, str]]:
+    """Return the long and the short head of each column; that of the figure by the task of the data."""
+    named = {head: (head, short) for head, short in COLUMNS.items()}
+    task = task_named(str(comparison.summary.get("task", CLASSIFICATION.name)))
+    if task is not CLASSIFICATION:
+        named[FIGURE] = (f"test {task.main_name}", task.main)
+    return named
+
+
+def _table(
+    rows: Sequence[Mapping[str, str]],
+    heads: Sequence[str],
+    named: Mapping[str, tuple[str, str]],
+    *,
+    short: bool,
+    gap: int,
+) -> Table:
+    shown = [named[head][short] for head in heads]
     table = make_table(shown, [[row[head] for head in heads] for row in rows])
     table.padding = (0, gap, 0, 0)
     if short:

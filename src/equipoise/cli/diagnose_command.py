@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -71,6 +71,9 @@ def diagnose_command(
         return_freed_arrays()
         found = examine_features(features, preset=preset, **options)
     else:
+        if _has_labels(Path(str(run_dir))):
+            _show_state(str(run_dir), preset, options)
+            return
         split = "test" if test else "validation"
         found = examine_run(str(run_dir), preset=preset, split=split, quality=quality, **options)
     console = output_console()
@@ -80,6 +83,28 @@ def diagnose_command(
 
 def _beside(features: Path) -> Path:
     return features.with_name(f"{features.stem}.{REPORT}")
+
+
+def _has_labels(run_dir: Path) -> bool:
+    from equipoise.tasks import MULTILABEL
+    from equipoise.training import RunRecord
+
+    return RunRecord(run_dir).result().get("task") == MULTILABEL.name
+
+
+def _show_state(run_dir: str, preset: str, options: dict[str, Any]) -> None:
+    """Print what is known where a sample has several labels: the learning state alone."""
+    from equipoise.cli.tables import output_console
+    from equipoise.experiments import diagnose_run
+
+    console = output_console()
+    console.print(str(diagnose_run(run_dir, preset=preset, **options)), markup=False, soft_wrap=True)
+    console.print(
+        "\nSeveral labels a sample: the learning state alone; verdicts, contributions and the page are for "
+        "classes and numbers.",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _show(console: Console, found: Examination) -> None:

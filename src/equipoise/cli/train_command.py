@@ -37,6 +37,7 @@ def train_command(
     from equipoise.cli.folders import free_folder
     from equipoise.cli.progress import EpochBar
     from equipoise.cli.tables import make_table, number, output_console, progress_console
+    from equipoise.tasks import task_named
     from equipoise.training import from_options, run, run_name
 
     options = options or RunOptions()
@@ -47,11 +48,13 @@ def train_command(
     with EpochBar(progress_console()) as bar:
         bar.watch([(folder, settings.budget.epochs)])
         result = run(settings, folder, resume=resume, overwrite=overwrite)
+    task = task_named(str(result.summary.get("task", "classification")))
+    names = {**task.figures, "loss": "loss"}
     rows = [
-        [split, number(scores["accuracy"]), number(scores["macro_f1"]), number(scores["loss"])]
+        [split, *(number(scores[key]) for key in names)]
         for split, scores in (("validation", result.validation), ("test", result.test))
     ]
     console = output_console()
     console.print(f"{method} on {result.summary['dataset']}, epoch {result.best_epoch} kept\n", markup=False)
-    console.print(make_table(["split", "accuracy", "macro F1", "loss"], rows))
+    console.print(make_table(["split", *names.values()], rows))
     console.print(f"\n{folder}", markup=False, soft_wrap=True)

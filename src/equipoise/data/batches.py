@@ -40,10 +40,12 @@ class SplitData(TorchDataset[Batch]):
         normalizers: modality to normaliser, fitted on the train split.
         memory_limit: keep the features in memory if they take no more than this many bytes as float32.
         augmenter: changes the batches whose positions know their epoch, see `Positions`.
+        scale: mean and standard deviation of a numeric target, which is served standardised.
 
     Attributes:
         indices: rows of this split `[n]` (int64).
-        target: their class indices `[n]` (int64).
+        target: their class indices `[n]` (int64), labels `[n, C]` (float32), or standardised numbers `[n]`
+            (float32).
         in_memory: whether the features are kept in memory.
 
     Raises:
@@ -58,12 +60,17 @@ class SplitData(TorchDataset[Batch]):
         *,
         memory_limit: int = MEMORY_LIMIT,
         augmenter: Augmenter | None = None,
+        scale: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         self._augmenter = augmenter
         if not len(indices):
             raise DataError(f"a split of {dataset.name!r} is empty; give it at least one sample.")
         self.indices = torch.tensor(indices, dtype=torch.int64)
-        self.target = torch.tensor(dataset.target[indices], dtype=torch.int64)
+        values = dataset.target[indices]
+        if dataset.task == "regression":
+            values = (values - scale[0]) / scale[1]
+        kind = torch.int64 if dataset.task == "classification" else torch.float32
+        self.target = torch.tensor(values, dtype=kind)
         self._normalizers = dict(normalizers)
         self._maps: dict[str, NDArray[Any]] = {}
         self._features: dict[str, torch.Tensor] = {}
@@ -164,7 +171,9 @@ class RunData:
         train_samples: the training split itself, by position.
         train_eval: the same samples in order, for diagnosis and evaluation.
         val: validation in order.
-        classes: class names.
+        classes: class names, or names of labels; empty where the target is a number.
+        task: what the target is.
+        target_scale: mean and standard deviation of a numeric target over the training split; (0, 1) else.
         modality_specs: modality to description.
         normalizers: modality to normaliser, fitted on train.
         sizes: number of samples of each split.
@@ -193,11 +202,18 @@ class RunData:
     ) -> None:
         splits.check_rows(len(dataset))
         self.classes, self.modality_specs = dataset.classes, dict(dataset.modalities)
+        self.task, self.target_scale = dataset.task, _target_scale(dataset, splits)
         self.normalizers = fit_normalizers(dataset, splits.train)
         self.sizes = {name: len(rows) for name, rows in splits.items()}
         self.name, self.dataset_fingerprint = dataset.name, dataset.fingerprint
         self.split_fingerprint, self.split_origin = splits.fingerprint, splits.origin
-        serve = partial(SplitData, dataset, normalizers=self.normalizers, memory_limit=memory_limit)
+        serve = partial(
+            SplitData,
+            dataset,
+            normalizers=self.normalizers,
+            memory_limit=memory_limit,
+            scale=self.target_scale,
+        )
         load = partial(
             make_loader,
             batch_size=batch_size,
@@ -230,8 +246,8 @@ class RunData:
 
     @property
     def class_count(self) -> int:
-        """Number of classes C."""
-        return len(self.classes)
+        """Number of classes or labels C; 1 for a number."""
+        return len(self.classes) or 1
 
     def open_test(self) -> DataLoader[Batch]:
         """Return the test loader, once in the life of this object.
@@ -247,6 +263,19 @@ class RunData:
             )
         load_test, self._load_test = self._load_test, None
         return load_test()
+
+
+def _target_scale(dataset: PreparedDataset, splits: Splits) -> tuple[float, float]:
+    if dataset.task != "regression":
+        return 0.0, 1.0
+    values = dataset.target[splits.train]
+    spread = float(values.std())
+    if not spread:
+        raise DataError(
+            f"the target of {dataset.name!r} is {values[0]} throughout its training split; expected numbers "
+            "that differ."
+        )
+    return float(values.mean()), spread
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -26,11 +26,12 @@ class Columns:
 
     Attributes:
         ids: unique names `[N]`.
-        target: class indices `[N]` (int64), or with `task="regression"` values `[N]` (float64).
+        target: class indices `[N]` (int64), with `task="regression"` values `[N]` (float64), with
+            `task="multilabel"` 0 or 1 for each label `[N, C]` (int64).
         split: `"train"`, `"val"` or `"test"` `[N]`, or None.
         group: `[N]`, or None.
-        classes: class names; empty where the target is a number.
-        task: `"classification"` or `"regression"`.
+        classes: names of classes or labels; empty where the target is a number.
+        task: `"classification"`, `"multilabel"` or `"regression"`.
     """
 
     ids: NDArray[np.str_]
@@ -58,12 +59,13 @@ def check_columns(
 
     Args:
         lengths: each modality, as a message should call it, to its number of samples.
-        target: labels or values `[N]`.
+        target: labels or values `[N]`, or a table of labels `[N, C]`.
         split: of each sample, or None.
         group: of each sample, or None.
         ids: of the samples; None numbers them.
-        classes: name of each distinct label in ascending order; None takes the labels.
-        task: `"classification"` or `"regression"`.
+        classes: name of each distinct label in ascending order, of each column of a table of labels; None
+            takes the labels, or numbers the columns.
+        task: `"classification"`, `"multilabel"` or `"regression"`.
 
     Raises:
         DataError: something is not as `write_dataset` asks for.
@@ -77,6 +79,9 @@ def check_columns(
         given = numeric_target(target)
         count = check_lengths({**lengths, "the target": len(given)})
         values, names = given, tuple[str, ...]()
+    elif task == "multilabel":
+        values, names = label_table(target, classes)
+        count = check_lengths({**lengths, "the target": len(values)})
     else:
         given = integer_labels(target)
         count = check_lengths({**lengths, "the target": len(given)})
@@ -110,6 +115,38 @@ def numeric_target(target: Any) -> NDArray[np.float64]:
             f"target is not finite in {len(bad)} samples (first: row {bad[0]}); leave these samples out."
         )
     return values
+
+
+def label_table(
+    target: Any, classes: Sequence[str] | None = None
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return a table of labels `[N, C]` as 0 and 1 (int64), and the labels' names `[C]`.
+
+    Raises:
+        DataError: it is no table of 0 and 1, a label has no sample that carries it, or the names do not fit.
+    """
+    if isinstance(target, torch.Tensor):
+        target = target.tolist()
+    try:
+        table = np.asarray(target)
+    except ValueError as error:
+        raise DataError(f"target is ragged ({error}); expected one column for each label.") from error
+    if table.ndim != 2 or table.shape[1] == 0:
+        raise DataError(
+            f"target has the shape {list(table.shape)}; expected 0 or 1 for each sample and label [N, C]."
+        )
+    if table.dtype.kind not in "biuf" or not np.isin(table, (0, 1)).all():
+        raise DataError("target holds other values than 0 and 1; expected 1 where a sample carries a label.")
+    if classes is not None and (isinstance(classes, str) or len(classes) != table.shape[1]):
+        raise DataError(f"classes names {len(classes)} labels; target has {table.shape[1]} columns.")
+    names = tuple(map(str, classes if classes is not None else range(table.shape[1])))
+    if len(set(names)) < len(names):
+        raise DataError("classes names a label more than once; give each column a name of its own.")
+    if never := [
+        name for name, column in zip(names, table.T, strict=True) if len(table) and not column.any()
+    ]:
+        raise DataError(f"no sample carries {listed(never)}; leave out labels that never occur.")
+    return table.astype(np.int64), names
 
 
 def check_lengths(lengths: dict[str, int]) -> int:
@@ -147,7 +184,8 @@ def integer_labels(target: Any) -> NDArray[Any]:
     if labels.ndim != 1:
         raise DataError(
             f"target has the shape {list(labels.shape)}; expected one integer class a sample [N]: "
-            "use target.argmax(axis=1) where it is one-hot, target.ravel() where it is one column."
+            "use target.argmax(axis=1) where it is one-hot, target.ravel() where it is one column, and "
+            "task='multilabel' where a sample may carry several labels."
         )
     if labels.dtype.kind not in "biu" and len(labels):
         texts = labels.dtype.kind in "UST" or isinstance(labels[0], str)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_dir
 
 from equipoise.data.content import digest
+from equipoise.tasks import TASKS as TASK_KINDS
 from equipoise.types import DataError
 
 FORMAT = "equipoise-dataset"
@@ -25,7 +26,7 @@ INDEX_FILE = "index.csv"
 PREPARATION_FILE = "preparation.json"
 """How a dataset was made of files, where it was: readers, options, losses, versions."""
 CACHE_VARIABLE = "EQUIPOISE_CACHE"
-TASKS = ("classification", "regression")
+TASKS = tuple(TASK_KINDS)
 SPLIT_NAMES = ("train", "val", "test")
 KIND_AXES = {
     "vector": ("d",),

@@ -41,8 +41,9 @@ class PreparedDataset:
         path: its folder.
         name: what it is called in tables.
         modalities: modality name to its description, in the order given when it was written.
-        classes: names of the classes; class `c` is `classes[c]`; empty where the target is a number.
-        target: class indices `[N]` (int64); with `task="regression"` values `[N]` (float64).
+        classes: names of the classes or labels, `classes[c]` that of c; empty where the target is a number.
+        target: class indices `[N]` (int64); with `task="regression"` values `[N]` (float64), with
+            `task="multilabel"` 0 or 1 for each label `[N, C]` (int64).
         split: `"train"`, `"val"` or `"test"` for each sample `[N]`, or None where the dataset prescribes
             none.
         group: what must not be torn apart by a split (speaker, subject, video) `[N]`, or None.
@@ -52,7 +53,7 @@ class PreparedDataset:
         fingerprint: changes with any sample, label, split, group, id or modality; independent of folder and
             time.
         content_hashes: modality name to a hash of each sample's features `[N]`.
-        task: `"classification"` or `"regression"`.
+        task: `"classification"`, `"multilabel"` or `"regression"`.
         preparation: how the dataset was made of files, where it was; else empty.
     """
 
@@ -85,7 +86,8 @@ class PreparedDataset:
 
     def __repr__(self) -> str:
         modalities = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in self.modalities.values())
-        target = f"{len(self.classes)} classes" if self.classes else "a numeric target"
+        kind = "labels" if self.task == "multilabel" else "classes"
+        target = f"{len(self.classes)} {kind}" if self.classes else "a numeric target"
         return f"<PreparedDataset {self.name!r}: {len(self)} samples, {target}, {modalities}>"
 
     def array(self, modality: str) -> NDArray[Any]:
@@ -166,7 +168,7 @@ def _assemble(path: Path, described: Mapping[str, Any]) -> PreparedDataset:
     if task not in TASKS:
         raise DataError(f"{path / DESCRIPTION_FILE} names the task {task!r}; expected {' or '.join(TASKS)}.")
     ids = _texts(index["id"])
-    target = np.array(index["target"].tolist(), dtype=np.float64 if task == "regression" else np.int64)
+    target = _target(index["target"].tolist(), task)
     split = _texts(index["split"]) if described["has_split"] else None
     group = _texts(index["group"]) if described["has_group"] else None
     hashes = {name: _texts(index[hash_column(spec)]) for name, spec in specs.items()}
@@ -188,6 +190,12 @@ def _assemble(path: Path, described: Mapping[str, Any]) -> PreparedDataset:
         task=task,
         preparation=_preparation(path),
     )
+
+
+def _target(texts: list[str], task: str) -> NDArray[Any]:
+    if task == "multilabel":
+        return np.array([[int(label) for label in text] for text in texts], dtype=np.int64)
+    return np.array(texts, dtype=np.float64 if task == "regression" else np.int64)
 
 
 def _preparation(path: Path) -> dict[str, Any]:

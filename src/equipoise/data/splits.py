@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from equipoise.data.columns import check_ids, integer_labels, text_column
 from equipoise.data.content import digest, sample_hashes
 from equipoise.data.format import SPLIT_NAMES
+from equipoise.data.label_strata import missing_label, strata_of
 from equipoise.data.prepared import PreparedDataset
 from equipoise.randomness import derive_seed
 from equipoise.types import DataError
@@ -130,11 +131,15 @@ def splits_of(dataset: PreparedDataset, seed: int = 0) -> Splits:
             few samples.
     """
     contents = sample_hashes(dataset.content_hashes)
-    # Numbers are no classes: their splits are drawn without strata.
-    target = dataset.target if dataset.task == "classification" else np.zeros(len(dataset), dtype=np.int64)
-    classes = dataset.classes or None
+    units = _units(len(dataset), dataset.group, contents)
+    classified = dataset.task == "classification"
+    target = dataset.target if classified else strata_of(dataset.target, units)
+    # Stratum 0 has no label of its own.
+    classes = (
+        dataset.classes if classified else ("of no label", *dataset.classes) if dataset.classes else None
+    )
     if dataset.split is None:
-        return draw_splits(
+        drawn = draw_splits(
             target,
             dataset.group,
             seed=seed,
@@ -142,6 +147,9 @@ def splits_of(dataset: PreparedDataset, seed: int = 0) -> Splits:
             ids=dataset.ids,
             classes=classes,
         )
+        if missing := missing_label(dataset, dict(drawn.items())):
+            raise DataError(f"{missing} of dataset {dataset.name!r}; leave this label out, or give splits.")
+        return drawn
     given = {name: np.flatnonzero(dataset.split == name) for name in SPLIT_NAMES}
     for name in ("train", "test"):
         if not len(given[name]):
@@ -149,13 +157,12 @@ def splits_of(dataset: PreparedDataset, seed: int = 0) -> Splits:
                 f"dataset {dataset.name!r} prescribes splits but no sample is in {name!r}; write it with "
                 "'train' and 'test' (and 'val'), or with split=None to have all three drawn."
             )
-    units = _units(len(dataset), dataset.group, contents)
     pool = _Pool(target, units, dataset.group is not None, classes)
     origin = "given by the dataset"
     if not len(given["val"]):
         origin += f"; validation is 1/5 of its train split, seed {seed}"
         given["train"], given["val"] = _carve(pool, given["train"], seed)
-    missing = pool.missing(given)
+    missing = (classified and pool.missing(given)) or missing_label(dataset, given)
     if missing:
         raise DataError(f"{missing} of dataset {dataset.name!r}; write it with splits that hold every class.")
     return Splits.of(**given, ids=dataset.ids, origin=origin)

@@ -61,19 +61,20 @@ def write_dataset(
             pieces. A sample is a vector [d], a sequence [T, d], an image [C, H, W] or a video [T, C, H, W],
             or, said by `kinds`, tokens [T]: whole numbers of at least 0, of which 0 fills up.
         target: integer or bool labels `[N]`; labels that are not 0..C-1 are renumbered in ascending order.
-            With `task="regression"`, numbers `[N]`.
+            With `task="regression"`, numbers `[N]`; with `task="multilabel"`, 0 or 1 for each label `[N, C]`.
         split: `"train"`, `"val"` (or `"valid"`, `"validation"`) or `"test"` for each sample; without it
             splits are drawn when the data are used.
         group: what a split must not tear apart (speaker, subject, video), a value for each sample.
         ids: unique names of the samples; by default their row numbers.
-        classes: name of each distinct label in ascending order; by default the labels.
+        classes: name of each distinct label in ascending order, or of each column of a table of labels; by
+            default the labels, or the columns' numbers.
         kinds: modality to `"vector"`, `"tokens"`, `"sequence"`, `"image"` or `"video"`, to be checked against
             the array.
         normalize: modality to `"standard"` (the default: statistics of the train split, taken when the data
             are used) or `"none"`; one text for all modalities. Tokens are never normalised.
         contents: modality to `"frames"`, `"spectrogram"` or `"flow"`, where that is what an image or video
             is; without it the modality is not augmented.
-        task: `"classification"` or `"regression"`.
+        task: `"classification"`, `"multilabel"` or `"regression"`.
         name: what to call the dataset; by default the folder's name.
         licence: terms of use.
         source: where the data come from.
@@ -143,7 +144,7 @@ def finish_dataset(
         group: of each sample.
         ids: of the samples.
         classes: class names.
-        task: `"classification"` or `"regression"`.
+        task: `"classification"`, `"multilabel"` or `"regression"`.
         name: what to call the dataset.
         licence: terms of use.
         source: where the data come from.
@@ -194,7 +195,7 @@ def _describe(
 ) -> None:
     """Write everything but the arrays."""
     indexed = columns.indexed()
-    table = {name: "" if column is None else column for name, column in indexed.items()}
+    table = {name: "" if column is None else _column(column) for name, column in indexed.items()}
     table |= {hash_column(spec): hashes[name] for name, spec in specs.items()}
     # File names that are no valid Unicode reach Python as lone surrogates; they are allowed as ids.
     with (folder / INDEX_FILE).open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
@@ -214,6 +215,11 @@ def _describe(
         "fingerprint": dataset_fingerprint(specs, columns.classes, indexed, hashes),
     }
     _write_json(folder / DESCRIPTION_FILE, description)
+
+
+def _column(values: NDArray[Any]) -> Any:
+    """Return what stands in the index: a table of labels as one text of 0 and 1 a sample."""
+    return values if values.ndim == 1 else ["".join(map(str, row)) for row in values.tolist()]
 
 
 def _write_json(file: Path, values: Mapping[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,7 @@ from equipoise.diagnosis.estimate import estimate
 from equipoise.diagnosis.inputs import (
     class_indices,
     feature_matrix,
+    has_labels,
     is_continuous,
     label_vector,
     split_targets,
@@ -25,6 +26,9 @@ from equipoise.diagnosis.state import Diagnosis, LearningState
 from equipoise.diagnosis.threads import in_turn_or_two
 from equipoise.randomness import isolated_rng
 from equipoise.types import DataError
+
+USUAL_MEASURES: Final = {"continuous": "ridge-r2", "labels": "linear-map"}
+"""What stands in for purity where a target is no classes."""
 
 
 def purity(
@@ -88,7 +92,8 @@ def diagnose(
     Args:
         train: modality name to training features `[N, d_m]` (NumPy arrays or tensors).
         train_labels: classes `[N]` (integers or strings), or a continuous target: floating numbers that are
-            not all whole, which are measured by `ridge-r2` where no metric is named.
+            not all whole, which are measured by `ridge-r2` where no metric is named; or 0 and 1 for several
+            labels a sample `[N, C]`, measured by `linear-map`; both cross-fitted.
         val: modality name to validation features `[N_val, d_m]`.
         val_labels: classes `[N_val]`, or a continuous target.
         preset: `paper`, `robust` or `held-out`, see `PRESETS`.
@@ -109,10 +114,28 @@ def options_for(
     preset: str, options: Mapping[str, Any], train_labels: ArrayLike, val_labels: ArrayLike
 ) -> DiagnosisOptions:
     """Return the options of a preset with changes, and a metric that fits the labels where none is named."""
-    named = (
-        {} if "metric" in options or not is_continuous(train_labels, val_labels) else {"metric": "ridge-r2"}
+    return DiagnosisOptions.preset(
+        preset, **{**usual_options(kind_of(train_labels, val_labels), options), **options}
     )
-    return DiagnosisOptions.preset(preset, **{**named, **options})
+
+
+def usual_options(kind: str, options: Collection[str]) -> dict[str, Any]:
+    """Return what stands in for purity where a target is no classes and `options` name no metric.
+
+    The paper has nothing for them. A regression that scores the very samples that it was fitted on tells more
+    of their number than of the encoder, so that it scores others.
+    """
+    if kind not in USUAL_MEASURES or "metric" in options:
+        return {}
+    usual = {"metric": USUAL_MEASURES[kind], "assign": "cross-fit"}
+    return {name: value for name, value in usual.items() if name not in options}
+
+
+def kind_of(*labels: ArrayLike) -> str:
+    """Return what labels are: `classes`, `continuous` or `labels`, as `Measure.target` has it."""
+    if has_labels(*labels):
+        return "labels"
+    return "continuous" if is_continuous(*labels) else "classes"
 
 
 def diagnose_with(
@@ -173,7 +196,7 @@ def separability(
     _check_modalities(train, val)
     asked = measures is not None
     if measures is None:
-        kind = "continuous" if is_continuous(train_labels, val_labels) else "classes"
+        kind = kind_of(train_labels, val_labels)
         measures = [name for name, measure in MEASURES.items() if measure.target == kind]
     chosen = {name: _options_of(name, preset, options) for name in measures}
     targets = {name: split_targets(train_labels, val_labels, each) for name, each in chosen.items()}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.diagnosis.measures import MEASURES
-from equipoise.diagnosis.options import CONTINUOUS, DiagnosisOptions
+from equipoise.diagnosis.options import WITHOUT_CLASSES, DiagnosisOptions
 from equipoise.diagnosis.scaling import scale_features
 from equipoise.diagnosis.scores import Splits, Values
 
@@ -46,8 +46,7 @@ def _scaled(splits: Splits, options: DiagnosisOptions, *, in_place: bool, dispos
 
 
 def _subset(splits: Splits, sizes: tuple[int, int], options: DiagnosisOptions, seed: int) -> Splits:
-    # Bins of a continuous target are classes by now.
-    continuous = options.metric in CONTINUOUS and options.metric != "binned-purity"
+    continuous = options.metric in WITHOUT_CLASSES
     train, val = (
         _stratified_rows(target, size, np.random.default_rng(seed), continuous)
         for target, size in zip((splits.train_target, splits.val_target), sizes, strict=True)

@@ -7,7 +7,7 @@ import numpy as np
 from equipoise.diagnosis.drawing import scaled_draws
 from equipoise.diagnosis.intervals import centred_interval
 from equipoise.diagnosis.measures import MEASURES
-from equipoise.diagnosis.options import CONTINUOUS, DiagnosisOptions
+from equipoise.diagnosis.options import WITHOUT_CLASSES, DiagnosisOptions
 from equipoise.diagnosis.scores import Fitting, Score, Splits, Values
 from equipoise.diagnosis.state import LearningState
 from equipoise.types import DataError
@@ -78,7 +78,7 @@ def _negligible(gap: float, interval: tuple[float, float] | None, options: Diagn
 
 
 def _cluster_count(splits: Splits, options: DiagnosisOptions) -> int:
-    if options.metric in CONTINUOUS and options.metric != "binned-purity":
+    if options.metric in WITHOUT_CLASSES:
         return 1
     return int(splits.train_target.max()) + 1
 

@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from equipoise.diagnosis.clustering import Array
-from equipoise.diagnosis.options import CONTINUOUS, DiagnosisOptions
+from equipoise.diagnosis.options import CONTINUOUS, LABELS, DiagnosisOptions
 from equipoise.diagnosis.scores import Values
 from equipoise.types import DataError, UsageError
 
 
 def split_targets(train_labels: ArrayLike, val_labels: ArrayLike, options: DiagnosisOptions) -> list[Values]:
-    """Return the targets of both splits: class indices, or numbers for a continuous target."""
+    """Return the targets of both splits: class indices, numbers of a continuous target, or labels."""
+    if options.metric in LABELS:
+        return [label_table(train_labels, "train labels"), label_table(val_labels, "val labels")]
     y_train, y_val = label_vector(train_labels, "train labels"), label_vector(val_labels, "val labels")
     if options.metric in CONTINUOUS:
         if not all(np.issubdtype(y.dtype, np.number) and np.isfinite(y).all() for y in (y_train, y_val)):
@@ -31,6 +33,22 @@ def split_targets(train_labels: ArrayLike, val_labels: ArrayLike, options: Diagn
                 + (' (or allow it: missing_classes="allow").' if split == "validation" else ".")
             )
     return [y[: len(y_train)], y[len(y_train) :]]
+
+
+def has_labels(*labels: ArrayLike) -> bool:
+    """Return whether a target is a table of labels `[N, C]`, and no column of classes or numbers."""
+    return all(_as_numpy(part).ndim == 2 for part in labels)
+
+
+def label_table(labels: ArrayLike, what: str) -> Values:
+    """Return labels as 0 and 1 `[N, C]`; `what` names them in errors."""
+    y = _as_numpy(labels)
+    if y.ndim != 2 or not len(y) or not np.isin(y, (0, 1)).all():
+        raise DataError(
+            f"{what} have the shape {list(y.shape)}; expected 0 or 1 for each sample and label, "
+            "[samples, labels]."
+        )
+    return y.astype(np.int64)
 
 
 def is_continuous(*labels: ArrayLike) -> bool:

@@ -22,7 +22,7 @@ class Measure:
     Attributes:
         name: its name in the options.
         summary: what it is, in a line.
-        target: whether it takes classes or a continuous target.
+        target: whether it takes classes, a continuous target, or several labels a sample.
         score_splits: function of both splits and the choices of a fit that gives the score of either split.
         higher_is_better: whether the published index rises with separability. Where it falls, the score is
             `1 / (1 + index)`: a gap then has the sign and the bounds that it has under the other measures.
@@ -34,7 +34,7 @@ class Measure:
     name: str
     summary: str
     score_splits: Callable[[Splits, Fitting], tuple[Score, Score]]
-    target: Literal["classes", "continuous"] = "classes"
+    target: Literal["classes", "continuous", "labels"] = "classes"
     higher_is_better: bool = True
     is_share: bool = False
     cap: int | None = None
@@ -107,6 +107,19 @@ MEASURES: Final[Mapping[str, Measure]] = {
             "R^2 of the mean of the 5 nearest neighbours for a continuous target, a sample not being its own",
             predictors.neighbours_r2_pair,
             target="continuous",
+            cap=CAP,
+        ),
+        Measure(
+            "linear-map",
+            "mean average precision of a ridge regression of each label, for several labels a sample",
+            predictors.linear_labels_pair,
+            target="labels",
+        ),
+        Measure(
+            "knn-map",
+            "mean average precision of the labels of the 5 nearest neighbours, for several labels a sample",
+            predictors.neighbour_labels_pair,
+            target="labels",
             cap=CAP,
         ),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.diagnosis.clustering import Array, Labels
-from equipoise.diagnosis.predictions import Predict, predicted_pair
+from equipoise.diagnosis.predictions import Predict, mean_average_precision, predicted_pair, r2
 from equipoise.diagnosis.scores import Fitting, Score, Splits, Values
 from equipoise.types import DataError
 
@@ -71,7 +71,7 @@ def neighbours_r2_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
         numbers = target.astype(np.float64)
         return lambda rows: numbers[nearest(features, rows)].mean(axis=1)
 
-    return predicted_pair(splits, fit, how, continuous=True)
+    return predicted_pair(splits, fit, how, statistic=r2)
 
 
 def ridge_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
@@ -82,7 +82,28 @@ def ridge_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
 
         return _of(Ridge(), features, target)
 
-    return predicted_pair(splits, fit, how, continuous=True)
+    return predicted_pair(splits, fit, how, statistic=r2)
+
+
+def linear_labels_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
+    """Score by the mean average precision of a ridge regression (penalty alpha = 1) of each label."""
+
+    def fit(features: Array, target: Values) -> Predict:
+        from sklearn.linear_model import Ridge
+
+        return Ridge().fit(features, target.astype(np.float64)).predict  # type: ignore[no-any-return]
+
+    return predicted_pair(splits, fit, how, statistic=mean_average_precision)
+
+
+def neighbour_labels_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
+    """Score by the mean average precision of each label's share among the nearest neighbours."""
+
+    def fit(features: Array, target: Values) -> Predict:
+        numbers = target.astype(np.float64)
+        return lambda rows: numbers[nearest(features, rows)].mean(axis=1)
+
+    return predicted_pair(splits, fit, how, statistic=mean_average_precision)
 
 
 def nearest(references: Array, rows: Array) -> Labels:

@@ -14,6 +14,9 @@ from equipoise.types import UnknownNameError, UsageError
 
 METRICS: Final = {name: measure.summary for name, measure in MEASURES.items()}
 CONTINUOUS: Final = frozenset(name for name, measure in MEASURES.items() if measure.target == "continuous")
+LABELS: Final = frozenset(name for name, measure in MEASURES.items() if measure.target == "labels")
+WITHOUT_CLASSES: Final = (CONTINUOUS | LABELS) - {"binned-purity"}
+"""Measures to which a target is no classes, once numbers are binned where that is asked for."""
 ACCURACY_LIKE: Final = frozenset(name for name, measure in MEASURES.items() if measure.is_share)
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "metric": tuple(METRICS),

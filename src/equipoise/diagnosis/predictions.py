@@ -14,12 +14,13 @@ from equipoise.types import DataError
 Predict = Callable[[Array], Values]
 Fit = Callable[[Array, Values], Predict]
 """Takes features `[N, d]` and targets `[N]`."""
+Statistic = Callable[[Values, Values], float]
 
 
 def predicted_pair(
-    splits: Splits, fit: Fit, how: Fitting, *, continuous: bool = False
+    splits: Splits, fit: Fit, how: Fitting, *, statistic: Statistic | None = None
 ) -> tuple[Score, Score]:
-    """Score both splits by how often (for a continuous target, how nearly) the target is predicted.
+    """Score both splits by how often the target is predicted, or by a statistic of predictions and targets.
 
     `refit` fits each split to itself; `transfer` fits the training split, which then scores itself as well;
     `cross-fit` fits the training split without one fold after another and scores that fold of either split,
@@ -34,8 +35,8 @@ def predicted_pair(
         if how.options.assign == "refit":
             predict = fit(splits.val, splits.val_target)
         val = predict(splits.val)
-    if continuous:
-        return Score(r2, (train, splits.train_target)), Score(r2, (val, splits.val_target))
+    if statistic is not None:
+        return Score(statistic, (train, splits.train_target)), Score(statistic, (val, splits.val_target))
     return Score(share, (train == splits.train_target,)), Score(share, (val == splits.val_target,))
 
 
@@ -64,6 +65,21 @@ def _in_order(parts: list[Values], fold: NDArray[np.int64]) -> Values:
     ordered = np.empty_like(joined)
     ordered[np.argsort(fold, kind="stable")] = joined
     return ordered
+
+
+def mean_average_precision(predicted: Values, target: Values) -> float:
+    """Return the mean over labels of the average precision; labels that no sample carries do not count.
+
+    Args:
+        predicted: scores `[N, C]`, higher for a label that is more likely.
+        target: 0 or 1 `[N, C]`.
+    """
+    from sklearn.metrics import average_precision_score
+
+    carried = target.any(axis=0)
+    if not carried.any():
+        return 0.0
+    return float(average_precision_score(target[:, carried], predicted[:, carried], average="macro"))
 
 
 def r2(predicted: Values, target: Values) -> float:

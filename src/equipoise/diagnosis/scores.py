@@ -104,6 +104,8 @@ def stratified_folds(target: Values, folds: int, seed: int) -> NDArray[np.int64]
 
     Equal targets get equal folds, so that two equal splits are cut alike.
     """
+    if target.ndim > 1:  # a class is a set of labels
+        target = np.unique(target, axis=0, return_inverse=True)[1].reshape(-1)
     shuffled = np.random.default_rng(seed).random(len(target))
     fold = np.empty(len(target), dtype=np.int64)
     fold[np.lexsort((shuffled, target))] = np.arange(len(target)) % folds

@@ -75,14 +75,16 @@ def advice(numbers: ModalityNumbers, state: str) -> tuple[str, ...]:
             "Fewer epochs, more dropout or weight decay for this encoder, or more training samples.",
         )
     if state == UNDER_TRAINED:
+        # What holds modalities back reads the probability of the true class, which a number has not.
+        slower = "ogm-ge" if numbers.score_name == "accuracy" else "mmpareto"
         return (
             "--method multi-loss or pretrain-finetune, which train this encoder by a loss of its own.",
-            "--method ogm-ge or diagnose-relearn, which hold back the modalities that are ahead.",
+            f"--method {slower} or diagnose-relearn, which keep other modalities from holding it back.",
         )
     if state == SCARCE:
         return (
             "Better features or another encoder for this modality; more training will not help.",
-            "Train without it and compare: if accuracy stays, leave it out.",
+            "Train without it and compare: if the model stays as good, leave it out.",
             "If it must stay, more dropout or weight decay for its encoder keeps it from learning noise.",
         )
     return ("Nothing for this modality by itself.",)

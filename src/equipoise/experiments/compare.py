@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from equipoise.data import PreparedDataset, load_dataset, splits_of
-from equipoise.experiments.comparison import BASELINE, COLUMNS, Comparison
+from equipoise.experiments.comparison import BASELINE, COLUMNS, Comparison, columns_of, figures_of
 from equipoise.experiments.executors import Executor, Outcome, Task, make_executor
 from equipoise.experiments.fairness import obstacles
 from equipoise.experiments.output_folder import held_configuration, open_folder
@@ -27,6 +27,8 @@ from equipoise.experiments.planning import (
 )
 from equipoise.experiments.statistics import rank, summarise
 from equipoise.methods import METHODS, base_names
+from equipoise.tasks import CLASSIFICATION, task_named
+from equipoise.tasks import Task as TargetTask
 from equipoise.training import RunRecord, Settings, to_options
 from equipoise.training.assembly import ModelSpec, model_name
 from equipoise.training.record import CONFIG as RUN_CONFIG
@@ -102,9 +104,10 @@ def compare(
     open_folder(folder, described, resume=resume, overwrite=overwrite)
     with locked(folder):
         outcomes = _execute(runner, tasks, done, observer)
-    results = _collect(outcomes, settings)
+    target = task_named(plan.data.task)
+    results = _collect(outcomes, settings, target)
     compared = {base for name in plan.parts for base in base_names(name)}
-    summary = _summarise(results, outcomes, seed_list) | {
+    summary = _summarise(results, outcomes, seed_list, target) | {
         "left_out": plan.left_out,
         "missing_references": [name for name in reference_methods() if name not in compared],
     }
@@ -147,7 +150,7 @@ def _finished(task: Task, dataset: PreparedDataset) -> bool:
     return True
 
 
-def _collect(outcomes: Sequence[Outcome], settings: Settings) -> pd.DataFrame:
+def _collect(outcomes: Sequence[Outcome], settings: Settings, target: TargetTask) -> pd.DataFrame:
     dataset = load_dataset(settings.data)
     model = model_name(settings, ModelSpec.of(dataset))
     rows = []
@@ -159,18 +162,18 @@ def _collect(outcomes: Sequence[Outcome], settings: Settings) -> pd.DataFrame:
         if outcome.error is None:
             result = RunRecord(outcome.task.folder).result()
             row |= {key: result[key] for key in COLUMNS if key in result}
-            row["val_accuracy"] = result["validation"]["accuracy"]
-            row["test_accuracy"] = result["test"]["accuracy"]
-            row["test_macro_f1"] = result["test"]["macro_f1"]
+            row |= figures_of(result, target)
         else:
             row["status"] = "failed: " + " ".join(outcome.error.split())
         rows.append(row)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=columns_of(target))
 
 
-def _summarise(results: pd.DataFrame, outcomes: Sequence[Outcome], seeds: Sequence[int]) -> dict[str, Any]:
+def _summarise(
+    results: pd.DataFrame, outcomes: Sequence[Outcome], seeds: Sequence[int], target: TargetTask
+) -> dict[str, Any]:
     finished = [RunRecord(o.task.folder).result() for o in outcomes if o.error is None]
-    methods = summarise(results, BASELINE, finished)
+    methods = summarise(results, BASELINE, finished, target.main)
     reasons = obstacles(finished)
     places = {} if reasons else rank(methods)
     options = {result["method"]: result["method_options"] for result in finished}
@@ -182,7 +185,8 @@ def _summarise(results: pd.DataFrame, outcomes: Sequence[Outcome], seeds: Sequen
         "dataset": str(results["dataset"].iloc[0]),
         "model": str(results["model"].iloc[0]),
         "seeds": list(seeds),
-        "metric": "test_accuracy",
+        "metric": f"test_{target.main}",
+        **({} if target is CLASSIFICATION else {"task": target.name}),
         "ranked": not reasons,
         "not_ranked_because": reasons,
         "methods": methods,

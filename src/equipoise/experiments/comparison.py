@@ -12,6 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from equipoise.experiments.cost import RELATIVE
+from equipoise.tasks import CLASSIFICATION, Task
 from equipoise.training.record import write_atomically
 from equipoise.types import RunFolderError
 
@@ -35,6 +36,27 @@ COLUMNS: Final = (
     "forward_samples",
     "status",
 )
+
+
+def columns_of(task: Task) -> list[str]:
+    """Return the columns of `results.csv`; behind those that every comparison has, the figures of others."""
+    if task is CLASSIFICATION:
+        return list(COLUMNS)
+    own = [f"{split}_{figure}" for split in ("val", "test") for figure in task.figures]
+    return list(dict.fromkeys([*COLUMNS, *own]))
+
+
+def figures_of(result: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """Return the columns of a run's figures."""
+    found = {
+        f"{short}_{figure}": result[split].get(figure)
+        for short, split in (("val", "validation"), ("test", "test"))
+        for figure in task.figures
+    }
+    known = columns_of(task)
+    return {column: value for column, value in found.items() if column in known}
+
+
 TESTS: Final = (
     "low",
     "high",

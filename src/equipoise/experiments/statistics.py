@@ -12,6 +12,7 @@ from scipy import stats
 
 from equipoise.experiments.cost import COSTS, mean_cost, relative_cost, traits
 from equipoise.experiments.significance import LEVEL, bootstrap_interval, holm, wilcoxon_p
+from equipoise.tasks import CLASSIFICATION
 
 MIN_SEEDS = 3
 """Seeds below which nothing is ranked."""
@@ -65,7 +66,10 @@ def _student(differences: Sequence[float], mean: float) -> tuple[float, float, f
 
 
 def summarise(
-    results: pd.DataFrame, baseline: str = "joint", records: Sequence[Mapping[str, Any]] = ()
+    results: pd.DataFrame,
+    baseline: str = "joint",
+    records: Sequence[Mapping[str, Any]] = (),
+    figure: str = CLASSIFICATION.main,
 ) -> dict[str, dict[str, Any]]:
     """Return, for each method in order of appearance, what `summary.json` holds.
 
@@ -74,22 +78,24 @@ def summarise(
         baseline: the method that differences and costs are taken to.
         records: the `result.json` of each finished run, for what `results.csv` has no column for: samples
             passed backward, peak memory, whether a method is experimental, whether it changes its data.
+        figure: what methods are compared by, the main one of the task.
     """
+    test, val = f"test_{figure}", f"val_{figure}"
     finished = results[results["status"] == "ok"]
-    base = finished[finished["method"] == baseline].set_index("seed")["test_accuracy"]
+    base = finished[finished["method"] == baseline].set_index("seed")[test]
     summary = {}
     for method in dict.fromkeys(results["method"]):
         rows = finished[finished["method"] == method].set_index("seed")
-        difference = None if method == baseline or not len(base) else _difference(rows["test_accuracy"], base)
+        difference = None if method == baseline or not len(base) else _difference(rows[test], base)
         own = [record for record in records if record["method"] == method]
         summary[method] = {
-            "mean": float(rows["test_accuracy"].mean()),
-            "std": float(rows["test_accuracy"].std(ddof=1)),
+            "mean": float(rows[test].mean()),
+            "std": float(rows[test].std(ddof=1)),
             "n": len(rows),
             "failed": int((results["method"] == method).sum()) - len(rows),
             f"difference_to_{baseline}": difference,
-            "macro_f1_mean": float(rows["test_macro_f1"].mean()),
-            "validation_mean": float(rows["val_accuracy"].mean()),
+            "macro_f1_mean": float(rows["test_macro_f1"].astype(float).mean()),
+            "validation_mean": float(rows[val].mean()),
             "train_seconds_mean": float(rows["train_seconds"].mean()),
             "forward_samples_mean": float(rows["forward_samples"].mean()),
             "cost": mean_cost(own or _rows_as_records(rows)),
@@ -100,9 +106,9 @@ def summarise(
     return summary
 
 
-def _difference(accuracy: pd.Series[float], base: pd.Series[float]) -> dict[str, Any]:
-    common = accuracy.index.intersection(base.index)
-    return asdict(paired_difference(list(accuracy[common]), list(base[common])))
+def _difference(values: pd.Series[float], base: pd.Series[float]) -> dict[str, Any]:
+    common = values.index.intersection(base.index)
+    return asdict(paired_difference(list(values[common]), list(base[common])))
 
 
 def _rows_as_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -129,6 +135,6 @@ def _correct_for_many(summary: dict[str, dict[str, Any]], baseline: str) -> None
 
 
 def rank(summary: dict[str, dict[str, Any]]) -> dict[str, int]:
-    """Return the place of each method by mean test accuracy, best first; equal means share a place."""
+    """Return the place of each method by the mean of its figure, best first; equal means share a place."""
     means = {method: values["mean"] for method, values in summary.items() if not math.isnan(values["mean"])}
     return {method: 1 + sum(other > mean for other in means.values()) for method, mean in means.items()}

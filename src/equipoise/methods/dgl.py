@@ -13,6 +13,7 @@ from equipoise.methods.requirements import Requirements
 from equipoise.methods.unimodal_views import ReadsUnimodal, unimodal_loss
 from equipoise.methods.windows import Windowed
 from equipoise.models import subset_logits
+from equipoise.tasks import EVERY_TASK
 
 
 @dataclass
@@ -40,7 +41,7 @@ class DGL(ReadsUnimodal, Windowed):
     source = "Wei et al., ICCV 2025, arXiv 2507.10213"
     cost = "a call of the head a modality a step"
     # Encoders and fusion have to be apart, for each to have a gradient of its own.
-    requires = Requirements(min_modalities=2, excludes=frozenset({"mid_fusion"}))
+    requires = Requirements(min_modalities=2, excludes=frozenset({"mid_fusion"}), tasks=EVERY_TASK)
     sources = ("zero-feature", "slice", "paired")
 
     def __post_init__(self) -> None:

@@ -11,8 +11,10 @@ from equipoise.methods.base import Method
 from equipoise.methods.relearn_options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS, split_options
 from equipoise.methods.relearn_targets import SUFFIX, with_target_file
 from equipoise.methods.relearner import DiagnoseRelearn
+from equipoise.methods.requirements import Requirements
 from equipoise.methods.run import Plan, Run
 from equipoise.relearning import RelearningSchedule, select_parameters
+from equipoise.tasks import EVERY_TASK
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
 
@@ -52,6 +54,7 @@ class DiagnoseRelearnMethod(Method):
     summary = "soft re-initialisation of over-trained encoders, by the purity gap of their features"
     source = "Wei et al., ECCV 2024, arXiv 2407.09705"
     cost = "a pass over train and validation and 2 k-means a modality at each re-learning"
+    requires = Requirements(tasks=EVERY_TASK)
 
     @classmethod
     def create(cls, options: Mapping[str, Any]) -> Method:

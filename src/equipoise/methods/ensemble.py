@@ -10,7 +10,9 @@ import torch
 
 from equipoise.methods.base import Method
 from equipoise.methods.option_checks import check_choice
+from equipoise.methods.requirements import Requirements
 from equipoise.methods.unimodal import Unimodal
+from equipoise.tasks import CLASSIFICATION, EVERY_TASK
 from equipoise.types import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ class Ensemble(Method):
     every comparison.
 
     Attributes:
-        rule: what is averaged: `probability`, `logit` (`mean_m u^m`) or `log-probability`.
+        rule: what is averaged: `probability`, `logit` (`mean_m u^m`) or `log-probability`. Where there is no
+            one class to tell, outputs are averaged.
     """
 
     rule: str = "probability"
@@ -37,6 +40,7 @@ class Ensemble(Method):
     summary = "mean probability of separately trained unimodal models"
     source = "the usual baseline"
     cost = "the unimodal runs"
+    requires = Requirements(tasks=EVERY_TASK)
     trains = False
 
     def __post_init__(self) -> None:
@@ -56,7 +60,8 @@ class Ensemble(Method):
         """Return the encoders with a head for each modality whose predictions are averaged."""
         from equipoise.models import AverageFusion, MultimodalModel
 
-        fusion = AverageFusion(reference.feature_widths(), reference.num_outputs, rule=self.rule)
+        rule = self.rule if reference.task == CLASSIFICATION.name else "logit"  # others have no softmax
+        fusion = AverageFusion(reference.feature_widths(), reference.num_outputs, rule=rule)
         return MultimodalModel({m: reference.encoder_module(m) for m in reference.modalities}, fusion)
 
     def load_parts(self, model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:

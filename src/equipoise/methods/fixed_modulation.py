@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from equipoise.methods.context import StepContext
 from equipoise.methods.modulation import Modulates
 from equipoise.methods.option_checks import check_number
+from equipoise.methods.requirements import Requirements
 from equipoise.methods.windows import Windowed
+from equipoise.tasks import EVERY_TASK
 from equipoise.types import UnknownNameError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class FixedModulation(Modulates, Windowed):
     name = "fixed-modulation"
     family = "optimisation"
     summary = "constant factors on the encoders' gradients, a control for adaptive ones"
+    requires = Requirements(tasks=EVERY_TASK)
     source = "a control; the idea of two constants also stands in arXiv 2604.05773"
 
     def __post_init__(self) -> None:

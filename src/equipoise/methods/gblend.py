@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from equipoise.methods.context import StepContext
@@ -23,6 +22,7 @@ from equipoise.methods.unimodal_views import own_heads
 from equipoise.models.heads import OwnHeads
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
+from equipoise.tasks import EVERY_TASK
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel
@@ -67,7 +67,7 @@ class GBlend(HoldsOut):
         super_epoch: epochs for which online weights hold.
         probe_epochs: epochs of a probe; None is the epochs that its weights are for.
         floor: see `blend_weights`; 0 is the bare formula.
-        heldout: share of each class that is held out.
+        heldout: share of each class that is held out, or of all samples where there are no classes.
     """
 
     mode: str = "online"
@@ -80,7 +80,7 @@ class GBlend(HoldsOut):
     summary = "blend unimodal and joint losses by generalisation against overfitting"
     source = "Wang, Tran and Feiszli, CVPR 2020, arXiv 1905.12681"
     cost = "probes: with the defaults two more trainings beside the run's own"
-    requires = Requirements(min_modalities=2)
+    requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
     replaces_loss = True
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class GBlend(HoldsOut):
         """Return the blend."""
         logits = context.unimodal_logits("aux", heads=own_heads(context.run).by_modality())
         logits[JOINT] = context.u
-        parts = [w * F.cross_entropy(logits[k], context.batch.target) for k, w in self.weights.items()]
+        parts = [w * context.run.loss(logits[k], context.batch.target) for k, w in self.weights.items()]
         return {"blend": torch.stack(parts).sum()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def stream_loss(run: Run, stream: str, positions: Tensor) -> Tensor:
         else:
             z = run.model.encode(batch, only=(stream,))
             logits = own_heads(run).own_logits(stream, z[stream])
-        return F.cross_entropy(logits, batch.target)
+        return run.loss(logits, batch.target)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from equipoise.methods.requirements import Requirements
 from equipoise.methods.run import Run
 from equipoise.methods.windows import Windowed
 from equipoise.models import MidFusionModel
+from equipoise.tasks import EVERY_TASK
 
 TINY = 1e-30
 """In place of a squared norm of zero."""
@@ -57,7 +58,7 @@ class Greedy(Windowed):
     summary = "cut the branch that learns most through cross-modal gates off from them for some steps"
     source = "Wu, Jastrzebski, Cho, Geras, ICML 2022, arXiv 2202.05306"
     cost = "a norm over all gradients and weights a step"
-    requires = Requirements(frozenset({"gates"}), min_modalities=2)
+    requires = Requirements(frozenset({"gates"}), min_modalities=2, tasks=EVERY_TASK)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,7 +26,8 @@ class HoldsOut(Method):
     which picks the epoch, is not touched.
 
     Attributes:
-        heldout: share of each class that is held out, above 0 and at most 0.5.
+        heldout: share of each class that is held out, above 0 and at most 0.5; of labels or numbers the share
+            of all samples.
     """
 
     heldout: float = 0.1

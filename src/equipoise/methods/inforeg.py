@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from equipoise.methods.base import Method, joint_loss
 from equipoise.methods.context import StepContext
@@ -20,6 +19,7 @@ from equipoise.methods.requirements import Requirements
 from equipoise.methods.run import Run
 from equipoise.methods.unimodal_views import ReadsUnimodal, unimodal_loss
 from equipoise.methods.windows import Windowed
+from equipoise.tasks import EVERY_TASK, task_named
 
 LOSSES = ("joint", "joint+unimodal")
 
@@ -48,9 +48,9 @@ class InfoReg(ReadsUnimodal, Windowed):
 
     The trace `Tr^m_e` is the mean squared norm of the gradient of encoder m over the batches of epoch e. The
     window of m is open in epoch `e >= 2` if `(Tr_{e-1} - Tr_{e-2}) / Tr_{e-1} > K`. With the mean
-    log-probability of the true class as score, and `Delta_m` its mean lead over the weaker modalities, an
-    open window adds `a / 2 * |theta_m - theta_m^start|^2` to the loss where `Delta_m > 0`, with
-    `a = exp(beta * tanh(Delta_m))`.
+    log-probability of the true class as score (for other tasks, too, minus the loss), and `Delta_m` its mean
+    lead over the weaker modalities, an open window adds `a / 2 * |theta_m - theta_m^start|^2` to the loss
+    where `Delta_m > 0`, with `a = exp(beta * tanh(Delta_m))`.
 
     Attributes:
         beta: strength of the regulation, 10 at most, where `a` may be 2e4.
@@ -70,7 +70,7 @@ class InfoReg(ReadsUnimodal, Windowed):
     summary = "tie encoders that lead to their recent weights while they acquire information"
     source = "Huang et al., CVPR 2025, arXiv 2503.18595"
     cost = "a copy of the encoders, and a head slice a modality a step"
-    requires = Requirements(min_modalities=2)
+    requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,8 +116,9 @@ class InfoReg(ReadsUnimodal, Windowed):
                 self._squares[m].append(torch.stack([widened(g).square().sum() for g in gradients]).sum())
         if not self._anchors:
             return
+        task = task_named(model.task)
         scores = {
-            m: -float(F.cross_entropy(widened(u), context.batch.target))
+            m: -float(task.loss(widened(u), context.batch.target))
             for m, u in self.unimodal(context, detached=True).items()
         }
         for m, lead in mean_leads(scores).items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from equipoise.methods.base import Method
+from equipoise.methods.requirements import Requirements
+from equipoise.tasks import EVERY_TASK
 
 
 @dataclass
@@ -14,4 +16,5 @@ class Joint(Method):
     name = "joint"
     family = "reference"
     summary = "one cross-entropy on the fused logits"
+    requires = Requirements(tasks=EVERY_TASK)
     source = "the usual baseline"

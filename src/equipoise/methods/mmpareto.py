@@ -15,6 +15,7 @@ from equipoise.methods.option_checks import check_choice, check_number
 from equipoise.methods.requirements import Requirements
 from equipoise.methods.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
 from equipoise.methods.windows import Windowed
+from equipoise.tasks import EVERY_TASK
 
 SCOPES = ("tensor", "encoder")
 
@@ -68,7 +69,7 @@ class MMPareto(ReadsUnimodal, Windowed):
     summary = "unimodal losses whose gradients never work against the joint one"
     source = "Wei and Hu, ICML 2024, arXiv 2405.17730"
     cost = "a linear head a modality and a second backward pass"
-    requires = Requirements(min_modalities=2)
+    requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
     sources = LOSSES
 
     def __post_init__(self) -> None:

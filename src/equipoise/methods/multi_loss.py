@@ -9,7 +9,9 @@ from torch import Tensor
 from equipoise.methods.base import joint_loss
 from equipoise.methods.context import StepContext
 from equipoise.methods.option_checks import check_number
+from equipoise.methods.requirements import Requirements
 from equipoise.methods.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
+from equipoise.tasks import EVERY_TASK
 
 
 @dataclass
@@ -29,6 +31,7 @@ class MultiLoss(ReadsUnimodal):
     summary = "the joint loss plus a loss on each modality alone"
     source = "the uniform baseline of Wei and Hu, ICML 2024, arXiv 2405.17730"
     cost = "a linear head a modality"
+    requires = Requirements(tasks=EVERY_TASK)
     sources = LOSSES
 
     def __post_init__(self) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from equipoise.tasks import CLASSIFICATION, task_of
+
 
 def stratified(target: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Draw a share of each class, one sample at least and never all of them.
 
     Args:
-        target: `[N]`.
+        target: classes `[N]`; of labels `[N, C]` or numbers `[N]` a share of all samples is drawn.
         share: between 0 and 1.
         generator: what draws.
 
@@ -21,6 +23,8 @@ def stratified(target: Tensor, share: float, generator: torch.Generator) -> Tens
         `[N]` (bool), true where a sample is drawn.
     """
     drawn = torch.zeros(len(target), dtype=torch.bool)
+    if task_of(target) is not CLASSIFICATION:
+        target = torch.zeros(len(target), dtype=torch.int64)
     for label in sorted(set(target.tolist())):
         where = (target == label).nonzero()[:, 0]
         count = min(max(round(share * len(where)), 1), len(where) - 1)

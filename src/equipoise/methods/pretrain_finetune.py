@@ -11,7 +11,9 @@ from equipoise.methods.ensemble import copy_encoders
 from equipoise.methods.gradients import drop_gradients
 from equipoise.methods.option_checks import check_number
 from equipoise.methods.pretrained import Pretrained
+from equipoise.methods.requirements import Requirements
 from equipoise.methods.run import Run
+from equipoise.tasks import EVERY_TASK
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel
@@ -32,6 +34,7 @@ class PretrainFinetune(Pretrained):
     name = "pretrain-finetune"
     summary = "joint training that starts from the unimodal encoders"
     cost = "the unimodal runs"
+    requires = Requirements(tasks=EVERY_TASK)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,9 @@ from equipoise.methods.base import Method
 from equipoise.methods.ensemble import copy_encoders
 from equipoise.methods.pretrain_finetune import PretrainFinetune
 from equipoise.methods.pretrained import Pretrained
+from equipoise.methods.requirements import Requirements
 from equipoise.methods.run import Run
+from equipoise.tasks import EVERY_TASK
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel
@@ -26,6 +28,7 @@ class PretrainFrozen(Pretrained):
     name = "pretrain-frozen"
     summary = "fusion and head on top of frozen unimodal encoders"
     cost = "the unimodal runs, then forward passes only through the encoders"
+    requires = Requirements(tasks=EVERY_TASK)
 
     def conflicts(self, other: Method) -> str:
         """Refuse what acts on the encoders, which stay as they are."""

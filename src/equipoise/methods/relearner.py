@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from equipoise.diagnosis import Diagnosis, LearningState, collect_features, diagnose_with
+from equipoise.diagnosis.diagnose import kind_of, usual_options
 from equipoise.diagnosis.encoder_outputs import Pool
 from equipoise.diagnosis.reading import BatchReader
 from equipoise.distributed import agreed, refuse_flattened, whole
@@ -49,7 +50,8 @@ class DiagnoseRelearn:
         pool: from an encoder's output to `[B, d]`, for all encoders or by name.
         head: fusion and head, needed by `head_policy` other than `keep`.
         inputs_of, target_of, forward: how batches are read, see `BatchReader`.
-        **options: fields of `RelearnOptions` and `DiagnosisOptions`.
+        **options: fields of `RelearnOptions` and `DiagnosisOptions`. Where no `metric` is named, targets that
+            are numbers are measured by `ridge-r2` and labels `[N, C]` by `linear-map`, both cross-fitted.
 
     Attributes:
         history: one entry for each re-learning: epoch, and by modality scores, gap and strength; where
@@ -86,6 +88,7 @@ class DiagnoseRelearn:
         self.encoders = dict(encoders)
         self.schedule = RelearningSchedule(every, count, tuple(epochs) if epochs is not None else None)
         self.choices, self.diagnosis = split_options(preset, options)
+        self._named = frozenset(options)
         self.lam = self.choices.lam_by_modality(lam, self.encoders)
         self.pool, self.reader = pool, BatchReader(inputs_of, target_of, forward)
         self.history: list[dict[str, Any]] = []
@@ -177,7 +180,8 @@ class DiagnoseRelearn:
             for loader in (train_loader, val_loader)
         )
         self.samples_forwarded += len(train.target) + len(val.target)
-        return diagnose_with(self.diagnosis, train.features, train.target, val.features, val.target)
+        options = replace(self.diagnosis, **usual_options(kind_of(train.target, val.target), self._named))
+        return diagnose_with(options, train.features, train.target, val.features, val.target)
 
     def track(self) -> None:
         """Update the moving averages of `target="ema"`; call it at the end of every epoch."""

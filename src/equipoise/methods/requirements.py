@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from equipoise.tasks import CLASSIFICATION
 from equipoise.types import UsageError
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel
+
+ONE_CLASS: Final = frozenset({CLASSIFICATION.name})
 
 ADVICE: Final = {
     "additive_head": "choose the fusion 'concat' or 'sum', or, where the method has the option, another "
@@ -30,12 +33,15 @@ class Requirements:
         min_modalities: the smallest number of modalities for which the method says anything.
         max_modalities: the largest, None for any.
         excludes: capabilities of models that the method does not fit.
+        tasks: what the method's formulas are defined for, see `equipoise.tasks`; most of them read the
+            probability of one true class.
     """
 
     capabilities: frozenset[str] = frozenset()
     min_modalities: int = 1
     max_modalities: int | None = None
     excludes: frozenset[str] = frozenset()
+    tasks: frozenset[str] = ONE_CLASS
 
     def and_of(self, *capabilities: str) -> Requirements:
         """Return these needs and further capabilities."""
@@ -58,8 +64,10 @@ def check_requirements(method: str, needs: Requirements, model: BalancedModel) -
     """Refuse a model that a method cannot work with.
 
     Raises:
-        UsageError: too few or too many modalities, or the model lacks a capability; says what to change.
+        UsageError: another task, too few or too many modalities, or a capability that the model lacks; says
+            what to change.
     """
+    check_task(method, needs, model.task)
     modalities = model.modalities
     count = len(modalities)
     if count < needs.min_modalities or count > (needs.max_modalities or count):
@@ -82,6 +90,23 @@ def check_requirements(method: str, needs: Requirements, model: BalancedModel) -
             f"the method {method!r} needs a model with {', '.join(lacking)}; this one offers "
             f"{', '.join(sorted(model.capabilities)) or 'none'}{': ' if advice else ''}{advice}."
         )
+
+
+def check_task(method: str, needs: Requirements, task: str) -> None:
+    """Refuse a target that a method's formulas are not defined for.
+
+    Raises:
+        UsageError: names the methods that work.
+    """
+    if task in needs.tasks:
+        return
+    from equipoise.methods.creation import METHODS
+
+    others = [name for name, kind in METHODS.items() if task in kind.requires.tasks]
+    raise UsageError(
+        f"the method {method!r} is defined for {' and '.join(sorted(needs.tasks))}, and this is {task}; "
+        f"choose {', '.join(others)}."
+    )
 
 
 def check_order(method: str, order: list[str], model: BalancedModel) -> None:

@@ -9,7 +9,9 @@ from torch import Tensor
 from equipoise.methods.base import joint_loss
 from equipoise.methods.context import StepContext
 from equipoise.methods.option_checks import check_number
+from equipoise.methods.requirements import Requirements
 from equipoise.methods.teachers import ReadsTeachers, feature_distance
+from equipoise.tasks import EVERY_TASK
 
 
 @dataclass
@@ -30,6 +32,7 @@ class UMT(ReadsTeachers):
     summary = "distil the features of frozen unimodal models into the encoders"
     source = "Du et al., ICML 2023, arXiv 2305.01233"
     cost = "the unimodal runs, and a forward pass of each teacher a step"
+    requires = Requirements(tasks=EVERY_TASK)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from equipoise.methods.base import Method
+from equipoise.methods.requirements import Requirements
+from equipoise.tasks import EVERY_TASK
 from equipoise.types import UnknownNameError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Unimodal(Method):
     summary = "each modality alone, with a linear head"
     source = "the usual baseline"
     cost = "one smaller run for each modality"
+    requires = Requirements(tasks=EVERY_TASK)
     argument = "modality"
 
     @classmethod

@@ -18,6 +18,7 @@ from equipoise.models.mid_fusion import MidFusionModel
 from equipoise.models.multimodal import MultimodalModel
 from equipoise.models.options import check_options, listed, option_names
 from equipoise.randomness import derive_seed, seeded_rng
+from equipoise.tasks import task_named
 from equipoise.types import MissingExtraError, ModelError, UnknownNameError, UsageError
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
@@ -41,6 +42,7 @@ def build_model(
     fusion_options: Options | None = None,
     seed: int = 0,
     only: Sequence[str] | None = None,
+    task: str = "classification",
 ) -> MultimodalModel:
     """Build a model from names.
 
@@ -50,7 +52,7 @@ def build_model(
 
     Args:
         shapes: modality to shape and kind of one sample; their order is the model's.
-        num_classes: `C`.
+        num_classes: `C`; of labels as many as there are, 1 for a number.
         encoders: one name for all modalities, or a name per modality; `auto`, which also stands for those
             left out, chooses by kind.
         encoder_options: options of the encoder of each modality.
@@ -58,6 +60,7 @@ def build_model(
         fusion_options: its options.
         seed: of the initial weights.
         only: build the model of these modalities alone.
+        task: what the logits are for, see `equipoise.tasks`.
 
     Raises:
         UsageError: a modality that `shapes` does not have, an unknown name or option.
@@ -70,10 +73,16 @@ def build_model(
     if fusion not in fusion_names():
         raise UnknownNameError("fusion", fusion, fusion_names())
     modules = {m: build_encoder(m, *shapes[m], name, options.get(m, {}), seed) for m, name in names.items()}
+    model: MultimodalModel
     if fusion in MID_FUSIONS:
-        return build_mid_fusion(modules, num_classes, fusion_options or {}, seed, fusion)
-    widths = {m: module.out_features for m, module in modules.items()}
-    return MultimodalModel(modules, build_fusion(fusion, widths, num_classes, fusion_options or {}, seed))
+        model = build_mid_fusion(modules, num_classes, fusion_options or {}, seed, fusion)
+    else:
+        widths = {m: module.out_features for m, module in modules.items()}
+        model = MultimodalModel(
+            modules, build_fusion(fusion, widths, num_classes, fusion_options or {}, seed)
+        )
+    model.task = task_named(task).name
+    return model
 
 
 def encoder_names(

@@ -112,7 +112,8 @@ def _rank_table(across: AcrossDatasets) -> Table:
             ]
         )
     caption = (
-        "Ranks by mean test accuracy among the methods of this table; equal accuracies share their mean rank."
+        "Ranks by the mean of each dataset's main test figure (accuracy, where there are classes) among the "
+        "methods of this table; equal ones share their mean rank."
     )
     return Table(caption, ["method", "mean rank", *across.datasets], rows)
 

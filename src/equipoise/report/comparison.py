@@ -13,10 +13,12 @@ from equipoise.report import charts, learning_charts, sentences, tables
 from equipoise.report.detail_tables import costs, differences
 from equipoise.report.evidence import Evidence
 from equipoise.report.figures import Chart
+from equipoise.report.main_figure import MainFigure
 from equipoise.report.page import Fold, Notice, Page
 from equipoise.report.quality_charts import QualityPoint, encoder_quality
 from equipoise.report.records import FINISHED, Run
 from equipoise.report.wording import counted, listed, number
+from equipoise.tasks import CLASSIFICATION, MULTILABEL
 
 
 def comparison_page(comparison: Comparison, runs: Sequence[Run], *, kind: str = "comparison") -> Page:
@@ -60,6 +62,8 @@ def pictures(evidence: Evidence, first: Chart | None = None) -> list[Chart]:
 
 def encoder_spots(evidence: Evidence) -> Chart | None:
     """Return how good the encoders of every run are by themselves, where the records say it."""
+    if evidence.figure.task is not CLASSIFICATION:  # the axes of the paper's figure are accuracies
+        return None
     points: list[QualityPoint] = []
     alone: dict[str, float] = {}
     for method, runs in evidence.runs.items():
@@ -87,7 +91,7 @@ def facts(runs: Sequence[Run], known: Sequence[str]) -> list[str]:
     if sizes := result.get("split_sizes"):
         found.append(", ".join(f"{count:,} {split}" for split, count in sizes.items()) + " samples")
     if classes := result.get("classes"):
-        found.append(f"{len(classes)} classes")
+        found.append(f"{len(classes)} {'labels' if result.get('task') == MULTILABEL.name else 'classes'}")
     return found
 
 
@@ -173,7 +177,11 @@ def method_options(runs: Sequence[Run]) -> tables.Table:
 
 def selection(runs: Sequence[Run], settings: Mapping[str, Any]) -> str:
     """Say how epochs were selected and when test was opened; the latter only where the records show it."""
-    select = str(settings.get("select", "accuracy")).replace("_", " ")
+    task = MainFigure.of(next((run.result for run in runs if run.result), {})).task
+    select = str(settings.get("select", "accuracy"))
+    if select not in task.figures and select != "loss":
+        select = task.main  # the default stands for the main figure of every task
+    select = task.figures.get(select, select)
     text = f"The epoch whose weights were kept was selected by {select} on the validation split."
     finished = [run for run in runs if run.status == FINISHED and run.result]
     if finished and all(run.tests == 1 for run in finished):

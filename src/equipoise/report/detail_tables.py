@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from equipoise.report.evidence import Evidence
 from equipoise.report.tables import MEGABYTE, Cell, Table, amount, few_seeds, interval
-from equipoise.report.wording import decimal, number, p_value, points
+from equipoise.report.wording import decimal, number, p_value
 
 TESTS = ("p_value", "p_value_holm", "wilcoxon_p", "wilcoxon_p_holm")
 COSTS = {"forward_samples": 0, "backward_samples": 0, "train_seconds": 1, "method_seconds": 1}
@@ -13,7 +13,7 @@ COSTS = {"forward_samples": 0, "backward_samples": 0, "train_seconds": 1, "metho
 
 def differences(evidence: Evidence) -> Table | None:
     """Return each method's difference to joint with both intervals and both tests; None without any."""
-    rows = []
+    figure, rows = evidence.figure, []
     for method in evidence.by_mean():
         if not (held := evidence.difference(method)):
             continue
@@ -23,9 +23,9 @@ def differences(evidence: Evidence) -> Table | None:
             [
                 Cell(method),
                 amount(n, f"{n:.0f}"),
-                amount(mean, points(mean)),
-                Cell(interval(*ends[:2])),
-                Cell(interval(*ends[2:])),
+                amount(mean, figure.difference(mean)),
+                Cell(interval(ends[0], ends[1], figure)),
+                Cell(interval(ends[2], ends[3], figure)),
                 *(amount(held.get(key), p_value(number(held.get(key)))) for key in TESTS),
             ]
         )
@@ -33,7 +33,8 @@ def differences(evidence: Evidence) -> Table | None:
         return None
     head = ["method", "seeds", "difference to joint", "Student's 95 % interval", "bootstrap 95 % interval"]
     head += ["p of the t-test", "the same, Holm", "p of Wilcoxon's test", "the same, Holm"]
-    caption = "Paired differences over the seeds that both methods finished, in percentage points."
+    unit = ", in percentage points" if figure.is_share else f" of {figure.name}"
+    caption = f"Paired differences over the seeds that both methods finished{unit}."
     return Table(f"{caption}{few_seeds(evidence)}", head, rows)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from equipoise.diagnosis import DiagnosisOptions
 from equipoise.experiments.comparison import BASELINE, Comparison
 from equipoise.report.learning import RELEARNING, Reading, readings
+from equipoise.report.main_figure import MainFigure
 from equipoise.report.records import Run, comparable
 from equipoise.report.wording import number
 
@@ -50,9 +51,14 @@ class Evidence:
         return methods
 
     def by_mean(self) -> list[str]:
-        """Return the methods best mean test accuracy first; those without a result come last."""
+        """Return the methods best mean first; those without a result come last."""
         means = {method: number(values["mean"]) for method, values in self.methods.items()}
         return sorted(means, key=lambda method: -means[method] if math.isfinite(means[method]) else math.inf)
+
+    @property
+    def figure(self) -> MainFigure:
+        """The figure that the comparison is about."""
+        return MainFigure.of(self.comparison.summary)
 
     @property
     def baseline(self) -> str | None:

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-from equipoise.experiments.comparison import COLUMNS, RUNS, Comparison
+from equipoise.experiments.comparison import COLUMNS, RUNS, Comparison, columns_of, figures_of
 from equipoise.experiments.fairness import differences, obstacles
 from equipoise.experiments.statistics import rank, summarise
+from equipoise.tasks import CLASSIFICATION, Task, task_named
 from equipoise.training import RunRecord, run_name
 from equipoise.training.record import DIAGNOSES, METRICS
 from equipoise.types import UsageError
@@ -104,9 +105,16 @@ def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
     """
     distinct = list({folder.resolve(): folder for folder in folders}.values())
     runs = _distinct([read_run(folder) for folder in distinct])
-    results = pd.DataFrame([_row(run) for run in runs], columns=list(COLUMNS))
+    tasks = {str(run.result.get("task", CLASSIFICATION.name)) for run in runs}
+    if len(tasks) > 1:
+        raise UsageError(
+            f"the runs are of the tasks {' and '.join(sorted(tasks))}, whose figures cannot stand in one "
+            "table; give runs of one task."
+        )
+    task = task_named(tasks.pop())
+    results = pd.DataFrame([_row(run, task) for run in runs], columns=columns_of(task))
     held = [{**run.result, "method": run.method} for run in runs]
-    methods, reasons = summarise(results, records=held), obstacles(held)
+    methods, reasons = summarise(results, records=held, figure=task.main), obstacles(held)
     places = {} if reasons else rank(methods)
     alike = comparable(runs)
     for method, values in methods.items():
@@ -117,7 +125,8 @@ def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
         "dataset": " and ".join(dict.fromkeys(results["dataset"])),
         "model": " and ".join(dict.fromkeys(results["model"])),
         "seeds": sorted(set(results["seed"])),
-        "metric": "test_accuracy",
+        "metric": f"test_{task.main}",
+        **({} if task is CLASSIFICATION else {"task": task.name}),
         "ranked": not reasons,
         "not_ranked_because": reasons,
         "methods": methods,
@@ -125,17 +134,10 @@ def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
     return Comparison(distinct[0].parent, results, summary), runs
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _row(run: Run, task: Task) -> dict[str, Any]:
     row = {key: run.result.get(key) for key in COLUMNS}
-    validation, test = run.result["validation"], run.result["test"]
-    return row | {
-        "method": run.method,
-        "seed": run.seed,
-        "status": run.status,
-        "val_accuracy": validation.get("accuracy"),
-        "test_accuracy": test.get("accuracy"),
-        "test_macro_f1": test.get("macro_f1"),
-    }
+    own = {"method": run.method, "seed": run.seed, "status": run.status}
+    return row | own | figures_of(run.result, task)
 
 
 def _distinct(runs: Sequence[Run]) -> list[Run]:

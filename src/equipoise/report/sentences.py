@@ -20,8 +20,9 @@ from equipoise.report.learning import (
     metric,
     relearning_epochs,
 )
+from equipoise.report.main_figure import MainFigure
 from equipoise.report.records import Run
-from equipoise.report.wording import counted, decimal, listed, p_value, percent, points
+from equipoise.report.wording import counted, decimal, listed, p_value
 
 NAMED: Final = 3
 """Modalities that a sentence names; the tables name all."""
@@ -181,16 +182,17 @@ def benefit(evidence: Evidence) -> Statement:
         text = f"No seed was finished by both {treatment} and joint."
         return Statement(topic, "Unknown.", text)
     own, other = (evidence.methods[method]["mean"] for method in (treatment, baseline))
+    figure = evidence.figure
     reached = (
-        f"{treatment} reached {percent(own)} test accuracy, joint {percent(other)}. Paired over "
-        f"{counted(difference['n'], 'seed')}, the difference is {points(difference['mean'])} percentage "
-        "points"
+        f"{treatment} reached {figure.shown(own)} test {figure.name}, joint {figure.shown(other)}. Paired "
+        f"over {counted(difference['n'], 'seed')}, the difference is {figure.difference(difference['mean'])}"
+        f"{figure.difference_unit}"
     )
-    verdict, reason = judge(difference)
+    verdict, reason = judge(difference, figure)
     return Statement(topic, verdict, f"{reached}{reason}")
 
 
-def judge(difference: Mapping[str, Any]) -> tuple[str, str]:
+def judge(difference: Mapping[str, Any], figure: MainFigure) -> tuple[str, str]:
     """Return the verdict on a paired difference, and the end of the sentence that gives its reason."""
     none = "No difference can be claimed."
     low, high, seeds = difference["low"], difference["high"], difference["n"]
@@ -198,7 +200,7 @@ def judge(difference: Mapping[str, Any]) -> tuple[str, str]:
         why = "one seed gives" if seeds == 1 else "differences that are equal on every seed give"
         return none, f"; {why} no interval."
     chance = f"p\N{NO-BREAK SPACE}{_equals(difference['p_value'])}"
-    interval = f" (95 % interval {points(low)} to {points(high)}, {chance})"
+    interval = f" (95 % interval {figure.difference(low)} to {figure.difference(high)}, {chance})"
     if seeds < MIN_SEEDS:
         return none, f"{interval}; a claim needs at least {MIN_SEEDS} seeds."
     if low > 0:

@@ -11,12 +11,14 @@ from equipoise.report.comparison import closing, facts, pictures, selection
 from equipoise.report.evidence import Evidence
 from equipoise.report.figures import Chart
 from equipoise.report.layer_chart import layer_strengths
+from equipoise.report.main_figure import MainFigure
 from equipoise.report.page import Fold, Notice, Page
 from equipoise.report.quality_charts import confusion as confusion_chart
 from equipoise.report.records import Run, gather
 from equipoise.report.tables import Cell, Table, amount
 from equipoise.report.trace_charts import over_epochs
 from equipoise.report.wording import counted, decimal, number, percent
+from equipoise.tasks import CLASSIFICATION
 from equipoise.training import confusion, read_predictions, read_trace
 
 
@@ -56,7 +58,7 @@ def recorded(run: Run) -> list[Chart]:
     layers = [event["layers"] for event in run.states if event.get("layers")]
     charts = [layer_strengths(layers[-1])] if layers else []
     charts += [over_epochs([vars(point) for point in trace])] if trace else []
-    if predictions is not None:
+    if predictions is not None and MainFigure.of(run.result).task is CLASSIFICATION:
         charts += [
             confusion_chart(confusion(run.folder, split), run.result["classes"], name)
             for split, name in (("val", "validation"), ("test", "test"))
@@ -69,18 +71,26 @@ def _single_seed() -> str:
 
 
 def _outcome(run: Run) -> sentences.Statement:
-    test, validation = (number(run.result[split].get("accuracy")) for split in ("test", "validation"))
-    verdict = f"{percent(test)} test accuracy."
-    text = f"On validation, which selected epoch {run.result['best_epoch']}, it was {percent(validation)}."
+    figure = MainFigure.of(run.result)
+    test, validation = (number(run.result[split].get(figure.key)) for split in ("test", "validation"))
+    verdict = f"{figure.shown(test)} test {figure.name}."
+    selected = f"On validation, which selected epoch {run.result['best_epoch']}"
+    text = f"{selected}, it was {figure.shown(validation)}."
     return sentences.Statement("Result", verdict, text)
 
 
 def _figures(result: Mapping[str, Any]) -> Table:
-    rows = []
+    figure, rows = MainFigure.of(result), []
+    names = {**figure.task.figures, "loss": "loss"}
     for split in ("validation", "test"):
-        accuracy, f1, loss = (number(result[split].get(key)) for key in ("accuracy", "macro_f1", "loss"))
-        cost = [amount(accuracy, percent(accuracy)), amount(f1, percent(f1)), amount(loss, decimal(loss, 3))]
-        rows.append([Cell(split), *cost])
+        values = {key: number(result[split].get(key)) for key in names}
+        shares = {key for key in names if figure.is_share and key != "loss"}
+        rows.append(
+            [
+                Cell(split),
+                *(amount(v, percent(v) if key in shares else decimal(v, 3)) for key, v in values.items()),
+            ]
+        )
     seconds, samples = (number(result.get(key)) for key in ("train_seconds", "forward_samples"))
     caption = f"Trained in {decimal(seconds, 1)} s, {decimal(samples, 0)} samples forwarded."
-    return Table(caption, ["split", "accuracy", "macro F1", "loss"], rows)
+    return Table(caption, ["split", *names.values()], rows)

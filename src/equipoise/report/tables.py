@@ -14,6 +14,7 @@ from equipoise.experiments.fairness import CHANGED_DATA
 from equipoise.experiments.significance import FEW_SEEDS, smallest_wilcoxon_p
 from equipoise.report.evidence import Evidence
 from equipoise.report.learning import Reading, effects, last_diagnosis, metric
+from equipoise.report.main_figure import MainFigure
 from equipoise.report.records import Run
 from equipoise.report.wording import (
     MISSING,
@@ -24,8 +25,6 @@ from equipoise.report.wording import (
     decimal,
     number,
     p_value,
-    percent,
-    points,
 )
 
 MEGABYTE: Final = 1e6
@@ -65,11 +64,13 @@ def amount(value: Any, text: str) -> Cell:
 
 def results(evidence: Evidence) -> Table:
     """Return the methods with accuracy, difference to joint, rank and cost, best mean first."""
-    head = ["method", "test accuracy", "std", "seeds", "difference to joint", "95 % interval"]
+    figure = evidence.figure
+    head = ["method", f"test {figure.name}", "std", "seeds", "difference to joint", "95 % interval"]
     head += ["Wilcoxon p (Holm)", "rank", "forward", "backward", "seconds", "peak MB"]
     rows = [_method_row(evidence, method) for method in evidence.by_mean()]
+    units = ("in per cent ", " in percentage points") if figure.is_share else ("", "")
     caption = (
-        "Accuracy and its standard deviation in per cent over seeds, differences in percentage points with "
+        f"{figure.title} and its standard deviation {units[0]}over seeds, differences{units[1]} with "
         "Student's interval. Samples forward and backward are multiples of joint's, seconds and peak memory "
         "means of a run."
     )
@@ -88,18 +89,18 @@ def few_seeds(evidence: Evidence) -> str:
 
 
 def _method_row(evidence: Evidence, method: str) -> list[Cell]:
-    values = evidence.methods[method]
+    values, figure = evidence.methods[method], evidence.figure
     difference = evidence.difference(method) or {}
     mean, low, high = (number(difference.get(key)) for key in ("mean", "low", "high"))
     wilcoxon = number(difference.get("wilcoxon_p_holm"))
     rank = values.get("rank") if evidence.comparison.ranked else None
     return [
         Cell(method, note=_notes(values)),
-        amount(values["mean"], percent(number(values["mean"]))),
-        amount(values["std"], decimal(100 * number(values["std"]), 1)),
+        amount(values["mean"], figure.shown(number(values["mean"]))),
+        amount(values["std"], figure.spread(number(values["std"]))),
         amount(values["n"], str(values["n"])),
-        amount(mean, points(mean)),
-        Cell(interval(low, high)),
+        amount(mean, figure.difference(mean)),
+        Cell(interval(low, high, figure)),
         amount(wilcoxon, p_value(wilcoxon)),
         Cell(MISSING if evidence.comparison.ranked else NOT_RANKED)
         if rank is None
@@ -108,9 +109,11 @@ def _method_row(evidence: Evidence, method: str) -> list[Cell]:
     ]
 
 
-def interval(low: float, high: float) -> str:
-    """Write an interval of differences in percentage points."""
-    return f"{points(low)} to {points(high)}" if math.isfinite(low) and math.isfinite(high) else MISSING
+def interval(low: float, high: float, figure: MainFigure) -> str:
+    """Write an interval of differences."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return MISSING
+    return f"{figure.difference(low)} to {figure.difference(high)}"
 
 
 def _notes(values: Mapping[str, Any]) -> str:
@@ -140,7 +143,7 @@ def _multiple(evidence: Evidence, cost: Mapping[str, Any], key: str) -> Cell:
 
 def runs(evidence: Evidence) -> Table:
     """Return every run with what became of it."""
-    rows = []
+    figure, rows = evidence.figure, []
     for row in evidence.comparison.results.to_dict("records"):
         done = row["status"] == "ok"
         rows.append(
@@ -148,12 +151,16 @@ def runs(evidence: Evidence) -> Table:
                 Cell(str(row["method"])),
                 Cell(str(int(row["seed"])), float(row["seed"])),
                 amount(row["best_epoch"], decimal(number(row["best_epoch"]), 0)),
-                *(amount(row[k], percent(number(row[k]))) for k in ("val_accuracy", "test_accuracy")),
+                *(
+                    amount(row[f"{split}_{figure.key}"], figure.shown(number(row[f"{split}_{figure.key}"])))
+                    for split in ("val", "test")
+                ),
                 amount(row["train_seconds"], decimal(number(row["train_seconds"]), 1)),
                 Cell("finished" if done else str(row["status"])),
             ]
         )
-    head = ["method", "seed", "best epoch", "validation accuracy", "test accuracy", "seconds", "status"]
+    head = ["method", "seed", "best epoch", f"validation {figure.name}", f"test {figure.name}"]
+    head += ["seconds", "status"]
     return Table("Every run, in the order of results.csv.", head, rows, frozenset({6}))
 
 

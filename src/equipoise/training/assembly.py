@@ -16,8 +16,9 @@ from equipoise.models import (
     encoder_names,
 )
 from equipoise.models.build import Shapes, drawing
+from equipoise.tasks import CLASSIFICATION, task_named
 from equipoise.training.settings import Settings
-from equipoise.types import DataError, LeakError
+from equipoise.types import LeakError, ModelError, UsageError
 
 VERIFIED_BYTES = 256 * 2**20
 """Datasets up to this size are read through before each run, to see that nobody changed them."""
@@ -29,23 +30,27 @@ class ModelSpec:
 
     Attributes:
         shapes: modality to shape and kind of one sample.
-        num_classes: `C`.
+        num_classes: `C`; of labels as many as there are, 1 for a number.
+        task: what the target is.
     """
 
     shapes: Shapes
     num_classes: int
+    task: str = CLASSIFICATION.name
 
     @classmethod
     def of(cls, dataset: PreparedDataset) -> ModelSpec:
         """Return what a dataset asks of a model."""
         return cls(
-            {m: (spec.shape, spec.kind) for m, spec in dataset.modalities.items()}, len(dataset.classes)
+            {m: (spec.shape, spec.kind) for m, spec in dataset.modalities.items()},
+            len(dataset.classes) or 1,
+            dataset.task,
         )
 
     def to_dict(self) -> dict[str, object]:
         """Return the specification as plain values."""
         shapes = {m: {"shape": list(shape), "kind": kind} for m, (shape, kind) in self.shapes.items()}
-        return {"shapes": shapes, "num_classes": self.num_classes}
+        return {"shapes": shapes, "num_classes": self.num_classes, "task": self.task}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> ModelSpec:
@@ -53,7 +58,8 @@ class ModelSpec:
         shapes, classes = values["shapes"], values["num_classes"]
         assert isinstance(shapes, Mapping)
         assert isinstance(classes, int)
-        return cls({m: (tuple(s["shape"]), str(s["kind"])) for m, s in shapes.items()}, classes)
+        task = str(values.get("task", CLASSIFICATION.name))  # records of older versions do not say it
+        return cls({m: (tuple(s["shape"]), str(s["kind"])) for m, s in shapes.items()}, classes, task)
 
 
 def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
@@ -63,11 +69,12 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
         UnknownNameError, DataError, LeakError: see `load_dataset`, `splits_of` and `guard`.
     """
     dataset = load_dataset(settings.data)
-    if dataset.task != "classification":
-        raise DataError(
-            f"{dataset.name!r} has a numeric target, and training knows losses for classes only; prepare it "
-            "with classes as target."
+    if settings.trace and dataset.task != CLASSIFICATION.name:
+        raise UsageError(
+            f"a trace follows the purity of clusters, which is one of classes, and {dataset.name!r} is "
+            f"{dataset.task}; train without it."
         )
+    settings.budget.selector(task_named(dataset.task))
     if sum(spec.row_bytes for spec in dataset.modalities.values()) * len(dataset) <= VERIFIED_BYTES:
         dataset.verify()
     splits = splits_of(dataset, settings.splitting_seed)
@@ -90,7 +97,13 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
 def build_reference(settings: Settings, spec: ModelSpec) -> BalancedModel:
     """Build the joint model, whose encoders every method of a comparison starts from."""
     if ":" in settings.model:
-        return custom_model(settings.model, spec.shapes, spec.num_classes, seed=settings.seed)
+        own = custom_model(settings.model, spec.shapes, spec.num_classes, seed=settings.seed)
+        if own.task != spec.task:
+            raise ModelError(
+                f"{settings.model!r} is a model for {own.task}, and the data are {spec.task}; set its "
+                f"attribute task = {spec.task!r}."
+            )
+        return own
     return build_model(
         spec.shapes,
         spec.num_classes,
@@ -99,6 +112,7 @@ def build_reference(settings: Settings, spec: ModelSpec) -> BalancedModel:
         fusion=settings.fusion,
         fusion_options=settings.fusion_options,
         seed=settings.seed,
+        task=spec.task,
     )
 
 
@@ -114,6 +128,7 @@ def build_for(method: Method, settings: Settings, reference: BalancedModel) -> B
     for member in method.members():
         with drawing(settings.seed, "model of", member.name):
             model = member.build(model)
+            model.task = reference.task
     if model is not reference:
         for member in method.members():
             if not overrides(member, "build"):

@@ -8,7 +8,7 @@ from equipoise.data import RunData
 from equipoise.methods.base import warn
 from equipoise.training.loop import Training
 from equipoise.training.predictions import write_predictions
-from equipoise.training.probes import probe_accuracies
+from equipoise.training.probes import probe_scores
 from equipoise.training.record import METRICS, PREDICTIONS
 from equipoise.training.trace import measure_trace, write_trace
 from equipoise.types import DataError, ModelError
@@ -19,8 +19,8 @@ class Ending:
     """The figures of a finished training.
 
     Attributes:
-        test: `loss`, `accuracy` and `macro_f1` on the test split.
-        probes: modality to validation accuracy of a linear classifier on its frozen features.
+        test: `loss` and the task's figures on the test split.
+        probes: modality to the main figure, on validation, of a linear model on its frozen features.
         peak_memory: of the training and its test, in bytes.
     """
 
@@ -53,7 +53,7 @@ def conclude(training: Training, data: RunData) -> Ending:
 
 def _probes(training: Training) -> dict[str, float]:
     try:
-        return probe_accuracies(training.model, training.train_eval, training.val)
+        return probe_scores(training.model, training.train_eval, training.val)
     except (DataError, ModelError) as error:
         # A training that took hours does not fail of this.
         warn(f"the features of the kept weights were not probed: {error}")

@@ -18,6 +18,7 @@ from equipoise.models import BalancedModel
 from equipoise.models.local_weights import without_weights
 from equipoise.randomness import isolated_rng
 from equipoise.relearning import weights_origin
+from equipoise.tasks import REGRESSION
 from equipoise.training import fingerprints
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
 from equipoise.training.devices import check_device
@@ -35,13 +36,14 @@ class FitResult:
     """What a training run gave.
 
     Attributes:
-        test: `loss`, `accuracy` and `macro_f1` on the test split, measured once, with the weights of the best
-            epoch.
+        test: `loss` and the task's figures (`accuracy` and `macro_f1` for classes, see `equipoise.tasks`) on
+            the test split, measured once, with the weights of the best epoch.
         validation: the same on validation, of the best epoch.
         best_epoch: the epoch (0-based) whose weights were kept.
         diagnoses: in order, each with its `epoch` and `event`: the re-learnings, and the looks in between.
         run_dir: folder of the run record.
-        model: the model with the weights of the best epoch, in evaluation mode.
+        model: the model with the weights of the best epoch, in evaluation mode. Of a numeric target it gives
+            the standardised value; `summary["target_scale"]` has mean and deviation.
         summary: all of `result.json`: fingerprints, cost, probes, environment.
     """
 
@@ -196,6 +198,8 @@ def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None
             "validation": training.best["validation"],
             "test": ending.test,
             "probes": ending.probes,
+            "task": data.task,
+            **({"target_scale": list(data.target_scale)} if data.task == REGRESSION.name else {}),
             **_cost(training, parts),
             "peak_memory_bytes": ending.peak_memory,
             "experimental": method.experimental,

@@ -91,6 +91,7 @@ class RunHandle:
         self.batch_size, self.steps_per_epoch = budget.batch_size, len(data.train)
         self._train, self._train_eval, self._val = data.train, data.train_eval, data.val
         self._set_epoch, self._num_classes = data.set_epoch, data.class_count
+        self._target_scale = data.target_scale
 
     @property
     def train(self) -> Any:

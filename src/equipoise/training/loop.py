@@ -16,6 +16,7 @@ from equipoise.diagnosis import collect_features, diagnose
 from equipoise.methods import Method
 from equipoise.models import BalancedModel
 from equipoise.randomness import derive_seed, seed_everything
+from equipoise.tasks import CLASSIFICATION
 from equipoise.training.checkpoint import load_checkpoint, save_checkpoint
 from equipoise.training.evaluation import Evaluation, evaluate_samples
 from equipoise.training.handle import RunHandle
@@ -142,15 +143,14 @@ class Training(RunHandle):
             self.on_epoch(self.epoch, scores)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """Return the model's predictions with their loss, accuracy and macro-F1."""
-        return evaluate_samples(self.model, batches, self._num_classes, self.device)
+        """Return the model's predictions with their loss and the figures of the task."""
+        return evaluate_samples(self.model, batches, self._num_classes, self.device, self._target_scale)
 
     def _rank(self, scores: dict[str, float]) -> tuple[float, float]:
         """Order epochs by the chosen figure; equal ones by the loss, which ties more rarely."""
-        chosen = (
-            -scores["loss"] if self.settings.budget.select == "loss" else scores[self.settings.budget.select]
-        )
-        return chosen, -scores["loss"]
+        figure = self.settings.budget.selector(self.task)
+        less_is_better = figure == "loss" or figure in self.task.errors
+        return -scores[figure] if less_is_better else scores[figure], -scores["loss"]
 
     def _look(self) -> None:
         """Diagnose without changing anything, for the curves of the report."""
@@ -167,8 +167,13 @@ class Training(RunHandle):
         encoders = {name: self.model.encoder_module(name) for name in self.model.modalities}
         train = collect_features(encoders, self.model, self._train_eval)
         val = collect_features(encoders, self.model, self._val)
-        states = diagnose(train.features, train.target, val.features, val.target)
-        self.record("diagnosis", modalities=states.to_dict())
+        # A regression that scores the samples it was fitted on tells their number; clusters are the paper's.
+        own = {} if self.task is CLASSIFICATION else {"assign": "cross-fit"}
+        states = diagnose(train.features, train.target, val.features, val.target, **own)
+        departures = states.options.departures()
+        self.record(
+            "diagnosis", modalities=states.to_dict(), **({"options": departures} if departures else {})
+        )
 
     def _save(self) -> None:
         state = {

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from equipoise.tasks import CLASSIFICATION
 from equipoise.training.record import PREDICTIONS, RunRecord
-from equipoise.types import RunFolderError, UnknownNameError
+from equipoise.types import RunFolderError, UnknownNameError, UsageError
 
 SPLITS: Final = ("val", "test")
 
@@ -24,14 +25,14 @@ class Predictions:
     """The predictions of one split, in its order.
 
     Attributes:
-        predicted: class indices `[n]` (int64).
-        target: true class indices `[n]` (int64).
-        probability: of the true class `[n]` (float32).
+        predicted: class indices `[n]` (int64); of labels 0 or 1 `[n, C]`, of numbers `[n]` (float64).
+        target: the truth, likewise.
+        probability: of the true class `[n]` (float32); of each label `[n, C]`; NaN of numbers.
         index: row of each sample in the dataset `[n]` (int64), by which runs are paired.
     """
 
-    predicted: NDArray[np.int64]
-    target: NDArray[np.int64]
+    predicted: NDArray[Any]
+    target: NDArray[Any]
     probability: NDArray[np.float32]
     index: NDArray[np.int64]
 
@@ -73,8 +74,8 @@ def read_predictions(run_dir: str | os.PathLike[str]) -> dict[str, Predictions] 
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunFolderError(f"cannot read {path}: {line}. Run again.") from None
     for split, values in found.items():
-        shapes = {getattr(values, name).shape for name in FIELDS}
-        if len(shapes) > 1 or len(values.target.shape) != 1:
+        shapes = {getattr(values, name).shape[:1] for name in FIELDS}
+        if len(shapes) > 1 or shapes == {()}:
             raise RunFolderError(
                 f"{path} holds arrays of the shapes {sorted(shapes)} for {split}; expected four of one "
                 "length. Run again."
@@ -95,6 +96,7 @@ def confusion(run_dir: str | os.PathLike[str], split: str = "test") -> NDArray[n
     Raises:
         UnknownNameError: there are no predictions of such a split.
         RunFolderError: there is no finished run, it keeps no predictions, or they are damaged.
+        UsageError: the run is not one of classes.
     """
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
@@ -102,7 +104,10 @@ def confusion(run_dir: str | os.PathLike[str], split: str = "test") -> NDArray[n
     if predictions is None:
         raise RunFolderError(f"the run in {run_dir} was made before predictions were kept; train it again.")
     target, predicted = predictions[split].target, predictions[split].predicted
-    count = len(RunRecord(Path(run_dir)).result()["classes"])
+    result = RunRecord(Path(run_dir)).result()
+    if result.get("task", CLASSIFICATION.name) != CLASSIFICATION.name:
+        raise UsageError(f"the run in {run_dir} is {result['task']}; only classes are taken for each other.")
+    count = len(result["classes"])
     named = np.concatenate([target, predicted])
     if len(named) and not 0 <= named.min() <= named.max() < count:
         raise RunFolderError(

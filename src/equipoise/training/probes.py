@@ -12,17 +12,20 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from equipoise.diagnosis import collect_features
+from equipoise.diagnosis.predictions import mean_average_precision
 from equipoise.models import BalancedModel
+from equipoise.tasks import CLASSIFICATION
 from equipoise.types import Batch
 
 MAX_SAMPLES: Final = 5_000
 """Training samples that a probe is fitted on; more of them cost time and hardly change its accuracy."""
+PENALTIES: Final = tuple(10.0**exponent for exponent in range(-2, 6))
 TOLERANCE, MAX_ITERATIONS = 1e-3, 200
 """Ten times looser than scikit-learn's, which takes four times as long for the same accuracy."""
 
 
-def probe_accuracies(model: BalancedModel, train: Iterable[Batch], val: Iterable[Batch]) -> dict[str, float]:
-    """Fit a linear classifier on each modality's frozen training features, and score it on validation.
+def probe_scores(model: BalancedModel, train: Iterable[Batch], val: Iterable[Batch]) -> dict[str, float]:
+    """Fit a linear model on each modality's frozen training features, and score it on validation.
 
     Args:
         model: runs in evaluation mode without gradients, and is then as before.
@@ -30,15 +33,17 @@ def probe_accuracies(model: BalancedModel, train: Iterable[Batch], val: Iterable
         val: the validation split.
 
     Returns:
-        Modality to accuracy on all validation samples.
+        Modality to the main figure of the model's task on all validation samples: accuracy of a logistic
+        regression, R^2 of a ridge regression of a number, mean average precision of one of each label.
 
     Raises:
         ModelError, DataError: see `collect_features`.
     """
     encoders = {name: model.encoder_module(name) for name in model.modalities}
     fitted, scored = (collect_features(encoders, model, batches) for batches in (train, val))
+    score = probe_accuracy if model.task == CLASSIFICATION.name else ridge_score
     return {
-        name: probe_accuracy(fitted.features[name], fitted.target, scored.features[name], scored.target)
+        name: score(fitted.features[name], fitted.target, scored.features[name], scored.target)
         for name in encoders
     }
 
@@ -65,6 +70,33 @@ def probe_accuracy(train: Tensor, train_target: Tensor, val: Tensor, val_target:
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(train.numpy()[rows].astype(np.float64), y[rows])
         return float(classifier.score(val.numpy().astype(np.float64), y_val))
+
+
+def ridge_score(train: Tensor, train_target: Tensor, val: Tensor, val_target: Tensor) -> float:
+    """Return what a ridge regression on standardised features is worth on validation.
+
+    Its penalty is chosen by leaving out one training sample after another.
+
+    Args:
+        train: features `[N, d]`; of more than `MAX_SAMPLES` as many are taken.
+        train_target: numbers `[N]`, or labels `[N, C]`.
+        val: features `[N_val, d]`.
+        val_target: numbers `[N_val]`, for R^2, or labels `[N_val, C]`, for the mean average precision.
+    """
+    from sklearn.linear_model import RidgeCV
+    from sklearn.metrics import r2_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    y, y_val = train_target.numpy(), val_target.numpy()
+    rows = np.linspace(0, len(y) - 1, min(len(y), MAX_SAMPLES)).round().astype(np.int64)
+    model = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
+    with threadpool_limits(limits=1):
+        model.fit(train.numpy()[rows].astype(np.float64), y[rows])
+        predicted = model.predict(val.numpy().astype(np.float64))
+    if y.ndim > 1:
+        return mean_average_precision(predicted, y_val)
+    return float(r2_score(y_val, predicted))
 
 
 def spread_rows(target: NDArray[Any], limit: int) -> NDArray[np.int64]:

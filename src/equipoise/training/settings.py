@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from equipoise.data.augment import AUGMENTATIONS, AugmentOptions
 from equipoise.data.datasets import DATASETS
+from equipoise.tasks import CLASSIFICATION, FIGURES, Task
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
 
@@ -18,7 +19,8 @@ DEFAULT_LR: Final = {"sgd": 0.05, "adamw": 1e-3}
 SCHEDULES: Final = ("constant", "cosine", "step")
 PRECISIONS: Final = ("32-true", "bf16-mixed")
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
-SELECTORS: Final = ("accuracy", "macro_f1", "loss")
+SELECTORS: Final = (*FIGURES, "loss")
+USUAL_SELECTOR: Final = CLASSIFICATION.main
 ENCODER_FILES: Final = ("weights", "folder", "config")
 """Options of encoders that name a file or folder."""
 
@@ -41,8 +43,8 @@ class Budget:
         warmup_epochs: epochs over which the learning rate rises linearly.
         clip_norm: largest norm of the gradient; by default it is not clipped.
         precision: `32-true` or `bf16-mixed`.
-        select: validation figure that picks the epoch whose weights are kept: `accuracy`, `macro_f1` or
-            `loss`.
+        select: validation figure that picks the epoch whose weights are kept: one of the task's, or `loss`;
+            `accuracy`, the default, stands for the main figure of other tasks too (see `equipoise.tasks`).
         augment: `none` or `standard`: change frames, flow and spectrograms of training batches, drawn anew
             for each sample and epoch and the same for every method.
         augment_options: fields of `AugmentOptions`.
@@ -92,6 +94,21 @@ class Budget:
             raise UsageError(
                 f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs; expected fewer than epochs."
             )
+
+    def selector(self, task: Task) -> str:
+        """Return the figure that picks the epoch.
+
+        Raises:
+            UsageError: the task has no such figure.
+        """
+        if self.select in task.figures or self.select == "loss":
+            return self.select
+        if self.select == USUAL_SELECTOR:
+            return task.main
+        raise UsageError(
+            f"select is {self.select!r}, and {task.name} has no such figure; expected one of "
+            f"{', '.join((*task.figures, 'loss'))}."
+        )
 
     def augmentation(self) -> AugmentOptions | None:
         """Return how training batches are changed, or None."""
