@@ -15,6 +15,7 @@ NEEDS = {"lightning": "lightning", "huggingface": "transformers"}
 LOOPS = ("pytorch", "lightning", "huggingface", "regression")
 MARK = "# D&R"
 SAYS = {
+    "any_method": r"coefficient/sound(.|\n)*ogm-ge: test accuracy 0\.[89]",
     "pytorch": r"learning state by purity(.|\n)*test accuracy 0\.[89]",
     "lightning": r"val_accuracy +│ +0\.[89]",
     "huggingface": r"'equipoise/text/strength': 0\.",
