@@ -1,0 +1,187 @@
+"""Every code block of the documentation runs as it stands there; what cannot run is parsed, and counted."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from equipoise.cli import build_app
+from equipoise.cli.run_options import RunOptions
+from equipoise.data.datasets import DATASETS
+from equipoise.methods import METHODS, create_method
+from equipoise.training import from_options
+from equipoise.training.option_text import parse_assignments
+from page_blocks import PAGES, ROOT, Block, all_blocks, blocks, install
+
+RUN = sorted({block.page for block in all_blocks("run")})
+NEEDS = {"docs/pretrained.md": ("transformers", "peft")}
+PROGRAMS = re.compile(r"^\s*(\$ )?(equipoise|make|pip|python|pytest|git|import|from) ", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_the_blocks_of_a_page_run_in_order(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in NEEDS.get(page, ()):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "page"}
+    for block in blocks(ROOT / page):
+        if block.treatment == "file":
+            (tmp_path / block.title).write_text(block.text, encoding="utf-8")
+            if block.title == "pyproject.toml":
+                install(tmp_path)
+        elif block.treatment == "run" and block.language == "python":
+            exec(compile("\n" * block.line + block.text, page, "exec"), names)
+        elif block.treatment == "run":
+            for command in block.commands:
+                run(command, tmp_path, str(block))
+
+
+def run(command: str, folder: Path, place: str) -> None:
+    path = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(folder),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
+    done = subprocess.run(
+        ["bash", "-euc", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{place}: {command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("block", all_blocks("parse"), ids=str)
+def test_a_command_that_is_not_run_is_one_that_could_be(block: Block) -> None:
+    commands = [part for command in block.commands for part in command.split("&&")]
+    assert commands
+    for command in commands:
+        check_command(shlex.split(command, comments=True))
+
+
+def check_command(words: list[str]) -> None:
+    """Check the words of a command without running it: that there is such a command with such options."""
+    program, *rest = words
+    program = program.removeprefix(".venv/bin/")
+    if program == "equipoise":
+        check_equipoise(rest)
+    elif program == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert rest[0] in targets, f"make {rest[0]}: there is no such target"
+    elif program == "pip":
+        assert rest[0] == "install"
+        assert "--editable" in rest
+        assert rest.count("--constraint") == 0 or "constraints.txt" in rest
+    else:
+        assert (program, *rest[:1]) in {("git", "clone"), ("git", "lfs"), ("cd", *rest[:1])}, words
+
+
+def check_equipoise(words: list[str]) -> None:
+    """Read the words as the command line does; methods and their options are looked up, too."""
+    app = build_app()
+    command, bound, *_ = app.parse_args(words, print_error=False, exit_on_error=False)
+    assert callable(command)
+    given = bound.arguments
+    if words[0] == "prepare":
+        assert words[1] in DATASETS
+    if words[0] == "train" and (method := given.get("method", "joint")) in METHODS:
+        create_method(method, parse_assignments(given.get("set_") or [], "set"))
+    if isinstance(options := given.get("options"), RunOptions):
+        from_options({**options.to_dict(), "encoder_option": []})  # these name files that are not there
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--methd", "mla"],
+        ["train", "--method", "mla", "--set", "ordr=[a, b]"],
+        ["train", "--optimizer", "sgdx"],
+        ["prepare", "cremad", "--source"],
+        ["prepare", "cremas", "--source", "a"],
+        ["prepare", "cremad", "--source", "a", "--picks", "even"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_with_a_mistake_is_found(words: list[str]) -> None:
+    with pytest.raises(Exception, match=r".+"):
+        check_equipoise(words)
+
+
+@pytest.mark.parametrize("block", all_blocks("configuration"), ids=str)
+def test_a_configuration_holds_options_of_the_command(block: Block) -> None:
+    options = yaml.safe_load(block.text)
+    names = {f"--{name.replace('_', '-')}" for name in options}
+    shown = described("compare")
+    assert options["seeds"]
+    assert not {name for name in names if name not in shown}
+
+
+def described(command: str) -> str:
+    from cyclopts.docs.markdown import generate_markdown_docs
+
+    return generate_markdown_docs(build_app(), commands_filter=[command], generate_toc=False)
+
+
+@pytest.mark.parametrize("block", all_blocks("diff"), ids=str)
+def test_a_diff_is_one_of_the_example_that_it_names(block: Block) -> None:
+    named = re.search(r"`(examples/[a-z_]+\.py)`", block.before)
+    assert named is not None, f"{block} names no example"
+    lines = (ROOT / named[1]).read_text(encoding="utf-8").splitlines()
+    source = [line.split("  # ")[0].strip() for line in lines]
+    added = [line[1:].split("  # ")[0].strip() for line in block.text.splitlines() if line.startswith("+")]
+    assert added
+    place = -1
+    for line in added:
+        assert line in source[place + 1 :], f"{block}: {named[1]} has no such line behind the others: {line}"
+        place = source.index(line, place + 1)
+
+
+def test_no_block_is_skipped() -> None:
+    treated = Counter(block.treatment for block in all_blocks())
+    fences = [
+        line
+        for page in PAGES
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.lstrip().startswith(("```", "~~~"))
+    ]
+    assert 2 * treated.total() == len(fences)
+    assert {block.page for block in all_blocks("file")} <= set(RUN)
+    assert treated["inert"] <= 1
+    assert treated["run"] >= 25
+    assert treated["file"] >= 12
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_command_hides_in_an_indented_block(page: Path) -> None:
+    from markdown_it import MarkdownIt
+
+    indented = [t.content for t in MarkdownIt().parse(page.read_text("utf-8")) if t.type == "code_block"]
+    assert not [text for text in indented if PROGRAMS.search(text)]
+
+
+def test_the_commands_of_make_that_the_pages_name_are_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {
+        (page.name, target)
+        for page in PAGES
+        for target in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 10
+    assert not {pair for pair in named if pair[1] not in targets}
+
+
+def test_the_first_page_of_the_site_shows_the_commands_of_the_readme() -> None:
+    shown = [block.text for block in blocks(ROOT / "docs" / "index.md") if block.language == "console"]
+    readme = [block.text for block in blocks(ROOT / "README.md")]
+    assert shown
+    assert all(text in readme for text in shown)
