@@ -11,12 +11,16 @@ import pytest
 import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NEEDS = {"lightning": "lightning", "huggingface": "transformers"}
-LOOPS = ("pytorch", "lightning", "huggingface", "regression")
+NEEDS = {"lightning": "lightning", "huggingface": "transformers", "two_processes_accelerate": "accelerate"}
+TWICE = ("ddp", "two_processes_accelerate")
+"""Those that are launched in two processes."""
+LOOPS = ("pytorch", "lightning", "huggingface", "regression", *TWICE)
 MARK = "# D&R"
 SAYS = {
     "any_method": r"coefficient/sound(.|\n)*ogm-ge: test accuracy 0\.[89]",
     "pytorch": r"learning state by purity(.|\n)*test accuracy 0\.[89]",
+    "ddp": r"learning state by purity(.|\n)* 832 (.|\n)*test accuracy 0\.[89]",
+    "two_processes_accelerate": r"learning state by purity(.|\n)* 832 (.|\n)*test accuracy 0\.[89]",
     "lightning": r"val_accuracy +│ +0\.[89]",
     "huggingface": r"'equipoise/text/strength': 0\.",
     "regression": r"learning state by ridge-r2(.|\n)*test R2 0\.[2-6]",
@@ -31,7 +35,10 @@ def run(name: str, source: str, folder: Path) -> str:
         pytest.importorskip(NEEDS[name])
     script = folder / f"{name}.py"
     script.write_text(source, encoding="utf-8")
-    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, check=False)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if name in TWICE else []
+    done = subprocess.run(
+        [sys.executable, *launch, script], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -56,7 +63,8 @@ def test_a_few_lines_are_added_and_at_strength_zero_they_change_no_bit(name: str
     lines = whole.splitlines(keepends=True)
     added = [line for line in lines if line.rstrip().endswith(MARK)]
     assert 0 < len(added) <= 5
-    keeping = 'torch.save(main().state_dict(), "weights.pt")\n'
+    kept = "Path('weights' + os.environ.get('RANK', '0') + '.pt')"
+    keeping = f"import os; from pathlib import Path; torch.save(main().state_dict(), {kept})\n"
     found = []
     for case, text in (
         ("without", "".join(line for line in lines if line not in added)),
@@ -66,13 +74,16 @@ def test_a_few_lines_are_added_and_at_strength_zero_they_change_no_bit(name: str
         folder = tmp_path / case
         folder.mkdir()
         run(name, text.replace("    main()\n", f"    {keeping}"), folder)
-        found.append(torch.load(folder / "weights.pt", weights_only=True))
+        weights = [torch.load(path, weights_only=True) for path in sorted(folder.glob("weights*.pt"))]
+        assert len(weights) == 1 + (name in TWICE)
+        assert all(torch.equal(value, weights[-1][key]) for key, value in weights[0].items())
+        found.append(weights[0])
     without, zero, changed = found
     assert all(torch.equal(value, zero[key]) for key, value in without.items())
     assert not all(torch.equal(value, changed[key]) for key, value in without.items())
 
 
-@pytest.mark.parametrize("name", ["pytorch", "lightning", "huggingface"])
+@pytest.mark.parametrize("name", ["pytorch", "lightning", "huggingface", *TWICE])
 def test_the_page_shows_what_is_added(name: str) -> None:
     page = (EXAMPLES.parent / "docs" / "integrations.md").read_text(encoding="utf-8")
     block = re.search(rf"`examples/{name}\.py`:\n\n```diff\n(.*?)```", page, re.DOTALL)

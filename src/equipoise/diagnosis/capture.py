@@ -8,8 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SubsetRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
 
 from equipoise.diagnosis.encoder_outputs import Pool, pooled_output
 from equipoise.diagnosis.reading import BatchReader, device_of, move_batch
@@ -45,7 +53,8 @@ def collect_features(
     The model runs in evaluation mode without gradients. Afterwards the mode of each submodule, all
     gradients, the global random states and those of the loader's generators are as before. A shuffled
     `DataLoader` over a map-style dataset is read in the dataset's order. Where its sampler is a
-    `DistributedSampler`, each process reads its share, none twice, and gets the features of all of them.
+    `DistributedSampler`, or `accelerate` has prepared it, each process reads its share, none twice, and gets
+    the features of all of them.
 
     Args:
         encoders: modality name to a module inside `model`. A module that serves several modalities stands
@@ -116,8 +125,13 @@ class _Share:
     processes: int
 
     @classmethod
-    def of(cls, loader: Iterable[Any]) -> _Share | None:
+    def of(cls, loader: Any) -> _Share | None:
         """Return the share of this process; None where the loader shares nothing out."""
+        if _is_of_accelerate(loader):
+            whole = isinstance(_innermost(loader).sampler, SequentialSampler | RandomSampler)
+            if not whole or process_count() == 1:
+                return None
+            return cls(len(loader.dataset), dist.get_rank(), process_count())
         if not _rebuildable(loader) or not isinstance(loader.sampler, DistributedSampler):
             return None
         sampler = loader.sampler
@@ -219,11 +233,11 @@ def _kept(name: str, features: Tensor) -> Tensor:
     return features
 
 
-def _in_order(loader: Iterable[Any]) -> Iterable[Any]:
+def _in_order(loader: Any) -> Any:
     """Return a view of a shuffled `DataLoader` in the order of its dataset; anything else as it is."""
-    if not _rebuildable(loader):
+    if not _rebuildable(loader) and not _is_of_accelerate(loader):
         return loader
-    sampler = loader.sampler
+    sampler = _innermost(loader).sampler if _is_of_accelerate(loader) else loader.sampler
     if isinstance(sampler, SubsetRandomSampler):
         return _rebuilt(loader, sorted(sampler.indices))
     if not isinstance(sampler, RandomSampler) or sampler.replacement:
@@ -240,10 +254,25 @@ def _rebuildable(loader: Iterable[Any]) -> TypeGuard[DataLoader[Any]]:
     )
 
 
+def _is_of_accelerate(loader: Any) -> bool:
+    """Tell whether `accelerate` has prepared the loader, and its dataset can be read in any order."""
+    return type(loader).__module__ == "accelerate.data_loader" and not isinstance(
+        getattr(loader, "dataset", None), IterableDataset | None
+    )
+
+
+def _innermost(loader: Any) -> Any:
+    """Return the batch sampler that was there before `accelerate` shared its batches out."""
+    found = loader.batch_sampler
+    while not hasattr(found, "sampler"):
+        found = found.batch_sampler
+    return found
+
+
 def _rebuilt(loader: DataLoader[Any], chosen: list[int] | None) -> DataLoader[Any]:
     return DataLoader(
         loader.dataset,
-        batch_size=loader.batch_size,
+        batch_size=_innermost(loader).batch_size,
         sampler=chosen,
         collate_fn=loader.collate_fn,
         num_workers=loader.num_workers,

@@ -1,0 +1,58 @@
+"""Re-learning where weights are sharded, and where processes estimate from their own share of the samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from sharded import FIXED, averages, built, refusals, relearnt, shard_work, tensors
+from two_processes import N, loaders
+
+
+def loaded(folder: Path) -> list[dict[str, Any]]:
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+OPTIONS = {
+    "paper": {"every": 1, "count": 2},
+    "other": {**FIXED, "target": "ema", "optimizer_state": "scale", "norm_stats": "blend"},
+}
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_shards_are_re_learnt_as_the_whole_is_by_one_process(tmp_path: Path, kind: str) -> None:
+    mp.spawn(shard_work, (tmp_path, OPTIONS[kind]), nprocs=2)
+    one, two = loaded(tmp_path)
+    expected = relearnt(built(), loaders(shared=False), OPTIONS[kind])
+    assert one["state1"] == two["state1"]
+    assert all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(two), strict=True))
+    for name, state in one["state1"].items():
+        assert state["applied"] == pytest.approx(expected["state1"][name]["applied"], abs=1e-5)
+        assert state["applied"] > 0
+    for found, wanted in zip(tensors(one), tensors(expected), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
+    mp.spawn(refusals, (tmp_path,), nprocs=2)
+
+
+def test_statistics_and_head_are_those_of_all_processes(tmp_path: Path) -> None:
+    mp.spawn(averages, (tmp_path,), nprocs=2)
+    one, two = loaded(tmp_path)
+    for key, value in one["after"].items():
+        assert torch.equal(value, two["after"][key]), key
+    for key, value in one["end"].items():  # the wrapper shares statistics at the start of its next pass
+        assert "running" in key or torch.equal(value, two["end"][key]), key
+    model = built()
+    first = model.audio[0]
+    audio = loaders(shared=False)[0].dataset.tensors[0]
+    assert len(audio) == N
+    with torch.no_grad():
+        expected = first(audio).mean(dim=0)
+    # Each process repeats a sample, and its last batch is shorter, so that the means agree nearly.
+    torch.testing.assert_close(one["after"]["audio.1.running_mean"], expected, rtol=0, atol=0.05)
