@@ -520,3 +520,47 @@ def test_what_happened_can_be_plotted() -> None:
     method = prepared("inforeg", net, optimizer)
     train(method, optimizer)
     assert method.told(1)["information/traces/audio"] > 0
+
+
+class Numbers(Net):
+    """Predicts a number."""
+
+    task = "regression"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(15, 1)
+
+
+class Labels(Net):
+    """Tells which of three labels a sample carries."""
+
+    task = "multilabel"
+
+
+@pytest.mark.parametrize("kind", [Numbers, Labels])
+@pytest.mark.parametrize("name", ["joint", "multi-loss", "mmpareto", "dgl", "inforeg"])
+def test_other_targets_than_classes(kind: Any, name: str) -> None:
+    """The loss is the task's, also of what a method adds."""
+    net = made(kind)
+    optimizer = sgd(net)
+    target = (lambda b: b[-1].float() / 3) if kind is Numbers else (lambda b: nn.functional.one_hot(b[-1], 3))
+    method = prepared(name, net, optimizer, target_of=target, inputs_of=lambda b: tuple(b[:-1]))
+    method.start_epoch(0)
+    batch = next(iter(batches()))
+    loss = method.loss(batch)
+    if "joint" in method.terms and name != "dgl":
+        u, y = net(*batch[:-1]).detach(), target(batch)
+        expected = ((u[:, 0] - y) ** 2).mean() if kind is Numbers else _binary(u, y)
+        assert float(method.terms["joint"]) == pytest.approx(float(expected), abs=1e-6)
+    loss.backward()
+    method.on_gradients()
+    optimizer.step()
+    assert not equal(net, made(kind))
+    with pytest.raises(eq.UsageError, match=f"'ogm' is defined for classification, and this is {net.task}"):
+        prepared("ogm", net, sgd(net), target_of=target, inputs_of=lambda b: tuple(b[:-1]))
+
+
+def _binary(u: Tensor, y: Tensor) -> Tensor:
+    p = u.sigmoid()
+    return -(y * p.log() + (1 - y) * (1 - p).log()).mean()
