@@ -1,0 +1,19 @@
+"""The page on methods in one's own loop names those that fit, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from against_trainer import FITTING
+from equipoise.methods import METHODS
+
+PAGE = Path(__file__).parents[2] / "docs" / "integrations" / "methods.md"
+
+
+def test_it_names_the_methods_that_fit_and_those_that_do_not() -> None:
+    text = PAGE.read_text(encoding="utf-8").split("## Which methods")[1]
+    work, refused = text.split("The others say")
+    assert set(re.findall("`([a-z0-9-]+)`", work.split("With the same data")[0])) == set(FITTING)
+    named = set(re.findall("`([a-z0-9-]+)`", refused.split("`equipoise.fit`")[0]))
+    assert named == set(METHODS) - set(FITTING) - {"diagnose-relearn"}
