@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 OUT ?= runs/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types docs docs-serve browser ray bench pictures figures studies diagnoses media pretrained method-index clean
+.PHONY: help demo test check lint types docs docs-serve browser ray bench pictures figures studies diagnoses media pretrained method-index task-tables clean
 
 help:  ## Say what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -139,6 +139,9 @@ needs-source:
 
 method-index: $(VENV)/.dev  ## Write the index of the pages of the methods.
 	$(BIN)/python benchmarks/method_index.py docs/methods/README.md
+
+task-tables: $(VENV)/.dev  ## Write the tables of the page on tasks.
+	$(BIN)/python benchmarks/task_tables.py docs/tasks.md
 
 clean:  ## Remove the virtual environment and caches.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
