@@ -160,6 +160,65 @@ def test_it_works_with_what_the_trainer_offers(tmp_path: Path, options: dict[str
     assert not same(plain, trained(tmp_path, callback(), **options))
 
 
+def test_without_pool_the_mean_of_the_sequence_stands_for_an_encoder(tmp_path: Path) -> None:
+    one, other = callback(pool=None), callback(pool=lambda output: output.last_hidden_state.mean(dim=1))
+    assert same(trained(tmp_path, one), trained(tmp_path, other))
+
+
+FIXED = {"strength": "fixed", "max_alpha": 0.3, "count": 1}
+
+
+@pytest.mark.parametrize("policy", ["keep", "blend", "copy"])
+def test_an_averaged_copy_that_is_named_follows(tmp_path: Path, policy: str) -> None:
+    seen: list[Any] = []
+
+    class Averaging(transformers.TrainerCallback):
+        average: Any = None
+
+        def on_train_begin(self, *_: Any, model: nn.Module, **__: Any) -> None:
+            with torch.no_grad():
+                for parameter in average.parameters():
+                    parameter.fill_(1.0)
+
+        def on_train_end(self, *_: Any, **__: Any) -> None:
+            seen.append({k: v.clone() for k, v in average.module.text.named_parameters()})
+
+    average = torch.optim.swa_utils.AveragedModel(model())
+    trained(tmp_path, callback(**FIXED, ema=average, ema_policy=policy), Averaging())
+    for name, initial in model().text.named_parameters():
+        if policy == "copy":
+            assert not torch.equal(seen[0][name], torch.ones_like(initial))
+        else:
+            expected = torch.ones_like(initial) if policy == "keep" else 0.7 + 0.3 * initial
+            torch.testing.assert_close(seen[0][name], expected)
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "sgd", "adafactor"])
+def test_moments_are_cleared_and_the_rate_rises_again_beside_the_scheduler(
+    tmp_path: Path, optim: str
+) -> None:
+    rates: list[list[float]] = []
+    cleared: list[bool] = []
+
+    class Noting(transformers.TrainerCallback):
+        def on_train_begin(self, *_: Any, optimizer: Any, **__: Any) -> None:
+            own: list[float] = []
+            rates.append(own)
+            raw = getattr(optimizer, "optimizer", optimizer)
+            raw.register_step_post_hook(lambda o, *_: own.append(float(o.param_groups[0]["lr"])))
+
+        def on_epoch_begin(self, *_: Any, optimizer: Any, model: nn.Module, **__: Any) -> None:
+            states = [optimizer.state.get(parameter, {}) for parameter in model.text.parameters()]
+            cleared.append(not any(v.any() for state in states for v in state.values() if torch.is_tensor(v)))
+
+    for options in ({}, {"rewarm_steps": 4, "optimizer_state": "zero"}):
+        trained(tmp_path, Noting(), callback(**FIXED, **options), Noting(), optim=optim)
+    planned, found = rates[0], rates[2]
+    factors = [1.0] * 8 + [0.25, 0.5, 0.75] + [1.0] * 5
+    assert found == pytest.approx([f * rate for f, rate in zip(factors, planned, strict=True)])
+    assert cleared[-3]  # epoch 2, behind the callback
+
+
 def test_scores_gap_and_strength_are_in_the_log_history(tmp_path: Path) -> None:
     one = callback()
     history = trained(tmp_path, one).state.log_history
@@ -172,8 +231,6 @@ def test_scores_gap_and_strength_are_in_the_log_history(tmp_path: Path) -> None:
 def test_wrong_use_is_told_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(eq.ModelError, match=r"no submodule 'sound' for 'text'; it has text, image, head"):
         trained(tmp_path, DiagnoseRelearnCallback({"text": "sound"}, Pairs(9, 1), every=1, count=1))
-    with pytest.raises(eq.ModelError, match="give pool="):
-        trained(tmp_path, DiagnoseRelearnCallback(PATHS, Pairs(9, 1), every=1, count=1))
     code = "import sys; sys.modules['transformers'] = None; import equipoise.integrations.transformers"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'equipoise[transformers]'" in found.stderr.splitlines()[-1]
