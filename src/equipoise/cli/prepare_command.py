@@ -8,7 +8,7 @@ from inspect import Parameter as Argument
 from inspect import Signature
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -144,6 +144,10 @@ def _command(kind: type[SourceDataset]) -> Callable[..., int]:
     def command(*, options: PrepareOptions, chosen: SourceDataset | None = None) -> int:
         return _run(chosen or kind(), options)
 
+    # Annotations of inherited fields are texts that only the module of the base can read.
+    init: Any = kind.__init__
+    hints = get_type_hints(kind, include_extras=True)
+    init.__annotations__ |= {name: hints[name] for name in init.__annotations__ if name in hints}
     own: Any = Annotated[kind | None, Parameter(name="*")]
     arguments = [
         Argument("options", Argument.KEYWORD_ONLY, annotation=PrepareOptions),
