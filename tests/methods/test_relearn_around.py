@@ -280,6 +280,17 @@ def test_an_encoder_that_is_called_twice_is_refused_or_named_twice() -> None:
         torch.testing.assert_close(value, 0.7 + 0.3 * before[name])
 
 
+def test_a_model_that_cannot_be_called_without_the_target_gets_it() -> None:
+    class Trained(One):
+        def forward(self, x: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+            return nn.functional.cross_entropy(self.encoder(x), labels)
+
+    encoder = Encoder(OUTPUTS["tensor"])
+    rows = [{"x": torch.randn(5, 6), "labels": n % 3, "name": n} for n in range(12)]
+    found = eq.collect_features({"m": encoder}, Trained(encoder), DataLoader(rows, 4))
+    assert found.features["m"].shape == (12, 8)
+
+
 def test_frozen_encoders_are_left_alone() -> None:
     model = fresh()
     relearn = eq.DiagnoseRelearn(handles(model), **FIXED)

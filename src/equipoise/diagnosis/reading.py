@@ -24,7 +24,7 @@ class BatchReader:
     Without further word these are understood: an `equipoise.Batch`; a tuple or list whose last entry is the
     target and whose other entries are the model's arguments; a mapping with a key `target`, `targets`,
     `label`, `labels` or `y`. A mapping of inputs is passed by keyword where the model's `forward` names its
-    keys, else as one argument.
+    keys, else as one argument; the target goes with it where `forward` requires it.
 
     Attributes:
         inputs_of: batch to the model's input: a mapping, a tuple of arguments, or one value.
@@ -62,6 +62,8 @@ class BatchReader:
         elif isinstance(batch, Mapping):
             key = _target_key(batch)
             inputs = {name: value for name, value in batch.items() if name != key}
+            if _keywords(model, inputs) is None and (named := _keywords(model, batch)) is not None:
+                return model(**named)  # it cannot be called without the target
         elif isinstance(batch, tuple | list) and len(batch) >= 2:
             inputs = tuple(batch[:-1]) if len(batch) > 2 else batch[0]
         else:
