@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from equipoise.cli import build_app
+from equipoise.cli import build_app, main
 from equipoise.cli.run_options import RunOptions
 from equipoise.data.datasets import DATASETS
 from equipoise.methods import METHODS, create_method
@@ -22,8 +23,13 @@ from equipoise.training import from_options
 from equipoise.training.option_text import parse_assignments
 from page_blocks import PAGES, ROOT, Block, all_blocks, blocks, install
 
-RUN = sorted({block.page for block in all_blocks("run")})
-NEEDS = {"docs/pretrained.md": ("transformers", "peft")}
+ELSEWHERE = {"docs/pretrained.md": "test_pretrained_page.py", "docs/tasks.md": "test_tasks_page.py"}
+"""Pages whose Python blocks run in a test of their own, which looks at what they give, too."""
+RUN = sorted({block.page for block in all_blocks("run")} - set(ELSEWHERE))
+TO_PARSE = [
+    *all_blocks("parse"),
+    *(b for b in all_blocks("run") if b.page in ELSEWHERE and b.language != "python"),
+]
 PROGRAMS = re.compile(r"^\s*(\$ )?(equipoise|make|pip|python|pytest|git|import|from) ", re.MULTILINE)
 
 
@@ -31,8 +37,6 @@ PROGRAMS = re.compile(r"^\s*(\$ )?(equipoise|make|pip|python|pytest|git|import|f
 def test_the_blocks_of_a_page_run_in_order(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for package in NEEDS.get(page, ()):
-        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks(ROOT / page):
@@ -44,7 +48,17 @@ def test_the_blocks_of_a_page_run_in_order(
             exec(compile("\n" * block.line + block.text, page, "exec"), names)
         elif block.treatment == "run":
             for command in block.commands:
-                run(command, tmp_path, str(block))
+                if command.startswith("equipoise ") and not (tmp_path / "pyproject.toml").exists():
+                    run_here(command, str(block))
+                else:
+                    run(command, tmp_path, str(block))
+
+
+def run_here(command: str, place: str) -> None:
+    """Run a command of the toolkit in this process, which has loaded everything already."""
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+        main(shlex.split(command)[1:])
+    assert ended.value.code == 0, f"{place}: {command}"
 
 
 def run(command: str, folder: Path, place: str) -> None:
@@ -61,7 +75,7 @@ def run(command: str, folder: Path, place: str) -> None:
     assert done.returncode == 0, f"{place}: {command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
-@pytest.mark.parametrize("block", all_blocks("parse"), ids=str)
+@pytest.mark.parametrize("block", TO_PARSE, ids=str)
 def test_a_command_that_is_not_run_is_one_that_could_be(block: Block) -> None:
     commands = [part for command in block.commands for part in command.split("&&")]
     assert commands
@@ -156,6 +170,10 @@ def test_no_block_is_skipped() -> None:
     ]
     assert 2 * treated.total() == len(fences)
     assert {block.page for block in all_blocks("file")} <= set(RUN)
+    present = {page.relative_to(ROOT).as_posix() for page in PAGES}
+    assert all(
+        (Path(__file__).parent / test).is_file() for page, test in ELSEWHERE.items() if page in present
+    )
     assert treated["inert"] <= 1
     assert treated["run"] >= 25
     assert treated["file"] >= 12
