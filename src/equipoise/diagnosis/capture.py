@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -101,8 +102,9 @@ def _collect(
         stack.enter_context(untouched_generators(loader))
         stack.enter_context(evaluating(model))
         stack.enter_context(torch.no_grad())
-        # Compiled code does not know of hooks that come later, and to compile it anew takes minutes.
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and to import it takes seconds
+            # Compiled code does not know of hooks that come later, and to compile it anew takes minutes.
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         recorder = stack.enter_context(_Recorder(encoders).hooked())
         for batch in batches:
             batch = move_batch(batch, device)
