@@ -70,7 +70,7 @@ def commands() -> str:
 
     from equipoise.cli import build_app
 
-    return generate_markdown_docs(build_app(), no_root_title=True, generate_toc=False)
+    return generate_markdown_docs(build_app(), heading_level=2, no_root_title=True, generate_toc=False)
 
 
 def examples_page(folder: Path) -> str:
