@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import equipoise as eq
 from equipoise.data import RunData, open_dataset, splits_of, write_dataset
 from equipoise.data.content import row_hashes
 from equipoise.data.preparing.clips import Layout
@@ -48,10 +47,14 @@ def test_numeric_targets_are_split_by_group(tmp_path: Path) -> None:
     assert sum(len(rows) for _, rows in splits.items()) == N
 
 
-def test_training_says_that_it_has_no_loss_for_numbers(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "set", {"a": FEATURES, "b": FEATURES}, VALUES, task="regression")
-    with pytest.raises(DataError, match="numeric target"):
-        eq.fit(tmp_path / "set", epochs=1, out=tmp_path / "run")
+def test_training_serves_numbers_standardised(tmp_path: Path) -> None:
+    written = write_dataset(tmp_path / "set", {"a": FEATURES, "b": FEATURES}, VALUES, task="regression")
+    data = RunData(written, splits_of(written), batch_size=4)
+    mean, deviation = data.target_scale
+    for batch in data.train_eval:
+        expected = (written.target[batch.index.numpy()] - mean) / deviation
+        np.testing.assert_allclose(batch.target.numpy(), expected, atol=1e-6)
+    assert float(data.train_samples.target.mean()) == pytest.approx(0, abs=1e-6)
 
 
 def test_tokens_are_served_as_they_are(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from sklearn.metrics import davies_bouldin_score, r2_score
 from sklearn.neighbors import KNeighborsRegressor, NearestCentroid
 
 from equipoise.diagnosis import diagnose, separability
-from equipoise.diagnosis.options import CONTINUOUS, METRICS
+from equipoise.diagnosis.options import CONTINUOUS, LABELS, METRICS
 from equipoise.diagnosis.scores import stratified_folds
 from equipoise.types import DataError, UnknownNameError
 
@@ -109,7 +109,7 @@ def test_several_measures_are_those_of_single_calls(splits):
     kept = [both[0]["a"].copy(), both[2]["b"].copy()]
     quick = {"n_init": 1, "repeats": 2, "bootstrap": 4}
     found = separability(*both, **quick)
-    assert set(found) == set(METRICS) - CONTINUOUS
+    assert set(found) == set(METRICS) - CONTINUOUS - LABELS
     for metric in found:
         assert found[metric] == diagnose(*both, preset="held-out", metric=metric, max_samples=5000, **quick)
     assert np.array_equal(kept[0], both[0]["a"])
@@ -117,5 +117,9 @@ def test_several_measures_are_those_of_single_calls(splits):
     assert list(separability(*both, ["knn", "purity"], **quick)) == ["knn", "purity"]
     target = separability(both[0], train["m"][:, 0], both[2], val["m"][:, 0], **quick)
     assert set(target) == CONTINUOUS
+    labels = separability(
+        both[0], np.eye(2, dtype=int)[y % 2], both[2], np.eye(2, dtype=int)[y_val % 2], **quick
+    )
+    assert set(labels) == LABELS
     with pytest.raises(UnknownNameError, match="did you mean knn"):
         separability(*both, ["knnn"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from equipoise.diagnosis import METRICS, diagnose
-from equipoise.diagnosis.options import CONTINUOUS
+from equipoise.diagnosis.options import CONTINUOUS, LABELS
 from equipoise.diagnosis.scores import Score, cluster_purity, majorities, share
 
 
@@ -17,6 +17,8 @@ def test_an_interval_lies_about_its_gap_and_changes_no_score(blobs, metric):
     (x, y), (x_val, y_val) = blobs(n=90, seed=1), blobs(n=45, seed=2)
     if metric in CONTINUOUS:
         y, y_val = x[:, 0] * 1.0, x_val[:, 0] * 1.0
+    elif metric in LABELS:
+        y, y_val = (np.stack([own % 2, own == 0], axis=1).astype(int) for own in (y, y_val))
     splits = {"m": x}, y, {"m": x_val}, y_val
     options = {"metric": metric, "n_init": 1, "assign": "cross-fit"}
     plain, given = diagnose(*splits, **options, bootstrap=0)["m"], diagnose(*splits, **options)["m"]

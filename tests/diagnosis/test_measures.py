@@ -10,7 +10,7 @@ import pytest
 from sklearn.cluster import KMeans
 
 from equipoise.diagnosis import METRICS, diagnose, separability
-from equipoise.diagnosis.options import ACCURACY_LIKE, CONTINUOUS
+from equipoise.diagnosis.options import ACCURACY_LIKE, CONTINUOUS, LABELS
 from equipoise.diagnosis.scaling import scale_features
 from equipoise.types import DataError
 
@@ -221,6 +221,8 @@ def test_equal_splits_have_no_gap_whatever_is_chosen(blobs, metric):
     x, y = blobs(n=36, classes=3, d=4, separation=0.6)
     if metric in CONTINUOUS:
         y = x[:, 0] + x[:, 1] ** 2
+    elif metric in LABELS:
+        y = np.stack([y % 2, y == 0], axis=1).astype(int)
     choices = product(("refit", "transfer", "cross-fit"), (False, True), SCALERS)
     for index, (assign, matched, scaler) in enumerate(choices):
         chance, pca = metric in ACCURACY_LIKE and index % 2 == 1, (None, 2)[index % 3 == 0]
