@@ -53,6 +53,25 @@ def share_values(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(tensor.data, src=0)
 
 
+@contextmanager
+def buffers_of_first(model: nn.Module) -> Iterator[None]:
+    """Give a model's buffers the values of the first process for a block; to be called by all processes.
+
+    `DistributedDataParallel` does so before each of its passes, but not for the module inside.
+    """
+    if process_count() == 1:
+        yield
+        return
+    held = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    share_values(buffer for buffer, _ in held)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, own in held:
+                buffer.copy_(own)
+
+
 @torch.no_grad()
 def average_values(tensors: Iterable[Tensor]) -> None:
     """Give tensors the mean of their values over all processes; to be called by all of them, in one order."""

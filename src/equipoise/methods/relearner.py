@@ -12,7 +12,7 @@ from equipoise.diagnosis import Diagnosis, LearningState, collect_features, diag
 from equipoise.diagnosis.diagnose import kind_of, usual_options
 from equipoise.diagnosis.encoder_outputs import Pool
 from equipoise.diagnosis.reading import BatchReader
-from equipoise.distributed import agreed, refuse_flattened, whole
+from equipoise.distributed import agreed, buffers_of_first, refuse_flattened, whole
 from equipoise.methods.base import warn
 from equipoise.methods.relearn_blending import Blending
 from equipoise.methods.relearn_options import split_options
@@ -143,7 +143,8 @@ class DiagnoseRelearn:
     def plan(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
         """Take the first half of `step`: diagnose, and say by which strengths `carry_out` will re-learn."""
         refuse_flattened(model, "the model")
-        diagnosis = self.diagnose(model, train_loader, val_loader)
+        with buffers_of_first(model):
+            diagnosis = self.diagnose(model, train_loader, val_loader)
         strengths = agreed(self._strengths(diagnosis))
         return Diagnosis(
             {name: replace(state, applied=strengths[name]) for name, state in diagnosis.items()},

@@ -1,0 +1,44 @@
+"""Lightning and transformers in two processes: one decision, equal weights, and checkpoints that go on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parents[1] / "trainers_together.py"
+CHECKPOINTS = {"lightning": "epoch=1.ckpt", "transformers": "trainer/checkpoint-14"}
+
+
+def run(kind: str, folder: Path, *resumed: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, SCRIPT, kind, folder, *resumed], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    name = "again" if resumed else "whole"
+    return [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def is_statistic(name: str) -> bool:
+    """Running statistics are those of each process until the wrapper shares them in its next pass."""
+    return "running" in name
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_processes_agree_and_go_on_from_a_checkpoint(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip(kind)
+    first, second = run(kind, tmp_path)
+    assert first["history"] == second["history"]
+    assert [entry["epoch"] for entry in first["history"]] == [1, 2]
+    assert first["history"][0]["modalities"]["audio"]["applied"] > 0
+    again = run(kind, tmp_path, str(tmp_path / CHECKPOINTS[kind]))
+    assert again[0]["history"] == first["history"]
+    for name, value in first["weights"].items():
+        if not is_statistic(name):
+            assert torch.equal(value, second["weights"][name]), name
+            assert torch.equal(value, again[0]["weights"][name]), name
