@@ -29,10 +29,10 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-# mkdocs 1 is pinned; what its theme says of mkdocs 2 does not concern this build.
+# Not --quiet: it would hide warnings from --strict, too. What the theme says of mkdocs 2 does not concern this build.
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(VENV)/.dev  ## Build the documentation site into site/; a broken link is an error.
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 PORT ?= 8000
 docs-serve: docs  ## Show the built site at http://localhost:8000 (PORT=N for another port).

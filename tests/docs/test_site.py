@@ -1,0 +1,210 @@
+"""The site is built strictly, fetches nothing, names everything, and is found to work in a browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import equipoise as eq
+from equipoise.cli import COMMANDS
+from equipoise.cli.run_options import RunOptions
+from equipoise.data.datasets import DATASETS
+from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.methods import METHODS
+
+pytest.importorskip("mkdocs")
+ROOT = Path(__file__).resolve().parents[2]
+FETCHED = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*?\bsrc=\"?(?:https?:)?//[^>]*>"
+    r"|<link\b(?=[^>]*\brel=\"?(?:stylesheet|icon|preconnect|preload|prefetch))[^>]*\bhref=\"?(?:https?:)?//[^>]*>"
+    r"|@import|url\(\"?(?:https?:)?//"
+)
+
+
+def build(root: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site of a checkout, strictly."""
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)],
+        cwd=root,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = build(ROOT, folder)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+def read(site: Path, page: str) -> str:
+    return (site / page).read_text(encoding="utf-8")
+
+
+def test_a_lost_page_a_broken_link_and_a_missing_anchor_stop_the_build(tmp_path: Path) -> None:
+    for name in ("docs", "examples"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("src", "mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    config = yaml.load(read(tmp_path, "mkdocs.yml"), yaml.BaseLoader)
+    config["plugins"] = ["awesome-nav"]  # the reference takes long, and is not what is tested here
+    (tmp_path / "mkdocs.yml").unlink()
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump({**config, "strict": True}), encoding="utf-8")
+    for page in (tmp_path / "docs" / "reference").glob("*.md"):
+        page.write_text("# Empty\n", encoding="utf-8")
+    (tmp_path / "docs" / "lost.md").write_text("# Lost\n", encoding="utf-8")
+    links = "[a](../no.md) [b](ogm.md#no) [c](../../src/equipoise/api.py) [d](../../examples/pytorch.py)"
+    (tmp_path / "docs" / "methods" / "zzz.md").write_text(f"# New\n\n{links}\n", encoding="utf-8")
+    done = build(tmp_path, tmp_path / "site")
+    assert done.returncode != 0
+    assert "lost.md" in done.stderr
+    assert "no.md" in done.stderr
+    assert "anchor '#no'" in done.stderr
+    assert "src/equipoise/api.py" in done.stderr
+    assert "pytorch.py" not in done.stderr
+    assert 'not included in the "nav"' in done.stderr
+    assert "zzz.md\n" not in done.stderr.split('in the "nav"')[1].split("WARNING")[0]
+
+
+def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
+    pages = [path for path in site.rglob("*") if path.suffix in (".html", ".css")]
+    assert len(pages) > 80
+    found = {path.name: FETCHED.findall(path.read_text(encoding="utf-8")) for path in pages}
+    assert not {name: items for name, items in found.items() if items}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<script src="https://a.b/c.js">',
+        '<link href="//a.b/c.css" rel="stylesheet">',
+        "url(https://a.b/c.woff)",
+    ],
+)
+def test_what_would_be_fetched_is_seen(text: str) -> None:
+    assert FETCHED.search(text)
+    assert not FETCHED.search(
+        '<a href="https://arxiv.org"> <link rel="next" href="a.html"> <img src="a.png">'
+    )
+
+
+def test_the_reference_describes_every_name(site: Path) -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in (site / "reference").glob("*.html"))
+    assert not [name for name in eq.__all__ if f'id="equipoise.{name}"' not in text]
+    index = read(site, "reference/index.html")
+    assert not [name for name in eq.__all__ if f"#equipoise.{name}" not in index]
+    assert not re.findall(r"^\s*:::", re.sub(r"<[^>]+>", "", text), re.MULTILINE)
+
+
+def test_the_commands_are_described_with_every_option(site: Path) -> None:
+    text = read(site, "commands.html")
+    parts = dict(
+        re.findall(r'<h[23] id="equipoise-([a-z0-9-]+)"(.*?)(?=<h[23] |</article>)', text, re.DOTALL)
+    )
+    prepared = {f"prepare-{name}" for name, kind in DATASETS.items() if issubclass(kind, SourceDataset)}
+    assert {*COMMANDS, *prepared} <= set(parts)
+    for option in RunOptions().to_dict():
+        assert all(f"--{option.replace('_', '-')}" in parts[name] for name in ("train", "compare"))
+    assert "--modalities-from" in parts["prepare-table"]
+
+
+def test_every_method_dataset_and_example_has_its_page(site: Path) -> None:
+    menu = read(site, "index.html")
+    for name in METHODS:
+        assert f"methods/{name}.html" in menu
+    for name, kind in DATASETS.items():
+        assert not issubclass(kind, SourceDataset) or f"datasets/{name}.html" in menu
+    examples = read(site, "examples.html")
+    for path in (ROOT / "examples").glob("*.py"):
+        assert f">{path.name}<" in examples
+
+
+@pytest.mark.parametrize(
+    ("path", "anchor", "origin", "shown", "target"),
+    [
+        (
+            "../../CONTRIBUTING.md",
+            "#a",
+            "docs/extending/method.md",
+            "extending/method.md",
+            "../contributing.md#a",
+        ),
+        ("docs/methods/README.md", "", "CONTRIBUTING.md", "contributing.md", "methods/README.md"),
+        ("../examples/pytorch.py", "", "docs/integrations.md", "integrations.md", "examples.md#pytorchpy"),
+        ("../examples", "", "docs/start.md", "start.md", "examples.md"),
+        ("../README.md", "", "docs/start.md", "start.md", "index.md"),
+        ("../src/equipoise/api.py", "", "docs/start.md", "start.md", "../src/equipoise/api.py"),
+        ("models.md", "#encoders", "docs/start.md", "start.md", "models.md#encoders"),
+    ],
+)
+def test_links_that_leave_the_pages_lead_to_pages(
+    path: str, anchor: str, origin: str, shown: str, target: str
+) -> None:
+    script = ROOT / "docs" / "building" / "pages.py"
+    spec = importlib.util.spec_from_file_location("site_pages", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.site_link(path, anchor, origin, shown) == target
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if os.environ.get("EQUIPOISE_NO_BROWSER"):
+        pytest.skip("EQUIPOISE_NO_BROWSER is set")
+    api = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.fail("there is no Chromium on this machine: run 'make browser', or set EQUIPOISE_NO_BROWSER=1")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_pages_and_search_work_from_the_disk_without_network(browser: Any, site: Path, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800}, offline=True)
+    page, complaints = context.new_page(), []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.on(
+        "request",
+        lambda request: complaints.append(request.url) if request.url.startswith("http") else None,
+    )
+    for name, heading in (("index", "Equipoise"), ("methods/diagnose-relearn", "diagnose-relearn")):
+        page.goto((site / f"{name}.html").as_uri())
+        assert page.locator("h1").inner_text().startswith(heading)
+        pictures = "[...document.images].every(i => i.complete && i.naturalWidth)"
+        page.wait_for_function(pictures)
+        wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(wider) <= 0
+    page.goto((site / "index.html").as_uri())
+    if width < 1000:
+        page.locator(".md-header label.md-header__button[for=__search]").click()
+    page.locator(".md-search__input").click()
+    page.keyboard.type("prototypes")
+    hit = page.locator(".md-search-result__link").first
+    hit.wait_for(timeout=20000)
+    hit.click()
+    page.wait_for_url("**/methods/*.html*")
+    assert not complaints
+    context.close()
