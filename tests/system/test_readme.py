@@ -87,6 +87,11 @@ def test_the_two_commands(folder: Path) -> None:
     assert "accelerometer" in ended.stdout
 
 
+def test_no_block_is_of_another_kind() -> None:
+    fences = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "```" in line]
+    assert len(fences) == 2 * sum(len(blocks(language)) for language in ("python", "bash", "console"))
+
+
 def test_the_block_that_installs_names_what_exists() -> None:
     installing = [block for block in blocks("bash") if INSTALLING in block]
     assert installing == ["pip install --constraint constraints.txt --editable '.[demo]'\n"]
