@@ -21,10 +21,11 @@ from equipoise.experiments.run_data import open_run
 from equipoise.models import BalancedModel
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
+from equipoise.tasks import MULTILABEL
 from equipoise.training import RunRecord
 from equipoise.training.record import METRICS
 from equipoise.training.threads import cpu_threads
-from equipoise.types import Batch, UnknownNameError
+from equipoise.types import Batch, UnknownNameError, UsageError
 
 SPLITS: Final = ("validation", "test")
 Features = dict[str, Tensor]
@@ -51,11 +52,17 @@ def contribution_of_run(
         RunFolderError: there is no finished run, or the data have changed since.
         UnknownNameError: no such split or option.
         DataError: the run's data are no longer there.
+        UsageError: the run is one of several labels a sample.
     """
     chosen = Choices.of(choices)
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
     result, _, data = open_run(run_dir)
+    if data.task == MULTILABEL.name:
+        raise UsageError(
+            f"contributions are those to one class or number a sample, and the run in {run_dir} has several "
+            "labels; equipoise.diagnose_run measures the learning state of its encoders."
+        )
     loader = data.val
     if split == "test":
         RunRecord(Path(run_dir)).append(METRICS, {"event": "diagnosis-test", "why": "contribution"})

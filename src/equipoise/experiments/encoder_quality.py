@@ -15,6 +15,7 @@ import numpy as np
 from equipoise.data import RunData
 from equipoise.experiments.new_classifiers import Classifier, FineTuned, Probe, trained
 from equipoise.experiments.run_data import open_run
+from equipoise.tasks import CLASSIFICATION
 from equipoise.training import (
     FitResult,
     RunRecord,
@@ -140,11 +141,16 @@ def encoder_quality(
 
     Raises:
         RunFolderError: there is no finished run, or the data have changed since.
-        UsageError: less than one epoch.
+        UsageError: less than one epoch, or a run whose target is no class.
     """
     if epochs is not None and epochs < 1:
         raise UsageError(f"epochs is {epochs}; expected at least 1.")
     result, settings, data = open_run(run_dir)
+    if data.task != CLASSIFICATION.name:
+        raise UsageError(
+            f"the quality of encoders is told in accuracy, and the run in {run_dir} is {data.task}; its "
+            "record has a probe of each encoder (probes), and equipoise.diagnose_run measures their features."
+        )
     budget = replace(settings.budget, epochs=epochs or settings.budget.epochs)
     if budget.warmup_epochs >= budget.epochs:
         budget = replace(budget, warmup_epochs=0)

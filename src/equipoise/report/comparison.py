@@ -18,7 +18,7 @@ from equipoise.report.page import Fold, Notice, Page
 from equipoise.report.quality_charts import QualityPoint, encoder_quality
 from equipoise.report.records import FINISHED, Run
 from equipoise.report.wording import counted, listed, number
-from equipoise.tasks import CLASSIFICATION, MULTILABEL
+from equipoise.tasks import CLASSIFICATION, MULTILABEL, Task
 
 
 def comparison_page(comparison: Comparison, runs: Sequence[Run], *, kind: str = "comparison") -> Page:
@@ -142,7 +142,8 @@ def closing(
     """Return the details that end every report of runs: configuration, fingerprints, environment."""
     folds = []
     if settings:
-        folds.append(Fold("Configuration", tables=[tables.options(settings, "Settings of all runs."), *more]))
+        shown = {k: _selector(runs, settings) if k == "select" else v for k, v in settings.items()}
+        folds.append(Fold("Configuration", tables=[tables.options(shown, "Settings of all runs."), *more]))
     if any(run.result for run in runs):
         folds.append(Fold("Fingerprints", tables=[tables.fingerprints(runs)]))
         folds.append(Fold("Environment and versions", tables=[tables.environments(runs)]))
@@ -177,16 +178,23 @@ def method_options(runs: Sequence[Run]) -> tables.Table:
 
 def selection(runs: Sequence[Run], settings: Mapping[str, Any]) -> str:
     """Say how epochs were selected and when test was opened; the latter only where the records show it."""
-    task = MainFigure.of(next((run.result for run in runs if run.result), {})).task
-    select = str(settings.get("select", "accuracy"))
-    if select not in task.figures and select != "loss":
-        select = task.main  # the default stands for the main figure of every task
-    select = task.figures.get(select, select)
+    select = _selector(runs, settings)
+    select = _task(runs).figures.get(select, select)
     text = f"The epoch whose weights were kept was selected by {select} on the validation split."
     finished = [run for run in runs if run.status == FINISHED and run.result]
     if finished and all(run.tests == 1 for run in finished):
         text += " The test split was opened once a run, at the end; each record holds one such event."
     return text + " Epochs are counted from 0."
+
+
+def _selector(runs: Sequence[Run], settings: Mapping[str, Any]) -> str:
+    """Return the figure that picked the epoch: the default stands for the main figure of every task."""
+    task, select = _task(runs), str(settings.get("select", "accuracy"))
+    return select if select in task.figures or select == "loss" else task.main
+
+
+def _task(runs: Sequence[Run]) -> Task:
+    return MainFigure.of(next((run.result for run in runs if run.result), {})).task
 
 
 def _reading(settings: Mapping[str, Any]) -> list[str]:
