@@ -85,8 +85,10 @@ def test_a_few_lines_are_added_and_at_strength_zero_they_change_no_bit(name: str
 
 @pytest.mark.parametrize("name", ["pytorch", "lightning", "huggingface", *TWICE])
 def test_the_page_shows_what_is_added(name: str) -> None:
-    page = (EXAMPLES.parent / "docs" / "integrations.md").read_text(encoding="utf-8")
-    block = re.search(rf"`examples/{name}\.py`:\n\n```diff\n(.*?)```", page, re.DOTALL)
+    docs = EXAMPLES.parent / "docs"
+    pages = [docs / "integrations.md", *sorted((docs / "integrations").glob("*.md"))]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    block = re.search(rf"`examples/{name}\.py`:\n\n```diff\n(.*?)```", text, re.DOTALL)
     assert block is not None
     shown = [line[1:].strip() for line in block[1].splitlines() if line.startswith("+")]
     marked = [line for line in source_of(name).splitlines() if line.endswith(MARK)]
