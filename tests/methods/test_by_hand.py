@@ -564,3 +564,30 @@ def test_other_targets_than_classes(kind: Any, name: str) -> None:
 def _binary(u: Tensor, y: Tensor) -> Tensor:
     p = u.sigmoid()
     return -(y * p.log() + (1 - y) * (1 - p).log()).mean()
+
+
+class Tokens(nn.Module):
+    """An encoder like those of transformers: states of a sequence, some of them padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 4)
+
+    def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
+        return {"last_hidden_state": self.layer(x[..., None])}
+
+
+class Reader(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.audio, self.video, self.head = Tokens(), nn.Linear(5, 4), nn.Linear(8, 3)
+
+    def forward(self, audio: Tensor, video: Tensor) -> Tensor:
+        mask = (torch.arange(6) < 4).long().expand(len(audio), 6)
+        states = self.audio(audio, attention_mask=mask)["last_hidden_state"]
+        return self.head(torch.cat([states[:, :4].mean(dim=1), self.video(video)], dim=1))
+
+
+def test_padding_is_no_part_of_a_feature() -> None:
+    """The head is only what the trial says it is where the feature is the mean over unpadded positions."""
+    assert not equal(fitted("ogm", Reader, end_epoch=2), made(Reader))

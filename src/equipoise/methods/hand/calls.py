@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,13 @@ from equipoise.types import ModelError
 
 class Encoded(Exception):  # noqa: N818 - no error, but the way out of a forward pass that has seen enough
     """All encoders have been called."""
+
+
+class Returned(NamedTuple):
+    """What an encoder returned, and the mask of padding that it was given, if any."""
+
+    output: Any
+    mask: Any
 
 
 class EncoderCalls:
@@ -31,28 +38,28 @@ class EncoderCalls:
             self._names.setdefault(module, []).append(name)
 
     @contextmanager
-    def recorded(self, *, stop: bool = False) -> Iterator[dict[str, Any]]:
+    def recorded(self, *, stop: bool = False) -> Iterator[dict[str, Returned]]:
         """Note what each encoder returns, by modality, with its graph; with `stop` end the pass by then.
 
         Raises:
             Encoded: within the block, where it is to stop.
             ModelError: an encoder was not called once for each of its modalities.
         """
-        found: dict[str, Any] = {}
+        found: dict[str, Returned] = {}
         calls = dict.fromkeys(self._names, 0)
         wanted = sum(map(len, self._names.values()))
 
-        def note(module: nn.Module, _: Any, output: Any) -> None:
+        def note(module: nn.Module, _: Any, given: dict[str, Any], output: Any) -> None:
             names, position = self._names[module], calls[module]
             calls[module] += 1
             if position < len(names):
-                found[names[position]] = output
+                found[names[position]] = Returned(output, given.get("attention_mask"))
             if stop and len(found) == wanted:
                 raise Encoded
 
         with ExitStack() as stack:
             for module in self._names:
-                stack.callback(module.register_forward_hook(note).remove)
+                stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
             try:
                 yield found
             except Encoded:

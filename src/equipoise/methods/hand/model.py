@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from equipoise.diagnosis.encoder_outputs import Pool, pooled_output
 from equipoise.diagnosis.reading import BatchReader
 from equipoise.methods.hand.batch import HandBatch
-from equipoise.methods.hand.calls import EncoderCalls, with_feature
+from equipoise.methods.hand.calls import EncoderCalls, Returned, with_feature
 from equipoise.methods.hand.heads import Head, head_view
 from equipoise.methods.hand.passes import Pass, loss_in, random_state, set_random_state
 from equipoise.models import BalancedModel
@@ -179,7 +179,7 @@ class HandledModel(BalancedModel):
             step.streams.append(random_state(step.batch.target.device.type))
         else:
             step.logits = self._logits(caught, step)
-        step.raw = dict(found)
+        step.raw = {m: returned.output for m, returned in found.items()}
         step.features = {m: self._feature(m, found[m], len(step.batch)) for m in self.modalities}
         step.held = step.features
 
@@ -236,8 +236,8 @@ class HandledModel(BalancedModel):
                 parts[m].append(self._feature(m, found[m], size))
         return {m: z[0] if len(z) == 1 else torch.cat(z) for m, z in parts.items()}
 
-    def _feature(self, modality: str, output: Any, size: int) -> Tensor:
-        return pooled_output(modality, output, size, self._pool)
+    def _feature(self, modality: str, returned: Returned, size: int) -> Tensor:
+        return pooled_output(modality, returned.output, size, self._pool, returned.mask)
 
     def _logits(self, caught: list[Any], step: Pass) -> Tensor:
         value = caught[-1] if caught else step.result
