@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
 from equipoise.distributed import average_values, unsynced
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
+from equipoise.tasks import task_of
 
 Run = Callable[[Any], Tensor]
 """From a batch to logits `[B, C]`."""
@@ -68,12 +68,14 @@ def refit_head(
 ) -> None:
     """Take some plain gradient steps of the head on the re-learnt features, everything else held fixed.
 
-    Gradients that parameters held before are kept. Several processes step by the mean of their gradients.
+    The loss is that of the task which the target is one of (`equipoise.tasks`). Gradients that parameters held
+    before are kept. Several processes step by the mean of their gradients.
     """
     parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
     with isolated_rng(), evaluating(model), unsynced(model):
         for batch in islice(batches, steps):
-            loss = F.cross_entropy(run(batch), target_of(batch))
+            target = target_of(batch)
+            loss = task_of(target).loss(run(batch), target)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             average_values(gradient for gradient in gradients if gradient is not None)
             with torch.no_grad():
