@@ -68,8 +68,8 @@ def refit_head(
 ) -> None:
     """Take some plain gradient steps of the head on the re-learnt features, everything else held fixed.
 
-    The loss is that of the task which the target is one of (`equipoise.tasks`). Gradients that parameters held
-    before are kept. Several processes step by the mean of their gradients.
+    The loss is that of the task which the target is one of (`equipoise.tasks`). Gradients that parameters
+    held before are kept. Several processes step by the mean of their gradients.
     """
     parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
     with isolated_rng(), evaluating(model), unsynced(model):
