@@ -153,14 +153,14 @@ def test_a_model_class_that_encodes_in_its_own_way_is_not_taken_apart():
 class Doubled(MultimodalModel):
     """Has features and a task of its own, and the inherited `encode`."""
 
-    task = "sorting"
+    task = "multilabel"
 
     def _features(self, modality, encoder, x):
         return 2 * super()._features(modality, encoder, x)
 
 
 class DoubledMid(MidFusionModel):
-    task = "sorting"
+    task = "multilabel"
 
     def _finished(self, modality, run):
         return 2 * super()._finished(modality, run)
@@ -177,10 +177,10 @@ def test_a_subclass_keeps_what_it_has_of_its_own_and_its_task():
         changed = with_fusion(model, SharedFusion(WIDTHS, 5)).eval()
         z = plain.eval().encode(x)
         assert all(torch.equal(feature, 2 * z[m]) for m, feature in changed.encode(x).items())
-        assert changed.task == "sorting"
+        assert changed.task == "multilabel"
         again = with_fusion(changed, ConcatFusion(WIDTHS, 5)).eval()
         assert all(torch.equal(feature, 2 * z[m]) for m, feature in again.encode(x).items())
-        assert again.task == "sorting"
+        assert again.task == "multilabel"
         assert again.inner is model
         assert again.capabilities - {"additive_head"} == changed.capabilities - {"own_heads"}
 
@@ -188,8 +188,8 @@ def test_a_subclass_keeps_what_it_has_of_its_own_and_its_task():
 def test_a_task_set_on_a_model_is_kept():
     for fusion in ("concat", "mmtm"):
         model = build_model(SHAPES, 5, fusion=fusion)
-        model.task = "sorting"
-        assert with_fusion(model, SharedFusion(WIDTHS, 5)).task == "sorting"
+        model.task = "multilabel"
+        assert with_fusion(model, SharedFusion(WIDTHS, 5)).task == "multilabel"
 
 
 def test_a_subclass_with_intermediate_fusion_still_offers_it():
@@ -217,6 +217,7 @@ def test_methods_of_intermediate_fusion_run_on_a_wrapped_model():
     model = with_fusion(
         DoubledMid(plain.encoders, plain.fusion, blocks=plain.blocks), SharedFusion(WIDTHS, 5)
     ).double()
+    model.task = "classification"
     method = create_method("greedy", {"eps": 0.0, "start_epoch": 0})
     method.check(model)
     run = HandRun(method, model)

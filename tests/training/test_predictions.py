@@ -16,7 +16,7 @@ import synthetic
 from equipoise.data import RunData, load_dataset, splits_of
 from equipoise.models import BalancedModel
 from equipoise.training.predictions import confusion, read_predictions
-from equipoise.training.probes import probe_accuracies, probe_accuracy, spread_rows
+from equipoise.training.probes import probe_accuracy, probe_scores, spread_rows
 
 QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 16, "diagnose_every": 0}
 
@@ -67,7 +67,7 @@ def test_they_take_no_pass_of_their_own(data: str, monkeypatch: pytest.MonkeyPat
         return original(self, batch)
 
     monkeypatch.setattr(BalancedModel, "forward", counted)
-    monkeypatch.setattr(ending, "probe_accuracies", lambda *_: {})
+    monkeypatch.setattr(ending, "probe_scores", lambda *_: {})
     splits = eq.fit(data, **QUICK).summary["split_sizes"]
     assert sum(sizes) == QUICK["epochs"] * splits["val"] + splits["test"]
 
@@ -199,8 +199,8 @@ def test_probes_change_nothing_and_repeat(data: str, result: eq.FitResult) -> No
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     stream, numpy_stream = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    first = probe_accuracies(model, splits["train"], splits["val"])
-    assert first == probe_accuracies(model, splits["train"], splits["val"]) == result.summary["probes"]
+    first = probe_scores(model, splits["train"], splits["val"])
+    assert first == probe_scores(model, splits["train"], splits["val"]) == result.summary["probes"]
     assert all(part.training for part in model.modules())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -52,6 +52,7 @@ def diagnose_command(
         config: YAML file with options by name; those given here win.
     """
     from equipoise.cli.tables import output_console
+    from equipoise.diagnosis import DiagnosisOptions
     from equipoise.experiments import examine_features, examine_run
     from equipoise.report import check_formats
     from equipoise.training.option_text import parse_assignments
@@ -71,6 +72,7 @@ def diagnose_command(
         return_freed_arrays()
         found = examine_features(features, preset=preset, **options)
     else:
+        DiagnosisOptions.preset(preset, **options)  # a mistake in the options is told first
         if _has_labels(Path(str(run_dir))):
             _show_state(str(run_dir), preset, options)
             return
