@@ -64,6 +64,7 @@ class Trained:
         plain: a model that knows nothing of the toolkit.
         loader: serves what the trainer was served, once `begin(epoch)` has been called.
         begin: sets order and random state of an epoch.
+        in_order: the same samples in the order of the split, and those of validation.
     """
 
     weights: dict[str, Tensor]
@@ -71,6 +72,7 @@ class Trained:
     plain: AudioVisualNet
     loader: DataLoader[Any]
     begin: Callable[[int], None]
+    in_order: tuple[DataLoader[Any], DataLoader[Any]]
 
     @property
     def encoders(self) -> dict[str, nn.Module]:
@@ -111,4 +113,10 @@ def trained_by_us(folder: Path, method: str, options: dict[str, Any], **budget: 
         data.set_epoch(epoch)
         seed_everything(derive_seed(0, "epoch", epoch))  # for the encoders' dropout
 
-    return Trained(last, mine, plain, loader, begin)
+    held = list(data.val)
+    validation = TensorDataset(
+        *(torch.cat([batch.inputs[m] for batch in held]) for m in ("audio", "video")),
+        torch.cat([batch.target for batch in held]),
+    )
+    in_order = DataLoader(tensors, batch_size=16), DataLoader(validation, batch_size=16)
+    return Trained(last, mine, plain, loader, begin, in_order)

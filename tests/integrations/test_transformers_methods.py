@@ -11,82 +11,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import equipoise as eq
-from against_trainer import EPOCHS, FITTING, OPTIONS, Trained, trained_by_us
+from against_trainer import FITTING, OPTIONS, trained_by_us
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
-from transformers import Trainer, TrainerCallback, TrainingArguments  # noqa: E402
+from transformers import TrainingArguments  # noqa: E402
 from transformers.modeling_outputs import SequenceClassifierOutput  # noqa: E402
 
 from equipoise.integrations.transformers import MethodCallback  # noqa: E402
-
-HANDLES = {"audio": "net.audio_net", "video": "net.video_net"}
-
-
-class WithLoss(nn.Module):
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, audio: Tensor, video: Tensor, labels: Tensor | None = None) -> SequenceClassifierOutput:
-        logits = self.net(audio, video)
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
-
-
-class Begin(TrainerCallback):
-    """Sets order and random state of an epoch as our trainer does."""
-
-    def __init__(self, trained: Trained) -> None:
-        self.trained = trained
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.trained.begin(round(state.epoch or 0))
-
-
-def collate(rows: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
-    audio, video, labels = (torch.stack(column) for column in zip(*rows, strict=True))
-    return {"audio": audio, "video": video, "labels": labels}
-
-
-class OurOrder(Trainer):
-    served: DataLoader[Any]
-
-    def get_train_dataloader(self) -> Any:
-        return self.accelerator.prepare(self.served)
-
-
-def trainer(folder: Path, trained: Trained, *callbacks: Any, epochs: int = EPOCHS, **options: Any) -> Any:
-    args = TrainingArguments(
-        str(folder / "trainer"),
-        **{
-            "num_train_epochs": epochs,
-            "per_device_train_batch_size": 16,
-            "learning_rate": 0.05,
-            "lr_scheduler_type": "constant",
-            "max_grad_norm": 0.0,
-            "use_cpu": True,
-            "report_to": [],
-            "disable_tqdm": True,
-            "save_strategy": "no",
-            "logging_strategy": "epoch",
-            **options,
-        },
-    )
-    model = WithLoss(trained.plain)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
-    constant = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
-    loader = trained.loader
-    made = OurOrder(model, args, train_dataset=loader.dataset, optimizers=(optimizer, constant))
-    made.served = DataLoader(
-        loader.dataset,
-        batch_sampler=loader.batch_sampler,
-        collate_fn=collate,
-        generator=torch.Generator(),
-    )
-    for callback in (Begin(trained), *callbacks):
-        made.add_callback(callback)
-    return made
+from trainer_modules import HANDLES, WithLoss, collate, trainer  # noqa: E402
 
 
 @pytest.mark.parametrize("name", FITTING)
