@@ -30,6 +30,8 @@ def main() -> None:
         eq.fit(data, epochs=1, diagnose_every=0)  # imports and caches are not what is measured
         rows = [
             ("trainer / hand-written loop", lambda: fit(data), lambda: by_hand(data)),
+            ("by_hand joint / hand-written loop", lambda: by_hand(data, "joint"), lambda: by_hand(data)),
+            ("by_hand ogm-ge / hand-written loop", lambda: by_hand(data, "ogm-ge"), lambda: by_hand(data)),
             ("diagnose-relearn / joint", lambda: fit(data, "diagnose-relearn"), lambda: fit(data)),
             ("ogm-ge / joint", lambda: fit(data, "ogm-ge"), lambda: fit(data)),
             ("looking ten times / not at all", lambda: fit(data, looks=2), lambda: fit(data)),
@@ -65,18 +67,23 @@ def fit(data: str, method: str = "joint", looks: int = 0) -> None:
     eq.fit(data, method, epochs=EPOCHS, diagnose_every=looks)
 
 
-def by_hand(data: str) -> None:
+def by_hand(data: str, name: str | None = None) -> None:
+    """Train in a loop of one's own, with a method or without."""
     dataset = load_dataset(data)
     run = RunData(dataset, splits_of(dataset), 64)
     shapes = {name: (spec.shape, spec.kind) for name, spec in dataset.modalities.items()}
     model = eq.build_model(shapes, 7)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
-    for epoch in range(EPOCHS):
+    method = name and eq.by_hand(name, model, train_loader=run.train, optimizer=optimizer, epochs=EPOCHS)
+    for epoch in method.epochs() if method else range(EPOCHS):
         run.set_epoch(epoch)
         model.train()
         for batch in run.train:
             optimizer.zero_grad()
-            F.cross_entropy(model(batch).logits, batch.target).backward()
+            loss = method.loss(batch) if method else F.cross_entropy(model(batch).logits, batch.target)
+            loss.backward()
+            if method:
+                method.on_gradients()
             optimizer.step()
         model.eval()
         with torch.no_grad():
