@@ -168,13 +168,8 @@ class HandledModel(BalancedModel):
         if step.split:
             step.streams.append(random_state(step.batch.target.device.type))
         caught: list[Any] = []
-        output = self._output[0] or self.model
-        hook = output.register_forward_hook(lambda _, __, value: caught.append(value))
-        try:
-            with self._calls.recorded(stop=step.split) as found:
-                step.result = step.compute()
-        finally:
-            hook.remove()
+        with self._calls.recorded(stop=step.split) as found:
+            self._compute(step, caught)
         if step.split:
             step.streams.append(random_state(step.batch.target.device.type))
         else:
@@ -189,15 +184,19 @@ class HandledModel(BalancedModel):
         begin, behind = step.streams
         set_random_state(begin)
         caught: list[Any] = []
+        with self._calls.replaced(outputs, lambda: set_random_state(behind)):
+            self._compute(step, caught)
+        step.logits = self._logits(caught, step)
+        return step.logits
+
+    def _compute(self, step: Pass, caught: list[Any]) -> None:
+        """Run the user's code, and put what the module of the logits returns into `caught`."""
         output = self._output[0] or self.model
         hook = output.register_forward_hook(lambda _, __, value: caught.append(value))
         try:
-            with self._calls.replaced(outputs, lambda: set_random_state(behind)):
-                step.result = step.compute()
+            step.result = step.compute()
         finally:
             hook.remove()
-        step.logits = self._logits(caught, step)
-        return step.logits
 
     def _again(self, step: Pass, z: Mapping[str, Tensor]) -> Tensor:
         """Run what is behind the encoders on features, block by block where there are more than samples."""
