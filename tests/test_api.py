@@ -36,3 +36,16 @@ def test_catalogues_hold_names() -> None:
     assert models["mlp"]["default_for"] == "vector"
     assert eq.list_metrics().to_frame().loc["purity", "description"]
     assert "diagnose-relearn" in str(eq.list_methods())
+
+
+def test_the_core_imports_no_trainer_of_others() -> None:
+    """What is installed beside the toolkit is loaded by those who ask for it."""
+    code = (
+        "import sys, equipoise, equipoise.api, equipoise.cli\n"
+        "for name in equipoise.__all__: getattr(equipoise, name)\n"
+        "others = {'lightning', 'pytorch_lightning', 'transformers', 'accelerate', 'peft', 'ray'}\n"
+        "loaded = others & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

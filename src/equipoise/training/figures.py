@@ -6,13 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torchmetrics.functional import mean_absolute_error, mean_squared_error, pearson_corrcoef, r2_score
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_f1_score,
-    multilabel_average_precision,
-    multilabel_f1_score,
-)
 
 from equipoise.tasks import CLASSIFICATION, REGRESSION, Task
 
@@ -28,6 +21,14 @@ def figures_of(
         predictions: see `equipoise.training.evaluation.Evaluation`.
         num_classes: `C`.
     """
+    # Imported when it is needed, as it loads transformers by itself where that is installed.
+    from torchmetrics.functional.classification import (
+        multiclass_accuracy,
+        multiclass_f1_score,
+        multilabel_average_precision,
+        multilabel_f1_score,
+    )
+
     target = predictions["target"]
     if task is CLASSIFICATION:
         known = target.to(output.device)
@@ -46,6 +47,8 @@ def figures_of(
 
 
 def _of_numbers(predicted: Tensor, target: Tensor) -> dict[str, float]:
+    from torchmetrics.functional import mean_absolute_error, mean_squared_error, pearson_corrcoef, r2_score
+
     constant = float(predicted.std(unbiased=False)) == 0 or float(target.std(unbiased=False)) == 0
     return {
         "r2": float(r2_score(predicted, target)) if len(target) > 1 else 0.0,

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -61,6 +60,9 @@ class RunHandle:
         record_of: RunRecord,
         joint_encoders: int | None = None,
     ) -> None:
+        # Imported when it is needed, as it loads torchmetrics, and that transformers where it is installed.
+        from lightning_fabric import Fabric
+
         budget = settings.budget
         self.settings, self.method, self.run_record = settings, method, record_of
         self._joint_encoders = joint_encoders or len(model.modalities)
