@@ -24,7 +24,7 @@ import scipy.optimize, scipy.spatial.distance, sklearn.cluster, sklearn.linear_m
 import sklearn.neighbors, sklearn.preprocessing
 from equipoise.experiments import diagnose_arrays
 from equipoise.diagnosis import separability
-from equipoise.experiments.saved_features import SavedFeatures
+from equipoise.experiments.examine.saved_features import SavedFeatures
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import equipoise as eq
-from equipoise.training.record import RunRecord
+from equipoise.training.record.record import RunRecord
 
 SEEDS = range(3)
 LFM = [("lfm", {"weight_lr": step}) for step in (1e-4, 1e-2, 0.1, 1.0, 10.0, 100.0)]

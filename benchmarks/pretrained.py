@@ -23,8 +23,8 @@ import pretrained_models
 from safetensors.torch import save_file
 
 import equipoise as eq
-from equipoise.experiments.significance import holm
-from equipoise.experiments.statistics import paired_difference
+from equipoise.experiments.compare.significance import holm
+from equipoise.experiments.compare.statistics import paired_difference
 from equipoise.training import RunRecord
 
 MODALITIES = ("phone_acc", "watch_acc")

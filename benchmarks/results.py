@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 
 from equipoise.experiments import Comparison, across_datasets, read_comparison
-from equipoise.experiments.comparison import shown_name
-from equipoise.experiments.significance import FEW_SEEDS, smallest_wilcoxon_p
+from equipoise.experiments.compare.comparison import shown_name
+from equipoise.experiments.compare.significance import FEW_SEEDS, smallest_wilcoxon_p
 from equipoise.report import write_critical_difference
 from equipoise.training import RunRecord
 

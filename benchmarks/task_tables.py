@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from equipoise.diagnosis.diagnose import USUAL_MEASURES
-from equipoise.diagnosis.measures import MEASURES
+from equipoise.diagnosis.measures.catalogue import MEASURES
 from equipoise.methods import METHODS
 from equipoise.tasks import TASKS
 

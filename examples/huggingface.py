@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from transformers import BertConfig, BertModel, Trainer, TrainingArguments, ViTConfig, ViTModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from equipoise.integrations.transformers import DiagnoseRelearnCallback  # D&R
+from equipoise.loops.transformers import DiagnoseRelearnCallback  # D&R
 
 SHAPES, WORDS, LENGTH = 4, 30, 8
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

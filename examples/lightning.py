@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import equipoise
 from equipoise.data import splits_of
-from equipoise.integrations.lightning import DiagnoseRelearnCallback  # D&R
+from equipoise.loops.lightning import DiagnoseRelearnCallback  # D&R
 
 
 class SoundAndWrist(pl.LightningModule):

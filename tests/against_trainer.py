@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import synthetic
+from equipoise.loops.plain.fitness import reason_against
 from equipoise.methods import METHODS, create_method
-from equipoise.methods.hand.fitness import reason_against
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.training.assembly import ModelSpec, build_reference, prepare_data
 from equipoise.training.loop import Training
-from equipoise.training.record import RunRecord
+from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
 
 EPOCHS = 4

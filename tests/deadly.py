@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from equipoise.experiments.executors import Outcome, Task
+from equipoise.experiments.compare.executors import Outcome, Task
 
 
 def execute(task: Task) -> Outcome:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from equipoise.methods import Counters, Method, StepContext
-from equipoise.methods.combined import module_name
+from equipoise.methods.core.combination import module_name
 from equipoise.models import BalancedModel, MidFusionModel, MultimodalModel
 from equipoise.models.build import build_fusion
 from equipoise.models.encoders.cnn import CNN

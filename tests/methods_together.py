@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from equipoise.integrations.lightning import MethodCallback
+from equipoise.loops.lightning import MethodCallback
 from hand_processes import EPOCHS, Parts, drawn
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data.media.errors import MediaError
-from equipoise.data.media.files import check_media
-from equipoise.data.preparing.clips import Clip, Layout, ModalityReader, Preparation
+from equipoise.data.prepare.clips import Clip, Layout, ModalityReader, Preparation
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import check_media
 from equipoise.types import MissingExtraError
 
 

@@ -21,7 +21,7 @@ def lightning(folder: Path, resumed: str | None) -> tuple[nn.Module, Any]:
     import lightning.pytorch as pl
     from torch.utils.data import DataLoader
 
-    from equipoise.integrations.lightning import DiagnoseRelearnCallback
+    from equipoise.loops.lightning import DiagnoseRelearnCallback
 
     class Lit(pl.LightningModule):
         def __init__(self) -> None:
@@ -62,7 +62,7 @@ def lightning(folder: Path, resumed: str | None) -> tuple[nn.Module, Any]:
 def transformers(folder: Path, resumed: str | None) -> tuple[nn.Module, Any]:
     from transformers import Trainer, TrainingArguments
 
-    from equipoise.integrations.transformers import DiagnoseRelearnCallback
+    from equipoise.loops.transformers import DiagnoseRelearnCallback
 
     class Model(nn.Module):
         def __init__(self) -> None:

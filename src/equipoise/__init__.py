@@ -16,13 +16,13 @@ if TYPE_CHECKING:
         DiagnosisOptions,
         LearningState,
         collect_features,
-        contribution,
-        contribution_of_features,
         diagnose,
         purity,
         relearning_strength,
         separability,
     )
+    from equipoise.diagnosis.contribution.of_features import contribution_of_features
+    from equipoise.diagnosis.contribution.of_model import contribution
     from equipoise.experiments import (
         Examination,
         contribution_of_run,
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
         examine_model,
         examine_run,
     )
-    from equipoise.methods import DiagnoseRelearn, HandTraining, by_hand
+    from equipoise.loops.plain import HandTraining, by_hand
     from equipoise.models import MultimodalModel, build_model, unimodal_logits
-    from equipoise.relearning import soft_reinitialize
+    from equipoise.relearning import DiagnoseRelearn, soft_reinitialize
     from equipoise.report import write_examination_report, write_report
     from equipoise.training import FitResult, fit, load_run
     from equipoise.types import (
@@ -62,13 +62,13 @@ _HOMES = {
         "DiagnosisOptions",
         "LearningState",
         "collect_features",
-        "contribution",
-        "contribution_of_features",
         "diagnose",
         "purity",
         "relearning_strength",
         "separability",
     ),
+    "diagnosis.contribution.of_features": ("contribution_of_features",),
+    "diagnosis.contribution.of_model": ("contribution",),
     "experiments": (
         "Examination",
         "contribution_of_run",
@@ -78,9 +78,9 @@ _HOMES = {
         "examine_model",
         "examine_run",
     ),
-    "methods": ("DiagnoseRelearn", "HandTraining", "by_hand"),
+    "loops.plain": ("HandTraining", "by_hand"),
     "models": ("MultimodalModel", "build_model", "unimodal_logits"),
-    "relearning": ("soft_reinitialize",),
+    "relearning": ("DiagnoseRelearn", "soft_reinitialize"),
     "report": ("write_examination_report", "write_report"),
     "training": ("FitResult", "fit", "load_run"),
     "types": (

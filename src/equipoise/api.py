@@ -12,9 +12,9 @@ import pandas as pd
 
 from equipoise.data.datasets import DATASETS
 from equipoise.diagnosis import METRICS
-from equipoise.experiments.compare import DEFAULT_METHODS, Observer
-from equipoise.experiments.compare import compare as run_comparison
-from equipoise.experiments.comparison import REPORT, Comparison
+from equipoise.experiments.compare.compare import DEFAULT_METHODS, Observer
+from equipoise.experiments.compare.compare import compare as run_comparison
+from equipoise.experiments.compare.comparison import REPORT, Comparison
 from equipoise.methods import METHODS, Method, Requirements
 from equipoise.models import available_models
 from equipoise.report import write_comparison_report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -118,3 +119,8 @@ class ModelOutput:
 
 def _either(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
+
+
+def warn(message: str) -> None:
+    """Warn that something will probably not do what was intended; the message names a remedy."""
+    warnings.warn(message, EquipoiseWarning, stacklevel=3)

@@ -49,4 +49,4 @@ def dataset(tmp_path: Path, inputs: dict[str, Any]) -> PreparedDataset:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read arrays in pieces of a few rows, as large ones are."""
-    monkeypatch.setattr("equipoise.data.content.CHUNK_BYTES", 200)
+    monkeypatch.setattr("equipoise.data.format.content.CHUNK_BYTES", 200)

@@ -12,11 +12,12 @@ import torch
 
 import equipoise as eq
 from equipoise.data import Augmenter, AugmentOptions, PreparedDataset, RunData, Splits, write_dataset
-from equipoise.data.augment import _cropped
-from equipoise.data.batches import SplitData
-from equipoise.data.order import Positions
-from equipoise.training import Budget, RunRecord, fingerprints
+from equipoise.data.format.augment import _cropped
+from equipoise.data.format.batches import SplitData
+from equipoise.data.format.order import Positions
+from equipoise.training import Budget, RunRecord
 from equipoise.training.handle import RunHandle
+from equipoise.training.record import fingerprints
 from equipoise.types import Batch, EquipoiseWarning, UnknownNameError, UsageError
 from interrupted import fit_with_and_without_break
 
@@ -205,7 +206,7 @@ def test_crops_of_normalised_pictures_are_normalised_crops(dataset: PreparedData
     data = _data(dataset, crop)
     plain = Augmenter(data.modality_specs, data.normalizers, crop, 0)
     draws = plain._draws(torch.arange(24), 0)
-    from equipoise.data.augment import _boxes, _turned
+    from equipoise.data.format.augment import _boxes, _turned
 
     flipped = draws[:, 4] < 0.5
     expected = _cropped(raw.float(), _boxes(draws, crop), flipped)

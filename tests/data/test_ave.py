@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from equipoise.data.datasets.ave import AVE
-from equipoise.data.leaks import guard
-from equipoise.data.media.audio import read_audio
-from equipoise.data.preparing.engine import prepare
-from equipoise.data.splits import splits_of
+from equipoise.data.format.leaks import guard
+from equipoise.data.format.splits import splits_of
+from equipoise.data.prepare.engine import prepare
+from equipoise.data.prepare.media.audio import read_audio
 from equipoise.types import DataError, LeakError, UsageError
 from media_files import lfs_pointer, moving_square, tone, write_video
 

@@ -13,10 +13,10 @@ import pytest
 from scipy.io import savemat
 
 from equipoise.data.datasets.avletters import AVLetters
-from equipoise.data.media.errors import MediaError
-from equipoise.data.preparing.clips import Clip
-from equipoise.data.preparing.engine import prepare
-from equipoise.data.preparing.letters import LipsReader, MfccReader, read_htk, read_lips
+from equipoise.data.prepare.clips import Clip
+from equipoise.data.prepare.engine import prepare
+from equipoise.data.prepare.letters import LipsReader, MfccReader, read_htk, read_lips
+from equipoise.data.prepare.media.errors import MediaError
 from equipoise.types import DataError, UsageError
 from media_files import lfs_pointer, truncated
 

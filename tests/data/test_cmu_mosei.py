@@ -13,8 +13,8 @@ import pytest
 
 from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.cmu_mosei import CMUMOSEI
-from equipoise.data.media.text import hashed_tokens
-from equipoise.data.preparing.engine import prepare
+from equipoise.data.prepare.engine import prepare
+from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.types import DataError, UsageError
 
 h5py = pytest.importorskip("h5py")

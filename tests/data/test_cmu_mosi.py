@@ -11,8 +11,8 @@ import pytest
 
 from equipoise.data import open_dataset
 from equipoise.data.datasets.cmu_mosi import CMUMOSI
-from equipoise.data.media.text import hashed_tokens
-from equipoise.data.preparing.engine import prepare
+from equipoise.data.prepare.engine import prepare
+from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.types import DataError, UsageError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from equipoise.data.datasets.cremad import EMOTIONS, CremaD
-from equipoise.data.leaks import guard
-from equipoise.data.media.errors import MediaError
-from equipoise.data.media.video import read_frames
-from equipoise.data.preparing.engine import prepare
-from equipoise.data.splits import splits_of
+from equipoise.data.format.leaks import guard
+from equipoise.data.format.splits import splits_of
+from equipoise.data.prepare.engine import prepare
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.video import read_frames
 from equipoise.types import DataError, LeakError, UsageError
 from media_files import lfs_pointer, moving_square, tone, write_image, write_video, write_wav
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.data.csd import Sequence, average_over, open_csd
-from equipoise.data.media.errors import MediaError
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.sentiment.csd import Sequence, average_over, open_csd
 from equipoise.types import DataError
 
 h5py = pytest.importorskip("h5py")

@@ -15,8 +15,8 @@ import pytest
 import equipoise as eq
 from equipoise.cli import main
 from equipoise.data.datasets.food101 import Food101
-from equipoise.data.media.text import hashed_tokens
-from equipoise.data.preparing.engine import prepare
+from equipoise.data.prepare.engine import prepare
+from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.types import DataError, EquipoiseError, UnknownNameError, UsageError
 from media_files import lfs_pointer, truncated, write_image
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from equipoise.data.datasets.kinetics_sounds import KineticsSounds, youtube_id
-from equipoise.data.leaks import guard
-from equipoise.data.media.errors import MediaError
-from equipoise.data.media.spectrograms import fbank
-from equipoise.data.preparing.engine import prepare
-from equipoise.data.preparing.finding import find_media
-from equipoise.data.splits import splits_of
+from equipoise.data.format.leaks import guard
+from equipoise.data.format.splits import splits_of
+from equipoise.data.prepare.engine import prepare
+from equipoise.data.prepare.finding import find_media
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.spectrograms import fbank
 from equipoise.types import DataError, LeakError, UsageError
 from media_files import lfs_pointer, moving_square, tone, write_image, write_video, write_wav
 

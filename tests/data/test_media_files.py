@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from equipoise.data.media.audio import read_audio
-from equipoise.data.media.errors import MediaError
-from equipoise.data.media.images import natural, read_image, squared
-from equipoise.data.media.video import frame_times, frames_at, read_frames
+from equipoise.data.prepare.media.audio import read_audio
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.images import natural, read_image, squared
+from equipoise.data.prepare.media.video import frame_times, frames_at, read_frames
 from media_files import (
     lfs_pointer,
     moving_square,

@@ -31,7 +31,7 @@ def test_the_definition_holds_for_every_kind(
     dataset: PreparedDataset, pieces: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if pieces:
-        monkeypatch.setattr("equipoise.data.content.CHUNK_BYTES", 200)
+        monkeypatch.setattr("equipoise.data.format.content.CHUNK_BYTES", 200)
     for name, normalizer in fit_normalizers(dataset, TRAIN).items():
         array = np.asarray(dataset.array(name))
         means, stds = slow_definition(array[TRAIN], dataset.modalities[name].kind)

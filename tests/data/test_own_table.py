@@ -10,10 +10,10 @@ import pytest
 
 from equipoise.data import open_dataset
 from equipoise.data.datasets.table import OwnTable
-from equipoise.data.media.readers import StftReader
-from equipoise.data.media.text import hashed_tokens
-from equipoise.data.preparing.clips import Clip
-from equipoise.data.preparing.engine import prepare
+from equipoise.data.prepare.clips import Clip
+from equipoise.data.prepare.engine import prepare
+from equipoise.data.prepare.media.readers import StftReader
+from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.types import EquipoiseError
 from media_files import moving_square, tone, write_image, write_video, write_wav
 

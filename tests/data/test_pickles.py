@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.data.media.errors import MediaError
-from equipoise.data.pickles import read_pickle
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.sentiment.pickles import read_pickle
 from equipoise.types import DataError
 
 Save = Callable[[bytes], Path]

@@ -17,10 +17,10 @@ import pytest
 from filelock import FileLock
 
 from equipoise.data import open_dataset
-from equipoise.data.media.errors import MediaError
-from equipoise.data.preparing.clips import ArrayPreparation, Clip, Lost
-from equipoise.data.preparing.engine import prepare
-from equipoise.data.preparing.summary import LostSamplesError
+from equipoise.data.prepare.clips import ArrayPreparation, Clip, Lost
+from equipoise.data.prepare.engine import prepare
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.summary import LostSamplesError
 from equipoise.types import DataError, RunFolderError, UsageError
 from readers_of_tests import numbers, plan_of_numbers
 
@@ -59,7 +59,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from readers_of_tests import plan_of_numbers
-from equipoise.data.preparing.engine import prepare
+from equipoise.data.prepare.engine import prepare
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     plan = plan_of_numbers(root / "in", 60, seconds=0.02, log=str(root / "log"))

@@ -8,12 +8,12 @@ import pytest
 from scipy import ndimage
 from scipy.signal import ShortTimeFFT
 
-from equipoise.data.media.errors import MediaError
-from equipoise.data.media.flow import decode_flow, encode_flow, method_used, optical_flow
-from equipoise.data.media.flow_readers import FlowImagesReader, FlowReader
-from equipoise.data.media.readers import FbankReader, FramesReader, ImageReader, StftReader
-from equipoise.data.media.spectrograms import fbank, log_stft
-from equipoise.data.preparing.clips import Clip, ModalityReader
+from equipoise.data.prepare.clips import Clip, ModalityReader
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.flow import decode_flow, encode_flow, method_used, optical_flow
+from equipoise.data.prepare.media.flow_readers import FlowImagesReader, FlowReader
+from equipoise.data.prepare.media.readers import FbankReader, FramesReader, ImageReader, StftReader
+from equipoise.data.prepare.media.spectrograms import fbank, log_stft
 from equipoise.types import UsageError
 from media_files import moving_square, tone, write_image, write_video, write_wav
 

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from equipoise.data import splits_of
 from equipoise.data.datasets.ucf101 import UCF101
-from equipoise.data.media.flow import decode_flow
-from equipoise.data.preparing.engine import Prepared, prepare
+from equipoise.data.prepare.engine import Prepared, prepare
+from equipoise.data.prepare.media.flow import decode_flow
 from equipoise.types import DataError, EquipoiseError, UnknownNameError, UsageError
 from media_files import lfs_pointer, write_image, write_video
 

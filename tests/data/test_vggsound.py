@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from equipoise.data.datasets.vggsound import VGGSound
-from equipoise.data.leaks import guard
-from equipoise.data.preparing.engine import prepare
-from equipoise.data.splits import Splits
+from equipoise.data.format.leaks import guard
+from equipoise.data.format.splits import Splits
+from equipoise.data.prepare.engine import prepare
 from equipoise.types import DataError, LeakError, UnknownNameError
 from media_files import moving_square, tone, write_video
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import equipoise.data.writing as writing
+import equipoise.data.format.writing as writing
 from equipoise.data import PreparedDataset, open_dataset
 from equipoise.types import EquipoiseError, RunFolderError
 

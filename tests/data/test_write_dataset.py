@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import equipoise.data.writing as writing
+import equipoise.data.format.writing as writing
 from equipoise.data import PreparedDataset, open_dataset, write_dataset
 
 RNG = np.random.default_rng(0)

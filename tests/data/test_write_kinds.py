@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from equipoise.data import RunData, open_dataset, splits_of, write_dataset
-from equipoise.data.content import row_hashes
-from equipoise.data.preparing.clips import Layout
-from equipoise.data.writing import array_file, finish_dataset
+from equipoise.data.format.content import row_hashes
+from equipoise.data.format.writing import array_file, finish_dataset
+from equipoise.data.prepare.clips import Layout
 from equipoise.types import DataError, RunFolderError
 
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ from sklearn.preprocessing import MinMaxScaler
 from threadpoolctl import threadpool_limits
 
 from equipoise.diagnosis import diagnose, separability, threads
-from equipoise.diagnosis.scaling import scale_features
-from equipoise.diagnosis.scores import cluster_purity
+from equipoise.diagnosis.measures.scaling import scale_features
+from equipoise.diagnosis.measures.scores import cluster_purity
 
 
 def draw(n, seed, d=6):

@@ -20,7 +20,7 @@ from torch.utils.data import (
 )
 
 from equipoise.diagnosis import collect_features
-from equipoise.diagnosis.reading import BatchReader
+from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.types import Batch, DataError, ModelError, UsageError
 
 N, CLASSES = 20, 3

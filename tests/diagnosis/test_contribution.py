@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.diagnosis.contribution import Contributions
-from equipoise.diagnosis.shapley import antithetic_orders
-from equipoise.diagnosis.subset_queries import Choices, queries
-from equipoise.diagnosis.subset_scores import Task, answers, contributions_from
+from equipoise.diagnosis.contribution.contributions import Contributions
+from equipoise.diagnosis.contribution.shapley import antithetic_orders
+from equipoise.diagnosis.contribution.subset_queries import Choices, queries
+from equipoise.diagnosis.contribution.subset_scores import Task, answers, contributions_from
 from equipoise.types import UnknownNameError
 
 

@@ -10,8 +10,8 @@ import pytest
 from sklearn.cluster import KMeans
 
 from equipoise.diagnosis import METRICS, diagnose, separability
+from equipoise.diagnosis.measures.scaling import scale_features
 from equipoise.diagnosis.options import ACCURACY_LIKE, CONTINUOUS, LABELS
-from equipoise.diagnosis.scaling import scale_features
 from equipoise.types import DataError
 
 SCALERS = ("minmax-per-split", "minmax-train", "standard-train", "l2", "none")

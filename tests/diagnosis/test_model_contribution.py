@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from equipoise.diagnosis.model_contribution import contribution
+from equipoise.diagnosis.contribution.of_model import contribution
 from equipoise.types import DataError, ModelError, UnknownNameError, UsageError
 
 N = 60

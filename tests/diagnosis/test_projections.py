@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.diagnosis.projections import project
+from equipoise.diagnosis.features.projections import project
 from equipoise.types import DataError, UnknownNameError, UsageError
 
 

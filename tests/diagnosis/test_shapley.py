@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.diagnosis.shapley import antithetic_orders, gains, shapley_values, subsets
+from equipoise.diagnosis.contribution.shapley import antithetic_orders, gains, shapley_values, subsets
 from equipoise.types import UsageError
 
 

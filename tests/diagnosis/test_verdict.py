@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from equipoise.diagnosis import diagnose
-from equipoise.diagnosis.contribution import Contribution, Contributions
-from equipoise.diagnosis.feature_contribution import contribution_of_features
-from equipoise.diagnosis.verdict import (
+from equipoise.diagnosis.contribution.contributions import Contribution, Contributions
+from equipoise.diagnosis.contribution.of_features import contribution_of_features
+from equipoise.diagnosis.verdict.rules import rule_amounts
+from equipoise.diagnosis.verdict.verdict import (
     STATES,
     ModalityNumbers,
     Thresholds,
@@ -18,7 +19,6 @@ from equipoise.diagnosis.verdict import (
     state_of,
     verdicts,
 )
-from equipoise.diagnosis.verdict_rules import rule_amounts
 from equipoise.types import UsageError
 
 FINE = ModalityNumbers(
@@ -220,7 +220,7 @@ def test_reasons_hold_the_numbers_that_led_there():
 
 
 def test_advice_names_methods_that_exist():
-    from equipoise.methods.creation import METHODS
+    from equipoise.methods.core.creation import METHODS
 
     for numbers in (
         replace(FINE, train_score=1.0, gap_interval=(0.1, 0.3)),

@@ -9,7 +9,7 @@ import pytest
 from sybil import Document, Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
-from equipoise.methods.relearn_options import RELEARN_OPTIONS
+from equipoise.relearning.options import RELEARN_OPTIONS
 
 PAGE = Path(__file__).parents[2] / "docs" / "pretrained.md"
 

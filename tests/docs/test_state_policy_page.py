@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from equipoise.methods.relearn_options import CHOICES, RelearnOptions
+from equipoise.relearning.options import CHOICES, RelearnOptions
 from page_blocks import ROOT, blocks
 
 PAGE = ROOT / "docs" / "state-policy.md"

@@ -12,7 +12,7 @@ from scipy import stats
 
 import equipoise as eq
 from equipoise.experiments import Comparison, across_datasets
-from equipoise.experiments.across import critical_difference
+from equipoise.experiments.compare.across import critical_difference
 
 
 def comparison(dataset: str, means: dict[str, float], **changes: Any) -> Comparison:

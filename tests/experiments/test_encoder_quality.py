@@ -13,11 +13,11 @@ from torch import nn
 
 import equipoise as eq
 import synthetic
-from equipoise.diagnosis.model_contribution import contribution
-from equipoise.diagnosis.subset_queries import Choices
-from equipoise.experiments.contribution_of_run import contribution_of_model, contribution_of_run
-from equipoise.experiments.encoder_quality import EncoderQuality, encoder_quality
-from equipoise.experiments.run_data import open_run
+from equipoise.diagnosis.contribution.of_model import contribution
+from equipoise.diagnosis.contribution.subset_queries import Choices
+from equipoise.experiments.examine.contribution_of_run import contribution_of_model, contribution_of_run
+from equipoise.experiments.examine.encoder_quality import EncoderQuality, encoder_quality
+from equipoise.experiments.examine.run_data import open_run
 from equipoise.models import ConcatFusion, MidFusionModel, MultimodalModel, build_model
 
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import equipoise as eq
 import synthetic
 from equipoise.data import RunData, load_dataset, splits_of
-from equipoise.diagnosis.verdict import STATES, verdicts
-from equipoise.experiments import input_heads
-from equipoise.experiments.input_heads import input_scores
+from equipoise.diagnosis.verdict.verdict import STATES, verdicts
+from equipoise.experiments.examine import input_heads
+from equipoise.experiments.examine.input_heads import input_scores
 
 QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 32, "diagnose_every": 0}
 

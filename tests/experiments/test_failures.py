@@ -13,9 +13,9 @@ import pytest
 import deadly
 import equipoise as eq
 import synthetic
-from equipoise.experiments import executors
-from equipoise.experiments.compare import expand
-from equipoise.experiments.executors import Agenda, LocalExecutor, Task
+from equipoise.experiments.compare import executors
+from equipoise.experiments.compare.compare import expand
+from equipoise.experiments.compare.executors import Agenda, LocalExecutor, Task
 from equipoise.training import Settings
 
 fit_module: Any = importlib.import_module("equipoise.training.fit")  # the package has a function of that name

@@ -15,9 +15,9 @@ from sklearn.metrics import average_precision_score, r2_score
 import equipoise as eq
 import other_tasks
 from equipoise.cli import main
-from equipoise.experiments.contribution_of_run import contribution_of_run
+from equipoise.experiments.examine.contribution_of_run import contribution_of_run
 from equipoise.tasks import TASKS
-from equipoise.training.predictions import read_predictions
+from equipoise.training.record.predictions import read_predictions
 from equipoise.types import EquipoiseWarning, UsageError
 
 KINDS = ("multilabel", "regression")

@@ -10,8 +10,8 @@ import pytest
 
 import equipoise as eq
 import synthetic
-from equipoise.experiments.compare import DEFAULT_METHODS, expand
-from equipoise.experiments.executors import Agenda, Outcome, Task
+from equipoise.experiments.compare.compare import DEFAULT_METHODS, expand
+from equipoise.experiments.compare.executors import Agenda, Outcome, Task
 from equipoise.methods import METHODS
 from equipoise.training import Settings
 

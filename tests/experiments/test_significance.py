@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from equipoise.experiments.significance import bootstrap_interval, holm, smallest_wilcoxon_p, wilcoxon_p
+from equipoise.experiments.compare.significance import (
+    bootstrap_interval,
+    holm,
+    smallest_wilcoxon_p,
+    wilcoxon_p,
+)
 
 
 def slow_wilcoxon(differences: list[float]) -> float:

@@ -11,9 +11,9 @@ import pytest
 from scipy import stats
 
 from equipoise.experiments import Comparison, read_comparison
-from equipoise.experiments.comparison import COLUMNS
-from equipoise.experiments.fairness import obstacles
-from equipoise.experiments.statistics import paired_difference, rank, summarise
+from equipoise.experiments.compare.comparison import COLUMNS
+from equipoise.experiments.compare.fairness import obstacles
+from equipoise.experiments.compare.statistics import paired_difference, rank, summarise
 
 
 def test_paired_difference_by_hand() -> None:

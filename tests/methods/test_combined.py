@@ -11,8 +11,8 @@ import torch
 import equipoise as eq
 import synthetic
 from equipoise.methods import Method, StepContext, base_names, create_method
-from equipoise.methods.combined import Combined
-from equipoise.methods.creation import options_for
+from equipoise.methods.core.combination import Combined
+from equipoise.methods.core.creation import options_for
 from equipoise.training import run_name
 from equipoise.types import UnknownNameError, UsageError
 from hand_run import HandRun, random_batch, same, small_model

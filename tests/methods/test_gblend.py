@@ -15,7 +15,7 @@ import equipoise as eq
 import synthetic
 from equipoise.methods import create_method
 from equipoise.methods.gblend import JOINT, GBlend, blend_weights
-from equipoise.methods.heldout import stratified, without
+from equipoise.methods.shared.heldout import stratified, without
 from equipoise.models import MultimodalModel
 from equipoise.models.fusion.concat import ConcatFusion
 from equipoise.types import UnknownNameError, UsageError

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 import equipoise as eq
 import synthetic
 from equipoise.methods import StepContext, create_method
-from equipoise.methods.gradients import squared_norm
 from equipoise.methods.greedy import Greedy, relative_speeds
+from equipoise.methods.shared.gradients import squared_norm
 from equipoise.models import MidFusionModel
 from equipoise.models.build import build_fusion
 from equipoise.models.encoders.mlp import MLP

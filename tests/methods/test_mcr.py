@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from equipoise.methods import StepContext, create_method
-from equipoise.methods.contrastive import supervised_contrastive
 from equipoise.methods.mcr import divergence, draw_permutations
+from equipoise.methods.shared.contrastive import supervised_contrastive
 from equipoise.types import UnknownNameError, UsageError
 from hand_run import HandRun, random_batch, same, small_model
 

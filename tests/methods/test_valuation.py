@@ -18,7 +18,7 @@ import synthetic
 from equipoise.methods import StepContext, create_method
 from equipoise.methods.modality_valuation import ModalityValuation, copy_rate
 from equipoise.methods.sample_valuation import SampleValuation, copy_counts
-from equipoise.methods.valuation import contributions
+from equipoise.methods.shared.valuation import contributions
 from equipoise.types import Batch, UnknownNameError, UsageError
 from hand_run import CLASSES, HandRun, pieces, random_batch, same, small_model
 from interrupted import fit_with_and_without_break

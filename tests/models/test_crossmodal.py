@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from equipoise.models import CrossmodalModel, build_fusion, build_model, check_contract, describe, with_fusion
-from equipoise.models.crossmodal import CrossmodalLayer
+from equipoise.models.mid_fusion.crossmodal import CrossmodalLayer
 from equipoise.types import ModelError, UsageError
 
 SHAPES = {

@@ -9,7 +9,7 @@ from torch import nn
 
 from equipoise.models import ENCODERS, build_encoder, build_model, load_weights
 from equipoise.models.encoders.resnet import ResNet18
-from equipoise.training.fingerprints import of_encoders
+from equipoise.training.record.fingerprints import of_encoders
 from equipoise.types import ModelError, UsageError
 
 OPTIONS = {"width": 2, "stem": "imagenet"}

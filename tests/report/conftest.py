@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from equipoise.experiments.comparison import COLUMNS, Comparison, read_comparison
-from equipoise.experiments.fairness import obstacles
-from equipoise.experiments.statistics import rank, summarise
+from equipoise.experiments.compare.comparison import COLUMNS, Comparison, read_comparison
+from equipoise.experiments.compare.fairness import obstacles
+from equipoise.experiments.compare.statistics import rank, summarise
 from equipoise.training import run_name
 
 
@@ -302,7 +302,7 @@ def drawings():
     import numpy as np
 
     from equipoise.diagnosis import Diagnosis, LearningState
-    from equipoise.diagnosis.projections import project
+    from equipoise.diagnosis.features.projections import project
     from equipoise.report import diagnosis_charts, layer_chart, quality_charts, state_charts, trace_charts
 
     def build(modalities=("audio", "video"), classes=("walk", "run", "jump"), n=60):

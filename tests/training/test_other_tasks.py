@@ -15,7 +15,7 @@ import equipoise as eq
 import other_tasks
 from equipoise.tasks import TASKS
 from equipoise.training import FitResult, load_run
-from equipoise.training.predictions import confusion, read_predictions
+from equipoise.training.record.predictions import confusion, read_predictions
 from equipoise.types import UsageError
 from hand_run import same
 from interrupted import fit_with_and_without_break

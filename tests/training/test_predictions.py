@@ -15,8 +15,8 @@ import equipoise as eq
 import synthetic
 from equipoise.data import RunData, load_dataset, splits_of
 from equipoise.models import BalancedModel
-from equipoise.training.predictions import confusion, read_predictions
-from equipoise.training.probes import probe_accuracy, probe_scores, spread_rows
+from equipoise.training.measuring.probes import probe_accuracy, probe_scores, spread_rows
+from equipoise.training.record.predictions import confusion, read_predictions
 
 QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 16, "diagnose_every": 0}
 
@@ -57,7 +57,7 @@ def test_predictions_are_those_of_the_kept_weights(data: str, result: eq.FitResu
 
 def test_they_take_no_pass_of_their_own(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole run without looks and probes passes the test split once, and validation once an epoch."""
-    from equipoise.training import ending
+    from equipoise.training.measuring import ending
 
     sizes: list[int] = []
     original = BalancedModel.forward

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 import equipoise as eq
 import synthetic
 from equipoise.training import RunRecord, from_options, to_options
-from equipoise.training.record import locked
+from equipoise.training.record.record import locked
 
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import equipoise as eq
 from equipoise.training import RunRecord
-from equipoise.training.snapshots import Snapshots
+from equipoise.training.record.snapshots import Snapshots
 
 
 class Tied(nn.Module):

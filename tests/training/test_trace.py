@@ -17,8 +17,8 @@ import synthetic
 from equipoise.data import RunData, load_dataset, splits_of
 from equipoise.diagnosis import collect_features
 from equipoise.training import RunRecord
-from equipoise.training.snapshots import Snapshots
-from equipoise.training.trace import read_trace
+from equipoise.training.record.snapshots import Snapshots
+from equipoise.training.record.trace import read_trace
 
 RELEARN = {"every": 1, "count": 2, "lam": 6.0}
 RUN: dict[str, Any] = {
@@ -153,7 +153,7 @@ def test_a_resumed_run_leaves_the_same_trace(
 def test_a_run_killed_while_it_is_measured_can_go_on(
     data: str, out: Path, traced: eq.FitResult, monkeypatch: Any
 ) -> None:
-    from equipoise.training import ending
+    from equipoise.training.measuring import ending
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt

@@ -50,8 +50,8 @@ def compare_command(
     from equipoise.cli.folders import free_folder
     from equipoise.cli.progress import EpochBar
     from equipoise.cli.tables import comparison_table, output_console, progress_console
-    from equipoise.experiments.compare import DEFAULT_METHODS, seeds_of
-    from equipoise.experiments.comparison import REPORT
+    from equipoise.experiments.compare.compare import DEFAULT_METHODS, seeds_of
+    from equipoise.experiments.compare.comparison import REPORT
     from equipoise.training import from_options
     from equipoise.training.option_text import nested, parse_assignments
 

@@ -97,7 +97,7 @@ def _has_labels(run_dir: Path) -> bool:
 def _show_state(run_dir: str, preset: str, options: dict[str, Any]) -> None:
     """Print what is known where a sample has several labels: the learning state alone."""
     from equipoise.cli.tables import output_console
-    from equipoise.experiments import diagnose_run
+    from equipoise.experiments.examine.diagnose_run import diagnose_run
 
     console = output_console()
     console.print(str(diagnose_run(run_dir, preset=preset, **options)), markup=False, soft_wrap=True)
@@ -111,7 +111,7 @@ def _show_state(run_dir: str, preset: str, options: dict[str, Any]) -> None:
 
 def _show(console: Console, found: Examination) -> None:
     from equipoise.cli.tables import examination_tables
-    from equipoise.diagnosis.verdict_rules import BALANCED
+    from equipoise.diagnosis.verdict.rules import BALANCED
 
     for table in examination_tables(found):
         console.print(table)

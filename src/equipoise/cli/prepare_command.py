@@ -18,10 +18,10 @@ from equipoise.cli.run_options import Whole
 from equipoise.cli.tables import make_table, output_console, progress_console
 from equipoise.data import DATASETS, cache_folder
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.preparing.clips import Lost
-from equipoise.data.preparing.engine import prepare
-from equipoise.data.preparing.places import remember
-from equipoise.data.preparing.summary import SHOWN, LostSamplesError, Summary
+from equipoise.data.prepare.clips import Lost
+from equipoise.data.prepare.engine import prepare
+from equipoise.data.prepare.places import remember
+from equipoise.data.prepare.summary import SHOWN, LostSamplesError, Summary
 
 ROWS = 12
 """Classes that the table at the end shows; of more it shows the sum."""

@@ -10,8 +10,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from equipoise.experiments.executors import Outcome, Task
-from equipoise.training.record import METRICS, RESULT
+from equipoise.experiments.compare.executors import Outcome, Task
+from equipoise.training.record.record import METRICS, RESULT
 
 INTERVAL = 0.5
 EPOCH = b'"event": "epoch"'

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from equipoise.data.datasets import DATASETS, Dataset
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format import CACHE_VARIABLE, FORMAT_VERSION, cache_folder, slug
-from equipoise.data.prepared import PreparedDataset, open_dataset
+from equipoise.data.format.layout import CACHE_VARIABLE, FORMAT_VERSION, cache_folder, slug
+from equipoise.data.format.prepared import PreparedDataset, open_dataset
 from equipoise.types import DataError, RunFolderError, UnknownNameError
 
 

@@ -1,10 +1,8 @@
 """From features and labels to the learning state of each modality."""
 
-from equipoise.diagnosis.capture import collect_features
-from equipoise.diagnosis.contribution import Contribution, Contributions
+from equipoise.diagnosis.contribution.contributions import Contribution, Contributions
 from equipoise.diagnosis.diagnose import diagnose, diagnose_with, purity, separability
-from equipoise.diagnosis.feature_contribution import contribution_of_features
-from equipoise.diagnosis.model_contribution import contribution
+from equipoise.diagnosis.features.capture import collect_features
 from equipoise.diagnosis.options import METRICS, PRESETS, DiagnosisOptions
 from equipoise.diagnosis.state import Diagnosis, LearningState, relearning_strength
 
@@ -17,8 +15,6 @@ __all__ = [
     "DiagnosisOptions",
     "LearningState",
     "collect_features",
-    "contribution",
-    "contribution_of_features",
     "diagnose",
     "diagnose_with",
     "purity",

@@ -8,7 +8,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from equipoise.diagnosis.clustering import fit_kmeans
 from equipoise.diagnosis.estimate import estimate
 from equipoise.diagnosis.inputs import (
     class_indices,
@@ -18,10 +17,11 @@ from equipoise.diagnosis.inputs import (
     label_vector,
     split_targets,
 )
-from equipoise.diagnosis.measures import CAP, MEASURES
+from equipoise.diagnosis.measures.catalogue import CAP, MEASURES
+from equipoise.diagnosis.measures.clustering import fit_kmeans
+from equipoise.diagnosis.measures.scaling import minmax
+from equipoise.diagnosis.measures.scores import Splits, Values, cluster_purity
 from equipoise.diagnosis.options import DiagnosisOptions
-from equipoise.diagnosis.scaling import minmax
-from equipoise.diagnosis.scores import Splits, Values, cluster_purity
 from equipoise.diagnosis.state import Diagnosis, LearningState
 from equipoise.diagnosis.threads import in_turn_or_two
 from equipoise.randomness import isolated_rng

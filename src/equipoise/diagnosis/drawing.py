@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.diagnosis.measures import MEASURES
+from equipoise.diagnosis.measures.catalogue import MEASURES
+from equipoise.diagnosis.measures.scaling import scale_features
+from equipoise.diagnosis.measures.scores import Splits, Values
 from equipoise.diagnosis.options import WITHOUT_CLASSES, DiagnosisOptions
-from equipoise.diagnosis.scaling import scale_features
-from equipoise.diagnosis.scores import Splits, Values
 
 
 def scaled_draws(

@@ -6,9 +6,9 @@ import numpy as np
 
 from equipoise.diagnosis.drawing import scaled_draws
 from equipoise.diagnosis.intervals import centred_interval
-from equipoise.diagnosis.measures import MEASURES
+from equipoise.diagnosis.measures.catalogue import MEASURES
+from equipoise.diagnosis.measures.scores import Fitting, Score, Splits, Values
 from equipoise.diagnosis.options import WITHOUT_CLASSES, DiagnosisOptions
-from equipoise.diagnosis.scores import Fitting, Score, Splits, Values
 from equipoise.diagnosis.state import LearningState
 from equipoise.types import DataError
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from equipoise.diagnosis.clustering import Array
+from equipoise.diagnosis.measures.clustering import Array
+from equipoise.diagnosis.measures.scores import Values
 from equipoise.diagnosis.options import CONTINUOUS, LABELS, DiagnosisOptions
-from equipoise.diagnosis.scores import Values
 from equipoise.types import DataError, UsageError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from equipoise.diagnosis.scores import Score
+from equipoise.diagnosis.measures.scores import Score
 
 
 def centred_interval(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from equipoise.diagnosis.measures import MEASURES
+from equipoise.diagnosis.measures.catalogue import MEASURES
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
 

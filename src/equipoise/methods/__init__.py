@@ -1,29 +1,24 @@
-"""Training methods: one file each, on the contract of `base.py`; their classes are attributes here."""
+"""Training methods: one file each, on the contract of `core`; their classes are attributes here."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from equipoise.methods.base import Method
-from equipoise.methods.context import StepContext
-from equipoise.methods.creation import METHODS, base_names, create_method
-from equipoise.methods.hand import HandTraining, by_hand
-from equipoise.methods.relearner import DiagnoseRelearn
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Counters, Plan, Run
+from equipoise.methods.core.creation import METHODS, base_names, create_method
+from equipoise.methods.core.method import Method
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Counters, Plan, Run
+from equipoise.methods.core.step import StepContext
 
 __all__ = [
     "METHODS",
     "Counters",
-    "DiagnoseRelearn",
-    "HandTraining",
     "Method",
     "Plan",
     "Requirements",
     "Run",
     "StepContext",
     "base_names",
-    "by_hand",
     "create_method",
 ]
 

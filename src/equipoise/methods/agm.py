@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.diagnosis.shapley import shapley_values
-from equipoise.methods.base import Method, joint_loss, overrides
-from equipoise.methods.context import StepContext
-from equipoise.methods.modulation import Modulates
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.precision import widened
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Run
-from equipoise.methods.windows import Windowed
+from equipoise.diagnosis.contribution.shapley import shapley_values
+from equipoise.methods.core.method import Method, joint_loss, overrides
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Run
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.modulation import Modulates
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.precision import widened
+from equipoise.methods.shared.windows import Windowed
 from equipoise.models import answers_to_zeros, subset_logits
 from equipoise.scopes import evaluating
 from equipoise.types import UsageError

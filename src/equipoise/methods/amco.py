@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.methods.base import Method, joint_loss
-from equipoise.methods.context import StepContext
+from equipoise.methods.core.method import Method, joint_loss
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Run
+from equipoise.methods.core.step import StepContext
 from equipoise.methods.mmcosine import copy_head
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.precision import widened
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Run
-from equipoise.methods.unimodal_views import unimodal_loss
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.precision import widened
+from equipoise.methods.shared.unimodal_views import unimodal_loss
 from equipoise.models import Fusion, with_fusion
 from equipoise.types import UsageError
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.methods.base import joint_loss
-from equipoise.methods.context import StepContext
-from equipoise.methods.modulation import Modulates
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.precision import widened
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Plan
-from equipoise.methods.unimodal_views import ReadsUnimodal, unimodal_loss
+from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Plan
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.modulation import Modulates
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.precision import widened
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal, unimodal_loss
 
 BOOSTS = ("asymmetric", "symmetric", "off")
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.methods.context import StepContext
-from equipoise.methods.option_checks import check_number
-from equipoise.methods.run import Run
-from equipoise.methods.turns import TakesTurns, let_rest
+from equipoise.methods.core.run import Run
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.option_checks import check_number
+from equipoise.methods.shared.turns import TakesTurns, let_rest
 from equipoise.models import with_fusion
 from equipoise.models.fusion.base import Fusion
 from equipoise.scopes import evaluating, modes_restored

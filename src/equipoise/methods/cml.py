@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.methods.base import Method
-from equipoise.methods.context import StepContext
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.precision import widened
-from equipoise.methods.requirements import Requirements
+from equipoise.methods.core.method import Method
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.precision import widened
 from equipoise.models import ABSENCES, answers_to_zeros, subset_logits
 
 

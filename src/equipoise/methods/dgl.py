@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from equipoise.methods.base import Method, joint_loss, overrides
-from equipoise.methods.context import StepContext
-from equipoise.methods.option_checks import check_number
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.unimodal_views import ReadsUnimodal, unimodal_loss
-from equipoise.methods.windows import Windowed
+from equipoise.methods.core.method import Method, joint_loss, overrides
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.option_checks import check_number
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal, unimodal_loss
+from equipoise.methods.shared.windows import Windowed
 from equipoise.models import subset_logits
 from equipoise.tasks import EVERY_TASK
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from equipoise.methods.base import Method
-from equipoise.methods.relearn_options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS, split_options
-from equipoise.methods.relearn_targets import SUFFIX, with_target_file
-from equipoise.methods.relearner import DiagnoseRelearn
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Plan, Run
+from equipoise.methods.core.method import Method
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Plan, Run
 from equipoise.relearning import RelearningSchedule, select_parameters
+from equipoise.relearning.options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS, split_options
+from equipoise.relearning.pulls import SUFFIX, with_target_file
+from equipoise.relearning.relearner import DiagnoseRelearn
 from equipoise.tasks import EVERY_TASK
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError

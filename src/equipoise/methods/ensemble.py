@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from equipoise.methods.base import Method
-from equipoise.methods.option_checks import check_choice
-from equipoise.methods.requirements import Requirements
+from equipoise.methods.core.method import Method
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.shared.option_checks import check_choice
 from equipoise.methods.unimodal import Unimodal
 from equipoise.tasks import CLASSIFICATION, EVERY_TASK
 from equipoise.types import ModelError, UsageError

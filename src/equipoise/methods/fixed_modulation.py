@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from equipoise.methods.context import StepContext
-from equipoise.methods.modulation import Modulates
-from equipoise.methods.option_checks import check_number
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.windows import Windowed
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.modulation import Modulates
+from equipoise.methods.shared.option_checks import check_number
+from equipoise.methods.shared.windows import Windowed
 from equipoise.tasks import EVERY_TASK
 from equipoise.types import UnknownNameError
 

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from equipoise.methods.base import joint_loss
-from equipoise.methods.context import StepContext
-from equipoise.methods.gradients import drop_gradients
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.precision import widened
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Plan, Run
-from equipoise.methods.teachers import ReadsTeachers, feature_distance
-from equipoise.methods.unimodal_views import true_class_scores
-from equipoise.methods.windows import Windowed
+from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Plan, Run
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.gradients import drop_gradients
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.precision import widened
+from equipoise.methods.shared.teachers import ReadsTeachers, feature_distance
+from equipoise.methods.shared.unimodal_views import true_class_scores
+from equipoise.methods.shared.windows import Windowed
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import constant, evaluating
 

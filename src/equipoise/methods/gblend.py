@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from equipoise.methods.context import StepContext
-from equipoise.methods.heldout import HoldsOut
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.positions import chunks, shuffled, stratified
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Plan, Run
-from equipoise.methods.unimodal_views import own_heads
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Plan, Run
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.heldout import HoldsOut
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.positions import chunks, shuffled, stratified
+from equipoise.methods.shared.unimodal_views import own_heads
 from equipoise.models.heads import OwnHeads
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating

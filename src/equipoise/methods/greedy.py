@@ -11,12 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from equipoise.methods.context import StepContext
-from equipoise.methods.gradients import squared_norm, trainable
-from equipoise.methods.option_checks import check_number
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Run
-from equipoise.methods.windows import Windowed
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Run
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.gradients import squared_norm, trainable
+from equipoise.methods.shared.option_checks import check_number
+from equipoise.methods.shared.windows import Windowed
 from equipoise.models import MidFusionModel
 from equipoise.tasks import EVERY_TASK
 

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.methods.base import Method, joint_loss
-from equipoise.methods.context import StepContext
-from equipoise.methods.modulation import Modulates
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.precision import widened
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Run
-from equipoise.methods.unimodal_views import ReadsUnimodal, unimodal_loss
-from equipoise.methods.windows import Windowed
+from equipoise.methods.core.method import Method, joint_loss
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Run
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.modulation import Modulates
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.precision import widened
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal, unimodal_loss
+from equipoise.methods.shared.windows import Windowed
 from equipoise.tasks import EVERY_TASK, task_named
 
 LOSSES = ("joint", "joint+unimodal")

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.methods.base import Method
-from equipoise.methods.context import StepContext
-from equipoise.methods.contrastive import unit_rows
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.precision import widened
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.unimodal_views import unimodal_loss
+from equipoise.methods.core.method import Method
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.contrastive import unit_rows
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.precision import widened
+from equipoise.methods.shared.unimodal_views import unimodal_loss
 from equipoise.models import Fusion, OwnHeads, with_fusion
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from equipoise.methods.base import Method
-from equipoise.methods.requirements import Requirements
+from equipoise.methods.core.method import Method
+from equipoise.methods.core.requirements import Requirements
 from equipoise.tasks import EVERY_TASK
 
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.methods.context import StepContext
-from equipoise.methods.gradients import gradients_of, inner_product, trainable
-from equipoise.methods.heldout import HoldsOut
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.positions import shuffled
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Plan, Run
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Plan, Run
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.gradients import gradients_of, inner_product, trainable
+from equipoise.methods.shared.heldout import HoldsOut
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.positions import shuffled
 from equipoise.models import AverageFusion, unimodal_logits, with_fusion
 from equipoise.models.heads import OwnHeads
 from equipoise.scopes import evaluating

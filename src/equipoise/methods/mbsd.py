@@ -9,12 +9,12 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from equipoise.methods.base import joint_loss
-from equipoise.methods.context import StepContext
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.precision import widened
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
+from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.precision import widened
+from equipoise.methods.shared.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
 
 REPRESENTATIONS = ("probabilities", "logits")
 

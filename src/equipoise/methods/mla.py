@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from equipoise.methods.base import Method, joint_loss
-from equipoise.methods.context import StepContext
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.run import Run
+from equipoise.methods.core.method import Method, joint_loss
+from equipoise.methods.core.run import Run
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.option_checks import check_choice, check_number
 from equipoise.models import MultimodalModel, SharedFusion, with_fusion
 from equipoise.types import Batch, UnknownNameError, UsageError
 

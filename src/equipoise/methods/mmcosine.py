@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.methods.base import Method, joint_loss
-from equipoise.methods.context import StepContext
-from equipoise.methods.contrastive import contrastive_loss, unit_rows
-from equipoise.methods.option_checks import check_number
-from equipoise.methods.requirements import Requirements
+from equipoise.methods.core.method import Method, joint_loss
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.contrastive import contrastive_loss, unit_rows
+from equipoise.methods.shared.option_checks import check_number
 from equipoise.models import Fusion, with_fusion
 from equipoise.types import UsageError
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from equipoise.methods.base import joint_loss
-from equipoise.methods.context import StepContext
-from equipoise.methods.gradients import inner_product
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
-from equipoise.methods.windows import Windowed
+from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.gradients import inner_product
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
+from equipoise.methods.shared.windows import Windowed
 from equipoise.tasks import EVERY_TASK
 
 SCOPES = ("tensor", "encoder")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.positions import chunks
-from equipoise.methods.run import Run
-from equipoise.methods.valuation import Resamples, contributions, record_copies
+from equipoise.methods.core.run import Run
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.positions import chunks
+from equipoise.methods.shared.valuation import Resamples, contributions, record_copies
 
 RATES = ("linear", "tanh", "power")
 

@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import torch
 
-from equipoise.methods.context import StepContext
-from equipoise.methods.modulation import Modulates
-from equipoise.methods.option_checks import check_number
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Run
-from equipoise.methods.unimodal_views import ReadsUnimodal, true_class_scores
-from equipoise.methods.windows import Windowed
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Run
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.modulation import Modulates
+from equipoise.methods.shared.option_checks import check_number
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal, true_class_scores
+from equipoise.methods.shared.windows import Windowed
 
 
 def modulation_coefficients(scores: Mapping[str, float], alpha: float) -> dict[str, float]:

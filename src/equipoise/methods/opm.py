@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.methods.context import StepContext
-from equipoise.methods.option_checks import check_number
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.unimodal_views import ReadsUnimodal, true_class_scores
-from equipoise.methods.windows import Windowed
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.option_checks import check_number
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal, true_class_scores
+from equipoise.methods.shared.windows import Windowed
 
 
 def drop_probabilities(scores: Mapping[str, float], q_base: float, lam: float) -> dict[str, float]:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from equipoise.methods.base import joint_loss
-from equipoise.methods.context import StepContext
-from equipoise.methods.option_checks import check_choice, check_number
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Run
-from equipoise.methods.windows import Windowed
+from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Run
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.shared.windows import Windowed
 from equipoise.models import prototype_logits
 from equipoise.scopes import evaluating
 from equipoise.types import UsageError

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from equipoise.methods.context import StepContext
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Run
+from equipoise.methods.core.step import StepContext
 from equipoise.methods.ensemble import copy_encoders
-from equipoise.methods.gradients import drop_gradients
-from equipoise.methods.option_checks import check_number
 from equipoise.methods.pretrained import Pretrained
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Run
+from equipoise.methods.shared.gradients import drop_gradients
+from equipoise.methods.shared.option_checks import check_number
 from equipoise.tasks import EVERY_TASK
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from equipoise.methods.base import Method
+from equipoise.methods.core.method import Method
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Run
 from equipoise.methods.ensemble import copy_encoders
 from equipoise.methods.pretrain_finetune import PretrainFinetune
 from equipoise.methods.pretrained import Pretrained
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.run import Run
 from equipoise.tasks import EVERY_TASK
 
 if TYPE_CHECKING:

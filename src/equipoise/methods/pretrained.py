@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from equipoise.methods.base import Method
+from equipoise.methods.core.method import Method
 from equipoise.methods.ensemble import check_separate
 from equipoise.methods.unimodal import Unimodal
 

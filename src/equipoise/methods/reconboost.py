@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.methods.base import warn
-from equipoise.methods.context import StepContext
-from equipoise.methods.option_checks import check_number
-from equipoise.methods.run import Plan, Run
-from equipoise.methods.turns import TakesTurns, let_rest
+from equipoise.methods.core.run import Plan, Run
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.option_checks import check_number
+from equipoise.methods.shared.turns import TakesTurns, let_rest
 from equipoise.models import with_fusion
 from equipoise.models.fusion.shared import SharedFusion
 from equipoise.scopes import modes_restored
+from equipoise.types import warn
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel

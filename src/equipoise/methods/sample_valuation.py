@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.methods.run import Run
-from equipoise.methods.valuation import Resamples, contributions, record_copies
+from equipoise.methods.core.run import Run
+from equipoise.methods.shared.valuation import Resamples, contributions, record_copies
 
 BOUNDS = (1.0, 0.4, -0.1)
 """Contributions below which a sample is copied once, twice, and three times."""

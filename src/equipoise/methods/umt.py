@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from equipoise.methods.base import joint_loss
-from equipoise.methods.context import StepContext
-from equipoise.methods.option_checks import check_number
-from equipoise.methods.requirements import Requirements
-from equipoise.methods.teachers import ReadsTeachers, feature_distance
+from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.step import StepContext
+from equipoise.methods.shared.option_checks import check_number
+from equipoise.methods.shared.teachers import ReadsTeachers, feature_distance
 from equipoise.tasks import EVERY_TASK
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from equipoise.methods.base import Method
-from equipoise.methods.requirements import Requirements
+from equipoise.methods.core.method import Method
+from equipoise.methods.core.requirements import Requirements
 from equipoise.tasks import EVERY_TASK
 from equipoise.types import UnknownNameError
 

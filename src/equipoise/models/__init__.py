@@ -7,7 +7,6 @@ groups.
 
 from __future__ import annotations
 
-from equipoise.models.bottlenecks import BottleneckModel
 from equipoise.models.build import (
     MID_FUSIONS,
     available_models,
@@ -20,7 +19,6 @@ from equipoise.models.build import (
     fusion_names,
 )
 from equipoise.models.contract import BalancedModel
-from equipoise.models.crossmodal import CrossmodalModel
 from equipoise.models.custom import check_contract, custom_model
 from equipoise.models.encoders import (
     DEFAULT_ENCODER,
@@ -40,9 +38,11 @@ from equipoise.models.fusion.shared import SharedFusion, entropy_weights
 from equipoise.models.fusion.sum import SumFusion
 from equipoise.models.heads import OwnHeads
 from equipoise.models.local_weights import LoadedWeights, load_weights
-from equipoise.models.lockstep import LockstepModel
-from equipoise.models.mid_fusion import MidFusionModel
-from equipoise.models.mmtm import MMTM
+from equipoise.models.mid_fusion.bottlenecks import BottleneckModel
+from equipoise.models.mid_fusion.crossmodal import CrossmodalModel
+from equipoise.models.mid_fusion.lockstep import LockstepModel
+from equipoise.models.mid_fusion.mmtm import MMTM
+from equipoise.models.mid_fusion.model import MidFusionModel
 from equipoise.models.multimodal import MultimodalModel
 from equipoise.models.subset_logits import ABSENCES, answers_to_zeros, subset_logits
 from equipoise.models.unimodal_logits import LOGIT_SOURCES, prototype_logits, unimodal_logits

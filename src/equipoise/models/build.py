@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from equipoise.models.bottlenecks import BottleneckModel
-from equipoise.models.crossmodal import CrossmodalModel
 from equipoise.models.encoders.base import DEFAULT_ENCODER, ENCODERS, Encoder, default_encoder
 from equipoise.models.fusion.base import FUSIONS, Fusion
 from equipoise.models.local_weights import WEIGHTS, load_weights
-from equipoise.models.lockstep import LockstepModel
-from equipoise.models.mid_fusion import MidFusionModel
+from equipoise.models.mid_fusion.bottlenecks import BottleneckModel
+from equipoise.models.mid_fusion.crossmodal import CrossmodalModel
+from equipoise.models.mid_fusion.lockstep import LockstepModel
+from equipoise.models.mid_fusion.model import MidFusionModel
 from equipoise.models.multimodal import MultimodalModel
 from equipoise.models.options import check_options, listed, option_names
 from equipoise.randomness import derive_seed, seeded_rng

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from equipoise.models.build import MID_FUSIONS
 from equipoise.models.contract import BalancedModel, NamedParameter
 from equipoise.models.fusion.head import HeadView
-from equipoise.models.lockstep import LockstepModel
-from equipoise.models.mid_fusion import MidFusionModel
-from equipoise.models.mmtm import MMTM
+from equipoise.models.mid_fusion.lockstep import LockstepModel
+from equipoise.models.mid_fusion.mmtm import MMTM
+from equipoise.models.mid_fusion.model import MidFusionModel
 from equipoise.models.multimodal import MultimodalModel, check_fusion, head_of
 from equipoise.types import Batch
 

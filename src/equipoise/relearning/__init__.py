@@ -1,4 +1,4 @@
-"""From a module, earlier weights and a strength to the re-learnt module."""
+"""Diagnosing & Re-learning: the whole method, for any training loop."""
 
 from equipoise.relearning.adapters import adapter_parameters, refuse_merged
 from equipoise.relearning.blocks import block_names, depths_from_top
@@ -12,11 +12,13 @@ from equipoise.relearning.optimizer_state import (
 from equipoise.relearning.recovery import recalibrate_norms, refit_head
 from equipoise.relearning.redraw import Factory, redrawn_state
 from equipoise.relearning.reinitialize import snapshot, soft_reinitialize
+from equipoise.relearning.relearner import DiagnoseRelearn
 from equipoise.relearning.schedule import RelearningSchedule
 from equipoise.relearning.selection import select_buffers, select_parameters
 from equipoise.relearning.targets import update_average, weights_origin
 
 __all__ = [
+    "DiagnoseRelearn",
     "Factory",
     "LearningRateRewarm",
     "Optimizers",

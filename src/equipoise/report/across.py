@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from equipoise.experiments.across import FEW_DATASETS, AcrossDatasets, across_datasets
-from equipoise.experiments.comparison import Comparison
+from equipoise.experiments.compare.across import FEW_DATASETS, AcrossDatasets, across_datasets
+from equipoise.experiments.compare.comparison import Comparison
 from equipoise.report import charts, sentences, tables
 from equipoise.report.comparison import facts, notices
 from equipoise.report.critical_difference import inline_diagram

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from equipoise.experiments.comparison import shown_name
+from equipoise.experiments.compare.comparison import shown_name
 from equipoise.report.evidence import Evidence
 from equipoise.report.figures import (
     DASHES,

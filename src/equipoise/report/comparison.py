@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from equipoise.experiments.comparison import CONFIG, Comparison
+from equipoise.experiments.compare.comparison import CONFIG, Comparison
 from equipoise.report import charts, learning_charts, sentences, tables
 from equipoise.report.detail_tables import costs, differences
 from equipoise.report.evidence import Evidence

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
-from equipoise.experiments.across import AcrossDatasets
-from equipoise.experiments.comparison import BASELINE
+from equipoise.experiments.compare.across import AcrossDatasets
+from equipoise.experiments.compare.comparison import BASELINE
 from equipoise.report.evidence import TREATMENT
 from equipoise.report.static import page_svg, plain_style, saved
 from equipoise.report.static_colors import rgba

@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 
 from equipoise.diagnosis import Diagnosis
-from equipoise.diagnosis.contribution import Contributions
-from equipoise.diagnosis.projections import Projection
+from equipoise.diagnosis.contribution.contributions import Contributions
+from equipoise.diagnosis.features.projections import Projection
 from equipoise.report.figures import INK, MUTED, PALETTE, Chart, Key, Panel, axis_title, layout, padded, rule
 from equipoise.report.learning_charts import modality_colors
 from equipoise.report.state_charts import state_row

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from equipoise.diagnosis import DiagnosisOptions
-from equipoise.experiments.comparison import BASELINE, Comparison
+from equipoise.experiments.compare.comparison import BASELINE, Comparison
 from equipoise.report.learning import RELEARNING, Reading, readings
 from equipoise.report.main_figure import MainFigure
 from equipoise.report.records import Run, comparable

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 from equipoise.diagnosis.options import METRICS
-from equipoise.diagnosis.verdict import Verdict
-from equipoise.diagnosis.verdict_rules import BALANCED
-from equipoise.experiments.examination import Examination
+from equipoise.diagnosis.verdict.rules import BALANCED
+from equipoise.diagnosis.verdict.verdict import Verdict
+from equipoise.experiments.examine.examination import Examination
 from equipoise.report import diagnosis_charts, quality_charts, state_charts, tables, trace_charts
 from equipoise.report.comparison import closing
 from equipoise.report.diagnosis import certainty, states_table

@@ -19,7 +19,7 @@ from equipoise.report.figures import Chart
 from equipoise.report.sentences import Statement
 from equipoise.report.static import static_panels
 from equipoise.report.tables import Table
-from equipoise.training.record import write_atomically
+from equipoise.training.record.record import write_atomically
 from equipoise.types import RunFolderError
 
 

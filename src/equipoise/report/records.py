@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import pandas as pd
 
-from equipoise.experiments.comparison import COLUMNS, RUNS, Comparison, columns_of, figures_of
-from equipoise.experiments.fairness import differences, obstacles
-from equipoise.experiments.statistics import rank, summarise
+from equipoise.experiments.compare.comparison import COLUMNS, RUNS, Comparison, columns_of, figures_of
+from equipoise.experiments.compare.fairness import differences, obstacles
+from equipoise.experiments.compare.statistics import rank, summarise
 from equipoise.tasks import CLASSIFICATION, Task, task_named
 from equipoise.training import RunRecord, run_name
-from equipoise.training.record import DIAGNOSES, METRICS
+from equipoise.training.record.record import DIAGNOSES, METRICS
 from equipoise.types import UsageError
 
 FINISHED: Final = "ok"

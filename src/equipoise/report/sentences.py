@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from equipoise.experiments.statistics import MIN_SEEDS
+from equipoise.experiments.compare.statistics import MIN_SEEDS
 from equipoise.report.evidence import TREATMENT, Evidence, same_ruler
 from equipoise.report.learning import (
     Effect,

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import yaml
 
-from equipoise.experiments.comparison import NOT_RANKED
-from equipoise.experiments.fairness import CHANGED_DATA
-from equipoise.experiments.significance import FEW_SEEDS, smallest_wilcoxon_p
+from equipoise.experiments.compare.comparison import NOT_RANKED
+from equipoise.experiments.compare.fairness import CHANGED_DATA
+from equipoise.experiments.compare.significance import FEW_SEEDS, smallest_wilcoxon_p
 from equipoise.report.evidence import Evidence
 from equipoise.report.learning import Reading, effects, last_diagnosis, metric
 from equipoise.report.main_figure import MainFigure

@@ -9,7 +9,7 @@ from typing import Final
 
 from equipoise.diagnosis import Diagnosis
 from equipoise.experiments import Comparison, Examination, read_comparison
-from equipoise.experiments.comparison import RESULTS, SUMMARY
+from equipoise.experiments.compare.comparison import RESULTS, SUMMARY
 from equipoise.report.across import across_page
 from equipoise.report.comparison import comparison_page
 from equipoise.report.diagnosis import diagnosis_page
@@ -18,7 +18,7 @@ from equipoise.report.export import FORMATS, write_figures
 from equipoise.report.page import Page, write
 from equipoise.report.records import gather, runs_of
 from equipoise.report.single import run_page
-from equipoise.training.record import CONFIG, RESULT, RunRecord, write_atomically
+from equipoise.training.record.record import CONFIG, RESULT, RunRecord, write_atomically
 from equipoise.types import RunFolderError, UsageError
 
 REPORT: Final = "report.html"

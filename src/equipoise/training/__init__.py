@@ -2,10 +2,10 @@
 
 from equipoise.training.fit import FitResult, fit, load_run, run, run_name
 from equipoise.training.option_text import from_options, to_options
-from equipoise.training.predictions import Predictions, confusion, read_predictions
-from equipoise.training.record import RunRecord
+from equipoise.training.record.predictions import Predictions, confusion, read_predictions
+from equipoise.training.record.record import RunRecord
+from equipoise.training.record.trace import TracePoint, read_trace
 from equipoise.training.settings import Budget, Settings
-from equipoise.training.trace import TracePoint, read_trace
 
 __all__ = [
     "Budget",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from equipoise.data import PreparedDataset, RunData, guard, load_dataset, splits_of
 from equipoise.methods import Method
-from equipoise.methods.base import overrides
+from equipoise.methods.core.method import overrides
 from equipoise.models import (
     BalancedModel,
     build_model,

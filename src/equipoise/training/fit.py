@@ -13,22 +13,29 @@ from safetensors.torch import load_file, save_file
 
 from equipoise.data import RunData
 from equipoise.methods import Method, create_method
-from equipoise.methods.base import warn
 from equipoise.models import BalancedModel
 from equipoise.models.local_weights import without_weights
 from equipoise.randomness import isolated_rng
 from equipoise.relearning import weights_origin
 from equipoise.tasks import REGRESSION
-from equipoise.training import fingerprints
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
 from equipoise.training.devices import check_device
-from equipoise.training.ending import conclude
-from equipoise.training.history import RecordedDiagnosis, read_diagnoses
 from equipoise.training.loop import OnEpoch, Training
+from equipoise.training.measuring.ending import conclude
 from equipoise.training.option_text import from_options, to_options
-from equipoise.training.record import DIAGNOSES, EVENTS, METRICS, WEIGHTS, RunRecord, environment, locked
+from equipoise.training.record import fingerprints
+from equipoise.training.record.history import RecordedDiagnosis, read_diagnoses
+from equipoise.training.record.record import (
+    DIAGNOSES,
+    EVENTS,
+    METRICS,
+    WEIGHTS,
+    RunRecord,
+    environment,
+    locked,
+)
 from equipoise.training.settings import Settings
-from equipoise.types import RunFolderError
+from equipoise.types import RunFolderError, warn
 
 
 @dataclass(frozen=True)

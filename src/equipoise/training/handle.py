@@ -13,18 +13,18 @@ from torch.optim import Optimizer
 
 from equipoise.data import Positions, RunData
 from equipoise.methods import Counters, Method, StepContext
-from equipoise.methods.combined import module_name
+from equipoise.methods.core.combination import module_name
 from equipoise.models import BalancedModel
 from equipoise.models.build import drawing
 from equipoise.randomness import derive_seed
 from equipoise.tasks import task_named
-from equipoise.training import fingerprints
-from equipoise.training.counting import PassCounter
-from equipoise.training.memory import PeakMemory
+from equipoise.training.measuring.counting import PassCounter
+from equipoise.training.measuring.memory import PeakMemory
 from equipoise.training.optimizers import build_optimizer, optimizer_of
-from equipoise.training.record import DIAGNOSES, METRICS, RunRecord
+from equipoise.training.record import fingerprints
+from equipoise.training.record.record import DIAGNOSES, METRICS, RunRecord
+from equipoise.training.record.snapshots import BEFORE, Snapshots
 from equipoise.training.settings import Settings
-from equipoise.training.snapshots import BEFORE, Snapshots
 from equipoise.types import Batch
 
 

@@ -17,13 +17,13 @@ from equipoise.methods import Method
 from equipoise.models import BalancedModel
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.tasks import CLASSIFICATION
-from equipoise.training.checkpoint import load_checkpoint, save_checkpoint
-from equipoise.training.evaluation import Evaluation, evaluate_samples
 from equipoise.training.handle import RunHandle
-from equipoise.training.memory import PeakMemory
-from equipoise.training.record import CHECKPOINT, RunRecord
+from equipoise.training.measuring.evaluation import Evaluation, evaluate_samples
+from equipoise.training.measuring.memory import PeakMemory
+from equipoise.training.record.checkpoint import load_checkpoint, save_checkpoint
+from equipoise.training.record.record import CHECKPOINT, RunRecord
+from equipoise.training.record.snapshots import AFTER, EPOCH
 from equipoise.training.settings import Settings
-from equipoise.training.snapshots import AFTER, EPOCH
 from equipoise.training.threads import cpu_threads
 from equipoise.types import Batch, TrainingError
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from equipoise.data.augment import AUGMENTATIONS, AugmentOptions
 from equipoise.data.datasets import DATASETS
+from equipoise.data.format.augment import AUGMENTATIONS, AugmentOptions
 from equipoise.tasks import CLASSIFICATION, FIGURES, Task
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.datasets.kinetics_sounds import videos_of
-from equipoise.data.preparing.clips import Clip, Preparation
-from equipoise.data.preparing.finding import check_source, find_media, locate
-from equipoise.data.preparing.lists import NameList, check_splits, read_list, shared_groups, sharing_notes
-from equipoise.data.preparing.recipes import Recipe, check_choice, clip_readers
+from equipoise.data.prepare.clips import Clip, Preparation
+from equipoise.data.prepare.finding import check_source, find_media, locate
+from equipoise.data.prepare.lists import NameList, check_splits, read_list, shared_groups, sharing_notes
+from equipoise.data.prepare.recipes import Recipe, check_choice, clip_readers
 from equipoise.types import DataError
 
 _COLUMNS: Final = ("category", "videoid", "quality", "starttime", "endtime")

@@ -11,12 +11,12 @@ from string import ascii_uppercase
 from typing import Any, ClassVar, Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format import listed
-from equipoise.data.preparing.clips import Clip, Preparation
-from equipoise.data.preparing.finding import check_source
-from equipoise.data.preparing.letters import LipsReader, MfccReader, archive_names
-from equipoise.data.preparing.lists import check_classes, draw_groups
-from equipoise.data.preparing.recipes import check_choice
+from equipoise.data.format.layout import listed
+from equipoise.data.prepare.clips import Clip, Preparation
+from equipoise.data.prepare.finding import check_source
+from equipoise.data.prepare.letters import LipsReader, MfccReader, archive_names
+from equipoise.data.prepare.lists import check_classes, draw_groups
+from equipoise.data.prepare.recipes import check_choice
 from equipoise.types import DataError
 
 ARCHIVE: Final = "avletters.npz"

@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from equipoise.data.prepared import PreparedDataset
+from equipoise.data.format.prepared import PreparedDataset
 
 
 class Dataset(ABC):

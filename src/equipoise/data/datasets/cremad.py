@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format import listed
-from equipoise.data.media.readers import FbankReader, FramesReader, StftReader
-from equipoise.data.preparing.clips import Clip, ModalityReader, Preparation
-from equipoise.data.preparing.finding import SOUNDS, VIDEOS, check_source
-from equipoise.data.preparing.lists import (
+from equipoise.data.format.layout import listed
+from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
+from equipoise.data.prepare.finding import SOUNDS, VIDEOS, check_source
+from equipoise.data.prepare.lists import (
     NameList,
     check_classes,
     check_once,
@@ -27,7 +26,8 @@ from equipoise.data.preparing.lists import (
     sharing_notes,
     split_of_name,
 )
-from equipoise.data.preparing.recipes import check_choice
+from equipoise.data.prepare.media.readers import FbankReader, FramesReader, StftReader
+from equipoise.data.prepare.recipes import check_choice
 from equipoise.types import DataError, UsageError
 
 EMOTIONS: Final = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")

@@ -10,18 +10,18 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
-from equipoise.data.content import digest
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format import listed
-from equipoise.data.media.errors import MediaError
-from equipoise.data.media.files import check_media
-from equipoise.data.media.images import ENDINGS
-from equipoise.data.media.readers import ImageReader
-from equipoise.data.media.text import TokensReader
-from equipoise.data.preparing.clips import Clip, Preparation
-from equipoise.data.preparing.finding import check_source
-from equipoise.data.preparing.lists import check_splits
-from equipoise.data.preparing.recipes import check_choice
+from equipoise.data.format.content import digest
+from equipoise.data.format.layout import listed
+from equipoise.data.prepare.clips import Clip, Preparation
+from equipoise.data.prepare.finding import check_source
+from equipoise.data.prepare.lists import check_splits
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.media.images import ENDINGS
+from equipoise.data.prepare.media.readers import ImageReader
+from equipoise.data.prepare.media.text import TokensReader
+from equipoise.data.prepare.recipes import check_choice
 from equipoise.types import DataError, UnknownNameError, UsageError
 
 SPLITS: Final = ("train", "test")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from equipoise.data.datasets.base import Dataset
-from equipoise.data.prepared import PreparedDataset, open_dataset
-from equipoise.data.preparing.clips import ArrayPreparation, Preparation
-from equipoise.data.preparing.places import place_of
+from equipoise.data.format.prepared import PreparedDataset, open_dataset
+from equipoise.data.prepare.clips import ArrayPreparation, Preparation
+from equipoise.data.prepare.places import place_of
 from equipoise.typed_options import check_types
 from equipoise.types import DataError, UnknownNameError
 

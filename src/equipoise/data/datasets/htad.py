@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from equipoise.data.datasets.base import Dataset
-from equipoise.data.prepared import PreparedDataset
-from equipoise.data.writing import write_dataset
+from equipoise.data.format.prepared import PreparedDataset
+from equipoise.data.format.writing import write_dataset
 from equipoise.types import DataError, MissingExtraError
 
 PACKAGE = "multiviewstacking"

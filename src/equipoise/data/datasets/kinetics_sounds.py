@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format import SPLIT_NAMES, listed
-from equipoise.data.preparing.clips import Clip, Preparation
-from equipoise.data.preparing.finding import check_source, find_media, locate
-from equipoise.data.preparing.lists import (
+from equipoise.data.format.layout import SPLIT_NAMES, listed
+from equipoise.data.prepare.clips import Clip, Preparation
+from equipoise.data.prepare.finding import check_source, find_media, locate
+from equipoise.data.prepare.lists import (
     NameList,
     check_classes,
     check_once,
@@ -21,7 +21,7 @@ from equipoise.data.preparing.lists import (
     shared_groups,
     sharing_notes,
 )
-from equipoise.data.preparing.recipes import Media, Recipe, check_choice, clip_readers
+from equipoise.data.prepare.recipes import Media, Recipe, check_choice, clip_readers
 from equipoise.types import DataError, UsageError
 
 _COLUMNS: Final = ("id", "seconds", "label")

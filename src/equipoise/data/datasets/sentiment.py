@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.preparing.clips import ArrayPreparation
-from equipoise.data.preparing.sentiment import Empty, NonFiniteChoice, SentimentPlan, Target
-from equipoise.data.preparing.sentiment_csd import Align
-from equipoise.data.preparing.sentiment_samples import Text
+from equipoise.data.prepare.clips import ArrayPreparation
+from equipoise.data.prepare.sentiment.from_csd import Align
+from equipoise.data.prepare.sentiment.samples import Text
+from equipoise.data.prepare.sentiment.targets import Empty, NonFiniteChoice, SentimentPlan, Target
 
 
 @dataclass(frozen=True, kw_only=True)

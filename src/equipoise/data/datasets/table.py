@@ -9,15 +9,15 @@ from typing import ClassVar, Final, Literal
 
 import pandas as pd
 
-from equipoise.data.content import digest
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format import KIND_AXES, listed
-from equipoise.data.media.flow import FlowMethod
-from equipoise.data.media.flow_readers import FlowReader
-from equipoise.data.media.readers import FbankReader, FramesReader, ImageReader, StftReader
-from equipoise.data.media.text import TokensReader
-from equipoise.data.preparing.clips import Clip, ModalityReader, Preparation
-from equipoise.data.preparing.table_cells import (
+from equipoise.data.format.content import digest
+from equipoise.data.format.layout import KIND_AXES, listed
+from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
+from equipoise.data.prepare.media.flow import FlowMethod
+from equipoise.data.prepare.media.flow_readers import FlowReader
+from equipoise.data.prepare.media.readers import FbankReader, FramesReader, ImageReader, StftReader
+from equipoise.data.prepare.media.text import TokensReader
+from equipoise.data.prepare.table_cells import (
     TABLE,
     ArrayFileReader,
     CellTextReader,

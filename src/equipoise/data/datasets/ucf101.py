@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format import listed
-from equipoise.data.media.files import check_media
-from equipoise.data.media.flow import FlowMethod
-from equipoise.data.media.flow_readers import (
+from equipoise.data.format.layout import listed
+from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
+from equipoise.data.prepare.finding import FoundMedia, find_media
+from equipoise.data.prepare.lists import NameList, check_once, shared_groups, sharing_notes
+from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.media.flow import FlowMethod
+from equipoise.data.prepare.media.flow_readers import (
     DIRECTIONS,
     FlowFoldersReader,
     FlowImagesReader,
     FlowReader,
 )
-from equipoise.data.media.readers import FramesReader
-from equipoise.data.preparing.clips import Clip, ModalityReader, Preparation
-from equipoise.data.preparing.finding import FoundMedia, find_media
-from equipoise.data.preparing.lists import NameList, check_once, shared_groups, sharing_notes
-from equipoise.data.preparing.recipes import check_choice
+from equipoise.data.prepare.media.readers import FramesReader
+from equipoise.data.prepare.recipes import check_choice
 from equipoise.types import DataError, UnknownNameError, UsageError
 
 LISTS: Final = "ucfTrainTestlist"

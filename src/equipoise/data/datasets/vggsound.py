@@ -9,9 +9,9 @@ from typing import ClassVar, Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.datasets.kinetics_sounds import videos_of
-from equipoise.data.preparing.clips import Clip, Preparation
-from equipoise.data.preparing.finding import check_source, find_media, locate
-from equipoise.data.preparing.lists import (
+from equipoise.data.prepare.clips import Clip, Preparation
+from equipoise.data.prepare.finding import check_source, find_media, locate
+from equipoise.data.prepare.lists import (
     NameList,
     check_once,
     check_splits,
@@ -19,7 +19,7 @@ from equipoise.data.preparing.lists import (
     shared_groups,
     sharing_notes,
 )
-from equipoise.data.preparing.recipes import Media, Recipe, check_choice, clip_readers
+from equipoise.data.prepare.recipes import Media, Recipe, check_choice, clip_readers
 from equipoise.types import DataError, UnknownNameError
 
 _COLUMNS: Final = ("youtube id", "start seconds", "label", "split")

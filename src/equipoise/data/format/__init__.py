@@ -1,0 +1,1 @@
+"""The prepared format: arrays, splits, batches, and the guard against leaks."""

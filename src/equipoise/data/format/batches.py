@@ -1,0 +1,282 @@
+"""Batches out of a prepared dataset: from memory where they fit, else from the memory map."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from equipoise.data.format.augment import Augmenter, AugmentOptions
+from equipoise.data.format.content import chunks
+from equipoise.data.format.layout import ModalitySpec
+from equipoise.data.format.normalize import Normalizer, fit_normalizers
+from equipoise.data.format.order import EpochOrder, Positions
+from equipoise.data.format.prepared import PreparedDataset
+from equipoise.data.format.splits import Splits
+from equipoise.randomness import derive_seed
+from equipoise.types import Batch, DataError, EquipoiseWarning, UsageError
+
+MEMORY_LIMIT = 512 * 2**20
+"""Splits of up to this many bytes as float32 are kept in memory."""
+
+
+class SplitData(TorchDataset[Batch]):
+    """The samples of one split, normalised to float32.
+
+    Item `[positions]` (a list of positions in the split) is a `Batch` of these samples; its `index` holds
+    their rows in the prepared dataset. Values do not depend on whether they come from memory or from the
+    memory map.
+
+    Args:
+        dataset: where the features are.
+        indices: rows of this split, sorted.
+        normalizers: modality to normaliser, fitted on the train split.
+        memory_limit: keep the features in memory if they take no more than this many bytes as float32.
+        augmenter: changes the batches whose positions know their epoch, see `Positions`.
+        scale: mean and standard deviation of a numeric target, which is served standardised.
+
+    Attributes:
+        indices: rows of this split `[n]` (int64).
+        target: their class indices `[n]` (int64), labels `[n, C]` (float32), or standardised numbers `[n]`
+            (float32).
+        in_memory: whether the features are kept in memory.
+
+    Raises:
+        DataError: the split is empty.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        indices: NDArray[np.int64],
+        normalizers: Mapping[str, Normalizer],
+        *,
+        memory_limit: int = MEMORY_LIMIT,
+        augmenter: Augmenter | None = None,
+        scale: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        self._augmenter = augmenter
+        if not len(indices):
+            raise DataError(f"a split of {dataset.name!r} is empty; give it at least one sample.")
+        self.indices = torch.tensor(indices, dtype=torch.int64)
+        values = dataset.target[indices]
+        if dataset.task == "regression":
+            values = (values - scale[0]) / scale[1]
+        kind = torch.int64 if dataset.task == "classification" else torch.float32
+        self.target = torch.tensor(values, dtype=kind)
+        self._normalizers = dict(normalizers)
+        self._maps: dict[str, NDArray[Any]] = {}
+        self._features: dict[str, torch.Tensor] = {}
+        self._dataset: PreparedDataset | None = dataset
+        numbers = sum(int(np.prod(spec.shape, dtype=np.int64)) for spec in dataset.modalities.values())
+        self.in_memory = 4 * numbers * len(indices) <= memory_limit
+        if self.in_memory:
+            self._features = {name: self._read_all(spec) for name, spec in dataset.modalities.items()}
+            self._maps, self._dataset = {}, None  # what is read is all that this object can ever give
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitem__(self, positions: Sequence[int]) -> Batch:
+        where = torch.as_tensor(positions, dtype=torch.int64).reshape(-1)
+        index = self.indices[where]
+        if self.in_memory:
+            inputs = {name: features[where] for name, features in self._features.items()}
+        else:
+            rows = index.numpy()
+            inputs = {name: self._read(name, rows) for name in self._normalizers}
+        if self._augmenter is not None and isinstance(positions, Positions):
+            inputs = self._augmenter(inputs, index, positions.epoch)
+        return Batch(inputs, self.target[where], index)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled memory map is a copy of all features; worker processes open their own.
+        return {**self.__dict__, "_maps": {}}
+
+    def _read(self, name: str, rows: NDArray[np.int64]) -> torch.Tensor:
+        if name not in self._maps and self._dataset is not None:
+            self._maps[name] = np.asarray(self._dataset.array(name))
+        return torch.from_numpy(self._normalizers[name](self._maps[name][rows]))
+
+    def _read_all(self, spec: ModalitySpec) -> torch.Tensor:
+        features = torch.empty(len(self), *spec.shape)
+        for part in chunks(len(self), spec.row_bytes):
+            features[part] = self._read(spec.name, self.indices[part].numpy())
+        return features
+
+
+def make_loader(
+    data: SplitData,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    shuffle: bool = False,
+    num_workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader[Batch]:
+    """Serve a split in batches; iterating draws nothing from torch's global random state.
+
+    Args:
+        data: the split.
+        batch_size: of a global batch, over all processes.
+        seed: of the run, for the order.
+        shuffle: as for training: a new order each epoch (`loader.sampler.set_epoch(e)`), and no last batch of
+            one.
+        num_workers: processes that read ahead where features are not in memory.
+        rank: of this process.
+        world_size: number of processes.
+
+    Raises:
+        UsageError: batch size, rank or world size that cannot be.
+        DataError: fewer samples than processes.
+    """
+    order = EpochOrder(len(data), batch_size, seed=seed, shuffle=shuffle, rank=rank, world_size=world_size)
+    workers = 0 if data.in_memory else num_workers
+    return DataLoader(
+        data,
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        # Without a generator of its own, each pass would draw a seed for workers from the global state.
+        generator=torch.Generator().manual_seed(derive_seed(seed, "workers")),
+        persistent_workers=workers > 0,
+    )
+
+
+class RunData:
+    """The data of one run: loaders of train and validation, and a test split that opens once.
+
+    Args:
+        dataset: the data.
+        splits: which rows are for what.
+        batch_size: of a global batch, over all processes.
+        seed: of the run; only the order of training batches depends on it.
+        num_workers: processes that read ahead, for each loader.
+        rank: of this process.
+        world_size: number of processes.
+        memory_limit: see `SplitData`.
+        augment: what changes training batches; see `AugmentOptions`. Everything else is served as it is.
+
+    Attributes:
+        train: shuffled loader; `set_epoch(e)` before each epoch.
+        train_samples: the training split itself, by position.
+        train_eval: the same samples in order, for diagnosis and evaluation.
+        val: validation in order.
+        classes: class names, or names of labels; empty where the target is a number.
+        task: what the target is.
+        target_scale: mean and standard deviation of a numeric target over the training split; (0, 1) else.
+        modality_specs: modality to description.
+        normalizers: modality to normaliser, fitted on train.
+        sizes: number of samples of each split.
+        name: of the dataset.
+        dataset_fingerprint: of the dataset.
+        split_fingerprint: of the splits.
+        split_origin: where the splits come from.
+
+    Raises:
+        DataError: a split is empty or names rows that do not exist.
+        UsageError: batch size, rank or world size that cannot be.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        splits: Splits,
+        batch_size: int,
+        seed: int = 0,
+        *,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        memory_limit: int = MEMORY_LIMIT,
+        augment: AugmentOptions | None = None,
+    ) -> None:
+        splits.check_rows(len(dataset))
+        self.classes, self.modality_specs = dataset.classes, dict(dataset.modalities)
+        self.task, self.target_scale = dataset.task, _target_scale(dataset, splits)
+        self.normalizers = fit_normalizers(dataset, splits.train)
+        self.sizes = {name: len(rows) for name, rows in splits.items()}
+        self.name, self.dataset_fingerprint = dataset.name, dataset.fingerprint
+        self.split_fingerprint, self.split_origin = splits.fingerprint, splits.origin
+        serve = partial(
+            SplitData,
+            dataset,
+            normalizers=self.normalizers,
+            memory_limit=memory_limit,
+            scale=self.target_scale,
+        )
+        load = partial(
+            make_loader,
+            batch_size=batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            rank=rank,
+            world_size=world_size,
+        )
+
+        def load_test() -> DataLoader[Batch]:
+            return load(serve(splits.test))
+
+        augmenter = None
+        if augment is not None:
+            augmenter = Augmenter(self.modality_specs, self.normalizers, augment, seed)
+            if not augmenter.contents:
+                warnings.warn(
+                    f"no modality of {dataset.name!r} says what it holds, so that none is augmented; write "
+                    "it with contents={modality: 'frames', 'spectrogram' or 'flow'}.",
+                    EquipoiseWarning,
+                    stacklevel=2,
+                )
+        train = serve(splits.train, augmenter=augmenter)
+        self.train_samples = train
+        self.train, self.train_eval = load(train, shuffle=True), load(train)
+        self.set_epoch: Callable[[int], None] = self.train.sampler.set_epoch  # type: ignore[attr-defined]
+        self.val = load(serve(splits.val))
+        # A closure, so that no attribute of what is handed around in training leads to the test split.
+        self._load_test: Callable[[], DataLoader[Batch]] | None = load_test
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes or labels C; 1 for a number."""
+        return len(self.classes) or 1
+
+    def open_test(self) -> DataLoader[Batch]:
+        """Return the test loader, once in the life of this object.
+
+        Raises:
+            UsageError: it was opened before.
+            DataError: the test split is empty.
+        """
+        if self._load_test is None:
+            raise UsageError(
+                f"the test split of {self.name!r} was opened already; it is opened once a run, after all "
+                "decisions: keep its results, and decide on validation."
+            )
+        load_test, self._load_test = self._load_test, None
+        return load_test()
+
+
+def _target_scale(dataset: PreparedDataset, splits: Splits) -> tuple[float, float]:
+    if dataset.task != "regression":
+        return 0.0, 1.0
+    values = dataset.target[splits.train]
+    spread = float(values.std())
+    if not spread:
+        raise DataError(
+            f"the target of {dataset.name!r} is {values[0]} throughout its training split; expected numbers "
+            "that differ."
+        )
+    return float(values.mean()), spread
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,301 @@
+"""Checks of what stands beside the features: labels, class names, splits, groups and ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from equipoise.data.format.layout import SPLIT_NAMES, TASKS, listed
+from equipoise.types import DataError
+
+_ENCODE = (
+    "encode labels with classes, target = numpy.unique(labels, return_inverse=True) and pass classes=classes "
+    "to keep their names"
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What stands beside the features, checked.
+
+    Attributes:
+        ids: unique names `[N]`.
+        target: class indices `[N]` (int64), with `task="regression"` values `[N]` (float64), with
+            `task="multilabel"` 0 or 1 for each label `[N, C]` (int64).
+        split: `"train"`, `"val"` or `"test"` `[N]`, or None.
+        group: `[N]`, or None.
+        classes: names of classes or labels; empty where the target is a number.
+        task: `"classification"`, `"multilabel"` or `"regression"`.
+    """
+
+    ids: NDArray[np.str_]
+    target: NDArray[Any]
+    split: NDArray[np.str_] | None
+    group: NDArray[np.str_] | None
+    classes: tuple[str, ...]
+    task: str
+
+    def indexed(self) -> dict[str, NDArray[Any] | None]:
+        """Return what stands in the index beside the content hashes."""
+        return {"id": self.ids, "target": self.target, "split": self.split, "group": self.group}
+
+
+def check_columns(
+    lengths: dict[str, int],
+    target: Any,
+    split: Any = None,
+    group: Any = None,
+    ids: Any = None,
+    classes: Sequence[str] | None = None,
+    task: str = "classification",
+) -> Columns:
+    """Check everything that stands beside the features.
+
+    Args:
+        lengths: each modality, as a message should call it, to its number of samples.
+        target: labels or values `[N]`, or a table of labels `[N, C]`.
+        split: of each sample, or None.
+        group: of each sample, or None.
+        ids: of the samples; None numbers them.
+        classes: name of each distinct label in ascending order, of each column of a table of labels; None
+            takes the labels, or numbers the columns.
+        task: `"classification"`, `"multilabel"` or `"regression"`.
+
+    Raises:
+        DataError: something is not as `write_dataset` asks for.
+    """
+    if task not in TASKS:
+        raise DataError(f"task is {task!r}; expected {' or '.join(map(repr, TASKS))}.")
+    values: NDArray[Any]
+    if task == "regression":
+        if classes is not None:
+            raise DataError("classes were given with task='regression', which has none; leave them out.")
+        given = numeric_target(target)
+        count = check_lengths({**lengths, "the target": len(given)})
+        values, names = given, tuple[str, ...]()
+    elif task == "multilabel":
+        values, names = label_table(target, classes)
+        count = check_lengths({**lengths, "the target": len(values)})
+    else:
+        given = integer_labels(target)
+        count = check_lengths({**lengths, "the target": len(given)})
+        values, names = encode_labels(given, classes)
+    return Columns(
+        ids=check_ids(ids, count),
+        target=values,
+        split=None if split is None else check_splits(split, count),
+        group=None if group is None else text_column("group", group, count),
+        classes=names,
+        task=task,
+    )
+
+
+def numeric_target(target: Any) -> NDArray[np.float64]:
+    """Return the values `[N]` of a regression target.
+
+    Raises:
+        DataError: no column of finite numbers.
+    """
+    if isinstance(target, torch.Tensor):
+        target = target.tolist()
+    try:
+        values = np.asarray(target, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"target holds no numbers ({error}); expected one number a sample [N].") from error
+    if values.ndim != 1:
+        raise DataError(f"target has the shape {list(values.shape)}; expected one number a sample [N].")
+    if bad := np.flatnonzero(~np.isfinite(values)).tolist():
+        raise DataError(
+            f"target is not finite in {len(bad)} samples (first: row {bad[0]}); leave these samples out."
+        )
+    return values
+
+
+def label_table(
+    target: Any, classes: Sequence[str] | None = None
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return a table of labels `[N, C]` as 0 and 1 (int64), and the labels' names `[C]`.
+
+    Raises:
+        DataError: it is no table of 0 and 1, a label has no sample that carries it, or the names do not fit.
+    """
+    if isinstance(target, torch.Tensor):
+        target = target.tolist()
+    try:
+        table = np.asarray(target)
+    except ValueError as error:
+        raise DataError(f"target is ragged ({error}); expected one column for each label.") from error
+    if table.ndim != 2 or table.shape[1] == 0:
+        raise DataError(
+            f"target has the shape {list(table.shape)}; expected 0 or 1 for each sample and label [N, C]."
+        )
+    if table.dtype.kind not in "biuf" or not np.isin(table, (0, 1)).all():
+        raise DataError("target holds other values than 0 and 1; expected 1 where a sample carries a label.")
+    if classes is not None and (isinstance(classes, str) or len(classes) != table.shape[1]):
+        raise DataError(f"classes names {len(classes)} labels; target has {table.shape[1]} columns.")
+    names = tuple(map(str, classes if classes is not None else range(table.shape[1])))
+    if len(set(names)) < len(names):
+        raise DataError("classes names a label more than once; give each column a name of its own.")
+    if never := [
+        name for name, column in zip(names, table.T, strict=True) if len(table) and not column.any()
+    ]:
+        raise DataError(f"no sample carries {listed(never)}; leave out labels that never occur.")
+    return table.astype(np.int64), names
+
+
+def check_lengths(lengths: dict[str, int]) -> int:
+    """Return the number of samples that all modalities and the labels share.
+
+    Args:
+        lengths: what is counted, as a message should call it, to its number of samples.
+
+    Raises:
+        DataError: the lengths differ or are 0.
+    """
+    found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    if len(set(lengths.values())) > 1:
+        raise DataError(
+            f"numbers of samples differ: {found}; give every modality and the target one row a sample."
+        )
+    count = next(iter(lengths.values()))
+    if count == 0:
+        raise DataError(f"there are no samples: {found}; give at least one sample of each class.")
+    return count
+
+
+def integer_labels(target: Any) -> NDArray[Any]:
+    """Return labels `[N]` as an integer or bool array.
+
+    Raises:
+        DataError: labels are floats, texts, objects or have several columns.
+    """
+    if isinstance(target, torch.Tensor):
+        target = target.tolist()
+    try:
+        labels = np.asarray(target)
+    except ValueError as error:
+        raise DataError(f"target is ragged ({error}); expected one integer class a sample.") from error
+    if labels.ndim != 1:
+        raise DataError(
+            f"target has the shape {list(labels.shape)}; expected one integer class a sample [N]: "
+            "use target.argmax(axis=1) where it is one-hot, target.ravel() where it is one column, and "
+            "task='multilabel' where a sample may carry several labels."
+        )
+    if labels.dtype.kind not in "biu" and len(labels):
+        texts = labels.dtype.kind in "UST" or isinstance(labels[0], str)
+        found = "texts" if texts else f"values of type {labels.dtype}"
+        raise DataError(f"target holds {found}; expected integer class labels: {_ENCODE}.")
+    return labels
+
+
+def encode_labels(
+    labels: NDArray[Any], classes: Sequence[str] | None
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Number the classes from 0 in the order of their labels.
+
+    Args:
+        labels: integer or bool labels `[N]`.
+        classes: name of each distinct label in ascending order; by default the labels themselves.
+
+    Returns:
+        Class indices `[N]` and class names `[C]`.
+
+    Raises:
+        DataError: fewer than 2 classes, fewer samples than classes, `classes` of the wrong length or with one
+            name twice.
+    """
+    distinct, target = np.unique(labels, return_inverse=True)
+    if classes is None:
+        names = tuple(str(label) for label in distinct.tolist())
+    elif isinstance(classes, str) or np.ndim(classes) != 1:
+        raise DataError(f"classes is a {type(classes).__name__}; expected a list of class names.")
+    else:
+        names = tuple(str(name) for name in classes)
+    if len(labels) < len(names):
+        raise DataError(
+            f"there are {len(labels)} samples for {len(names)} classes; give several samples of each class."
+        )
+    if len(names) != len(distinct):
+        raise DataError(
+            f"classes has {len(names)} names, target has {len(distinct)} distinct labels "
+            f"({listed(distinct.tolist(), 10)}); name exactly the classes that occur, in ascending order of "
+            "label."
+        )
+    if len(distinct) < 2:
+        raise DataError(
+            f"target holds one class only ({names[0]!r}); expected at least 2 classes to tell apart."
+        )
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(f"classes names {listed(twice)} more than once; give each class a name of its own.")
+    return target.astype(np.int64), names
+
+
+def check_ids(ids: Any, count: int) -> NDArray[np.str_]:
+    """Return ids `[N]`, by default the row numbers.
+
+    Raises:
+        DataError: wrong length, a missing id, or one that occurs twice.
+    """
+    if ids is None:
+        return np.arange(count).astype(np.str_)
+    names = text_column("ids", ids, count)
+    values, counts = np.unique(names, return_counts=True)
+    if (counts > 1).any():
+        twice = values[counts > 1].tolist()
+        raise DataError(
+            f"{len(twice)} ids occur more than once ({listed(twice)}); give each sample an id of its own."
+        )
+    return names
+
+
+def check_splits(split: Any, count: int) -> NDArray[np.str_]:
+    """Return `"train"`, `"val"` or `"test"` for each sample `[N]`; `"valid"` and `"validation"` mean `"val"`.
+
+    Raises:
+        DataError: wrong length or any other value.
+    """
+    names = text_column("split", split, count)
+    names = np.where(np.isin(names, ["valid", "validation"]), "val", names)
+    unknown = sorted(set(names.tolist()) - set(SPLIT_NAMES))
+    if unknown:
+        raise DataError(
+            f"split holds {listed(unknown)}; expected {', '.join(map(repr, SPLIT_NAMES))} for each sample."
+        )
+    return names
+
+
+def text_column(what: str, values: Any, count: int) -> NDArray[np.str_]:
+    """Return a value for each sample as text `[N]`; `what` names the column in messages.
+
+    Raises:
+        DataError: wrong length, a missing or empty value, one that is no text or number.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise DataError(f"{what} is {values!r}; expected one value for each of the {count} samples.")
+    values = values.tolist() if isinstance(values, torch.Tensor) else list(values)
+    if len(values) != count:
+        raise DataError(
+            f"{what} has {len(values)} values for {count} samples; give one a sample, in the same order."
+        )
+    return np.array([_text(what, row, value) for row, value in enumerate(values)], dtype=np.str_)
+
+
+def _text(what: str, row: int, value: Any) -> str:
+    nested = isinstance(value, (Sequence, Mapping, np.ndarray, torch.Tensor))
+    if nested and not isinstance(value, (str, bytes)):
+        raise DataError(
+            f"{what} of sample {row} is a {type(value).__name__}; expected one text or number a sample."
+        )
+    text = value.decode() if isinstance(value, bytes) else str(value)
+    if not text or pd.isna(value):
+        raise DataError(f"{what} of sample {row} is missing ({value!r}); give every sample a value.")
+    if "\0" in text:
+        raise DataError(f"{what} of sample {row} holds a NUL character ({text!r}); remove it.")
+    return text

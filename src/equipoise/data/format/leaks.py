@@ -1,0 +1,169 @@
+"""The leak guard: no sample, group or content may stand in two splits."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from equipoise.data.format.content import sample_hashes
+from equipoise.data.format.layout import listed
+from equipoise.data.format.prepared import PreparedDataset
+from equipoise.data.format.splits import Splits
+from equipoise.types import EquipoiseWarning, LeakError
+
+_SHOWN = 3
+_REMEDY = (
+    "correct split=... in write_dataset, give group=... and no split to have leak-free splits drawn, "
+    "or allow it if it is meant (allow_leaks=True, --allow-leaks)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """Something that stands in more than one split.
+
+    Attributes:
+        kind: `"id"`, `"group"`, `"content"` (samples identical in all modalities) or `"modality content"`
+            (samples identical in one modality only).
+        value: the id, the name of the group or the content hash.
+        members: `(split, id)` of every sample concerned.
+        modality: which one, where the kind is `"modality content"`.
+    """
+
+    kind: str
+    value: str
+    members: tuple[tuple[str, str], ...]
+    modality: str | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits concerned, in the order train, val, test."""
+        return tuple(dict.fromkeys(split for split, _ in self.members))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the samples concerned, each once."""
+        return tuple(dict.fromkeys(name for _, name in self.members))
+
+    def __str__(self) -> str:
+        places = {split: [name for at, name in self.members if at == split] for split in self.splits}
+        where = " and ".join(f"{split} ({listed(names)})" for split, names in places.items())
+        what = {
+            "id": f"sample {self.value!r}",
+            "group": f"group {self.value!r}",
+            "content": "the same content",
+            "modality content": f"the same content of modality {self.modality!r}",
+        }
+        return f"{what[self.kind]} is in {where}"
+
+
+def find_leaks(dataset: PreparedDataset, splits: Splits) -> list[Leak]:
+    """List everything that two splits share, by comparing ids, groups and content hashes.
+
+    Repeats of a single modality are listed unless all values of that content are equal (silence, a black
+    image, a missing modality filled with zeros), or the samples are identical altogether, which is listed
+    already.
+
+    Raises:
+        DataError: splits name rows that the dataset does not have.
+    """
+    splits.check_rows(len(dataset))
+    contents = sample_hashes(dataset.content_hashes)
+    rows = np.concatenate([part for _, part in splits.items()])
+    table = pd.DataFrame(
+        {
+            "row": rows,
+            "split": np.concatenate([np.full(len(part), name) for name, part in splits.items()]),
+            "id": dataset.ids[rows],
+            "whole": contents[rows],
+        }
+    )
+    leaks = _shared("id", table, dataset.ids)
+    if dataset.group is not None:
+        leaks += _shared("group", table, dataset.group)
+    leaks += _shared("content", table, contents, differing="row")
+    if len(dataset.modalities) > 1:
+        for name, hashes in dataset.content_hashes.items():
+            array = dataset.array(name)
+            for leak in _shared("modality content", table, hashes, differing="whole", modality=name):
+                row = int(np.flatnonzero(hashes == leak.value)[0])
+                if array[row].min() != array[row].max():
+                    leaks.append(leak)
+    return leaks
+
+
+def guard(dataset: PreparedDataset, splits: Splits, allow: bool = False) -> list[Leak]:
+    """Refuse splits that leak.
+
+    Args:
+        dataset: the data.
+        splits: what is to be used as train, validation and test.
+        allow: go on with a warning instead of an error.
+
+    Returns:
+        All leaks, for the record; single-modality repeats are only warned of, since two samples may well
+        share, say, a text.
+
+    Raises:
+        LeakError: an id, a group or the content of a whole sample stands in two splits and `allow` is False.
+        DataError: splits name rows that the dataset does not have.
+    """
+    leaks = find_leaks(dataset, splits)
+    grave = [leak for leak in leaks if leak.kind != "modality content"]
+    mild = [leak for leak in leaks if leak.kind == "modality content"]
+    if grave and not allow:
+        raise LeakError(f"{_summary(dataset, grave)}: {_REMEDY}.")
+    if grave:
+        warnings.warn(
+            f"{_summary(dataset, grave)}: results on this test split are too good; draw new splits.",
+            EquipoiseWarning,
+            stacklevel=2,
+        )
+    if mild:
+        warnings.warn(
+            f"{_summary(dataset, mild)}: if these are copies of one recording, give them one group.",
+            EquipoiseWarning,
+            stacklevel=2,
+        )
+    return leaks
+
+
+def _shared(
+    kind: str,
+    table: pd.DataFrame,
+    keys: NDArray[np.str_],
+    *,
+    differing: str | None = None,
+    modality: str | None = None,
+) -> list[Leak]:
+    """Find keys in several splits; `differing` names a column that must vary among a key's samples."""
+    keyed = table.assign(key=keys[table["row"].to_numpy()])
+    keyed = keyed[keyed["key"].duplicated(keep=False)]
+    grouped = keyed.groupby("key", sort=False)
+    several = grouped["split"].transform("nunique") > 1
+    if differing is not None:
+        several &= grouped[differing].transform("nunique") > 1
+    leaks = []
+    for key, members in keyed[several].groupby("key", sort=False):
+        named = zip(members["split"].tolist(), members["id"].tolist(), strict=True)
+        leaks.append(Leak(kind, str(key), tuple(named), modality))
+    return leaks
+
+
+def _summary(dataset: PreparedDataset, leaks: list[Leak]) -> str:
+    counts = Counter(leak.kind for leak in leaks)
+    what = {
+        "id": "ids",
+        "group": "groups",
+        "content": "whole contents",
+        "modality content": "single-modality contents",
+    }
+    total = " and ".join(f"{count} {what[kind]}" for kind, count in counts.items())
+    shown = "; ".join(str(leak) for leak in leaks[:_SHOWN])
+    more = "" if len(leaks) <= _SHOWN else f"; and {len(leaks) - _SHOWN} more"
+    return f"dataset {dataset.name!r}: {total} stand in more than one split ({shown}{more})"

@@ -1,0 +1,231 @@
+"""The prepared format: what every dataset ends up in, one memory-mapped array a modality.
+
+A prepared dataset is a folder with `dataset.json` (modalities, classes, licence, fingerprint), `index.csv` (a
+row a sample: id, target, split, group, a content hash for each modality) and one `.npy` file for each
+modality.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from equipoise.data.format.content import chunks, row_hashes
+from equipoise.data.format.layout import (
+    DESCRIPTION_FILE,
+    INDEX_FILE,
+    PREPARATION_FILE,
+    TASKS,
+    ModalitySpec,
+    dataset_fingerprint,
+    hash_column,
+    listed,
+    read_description,
+)
+from equipoise.types import DataError, UnknownNameError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PreparedDataset:
+    """A prepared dataset on disk; features stay there until they are asked for.
+
+    Attributes:
+        path: its folder.
+        name: what it is called in tables.
+        modalities: modality name to its description, in the order given when it was written.
+        classes: names of the classes or labels, `classes[c]` that of c; empty where the target is a number.
+        target: class indices `[N]` (int64); with `task="regression"` values `[N]` (float64), with
+            `task="multilabel"` 0 or 1 for each label `[N, C]` (int64).
+        split: `"train"`, `"val"` or `"test"` for each sample `[N]`, or None where the dataset prescribes
+            none.
+        group: what must not be torn apart by a split (speaker, subject, video) `[N]`, or None.
+        ids: a unique name for each sample `[N]`.
+        licence: terms of use, where known.
+        source: where the data come from, where known.
+        fingerprint: changes with any sample, label, split, group, id or modality; independent of folder and
+            time.
+        content_hashes: modality name to a hash of each sample's features `[N]`.
+        task: `"classification"`, `"multilabel"` or `"regression"`.
+        preparation: how the dataset was made of files, where it was; else empty.
+    """
+
+    path: Path
+    name: str
+    modalities: dict[str, ModalitySpec]
+    classes: tuple[str, ...]
+    target: NDArray[Any]
+    split: NDArray[np.str_] | None
+    group: NDArray[np.str_] | None
+    ids: NDArray[np.str_]
+    licence: str | None
+    source: str | None
+    fingerprint: str
+    content_hashes: dict[str, NDArray[np.str_]]
+    task: str = "classification"
+    preparation: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for column in (self.target, self.split, self.group, self.ids, *self.content_hashes.values()):
+            if column is not None:
+                column.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __fspath__(self) -> str:
+        """Return the folder, so that a dataset may stand wherever its path may."""
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        modalities = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in self.modalities.values())
+        kind = "labels" if self.task == "multilabel" else "classes"
+        target = f"{len(self.classes)} {kind}" if self.classes else "a numeric target"
+        return f"<PreparedDataset {self.name!r}: {len(self)} samples, {target}, {modalities}>"
+
+    def array(self, modality: str) -> NDArray[Any]:
+        """Return a read-only memory map `[N, ...]` of one modality, as stored (not normalised).
+
+        Raises:
+            UnknownNameError: the dataset has no such modality.
+            DataError: the array file is missing or is not what `dataset.json` says.
+        """
+        if modality not in self.modalities:
+            raise UnknownNameError("modality", modality, self.modalities)
+        return _open_array(self.path, self.modalities[modality], len(self))
+
+    def verify(self) -> None:
+        """Read every array and compare it with the hashes taken when the dataset was written.
+
+        Raises:
+            DataError: features were changed since; names the modality and the first samples.
+        """
+        for name, spec in self.modalities.items():
+            array, expected = self.array(name), self.content_hashes[name]
+            changed: list[str] = []
+            for part in chunks(len(self), spec.row_bytes):
+                found = np.array(row_hashes(array[part]), dtype=np.str_)
+                changed += self.ids[part][found != expected[part]].tolist()
+            if changed:
+                raise DataError(
+                    f"modality {name!r} of {self.path}: {len(changed)} samples were changed since they were "
+                    f"written ({listed(changed)}); write the dataset again."
+                )
+
+
+def open_dataset(folder: str | os.PathLike[str]) -> PreparedDataset:
+    """Open a folder written by `write_dataset`; arrays are mapped, not read.
+
+    Raises:
+        DataError: there is no such folder, it holds no prepared dataset or one of a newer format, or a file
+            of it is missing, damaged or altered. (`PreparedDataset.verify` also compares the features
+            themselves.)
+    """
+    path = Path(folder).expanduser().resolve()
+    described = read_description(path)
+    try:
+        dataset = _assemble(path, described)
+        recorded = str(described["fingerprint"])
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"the dataset in {path} is damaged ({reason}); write it again.") from error
+    if dataset.fingerprint != recorded:
+        raise DataError(
+            f"{INDEX_FILE} or {DESCRIPTION_FILE} in {path} was changed after writing (fingerprint "
+            f"{dataset.fingerprint}, recorded {recorded}); write the dataset again with the labels and "
+            "splits you want."
+        )
+    for spec in dataset.modalities.values():
+        _open_array(path, spec, len(dataset))
+    return dataset
+
+
+def _assemble(path: Path, described: Mapping[str, Any]) -> PreparedDataset:
+    specs = {
+        item["name"]: ModalitySpec(**{**item, "shape": tuple(item["shape"])})
+        for item in described["modalities"]
+    }
+    for spec in specs.values():
+        if Path(spec.file).name != spec.file:
+            raise DataError(f"{path / DESCRIPTION_FILE} names the file {spec.file!r} outside its folder.")
+    index = pd.read_csv(
+        path / INDEX_FILE, dtype=str, keep_default_na=False, na_filter=False, encoding_errors="surrogatepass"
+    )
+    if len(index) != described["n"]:
+        raise DataError(
+            f"{path / INDEX_FILE} has {len(index)} rows, {DESCRIPTION_FILE} says {described['n']}."
+        )
+    task = described.get("task", "classification")
+    if task not in TASKS:
+        raise DataError(f"{path / DESCRIPTION_FILE} names the task {task!r}; expected {' or '.join(TASKS)}.")
+    ids = _texts(index["id"])
+    target = _target(index["target"].tolist(), task)
+    split = _texts(index["split"]) if described["has_split"] else None
+    group = _texts(index["group"]) if described["has_group"] else None
+    hashes = {name: _texts(index[hash_column(spec)]) for name, spec in specs.items()}
+    classes = tuple(described["classes"])
+    columns = {"id": ids, "target": target, "split": split, "group": group}
+    return PreparedDataset(
+        path=path,
+        name=described["name"],
+        modalities=specs,
+        classes=classes,
+        target=target,
+        split=split,
+        group=group,
+        ids=ids,
+        licence=described["licence"],
+        source=described["source"],
+        fingerprint=dataset_fingerprint(specs, classes, columns, hashes),
+        content_hashes=hashes,
+        task=task,
+        preparation=_preparation(path),
+    )
+
+
+def _target(texts: list[str], task: str) -> NDArray[Any]:
+    if task == "multilabel":
+        return np.array([[int(label) for label in text] for text in texts], dtype=np.int64)
+    return np.array(texts, dtype=np.float64 if task == "regression" else np.int64)
+
+
+def _preparation(path: Path) -> dict[str, Any]:
+    file = path / PREPARATION_FILE
+    if not file.exists():
+        return {}
+    read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return read
+
+
+def _texts(column: pd.Series[str]) -> NDArray[np.str_]:
+    return np.array(column.tolist(), dtype=np.str_)
+
+
+def _open_array(folder: Path, spec: ModalitySpec, count: int) -> NDArray[Any]:
+    file, expected = folder / spec.file, (count, *spec.shape)
+    try:
+        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(
+            f"{file}, the array of modality {spec.name!r}, is missing; write the dataset again."
+        ) from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{file}, the array of modality {spec.name!r}, is truncated or damaged ({error}); write the "
+            "dataset again."
+        ) from error
+    if array.shape != expected or array.dtype != np.dtype(spec.dtype):
+        raise DataError(
+            f"{file} holds {array.dtype} {list(array.shape)}, expected {spec.dtype} {list(expected)} for "
+            f"modality {spec.name!r}; write the dataset again."
+        )
+    return array

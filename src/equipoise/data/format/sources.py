@@ -1,0 +1,177 @@
+"""Arrays on their way into a prepared dataset: whatever the user holds, read in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from equipoise.data.format.layout import CONTENTS, KIND_AXES, NORMALIZATIONS, ModalitySpec, array_file
+from equipoise.types import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySource:
+    """A modality's array as the user gave it.
+
+    Attributes:
+        values: NumPy array, memory map or torch tensor `[N, ...]`.
+        shape: `(N, ...)`.
+        dtype: the type in which it is stored, little-endian.
+    """
+
+    values: NDArray[Any] | torch.Tensor
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self, part: slice) -> NDArray[Any]:
+        """Return some rows as a contiguous array of the stored type; nothing else is loaded."""
+        rows = self.values[part]
+        if isinstance(rows, torch.Tensor):
+            rows = _numpy(rows)
+        return np.ascontiguousarray(rows, dtype=self.dtype)
+
+
+def array_sources(inputs: Mapping[str, Any]) -> dict[str, ArraySource]:
+    """Check the modalities as such: names, dtypes, at least one axis beside the samples.
+
+    Args:
+        inputs: modality name to array-like `[N, ...]`.
+
+    Raises:
+        DataError: no modality, a name that is no text, a modality that is no dense numeric array, an empty
+            one.
+    """
+    if not isinstance(inputs, Mapping):
+        raise DataError(
+            f"inputs is a {type(inputs).__name__}; expected a mapping of modality names to arrays."
+        )
+    if not inputs:
+        raise DataError("inputs holds no modality; give at least one array, for instance {'audio': array}.")
+    for name in inputs:
+        if not isinstance(name, str) or not name:
+            raise DataError(f"a modality is named {name!r}; expected a text that is not empty.")
+    return {name: _source(name, values) for name, values in inputs.items()}
+
+
+def modality_specs(
+    sources: Mapping[str, ArraySource],
+    kinds: Mapping[str, str] | None,
+    normalize: Mapping[str, str] | str | None,
+    contents: Mapping[str, str] | None = None,
+) -> dict[str, ModalitySpec]:
+    """Describe each modality; the kind follows from the number of axes unless `kinds` says it.
+
+    Raises:
+        DataError: an unknown modality, kind, normalisation or content, or a kind or content that does not fit
+            the array.
+    """
+    if isinstance(normalize, str):
+        normalize = dict.fromkeys(sources, normalize)
+    kinds, normalize, contents = kinds or {}, normalize or {}, contents or {}
+    for what, given in (("kinds", kinds), ("normalize", normalize), ("contents", contents)):
+        for name in given:
+            if name not in sources:
+                raise DataError(
+                    f"{what} names the modality {name!r}; inputs has {', '.join(map(repr, sources))}."
+                )
+    specs = {}
+    for number, (name, source) in enumerate(sources.items()):
+        kind = _kind(name, source, kinds.get(name))
+        chosen = "none" if kind == "tokens" else normalize.get(name, "standard")
+        if chosen not in NORMALIZATIONS:
+            raise DataError(
+                f"normalize[{name!r}] is {chosen!r}; expected {' or '.join(map(repr, NORMALIZATIONS))}."
+            )
+        specs[name] = ModalitySpec(
+            name=name,
+            shape=source.shape[1:],
+            dtype=source.dtype.name,
+            kind=kind,
+            normalize=chosen,
+            file=array_file(number, name),
+            content=_content(name, kind, source.shape, contents.get(name)),
+        )
+    return specs
+
+
+def _kind(name: str, source: ArraySource, wanted: str | None) -> str:
+    if wanted is not None and wanted not in KIND_AXES:
+        raise DataError(f"kinds[{name!r}] is {wanted!r}; expected one of {', '.join(KIND_AXES)}.")
+    fitting = [kind for kind, axes in KIND_AXES.items() if len(axes) == len(source.shape) - 1]
+    if not fitting or wanted not in (None, *fitting):
+        kinds = [wanted] if wanted else list(KIND_AXES)
+        expected = " or ".join(f"{kind} [{', '.join(KIND_AXES[kind])}]" for kind in kinds)
+        raise DataError(
+            f"modality {name!r} has the shape {list(source.shape)}, that is {len(source.shape) - 1} axes a "
+            f"sample; expected {expected} after the axis of samples: reshape the array."
+        )
+    if wanted == "tokens" and source.dtype.kind not in "iu":
+        raise DataError(
+            f"modality {name!r} holds {source.dtype.name}; expected whole numbers for tokens: give an array "
+            "of integers."
+        )
+    return wanted or fitting[0]
+
+
+def _content(name: str, kind: str, shape: tuple[int, ...], wanted: str | None) -> str | None:
+    if wanted is not None and wanted not in CONTENTS:
+        raise DataError(f"contents[{name!r}] is {wanted!r}; expected one of {', '.join(CONTENTS)}.")
+    if wanted is not None and kind not in ("image", "video"):
+        raise DataError(f"contents[{name!r}] is {wanted!r}, but it is {kind}; expected an image or a video.")
+    if wanted == "flow" and shape[-3] % 2:
+        raise DataError(
+            f"modality {name!r} has {shape[-3]} channels; expected an even number for flow: horizontal and "
+            "vertical motion in turn."
+        )
+    return wanted
+
+
+def _source(name: str, values: Any) -> ArraySource:
+    if isinstance(values, torch.Tensor):
+        if values.layout != torch.strided:
+            raise DataError(f"modality {name!r} is a sparse tensor; expected a dense one: call .to_dense().")
+        shape, found = tuple(values.shape), _numpy(values[:0] if values.ndim else values).dtype
+    else:
+        if np.ma.is_masked(values):
+            raise DataError(f"modality {name!r} has masked values; fill them with numbers before writing.")
+        try:
+            values = np.asarray(values)
+        except ValueError as error:
+            raise DataError(
+                f"modality {name!r} is no rectangular array ({error}); pad or crop its samples to one shape."
+            ) from error
+        shape, found = values.shape, values.dtype
+    if found.kind not in "biuf" or found.itemsize > 8:
+        raise DataError(
+            f"modality {name!r} has the dtype {found}; expected a dense array of integers or of floats up "
+            "to 64 bits: turn texts and objects into numbers, and pad samples of different lengths to one "
+            "shape."
+        )
+    if len(shape) < 2:
+        raise DataError(
+            f"modality {name!r} has the shape {list(shape)}; expected [N, ...]: one number a sample is [N, "
+            "1], as array.reshape(-1, 1) gives it."
+        )
+    if 0 in shape[1:]:
+        raise DataError(
+            f"modality {name!r} has the shape {list(shape)}; an axis of length 0 holds no features."
+        )
+    return ArraySource(values, shape, found.newbyteorder("<"))
+
+
+def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
+    tensor = tensor.detach().cpu()
+    if tensor.dtype.is_floating_point and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+        tensor = tensor.float()  # bfloat16 and the eight-bit floats have no NumPy type
+    try:
+        array: NDArray[Any] = tensor.resolve_conj().resolve_neg().numpy()
+    except TypeError as error:
+        raise DataError(
+            f"a tensor of {tensor.dtype} cannot be stored ({error}); convert it to float32."
+        ) from error
+    return array

@@ -1,0 +1,258 @@
+"""Prepare a dataset: in parallel, resumable, all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from equipoise.data.format.columns import check_ids
+from equipoise.data.format.content import chunks
+from equipoise.data.format.installing import check_destination
+from equipoise.data.format.layout import listed
+from equipoise.data.format.prepared import PreparedDataset
+from equipoise.data.format.writing import finish_dataset, write_dataset
+from equipoise.data.prepare.clips import ArrayPreparation, Clip, Lost, Preparation
+from equipoise.data.prepare.journal import Work, row_bytes
+from equipoise.data.prepare.summary import LostSamplesError, Summary, count_samples, losses_in_words
+from equipoise.data.prepare.workers import Crew, read_clips
+from equipoise.types import DataError, RunFolderError, UsageError
+
+LOSS_ALLOWED = 0.01
+"""Part of the samples that may be lost without being asked for."""
+PACKAGES = ("equipoise", "numpy", "torch", "scipy", "av", "soundfile", "pillow", "opencv-python-headless")
+
+
+class Observer(Protocol):
+    """Hears how far a preparation is."""
+
+    def planned(self, total: int, done: int) -> None:
+        """Hear how many samples there are, and how many of them an earlier call has read."""
+
+    def advanced(self, done: int, lost: int) -> None:
+        """Hear how many further samples were read, and how many of these are lost."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared dataset and how it came about.
+
+    Attributes:
+        dataset: the dataset, opened.
+        summary: what was found.
+    """
+
+    dataset: PreparedDataset
+    summary: Summary
+
+
+def prepare(
+    preparation: Preparation | ArrayPreparation,
+    out: str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    isolated: bool = False,
+    allow_missing: bool = False,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Prepared:
+    """Turn files into a prepared dataset.
+
+    The work is kept beside `out` until it is whole: after a kill, an interrupt or too many losses, the same
+    call goes on where it was. The result is the same to the byte for any number of workers and interruptions.
+
+    Args:
+        preparation: what is to be read, and how.
+        out: folder of the dataset.
+        workers: processes that decode; None takes one for each core.
+        isolated: decode in a process of its own where there is one worker, too: a decoder that crashes on a
+            damaged file then costs that sample, and not the whole call.
+        allow_missing: accept that more than 1 % of the samples are lost.
+        overwrite: replace a prepared dataset in `out`.
+        observer: hears of the progress.
+
+    Raises:
+        LostSamplesError: too many samples are lost.
+        DataError: two samples have one id, a class has none left.
+        RunFolderError: `out` is taken or cannot be written, another process is preparing it, or the disk is
+            too small.
+        UsageError: `workers` is below 1, or a package that a reader needs is not installed.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers is {workers}; expected at least 1.")
+    started, path = time.monotonic(), Path(out).expanduser().resolve()
+    check_destination(path, overwrite)
+    if isinstance(preparation, ArrayPreparation):
+        dataset, lost = _write_arrays(preparation, path, allow_missing, overwrite)
+        read = len(dataset)
+    else:
+        crew = Crew(workers or os.cpu_count() or 1, isolated)
+        dataset, lost, read = _write_clips(preparation, path, crew, allow_missing, overwrite, observer)
+    size = sum(spec.row_bytes for spec in dataset.modalities.values()) * len(dataset)
+    seconds = time.monotonic() - started
+    counts = count_samples(dataset)
+    return Prepared(dataset, Summary(counts, tuple(lost), preparation.notes, size, read, seconds))
+
+
+def _write_clips(
+    preparation: Preparation,
+    path: Path,
+    crew: Crew,
+    allow_missing: bool,
+    overwrite: bool,
+    observer: Observer | None,
+) -> tuple[PreparedDataset, list[Lost], int]:
+    if not preparation.clips:
+        raise DataError(f"there is nothing to prepare for {preparation.name!r}: no sample was found.")
+    check_ids([clip.id for clip in preparation.clips], len(preparation.clips))
+    staging = path.parent / f".{path.name}.preparing"
+    lock = FileLock(path.parent / f"{staging.name}.lock", blocking=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with lock:
+            work, read = _read(preparation, staging, crew, observer)
+            dataset, lost = _finish(preparation, path, work, allow_missing, overwrite)
+            shutil.rmtree(staging, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout:
+        raise RunFolderError(f"another process is preparing {path}; wait for it to end.") from None
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {path} ({error}); choose a folder that can be written."
+        ) from error
+    return dataset, lost, read
+
+
+def _read(preparation: Preparation, staging: Path, crew: Crew, observer: Observer | None) -> tuple[Work, int]:
+    """Read what no earlier call has read; return the work and how much that was."""
+    with Work(staging, preparation) as work:
+        todo = [(row, clip) for row, clip in enumerate(preparation.clips) if row not in work.outcomes]
+        if observer is not None:
+            observer.planned(work.count, work.count - len(todo))
+        files = {modality: work.file(modality) for modality in work.layouts}
+        for outcomes in read_clips(todo, preparation.readers, files, crew):
+            work.add(outcomes)
+            if observer is not None:
+                observer.advanced(len(outcomes), sum(one.lost is not None for one in outcomes))
+    return work, len(todo)
+
+
+def _finish(
+    preparation: Preparation, path: Path, work: Work, allow_missing: bool, overwrite: bool
+) -> tuple[PreparedDataset, list[Lost]]:
+    outcomes = [work.outcomes[row] for row in range(work.count)]
+    lost = [outcome.lost for outcome in outcomes if outcome.lost is not None]
+    _check_losses(lost, work.count, allow_missing)
+    kept = np.array([outcome.row for outcome in outcomes if outcome.lost is None], dtype=np.int64)
+    columns = _columns(preparation, [preparation.clips[row] for row in kept])
+    final = work.folder / "final"
+    shutil.rmtree(final, ignore_errors=True)
+    final.mkdir()
+    for modality, layout in work.layouts.items():
+        source = work.file(modality)
+        _keep_rows(source, final / source.name, kept, row_bytes(layout))
+    readers = {name: reader.describe() for name, reader in preparation.readers.items()}
+    dataset = finish_dataset(
+        final,
+        path,
+        layouts=work.layouts,
+        hashes={m: np.array([outcomes[row].hashes[m] for row in kept]) for m in work.layouts},
+        **columns,
+        name=preparation.name,
+        licence=preparation.licence or None,
+        source=preparation.source or None,
+        preparation={"readers": readers, **_record(preparation, lost)},
+        overwrite=overwrite,
+    )
+    return dataset, lost
+
+
+def _columns(preparation: Preparation, clips: Sequence[Clip]) -> dict[str, Any]:
+    columns: dict[str, Any] = {"ids": [clip.id for clip in clips]}
+    for name in ("split", "group"):
+        without = [clip.id for clip in clips if getattr(clip, name) is None]
+        if without and len(without) < len(clips):
+            raise DataError(
+                f"{len(without)} samples have no {name} ({listed(without)}) while others have one; give all "
+                "of them one, or none."
+            )
+        if not without:
+            columns[name] = [getattr(clip, name) for clip in clips]
+    if preparation.classes is None:
+        return columns | {"target": [float(clip.label) for clip in clips], "task": "regression"}
+    found = {clip.label for clip in clips}
+    if empty := [name for name in preparation.classes if name not in found]:
+        raise DataError(
+            f"{len(empty)} classes have no sample ({listed(empty)}); check the folder, or leave them out of "
+            "the list of classes."
+        )
+    place = {name: number for number, name in enumerate(preparation.classes)}
+    target = [place[str(clip.label)] for clip in clips]
+    return columns | {"target": target, "classes": preparation.classes}
+
+
+def _keep_rows(source: Path, copy: Path, kept: NDArray[np.int64], size: int) -> None:
+    """Link an array under another name, or copy the rows that are kept; the source stays as it is."""
+    array = np.load(source, mmap_mode="r")
+    if len(kept) == len(array):
+        try:
+            copy.hardlink_to(source)
+        except OSError:  # some file systems know no links
+            shutil.copyfile(source, copy)
+        return
+    with copy.open("wb") as file:
+        header = {"descr": array.dtype.str, "fortran_order": False, "shape": (len(kept), *array.shape[1:])}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in chunks(len(kept), size):
+            file.write(np.ascontiguousarray(array[kept[part]]).data)
+
+
+def _write_arrays(
+    preparation: ArrayPreparation, path: Path, allow_missing: bool, overwrite: bool
+) -> tuple[PreparedDataset, list[Lost]]:
+    lost = list(preparation.lost)
+    _check_losses(lost, len(preparation.arguments["target"]) + len(lost), allow_missing)
+    arguments = {"name": preparation.name, **preparation.arguments}
+    dataset = write_dataset(path, **arguments, preparation=_record(preparation, lost), overwrite=overwrite)
+    return dataset, lost
+
+
+def _check_losses(lost: Sequence[Lost], total: int, allow_missing: bool) -> None:
+    if len(lost) == total:
+        raise LostSamplesError(f"none of {total} samples can be prepared: {losses_in_words(lost)}", lost)
+    if len(lost) > LOSS_ALLOWED * total and not allow_missing:
+        raise LostSamplesError(
+            f"{len(lost)} of {total} samples cannot be prepared: {losses_in_words(lost)} Mend them and call "
+            "again, which reads only what is new, or accept the loss with --allow-missing "
+            "(allow_missing=True).",
+            lost,
+        )
+
+
+def _record(preparation: Preparation | ArrayPreparation, lost: Sequence[Lost]) -> dict[str, Any]:
+    """Return what is kept of a preparation; nothing in it depends on when or how often it was run."""
+    return {
+        "facts": dict(preparation.facts),
+        "notes": list(preparation.notes),
+        "lost": [asdict(one) for one in lost],
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,181 @@
+"""The work of a preparation on disk: arrays that fill up row by row, and a journal of what is done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.data.format.content import digest, row_hashes
+from equipoise.data.format.layout import FORMAT_VERSION, array_file
+from equipoise.data.prepare.clips import Clip, Layout, Lost, Preparation
+from equipoise.types import RunFolderError
+
+PLAN_FILE = "plan.json"
+JOURNAL_FILE = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one sample.
+
+    Attributes:
+        row: its place among the clips.
+        stamp: of the files it was read from, see `clip_stamp`.
+        hashes: modality to the content hash of its row; empty where it was lost.
+        lost: why it was lost, or None.
+    """
+
+    row: int
+    stamp: str
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    lost: Lost | None = None
+
+
+class Work:
+    """The folder in which a preparation is under way.
+
+    It can be left at any moment and taken up again. Rows that are said to be done are compared with their
+    hashes when they are taken over, so that nothing rests on the order in which a disk was written.
+
+    Args:
+        folder: made if it is not there; the work of another plan in it is thrown away.
+        preparation: what is to be prepared.
+
+    Attributes:
+        outcomes: row to outcome, of the samples that need no further reading; those that were lost are not
+            among them at first, as their files may have been mended.
+
+    Raises:
+        RunFolderError: the disk has not enough room.
+    """
+
+    def __init__(self, folder: Path, preparation: Preparation) -> None:
+        self.folder = folder
+        self.layouts = {name: reader.layout for name, reader in preparation.readers.items()}
+        self.count = len(preparation.clips)
+        plan = plan_digest(preparation)
+        if _plan_in(folder) != plan:
+            self._begin(plan)
+        self.outcomes = self._taken_over(preparation.clips)
+        self._journal = (folder / JOURNAL_FILE).open("a", encoding="utf-8")
+
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._journal.close()
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Write down what became of samples whose rows have been written."""
+        self._journal.write("".join(json.dumps(asdict(outcome)) + "\n" for outcome in outcomes))
+        self._journal.flush()
+        self.outcomes |= {outcome.row: outcome for outcome in outcomes}
+
+    def file(self, modality: str) -> Path:
+        """Return the array file of a modality."""
+        return self.folder / array_file(list(self.layouts).index(modality), modality)
+
+    def _begin(self, plan: str) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        needed = sum(self.count * row_bytes(layout) for layout in self.layouts.values())
+        parent = next(parent for parent in self.folder.parents if parent.exists())
+        free = shutil.disk_usage(parent).free
+        if needed > free:
+            raise RunFolderError(
+                f"the dataset takes {needed / 2**30:.2f} GiB and {parent} has {free / 2**30:.2f} GiB free; "
+                "choose another folder or disk, or fewer or smaller frames."
+            )
+        self.folder.mkdir(parents=True)
+        for modality, layout in self.layouts.items():
+            shape = (self.count, *layout.shape)
+            np.lib.format.open_memmap(self.file(modality), "w+", stored_type(layout), shape).flush()
+        # The plan comes last: without it the folder counts as not begun.
+        (self.folder / PLAN_FILE).write_text(json.dumps({"plan": plan}) + "\n", encoding="utf-8")
+
+    def _taken_over(self, clips: Sequence[Clip]) -> dict[int, Outcome]:
+        path = self.folder / JOURNAL_FILE
+        _drop_half_line(path)
+        arrays = {m: np.load(self.file(m), mmap_mode="r") for m in self.layouts}
+
+        def usable(outcome: Outcome) -> bool:
+            return (
+                outcome.lost is None
+                and outcome.stamp == clip_stamp(clips[outcome.row])
+                and all(
+                    row_hashes(array[outcome.row][None]) == [outcome.hashes.get(m)]
+                    for m, array in arrays.items()
+                )
+            )
+
+        return {outcome.row: outcome for outcome in _entries(path) if usable(outcome)}
+
+
+def plan_digest(preparation: Preparation) -> str:
+    """Return what changes with anything that decides the dataset but for the contents of its files."""
+    readers = {name: reader.describe() for name, reader in preparation.readers.items()}
+    clips = [
+        [c.id, c.label, c.split, c.group, c.start, c.seconds, {r: str(f) for r, f in c.files.items()}]
+        for c in preparation.clips
+    ]
+    described = [preparation.name, list(preparation.classes or []), dict(preparation.facts)]
+    return digest(FORMAT_VERSION, described, list(readers), readers, clips)
+
+
+def clip_stamp(clip: Clip) -> str:
+    """Return what changes when a file of a clip does: its size and time of change."""
+    found: list[list[Any]] = []
+    for role, path in clip.files.items():
+        try:
+            state = path.stat()
+        except OSError:
+            found.append([role, None, None])
+        else:
+            found.append([role, state.st_size, state.st_mtime_ns])
+    return digest(found)
+
+
+def stored_type(layout: Layout) -> np.dtype[Any]:
+    """Return the type in which a modality is stored."""
+    return np.dtype(layout.dtype).newbyteorder("<")
+
+
+def row_bytes(layout: Layout) -> int:
+    """Return the bytes that one sample takes."""
+    return int(np.prod(layout.shape, dtype=np.int64)) * np.dtype(layout.dtype).itemsize
+
+
+def opened_arrays(files: Mapping[str, Path]) -> dict[str, NDArray[Any]]:
+    """Map the arrays of all modalities for writing."""
+    return {name: np.load(path, mmap_mode="r+") for name, path in files.items()}
+
+
+def _plan_in(folder: Path) -> str | None:
+    try:
+        return str(json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))["plan"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _drop_half_line(path: Path) -> None:
+    """Cut off the line that a killed process left unfinished, so that the next one begins on its own."""
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _entries(path: Path) -> Iterator[Outcome]:
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            values = json.loads(line)
+            lost = values.pop("lost")
+            yield Outcome(**values, lost=None if lost is None else Lost(**lost))

@@ -1,0 +1,119 @@
+"""Sound to one channel at a wanted rate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.data.prepare.media.containers import opened, pyav, seconds_missing
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import DOWNLOAD_AGAIN, SOUND_FORMATS, check_format, check_media
+from equipoise.types import MissingExtraError
+
+Wave = NDArray[np.float32]
+
+
+def read_audio(path: Path, rate: int, *, start: float = 0.0, seconds: float | None = None) -> Wave:
+    """Read the sound of a file.
+
+    WAV, FLAC and Ogg are read by libsndfile, everything else (the sound of a video too) by FFmpeg. Channels
+    are averaged; the rate is changed by a polyphase filter (`scipy.signal.resample_poly`), which gives the
+    same bits everywhere.
+
+    Args:
+        path: the file.
+        rate: samples a second of the result.
+        start: second at which to begin.
+        seconds: how much to read; None goes to the end.
+
+    Returns:
+        `[n]`, in [-1, 1] but for what resampling overshoots.
+
+    Raises:
+        MediaError: the file is missing, empty, cut short, of another format than its name says, has no sound,
+            or none from `start` on.
+        MissingExtraError: soundfile or av is not installed.
+    """
+    check_media(path)
+    read = _by_libsndfile if check_format(path) in SOUND_FORMATS else _by_ffmpeg
+    wave, found = read(path, start, seconds)
+    if not len(wave):
+        raise MediaError(
+            path, "truncated", f"has no sound from second {start:g} on", "check its length and the list"
+        )
+    return resampled(wave, found, rate)
+
+
+def resampled(wave: Wave, found: int, wanted: int) -> Wave:
+    """Change the sampling rate of `[n]` from `found` to `wanted`."""
+    if found == wanted:
+        return wave
+    from scipy.signal import resample_poly
+
+    shared = math.gcd(found, wanted)
+    changed: Wave = resample_poly(wave.astype(np.float64), wanted // shared, found // shared).astype("f4")
+    return changed
+
+
+def _by_libsndfile(path: Path, start: float, seconds: float | None) -> tuple[Wave, int]:
+    try:
+        import soundfile
+    except ImportError:
+        raise MissingExtraError("soundfile", "media", "reading sound") from None
+    with path.open("rb") as stream:
+        try:
+            with soundfile.SoundFile(stream) as sound:
+                rate = int(sound.samplerate)
+                first = min(round(start * rate), sound.frames)
+                sound.seek(first)
+                wanted = sound.frames - first if seconds is None else round(seconds * rate)
+                values: NDArray[np.float32] = sound.read(wanted, dtype="float32", always_2d=True)
+                promised = min(wanted, sound.frames - first)
+        except soundfile.LibsndfileError as error:
+            raise MediaError(
+                path, "unreadable", f"cannot be decoded ({error})".replace("\n", " "), DOWNLOAD_AGAIN
+            ) from error
+    if len(values) < promised:
+        raise MediaError(path, "truncated", f"ends after {len(values)} of {promised} samples", DOWNLOAD_AGAIN)
+    return values.mean(axis=1, dtype=np.float32), rate
+
+
+def _by_ffmpeg(path: Path, start: float, seconds: float | None) -> tuple[Wave, int]:
+    with opened(path) as container:
+        if not container.streams.audio:
+            raise MediaError(
+                path, "no-audio", "has no sound", "take it from the list, or download it with its sound"
+            )
+        stream = container.streams.audio[0]
+        stream.codec_context.thread_count = 1
+        rate = int(stream.rate)
+        end = None if seconds is None else start + seconds
+        wave = _decoded(container, stream, None if end is None else round(end * rate))
+        reached = len(wave) / rate
+        whole = end is not None and reached >= end
+        missing = 0.0 if whole else seconds_missing(container, stream, reached)
+    if missing:
+        raise MediaError(
+            path, "truncated", f"lacks the last {missing:.1f} seconds of its sound", DOWNLOAD_AGAIN
+        )
+    last = None if end is None else round(end * rate)
+    return wave[round(start * rate) : last], rate
+
+
+def _decoded(container: Any, stream: Any, most: int | None) -> Wave:
+    """Decode up to `most` samples and average the channels."""
+    planar = pyav().AudioResampler(format="fltp")
+    pieces: list[Wave] = []
+    count = 0
+    for frame in container.decode(stream):
+        for part in planar.resample(frame):
+            piece = part.to_ndarray().mean(axis=0, dtype=np.float32)
+            pieces.append(piece)
+            count += len(piece)
+        if most is not None and count >= most:
+            break
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)

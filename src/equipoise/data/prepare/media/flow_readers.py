@@ -1,0 +1,179 @@
+"""Readers of optical flow: computed from frames, or ready-made as pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.data.prepare.clips import Clip, Layout, ModalityReader
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.flow import METHODS, encode_flow, method_used, optical_flow
+from equipoise.data.prepare.media.images import frame_files, read_image
+from equipoise.data.prepare.media.readers import check_positive
+from equipoise.data.prepare.media.video import Span, frames_at
+from equipoise.types import UnknownNameError
+
+DIRECTIONS: Final = ("u", "v")
+"""Horizontal and vertical motion, as folders of ready-made flow are named."""
+
+
+@dataclass(frozen=True)
+class FlowReader(ModalityReader):
+    """Optical flow at some moments of a video, computed from its frames.
+
+    Frames are cut to the centre square and resized to `size` first: motion is in pixels of that size.
+
+    Attributes:
+        role: which file of the clip.
+        count: moments, in the middles of `count` equal parts of the clip.
+        stack: consecutive flows of a moment, along the channels.
+        size: side in pixels.
+        method: see `optical_flow`.
+        bound: pixels a frame that are stored at most.
+    """
+
+    role: str = "video"
+    count: int = 3
+    stack: int = 1
+    size: int = 224
+    method: str = "auto"
+    bound: float = 20.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, "count", "stack", "size", "bound")
+        if self.method not in METHODS:
+            raise UnknownNameError("flow method", self.method, METHODS)
+
+    @property
+    def layout(self) -> Layout:
+        """`[count, 2 * stack, size, size]`."""
+        return Layout((self.count, 2 * self.stack, self.size, self.size), "uint8", "video", content="flow")
+
+    def read(self, clip: Clip) -> NDArray[Any]:
+        """Return the flow."""
+        file = clip.files[self.role]
+        needed = self.stack + 1
+
+        def choose(span: Span) -> list[int]:
+            if span.count < needed:
+                raise MediaError(
+                    file,
+                    "truncated",
+                    f"has {span.count} frames where flow needs {needed}",
+                    "take it from the list",
+                )
+            starts = _moments(span.count - self.stack, self.count)
+            return [span.first + start + step for start in starts for step in range(needed)]
+
+        gray = frames_at(file, choose, self.size, start=clip.start, seconds=clip.seconds, grey=True).reshape(
+            self.count, needed, self.size, self.size
+        )
+        flows = [encode_flow(optical_flow(moment, self.method), self.bound) for moment in gray]
+        return np.stack(flows).reshape(self.layout.shape)
+
+    def describe(self) -> dict[str, Any]:
+        """Name the method that was really used: another one makes other data."""
+        return {**super().describe(), "method": method_used(self.method)}
+
+
+@dataclass(frozen=True)
+class FlowImagesReader(ModalityReader):
+    """Ready-made flow, as one grey picture a frame and direction, 127.5 for no motion.
+
+    The clip's folder holds `flow_x_0001.jpg` and `flow_y_0001.jpg` (or `x_0001.jpg` and `y_0001.jpg`), or its
+    subfolders `u` and `v` (or `x` and `y`) hold the pictures.
+
+    Attributes:
+        role: which folder of the clip.
+        count: moments, in the middles of `count` equal parts.
+        stack: consecutive flows of a moment, along the channels.
+        size: side in pixels.
+    """
+
+    role: str = "flow"
+    count: int = 3
+    stack: int = 1
+    size: int = 224
+
+    def __post_init__(self) -> None:
+        check_positive(self, "count", "stack", "size")
+
+    @property
+    def layout(self) -> Layout:
+        """`[count, 2 * stack, size, size]`."""
+        return Layout((self.count, 2 * self.stack, self.size, self.size), "uint8", "video", content="flow")
+
+    def read(self, clip: Clip) -> NDArray[Any]:
+        """Return the flow."""
+        across, down = self._pictures(clip)
+        if len(across) != len(down) or len(across) < self.stack:
+            raise MediaError(
+                self._folder(clip),
+                "truncated",
+                f"has {len(across)} pictures of horizontal motion, and there are {len(down)} of vertical",
+                f"expected as many of both, {self.stack} at least: extract them again",
+            )
+        moments = [
+            np.concatenate(
+                [
+                    read_image(files[start + step], self.size, grey=True)
+                    for step in range(self.stack)
+                    for files in (across, down)
+                ]
+            )
+            for start in _moments(len(across) - self.stack + 1, self.count)
+        ]
+        return np.stack(moments)
+
+    def _folder(self, clip: Clip) -> Path:
+        """Return the folder that an error names."""
+        return clip.files[self.role]
+
+    def _pictures(self, clip: Clip) -> tuple[list[Path], list[Path]]:
+        """Return the pictures of horizontal and of vertical motion."""
+        return flow_files(clip.files[self.role])
+
+
+@dataclass(frozen=True)
+class FlowFoldersReader(FlowImagesReader):
+    """Ready-made flow whose two directions stand in two folders (two-stream networks; Feichtenhofer et al.).
+
+    Attributes:
+        role: beginning of the names of the two folders, `flow_u` and `flow_v`.
+    """
+
+    def _folder(self, clip: Clip) -> Path:
+        return clip.files[f"{self.role}_{DIRECTIONS[0]}"]
+
+    def _pictures(self, clip: Clip) -> tuple[list[Path], list[Path]]:
+        across, down = (frame_files(clip.files[f"{self.role}_{one}"]) for one in DIRECTIONS)
+        return across, down
+
+
+def flow_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the pictures of horizontal and of vertical motion in a folder, in natural order.
+
+    Raises:
+        MediaError: the folder is missing, or holds neither.
+    """
+    for across, down in (DIRECTIONS, ("x", "y")):
+        if (folder / across).is_dir() and (folder / down).is_dir():
+            return frame_files(folder / across), frame_files(folder / down)
+    files = frame_files(folder)
+    found = tuple(
+        [file for file in files if file.stem.startswith((f"flow_{axis}", f"{axis}_"))] for axis in "xy"
+    )
+    if not all(found):
+        raise MediaError(
+            folder, "no-video", "holds no flow", "expected flow_x_*.jpg and flow_y_*.jpg, or folders u and v"
+        )
+    return found[0], found[1]
+
+
+def _moments(places: int, count: int) -> list[int]:
+    """Return the middles of `count` equal parts of `places` positions."""
+    return [int((part + 0.5) * places / count) for part in range(count)]

@@ -1,0 +1,175 @@
+"""Readers of modalities out of media files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.data.prepare.clips import Clip, Layout, ModalityReader
+from equipoise.data.prepare.media.audio import read_audio
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import DOWNLOAD_AGAIN
+from equipoise.data.prepare.media.images import read_image
+from equipoise.data.prepare.media.video import Pick, read_frames
+from equipoise.types import UnknownNameError, UsageError
+
+
+@dataclass(frozen=True)
+class StftReader(ModalityReader):
+    """Log-magnitude spectrogram of the first seconds (recipe `ogm`; Peng et al., CVPR 2022).
+
+    The sound is repeated until it is long enough, cut, and clipped to [-1, 1]. Stored as float16: an error of
+    at most 2^-8 where the logarithm is below -8, and half of that above.
+
+    Attributes:
+        role: which file of the clip.
+        rate: samples a second.
+        seconds: of sound.
+        n_fft: samples of a frame.
+        hop: samples between frames.
+    """
+
+    role: str = "audio"
+    rate: int = 22050
+    seconds: float = 3.0
+    n_fft: int = 512
+    hop: int = 353
+
+    def __post_init__(self) -> None:
+        check_positive(self, "rate", "seconds", "n_fft", "hop")
+
+    @property
+    def layout(self) -> Layout:
+        """`[1, frequencies, frames]`."""
+        frames = 1 + round(self.seconds * self.rate) // self.hop
+        return Layout((1, self.n_fft // 2 + 1, frames), "float16", "image", content="spectrogram")
+
+    def read(self, clip: Clip) -> NDArray[Any]:
+        """Return the spectrogram."""
+        from equipoise.data.prepare.media.spectrograms import log_stft
+
+        wave = read_audio(clip.files[self.role], self.rate, start=clip.start, seconds=clip.seconds)
+        long = np.resize(wave, round(self.seconds * self.rate))  # repeats what it has
+        return log_stft(np.clip(long, -1, 1), self.n_fft, self.hop)[None].astype(np.float16)
+
+
+@dataclass(frozen=True)
+class FbankReader(ModalityReader):
+    """Log mel filterbank energies, as the Audio Spectrogram Transformer reads them (Gong et al., 2021).
+
+    The mean of the wave is taken away; the energies are filled up with zeros or cut to `frames` and then
+    become `(x - mean) / scale`: in this order, as in the published code.
+
+    Attributes:
+        role: which file of the clip.
+        rate: samples a second.
+        bins: mel bins.
+        frames: length in steps of 10 ms.
+        mean: that is taken away.
+        scale: by which the rest is divided.
+    """
+
+    role: str = "audio"
+    rate: int = 16000
+    bins: int = 128
+    frames: int = 1024
+    mean: float = -4.503877
+    scale: float = 2 * 5.141276
+
+    def __post_init__(self) -> None:
+        check_positive(self, "rate", "bins", "frames", "scale")
+
+    @property
+    def layout(self) -> Layout:
+        """`[1, bins, frames]`."""
+        return Layout((1, self.bins, self.frames), "float16", "image", "none", "spectrogram")
+
+    def read(self, clip: Clip) -> NDArray[Any]:
+        """Return the energies."""
+        from equipoise.data.prepare.media.spectrograms import fbank
+
+        file = clip.files[self.role]
+        wave = read_audio(file, self.rate, start=clip.start, seconds=clip.seconds)
+        if len(wave) < self.rate // 40:
+            raise MediaError(file, "truncated", f"has {len(wave)} samples of sound only", DOWNLOAD_AGAIN)
+        energies = fbank(wave - wave.mean(), self.rate, self.bins)[: self.frames]
+        whole = np.zeros((self.frames, self.bins), np.float32)
+        whole[: len(energies)] = energies
+        return ((whole.T[None] - self.mean) / self.scale).astype(np.float16)
+
+
+@dataclass(frozen=True)
+class FramesReader(ModalityReader):
+    """RGB frames of a video or of a folder of pictures; see `read_frames`.
+
+    Attributes:
+        role: which file of the clip.
+        count: number of frames.
+        size: side of a frame in pixels.
+        pick: `even` or `second`.
+    """
+
+    role: str = "video"
+    count: int = 3
+    size: int = 224
+    pick: Pick = "even"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "count", "size")
+        if self.pick not in ("even", "second"):
+            raise UnknownNameError("way to pick frames", self.pick, ("even", "second"))
+
+    @property
+    def layout(self) -> Layout:
+        """`[count, 3, size, size]`."""
+        return Layout((self.count, 3, self.size, self.size), "uint8", "video", content="frames")
+
+    def read(self, clip: Clip) -> NDArray[Any]:
+        """Return the frames."""
+        return read_frames(
+            clip.files[self.role],
+            self.count,
+            self.size,
+            pick=self.pick,
+            start=clip.start,
+            seconds=clip.seconds,
+        )
+
+
+@dataclass(frozen=True)
+class ImageReader(ModalityReader):
+    """One picture; see `read_image`.
+
+    Attributes:
+        role: which file of the clip.
+        size: side in pixels.
+    """
+
+    role: str = "image"
+    size: int = 224
+
+    def __post_init__(self) -> None:
+        check_positive(self, "size")
+
+    @property
+    def layout(self) -> Layout:
+        """`[3, size, size]`."""
+        return Layout((3, self.size, self.size), "uint8", "image", content="frames")
+
+    def read(self, clip: Clip) -> NDArray[Any]:
+        """Return the picture."""
+        return read_image(clip.files[self.role], self.size)
+
+
+def check_positive(reader: ModalityReader, *names: str) -> None:
+    """Refuse options of a reader that are not above 0.
+
+    Raises:
+        UsageError: it names the option.
+    """
+    for name in names:
+        if not getattr(reader, name) > 0:
+            raise UsageError(f"{name} is {getattr(reader, name)}; expected a number above 0.")

@@ -1,0 +1,194 @@
+"""Chosen frames of a clip, decoded one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.data.prepare.media.containers import LACKING, opened, seconds_missing
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import DOWNLOAD_AGAIN, check_media
+from equipoise.data.prepare.media.images import frame_files, read_image, squared
+
+Pick = Literal["even", "second"]
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Span:
+    """The frames of a clip that a sample covers.
+
+    Attributes:
+        first: index of the first one.
+        stop: index behind the last one.
+        times: seconds of all frames of the file, ascending, from 0.
+    """
+
+    first: int
+    stop: int
+    times: NDArray[np.float64]
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        return self.stop - self.first
+
+
+def read_frames(
+    path: Path,
+    count: int,
+    size: int,
+    *,
+    pick: Pick = "even",
+    start: float = 0.0,
+    seconds: float | None = None,
+) -> Pixels:
+    """Read some frames of a video, or of a folder of pictures (one a second, in natural order of names).
+
+    Args:
+        path: video or folder.
+        count: number of frames `T`.
+        size: side of a frame; see `squared`.
+        pick: `even` takes the middles of `count` equal parts, `second` one frame each second from the start,
+            and repeats the last one where the clip is too short.
+        start: second at which the sample begins.
+        seconds: its length; None goes to the end.
+
+    Returns:
+        `[T, 3, size, size]`, RGB; marks of rotation in the container are not followed.
+
+    Raises:
+        MediaError: the file is missing, empty, cut short, of another format than its name says, or has no
+            pictures.
+        MissingExtraError: av or pillow is not installed.
+    """
+    choose = evenly if pick == "even" else every_second
+    return frames_at(path, lambda span: choose(span, count), size, start=start, seconds=seconds)
+
+
+def evenly(span: Span, count: int) -> list[int]:
+    """Return the frames in the middles of `count` equal parts; some twice where there are fewer frames."""
+    return [span.first + int((part + 0.5) * span.count / count) for part in range(count)]
+
+
+def every_second(span: Span, count: int) -> list[int]:
+    """Return the first frame that is shown at or after each full second of the span."""
+    covered = span.times[span.first : span.stop]
+    wanted = covered[0] + np.arange(count) - 1e-6
+    return [min(span.first + int(place), span.stop - 1) for place in np.searchsorted(covered, wanted)]
+
+
+def frames_at(
+    path: Path,
+    choose: Callable[[Span], Sequence[int]],
+    size: int,
+    *,
+    start: float = 0.0,
+    seconds: float | None = None,
+    grey: bool = False,
+) -> Pixels:
+    """Read the frames that `choose` picks out of a span by index; the others are decoded but not kept.
+
+    Returns:
+        `[T, 3, size, size]`, or `[T, 1, size, size]` for grey, in the order of the indices.
+
+    Raises:
+        MediaError: as for `read_frames`.
+    """
+    check_media(path)
+    if path.is_dir():
+        files = frame_files(path)
+        span = _span(path, np.arange(len(files), dtype=np.float64), start, seconds)
+        kept = {index: read_image(files[index], size, grey=grey) for index in set(choose(span))}
+        return np.stack([kept[index] for index in choose(span)])
+    span = _span(path, frame_times(path), start, seconds)
+    wanted = list(choose(span))
+    kept = {}
+    for index, frame in _decoded(path, max(wanted)):
+        if index in wanted:
+            kept[index] = squared(_pixels(frame, grey), size)
+        last = index
+    if last < max(wanted) and last + 1 < len(span.times) * (1 - LACKING):
+        raise MediaError(path, "truncated", f"gives {last + 1} of {len(span.times)} frames", DOWNLOAD_AGAIN)
+    # A decoder may keep back a frame or two at the end.
+    return np.stack([kept.get(index, kept[max(kept)]) for index in wanted])
+
+
+def frame_times(path: Path) -> NDArray[np.float64]:
+    """Return when each frame is shown, in seconds from the first one; nothing is decoded.
+
+    Raises:
+        MediaError: there are no pictures, or clearly fewer than the container promises.
+    """
+    with opened(path) as container:
+        stream = _stream(path, container)
+        step = 1 / float(stream.average_rate or stream.guessed_rate or 25)
+        unit = float(stream.time_base or 0)
+        stamps = [
+            packet.pts * unit if packet.pts is not None and unit else None
+            for packet in container.demux(stream)
+            if packet.size and not packet.is_corrupt
+        ]
+        promised = int(stream.frames)
+        known = [stamp for stamp in stamps if stamp is not None]
+        begin = float((stream.start_time or 0) * unit)
+        missing = seconds_missing(container, stream, max(known) - begin + step) if known else 0.0
+    if not stamps:
+        raise MediaError(path, "no-video", "has a video stream without pictures", DOWNLOAD_AGAIN)
+    if len(stamps) < promised * (1 - LACKING):
+        raise MediaError(path, "truncated", f"has {len(stamps)} of {promised} frames", DOWNLOAD_AGAIN)
+    if missing:
+        raise MediaError(
+            path, "truncated", f"lacks the last {missing:.1f} seconds of its pictures", DOWNLOAD_AGAIN
+        )
+    if len(known) < len(stamps):
+        return np.arange(len(stamps), dtype=np.float64) * step
+    times = np.sort(np.array(known, dtype=np.float64))
+    relative: NDArray[np.float64] = times - times[0]
+    return relative
+
+
+def _span(path: Path, times: NDArray[np.float64], start: float, seconds: float | None) -> Span:
+    first = int(np.searchsorted(times, start - 1e-6))
+    stop = len(times) if seconds is None else int(np.searchsorted(times, start + seconds - 1e-6))
+    if first >= min(stop, len(times)):
+        raise MediaError(
+            path,
+            "truncated",
+            f"has no pictures from second {start:g} on (it lasts {times[-1]:.1f})",
+            "check its length and the list",
+        )
+    return Span(first, stop, times)
+
+
+def _stream(path: Path, container: Any) -> Any:
+    if not container.streams.video:
+        raise MediaError(
+            path, "no-video", "has no pictures", "take it from the list, or download it with its pictures"
+        )
+    stream = container.streams.video[0]
+    stream.codec_context.thread_count = 1  # whoever prepares a dataset has a process for each core already
+    return stream
+
+
+def _decoded(path: Path, last: int) -> Iterator[tuple[int, Any]]:
+    """Yield index and frame up to `last`, in the order in which they are shown."""
+    with opened(path) as container:
+        stream = _stream(path, container)
+        index = -1
+        for index, frame in enumerate(container.decode(stream)):
+            yield index, frame
+            if index == last:
+                return
+    if index < 0:
+        raise MediaError(path, "truncated", "gives no frame", DOWNLOAD_AGAIN)
+
+
+def _pixels(frame: Any, grey: bool) -> Pixels:
+    pixels: Pixels = frame.to_ndarray(format="gray" if grey else "rgb24")
+    return pixels

@@ -1,0 +1,1 @@
+"""CMU-MOSI and CMU-MOSEI: their files, and how they become targets and arrays."""

@@ -1,0 +1,216 @@
+"""Utterances with a sentiment, however they were stored; what the readers of the sources return."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from equipoise.data.format.layout import listed
+from equipoise.data.prepare.clips import Lost
+from equipoise.types import DataError
+
+Text = Literal["features", "bert-tokens", "hashed"]
+MODALITIES = ("text", "audio", "vision")
+_PIECE = 1 << 22
+_FOLDS = {"train": "train", "valid": "val", "validation": "val", "val": "val", "dev": "val", "test": "test"}
+_SEGMENT = re.compile(r"(?P<video>.+?)(?:\$_\$\d+|\[\d+\])")
+_NUMBERED = re.compile(r"(?P<video>.+)_\d+")
+_VIDEO_LENGTH = 11
+
+
+@dataclass
+class Utterances:
+    """Utterances as a source holds them.
+
+    Attributes:
+        layout: the layout that was recognised.
+        names: of the utterances, as the source writes them `[N]`; not yet unique.
+        videos: the video of each `[N]`.
+        values: sentiment of each, -3 to 3 `[N]`.
+        splits: split of each `[N]`, or None where the source prescribes none.
+        inputs: modality to float32 features `[N, T, d]` or `[N, d]`, or int32 tokens `[N, T]`.
+        transcripts: spoken words of each `[N]`, where the source has them and they were asked for.
+        lost: what could not be used.
+        facts: what else there is to know, as plain values.
+        notes: lines for whoever prepares the dataset.
+    """
+
+    layout: str
+    names: list[str]
+    videos: list[str]
+    values: NDArray[np.float64]
+    splits: NDArray[np.str_] | None
+    inputs: dict[str, NDArray[Any]]
+    transcripts: list[str] | None = None
+    lost: list[Lost] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def select(self, keep: NDArray[np.bool_]) -> None:
+        """Leave out the utterances whose entry in `keep` `[N]` is false."""
+        if keep.all():
+            return
+        rows = np.flatnonzero(keep)
+        self.names, self.videos = [self.names[row] for row in rows], [self.videos[row] for row in rows]
+        self.values = self.values[keep]
+        self.splits = None if self.splits is None else self.splits[keep]
+        if self.transcripts is not None:
+            self.transcripts = [self.transcripts[row] for row in rows]
+        for name in list(self.inputs):  # one after the other, so that one copy exists at a time
+            self.inputs[name] = self.inputs[name][keep]
+
+
+@dataclass
+class NonFinite:
+    """Values that are not finite in one modality: how many, and in how many samples."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    samples: int = 0
+
+    def replace(self, values: NDArray[np.float32]) -> None:
+        """Count what is not finite in `values` `[n, ...]` and put 0 in its place; `n` are samples."""
+        step = max(1, _PIECE // max(1, values[0].size)) if len(values) else 1
+        for first in range(0, len(values), step):
+            piece = values[first : first + step]
+            bad = ~np.isfinite(piece)
+            if bad.any():
+                found = piece[bad]
+                self.counts["nan"] += int(np.isnan(found).sum())
+                self.counts["inf"] += int(np.isposinf(found).sum())
+                self.counts["-inf"] += int(np.isneginf(found).sum())
+                self.samples += int(bad.reshape(len(piece), -1).any(axis=1).sum())
+                piece[bad] = 0
+
+    def describe(self) -> dict[str, int]:
+        """Return the counts as plain values; empty where everything is finite."""
+        return (
+            {**{k: n for k, n in self.counts.items() if n}, "samples": self.samples} if self.samples else {}
+        )
+
+
+def report_nonfinite(found: Mapping[str, NonFinite], how: str, samples: Utterances) -> None:
+    """Put the counts into facts and notes of `samples`.
+
+    Args:
+        found: modality to counts.
+        how: `"zero"` or `"fail"`.
+        samples: whose they are.
+
+    Raises:
+        DataError: `how` is `"fail"` and there is any.
+    """
+    counts = {name: counted.describe() for name, counted in found.items()}
+    samples.facts["nonfinite"] = counts
+    for name, count in counts.items():
+        if not count:
+            continue
+        values = " and ".join(f"{n} values {kind}" for kind, n in count.items() if kind != "samples")
+        line = f"{name}: {values} in {count['samples']} samples"
+        if how == "fail":
+            raise DataError(f"{line}; expected finite features: repair the source, or choose nonfinite zero.")
+        samples.notes.append(f"{line}; 0 was put in their place.")
+
+
+def parse_name(name: Any) -> tuple[str, str]:
+    """Return the name of an utterance and its video, from any form in circulation.
+
+    These are `"VIDEO$_$3"`, `"VIDEO[3]"`, `"VIDEO_3"`, and rows of video, begin and end, as texts or bytes.
+    A text of eleven characters is a video itself, for identifiers of YouTube may end in `_3` too.
+    """
+    if isinstance(name, (list, tuple, np.ndarray)):
+        parts = [_text(part) for part in np.asarray(name, dtype=object).ravel()]
+        if len(parts) > 1:
+            return f"{parts[0]}[{','.join(parts[1:])}]", parts[0]
+        name = parts[0] if parts else ""
+    text = _text(name)
+    match = _SEGMENT.fullmatch(text) or (_NUMBERED.fullmatch(text) if len(text) != _VIDEO_LENGTH else None)
+    return text, match["video"] if match else text
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def unique_names(names: Sequence[str]) -> tuple[list[str], int]:
+    """Put `#2`, `#3`... behind all but the first of equal names; return how many were changed."""
+    taken, seen, unique = set(names), Counter[str](), []
+    for name in names:
+        seen[name] += 1
+        new = name
+        while seen[name] > 1 and new in taken:
+            new = f"{name}#{seen[name]}"
+            seen[name] += new in taken
+        taken.add(new)
+        unique.append(new)
+    return unique, sum(old != new for old, new in zip(names, unique, strict=True))
+
+
+def read_folds(path: Path) -> dict[str, str]:
+    """Read a table with the columns `video_id` and `fold`.
+
+    Returns:
+        Video to `"train"`, `"val"` or `"test"`.
+
+    Raises:
+        DataError: it cannot be read, lacks a column, has an unknown fold, or one video in two folds.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); give a CSV file with video_id and fold."
+        ) from error
+    if not {"video_id", "fold"} <= set(table.columns):
+        raise DataError(
+            f"{path} has the columns {listed(list(table.columns), 5)}; expected video_id and fold."
+        )
+    folds: dict[str, str] = {}
+    for row, (video, fold) in enumerate(zip(table["video_id"], table["fold"], strict=True), start=2):
+        split = _FOLDS.get(fold.strip().lower())
+        if split is None:
+            raise DataError(f"{path}, line {row}: the fold is {fold!r}; expected train, valid or test.")
+        if folds.setdefault(video.strip(), split) != split:
+            raise DataError(f"{path}, line {row}: {video!r} was in another fold before; give it one fold.")
+    return folds
+
+
+def apply_folds(samples: Utterances, path: Path) -> None:
+    """Split `samples` by the table of folds at `path` instead of as their source does.
+
+    Raises:
+        DataError: see `read_folds`; or a video of the samples is not in the table.
+    """
+    folds = read_folds(path)
+    absent = sorted(set(samples.videos) - set(folds))
+    if absent:
+        raise DataError(f"{path} gives no fold for {len(absent)} videos ({listed(absent)}); add them to it.")
+    unused = sorted(set(folds) - set(samples.videos))
+    if unused:
+        samples.notes.append(f"{len(unused)} videos of {path.name} are not in the source ({listed(unused)}).")
+    samples.splits = np.array([folds[video] for video in samples.videos], dtype=np.str_)
+    samples.facts["split_file"] = {"name": path.name, "videos": len(folds), "unused": len(unused)}
+
+
+def report_shared_videos(samples: Utterances) -> None:
+    """Count the videos that stand in several splits, in facts and notes of `samples`."""
+    if samples.splits is None:
+        return
+    where: dict[str, set[str]] = {}
+    for video, split in zip(samples.videos, samples.splits.tolist(), strict=True):
+        where.setdefault(video, set()).add(split)
+    shared = sorted(video for video, splits in where.items() if len(splits) > 1)
+    samples.facts["videos_in_several_splits"] = len(shared)
+    if shared:
+        rows = sum(len(where[video]) > 1 for video in samples.videos)
+        samples.notes.append(
+            f"{len(shared)} videos ({rows} samples) stand in more than one split ({listed(shared)}), so that "
+            "speakers are shared by training and test; give folds by video with split-file."
+        )

@@ -1,0 +1,78 @@
+"""What a preparation has found, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from equipoise.data.format.prepared import PreparedDataset
+from equipoise.data.prepare.clips import Lost
+from equipoise.data.prepare.media.errors import REASONS
+from equipoise.types import DataError
+
+SHOWN = 3
+"""Lost samples that an error names in its line."""
+
+
+class LostSamplesError(DataError):
+    """More samples are lost than may be.
+
+    Args:
+        message: one line, with the first of them.
+        lost: all of them.
+    """
+
+    def __init__(self, message: str, lost: Sequence[Lost]) -> None:
+        super().__init__(message)
+        self.lost = tuple(lost)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a preparation ended.
+
+    Attributes:
+        counts: class (or `"all"` where the target is a number) to split (or `"all"`) to number of samples.
+        lost: the samples that are not in the dataset, and why.
+        notes: what the dataset has to say.
+        size: bytes of the arrays.
+        read: samples that were read in this call; the others had been read before.
+        seconds: that it took.
+    """
+
+    counts: dict[str, dict[str, int]]
+    lost: tuple[Lost, ...]
+    notes: tuple[str, ...]
+    size: int
+    read: int
+    seconds: float
+
+    @property
+    def total(self) -> int:
+        """Samples in the dataset."""
+        return sum(sum(row.values()) for row in self.counts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as plain values."""
+        return asdict(self)
+
+
+def count_samples(dataset: PreparedDataset) -> dict[str, dict[str, int]]:
+    """Count samples by class and split."""
+    splits = ["all"] * len(dataset) if dataset.split is None else dataset.split.tolist()
+    labels = ["all"] * len(dataset)
+    if dataset.classes:
+        labels = [dataset.classes[label] for label in dataset.target.tolist()]
+    found = Counter(zip(labels, splits, strict=True))
+    columns = [name for name in ("train", "val", "test", "all") if name in splits]
+    return {row: {c: found[row, c] for c in columns} for row in dataset.classes or ("all",)}
+
+
+def losses_in_words(lost: Sequence[Lost]) -> str:
+    """Say how many samples are lost for which reasons, and show the first files with their remedies."""
+    counts = Counter(one.reason for one in lost)
+    reasons = ", ".join(f"{count} {REASONS[reason]}" for reason, count in counts.most_common())
+    first = " ".join(f"({number}) {one.message}" for number, one in enumerate(lost[:SHOWN], start=1))
+    return f"{reasons}. The first: {first}"

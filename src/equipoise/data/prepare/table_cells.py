@@ -1,0 +1,193 @@
+"""Readers of what stands in a table itself: numbers, texts, and arrays in files that it names."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from equipoise.data.prepare.clips import Clip, Layout, ModalityReader
+from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.media.text import TokensReader
+from equipoise.types import DataError, MissingExtraError
+
+PARQUET: Final = (".parquet", ".pq")
+SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+TABLE: Final = "table"
+"""Role of the table itself among the files of a clip."""
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table of one row a sample.
+
+    Args:
+        path: `.csv`, `.tsv` (every cell is a text) or `.parquet`.
+
+    Raises:
+        DataError: it is missing, empty, damaged or of another kind.
+        MissingExtraError: it is Parquet and pyarrow is not installed.
+    """
+    check_media(path)
+    kind = path.suffix.lower()
+    if kind not in (*SEPARATORS, *PARQUET):
+        raise DataError(
+            f"{path} is no table that can be read; expected {', '.join((*SEPARATORS, *PARQUET))}."
+        )
+    try:
+        if kind in PARQUET:
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(
+                path, sep=SEPARATORS[kind], dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            )
+    except ImportError:
+        raise MissingExtraError("pyarrow", "table", "reading Parquet") from None
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path} cannot be read ({reason}); save it again as {kind[1:]}.") from error
+    if table.empty:
+        raise DataError(f"{path} has no rows; expected one for each sample.")
+    return table
+
+
+@lru_cache(maxsize=2)
+def _cells(path: Path, _changed: int, id_column: str | None) -> pd.DataFrame:
+    """Return the table by id, read once in each process and again when the file has changed."""
+    table = read_table(path)
+    ids = table.index.astype(str) if id_column is None else table[id_column].astype(str)
+    return table.set_index(pd.Index(ids))
+
+
+def _row(clip: Clip, id_column: str | None) -> Any:
+    path = clip.files[TABLE]
+    return _cells(path, path.stat().st_mtime_ns, id_column).loc[clip.id]
+
+
+@dataclass(frozen=True)
+class NumbersReader(ModalityReader):
+    """Numbers in the cells of a table.
+
+    Attributes:
+        columns: the columns, in order; or one whose cells are lists (Parquet).
+        shape: of a sample.
+        id_column: holds the ids; None where they are the numbers of the rows.
+    """
+
+    columns: tuple[str, ...]
+    shape: tuple[int, ...]
+    id_column: str | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """A vector [d], or a sequence [T, d] out of nested lists."""
+        return Layout(self.shape, "float32", "vector" if len(self.shape) == 1 else "sequence")
+
+    def read(self, clip: Clip) -> NDArray[Any]:
+        """Return the numbers."""
+        row = _row(clip, self.id_column)
+        values = row[self.columns[0]] if len(self.columns) == 1 else [row[name] for name in self.columns]
+        found = numbers_of(values)
+        if found is None or found.shape != self.shape or not np.isfinite(found).all():
+            shape = "no numbers" if found is None else f"numbers of shape {list(found.shape)}"
+            raise MediaError(
+                clip.files[TABLE],
+                "unreadable",
+                f"holds {shape} for {clip.id!r} in {', '.join(self.columns[:3])}",
+                f"expected {list(self.shape)} finite numbers, as in the first row",
+            )
+        return found.astype(np.float32)
+
+
+def numbers_of(values: Any) -> NDArray[np.float64] | None:
+    """Return cells as an array of at least one axis, or None where they are no numbers or ragged."""
+    try:
+        nested = [list(one) if isinstance(one, np.ndarray) else one for one in np.atleast_1d(values)]
+        return np.array(nested, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class CellTextReader(TokensReader):
+    """Texts in the cells of a table, as tokens.
+
+    Attributes:
+        role: the column.
+        id_column: holds the ids; None where they are the numbers of the rows.
+    """
+
+    id_column: str | None = None
+
+    def text(self, clip: Clip) -> str:
+        """Return the text of a sample."""
+        return str(_row(clip, self.id_column)[self.role])
+
+    def read(self, clip: Clip) -> NDArray[np.int32]:
+        """Return the tokens of a sample."""
+        within = Clip(clip.id, clip.label, {**clip.files, self.role: clip.files[TABLE]})
+        return super().read(within)
+
+
+@dataclass(frozen=True)
+class ArrayFileReader(ModalityReader):
+    """Arrays in `.npy` files, all of one shape.
+
+    Attributes:
+        role: the column that names the files.
+        shape: of a sample.
+        dtype: in which they are stored.
+        kind: of the modality.
+    """
+
+    role: str
+    shape: tuple[int, ...]
+    dtype: str
+    kind: str
+
+    @property
+    def layout(self) -> Layout:
+        """As the first file has it."""
+        return Layout(self.shape, self.dtype, self.kind)
+
+    def read(self, clip: Clip) -> NDArray[Any]:
+        """Return the array."""
+        found = array_in(clip.files[self.role])
+        if found.shape != self.shape:
+            raise MediaError(
+                clip.files[self.role],
+                "wrong-format",
+                f"holds an array of shape {list(found.shape)}",
+                f"expected {list(self.shape)}, as in the first row: pad or crop it",
+            )
+        return found.astype(self.dtype)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {"reader": type(self).__name__, **asdict(self)}
+
+
+def array_in(path: Path) -> NDArray[Any]:
+    """Read a `.npy` file of numbers.
+
+    Raises:
+        MediaError: it is missing, or holds anything else.
+    """
+    check_media(path)
+    try:
+        found: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise MediaError(
+            path, "wrong-format", f"is no array ({reason})", "write it with numpy.save"
+        ) from error
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf" or not 1 <= found.ndim <= 4:
+        raise MediaError(
+            path, "wrong-format", "holds no numbers of one to four axes", "write it with numpy.save"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""What each modality contributes to a prediction."""

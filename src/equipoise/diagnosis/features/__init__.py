@@ -1,0 +1,1 @@
+"""Features: captured from a model, read from batches, drawn in the plane."""

@@ -1,0 +1,89 @@
+"""Fit on some samples, predict others: refitted, transferred or cross-fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.diagnosis.measures.clustering import Array
+from equipoise.diagnosis.measures.scores import Fitting, Score, Splits, Values, share, stratified_folds
+from equipoise.types import DataError
+
+Predict = Callable[[Array], Values]
+Fit = Callable[[Array, Values], Predict]
+"""Takes features `[N, d]` and targets `[N]`."""
+Statistic = Callable[[Values, Values], float]
+
+
+def predicted_pair(
+    splits: Splits, fit: Fit, how: Fitting, *, statistic: Statistic | None = None
+) -> tuple[Score, Score]:
+    """Score both splits by how often the target is predicted, or by a statistic of predictions and targets.
+
+    `refit` fits each split to itself; `transfer` fits the training split, which then scores itself as well;
+    `cross-fit` fits the training split without one fold after another and scores that fold of either split,
+    so that no sample is scored by a fit that has seen it, and without over-fitting both scores have the
+    same expectation whatever the sizes. Two equal splits have equal folds, hence equal scores.
+    """
+    if how.options.assign == "cross-fit":
+        train, val = _cross_fitted(splits, fit, how.options.folds, how.seed)
+    else:
+        predict = fit(splits.train, splits.train_target)
+        train = predict(splits.train)
+        if how.options.assign == "refit":
+            predict = fit(splits.val, splits.val_target)
+        val = predict(splits.val)
+    if statistic is not None:
+        return Score(statistic, (train, splits.train_target)), Score(statistic, (val, splits.val_target))
+    return Score(share, (train == splits.train_target,)), Score(share, (val == splits.val_target,))
+
+
+def _cross_fitted(splits: Splits, fit: Fit, folds: int, seed: int) -> tuple[Values, Values]:
+    count = len(splits.train)
+    if count < 2:
+        raise DataError(f"{count} training sample cannot be cut into folds; expected at least two.")
+    fold = stratified_folds(splits.train_target, min(folds, count), seed)
+    val_fold = stratified_folds(splits.val_target, min(folds, count), seed)
+    train: list[Values] = []
+    val: list[Values] = []
+    for held_out in range(min(folds, count)):
+        predict = fit(splits.train[fold != held_out], splits.train_target[fold != held_out])
+        for held, rows, inside in (
+            (train, splits.train, fold == held_out),
+            (val, splits.val, val_fold == held_out),
+        ):
+            if inside.any():
+                held.append(predict(rows[inside]))
+    return _in_order(train, fold), _in_order(val, val_fold)
+
+
+def _in_order(parts: list[Values], fold: NDArray[np.int64]) -> Values:
+    """Put the predictions of one fold after another back into the order of the samples."""
+    joined = np.concatenate(parts)
+    ordered = np.empty_like(joined)
+    ordered[np.argsort(fold, kind="stable")] = joined
+    return ordered
+
+
+def mean_average_precision(predicted: Values, target: Values) -> float:
+    """Return the mean over labels of the average precision; labels that no sample carries do not count.
+
+    Args:
+        predicted: scores `[N, C]`, higher for a label that is more likely.
+        target: 0 or 1 `[N, C]`.
+    """
+    from sklearn.metrics import average_precision_score
+
+    carried = target.any(axis=0)
+    if not carried.any():
+        return 0.0
+    return float(average_precision_score(target[:, carried], predicted[:, carried], average="macro"))
+
+
+def r2(predicted: Values, target: Values) -> float:
+    """Return the coefficient of determination; 0 for a constant target that is not met, 1 if it is."""
+    from sklearn.metrics import r2_score
+
+    return float(r2_score(target, predicted))

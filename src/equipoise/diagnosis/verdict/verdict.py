@@ -1,0 +1,153 @@
+"""From the numbers of a modality to a verdict in words: state, reasons, advice, and how near the border.
+
+Four rules are tried in order, and the first that holds gives the state (`Thresholds` has the numbers):
+
+1. *scarcely informative*: nothing fitted on this modality alone beats chance, and the joint model does not
+   need it either. It comes first, as more training, or less, cannot help (Wei et al., ECCV 2024, section
+   3.2): an encoder that has learnt noise by heart is over-trained as well, which the verdict then remarks.
+2. *over-trained*: training features are clearly more separable than validation features.
+3. *under-trained*: the modality tells more than its encoder has learnt, or than the joint model uses.
+4. *balanced*: none of these. Where the others tell the same (a redundant modality), or the class shows only
+   in several modalities together, this is remarked.
+
+A rule is an amount by which it holds (above zero) or fails; "and" is the smaller of two amounts, "or" the
+larger. The smallest amount on the way to a verdict is its margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from equipoise.diagnosis.contribution.contributions import Contributions
+from equipoise.diagnosis.state import LearningState
+from equipoise.diagnosis.verdict import words
+from equipoise.diagnosis.verdict.inputs import QualityLike, numbers_of
+from equipoise.diagnosis.verdict.rules import (
+    BALANCED,
+    STATES,
+    ModalityNumbers,
+    Thresholds,
+    rule_amounts,
+)
+from equipoise.types import UsageError
+
+__all__ = ["STATES", "ModalityNumbers", "Thresholds", "Verdict", "judge", "state_of", "verdicts"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one modality.
+
+    Attributes:
+        modality: its name.
+        state: one of `STATES`.
+        margin: how far the nearest number lies from its threshold, in units of the scores.
+        certain: whether the margin is at least `Thresholds.border`.
+        reasons: sentences with the numbers that led to the state.
+        advice: what to try.
+        remarks: what else is to be said: redundancy, a second state, a close border.
+        lacks: what could not be judged, as a number is missing.
+        numbers: the numbers that were used, by name; intervals are pairs.
+    """
+
+    modality: str
+    state: str
+    margin: float
+    certain: bool
+    reasons: tuple[str, ...]
+    advice: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join((f"{self.modality}: {self.state}.", *self.reasons, *self.remarks, *self.lacks))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as plain values, for JSON."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        plain["numbers"] = {k: list(v) if isinstance(v, tuple) else v for k, v in self.numbers.items()}
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
+        """Read what `to_dict` gave."""
+        known = {f.name: values[f.name] for f in fields(cls)}
+        for name in ("reasons", "advice", "remarks", "lacks"):
+            known[name] = tuple(known[name])
+        known["numbers"] = {k: tuple(v) if isinstance(v, list) else v for k, v in known["numbers"].items()}
+        return cls(**known)
+
+
+def judge(numbers: ModalityNumbers, thresholds: Thresholds | None = None) -> Verdict:
+    """Judge one modality by the rules of this module.
+
+    Raises:
+        UsageError: there is neither a gap nor a score to judge by.
+    """
+    limits = thresholds or Thresholds()
+    judged = rule_amounts(numbers, limits)
+    if not judged:
+        raise UsageError(
+            f"nothing is known of {numbers.modality!r} to judge by; expected scores of training and "
+            "validation features, or chance and the score of something fitted on the modality alone."
+        )
+    holding = [state for state, amount in judged.items() if amount > 0]
+    state = state_of(numbers, limits)
+    passed = list(judged)[: list(judged).index(state) + 1] if holding else list(judged)
+    nearest = min(passed, key=lambda name: abs(judged[name]))
+    margin = abs(judged[nearest])
+    certain = margin >= limits.border
+    remarks = list(words.remarks(numbers, limits, state, holding))
+    if not certain:
+        other = nearest if nearest != state else next(iter(holding[1:]), BALANCED)
+        remarks.append(words.border(margin, other))
+    return Verdict(
+        modality=numbers.modality,
+        state=state,
+        margin=margin,
+        certain=certain,
+        reasons=words.reasons(numbers, limits, state),
+        advice=words.advice(numbers, state),
+        remarks=tuple(remarks),
+        lacks=words.lacks(numbers, [name for name in STATES if name != BALANCED and name not in judged]),
+        numbers=numbers.known(),
+    )
+
+
+def state_of(numbers: ModalityNumbers, thresholds: Thresholds) -> str:
+    """Return the state alone, without the words; see `judge`."""
+    amounts = rule_amounts(numbers, thresholds)
+    return next((state for state, amount in amounts.items() if amount > 0), BALANCED)
+
+
+def verdicts(
+    diagnosis: Mapping[str, LearningState],
+    contributions: Contributions | None = None,
+    quality: Mapping[str, QualityLike] | None = None,
+    inputs: Mapping[str, float] | None = None,
+    *,
+    thresholds: Thresholds | None = None,
+) -> dict[str, Verdict]:
+    """Judge every modality of a diagnosis.
+
+    Args:
+        diagnosis: learning states by modality. The thresholds were set for purity by the preset `robust`.
+        contributions: what each modality adds to the joint model, or to a linear head on saved features.
+        quality: how good each encoder is, where models were trained for that.
+        inputs: score of a linear head on each modality's inputs.
+        thresholds: the borders between the states.
+
+    Returns:
+        Modality to verdict, in the order of the diagnosis.
+
+    Raises:
+        UsageError: nothing is known of a modality by which it could be judged.
+    """
+    return {
+        name: judge(numbers_of(state, contributions, quality, inputs), thresholds)
+        for name, state in diagnosis.items()
+    }

@@ -1,0 +1,1 @@
+"""Comparisons: the plan, the executors, fairness and statistics."""

@@ -1,0 +1,183 @@
+"""A finished comparison: its folder, its rows, its summary."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from equipoise.experiments.compare.cost import RELATIVE
+from equipoise.tasks import CLASSIFICATION, Task
+from equipoise.training.record.record import write_atomically
+from equipoise.types import RunFolderError
+
+BASELINE: Final = "joint"
+CONFIG, RESULTS, SUMMARY, RUNS = "config.yaml", "results.csv", "summary.json", "runs"
+REPORT = "report.html"
+COLUMNS: Final = (
+    "dataset",
+    "model",
+    "method",
+    "seed",
+    "split_fingerprint",
+    "init_fingerprint",
+    "epochs",
+    "best_epoch",
+    "val_accuracy",
+    "test_accuracy",
+    "test_macro_f1",
+    "train_seconds",
+    "method_seconds",
+    "forward_samples",
+    "status",
+)
+
+
+def columns_of(task: Task) -> list[str]:
+    """Return the columns of `results.csv`; behind those that every comparison has, the figures of others."""
+    if task is CLASSIFICATION:
+        return list(COLUMNS)
+    own = [f"{split}_{figure}" for split in ("val", "test") for figure in task.figures]
+    return list(dict.fromkeys([*COLUMNS, *own]))
+
+
+def figures_of(result: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """Return the columns of a run's figures."""
+    found = {
+        f"{short}_{figure}": result[split].get(figure)
+        for short, split in (("val", "validation"), ("test", "test"))
+        for figure in task.figures
+    }
+    known = columns_of(task)
+    return {column: value for column, value in found.items() if column in known}
+
+
+TESTS: Final = (
+    "low",
+    "high",
+    "p_value",
+    "p_value_holm",
+    "bootstrap_low",
+    "bootstrap_high",
+    "wilcoxon_p",
+    "wilcoxon_p_holm",
+)
+"""Columns of a comparison's table that say how sure the difference to joint is."""
+NO_NUMBERS: Final = ("rank", f"difference_to_{BASELINE}", "experimental", "train_data")
+NOT_RANKED: Final = "not ranked"
+"""What stands in the column of ranks where nothing may be ranked."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison gave.
+
+    Attributes:
+        folder: where `results.csv`, `summary.json` and the runs lie.
+        results: a row a run, the columns of `results.csv`.
+        summary: what `summary.json` holds.
+    """
+
+    folder: Path
+    results: pd.DataFrame
+    summary: dict[str, Any]
+
+    def write(self) -> None:
+        """Write `results.csv` and `summary.json`."""
+        write_atomically(self.folder / RESULTS, self.results.to_csv(index=False))
+        write_atomically(self.folder / SUMMARY, json.dumps(_without_nan(self.summary), indent=2) + "\n")
+
+    @property
+    def failed(self) -> int:
+        """Number of runs that did not come to their end."""
+        return int((self.results["status"] != "ok").sum())
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the methods may be ranked: enough seeds, equal conditions."""
+        return bool(self.summary.get("ranked"))
+
+    def table(self) -> pd.DataFrame:
+        """Return one row a method: accuracy, paired difference to joint with its tests, rank and cost.
+
+        Missing values are NaN, and NA in the column of ranks. `relative_forward`, `relative_backward` and
+        `relative_seconds` are multiples of joint's samples forward, samples backward and seconds of training.
+        """
+        rows = [_table_row(method, values) for method, values in self.summary["methods"].items()]
+        return pd.DataFrame(rows).astype({"rank": "Int64"}).set_index("method")
+
+
+def _table_row(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    difference = values.get(f"difference_to_{BASELINE}") or {}
+    cost = values.get("cost") or {}  # summaries of earlier versions have none
+    return {
+        "method": method,
+        "mean": values["mean"],
+        "std": values["std"],
+        "n": values["n"],
+        "difference": difference.get("mean", math.nan),
+        **{key: difference.get(key, math.nan) for key in TESTS},
+        "rank": values.get("rank"),
+        "train_seconds": values["train_seconds_mean"],
+        "forward_samples": values["forward_samples_mean"],
+        **{key: cost.get(key, math.nan) for key in (*RELATIVE, "backward_samples", "peak_memory_bytes")},
+        "experimental": bool(values.get("experimental")),
+    }
+
+
+def shown_name(method: str, values: Mapping[str, Any]) -> str:
+    """Return a method's name for a reader: `mla (experimental)` where it is.
+
+    Args:
+        method: its name.
+        values: its entry in `summary.json`, or its row of `Comparison.table()`.
+    """
+    return f"{method} (experimental)" if values.get("experimental") else method
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Read a comparison from its folder.
+
+    Raises:
+        RunFolderError: there is none, or a file of it is damaged.
+    """
+    try:
+        results = pd.read_csv(folder / RESULTS, keep_default_na=True)
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{folder} holds no finished comparison: {RESULTS} or {SUMMARY} is missing; expected a folder "
+            "written by 'equipoise compare'."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"cannot read the comparison in {folder}: {error}.") from None
+    whole = isinstance(summary, dict) and isinstance(summary.get("methods"), dict)
+    if not whole or not set(COLUMNS) <= set(results.columns):
+        raise RunFolderError(
+            f"{folder / SUMMARY} or {folder / RESULTS} is damaged; write both again from the runs by "
+            "'equipoise compare --resume' with the same options."
+        )
+    return Comparison(folder, results, _with_nan(summary))
+
+
+def _without_nan(value: Any) -> Any:
+    """Return plain values with NaN as null, which is what JSON has."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_nan(summary: dict[str, Any]) -> dict[str, Any]:
+    for values in summary["methods"].values():
+        for block in (values, *(v for v in values.values() if isinstance(v, dict))):
+            for key, entry in block.items():
+                if entry is None and key not in NO_NUMBERS:
+                    block[key] = math.nan
+    return summary

@@ -1,0 +1,70 @@
+"""Whether runs may stand in one ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from equipoise.experiments.compare.statistics import MIN_SEEDS
+
+PER_COMPARISON: Final = {
+    "data_fingerprint": "data",
+    "budget_fingerprint": "budget (epochs, batch size, optimiser, learning rate, selection, augmentation)",
+    "model": "model",
+}
+PER_SEED: Final = {
+    "split_fingerprint": "splits",
+    "init_fingerprint": "initial weights",
+    "order_fingerprint": "order of the training batches",
+    "device": "device",
+}
+CHANGED_DATA: Final = "changed by the method"
+"""What the record of a run holds as `train_data` where its method draws or changes training samples."""
+
+
+def differences(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say in which conditions finished runs differ; an empty list where they are equal.
+
+    Args:
+        results: the `result.json` of each run.
+    """
+    runs = list(results)
+    found = [
+        f"the runs differ in {what}"
+        for key, what in PER_COMPARISON.items()
+        if len({run[key] for run in runs}) > 1
+    ]
+    for key, what in PER_SEED.items():
+        by_seed: dict[int, set[str]] = {}
+        for run in runs:
+            value = run["environment"]["device"] if key == "device" else run[key]
+            if key == "order_fingerprint" and run.get("train_data") == CHANGED_DATA:
+                continue  # drawing other samples is what the method does; the reports say so
+            if value:  # a method that trains nothing has no order
+                by_seed.setdefault(run["seed"], set()).add(value)
+        differing = sorted(seed for seed, values in by_seed.items() if len(values) > 1)
+        if differing:
+            found.append(f"the runs of seed {', '.join(map(str, differing))} differ in {what}")
+    return found
+
+
+def obstacles(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say why finished runs must not be ranked against each other; an empty list where they may.
+
+    Args:
+        results: the `result.json` of each run.
+    """
+    runs = list(results)
+    found = differences(runs)
+    seeds: dict[str, set[int]] = {}
+    for run in runs:
+        seeds.setdefault(run["method"], set()).add(run["seed"])
+    if any(len(own) < MIN_SEEDS for own in seeds.values()):
+        fewest = min(seeds, key=lambda method: len(seeds[method]))
+        found.append(
+            f"a ranking needs at least {MIN_SEEDS} seeds; {fewest} has {len(seeds[fewest])} "
+            f"(--seeds {MIN_SEEDS})"
+        )
+    if len({frozenset(own) for own in seeds.values()}) > 1:
+        found.append("the methods were run on different seeds")
+    return found

@@ -1,0 +1,97 @@
+"""The output folder of a comparison: made ready, gone on with, or replaced, and never anything else's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
+from equipoise.training import RunRecord
+from equipoise.training.record.record import ERROR, LOCK, MACHINE_ONLY, write_atomically
+from equipoise.types import RunFolderError
+
+EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set"})
+"""What a comparison that is gone on with may have more of; its runs are checked one by one."""
+
+
+def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Make `folder` ready for a comparison of this configuration.
+
+    Raises:
+        RunFolderError: it cannot be written, holds other things, or another comparison.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not (folder / CONFIG).is_file() or not (folder / RUNS).is_dir():
+            raise RunFolderError(
+                f"{folder} is in the way: it exists and holds no comparison; choose another folder (--out)."
+            )
+        if overwrite:
+            _clear(folder)
+        elif not resume:
+            raise RunFolderError(
+                f"{folder} holds a comparison already; go on with it, overwrite it, or choose another "
+                "folder (--resume, --overwrite, --out)."
+            )
+        else:
+            held = held_configuration(folder)
+            fixed = sorted({*held, *configuration} - MACHINE_ONLY - EXTENSIBLE)
+            differing = [key for key in fixed if held.get(key) != configuration.get(key)]
+            if differing:
+                shown = "; ".join(
+                    f"{key} {held.get(key)!r} (asked for: {configuration.get(key)!r})"
+                    for key in differing[:4]
+                )
+                raise RunFolderError(
+                    f"{folder} holds a comparison of another configuration: {shown}; choose another folder."
+                )
+    try:
+        (folder / RUNS).mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / CONFIG, yaml.safe_dump(dict(configuration), sort_keys=False))
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write the folder {folder} ({error.strerror or error}); choose another one (--out)."
+        ) from None
+
+
+def held_configuration(folder: Path) -> dict[str, Any]:
+    """Return the configuration of the comparison in `folder`; an empty one where there is none.
+
+    Raises:
+        RunFolderError: the file is damaged.
+    """
+    path = folder / CONFIG
+    try:
+        held = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunFolderError(f"cannot read {path}: {str(error).splitlines()[0]}.") from None
+    if not isinstance(held, dict):
+        raise RunFolderError(f"{path} is no mapping of options; the comparison is damaged.")
+    return held
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a comparison writes, and nothing else.
+
+    A run folder that holds other files too keeps its configuration, by which it is known as one that may be
+    overwritten.
+    """
+    for path in (folder / RUNS).iterdir():
+        record = RunRecord(path)
+        if not record.path(CONFIG).is_file():
+            if path.is_dir() and {entry.name for entry in path.iterdir()} <= {ERROR, LOCK}:
+                shutil.rmtree(path)  # of a run that failed before it began
+            continue
+        configuration = record.path(CONFIG).read_bytes()
+        record.clear()
+        if any(path.iterdir()):
+            record.path(CONFIG).write_bytes(configuration)
+        else:
+            path.rmdir()
+    if not any((folder / RUNS).iterdir()):
+        (folder / RUNS).rmdir()
+    for name in (RESULTS, SUMMARY, REPORT):
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,181 @@
+"""What a comparison is made of: methods checked against data and model, seeds, and the runs to compute."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from equipoise.data import PreparedDataset
+from equipoise.experiments.compare.comparison import BASELINE, RUNS
+from equipoise.experiments.compare.executors import Task
+from equipoise.methods import METHODS, Method, base_names, create_method
+from equipoise.methods.core.creation import options_for
+from equipoise.models import BalancedModel
+from equipoise.randomness import isolated_rng
+from equipoise.training import Settings, run_name, to_options
+from equipoise.training.assembly import ModelSpec, build_for, build_reference, prepare_data
+from equipoise.training.devices import check_device
+from equipoise.types import ModelError, UsageError, warn
+
+ALL, REFERENCES = "all", "references"
+"""Stand for every method that the model can be trained by, and for those that all should be held against."""
+
+DEFAULT_METHODS = (REFERENCES, "diagnose-relearn")
+"""What is compared where nobody says otherwise: without its references a method proves little."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison is made of.
+
+    Attributes:
+        parts: each run's name with the names of the runs that it builds on.
+        left_out: methods that `all` stands for and the model cannot be trained by, with the reason.
+        data: the dataset.
+    """
+
+    parts: dict[str, list[str]]
+    left_out: dict[str, str]
+    data: PreparedDataset
+
+
+def expand(
+    settings: Settings, methods: Sequence[str], options: Mapping[str, Mapping[str, Any]], seed: int
+) -> Plan:
+    """Check methods against data and model; warnings about the plan are issued here, once."""
+    if not methods:
+        raise UsageError("no method was given; expected at least one (see 'equipoise list methods').")
+    check_device(settings.device)
+    wanted, named = _wanted(methods)
+    _check_options(wanted, options)
+    dataset, _ = prepare_data(settings.with_method(BASELINE, {}, seed))
+    reference = build_reference(settings, ModelSpec.of(dataset))
+    plan = Plan({}, {}, dataset)
+    for method in wanted:
+        try:
+            built = _checked_variants(settings, method, options, reference)
+        except (UsageError, ModelError) as error:
+            # A group stands for what can be run; a wrong option is no reason to leave a method out.
+            if method in named or method in options:
+                raise
+            plan.left_out[method] = str(error)
+            continue
+        for name, variant in built.items():
+            for problem in variant.problems(settings.budget):
+                warn(problem)
+            plan.parts[name] = variant.parts(reference.modalities)
+    return plan
+
+
+def _wanted(methods: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Return the methods that names and groups stand for, and those that stand there by their names."""
+    references = sorted(reference_methods(), key=lambda name: name != BASELINE)
+    groups = {REFERENCES: references, ALL: [*references, *METHODS]}
+    named = {method for method in methods if method not in groups}
+    wanted = [name for method in methods for name in groups.get(method, [method])]
+    return list(dict.fromkeys(wanted)), named
+
+
+def reference_methods() -> list[str]:
+    """Return the methods that every comparison should include."""
+    return [name for name, method in METHODS.items() if method.family == "reference"]
+
+
+def _check_options(methods: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> None:
+    compared = {base for method in methods for base in base_names(method)}
+    for name in options:
+        METHODS[name]
+        if name not in compared:
+            raise UsageError(
+                f"an option of {name!r} is set, which is not compared; add it to the methods, or leave the "
+                "option out."
+            )
+
+
+def _checked_variants(
+    settings: Settings, method: str, options: Mapping[str, Mapping[str, Any]], reference: BalancedModel
+) -> dict[str, Method]:
+    kind = METHODS.get(method)
+    variants = [method] if kind is None else kind.variants(reference.modalities)
+    found = {}
+    for variant in variants:
+        found[variant] = built = create_method(variant, options_for(variant, options))
+        built.check(reference)
+        model = build_for(built, settings, reference)
+        with isolated_rng():  # thrown away: it is asked for only to see whether it can be built
+            for member in built.members():
+                member.extra_modules(model, settings.budget)
+    return found
+
+
+def tasks_of(
+    settings: Settings,
+    plan: Plan,
+    options: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    folder: Path,
+    overwrite: bool,
+) -> list[Task]:
+    """Return the runs, among them those that others build on, be they asked for or not."""
+    runs = folder / RUNS
+    unlisted = [part for parts in plan.parts.values() for part in parts if part not in plan.parts]
+    return [
+        Task(
+            settings.with_method(name, options_for(name, options), seed),
+            runs / run_name(name, seed),
+            runs,
+            overwrite,
+            tuple(runs / run_name(part, seed) for part in plan.parts.get(name, ())),
+            listed=name in plan.parts,
+        )
+        for seed in seeds
+        for name in dict.fromkeys([*plan.parts, *unlisted])
+    ]
+
+
+def configuration(
+    settings: Settings,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    options: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return the comparison as options of `equipoise compare`."""
+    shared = to_options(settings)
+    for key in ("method", "seed"):
+        del shared[key]
+    shared["set"] = [
+        f"{method}.{name}={json.dumps(value)}"
+        for method, values in options.items()
+        for name, value in values.items()
+    ]
+    return {"methods": list(methods), **_seed_options(seeds), **shared}
+
+
+def seeds_of(numbers: Sequence[int], first_seed: int = 0) -> list[int]:
+    """Read seeds: one number N means `first_seed` and the N-1 that follow, several mean themselves."""
+    return list(range(first_seed, first_seed + numbers[0])) if len(numbers) == 1 else list(numbers)
+
+
+def _seed_options(seeds: Sequence[int]) -> dict[str, Any]:
+    """Return what `seeds_of` reads as these seeds."""
+    if list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return {"seeds": [len(seeds)], "first_seed": seeds[0]}
+    return {"seeds": list(seeds)}
+
+
+def checked_seeds(seeds: Iterable[int]) -> list[int]:
+    """Return seeds as integers.
+
+    Raises:
+        UsageError: there is none, or one stands twice.
+    """
+    values = [operator.index(seed) for seed in seeds]  # NumPy's integers too
+    if not values:
+        raise UsageError("no seed was given; expected at least one.")
+    if len(set(values)) < len(values):
+        raise UsageError(f"a seed stands twice in {values}; expected distinct seeds.")
+    return values

@@ -1,0 +1,1 @@
+"""Examinations of a run, a model, or features in a file."""

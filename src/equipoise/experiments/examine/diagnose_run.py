@@ -1,0 +1,56 @@
+"""The learning state of a finished run's model, or of features in a file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, diagnose_with
+from equipoise.diagnosis.diagnose import options_for
+from equipoise.experiments.examine.run_data import open_run
+from equipoise.experiments.examine.saved_features import SavedFeatures
+from equipoise.training.threads import cpu_threads
+
+
+def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **options: Any) -> Diagnosis:
+    """Measure the learning state of every modality with the weights that a run has kept.
+
+    The run's data are read again, its train and validation splits only.
+
+    Args:
+        run_dir: folder of a finished run.
+        preset: `paper` or `robust`.
+        **options: changes to the preset, see `DiagnosisOptions`.
+
+    Raises:
+        RunFolderError: there is no finished run, or the data have changed since.
+        DataError, UnknownNameError: the run's data are no longer there.
+    """
+    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is told before data are read
+    result, _, data = open_run(run_dir)
+    model = result.model
+    encoders = {name: model.encoder_module(name) for name in model.modalities}
+    with cpu_threads(model):
+        train = collect_features(encoders, model, data.train_eval)
+        val = collect_features(encoders, model, data.val)
+    choices = options_for(preset, options, train.target, val.target)
+    return diagnose_with(choices, train.features, train.target, val.features, val.target)
+
+
+def diagnose_arrays(file: str | os.PathLike[str], *, preset: str = "paper", **options: Any) -> Diagnosis:
+    """Measure the learning state of features that were saved to an `.npz` file.
+
+    The file holds, for each modality NAME, `train_NAME [N, d]` and `val_NAME [N_val, d]`, and the classes
+    `train_labels [N]` and `val_labels [N_val]`, or a continuous target under the same keys; `classes [C]`,
+    the names of the classes 0 to C - 1, is optional. No more than two modalities are in memory at a time.
+
+    Raises:
+        DataError: the file cannot be read, lacks an array or holds one too many, or the arrays do not fit.
+    """
+    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is told before a file is read
+    arrays = SavedFeatures(file)
+    train_labels, val_labels = arrays.labels("train"), arrays.labels("val")
+    chosen = options_for(preset, options, train_labels, val_labels)
+    return diagnose_with(
+        chosen, arrays.split("train"), train_labels, arrays.split("val"), val_labels, disposable=True
+    )

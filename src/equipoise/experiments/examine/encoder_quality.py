@@ -1,0 +1,286 @@
+"""How good the encoders of a finished run are by themselves (Wei et al., ECCV 2024, Figure 1b and c)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from equipoise.data import RunData
+from equipoise.experiments.examine.new_classifiers import Classifier, FineTuned, Probe, trained
+from equipoise.experiments.examine.run_data import open_run
+from equipoise.tasks import CLASSIFICATION
+from equipoise.training import (
+    FitResult,
+    RunRecord,
+    Settings,
+    load_run,
+    run,
+    run_name,
+    to_options,
+)
+from equipoise.training.record import fingerprints
+from equipoise.training.record.record import locked, write_atomically
+from equipoise.types import RunFolderError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER: Final = "encoder-quality"
+FILE: Final = "encoder_quality.json"
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class EncoderState:
+    """Accuracies of one modality by itself, on validation.
+
+    Attributes:
+        probe: of a new linear classifier on the run's encoder, which stays as it is.
+        fine_tuned: of a new linear classifier that is trained together with the run's encoder; None where it
+            was not asked for.
+        alone: of the modality trained alone, with the settings and the seed of the run.
+        chance: of naming always the most frequent class of the training split.
+        test: `probe`, `fine_tuned` and `alone` on the test split, where asked for.
+    """
+
+    probe: float
+    fine_tuned: float | None
+    alone: float
+    chance: float
+    test: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class EncoderQuality(Mapping[str, EncoderState]):
+    """The quality of all encoders of a run, by modality.
+
+    Attributes:
+        states: modality name to state.
+        epochs: for which the new classifiers were trained.
+        seed: of the run.
+        score: validation accuracy of the run itself, with all its modalities.
+    """
+
+    states: Mapping[str, EncoderState]
+    epochs: int
+    seed: int
+    score: float
+
+    def __getitem__(self, modality: str) -> EncoderState:
+        if modality not in self.states:
+            raise UnknownNameError("modality", modality, self.states)
+        return self.states[modality]
+
+    def __contains__(self, modality: object) -> bool:
+        return modality in self.states
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.states)
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a modality; the accuracies on test, if any, as `test_probe` and so on."""
+        import pandas as pd
+
+        rows = []
+        for name, state in self.items():
+            row = {"modality": name, **{key: value for key, value in asdict(state).items() if key != "test"}}
+            rows.append(row | {f"test_{key}": value for key, value in (state.test or {}).items()})
+        return pd.DataFrame(rows).set_index("modality")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the quality as plain values, for JSON."""
+        return asdict(self) | {"states": {name: asdict(state) for name, state in self.items()}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EncoderQuality:
+        """Read what `to_dict` gave."""
+        known = {name: values[name] for name in cls.__dataclass_fields__}
+        return cls(**known | {"states": {name: EncoderState(**own) for name, own in known["states"].items()}})
+
+    def __str__(self) -> str:
+        frame = self.to_frame().dropna(axis="columns", how="all")
+        return "accuracy of each encoder by itself, on validation\n" + frame.to_string(
+            float_format=lambda value: f"{value:.3f}"
+        )
+
+
+def encoder_quality(
+    run_dir: str | os.PathLike[str],
+    *,
+    fine_tune: bool = True,
+    test: bool = False,
+    epochs: int | None = None,
+) -> EncoderQuality:
+    """Measure how good each encoder of a finished run is by itself.
+
+    The encoder gets a new linear classifier of its modality's own: trained on top of it while it stays as it
+    is, and trained together with it; and the modality is trained alone, by the method `unimodal`, where a
+    finished run of it does not lie beside this one already. All use the settings and the seed of the run, and
+    keep the weights of the epoch that is best on validation.
+
+    What was trained is kept in `RUN_DIR/encoder-quality` and taken up again, the figures in
+    `RUN_DIR/encoder_quality.json`; a second call reads them.
+
+    Args:
+        run_dir: folder of a finished run.
+        fine_tune: whether to train encoder and classifier together, too.
+        test: whether to measure on the test split as well; the record of each classifier then has an event
+            `test`.
+        epochs: for the new classifiers; by default as many as the run had. The modality alone always has as
+            many as the run.
+
+    Raises:
+        RunFolderError: there is no finished run, or the data have changed since.
+        UsageError: less than one epoch, or a run whose target is no class.
+    """
+    if epochs is not None and epochs < 1:
+        raise UsageError(f"epochs is {epochs}; expected at least 1.")
+    result, settings, data = open_run(run_dir)
+    if data.task != CLASSIFICATION.name:
+        raise UsageError(
+            f"the quality of encoders is told in accuracy, and the run in {run_dir} is {data.task}; its "
+            "record has a probe of each encoder (probes), and equipoise.diagnose_run measures their features."
+        )
+    budget = replace(settings.budget, epochs=epochs or settings.budget.epochs)
+    if budget.warmup_epochs >= budget.epochs:
+        budget = replace(budget, warmup_epochs=0)
+    work = _Work(result, settings, replace(settings, budget=budget, diagnose_every=0), _Splits(data))
+    work.folder.mkdir(exist_ok=True)
+    with locked(work.folder, wait=True):
+        held = _read(work)
+        if held is None or not _suffices(held, fine_tune, test):
+            held = work.measure(fine_tune, test)
+            content = {"format": FORMAT, "identity": work.identity, **held.to_dict()}
+            write_atomically(result.run_dir / FILE, json.dumps(content, indent=2) + "\n")
+    return held
+
+
+@dataclass
+class _Splits:
+    """The data, and a test split that is opened at the first question."""
+
+    data: RunData
+
+    @cached_property
+    def test(self) -> Any:
+        return self.data.open_test()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be trained for one run."""
+
+    result: FitResult
+    settings: Settings
+    of_classifiers: Settings
+    splits: _Splits
+
+    @property
+    def folder(self) -> Path:
+        return self.result.run_dir / FOLDER
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the figures depend on, beside the data, whose fingerprints the run has."""
+        model = self.result.model
+        summary = self.result.summary
+        return {
+            "encoders": fingerprints.of_encoders({m: model.encoder_module(m) for m in model.modalities}),
+            "budget": fingerprints.of_budget(self.of_classifiers.budget),
+            **{key: summary[key] for key in ("data_fingerprint", "split_fingerprint", "seed")},
+        }
+
+    def measure(self, fine_tune: bool, test: bool) -> EncoderQuality:
+        kinds: list[type[Classifier]] = [Probe, FineTuned] if fine_tune else [Probe]
+        states = {}
+        for m in self.result.model.modalities:
+            val: dict[str, float] = {}
+            tested: dict[str, float] = {}
+            for kind in kinds:
+                scores = trained(
+                    kind(m),
+                    self.result,
+                    self.of_classifiers,
+                    self.splits.data,
+                    self.folder / run_name(f"{kind.name}:{m}", self.settings.seed),
+                    (lambda: self.splits.test) if test else None,
+                )
+                val[kind.figure] = scores["validation"]["accuracy"]
+                if test:
+                    tested[kind.figure] = scores["test"]["accuracy"]
+            alone = self._alone(m)
+            if test:
+                tested["alone"] = alone.test["accuracy"]
+            states[m] = EncoderState(
+                probe=val["probe"],
+                fine_tuned=val.get("fine_tuned"),
+                alone=alone.validation["accuracy"],
+                chance=self._chance(),
+                test=tested or None,
+            )
+        return EncoderQuality(
+            states,
+            self.of_classifiers.budget.epochs,
+            self.settings.seed,
+            self.result.validation["accuracy"],
+        )
+
+    def _alone(self, modality: str) -> FitResult:
+        """Return the run of the modality alone: one that is there, or a new one."""
+        method = f"unimodal:{modality}"
+        settings = self.settings.with_method(method, {}, self.settings.seed)
+        name, run_dir = run_name(method, self.settings.seed), self.result.run_dir
+        for folder in (run_dir, run_dir / "parts" / name, run_dir.parent / name):
+            record = RunRecord(folder)
+            if record.complete and self._is_same(record, settings):
+                return load_run(folder)
+        own = self.folder / name
+        try:
+            return run(settings, own, resume=True, is_part=True)
+        except RunFolderError:  # what lies there belongs to an earlier run in this folder
+            return run(settings, own, overwrite=True, is_part=True)
+
+    def _is_same(self, record: RunRecord, settings: Settings) -> bool:
+        keys = ("data_fingerprint", "split_fingerprint")
+        try:
+            record.check_same(to_options(settings))
+            record.check_data({key: self.result.summary[key] for key in keys})
+        except RunFolderError:
+            return False
+        return True
+
+    def _chance(self) -> float:
+        data = self.splits.data
+        val = np.concatenate([batch.target.numpy() for batch in data.val])
+        return float(np.mean(val == int(np.bincount(data.train_samples.target.numpy()).argmax())))
+
+
+def _read(work: _Work) -> EncoderQuality | None:
+    """Return the figures of an earlier call, unless they are of other encoders or settings."""
+    path = work.result.run_dir / FILE
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        fits = held["format"] == FORMAT and held["identity"] == work.identity
+        return EncoderQuality.from_dict(held) if fits else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # damaged: what was trained is still there, and gives them again
+
+
+def _suffices(held: EncoderQuality, fine_tune: bool, test: bool) -> bool:
+    wanted = {"probe", "alone"} | ({"fine_tuned"} if fine_tune else set())
+    return all(
+        (state.fine_tuned is not None or not fine_tune) and (not test or wanted <= set(state.test or {}))
+        for state in held.values()
+    )

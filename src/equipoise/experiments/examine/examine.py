@@ -1,0 +1,272 @@
+"""Examine a run, a model, or features in a file: all that a diagnosis can measure, and the verdicts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, diagnose_with, separability
+from equipoise.diagnosis.contribution.contributions import Contributions
+from equipoise.diagnosis.contribution.linear_head import refits_of
+from equipoise.diagnosis.contribution.of_features import contribution_of_features
+from equipoise.diagnosis.contribution.of_model import contribution
+from equipoise.diagnosis.diagnose import options_for
+from equipoise.diagnosis.features.encoder_outputs import Pool
+from equipoise.diagnosis.features.projections import KINDS, Projection, project
+from equipoise.diagnosis.features.reading import BatchReader
+from equipoise.diagnosis.inputs import has_labels, is_continuous
+from equipoise.diagnosis.threads import in_turn_or_two
+from equipoise.diagnosis.verdict.verdict import verdicts
+from equipoise.experiments.examine.contribution_of_run import contribution_of_run
+from equipoise.experiments.examine.encoder_quality import EncoderQuality, encoder_quality
+from equipoise.experiments.examine.examination import Examination
+from equipoise.experiments.examine.input_heads import input_scores
+from equipoise.experiments.examine.run_data import open_run
+from equipoise.experiments.examine.saved_features import SavedFeatures
+from equipoise.randomness import isolated_rng
+from equipoise.training import RunRecord
+from equipoise.training.threads import cpu_threads
+from equipoise.types import UsageError
+
+BINS = 4
+"""Quantiles by which the pictures colour a continuous target."""
+PAPER_SAMPLES = 10_000
+"""Samples up to which the paper's estimate is measured beside another one that was asked for."""
+Features = Mapping[str, ArrayLike]
+Hands = tuple[Features, NDArray[Any], Features, NDArray[Any]]
+"""Features and target of the training split, and of the validation split."""
+
+
+def examine_run(
+    run_dir: str | os.PathLike[str],
+    *,
+    preset: str = "robust",
+    split: str = "validation",
+    quality: bool = False,
+    pictures: bool = True,
+    **options: Any,
+) -> Examination:
+    """Examine the model that a run has kept, on its own data: train and validation only.
+
+    Args:
+        run_dir: folder of a finished run.
+        preset: choices by which the learning state is measured: `robust` or `paper`.
+        split: on which contributions are measured: `validation`, or at the very end `test`.
+        quality: whether to train new classifiers on the encoders, frozen and fine-tuned, and each modality
+            alone (Wei et al., ECCV 2024, Fig. 1b and c); takes about as long as the run, a modality.
+        pictures: whether to project the features onto the plane.
+        **options: changes to the preset, see `DiagnosisOptions`.
+
+    Raises:
+        RunFolderError: there is no finished run, or the data have changed since.
+        DataError, UnknownNameError: the run's data are no longer there; no such option.
+    """
+    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is told before data are read
+    result, _, data = open_run(run_dir)
+    refuse_labels(data.train_samples.target.numpy())
+    model, classes = result.model, tuple(data.classes)
+    encoders = {name: model.encoder_module(name) for name in model.modalities}
+    with cpu_threads(model), threadpool_limits(limits=1):  # sums of several threads are not repeatable
+        inputs = input_scores(data.train_eval, data.val)
+        train = collect_features(encoders, model, data.train_eval)
+        val = collect_features(encoders, model, data.val)
+    found = _measured(
+        str(run_dir),
+        (train.features, train.target.numpy(), val.features, val.target.numpy()),
+        lambda: contribution_of_run(run_dir, split),
+        preset,
+        options,
+        quality=encoder_quality(run_dir) if quality else None,
+        inputs=inputs,
+        classes=classes,
+        pictures=pictures,
+    )
+    return replace(
+        found,
+        facts=_facts(result.summary),
+        settings=RunRecord(Path(run_dir)).options(),
+        result=result.summary,
+    )
+
+
+def examine_features(
+    file: str | os.PathLike[str], *, preset: str = "robust", pictures: bool = True, **options: Any
+) -> Examination:
+    """Examine features that were saved to an `.npz` file; see `diagnose_arrays` for its keys.
+
+    There is no model that joins them, so that contributions are those to a linear head.
+
+    Raises:
+        DataError: the file cannot be read, lacks an array or holds one too many, or the arrays do not fit.
+    """
+    DiagnosisOptions.preset(preset, **options)
+    arrays = SavedFeatures(file)
+    y, y_val = arrays.labels("train"), arrays.labels("val")
+    train, val = arrays.split("train"), arrays.split("val")
+    found = _measured(
+        str(file),
+        (train, y, val, y_val),
+        lambda: contribution_of_features(train, y, val, y_val),
+        preset,
+        options,
+        classes=arrays.class_names(),
+        pictures=pictures,
+    )
+    sizes = f"{len(y):,} train, {len(y_val):,} validation samples"
+    kind = "continuous target" if is_continuous(y, y_val) else f"{len(np.unique(y))} classes"
+    return replace(found, through="linear head", facts=[sizes, kind])
+
+
+def examine_model(
+    encoders: Mapping[str, nn.Module],
+    model: nn.Module,
+    train_loader: Iterable[Any],
+    val_loader: Iterable[Any],
+    *,
+    reader: BatchReader | None = None,
+    pool: Pool | Mapping[str, Pool] | None = None,
+    classes: Sequence[str] | None = None,
+    preset: str = "robust",
+    pictures: bool = True,
+    name: str | None = None,
+    **options: Any,
+) -> Examination:
+    """Examine any model in plain PyTorch; it is left as it was.
+
+    Args:
+        encoders: modality name to a module inside `model`.
+        model: the whole model; its predictions are logits `[N, C]`, or numbers for a continuous target.
+        train_loader: iterable of the training batches, in one order.
+        val_loader: iterable of the validation batches, in one order.
+        reader: how batches are read, where the default does not fit.
+        pool: from an encoder's output to `[B, d]`, see `collect_features`.
+        classes: names of the classes.
+        preset: see `examine_run`.
+        pictures: see `examine_run`.
+        name: what the report calls the model; by default its class.
+        **options: changes to the preset, see `DiagnosisOptions`.
+
+    Raises:
+        ModelError, DataError, UsageError: handles, batches or predictions do not fit.
+    """
+    DiagnosisOptions.preset(preset, **options)
+    train = collect_features(encoders, model, train_loader, reader=reader, pool=pool)
+    val = collect_features(encoders, model, val_loader, reader=reader, pool=pool)
+    named = tuple(classes) if classes is not None else None
+    hands = (train.features, train.target.numpy(), val.features, val.target.numpy())
+
+    def contributed() -> Contributions:
+        own = contribution(model, train_loader, val_loader, encoders, reader=reader, classes=named)
+        return refits_of(*hands).into(own)
+
+    found = _measured(
+        name or type(model).__name__, hands, contributed, preset, options, classes=named, pictures=pictures
+    )
+    return replace(found, facts=[f"{len(train.target):,} train, {len(val.target):,} validation samples"])
+
+
+def _measured(
+    source: str,
+    hands: Hands,
+    contributed: Callable[[], Contributions],
+    preset: str,
+    options: Mapping[str, Any],
+    *,
+    quality: EncoderQuality | None = None,
+    inputs: Mapping[str, float] | None = None,
+    classes: Sequence[str] | None = None,
+    pictures: bool,
+) -> Examination:
+    """Measure all that features of both splits and their contributions tell."""
+    train, y, val, y_val = hands
+    refuse_labels(y, y_val)
+    chosen = options_for(preset, options, y, y_val)
+    learning = diagnose_with(chosen, train, y, val, y_val)
+    measures = separability(train, y, val, y_val)
+    contributions = contributed()
+    return Examination(
+        source=source,
+        learning=learning,
+        paper=_as_the_paper(learning, hands),
+        measures=measures,
+        contributions=contributions,
+        verdicts=verdicts(_as_judged(learning, hands), contributions, quality, inputs),
+        quality=quality,
+        inputs=inputs,
+        projections=_pictures(hands, classes) if pictures else (),
+    )
+
+
+def refuse_labels(*targets: NDArray[Any]) -> None:
+    """Refuse a table of labels, for which verdicts and contributions are not defined.
+
+    Raises:
+        UsageError: as said.
+    """
+    if has_labels(*targets):
+        raise UsageError(
+            "verdicts and contributions are those of one class or number a sample, and these are several "
+            "labels; equipoise.diagnose and equipoise.diagnose_run measure their learning state."
+        )
+
+
+def _as_judged(learning: Diagnosis, hands: Hands) -> Diagnosis:
+    """Return the estimate that the thresholds of the verdicts were set for, whatever is shown."""
+    return _measured_anew(learning, hands, "robust")
+
+
+def _as_the_paper(learning: Diagnosis, hands: Hands) -> Diagnosis | None:
+    """Return the paper's estimate, where there is one and ten clusterings of all samples do not take long."""
+    if is_continuous(hands[1], hands[3]) or len(hands[1]) + len(hands[3]) > PAPER_SAMPLES:
+        return None
+    return _measured_anew(learning, hands, "paper")
+
+
+def _measured_anew(learning: Diagnosis, hands: Hands, preset: str) -> Diagnosis:
+    options = options_for(preset, {}, hands[1], hands[3])
+    return learning if learning.options == options else diagnose_with(options, *hands)
+
+
+def _pictures(hands: Hands, classes: Sequence[str] | None) -> list[Projection]:
+    train, y, val, y_val = hands
+    if is_continuous(y, y_val):
+        y, y_val, classes = _quantiles(y, y_val)
+
+    def projected(name: str) -> list[Projection]:
+        return [
+            project(train[name], y, val[name], y_val, kind, modality=name, classes=classes) for kind in KINDS
+        ]
+
+    with isolated_rng():  # of two threads each would give back what the other one has drawn
+        return list(chain.from_iterable(in_turn_or_two(projected, list(train), together=True)))
+
+
+def _quantiles(
+    y: NDArray[Any], y_val: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """Cut a continuous target at the quantiles of the training split, and name the parts."""
+    edges = np.unique(np.quantile(y, np.linspace(0, 1, BINS + 1)[1:-1]))
+    between = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
+    parts = [np.searchsorted(edges, values, side="left").astype(np.int64) for values in (y, y_val)]
+    return parts[0], parts[1], (f"up to {edges[0]:.3g}", *between, f"above {edges[-1]:.3g}")
+
+
+def _facts(result: Mapping[str, Any]) -> list[str]:
+    sizes = ", ".join(f"{count:,} {split}" for split, count in result["split_sizes"].items())
+    return [
+        f"{result['method']} on {result['dataset']}",
+        f"seed {result['seed']}",
+        f"model {result['model']}",
+        f"weights of epoch {result['best_epoch']}",
+        f"{sizes} samples",
+        f"{len(result['classes'])} classes",
+    ]

@@ -1,0 +1,153 @@
+"""New unimodal classifiers on the encoders of a finished run, trained by the project's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from safetensors.torch import load_file, save_file
+
+from equipoise.data import RunData
+from equipoise.methods import Run
+from equipoise.methods.unimodal import Unimodal
+from equipoise.models import BalancedModel
+from equipoise.models.local_weights import without_weights
+from equipoise.randomness import isolated_rng
+from equipoise.training import FitResult, RunRecord, Settings, to_options
+from equipoise.training.assembly import ModelSpec, build_for, build_reference
+from equipoise.training.loop import Training
+from equipoise.training.measuring.evaluation import evaluate
+from equipoise.training.record import fingerprints
+from equipoise.training.record.record import DIAGNOSES, METRICS, WEIGHTS, locked
+from equipoise.training.threads import cpu_threads
+from equipoise.types import Batch, RunFolderError
+
+
+@dataclass
+class Classifier(Unimodal):
+    """A new linear classifier on an encoder of a finished run.
+
+    These are no methods to compare: they stand outside the methods' package, so that no list shows them.
+    """
+
+    figure: ClassVar[str]
+    """Field of `EncoderState` that holds its accuracy."""
+
+    def take_over(self, model: BalancedModel, trained_model: BalancedModel) -> None:
+        """Copy the trained encoder, weights and buffers."""
+        state = trained_model.encoder_module(self.modality).state_dict()
+        model.encoder_module(self.modality).load_state_dict(state)
+
+
+@dataclass
+class Probe(Classifier):
+    """Train the classifier alone: `min over h of CE(h(f_m(x^m)), y)`; nothing of the encoder changes."""
+
+    name = "encoder-probe"
+    figure = "probe"
+
+    def take_over(self, model: BalancedModel, trained_model: BalancedModel) -> None:
+        """Copy the encoder and freeze it."""
+        super().take_over(model, trained_model)
+        model.encoder_module(self.modality).requires_grad_(False)
+
+    def epoch_start(self, run: Run) -> None:
+        """Keep the encoder in evaluation mode, so that its running statistics stay too."""
+        run.model.encoder_module(self.modality).eval()
+
+
+@dataclass
+class FineTuned(Classifier):
+    """Train the classifier and the encoder: `min over h, f_m of CE(h(f_m(x^m)), y)`."""
+
+    name = "encoder-finetune"
+    figure = "fine_tuned"
+
+
+def trained(
+    method: Classifier,
+    finished: FitResult,
+    settings: Settings,
+    data: RunData,
+    folder: Path,
+    open_test: Callable[[], Iterable[Batch]] | None = None,
+) -> dict[str, Any]:
+    """Train a classifier, or go on with what is in its folder; see `encoder_quality`.
+
+    Args:
+        method: the classifier.
+        finished: the run whose encoder it takes.
+        settings: those of the run, with the classifier's budget.
+        data: the run's data.
+        folder: run folder of the classifier.
+        open_test: gives the test split; None leaves it closed.
+
+    Returns:
+        The result of its record: `validation` has the figures of the best epoch, `test` those on test or {}.
+    """
+    own = settings.with_method(f"{method.name}:{method.modality}", {}, settings.seed)
+    encoder = {method.modality: finished.model.encoder_module(method.modality)}
+    identity = {
+        "data_fingerprint": data.dataset_fingerprint,
+        "split_fingerprint": data.split_fingerprint,
+        "encoder_fingerprint": fingerprints.of_encoders(encoder)[method.modality],
+    }
+    record = _opened(RunRecord(folder), own, identity)
+    spec = ModelSpec.from_dict(finished.summary["model_spec"])
+    # The encoder is taken over from the run; the file that its weights came from may be gone.
+    drawn = replace(own, encoder_options=without_weights(own.encoder_options))
+    model = build_for(method, own, build_reference(drawn, spec))
+    method.take_over(model, finished.model)
+    with locked(folder, wait=True), isolated_rng():
+        if record.complete and (open_test is None or record.result()["test"]):
+            return record.result()
+        training = Training(own, data, model, method, record)
+        if record.complete:
+            result = record.result()
+            model.load_state_dict(load_file(record.path(WEIGHTS)))
+        else:
+            training.fit()
+            result = _result(training, own, model, record, identity)
+        if open_test is not None:
+            with cpu_threads(model, own.threads):
+                result["test"] = evaluate(model, open_test(), data.class_count, training.device)
+            scores = {f"test_{name}": value for name, value in result["test"].items()}
+            record.append(METRICS, {"event": "test", **scores})
+        record.finish(result)
+    return result
+
+
+def _opened(record: RunRecord, settings: Settings, identity: dict[str, str]) -> RunRecord:
+    """Open the folder to go on in it, or anew where it holds another encoder's, or other settings."""
+    options = to_options(settings)
+    try:
+        record.open(options, resume=True)
+        started = next(record.events(METRICS), None)
+        same = started is None or all(started.get(key) == value for key, value in identity.items())
+    except RunFolderError:
+        same = False
+    if not same:
+        record.open(options, overwrite=True)
+    if not (record.complete or record.resumable):
+        record.truncate(dict.fromkeys((METRICS, DIAGNOSES), 0))
+        record.append(METRICS, {"event": "start", **identity})
+    return record
+
+
+def _result(
+    training: Training, settings: Settings, model: BalancedModel, record: RunRecord, identity: dict[str, str]
+) -> dict[str, Any]:
+    """Keep the weights, and return what the record is to say."""
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    save_file(weights, record.path(WEIGHTS))
+    return {
+        "method": settings.method,
+        "seed": settings.seed,
+        **identity,
+        "epochs": settings.budget.epochs,
+        "best_epoch": training.best["epoch"],
+        "validation": training.best["validation"],
+        "test": {},
+    }

@@ -1,0 +1,228 @@
+"""What a method sees of a loop that somebody else has written: the protocol `equipoise.methods.Run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeGuard, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, IterableDataset
+
+from equipoise.diagnosis.features.capture import untouched_generators
+from equipoise.diagnosis.features.reading import BatchReader, device_of
+from equipoise.loops.plain.batch import HandBatch
+from equipoise.loops.plain.model import HandledModel
+from equipoise.loops.plain.optimizers import AllOptimizers, like
+from equipoise.methods.core.combination import module_name
+from equipoise.methods.core.method import Method
+from equipoise.methods.core.run import Counters
+from equipoise.methods.core.step import StepContext
+from equipoise.models.build import drawing
+from equipoise.randomness import derive_seed, isolated_rng
+from equipoise.tasks import task_named
+from equipoise.types import UsageError
+
+USUAL_BATCH = 64
+"""Samples that are looked up at once, where the loader does not say how many make a batch."""
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+class HandRun:
+    """One training by hand as its method sees it; see `equipoise.methods.Run`.
+
+    Args:
+        method: the method.
+        model: the user's model behind handles.
+        optimizers: the user's.
+        loader: training batches.
+        reader: how batches are read.
+        epochs: planned passes over the training data.
+        seed: of the method's own random stream, and of what its modules start from.
+        criterion: the loss where a formula says `CE(u, y)`; None is that of the model's task.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        model: HandledModel,
+        optimizers: Sequence[Optimizer],
+        loader: Iterable[Any],
+        reader: BatchReader,
+        epochs: int,
+        seed: int,
+        criterion: Criterion | None,
+    ) -> None:
+        self.method, self.model, self.loader, self.reader = method, model, loader, reader
+        self._own, self.seed = list(optimizers), seed
+        self._criterion = criterion or task_named(model.task).loss
+        self.device = device_of(model)
+        self.epochs, self.total_epochs = epochs, epochs
+        self.epoch, self.step = 0, 0
+        self.counters = Counters()
+        self.generator = self.stream(method.name)
+        self.events: list[dict[str, Any]] = []
+        self._target: Tensor | None = None
+        self._autocast: tuple[str, torch.dtype] | None = None
+        self.modules = self._extra_modules().to(self.device)
+        self.optimizer: Any = AllOptimizers(self._own)
+
+    # The plan, as far as it is known ---------------------------------------------------------------------
+
+    def learning_rates(self) -> list[float]:
+        """Return the learning rate of each epoch, as if it stayed what it is now."""
+        return [float(self._own[0].param_groups[0]["lr"])] * self.epochs
+
+    # Data ------------------------------------------------------------------------------------------------
+
+    def context(self, raw: Any) -> StepContext:
+        """Return a step on a batch of the loader's."""
+        return StepContext(cast("Any", self), HandBatch.of(raw, self.reader).to(self.device))
+
+    def take(self, positions: Sequence[int]) -> HandBatch:
+        """Return training samples by their positions in the dataset."""
+        return taken(self._indexed(), positions, self.reader)
+
+    @property
+    def train_target(self) -> Tensor:
+        """The target of each training sample, read once by a pass over the dataset."""
+        if self._target is None:
+            size, chunk = self.train_size, self.batch_size
+            parts = [self.take(range(at, min(at + chunk, size))).target for at in range(0, size, chunk)]
+            self._target = torch.cat(parts).cpu()
+        return self._target
+
+    @property
+    def train_size(self) -> int:
+        """Samples of the training split."""
+        return len(self._indexed().dataset)  # type: ignore[arg-type]
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch."""
+        loader = self._indexed()
+        return int(loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or USUAL_BATCH)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        try:
+            return len(self.loader)  # type: ignore[arg-type]
+        except TypeError:
+            raise UsageError(
+                f"the method {self.method.name!r} needs the number of batches of an epoch; give a "
+                "train_loader with a length."
+            ) from None
+
+    def _indexed(self) -> DataLoader[Any]:
+        if _is_indexed(self.loader):
+            return self.loader
+        raise UsageError(
+            f"the method {self.method.name!r} looks samples up by their position; give a train_loader that "
+            "is a DataLoader over a dataset with a length and items."
+        )
+
+    # The step --------------------------------------------------------------------------------------------
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss that is minimised; of the step's own logits the one that the user's code found."""
+        own = self.model.own_loss(logits)
+        return self._criterion(logits, target) if own is None else own
+
+    def forward(self, context: StepContext) -> Tensor:
+        """Run the method's forward pass, and note the precision that it runs under."""
+        kind = self.device.type
+        enabled = torch.is_autocast_enabled(kind)
+        self._autocast = (kind, torch.get_autocast_dtype(kind)) if enabled else None
+        return self.method.forward(context)
+
+    def backward(self, loss: Tensor) -> None:
+        """Propagate a loss back."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision that the step's forward pass ran under."""
+        if self._autocast is None:
+            return nullcontext()
+        return torch.autocast(self._autocast[0], dtype=self._autocast[1])
+
+    def clip_gradients(self) -> None:
+        """Leave clipping to the loop."""
+
+    def fresh_optimizer(self, parameters: Iterable[Any]) -> Optimizer:
+        """Return another optimiser of the same kind."""
+        return like(self._own[0], parameters)
+
+    def count_passes(self, module: nn.Module) -> None:
+        """Count nothing: the loop is not ours."""
+
+    def stream(self, method: str) -> torch.Generator:
+        """Return a new random stream for a method of that name."""
+        return torch.Generator().manual_seed(derive_seed(self.seed, "method", method))
+
+    def own_time(self) -> AbstractContextManager[Any]:
+        """Measure nothing."""
+        return nullcontext()
+
+    def record(self, kind: str, **values: Any) -> None:
+        """Keep an event, see `HandTraining.history`."""
+        self.events.append({"event": kind, "epoch": self.epoch, **values})
+
+    def _extra_modules(self) -> nn.ModuleDict:
+        """Build the modules of the method as the trainer does, from the same streams."""
+        modules, members = nn.ModuleDict(), self.method.members()
+        plan = _Plan(self.epochs, type(self._own[0]).__name__.lower(), self.learning_rates())
+        for member in members:
+            with drawing(self.seed, "modules", member.name):
+                built = member.extra_modules(self.model, plan)
+            for name, module in built.items():
+                modules[name if len(members) == 1 else module_name(member.name, name)] = module
+        return modules
+
+    def problems(self) -> list[str]:
+        """Return what will probably not do what was intended."""
+        plan = _Plan(self.epochs, type(self._own[0]).__name__.lower(), self.learning_rates())
+        return self.method.problems(plan)
+
+
+class _Plan:
+    """See `equipoise.methods.Plan`."""
+
+    def __init__(self, epochs: int, optimizer: str, rates: list[float]) -> None:
+        self.epochs, self.optimizer, self._rates = epochs, optimizer, rates
+
+    def learning_rates(self) -> list[float]:
+        return self._rates
+
+
+def example_of(loader: Iterable[Any], reader: BatchReader) -> HandBatch:
+    """Return a small batch to try a model on; the loader and the random streams stay as they were.
+
+    Raises:
+        UsageError: the loader gives none.
+    """
+    if _is_indexed(loader):
+        return taken(loader, range(min(2, len(loader.dataset))), reader)  # type: ignore[arg-type]
+    with isolated_rng(), untouched_generators(loader):
+        raw = next(iter(loader), None)
+    if raw is None:
+        raise UsageError("the training loader gives no batch; expected one at least.")
+    return HandBatch.of(raw, reader)
+
+
+def taken(loader: DataLoader[Any], positions: Sequence[int], reader: BatchReader) -> HandBatch:
+    """Return samples of a loader's dataset by position, put together as the loader does."""
+    with isolated_rng():
+        return HandBatch.of(loader.collate_fn([loader.dataset[i] for i in positions]), reader)
+
+
+def _is_indexed(loader: Iterable[Any]) -> TypeGuard[DataLoader[Any]]:
+    return (
+        isinstance(loader, DataLoader)
+        and loader.batch_sampler is not None  # else a sample is a batch already
+        and not isinstance(loader.dataset, IterableDataset)
+        and hasattr(loader.dataset, "__len__")
+    )

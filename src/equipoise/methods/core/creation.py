@@ -1,0 +1,76 @@
+"""From the name of a method, or of several that are combined, to the method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from equipoise.methods.core.combination import SEPARATOR, Combined
+from equipoise.methods.core.method import Method
+from equipoise.registry import Registry
+from equipoise.types import UsageError
+
+METHODS: Registry[Method] = Registry("method", Method, "equipoise.methods", "equipoise.methods")
+
+
+def create_method(spec: str, options: Mapping[str, Any] | None = None) -> Method:
+    """Build a method from its name.
+
+    Args:
+        spec: a name; `name:value` where a method comes in variants (`unimodal:audio`); `name+name` for a
+            combination.
+        options: by name; those of a combination are named `method.option`.
+
+    Raises:
+        UnknownNameError: there is no such method or option.
+        UsageError: a value is given to a method that takes none, or is missing; or the methods do not
+            combine.
+    """
+    names = spec.split(SEPARATOR)
+    if len(names) == 1:
+        return _single(spec, dict(options or {}))
+    by_member: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for key, value in (options or {}).items():
+        member, _, option = key.partition(".")
+        if member not in by_member or not option:
+            raise UsageError(
+                f"the option {key!r} of {spec!r} names none of its methods; expected METHOD.OPTION, such as "
+                f"{names[0]}.OPTION."
+            )
+        by_member[member][option] = value
+    return Combined(spec, {name: _single(name, by_member[name]) for name in names})
+
+
+def base_names(spec: str) -> list[str]:
+    """Return the registered names in a method's name: of `unimodal:audio` it is `unimodal`.
+
+    Raises:
+        UnknownNameError: there is no such method.
+    """
+    names = [member.partition(":")[0] for member in spec.split(SEPARATOR)]
+    for name in names:
+        METHODS[name]
+    return names
+
+
+def options_for(spec: str, options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the options of a method, or a combination, out of options by registered name."""
+    names = base_names(spec)
+    if len(names) == 1:
+        return dict(options.get(names[0], {}))
+    return {f"{name}.{option}": value for name in names for option, value in options.get(name, {}).items()}
+
+
+def _single(spec: str, chosen: dict[str, Any]) -> Method:
+    name, _, value = spec.partition(":")
+    kind = METHODS[name]
+    if value:
+        if kind.argument is None:
+            raise UsageError(f"the method {name!r} has no variants; found {spec!r}, expected {name!r}.")
+        chosen[kind.argument] = value
+    elif kind.argument is not None and kind.argument not in chosen:
+        raise UsageError(
+            f"the method {name!r} runs on one {kind.argument} at a time; expected {name}:NAME, "
+            f"such as {name}:audio."
+        )
+    return kind.create(chosen)

@@ -1,8 +1,0 @@
-"""Any method that fits a standard step, in anybody's training loop; `by_hand` is the way in."""
-
-from __future__ import annotations
-
-from equipoise.methods.hand.entry import by_hand
-from equipoise.methods.hand.training import HandTraining
-
-__all__ = ["HandTraining", "by_hand"]

@@ -1,0 +1,72 @@
+"""Contrastive losses over the features of several modalities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from equipoise.methods.shared.precision import widened
+
+
+def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
+    """Return the rows `[N, d]` at length one, in float32 or wider.
+
+    A row shorter than `eps` becomes zero and gets no gradient, where the quotient would pass on one of
+    `1 / eps`.
+    """
+    x = widened(x)
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    unit: Tensor = x * (norm > eps) / norm.clamp_min(eps)
+    return unit
+
+
+def contrastive_loss(z: Mapping[str, Tensor], target: Tensor, temperature: float) -> Tensor:
+    """Return the supervised contrastive loss between modalities, the mean over their pairs.
+
+    For a pair (m, n) sample i of m is to be nearer to the samples j of n that share its class, itself among
+    them, than to all others: `-mean_i mean_j log softmax_j(cos(z^m_i, z^n_j) / temperature)`; both directions
+    count half.
+
+    Args:
+        z: modality to feature `[B, d]`, of one width.
+        target: `[B]`.
+        temperature: above zero.
+    """
+    rows = [unit_rows(feature) for feature in z.values()]
+    positive = (target[:, None] == target[None, :]).to(rows[0])
+    losses = []
+    for a, b in combinations(rows, 2):
+        with torch.autocast(a.device.type, enabled=False):  # half precision would blur the cosines
+            cosines = a @ b.T / temperature
+        for similarity in (cosines, cosines.T):
+            chosen = (similarity.log_softmax(dim=1) * positive).sum(dim=1) / positive.sum(dim=1)
+            losses.append(-chosen.mean())
+    return torch.stack(losses).mean()
+
+
+def supervised_contrastive(features: Sequence[Tensor], target: Tensor, temperature: float) -> Tensor:
+    """Return the supervised contrastive loss over the features of all modalities.
+
+    Each feature is pulled toward all others of its class: `mean over anchors a of mean over positives p of
+    -log(exp(s_ap) / sum_{b != a} exp(s_ab))`, `s` the cosine over the temperature.
+
+    Args:
+        features: of each modality `[B, d]`, of one width.
+        target: `[B]`.
+        temperature: of the similarities.
+    """
+    stacked = torch.cat(list(features))
+    label = target.repeat(len(features))
+    with torch.autocast(stacked.device.type, enabled=False):  # half precision would blur the similarities
+        unit = F.normalize(widened(stacked), dim=1)
+        similarity = unit @ unit.T / temperature
+    own = torch.eye(len(label), dtype=torch.bool, device=label.device)
+    log_p = similarity - similarity.masked_fill(own, -math.inf).logsumexp(1, keepdim=True)
+    positive = (label[:, None] == label) & ~own
+    # With two modalities or more each anchor has a positive: the same sample in another modality.
+    return -(log_p * positive).sum(1).div(positive.sum(1)).mean()

@@ -1,0 +1,94 @@
+"""Methods that judge themselves on samples held out from the training split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from equipoise.methods.core.method import Method
+from equipoise.methods.core.run import Run
+from equipoise.methods.shared.positions import stratified
+from equipoise.types import Batch, UsageError
+
+LEAST = 2
+"""Samples of the smallest batch that is served: batch normalisation cannot train on one."""
+
+
+@dataclass
+class HoldsOut(Method):
+    """A method that keeps a part of the training split to itself.
+
+    The part is drawn in `setup` from the run's stream, so a resumed run draws the same one. It is never
+    trained on: an estimate of generalisation on samples that are trained on would say nothing. Validation,
+    which picks the epoch, is not touched.
+
+    Attributes:
+        heldout: share of each class that is held out, above 0 and at most 0.5; of labels or numbers the share
+            of all samples.
+    """
+
+    heldout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.heldout <= 0.5:
+            raise UsageError(f"heldout is {self.heldout}; expected a share above 0 and of at most 0.5.")
+
+    def holds_out(self) -> bool:
+        """Tell whether a part is held out with the options as they are."""
+        return True
+
+    def setup(self, run: Run) -> None:
+        """Draw the part."""
+        super().setup(run)
+        self.seen_positions, self.held_positions = torch.arange(run.train_size), torch.arange(0)
+        self._held_rows = torch.arange(0)
+        if not self.holds_out():
+            return
+        held = stratified(run.train_target, self.heldout, run.generator)
+        if not held.any():
+            raise UsageError(
+                f"the method {self.name!r} needs two samples of a class at least, one to train on and one to "
+                "hold out; give it more data."
+            )
+        self.seen_positions, self.held_positions = (~held).nonzero()[:, 0], held.nonzero()[:, 0]
+        self._held_rows = run.take(self.held_positions.tolist()).index
+
+    def changes_data(self) -> bool:
+        """Tell whether samples are left out."""
+        return self.holds_out()
+
+    def train_data(self, base: Iterable[Batch], run: Run) -> Iterable[Batch]:
+        """Return the batches without the samples that are held out."""
+        return without(base, self._held_rows) if self.holds_out() else base
+
+
+def without(base: Iterable[Batch], rows: Tensor) -> Iterator[Batch]:
+    """Serve batches without some samples; what is left of a batch joins the next one if it is too small.
+
+    Args:
+        base: batches.
+        rows: `Batch.index` of the samples to leave out.
+    """
+    waiting: Batch | None = None
+    for batch in base:
+        left = _rows_of(batch, ~torch.isin(batch.index, rows.to(batch.index.device)))
+        if waiting is not None:
+            left = _joined(waiting, left)
+        waiting = left if len(left) < LEAST else None
+        if waiting is None:
+            yield left
+
+
+def _rows_of(batch: Batch, chosen: Tensor) -> Batch:
+    inputs = {name: x[chosen] for name, x in batch.inputs.items()}
+    return Batch(inputs, batch.target[chosen], batch.index[chosen])
+
+
+def _joined(first: Batch, second: Batch) -> Batch:
+    inputs = {name: torch.cat([x, second.inputs[name]]) for name, x in first.inputs.items()}
+    target = torch.cat([first.target, second.target])
+    return Batch(inputs, target, torch.cat([first.index, second.index]))

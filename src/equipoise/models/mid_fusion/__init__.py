@@ -1,0 +1,1 @@
+"""Models whose encoders exchange signals before the fusion."""

@@ -1,0 +1,140 @@
+"""Fusion bottlenecks between transformers (Nagrani et al., NeurIPS 2021, arXiv 2107.00135)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.models.encoders.base import Encoder
+from equipoise.models.encoders.stages import Stages
+from equipoise.models.encoders.transformer import AttentionEncoder
+from equipoise.models.mid_fusion.lockstep import LockstepModel, widths_at
+from equipoise.models.options import listed, positive
+from equipoise.types import ModelError, UsageError
+
+
+class Bottlenecks(nn.Module):
+    """What happens to the bottleneck tokens between two layers.
+
+    Before the first fused layer they are appended to the tokens of every modality. Behind each but the last
+    one, the copies that the modalities have updated are averaged, and all go on with the mean. Behind the
+    last one they are taken off.
+
+    Args:
+        width: width of the model.
+        count: number `B_f` of bottleneck tokens.
+        enters: whether this is the place before the first fused layer; it then holds the learned tokens.
+        leaves: whether it is the place behind the last one.
+    """
+
+    def __init__(self, width: int, count: int, *, enters: bool, leaves: bool) -> None:
+        super().__init__()
+        self.width, self.count, self.enters, self.leaves = width, count, enters, leaves
+        self.tokens: nn.Parameter | None = None
+        if enters:
+            self.tokens = nn.Parameter(torch.empty(count, width))
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the learned tokens anew, with the standard deviation of 0.02 that ViT has."""
+        if self.tokens is not None:
+            nn.init.normal_(self.tokens, std=0.02)
+
+    def forward(
+        self, maps: Mapping[str, Tensor], batch_size: int, padding: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return maps `{m: [B, T_m, width]}` with bottleneck tokens behind the others, or without them."""
+        if self.leaves:
+            return {m: steps[:, : -self.count] for m, steps in maps.items()}
+        if self.tokens is not None:
+            shared = self.tokens.expand(batch_size, -1, -1)
+            return {m: torch.cat([steps, shared.to(steps.dtype)], dim=1) for m, steps in maps.items()}
+        shared = torch.stack([steps[:, -self.count :] for steps in maps.values()]).mean(dim=0)
+        return {m: torch.cat([steps[:, : -self.count], shared], dim=1) for m, steps in maps.items()}
+
+
+class BottleneckModel(LockstepModel):
+    """Transformers whose last layers exchange signals through a few bottleneck tokens (MBT), and late heads.
+
+    With tokens `z^m` and bottlenecks `f`, a fused layer is `[z^m, f^m] <- Transformer^m([z^m, f])` for every
+    modality and then `f <- mean_m f^m` (section 3.2 of the paper). The logits are the mean of those of
+    one linear head for each modality. Features are means over the tokens, where the paper reads a token of
+    its own. Where modalities are left out of a pass, the mean is that over the others.
+
+    Args:
+        encoders: modality to an encoder made of transformer layers, all of the same width.
+        fusion: the late fusion, as in `MultimodalModel`.
+        num_classes: `C`; may be left out where the fusion has an attribute `num_classes`.
+        blocks: blocks to use as they are, for instance those of another model.
+        bottlenecks: number of bottleneck tokens.
+        fused_layers: the last layers of every encoder that read them, two at least, since modalities read in
+            one of them what others wrote in the one before. 0 is late fusion.
+
+    Raises:
+        ModelError: an encoder is no transformer, has too few layers, or is wider than another.
+        UsageError: an impossible option.
+    """
+
+    name: ClassVar[str] = "mbt"
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        fusion: nn.Module,
+        num_classes: int | None = None,
+        blocks: Sequence[nn.Module] | None = None,
+        *,
+        bottlenecks: int = 4,
+        fused_layers: int = 2,
+    ) -> None:
+        super().__init__(
+            encoders, fusion, num_classes, blocks, bottlenecks=bottlenecks, fused_layers=fused_layers
+        )
+
+    def _made(self, encoders: Mapping[str, Encoder], **options: Any) -> list[nn.Module]:
+        fused, count = options["fused_layers"], positive("bottlenecks", options["bottlenecks"])
+        if isinstance(fused, bool) or not isinstance(fused, int) or fused < 0 or fused == 1:
+            raise UsageError(
+                "option 'fused_layers' must be 0 (late fusion) or a whole number of at least 2: bottlenecks "
+                f"that are read in one layer alone carry nothing across; found {fused!r}."
+            )
+        if not fused:
+            return []
+        if short := {m: len(e.stage_widths) for m, e in encoders.items() if len(e.stage_widths) < fused}:
+            m, layers = next(iter(short.items()))
+            raise ModelError(
+                f"modality {m!r}: the encoder has {layers} layers; expected at least the {fused} that read "
+                "bottlenecks: raise its 'layers' or lower 'fused_layers'."
+            )
+        widths = widths_at(encoders, -1)
+        if len(set(widths.values())) > 1:
+            raise ModelError(
+                f"bottleneck tokens pass between encoders of one width; found {widths}: choose one 'width'."
+            )
+        width = next(iter(widths.values()))
+        return [Bottlenecks(width, count, enters=k == 0, leaves=k == fused) for k in range(fused + 1)]
+
+    def _check_block(self, number: int, block: nn.Module, encoders: Mapping[str, Encoder]) -> None:
+        expected = set(widths_at(encoders, -1).values())
+        if not isinstance(block, Bottlenecks) or expected != {block.width}:
+            found = f"{block.width} wide" if isinstance(block, Bottlenecks) else type(block).__name__
+            raise ModelError(f"block {number} is {found}; the encoders are {listed(sorted(expected))} wide.")
+
+    def _stages(self, encoder: Encoder, x: Tensor) -> Stages:
+        assert isinstance(encoder, AttentionEncoder)
+        return encoder.stages_from_tokens(x)
+
+    def _places(self, encoder: Encoder) -> int:
+        return len(encoder.stage_widths) + 1
+
+    def _stagewise(self, modality: str, encoder: nn.Module) -> Encoder:
+        staged = super()._stagewise(modality, encoder)
+        if not isinstance(staged, AttentionEncoder):
+            raise ModelError(
+                f"modality {modality!r}: encoder {staged.name!r} is no transformer, which fusion bottlenecks "
+                f"({self.name!r}) need; these are: transformer, token-transformer, patch-transformer."
+            )
+        return staged

@@ -1,0 +1,244 @@
+"""Multimodal transformer with crossmodal attention (MulT: Tsai et al., ACL 2019, arXiv 1906.00295)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.models.encoders.base import Encoder
+from equipoise.models.encoders.stages import unchanged
+from equipoise.models.encoders.transformer import attend_in_stages, checked_heads, transformer_layers
+from equipoise.models.mid_fusion.lockstep import LockstepModel, widths_at
+from equipoise.models.options import positive, probability
+from equipoise.types import ModelError
+
+
+class CrossmodalLayer(nn.Module):
+    """A layer in which the steps of one modality attend to those of another one.
+
+    `x <- x + Attention(q = LN(x), k = v = LN(y))`, then `x <- x + FF(LN(x))`: pre-norm, with one
+    normalisation for both sides of the attention and a feed-forward part four times as wide.
+
+    Args:
+        width: width of both modalities' steps.
+        heads: attention heads; must divide `width`.
+        dropout: probability of dropping, in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.norm_forward = nn.LayerNorm(width)
+        self.forward_layers = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, y: Tensor | None, padding: Tensor | None = None) -> Tensor:
+        """Return `[B, T, width]`.
+
+        Args:
+            x: the steps `[B, T, width]` that attend.
+            y: the steps `[B, S, width]` that they read; None leaves the attention out.
+            padding: `[B, S]` (bool), True where a step of `y` is not to be read.
+        """
+        if y is not None:
+            source = self.norm(y)
+            found, _ = self.attention(
+                self.norm(x), source, source, key_padding_mask=padding, need_weights=False
+            )
+            x = x + self.dropout(found)
+        changed: Tensor = x + self.dropout(self.forward_layers(self.norm_forward(x)))
+        return changed
+
+
+class Target(nn.Module):
+    """What makes one modality's map: crossmodal transformers from the others, self-attention, a projection.
+
+    Args:
+        sources: the other modalities, in the model's order.
+        width: width `d` in which modalities attend to each other.
+        channels: of the map that is returned.
+        layers: of each crossmodal transformer.
+        self_layers: of the self-attention transformer, which is `len(sources) * width` wide.
+        heads: attention heads.
+        dropout: probability of dropping.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str],
+        width: int,
+        channels: int,
+        *,
+        layers: int,
+        self_layers: int,
+        heads: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.sources = tuple(sources)
+        self.crossmodal = nn.ModuleList(
+            nn.ModuleList(CrossmodalLayer(width, heads, dropout) for _ in range(layers)) for _ in sources
+        )
+        joined = len(sources) * width
+        self.self_attention = transformer_layers(joined, self_layers, heads, dropout)
+        self.norm = nn.LayerNorm(joined)
+        self.projection = nn.Linear(joined, channels)
+
+    def forward(self, own: Tensor, others: Mapping[str, Tensor], padding: Mapping[str, Tensor]) -> Tensor:
+        """Return the steps `[B, T, channels]` of the target.
+
+        Args:
+            own: its steps `[B, T, width]`.
+            others: steps `[B, T_n, width]` of the sources that are there.
+            padding: modality to `[B, T_n]` (bool); the target's own under the key `""`.
+        """
+        streams = []
+        for source, layers in zip(self.sources, self.crossmodal, strict=True):
+            x = own
+            for layer in cast("nn.ModuleList", layers):
+                # Every layer reads the source as it came in, not what became of it (section 3.2).
+                x = layer(x, others.get(source), padding.get(source))
+            streams.append(x)
+        joined = unchanged(attend_in_stages(self.self_attention, torch.cat(streams, dim=2), padding.get("")))
+        steps: Tensor = self.projection(self.norm(joined))
+        return steps
+
+
+class Crossing(nn.Module):
+    """The block behind the encoders' last stages: maps, and what crosses added to them.
+
+    A map's positions, over all frames of a video, are the steps of its modality.
+
+    Args:
+        widths: modality to channels of its map.
+        dims: modality to the dimension of the map that holds the channels.
+        width: width `d` in which modalities attend to each other.
+        layers: of each crossmodal transformer.
+        self_layers: of the self-attention transformer of each target.
+        heads: attention heads; must divide `width`.
+        dropout: probability of dropping, in training.
+
+    Raises:
+        UsageError: an impossible option.
+    """
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        dims: Mapping[str, int],
+        *,
+        width: int,
+        layers: int,
+        self_layers: int,
+        heads: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        width, heads = checked_heads(width, heads)
+        parts = {
+            "layers": positive("layers", layers),
+            "self_layers": positive("self_layers", self_layers),
+            "heads": heads,
+        }
+        rate = probability("dropout", dropout)
+        self.widths, self.dims = dict(widths), dict(dims)
+        # By position: the keys of an nn.ModuleDict cannot hold every name that a modality may have.
+        self.projections = nn.ModuleList(nn.Linear(d, width, bias=False) for d in widths.values())
+        self.targets = nn.ModuleList(
+            Target([n for n in widths if n != m], width, d, dropout=rate, **parts) for m, d in widths.items()
+        )
+
+    def forward(
+        self, maps: Mapping[str, Tensor], batch_size: int, padding: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the maps of the modalities that are given; the others tell them nothing."""
+        steps = {
+            m: projection(self._steps(m, maps[m], batch_size))
+            for m, projection in zip(self.widths, self.projections, strict=True)
+            if m in maps
+        }
+        changed = {}
+        for m, target in zip(self.widths, self.targets, strict=True):
+            if m in maps:
+                masks = {**padding, "": padding[m]} if m in padding else padding
+                found = target(steps[m], {n: x for n, x in steps.items() if n != m}, masks)
+                changed[m] = maps[m] + self._map(m, found, maps[m])
+        return changed
+
+    def _steps(self, modality: str, h: Tensor, batch_size: int) -> Tensor:
+        last = h.movedim(self.dims[modality], -1)
+        return last.reshape(batch_size, -1, self.widths[modality])
+
+    def _map(self, modality: str, steps: Tensor, like: Tensor) -> Tensor:
+        dim = self.dims[modality]
+        return steps.reshape(like.movedim(dim, -1).shape).movedim(-1, dim)
+
+
+class CrossmodalModel(LockstepModel):
+    """Encoders behind which every modality attends to every other one (MulT), and a late fusion.
+
+    Each encoder runs its own layers. Its map, projected to `width`, then attends to that of each other
+    modality through a crossmodal transformer of its own; the results, side by side, pass through a
+    self-attention transformer, are projected back to the map's channels and added to it, and the encoder
+    pools the sum. Projecting back is ours: features are as wide as the plain encoder's, whatever the number
+    of modalities, so that references and heads of other methods fit; and so is adding, without which training
+    by SGD at the usual rates was unstable. The paper's encoders are projections alone; here any encoder that
+    runs stage by stage will do, and positions are those that it gives. Where modalities are left out of a
+    pass, the attention to them is left out.
+
+    Args:
+        encoders: modality to an encoder that runs stage by stage; two modalities at least.
+        fusion: the late fusion, as in `MultimodalModel`.
+        num_classes: `C`; may be left out where the fusion has an attribute `num_classes`.
+        blocks: the one block to use as it is, for instance that of another model.
+        width: width in which modalities attend to each other.
+        layers: layers of each crossmodal transformer.
+        self_layers: layers of the self-attention transformer of each modality.
+        heads: attention heads; must divide `width`.
+        dropout: probability of dropping, in training.
+
+    Raises:
+        ModelError: one modality only, an encoder that does not run stage by stage, or parts that do not fit
+            each other.
+        UsageError: an impossible option.
+    """
+
+    name: ClassVar[str] = "mult"
+    late: ClassVar[tuple[str, Mapping[str, object]]] = ("concat", {})
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        fusion: nn.Module,
+        num_classes: int | None = None,
+        blocks: Sequence[nn.Module] | None = None,
+        *,
+        width: int = 64,
+        layers: int = 2,
+        self_layers: int = 1,
+        heads: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        options = {"width": width, "layers": layers, "self_layers": self_layers, "heads": heads}
+        super().__init__(encoders, fusion, num_classes, blocks, **options, dropout=dropout)
+
+    def _made(self, encoders: Mapping[str, Encoder], **options: Any) -> list[nn.Module]:
+        dims = {m: encoder.channel_dim or 1 for m, encoder in encoders.items()}
+        return [Crossing(widths_at(encoders, -1), dims, **options)]
+
+    def _check_blocks(self, encoders: Mapping[str, Encoder]) -> None:
+        if len(self.block_list) != 1:
+            raise ModelError(f"found {len(self.block_list)} blocks; expected one, behind the last stages.")
+        super()._check_blocks(encoders)
+
+    def _check_block(self, number: int, block: nn.Module, encoders: Mapping[str, Encoder]) -> None:
+        expected = widths_at(encoders, -1)
+        if not isinstance(block, Crossing) or list(block.widths.items()) != list(expected.items()):
+            found = block.widths if isinstance(block, Crossing) else type(block).__name__
+            raise ModelError(f"block {number} joins maps of {found} channels, the encoders' have {expected}.")

@@ -1,0 +1,1 @@
+"""What a run measures: losses and figures, probes, cost."""

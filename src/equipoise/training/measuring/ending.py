@@ -1,0 +1,59 @@
+"""What is measured of the kept weights once training has ended, the test split among it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from equipoise.data import RunData
+from equipoise.training.loop import Training
+from equipoise.training.measuring.probes import probe_scores
+from equipoise.training.record.predictions import write_predictions
+from equipoise.training.record.record import METRICS, PREDICTIONS
+from equipoise.training.record.trace import measure_trace, write_trace
+from equipoise.types import DataError, ModelError, warn
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The figures of a finished training.
+
+    Attributes:
+        test: `loss` and the task's figures on the test split.
+        probes: modality to the main figure, on validation, of a linear model on its frozen features.
+        peak_memory: of the training and its test, in bytes.
+    """
+
+    test: dict[str, float]
+    probes: dict[str, float]
+    peak_memory: int | None
+
+
+def conclude(training: Training, data: RunData) -> Ending:
+    """Open the test split, the one time, and write what is to be kept of it.
+
+    Args:
+        training: has ended; its model holds the kept weights, before and after.
+        data: of the run; its test split is opened.
+    """
+    record = training.run_record
+    with training.repeatable():
+        batches = data.open_test()
+        test = training.evaluate(batches)
+        record.append(METRICS, {"event": "test", **{f"test_{k}": value for k, value in test.scores.items()}})
+        peak_memory = training.peak_memory  # that of what follows is no matter of the method's
+        splits = {"val": training.best["predictions"], "test": test.predictions}
+        write_predictions(record.path(PREDICTIONS), splits)
+        probes = _probes(training)
+        if training.snapshots is not None:
+            points = measure_trace(training.snapshots, training.model, data, batches, training.device)
+            write_trace(record, points)
+    return Ending(test.scores, probes, peak_memory)
+
+
+def _probes(training: Training) -> dict[str, float]:
+    try:
+        return probe_scores(training.model, training.train_eval, training.val)
+    except (DataError, ModelError) as error:
+        # A training that took hours does not fail of this.
+        warn(f"the features of the kept weights were not probed: {error}")
+        return {}

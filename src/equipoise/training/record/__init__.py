@@ -1,0 +1,1 @@
+"""The run record: what was done, event by event, and what came out."""

@@ -1,0 +1,118 @@
+"""How well each split's features separate over a training, measured once it has ended (paper, Fig. 4)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from equipoise.data import RunData
+from equipoise.diagnosis import collect_features, purity
+from equipoise.models import BalancedModel
+from equipoise.training.measuring.evaluation import evaluate
+from equipoise.training.record.record import TRACE, RunRecord, write_atomically
+from equipoise.training.record.snapshots import Snapshots
+from equipoise.types import Batch, RunFolderError
+
+
+@dataclass(frozen=True)
+class TracePoint:
+    """One moment of a training.
+
+    Attributes:
+        epoch: the epoch (0-based) that had ended.
+        event: `epoch` for a look, else `before-relearning` or `after-relearning`.
+        modalities: modality to purity of its `train`, `val` and `test` features, as the paper measures it.
+        accuracy: of `val` and `test`.
+    """
+
+    epoch: int
+    event: str
+    modalities: Mapping[str, Mapping[str, float]]
+    accuracy: Mapping[str, float]
+
+    def gap(self, modality: str, split: str = "val") -> float:
+        """Return the purity gap between training and another split, `|P_T - P_split|`."""
+        return abs(self.modalities[modality]["train"] - self.modalities[modality][split])
+
+
+def measure_trace(
+    snapshots: Snapshots,
+    model: BalancedModel,
+    data: RunData,
+    test: Iterable[Batch],
+    device: torch.device,
+) -> list[TracePoint]:
+    """Measure every snapshot of a training that has ended; the model has its weights back afterwards.
+
+    Nothing of this can decide anything any more, which is why the test split may be among it.
+
+    Args:
+        snapshots: of the run.
+        model: whose weights they are.
+        data: train and validation.
+        test: the test split, which the run has opened already.
+        device: where the model is.
+    """
+    splits = {"train": data.train_eval, "val": data.val, "test": test}
+    kept = deepcopy(model.state_dict())
+    points: list[TracePoint] = []
+    try:
+        for snapshot, changed in snapshots.states(model):
+            if changed:  # not by a strength of 0, nor between a re-learning and the look behind it
+                modalities = _purities(model, splits)
+                accuracy = {
+                    split: evaluate(model, splits[split], data.class_count, device)["accuracy"]
+                    for split in ("val", "test")
+                }
+            points.append(TracePoint(snapshot.epoch, snapshot.event, modalities, accuracy))
+    finally:
+        model.load_state_dict(kept)
+    return points
+
+
+def _purities(model: BalancedModel, splits: Mapping[str, Iterable[Batch]]) -> dict[str, dict[str, float]]:
+    encoders = {name: model.encoder_module(name) for name in model.modalities}
+    found: dict[str, dict[str, float]] = {name: {} for name in encoders}
+    for split, batches in splits.items():
+        captured = collect_features(encoders, model, batches)
+        for name, features in captured.features.items():
+            # Every split of a run holds every class, so that there are as many clusters in each.
+            found[name][split] = purity(features, captured.target.numpy())
+    return found
+
+
+def write_trace(record: RunRecord, points: Iterable[TracePoint]) -> None:
+    """Write `trace.jsonl`, whole or not at all."""
+    write_atomically(record.path(TRACE), "".join(json.dumps(vars(point)) + "\n" for point in points))
+
+
+def read_trace(run_dir: str | os.PathLike[str]) -> list[TracePoint] | None:
+    """Read the trace of a finished run.
+
+    Returns:
+        The moments in order; None where none was asked for.
+
+    Raises:
+        RunFolderError: there is no finished run, or the file is damaged.
+    """
+    record = RunRecord(Path(run_dir))
+    record.result()  # says so where there is none
+    if not record.path(TRACE).is_file():
+        return None
+    return [_point(record, event) for event in record.events(TRACE)]
+
+
+def _point(record: RunRecord, event: Mapping[str, Any]) -> TracePoint:
+    try:
+        return TracePoint(**event)
+    except TypeError:
+        raise RunFolderError(
+            f"{record.path(TRACE)} holds {str(event)[:80]!r}, which is no moment of a trace; run again."
+        ) from None

@@ -1,0 +1,125 @@
+"""Any method in Lightning: by the module's own step, under the Trainer, to the weights of our own trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import equipoise as eq
+from against_trainer import EPOCHS, FITTING, OPTIONS, trained_by_us
+
+pl = pytest.importorskip("lightning.pytorch")
+from equipoise.loops.lightning import MethodCallback  # noqa: E402
+from lightning_modules import HANDLES, Lit, fit, trainer  # noqa: E402
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_weights_are_those_of_our_trainer(tmp_path: Path, name: str) -> None:
+    options = OPTIONS.get(name, {})
+    trained = trained_by_us(tmp_path, name, options)
+    module = fit(tmp_path, trained, MethodCallback(name, HANDLES, head="net.head", options=options))
+    trained.assert_equal()
+    # Where features are changed the step begins twice; it ends, and logs, once.
+    assert module.calls == EPOCHS * len(trained.loader) * (2 if name in ("opm", "dgl") else 1)
+    assert "training_step" not in module.__dict__
+
+
+@pytest.mark.parametrize("name", ["multi-loss", "pmr", "inforeg", "opm"])
+def test_a_checkpoint_in_the_middle_gives_the_same_end(tmp_path: Path, name: str) -> None:
+    options = OPTIONS.get(name, {})
+    trained = trained_by_us(tmp_path, name, options)
+    keep = pl.callbacks.ModelCheckpoint(tmp_path / "kept", every_n_epochs=1, save_top_k=-1)
+
+    def callback() -> Any:
+        return MethodCallback(name, HANDLES, head="net.head", options=options)
+
+    fit(tmp_path, trained, callback(), keep)
+    trained.assert_equal()
+    middle = next(path for path in (tmp_path / "kept").iterdir() if "epoch=1-" in path.name)
+    fit(tmp_path, trained, callback(), ckpt=middle)  # starts from the end; the checkpoint sets all back
+    trained.assert_equal()
+
+
+def test_accumulation_clipping_and_precision_are_the_trainers(tmp_path: Path) -> None:
+    """Two batches that accumulate are one of twice the size; clipped and in bf16 the method still acts."""
+
+    class Tensors(torch.utils.data.Dataset[Any]):
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __len__(self) -> int:
+            return 48
+
+        def __getitem__(self, row: int) -> Any:
+            return self.inner[row]
+
+    trained = trained_by_us(tmp_path, "joint", {})
+    rows = Tensors(trained.loader.dataset)
+    start = {key: value.clone() for key, value in trained.plain.state_dict().items()}
+
+    def ended(size: int, **options: Any) -> dict[str, Tensor]:
+        trained.plain.load_state_dict(start)
+        for part in trained.plain.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
+        callback = MethodCallback("ogm", HANDLES, head="net.head", options={"end_epoch": 2})
+        loader = torch.utils.data.DataLoader(rows, batch_size=size)
+        module = Lit(trained.plain)
+        trainer(tmp_path, callback, **options).fit(module, loader)
+        return {key: value.clone() for key, value in trained.plain.state_dict().items()}
+
+    whole, halves = ended(16), ended(8, accumulate_grad_batches=2)
+    for key, value in whole.items():
+        torch.testing.assert_close(halves[key], value, rtol=0, atol=1e-6)
+    clipped = ended(16, gradient_clip_val=0.1, precision="bf16-mixed")
+    assert all(torch.isfinite(value).all() for value in clipped.values())
+    assert not torch.equal(clipped["head.weight"], whole["head.weight"])
+
+
+def test_terms_and_coefficients_are_logged(tmp_path: Path) -> None:
+    trained = trained_by_us(tmp_path, "joint", {})
+    logger = pl.loggers.CSVLogger(tmp_path)
+    callback = MethodCallback("ogm", HANDLES, head="net.head")
+    fit(tmp_path, trained, callback, logger=logger, log_every_n_steps=1)
+    header = (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()[0]
+    assert "equipoise/loss/joint" in header
+    assert "equipoise/coefficient/audio" in header
+
+
+class Manual(Lit):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__(net)
+        self.automatic_optimization = False
+
+
+class Returning(Lit):
+    """Steps that return more than a loss, and none now and then."""
+
+    def training_step(self, batch: Any, index: int) -> Any:
+        loss = super().training_step(batch, index)
+        return None if index == 1 else {"loss": loss, "seen": len(batch[-1])}
+
+
+def test_a_module_that_steps_by_itself_is_refused(tmp_path: Path) -> None:
+    trained = trained_by_us(tmp_path, "joint", {})
+    with pytest.raises(eq.UsageError, match="use equipoise.by_hand in training_step"):
+        trainer(tmp_path, MethodCallback("ogm", HANDLES, head="net.head")).fit(
+            Manual(trained.plain), trained.loader
+        )
+    with pytest.raises(eq.ModelError, match="has no submodule 'net.sound'"):
+        fit(tmp_path, trained, MethodCallback("ogm", {"sound": "net.sound"}))
+    with pytest.raises(eq.UsageError, match="use equipoise.DiagnoseRelearn"):
+        fit(tmp_path, trained, MethodCallback("diagnose-relearn", HANDLES))
+
+
+def test_steps_may_return_mappings_or_skip(tmp_path: Path) -> None:
+    trained = trained_by_us(tmp_path, "joint", {})
+    before = trained.plain.head.weight.clone()
+    module = Returning(trained.plain)
+    trainer(tmp_path, MethodCallback("multi-loss", HANDLES)).fit(module, trained.loader)
+    assert torch.isfinite(trained.plain.head.weight).all()
+    assert not torch.equal(before, trained.plain.head.weight)

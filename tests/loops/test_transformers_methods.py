@@ -1,0 +1,146 @@
+"""Any method under transformers.Trainer: by the model's own loss, to the weights of our own trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import equipoise as eq
+from against_trainer import FITTING, OPTIONS, trained_by_us
+
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+from transformers import TrainingArguments  # noqa: E402
+from transformers.modeling_outputs import SequenceClassifierOutput  # noqa: E402
+
+from equipoise.loops.transformers import MethodCallback  # noqa: E402
+from trainer_modules import HANDLES, WithLoss, collate, trainer  # noqa: E402
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_weights_are_those_of_our_trainer(tmp_path: Path, name: str) -> None:
+    options = OPTIONS.get(name, {})
+    trained = trained_by_us(tmp_path, name, options)
+    callback = MethodCallback(name, HANDLES, head="net.head", options=options)
+    made = trainer(tmp_path, trained, callback)
+    made.train()
+    trained.assert_equal()
+    assert "forward" not in made.model.__dict__
+    terms = {key for entry in made.state.log_history for key in entry if key.startswith("equipoise/loss/")}
+    assert "equipoise/loss/joint" in terms or name == "cml"
+
+
+@pytest.mark.parametrize("name", ["multi-loss", "pmr", "inforeg", "opm"])
+def test_a_checkpoint_in_the_middle_gives_the_same_end(tmp_path: Path, name: str) -> None:
+    options = OPTIONS.get(name, {})
+    # Without dropout: the Trainer takes its random state from the checkpoint, ours begins each epoch anew.
+    still = {modality: {"dropout": 0.0} for modality in ("audio", "video")}
+    trained = trained_by_us(tmp_path, name, options, encoder_options=still)
+
+    def made() -> Any:
+        callback = MethodCallback(name, HANDLES, head="net.head", options=options)
+        return trainer(tmp_path, trained, callback, save_strategy="epoch")
+
+    made().train()
+    trained.assert_equal()
+    folders = sorted((tmp_path / "trainer").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    assert (folders[1] / "equipoise-method.pt").is_file()
+    made().train(resume_from_checkpoint=str(folders[1]))
+    trained.assert_equal()
+
+
+def test_accumulated_batches_are_one(tmp_path: Path) -> None:
+    trained = trained_by_us(tmp_path, "joint", {})
+    for part in trained.plain.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    start = {key: value.clone() for key, value in trained.plain.state_dict().items()}
+
+    def ended(size: int, **options: Any) -> dict[str, Tensor]:
+        trained.plain.load_state_dict(start)
+        made = trainer(
+            tmp_path,
+            trained,
+            MethodCallback("ogm", HANDLES, head="net.head", options={"end_epoch": 2}),
+            **options,
+        )
+        rows = torch.utils.data.Subset(trained.loader.dataset, range(48))
+        made.served = DataLoader(rows, batch_size=size, collate_fn=collate)
+        made.train()
+        return {key: value.clone() for key, value in trained.plain.state_dict().items()}
+
+    whole, halves = ended(16), ended(8, gradient_accumulation_steps=2)
+    for key, value in whole.items():
+        torch.testing.assert_close(halves[key], value, rtol=0, atol=1e-6)
+
+
+class CountsItems(WithLoss):
+    """Divides its loss by the samples of all accumulated batches, as models of transformers do."""
+
+    def forward(self, audio: Tensor, video: Tensor, labels: Any = None, **kwargs: Any) -> Any:
+        logits = self.net(audio, video)
+        count = kwargs.get("num_items_in_batch")
+        if labels is None:
+            return SequenceClassifierOutput(logits=logits)
+        total = nn.functional.cross_entropy(logits, labels, reduction="sum")
+        return SequenceClassifierOutput(total / (len(labels) if count is None else count), logits)
+
+
+def test_a_loss_over_all_accumulated_samples_gets_terms_of_its_scale() -> None:
+    draw = torch.Generator().manual_seed(0)
+    net = nn.ModuleDict({"audio": nn.Linear(4, 3), "video": nn.Linear(4, 3), "head": nn.Linear(6, 3)})
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.audio_net, self.video_net, self.head = net["audio"], net["video"], net["head"]
+
+        def forward(self, audio: Tensor, video: Tensor) -> Tensor:
+            return self.head(torch.cat([self.audio_net(audio), self.video_net(video)], dim=1))
+
+    model = CountsItems(Net())
+    rows = [
+        {"audio": torch.randn(4, generator=draw), "video": torch.randn(4, generator=draw), "labels": i % 3}
+        for i in range(12)
+    ]
+    callback = MethodCallback("multi-loss", HANDLES, head="net.head", options={"logits": "slice"})
+    args = TrainingArguments("unused", use_cpu=True, report_to=[], save_strategy="no", max_steps=1)
+    callback.on_train_begin(
+        args,
+        transformers.TrainerState(num_train_epochs=1),
+        transformers.TrainerControl(),
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        train_dataloader=DataLoader(rows, batch_size=6),
+    )
+    callback.training.start_epoch(0)  # type: ignore[union-attr]
+    batches = list(DataLoader(rows, batch_size=6))
+    losses = [model(**batch, num_items_in_batch=12).loss for batch in batches]
+    means = [model(**batch).loss for batch in batches]
+    assert float(sum(losses)) == pytest.approx(float(sum(means)) / 2, rel=1e-5)
+
+
+def test_what_cannot_work_says_so(tmp_path: Path) -> None:
+    trained = trained_by_us(tmp_path, "joint", {})
+    with pytest.raises(eq.UsageError, match="label_smoothing_factor"):
+        smoothed = TrainingArguments(
+            str(tmp_path / "t"), label_smoothing_factor=0.1, use_cpu=True, report_to=[]
+        )
+        model = WithLoss(trained.plain)
+        MethodCallback("multi-loss", HANDLES).on_train_begin(
+            smoothed,
+            transformers.TrainerState(),
+            transformers.TrainerControl(),
+            model=model,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        )
+    with pytest.raises(eq.RunFolderError, match="what the method has learnt is not known"):
+        made = trainer(tmp_path, trained, save_strategy="epoch")
+        made.train()
+        again = trainer(tmp_path, trained, MethodCallback("multi-loss", HANDLES), save_strategy="epoch")
+        again.train(resume_from_checkpoint=True)

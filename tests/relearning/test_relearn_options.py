@@ -1,0 +1,348 @@
+"""Each option of a re-learning does what it says, on weights that were moved by a known amount."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from equipoise.relearning import DiagnoseRelearn, redrawn_state
+
+HALF = {"strength": "fixed", "lam": 0.5}
+
+
+class Setting:
+    """A model that was moved by training since its re-learning was set up."""
+
+    def __init__(self, model, data, **options) -> None:
+        self.model, self.loaders = model, data.loaders()
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        options = {**HALF, "optimizer": self.optimizer, "head": model.head, **options}
+        self.initial = self.weights()
+        self.relearn = DiagnoseRelearn(model.handles(), **options)
+        torch.manual_seed(11)
+        model.train()
+        for _ in range(3):
+            for audio, video, y in self.loaders[0]:
+                self.optimizer.zero_grad()
+                F.cross_entropy(model(audio, video), y).backward()
+                self.optimizer.step()
+        with torch.no_grad():  # a bias before a normalisation layer is not moved by training
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        self.trained = self.weights()
+        self.momentum = {p: s["momentum_buffer"].clone() for p, s in self.optimizer.state.items()}
+
+    def weights(self):
+        return {key: value.clone() for key, value in self.model.state_dict().items()}
+
+    def step(self):
+        return self.relearn.step(0, self.model, *self.loaders)
+
+    def moved(self):
+        """How far each parameter has gone from trained to initial; None where it left the straight line."""
+        out = {}
+        for key, value in self.model.named_parameters():
+            way, gone = self.initial[key] - self.trained[key], value.detach() - self.trained[key]
+            share = float((gone * way).sum() / (way * way).sum())
+            out[key] = round(share, 9) if torch.allclose(gone, share * way, atol=1e-12) else None
+        return out
+
+
+@pytest.fixture
+def setting(model, data):
+    return lambda **options: Setting(model, data, **options)
+
+
+def by_layer(moved, encoder="audio_net"):
+    return {key.split(".", 1)[1]: share for key, share in moved.items() if key.startswith(encoder)}
+
+
+def test_the_defaults_move_the_encoders_parameters_and_nothing_else(setting):
+    s = setting()
+    d = s.step()
+    assert {m: d[m].applied for m in d} == {"audio": 0.5, "video": 0.5}
+    moved = s.moved()
+    assert all(share == (0.0 if key.startswith("head") else 0.5) for key, share in moved.items())
+    for key, value in s.model.state_dict().items():
+        if "running" in key or "num_batches" in key:
+            assert torch.equal(value, s.trained[key])
+    assert all(torch.equal(s.optimizer.state[p]["momentum_buffer"], b) for p, b in s.momentum.items())
+    assert s.optimizer.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"strength": "tanh", "lam": 2.0}, lambda gap: math.tanh(2 * gap)),
+        ({"strength": "linear", "lam": 2.0}, lambda gap: min(1, 2 * gap)),
+        ({"strength": "linear", "lam": 1e6}, lambda gap: 1.0),
+        ({"strength": "fixed", "lam": 0.3}, lambda gap: 0.3),
+        ({"strength": "fixed", "lam": 1.0, "max_alpha": 0.4}, lambda gap: 0.4),
+        ({"strength": "tanh", "lam": 50.0, "max_alpha": 0.25}, lambda gap: 0.25),
+        ({"strength": "fixed", "lam": 0.7, "min_gap": 2.0}, lambda gap: 0.0),
+    ],
+)
+def test_strengths(setting, options, expected):
+    s = setting(**options)
+    d = s.step()
+    for name, attribute in (("audio", "audio_net"), ("video", "visual_net")):
+        assert d[name].gap > 0.01
+        assert d[name].applied == pytest.approx(expected(d[name].gap))
+        shares = by_layer(s.moved(), attribute)
+        assert shares == pytest.approx(dict.fromkeys(shares, d[name].applied), abs=1e-8)
+    (entry,) = s.relearn.history
+    why = dict.fromkeys(d, "below min_gap 2.0") if "min_gap" in options else {}
+    assert {m: reason.partition(" is ")[2] for m, reason in entry.pop("left_alone", {}).items()} == why
+    assert entry == {"epoch": 0, "modalities": d.to_dict()}
+
+
+def test_strengths_by_modality(setting):
+    s = setting(lam={"video": 0.25, "audio": 1.0})
+    s.step()
+    assert set(by_layer(s.moved()).values()) == {1.0}
+    assert set(by_layer(s.moved(), "visual_net").values()) == {0.25}
+    for key, value in s.model.audio_net.named_parameters():
+        assert torch.equal(value, s.initial[f"audio_net.{key}"])  # exactly
+
+
+NAMES = [f"{layer}.{kind}" for layer in (0, 1, 4) for kind in ("weight", "bias")]
+
+
+@pytest.mark.parametrize(
+    ("options", "shares"),
+    [
+        ({"parameters": "all"}, (0.5, 0.5, 0.5)),
+        ({"parameters": "no-norm"}, (0.5, 0.0, 0.5)),
+        ({"parameters": "last:1"}, (0.0, 0.0, 0.5)),
+        ({"parameters": "last:2"}, (0.0, 0.5, 0.5)),
+        ({"layer_strength": {"0": 0.5, "4": 2.0}}, (0.25, 0.5, 1.0)),
+        ({"layer_strength": {"": 0.2, "4": 9.0}}, (0.1, 0.1, 1.0)),
+        ({"layer_strength": {"0": 0.0}, "parameters": "no-norm"}, (0.0, 0.0, 0.5)),
+    ],
+)
+def test_parts_of_an_encoder(setting, options, shares):
+    s = setting(**options)
+    s.step()
+    expected = dict(zip(NAMES, [share for share in shares for _ in range(2)], strict=True))
+    assert by_layer(s.moved()) == pytest.approx(expected)
+
+
+def test_only_trainable_parameters(model, data):
+    model.audio_net[0].weight.requires_grad_(False)
+    s = Setting(model, data, parameters="trainable")
+    s.step()
+    assert s.moved()["audio_net.0.weight"] == 0.0
+    assert s.moved()["audio_net.0.bias"] == 0.5
+
+
+def test_redrawn_targets(setting):
+    s = setting(target="redraw", redraw_seed=40)
+    for turn in range(2):
+        before = s.weights()
+        drawn = redrawn_state(s.model.audio_net, 40 + turn)
+        s.step()
+        for key, value in s.model.audio_net.named_parameters():
+            assert torch.allclose(value, (before[f"audio_net.{key}"] + drawn[key]) / 2)
+
+
+def test_targets_of_ones_own(model, data):
+    pretrained = {key: torch.full_like(value, 7.0) for key, value in model.audio_net.named_parameters()}
+    s = Setting(model, data, target={"audio": pretrained})
+    s.step()
+    for key, value in model.audio_net.named_parameters():
+        assert torch.allclose(value, (s.trained[f"audio_net.{key}"] + 7) / 2)
+    assert set(by_layer(s.moved(), "visual_net").values()) == {0.5}  # toward its start
+
+
+def test_a_moving_average_as_target(setting):
+    s = setting(target="ema", ema_decay=0.75)
+    s.relearn.track()
+    s.relearn.track()
+    key = "audio_net.0.weight"
+    average = 0.75**2 * s.initial[key] + (1 - 0.75**2) * s.trained[key]
+    s.step()
+    assert torch.allclose(s.model.state_dict()[key], (s.trained[key] + average) / 2)
+    plain = Setting(s.model, type("D", (), {"loaders": lambda self: s.loaders})(), target="init")
+    plain.relearn.track()  # does nothing for other targets
+    assert torch.equal(plain.relearn.state_dict()["targets"]["audio"]["0.weight"], plain.initial[key])
+
+
+@pytest.mark.parametrize(("policy", "share"), [("keep", 0.0), ("blend", 0.5), ("reset", 1.0)])
+@pytest.mark.parametrize("parameters", ["all", "no-norm", "last:2"])
+def test_norm_statistics(setting, policy, share, parameters):
+    s = setting(norm_stats=policy, parameters=parameters)
+    s.step()
+    for net in ("audio_net", "visual_net"):
+        for key in ("running_mean", "running_var"):
+            full = f"{net}.1.{key}"
+            expected = (1 - share) * s.trained[full] + share * s.initial[full]
+            assert torch.allclose(s.model.state_dict()[full], expected)
+            assert not torch.allclose(s.initial[full], s.trained[full])
+        count = s.model.state_dict()[f"{net}.1.num_batches_tracked"]
+        assert count == (0 if policy == "reset" else 12)
+
+
+def test_norm_statistics_of_blocks_that_stay(setting):
+    s = setting(norm_stats="reset", parameters="last:1")
+    s.step()
+    assert torch.equal(s.model.audio_net[1].running_mean, s.trained["audio_net.1.running_mean"])
+
+
+def test_recalibrated_norm_statistics(setting, data):
+    s = setting(norm_stats="recalibrate")
+    s.step()
+    with torch.no_grad():
+        hidden = s.model.audio_net[0](data.train[0])  # the re-learnt layer
+    norm = s.model.audio_net[1]
+    assert norm.num_batches_tracked == 4
+    assert torch.allclose(norm.running_mean, hidden.mean(0))
+    assert not torch.allclose(norm.running_mean, s.trained["audio_net.1.running_mean"], atol=1e-3)
+
+
+def test_recalibration_needs_no_logits(model, data):
+    class Wordy(type(model)):
+        def forward(self, audio, video):
+            return {"scores": super().forward(audio, video)}
+
+    train_loader, val_loader = data.loaders()
+    wordy = Wordy().double()
+    relearn = DiagnoseRelearn(wordy.handles(), **HALF, norm_stats="recalibrate")
+    relearn.step(0, wordy, train_loader, val_loader)
+    assert wordy.audio_net[1].num_batches_tracked == 4
+
+
+@pytest.mark.parametrize(("policy", "factor"), [("keep", 1.0), ("zero", 0.0), ("scale", 0.5)])
+def test_optimizer_state(setting, policy, factor):
+    s = setting(optimizer_state=policy, parameters="no-norm")
+    s.step()
+    touched = {
+        id(p) for net in (s.model.audio_net, s.model.visual_net) for i in (0, 4) for p in net[i].parameters()
+    }
+    for parameter, before in s.momentum.items():
+        expected = before * (factor if id(parameter) in touched else 1.0)
+        assert torch.allclose(s.optimizer.state[parameter]["momentum_buffer"], expected)
+
+
+def test_the_head_is_blended_with_the_mean_strength(setting):
+    s = setting(head_policy="blend", lam={"audio": 0.2, "video": 0.6}, optimizer_state="zero")
+    s.step()
+    assert s.moved()["head.weight"] == pytest.approx(0.4)
+    assert s.moved()["head.bias"] == pytest.approx(0.4)
+    assert not s.optimizer.state[s.model.head.weight]["momentum_buffer"].any()
+
+
+@pytest.mark.parametrize("steps", [2, 11])
+def test_the_head_is_refitted(setting, data, steps):
+    s = setting(head_policy="refit", head_refit_steps=steps)
+    calls = []
+    s.model.head.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    s.step()
+    assert sum(calls) == steps  # also where one pass over the data is shorter
+    assert all(share == 0.5 for key, share in s.moved().items() if not key.startswith("head"))
+    assert not torch.equal(s.model.head.weight, s.trained["head.weight"])
+
+
+def test_refitting_lowers_the_loss(setting, data):
+    def loss(s):
+        s.model.eval()
+        with torch.no_grad():
+            return F.cross_entropy(s.model(*data.train[:2]), data.train[2]).item()
+
+    kept = setting()
+    kept.step()
+    before = loss(kept)
+    for key, value in kept.initial.items():
+        kept.model.state_dict()[key].copy_(value)
+    refitted = Setting(kept.model, data, head_policy="refit", head_refit_steps=40)
+    refitted.step()
+    assert loss(refitted) < before
+
+
+def test_the_learning_rate_warms_up_again(setting):
+    s = setting(rewarm_steps=4)
+    s.step()
+    s.optimizer.zero_grad()
+    s.optimizer.param_groups[0]["momentum"] = 0.0
+    s.model.head.bias.grad = torch.ones(3).double()
+    moves = []
+    for _ in range(5):
+        before = s.model.head.bias.detach().clone()
+        s.optimizer.step()
+        moves.append((before - s.model.head.bias.detach())[0].item())
+    assert moves == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
+
+
+def test_options_of_the_diagnosis_reach_it(setting):
+    s = setting(preset="robust", metric="nmi", repeats=2)
+    options = s.step().options
+    assert (options.metric, options.matched_size, options.repeats) == ("nmi", True, 2)
+    assert setting().step().options.matched_size is False
+
+
+class Tied(nn.Module):
+    """One encoder for both ears; a layer that the eye has in common with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        common = nn.Linear(4, 4)
+        self.ear = nn.Sequential(nn.Linear(5, 4), common)
+        self.eye = nn.Sequential(nn.Linear(5, 4), common)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, left, right, eye):
+        return self.head(torch.cat([self.ear(left), self.ear(right), self.eye(eye)], dim=1))
+
+
+def test_shared_encoders_and_layers_are_blended_once(data):
+    torch.manual_seed(0)
+    model = Tied().double()
+    handles = {"left": model.ear, "right": model.ear, "eye": model.eye}
+    relearn = DiagnoseRelearn(handles, strength="fixed", lam={"left": 0.2, "right": 0.4, "eye": 0.9})
+    initial = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    audio, _, y = data.train
+    d = relearn.step(0, model, [(audio, audio + 1, audio * 2, y)], [(audio, audio + 1, audio * 2, y)])
+    assert {m: d[m].applied for m in d} == pytest.approx({"left": 0.3, "right": 0.3, "eye": 0.9})
+    for key, share in (("ear.0.weight", 0.3), ("ear.1.weight", 0.3), ("eye.0.weight", 0.9)):
+        assert torch.allclose(model.state_dict()[key], initial[key] + 1 - share)
+
+
+@pytest.mark.parametrize("names", [("m",), ("a.b", "state"), ("0", "", "видео"), tuple("uvwxyz")])
+def test_any_number_of_modalities_with_any_names(data, names):
+    class Many(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.nets = nn.ModuleList(nn.Linear(5, 4) for _ in names)
+
+        def forward(self, inputs):
+            return sum(net(inputs[name]) for name, net in zip(names, self.nets, strict=True))
+
+    model = Many().double()
+    relearn = DiagnoseRelearn(dict(zip(names, model.nets, strict=True)), **HALF)
+    before = [net.weight.clone() for net in model.nets]
+    with torch.no_grad():
+        for net in model.nets:
+            net.weight.add_(1.0)
+    audio, _, y = data.train
+    batches = [({name: audio + i for i, name in enumerate(names)}, y)]
+    assert list(relearn.step(0, model, batches, batches)) == list(names)
+    for net, old in zip(model.nets, before, strict=True):
+        assert torch.allclose(net.weight, old + 0.5)
+
+
+def test_low_precision_encoders(data):
+    model = nn.Sequential(nn.Linear(5, 4)).bfloat16()
+    relearn = DiagnoseRelearn({"m": model[0]}, **HALF)
+    initial = model[0].weight.detach().clone()
+    model[0].weight.data.add_(1.0)
+    trained = model[0].weight.detach().clone()
+    batches = [(data.train[0].bfloat16(), data.train[2])]
+    relearn.step(0, model, batches, batches)
+    expected = ((trained.float() + initial.float()) / 2).bfloat16()
+    assert torch.equal(model[0].weight, expected)
