@@ -6,12 +6,15 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from equipoise.experiments.compare.executors import Outcome, Task
 from equipoise.training.record.record import METRICS, RESULT
+
+if TYPE_CHECKING:  # a training has no use for what a comparison loads
+    from equipoise.experiments.compare.executors import Outcome, Task
 
 INTERVAL = 0.5
 EPOCH = b'"event": "epoch"'

@@ -18,6 +18,7 @@ from equipoise.models import BalancedModel
 from equipoise.models.build import drawing
 from equipoise.randomness import derive_seed
 from equipoise.tasks import task_named
+from equipoise.training.fabric import fabric_class
 from equipoise.training.measuring.counting import PassCounter
 from equipoise.training.measuring.memory import PeakMemory
 from equipoise.training.optimizers import build_optimizer, optimizer_of
@@ -60,14 +61,11 @@ class RunHandle:
         record_of: RunRecord,
         joint_encoders: int | None = None,
     ) -> None:
-        # Imported when it is needed, as it loads torchmetrics, and that transformers where it is installed.
-        from lightning_fabric import Fabric
-
         budget = settings.budget
         self.settings, self.method, self.run_record = settings, method, record_of
         self._joint_encoders = joint_encoders or len(model.modalities)
         precision: Any = budget.precision  # one of PRECISIONS, which Budget has checked
-        self.fabric = Fabric(accelerator=settings.device, devices=1, precision=precision)
+        self.fabric = fabric_class()(accelerator=settings.device, devices=1, precision=precision)
         self.device: torch.device = self.fabric.device
         self.model, self.task = model, task_named(model.task)
         self.modules = self._extra_modules()

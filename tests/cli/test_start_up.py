@@ -1,0 +1,56 @@
+"""What is loaded before a command does its work: seconds that every call would cost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = {"torch", "pandas", "numpy", "scipy", "sklearn"}
+NOT_BEFORE_A_STEP = {
+    "torchmetrics",
+    "transformers",
+    "matplotlib",
+    "scipy",
+    "sklearn",
+    "statsmodels",
+    "jinja2",
+}
+FIRST_STEP = """
+import json, os, sys
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+def stop(*_):
+    print(json.dumps(sorted(sys.modules)), flush=True)
+    os._exit(0)
+
+register_optimizer_step_post_hook(stop)
+from equipoise.cli import main
+main(sys.argv[1:])
+"""
+
+
+def loaded(script: str, *words: str, folder: Path) -> set[str]:
+    """Return the packages that a script has loaded when it prints them."""
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *words], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return set(json.loads(ended.stdout.splitlines()[-1]))
+
+
+def test_the_first_step_loads_what_it_needs(data: str, tmp_path: Path) -> None:
+    found = loaded(FIRST_STEP, "train", "--data", data, "--epochs", "1", folder=tmp_path)
+    assert "torch" in found
+    assert not NOT_BEFORE_A_STEP & found
+    assert not {name for name in found if name.startswith(("equipoise.experiments", "equipoise.report"))}
+
+
+def test_fabric_leaves_torchmetrics_as_it_would_be_found() -> None:
+    script = (
+        "import json, sys; from equipoise.training.fabric import fabric_class; fabric_class();"
+        "from lightning_fabric.utilities.imports import _TORCHMETRICS_GREATER_EQUAL_1_0_0 as known;"
+        "assert known; import torchmetrics; assert torchmetrics.Metric; print(json.dumps([]))"
+    )
+    loaded(script, folder=Path.cwd())
