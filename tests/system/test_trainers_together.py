@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[1] / "trainers_together.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "trainers_together.py"
 CHECKPOINTS = {"lightning": "epoch=1.ckpt", "transformers": "trainer/checkpoint-14"}
 
 

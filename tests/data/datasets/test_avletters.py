@@ -20,7 +20,7 @@ from equipoise.data.prepare.media.errors import MediaError
 from equipoise.types import DataError, UsageError
 from media_files import lfs_pointer, truncated
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "avletters.npz"
+REAL = Path(__file__).parents[4] / "shared" / "data" / "avletters.npz"
 SPEAKERS = ("Anya", "Bill", "Yi")
 
 

@@ -24,7 +24,7 @@ from equipoise.data.prepare.summary import LostSamplesError
 from equipoise.types import DataError, RunFolderError, UsageError
 from readers_of_tests import numbers, plan_of_numbers
 
-TESTS = Path(__file__).parents[1]
+SUPPORT = Path(__file__).parents[2] / "support"
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -68,7 +68,7 @@ if __name__ == "__main__":
 
 
 def _started(root: Path, workers: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
     (root / "script.py").write_text(SCRIPT)
     words = [sys.executable, str(root / "script.py"), str(root), str(workers)]
     return subprocess.Popen(words, env=environment, start_new_session=True, stderr=subprocess.PIPE)

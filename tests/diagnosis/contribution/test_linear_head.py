@@ -15,7 +15,7 @@ from equipoise.diagnosis.contribution.linear_head import STRENGTHS, fit_head, fi
 from equipoise.diagnosis.contribution.of_features import contribution_of_features
 from equipoise.types import DataError, UnknownNameError
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = Path(__file__).parents[4] / "shared" / "data"
 
 
 def draw(n: int, seed: int, classes: int = 3) -> tuple[dict[str, np.ndarray], np.ndarray]:

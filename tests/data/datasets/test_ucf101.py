@@ -17,7 +17,7 @@ from media_files import lfs_pointer, write_image, write_video
 
 CLASSES = ("ApplyEyeMakeup", "HandstandPushups", "YoYo")
 RIGHT = {"ApplyEyeMakeup": 0.0, "HandstandPushups": 1.5, "YoYo": -2.0}
-LISTS = Path(__file__).parents[2].parent / "shared" / "data" / "splits"
+LISTS = Path(__file__).parents[4] / "shared" / "data" / "splits"
 SIZE = 48
 
 

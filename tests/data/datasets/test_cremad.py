@@ -17,7 +17,7 @@ from equipoise.data.prepare.media.video import read_frames
 from equipoise.types import DataError, LeakError, UsageError
 from media_files import lfs_pointer, moving_square, tone, write_image, write_video, write_wav
 
-LISTS = Path(__file__).parents[3] / "shared" / "data" / "splits"
+LISTS = Path(__file__).parents[4] / "shared" / "data" / "splits"
 needs_lists = pytest.mark.skipif(not LISTS.is_dir(), reason="published lists are not at hand")
 ACTORS = ("1001", "1002", "1003", "1004")
 RATE = 16000

@@ -15,7 +15,7 @@ from equipoise.data.prepare.engine import prepare
 from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.types import DataError, UsageError
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 VALUES = {
     "train": [-2.4, -0.5, 0.0, 1.5, 2.6, 0.4],
     "valid": [-1.0, 0.0, 3.0],

@@ -169,7 +169,7 @@ def test_both_are_known_by_name_and_take_options() -> None:
 
 @pytest.mark.parametrize("name", ["cmu-mosi", "cmu-mosei"])
 def test_the_page_names_command_citation_and_every_option_with_its_default(name: str) -> None:
-    page = Path(__file__).parents[2] / "docs" / "datasets" / f"{name}.md"
+    page = Path(__file__).parents[3] / "docs" / "datasets" / f"{name}.md"
     text, dataset = page.read_text(encoding="utf-8"), DATASETS[name]
     assert f"equipoise prepare {name} --source" in text
     assert dataset.source in text

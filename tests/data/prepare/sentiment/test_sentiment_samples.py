@@ -10,7 +10,7 @@ import pytest
 
 from equipoise.data.prepare.sentiment.samples import NonFinite, parse_name, read_folds, unique_names
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[5] / "shared" / "data"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from equipoise.data.prepare.media.spectrograms import fbank
 from equipoise.types import DataError, LeakError, UsageError
 from media_files import lfs_pointer, moving_square, tone, write_image, write_video, write_wav
 
-LISTS = Path(__file__).parents[3] / "shared" / "data" / "splits"
+LISTS = Path(__file__).parents[4] / "shared" / "data" / "splits"
 RATE = 16000
 VIDEOS = [f"-{letter}mNt_x4kQ{number}" for number, letter in enumerate("abcdefgh")]
 TRAIN = [f"{video}_000010_000020" for video in VIDEOS[:6]]
