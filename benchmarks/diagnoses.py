@@ -20,8 +20,9 @@ import numpy as np
 import equipoise as eq
 from equipoise.report.examination import examination_page
 from equipoise.report.export import write_figures
-from equipoise.training import RunRecord, from_options
 from equipoise.training.assembly import prepare_data
+from equipoise.training.option_text import from_options
+from equipoise.training.record.record import RunRecord
 
 EASY = 0.1
 """How far validation may lie above test before the page speaks of it."""

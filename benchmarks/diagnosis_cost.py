@@ -22,7 +22,7 @@ MEASURED = """
 import json, resource, sys, time
 import scipy.optimize, scipy.spatial.distance, sklearn.cluster, sklearn.linear_model, sklearn.metrics
 import sklearn.neighbors, sklearn.preprocessing
-from equipoise.experiments import diagnose_arrays
+from equipoise.experiments.examine.diagnose_run import diagnose_arrays
 from equipoise.diagnosis import separability
 from equipoise.experiments.examine.saved_features import SavedFeatures
 

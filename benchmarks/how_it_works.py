@@ -25,8 +25,7 @@ from equipoise.report.learning import readings
 from equipoise.report.learning_charts import strengths
 from equipoise.report.records import read_run
 from equipoise.report.trace_charts import over_epochs
-from equipoise.training import RunRecord
-from equipoise.training.record.record import TRACE
+from equipoise.training.record.record import TRACE, RunRecord
 
 SAMPLES, CLASSES, EPOCHS, SEED = 900, 6, 60, 0
 WORLD = {"sound": (12, 3.0), "lips": (400, 2.2)}

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 import equipoise as eq
 from equipoise.experiments.compare.significance import holm
 from equipoise.experiments.compare.statistics import paired_difference
-from equipoise.training import RunRecord
+from equipoise.training.record.record import RunRecord
 
 MODALITIES = ("phone_acc", "watch_acc")
 PEOPLE = {"pretrain": (8, 2, 2), "finetune": (5, 3, 3)}

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from equipoise.experiments import Comparison, across_datasets, read_comparison
-from equipoise.experiments.compare.comparison import shown_name
+from equipoise.experiments.compare.across import across_datasets
+from equipoise.experiments.compare.comparison import Comparison, read_comparison, shown_name
 from equipoise.experiments.compare.significance import FEW_SEEDS, smallest_wilcoxon_p
 from equipoise.report import write_critical_difference
-from equipoise.training import RunRecord
+from equipoise.training.record.record import RunRecord
 
 EASY = 0.1
 """How far validation may lie above test before the page speaks of it."""

@@ -23,20 +23,16 @@ if TYPE_CHECKING:
     )
     from equipoise.diagnosis.contribution.of_features import contribution_of_features
     from equipoise.diagnosis.contribution.of_model import contribution
-    from equipoise.experiments import (
-        Examination,
-        contribution_of_run,
-        diagnose_run,
-        encoder_quality,
-        examine_features,
-        examine_model,
-        examine_run,
-    )
+    from equipoise.experiments.examine.contribution_of_run import contribution_of_run
+    from equipoise.experiments.examine.diagnose_run import diagnose_run
+    from equipoise.experiments.examine.encoder_quality import encoder_quality
+    from equipoise.experiments.examine.examination import Examination
+    from equipoise.experiments.examine.examine import examine_features, examine_model, examine_run
     from equipoise.loops.plain import HandTraining, by_hand
     from equipoise.models import MultimodalModel, build_model, unimodal_logits
     from equipoise.relearning import DiagnoseRelearn, soft_reinitialize
     from equipoise.report import write_examination_report, write_report
-    from equipoise.training import FitResult, fit, load_run
+    from equipoise.training.fit import FitResult, fit, load_run
     from equipoise.types import (
         Batch,
         DataError,
@@ -69,20 +65,16 @@ _HOMES = {
     ),
     "diagnosis.contribution.of_features": ("contribution_of_features",),
     "diagnosis.contribution.of_model": ("contribution",),
-    "experiments": (
-        "Examination",
-        "contribution_of_run",
-        "diagnose_run",
-        "encoder_quality",
-        "examine_features",
-        "examine_model",
-        "examine_run",
-    ),
+    "experiments.examine.contribution_of_run": ("contribution_of_run",),
+    "experiments.examine.diagnose_run": ("diagnose_run",),
+    "experiments.examine.encoder_quality": ("encoder_quality",),
+    "experiments.examine.examination": ("Examination",),
+    "experiments.examine.examine": ("examine_features", "examine_model", "examine_run"),
     "loops.plain": ("HandTraining", "by_hand"),
     "models": ("MultimodalModel", "build_model", "unimodal_logits"),
     "relearning": ("DiagnoseRelearn", "soft_reinitialize"),
     "report": ("write_examination_report", "write_report"),
-    "training": ("FitResult", "fit", "load_run"),
+    "training.fit": ("FitResult", "fit", "load_run"),
     "types": (
         "Batch",
         "DataError",

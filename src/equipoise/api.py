@@ -18,7 +18,7 @@ from equipoise.experiments.compare.comparison import REPORT, Comparison
 from equipoise.methods import METHODS, Method, Requirements
 from equipoise.models import available_models
 from equipoise.report import write_comparison_report
-from equipoise.training import Settings
+from equipoise.training.settings import Settings
 from equipoise.types import UsageError
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Final
 
 from equipoise.types import UnknownNameError
 
-Losses = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:  # the options of the command line name figures, and are shown without loading torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Task:
     """
 
     name: str
-    losses: Losses
+    losses: Callable[[Tensor, Tensor], Tensor]
     figures: dict[str, str]
     errors: frozenset[str]
     summary: str
@@ -56,23 +53,31 @@ class Task:
 
 def classes_of(output: Tensor, target: Tensor) -> Tensor:
     """Return the cross-entropy of each sample: logits `[B, C]`, classes `[B]`."""
+    from torch.nn import functional as F
+
     return F.cross_entropy(output, target, reduction="none")
 
 
 def labels_of(output: Tensor, target: Tensor) -> Tensor:
     """Return the mean binary cross-entropy over the labels of each sample: logits and 0 or 1 `[B, C]`."""
+    from torch.nn import functional as F
+
     wanted = target.to(output.dtype)
     return F.binary_cross_entropy_with_logits(output, wanted, reduction="none").mean(dim=1)
 
 
 def numbers_of(output: Tensor, target: Tensor) -> Tensor:
     """Return the squared error of each sample: predictions `[B, 1]` or `[B]`, numbers `[B]`."""
+    from torch.nn import functional as F
+
     return F.mse_loss(output.reshape(len(target)), target.to(output.dtype), reduction="none")
 
 
 class _Classification(Task):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean cross-entropy in one call, whose last bits are those of every paper's code."""
+        from torch.nn import functional as F
+
         return F.cross_entropy(output, target)
 
 
@@ -123,4 +128,4 @@ def task_of(target: Tensor) -> Task:
     """Return the task that a target is one of: whole numbers `[N]`, a table `[N, C]`, or numbers `[N]`."""
     if target.ndim > 1:
         return MULTILABEL
-    return REGRESSION if torch.is_floating_point(target) else CLASSIFICATION
+    return REGRESSION if target.is_floating_point() else CLASSIFICATION

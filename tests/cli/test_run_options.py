@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 
 from equipoise.cli.run_options import RunOptions
-from equipoise.training import Budget, Settings, from_options
+from equipoise.training.option_text import from_options
+from equipoise.training.settings import Budget, Settings
 
 
 def test_defaults_do_not_drift_apart() -> None:

@@ -19,8 +19,7 @@ from equipoise.cli import build_app, main
 from equipoise.cli.run_options import RunOptions
 from equipoise.data.datasets import DATASETS
 from equipoise.methods import METHODS, create_method
-from equipoise.training import from_options
-from equipoise.training.option_text import parse_assignments
+from equipoise.training.option_text import from_options, parse_assignments
 from page_blocks import PAGES, ROOT, Block, all_blocks, blocks, install
 
 ELSEWHERE = {"docs/pretrained.md": "test_pretrained_page.py", "docs/tasks.md": "test_tasks_page.py"}

@@ -13,7 +13,7 @@ import yaml
 from equipoise.experiments.compare.comparison import COLUMNS, Comparison, read_comparison
 from equipoise.experiments.compare.fairness import obstacles
 from equipoise.experiments.compare.statistics import rank, summarise
-from equipoise.training import run_name
+from equipoise.training.fit import run_name
 
 
 @dataclass

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from equipoise.cli import main
-from equipoise.experiments import across_datasets
+from equipoise.experiments.compare.across import across_datasets
 from equipoise.report import write_across_report, write_critical_difference, write_report
 from equipoise.types import RunFolderError, UsageError
 

@@ -52,8 +52,7 @@ def compare_command(
     from equipoise.cli.tables import comparison_table, output_console, progress_console
     from equipoise.experiments.compare.compare import DEFAULT_METHODS, seeds_of
     from equipoise.experiments.compare.comparison import REPORT
-    from equipoise.training import from_options
-    from equipoise.training.option_text import nested, parse_assignments
+    from equipoise.training.option_text import from_options, nested, parse_assignments
 
     options = options or RunOptions()
     settings = from_options(options.to_dict())

@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from equipoise.cli.tables import make_table, number
-from equipoise.experiments import Comparison
-from equipoise.experiments.compare.comparison import NOT_RANKED, shown_name
+from equipoise.experiments.compare.comparison import NOT_RANKED, Comparison, shown_name
 from equipoise.experiments.compare.significance import FEW_SEEDS, smallest_wilcoxon_p
 from equipoise.tasks import CLASSIFICATION, task_named
 

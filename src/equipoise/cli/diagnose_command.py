@@ -14,7 +14,7 @@ from equipoise.types import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from equipoise.experiments import Examination
+    from equipoise.experiments.examine.examination import Examination
 
 REPORT = "diagnosis.html"
 
@@ -53,7 +53,7 @@ def diagnose_command(
     """
     from equipoise.cli.tables import output_console
     from equipoise.diagnosis import DiagnosisOptions
-    from equipoise.experiments import examine_features, examine_run
+    from equipoise.experiments.examine.examine import examine_features, examine_run
     from equipoise.report import check_formats
     from equipoise.training.option_text import parse_assignments
 
@@ -89,7 +89,7 @@ def _beside(features: Path) -> Path:
 
 def _has_labels(run_dir: Path) -> bool:
     from equipoise.tasks import MULTILABEL
-    from equipoise.training import RunRecord
+    from equipoise.training.record.record import RunRecord
 
     return RunRecord(run_dir).result().get("task") == MULTILABEL.name
 

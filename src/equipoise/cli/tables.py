@@ -12,7 +12,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from equipoise.cli.comparison_table import ComparisonTable
-    from equipoise.experiments import Comparison, Examination
+    from equipoise.experiments.compare.comparison import Comparison
+    from equipoise.experiments.examine.examination import Examination
 
 WIDE = 200
 """Columns where the output goes into a file or pipe, so that no cell is cut."""

@@ -38,7 +38,8 @@ def train_command(
     from equipoise.cli.progress import EpochBar
     from equipoise.cli.tables import make_table, number, output_console, progress_console
     from equipoise.tasks import task_named
-    from equipoise.training import from_options, run, run_name
+    from equipoise.training.fit import run, run_name
+    from equipoise.training.option_text import from_options
 
     options = options or RunOptions()
     settings = from_options({**options.to_dict(), "method": method, "seed": seed, "set": set_})

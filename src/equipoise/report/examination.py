@@ -18,7 +18,7 @@ from equipoise.report.records import read_run
 from equipoise.report.sentences import Statement
 from equipoise.report.tables import Cell, Table, amount
 from equipoise.report.wording import decimal, listed, percent
-from equipoise.training import read_trace
+from equipoise.training.record.trace import read_trace
 
 
 def examination_page(found: Examination) -> Page:

@@ -14,8 +14,8 @@ from equipoise.experiments.compare.comparison import COLUMNS, RUNS, Comparison, 
 from equipoise.experiments.compare.fairness import differences, obstacles
 from equipoise.experiments.compare.statistics import rank, summarise
 from equipoise.tasks import CLASSIFICATION, Task, task_named
-from equipoise.training import RunRecord, run_name
-from equipoise.training.record.record import DIAGNOSES, METRICS
+from equipoise.training.fit import run_name
+from equipoise.training.record.record import DIAGNOSES, METRICS, RunRecord
 from equipoise.types import UsageError
 
 FINISHED: Final = "ok"

@@ -19,7 +19,8 @@ from equipoise.report.tables import Cell, Table, amount
 from equipoise.report.trace_charts import over_epochs
 from equipoise.report.wording import counted, decimal, number, percent
 from equipoise.tasks import CLASSIFICATION
-from equipoise.training import confusion, read_predictions, read_trace
+from equipoise.training.record.predictions import confusion, read_predictions
+from equipoise.training.record.trace import read_trace
 
 
 def run_page(folder: Path) -> Page:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.diagnosis import Diagnosis
-from equipoise.experiments import Comparison, Examination, read_comparison
-from equipoise.experiments.compare.comparison import RESULTS, SUMMARY
+from equipoise.experiments.compare.comparison import RESULTS, SUMMARY, Comparison, read_comparison
+from equipoise.experiments.examine.examination import Examination
 from equipoise.report.across import across_page
 from equipoise.report.comparison import comparison_page
 from equipoise.report.diagnosis import diagnosis_page

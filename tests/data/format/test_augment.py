@@ -15,9 +15,10 @@ from equipoise.data import Augmenter, AugmentOptions, PreparedDataset, RunData, 
 from equipoise.data.format.augment import _cropped
 from equipoise.data.format.batches import SplitData
 from equipoise.data.format.order import Positions
-from equipoise.training import Budget, RunRecord
 from equipoise.training.handle import RunHandle
 from equipoise.training.record import fingerprints
+from equipoise.training.record.record import RunRecord
+from equipoise.training.settings import Budget
 from equipoise.types import Batch, EquipoiseWarning, UnknownNameError, UsageError
 from interrupted import fit_with_and_without_break
 

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 import equipoise as eq
-from equipoise.experiments import Comparison, across_datasets
-from equipoise.experiments.compare.across import critical_difference
+from equipoise.experiments.compare.across import across_datasets, critical_difference
+from equipoise.experiments.compare.comparison import Comparison
 
 
 def comparison(dataset: str, means: dict[str, float], **changes: Any) -> Comparison:

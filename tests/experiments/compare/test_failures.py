@@ -16,7 +16,7 @@ import synthetic
 from equipoise.experiments.compare import executors
 from equipoise.experiments.compare.compare import expand
 from equipoise.experiments.compare.executors import Agenda, LocalExecutor, Task
-from equipoise.training import Settings
+from equipoise.training.settings import Settings
 
 fit_module: Any = importlib.import_module("equipoise.training.fit")  # the package has a function of that name
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 32, "diagnose_every": 0, "workers": 1}

@@ -13,7 +13,7 @@ import synthetic
 from equipoise.experiments.compare.compare import DEFAULT_METHODS, expand
 from equipoise.experiments.compare.executors import Agenda, Outcome, Task
 from equipoise.methods import METHODS
-from equipoise.training import Settings
+from equipoise.training.settings import Settings
 
 
 @pytest.fixture(scope="module")

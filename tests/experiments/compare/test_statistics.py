@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from equipoise.experiments import Comparison, read_comparison
-from equipoise.experiments.compare.comparison import COLUMNS
+from equipoise.experiments.compare.comparison import COLUMNS, Comparison, read_comparison
 from equipoise.experiments.compare.fairness import obstacles
 from equipoise.experiments.compare.statistics import paired_difference, rank, summarise
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import equipoise as eq
-from equipoise.experiments import diagnose_arrays
+from equipoise.experiments.examine.diagnose_run import diagnose_arrays
 
 
 def arrays() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 import equipoise as eq
 import synthetic
 from equipoise.data import RunData, load_dataset, splits_of
-from equipoise.experiments import diagnose_arrays
+from equipoise.experiments.examine.diagnose_run import diagnose_arrays
 
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}
 

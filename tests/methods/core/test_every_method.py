@@ -15,7 +15,8 @@ import torch
 
 import synthetic
 from equipoise.methods import METHODS
-from equipoise.training import FitResult, Settings, run
+from equipoise.training.fit import FitResult, run
+from equipoise.training.settings import Settings
 from equipoise.types import EquipoiseWarning, UsageError
 
 SHAPES: dict[str, tuple[int, ...]] = {"mlp": (5,), "cnn": (1, 8, 8), "transformer": (4, 3)}

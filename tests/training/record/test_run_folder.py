@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 import equipoise as eq
 import synthetic
-from equipoise.training import RunRecord, from_options, to_options
-from equipoise.training.record.record import locked
+from equipoise.training.option_text import from_options, to_options
+from equipoise.training.record.record import RunRecord, locked
 
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}
 

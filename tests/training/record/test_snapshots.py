@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import equipoise as eq
-from equipoise.training import RunRecord
+from equipoise.training.record.record import RunRecord
 from equipoise.training.record.snapshots import Snapshots
 
 

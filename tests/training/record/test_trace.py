@@ -16,7 +16,7 @@ import equipoise as eq
 import synthetic
 from equipoise.data import RunData, load_dataset, splits_of
 from equipoise.diagnosis import collect_features
-from equipoise.training import RunRecord
+from equipoise.training.record.record import RunRecord
 from equipoise.training.record.snapshots import Snapshots
 from equipoise.training.record.trace import read_trace
 

@@ -29,10 +29,11 @@ from equipoise.experiments.compare.statistics import rank, summarise
 from equipoise.methods import METHODS, base_names
 from equipoise.tasks import CLASSIFICATION, task_named
 from equipoise.tasks import Task as TargetTask
-from equipoise.training import RunRecord, Settings, to_options
 from equipoise.training.assembly import ModelSpec, model_name
+from equipoise.training.option_text import to_options
 from equipoise.training.record.record import CONFIG as RUN_CONFIG
-from equipoise.training.record.record import ERROR, locked, write_atomically
+from equipoise.training.record.record import ERROR, RunRecord, locked, write_atomically
+from equipoise.training.settings import Settings
 
 __all__ = [
     "ALL",

@@ -16,7 +16,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
-from equipoise.training import Settings, run
+from equipoise.training.fit import run
+from equipoise.training.settings import Settings
 from equipoise.types import EquipoiseError, EquipoiseWarning, MissingExtraError, UnknownNameError, UsageError
 
 EXECUTORS = ("local", "ray")

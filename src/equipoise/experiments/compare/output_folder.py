@@ -10,8 +10,7 @@ from typing import Any
 import yaml
 
 from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
-from equipoise.training import RunRecord
-from equipoise.training.record.record import ERROR, LOCK, MACHINE_ONLY, write_atomically
+from equipoise.training.record.record import ERROR, LOCK, MACHINE_ONLY, RunRecord, write_atomically
 from equipoise.types import RunFolderError
 
 EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set"})

@@ -16,9 +16,11 @@ from equipoise.methods import METHODS, Method, base_names, create_method
 from equipoise.methods.core.creation import options_for
 from equipoise.models import BalancedModel
 from equipoise.randomness import isolated_rng
-from equipoise.training import Settings, run_name, to_options
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, prepare_data
 from equipoise.training.devices import check_device
+from equipoise.training.fit import run_name
+from equipoise.training.option_text import to_options
+from equipoise.training.settings import Settings
 from equipoise.types import ModelError, UsageError, warn
 
 ALL, REFERENCES = "all", "references"

@@ -22,8 +22,7 @@ from equipoise.models import BalancedModel
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
 from equipoise.tasks import MULTILABEL
-from equipoise.training import RunRecord
-from equipoise.training.record.record import METRICS
+from equipoise.training.record.record import METRICS, RunRecord
 from equipoise.training.threads import cpu_threads
 from equipoise.types import Batch, UnknownNameError, UsageError
 

@@ -16,17 +16,11 @@ from equipoise.data import RunData
 from equipoise.experiments.examine.new_classifiers import Classifier, FineTuned, Probe, trained
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.tasks import CLASSIFICATION
-from equipoise.training import (
-    FitResult,
-    RunRecord,
-    Settings,
-    load_run,
-    run,
-    run_name,
-    to_options,
-)
+from equipoise.training.fit import FitResult, load_run, run, run_name
+from equipoise.training.option_text import to_options
 from equipoise.training.record import fingerprints
-from equipoise.training.record.record import locked, write_atomically
+from equipoise.training.record.record import RunRecord, locked, write_atomically
+from equipoise.training.settings import Settings
 from equipoise.types import RunFolderError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:

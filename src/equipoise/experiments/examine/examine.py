@@ -33,7 +33,7 @@ from equipoise.experiments.examine.input_heads import input_scores
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.experiments.examine.saved_features import SavedFeatures
 from equipoise.randomness import isolated_rng
-from equipoise.training import RunRecord
+from equipoise.training.record.record import RunRecord
 from equipoise.training.threads import cpu_threads
 from equipoise.types import UsageError
 

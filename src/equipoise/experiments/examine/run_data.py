@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 from equipoise.data import RunData
-from equipoise.training import FitResult, RunRecord, Settings, from_options, load_run
 from equipoise.training.assembly import prepare_data
+from equipoise.training.fit import FitResult, load_run
+from equipoise.training.option_text import from_options
+from equipoise.training.record.record import RunRecord
+from equipoise.training.settings import Settings
 from equipoise.types import RunFolderError
 
 
