@@ -1,5 +1,5 @@
-"""What holds for every test: one thread, so that results and running times do not depend on the machine, and
-temporary folders that go when the tests end."""
+"""What holds for every test: one thread, so that running times do not depend on the machine, and temporary
+folders that go when the tests end. And float64 for tests that compare the results of two computations."""
 
 from __future__ import annotations
 
@@ -28,3 +28,17 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setattr(tempfile, "tempdir", str(folder))
         yield
     shutil.rmtree(folder, ignore_errors=True)  # a process that is just ending may still write there
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Make new tensors and modules float64.
+
+    Processors sum float32 in different orders. After a few training steps the results differ by about 1e-6,
+    and a decision that depends on them may fall otherwise. In float64 they differ by about 1e-15, so that a
+    test can ask for equality up to 1e-10.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)

@@ -116,12 +116,13 @@ def by_hand(every: int, count: int) -> TwoStreams:
     return model
 
 
+@pytest.mark.usefixtures("float64")
 def test_weights_are_those_of_the_plain_loop(tmp_path: Path) -> None:
     callback = DiagnoseRelearnCallback(PATHS, every=1, count=3)
     module = fitted(tmp_path, callback)
     expected = weights(by_hand(1, 3))
     for name, value in weights(module.net).items():
-        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-10)
     assert [entry["epoch"] for entry in callback.relearn.history] == [1, 2, 3]
     assert not same(module, fitted(tmp_path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from equipoise.loops.lightning import MethodCallback  # noqa: E402
 from lightning_modules import HANDLES, Lit, fit, trainer  # noqa: E402
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", FITTING)
 def test_weights_are_those_of_our_trainer(tmp_path: Path, name: str) -> None:
     options = OPTIONS.get(name, {})
@@ -28,6 +30,7 @@ def test_weights_are_those_of_our_trainer(tmp_path: Path, name: str) -> None:
     assert "training_step" not in module.__dict__
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["multi-loss", "pmr", "inforeg", "opm"])
 def test_a_checkpoint_in_the_middle_gives_the_same_end(tmp_path: Path, name: str) -> None:
     options = OPTIONS.get(name, {})
@@ -44,19 +47,19 @@ def test_a_checkpoint_in_the_middle_gives_the_same_end(tmp_path: Path, name: str
     trained.assert_equal()
 
 
-def test_accumulation_clipping_and_precision_are_the_trainers(tmp_path: Path) -> None:
-    """Two batches that accumulate are one of twice the size; clipped and in bf16 the method still acts."""
+class Tensors(torch.utils.data.Dataset[Any]):
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
 
-    class Tensors(torch.utils.data.Dataset[Any]):
-        def __init__(self, inner: Any) -> None:
-            self.inner = inner
+    def __len__(self) -> int:
+        return 48
 
-        def __len__(self) -> int:
-            return 48
+    def __getitem__(self, row: int) -> Any:
+        return self.inner[row]
 
-        def __getitem__(self, row: int) -> Any:
-            return self.inner[row]
 
+def ended_of(tmp_path: Path) -> Callable[..., dict[str, Tensor]]:
+    """A training by a method on the first 48 samples, which gives its last weights."""
     trained = trained_by_us(tmp_path, "joint", {})
     rows = Tensors(trained.loader.dataset)
     start = {key: value.clone() for key, value in trained.plain.state_dict().items()}
@@ -72,10 +75,20 @@ def test_accumulation_clipping_and_precision_are_the_trainers(tmp_path: Path) ->
         trainer(tmp_path, callback, **options).fit(module, loader)
         return {key: value.clone() for key, value in trained.plain.state_dict().items()}
 
+    return ended
+
+
+@pytest.mark.usefixtures("float64")
+def test_two_accumulated_batches_are_one_of_twice_the_size(tmp_path: Path) -> None:
+    ended = ended_of(tmp_path)
     whole, halves = ended(16), ended(8, accumulate_grad_batches=2)
     for key, value in whole.items():
-        torch.testing.assert_close(halves[key], value, rtol=0, atol=1e-6)
-    clipped = ended(16, gradient_clip_val=0.1, precision="bf16-mixed")
+        torch.testing.assert_close(halves[key], value, rtol=0, atol=1e-10)
+
+
+def test_the_method_acts_beside_clipping_and_bf16(tmp_path: Path) -> None:
+    ended = ended_of(tmp_path)
+    whole, clipped = ended(16), ended(16, gradient_clip_val=0.1, precision="bf16-mixed")
     assert all(torch.isfinite(value).all() for value in clipped.values())
     assert not torch.equal(clipped["head.weight"], whole["head.weight"])
 

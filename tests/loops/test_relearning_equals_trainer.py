@@ -12,6 +12,8 @@ from torch import nn
 import equipoise as eq
 from against_trainer import EPOCHS, Trained, trained_by_us
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 OPTIONS: dict[str, Any] = {"epochs": [0, 2], "lam": 3.0}
 
 

@@ -21,6 +21,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput  # noqa: E402
 from equipoise.loops.transformers import MethodCallback  # noqa: E402
 from trainer_modules import HANDLES, WithLoss, collate, trainer  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 
 @pytest.mark.parametrize("name", FITTING)
 def test_weights_are_those_of_our_trainer(tmp_path: Path, name: str) -> None:
@@ -76,7 +78,7 @@ def test_accumulated_batches_are_one(tmp_path: Path) -> None:
 
     whole, halves = ended(16), ended(8, gradient_accumulation_steps=2)
     for key, value in whole.items():
-        torch.testing.assert_close(halves[key], value, rtol=0, atol=1e-6)
+        torch.testing.assert_close(halves[key], value, rtol=0, atol=1e-10)
 
 
 class CountsItems(WithLoss):
@@ -122,7 +124,7 @@ def test_a_loss_over_all_accumulated_samples_gets_terms_of_its_scale() -> None:
     batches = list(DataLoader(rows, batch_size=6))
     losses = [model(**batch, num_items_in_batch=12).loss for batch in batches]
     means = [model(**batch).loss for batch in batches]
-    assert float(sum(losses)) == pytest.approx(float(sum(means)) / 2, rel=1e-5)
+    assert float(sum(losses)) == pytest.approx(float(sum(means)) / 2, rel=1e-12)
 
 
 def test_what_cannot_work_says_so(tmp_path: Path) -> None:

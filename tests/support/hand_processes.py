@@ -73,6 +73,7 @@ def drawn(seed: int = 0) -> Smooth:
 
 def work(rank: int, folder: Path, wanted: dict[str, dict[str, Any]]) -> None:
     torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     for name, options in wanted.items():

@@ -53,6 +53,7 @@ METHODS: dict[str, dict[str, Any]] = {"ogm-ge": {"end_epoch": 2}, "multi-loss": 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
     rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
     for name, options in METHODS.items():
         net = fitted(name, options, Parts(rank, 2), devices=2, strategy="ddp")

@@ -23,6 +23,7 @@ FIXED = {"every": 1, "count": 2, "strength": "fixed", "max_alpha": 0.3}
 @contextmanager
 def together(rank: int, folder: Path) -> Iterator[None]:
     torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     try:
         yield

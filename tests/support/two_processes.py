@@ -56,6 +56,7 @@ def train(model: nn.Module, loader: DataLoader[Any], epochs: int = 3) -> None:
 def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
     """One of two processes; they begin with different weights, which the wrapper makes equal."""
     torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     torch.manual_seed(rank)
     model = TwoStreams()

@@ -13,6 +13,8 @@ import torch.multiprocessing as mp
 
 from hand_processes import Parts, drawn, trained, work
 
+# The processes work in float64, too.
+pytestmark = pytest.mark.usefixtures("float64")
 METHODS: dict[str, dict[str, Any]] = {
     "joint": {},
     "multi-loss": {},
@@ -32,7 +34,7 @@ def test_weights_are_those_of_one_process(tmp_path: Path) -> None:
         trained(name, options, Parts(0, 1), alone, alone)
         for key, value in alone.state_dict().items():
             assert torch.equal(one["model"][key], two["model"][key]), (name, key)
-            torch.testing.assert_close(one["model"][key], value, rtol=0, atol=1e-6)
+            torch.testing.assert_close(one["model"][key], value, rtol=0, atol=1e-10)
         for key, value in one["method"]["modules"].items():
             assert torch.equal(value, two["method"]["modules"][key]), (name, key)
 
@@ -50,4 +52,4 @@ def test_lightning_in_two_processes_ends_like_in_one(tmp_path: Path) -> None:
         alone = methods_together.fitted(name, options, Parts(0, 1))
         for key, value in alone.state_dict().items():
             assert torch.equal(one[key], two[key]), (name, key)
-            torch.testing.assert_close(one[key], value, rtol=0, atol=1e-6)
+            torch.testing.assert_close(one[key], value, rtol=0, atol=1e-10)

@@ -12,6 +12,9 @@ import torch.multiprocessing as mp
 from sharded import FIXED, averages, built, refusals, relearnt, shard_work, tensors
 from two_processes import N, loaders
 
+# The processes work in float64, too.
+pytestmark = pytest.mark.usefixtures("float64")
+
 
 def loaded(folder: Path) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
@@ -31,10 +34,10 @@ def test_shards_are_re_learnt_as_the_whole_is_by_one_process(tmp_path: Path, kin
     assert one["state1"] == two["state1"]
     assert all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(two), strict=True))
     for name, state in one["state1"].items():
-        assert state["applied"] == pytest.approx(expected["state1"][name]["applied"], abs=1e-5)
+        assert state["applied"] == pytest.approx(expected["state1"][name]["applied"], abs=1e-8)
         assert state["applied"] > 0
     for found, wanted in zip(tensors(one), tensors(expected), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-8)
 
 
 def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ import torch.multiprocessing as mp
 import equipoise as eq
 from two_processes import TwoStreams, fail, loaders, work
 
+# The processes work in float64, too.
+pytestmark = pytest.mark.usefixtures("float64")
+
 
 def spawned(folder: Path, **options: Any) -> list[dict[str, Any]]:
     mp.spawn(work, (folder, options), nprocs=2)
@@ -40,7 +43,7 @@ def test_two_processes_take_the_decision_of_one(tmp_path: Path) -> None:
     for name, state in found[0]["state"].items():
         assert state["applied"] > 0
         for key in ("train_score", "val_score", "gap", "applied"):
-            assert state[key] == pytest.approx(expected[name][key], abs=1e-6)
+            assert state[key] == pytest.approx(expected[name][key], abs=1e-10)
 
 
 @pytest.mark.parametrize("options", [{"early": True}, {"target": "redraw"}], ids=["early", "redraw"])

@@ -85,10 +85,11 @@ def plain_loop(net: Any) -> Any:
     return net
 
 
-def assert_close(one: nn.Module, other: nn.Module, atol: float = 1e-6) -> None:
+def assert_close(one: nn.Module, other: nn.Module) -> None:
+    """Check for equal weights, in tests that use the fixture `float64`."""
     for (name, left), right in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         torch.testing.assert_close(
-            left, right, rtol=0, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
+            left, right, rtol=0, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
@@ -121,6 +122,7 @@ def test_switched_off_it_is_the_untouched_loop_bit_for_bit(name: str) -> None:
     assert equal(fitted(name, **OFF[name]), plain_loop(made()))
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", FITTING)
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
 def test_two_half_batches_are_one_whole_one(name: str) -> None:
@@ -169,6 +171,7 @@ def _copied(state: Any) -> Any:
     return torch.load(buffer, weights_only=True)
 
 
+@pytest.mark.usefixtures("float64")
 def test_several_optimizers_are_one() -> None:
     net = made()
     groups = ([*net.audio.parameters()], [*net.video.parameters()], [*net.head.parameters()])
@@ -201,6 +204,7 @@ def test_modules_of_the_method_follow_the_schedule_and_groups() -> None:
     assert extra.param_groups[0]["lr"] == pytest.approx(0.02)
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["multi-loss", "mmpareto", "ogm"])
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
 def test_a_scaler_changes_nothing(name: str) -> None:
@@ -328,6 +332,7 @@ STRUCTURES: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] =
 }
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("kind", STRUCTURES)
 @pytest.mark.parametrize("name", ["multi-loss", "dgl", "opm"])
 def test_encoders_may_return_structures(kind: str, name: str) -> None:
@@ -363,6 +368,7 @@ def test_pooled_features_work_until_they_would_have_to_be_put_back() -> None:
         fitted("dgl", Maps)
 
 
+@pytest.mark.usefixtures("float64")
 def test_batches_and_models_of_any_structure() -> None:
     class Named(Net):
         def forward(self, *, sound: Tensor, frames: dict[str, Tensor], mask: Any = None) -> dict[str, Tensor]:
@@ -390,6 +396,7 @@ def test_batches_and_models_of_any_structure() -> None:
     assert_close(net, fitted("multi-loss"))
 
 
+@pytest.mark.usefixtures("float64")
 def test_a_criterion_of_ones_own_stands_for_the_joint_and_the_unimodal_loss() -> None:
     def smoothed(u: Tensor, y: Tensor) -> Tensor:
         return nn.functional.cross_entropy(u, y, label_smoothing=0.2)
@@ -400,14 +407,17 @@ def test_a_criterion_of_ones_own_stands_for_the_joint_and_the_unimodal_loss() ->
     batch = next(iter(batches()))
     method.loss(batch)
     audio, video, target = batch
-    assert float(method.terms["joint"]) == pytest.approx(float(smoothed(net(audio, video), target)), abs=1e-6)
+    assert float(method.terms["joint"]) == pytest.approx(
+        float(smoothed(net(audio, video), target)), abs=1e-12
+    )
     heads = method._run.modules["heads"].by_modality()
     found = smoothed(heads["audio"](net.audio(audio)), target) + smoothed(
         heads["video"](net.video(video)), target
     )
-    assert float(method.terms["unimodal"]) == pytest.approx(float(found), abs=1e-6)
+    assert float(method.terms["unimodal"]) == pytest.approx(float(found), abs=1e-12)
 
 
+@pytest.mark.usefixtures("float64")
 def test_a_step_of_ones_own_gives_the_joint_loss() -> None:
     net = made()
     method = prepared("multi-loss", net, sgd(net))
@@ -418,7 +428,7 @@ def test_a_step_of_ones_own_gives_the_joint_loss() -> None:
         return 3 * nn.functional.cross_entropy(net(audio, video), target)
 
     method.loss(batch, step)
-    assert float(method.terms["joint"]) == pytest.approx(float(step()), abs=1e-6)
+    assert float(method.terms["joint"]) == pytest.approx(float(step()), abs=1e-12)
 
 
 def test_compiled_encoders_work_and_a_compiled_model_is_refused() -> None:
@@ -490,6 +500,7 @@ def test_mistakes_are_met_with_one_line() -> None:
         optimizer.step()
 
 
+@pytest.mark.usefixtures("float64")
 def test_a_skipped_step_leaves_nothing_behind() -> None:
     net = made()
     optimizer = sgd(net)
@@ -538,6 +549,7 @@ class Labels(Net):
     task = "multilabel"
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("kind", [Numbers, Labels])
 @pytest.mark.parametrize("name", ["joint", "multi-loss", "mmpareto", "dgl", "inforeg"])
 def test_other_targets_than_classes(kind: Any, name: str) -> None:
@@ -552,7 +564,7 @@ def test_other_targets_than_classes(kind: Any, name: str) -> None:
     if "joint" in method.terms and name != "dgl":
         u, y = net(*batch[:-1]).detach(), target(batch)
         expected = ((u[:, 0] - y) ** 2).mean() if kind is Numbers else _binary(u, y)
-        assert float(method.terms["joint"]) == pytest.approx(float(expected), abs=1e-6)
+        assert float(method.terms["joint"]) == pytest.approx(float(expected), abs=1e-12)
     loss.backward()
     method.on_gradients()
     optimizer.step()

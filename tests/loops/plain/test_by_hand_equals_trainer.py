@@ -11,6 +11,8 @@ import torch
 import equipoise as eq
 from against_trainer import EPOCHS, FITTING, OPTIONS, Trained, trained_by_us
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 
 def loop(method: eq.HandTraining, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
     for epoch in method.epochs():
