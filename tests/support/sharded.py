@@ -27,6 +27,7 @@ def together(rank: int, folder: Path) -> Iterator[None]:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     try:
         yield
+        dist.barrier()  # a process that closes a connection in use may abort the other one
     finally:
         dist.destroy_process_group()
 

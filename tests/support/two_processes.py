@@ -75,6 +75,7 @@ def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
     train(wrapped, training, 1)  # goes on without a hitch
     kept = {"initial": initial, "before": before, "state": state.to_dict(), "end": model.state_dict()}
     torch.save(kept, folder / f"{rank}.pt")
+    dist.barrier()  # a process that closes a connection in use may abort the other one
     dist.destroy_process_group()
 
 
@@ -87,4 +88,5 @@ def fail(rank: int, folder: Path) -> None:
     relearn = eq.DiagnoseRelearn({"audio": model.audio}, every=1, count=1)
     with pytest.raises(eq.DataError, match="'audio' returned NaN"):
         relearn.step(1, model, training, validation)
+    dist.barrier()  # a process that closes a connection in use may abort the other one
     dist.destroy_process_group()
