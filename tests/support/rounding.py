@@ -1,7 +1,7 @@
-"""What may differ between two float results that are equal but for the order of their sums.
+"""How far two results in float32 may lie apart that differ only in the order of their sums.
 
-A test that can work in float64 uses the fixture `float64` and a fixed bound. This module is for what is float32 in
-the end: runs of the toolkit's own trainer, and what they write.
+Tests that can work in float64 use the fixture `float64` and a fixed bound. This module is for what is float32
+in the end: runs of the toolkit's own trainer, and the files they write.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from torch import Tensor
 def allowance(size: float, terms: int, steps: int = 1, dtype: torch.dtype = torch.float32) -> float:
     """Return the largest difference that the order of summation may make.
 
-    In whatever order `terms` numbers are added, the result errs by at most `terms` units of rounding of their
-    magnitude (Higham 2002, section 4.2), and one unit is half of `eps`. Two orders differ by twice that. Where
-    the results are the weights after some training, each step adds a difference of this kind.
+    In whatever order `terms` numbers are added, the error is at most `terms` units of rounding of the sum of
+    their magnitudes (Higham 2002, section 4.2), and a unit is half of `eps`. Two orders differ by twice that.
+    Where the results are weights, each step of their training adds a difference of this kind.
 
     Args:
         size: magnitude of the numbers.
         terms: how many are added up in one result: the samples of a batch, the inputs of a layer.
         steps: steps of an optimiser that follow each other.
-        dtype: what is calculated in.
+        dtype: type of the numbers.
     """
     return float(torch.finfo(dtype).eps) * terms * steps * size
 
