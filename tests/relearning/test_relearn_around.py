@@ -46,6 +46,7 @@ def state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("policy", ["keep", "blend", "copy", None])
 @pytest.mark.parametrize("inner", [False, True], ids=["model", "part"])
 def test_averaged_copies(policy: str | None, inner: bool) -> None:
@@ -76,10 +77,11 @@ def test_averaged_copies(policy: str | None, inner: bool) -> None:
             "copy": now[name],
             "blend": 0.7 * before[name] + 0.3 * initial[name] if is_parameter else before[name],
         }[policy]
-        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(value, expected, rtol=0, atol=1e-10)
     assert all(torch.equal(value, head[name]) for name, value in state(held.head).items())
 
 
+@pytest.mark.usefixtures("float64")
 def test_a_blended_average_is_the_average_of_blended_weights() -> None:
     model = fresh()
     initial, past = state(model.audio), []
@@ -92,7 +94,7 @@ def test_a_blended_average_is_the_average_of_blended_weights() -> None:
         found = 0.7 * past[0][name] + 0.3 * initial[name]
         for weights in past[1:]:
             found = 0.8 * found + 0.2 * (0.7 * weights[name] + 0.3 * initial[name])
-        torch.testing.assert_close(parameter, found, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(parameter, found, rtol=0, atol=1e-10)
 
 
 def test_a_copy_without_the_encoder_is_refused() -> None:
@@ -102,6 +104,7 @@ def test_a_copy_without_the_encoder_is_refused() -> None:
         relearn.step(1, model, *loaders(shared=False))
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("how", ["whole model", "model in place", "encoder"])
 def test_compiled_code_is_looked_through_and_not_compiled_again(how: str) -> None:
     torch._dynamo.reset()
@@ -137,9 +140,10 @@ def test_compiled_code_is_looked_through_and_not_compiled_again(how: str) -> Non
 
     with torch.random.fork_rng():
         expected = run(plain, plain, handles(plain))
-    torch.testing.assert_close(run(model, called, encoders), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(run(model, called, encoders), expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.usefixtures("float64")
 def test_code_that_inductor_compiled_sees_the_new_weights() -> None:
     torch._dynamo.reset()
     model = fresh()
@@ -153,7 +157,7 @@ def test_code_that_inductor_compiled_sees_the_new_weights() -> None:
         for parameter in model.parameters():
             parameter.mul_(1.5)
         relearn.step(1, compiled, training, validation)
-        torch.testing.assert_close(compiled(audio, video), model(audio, video), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(compiled(audio, video), model(audio, video), rtol=0, atol=1e-10)
 
 
 def test_names_are_those_inside_a_compiled_encoder() -> None:
@@ -245,6 +249,7 @@ OUTPUTS = {
 }
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_what_an_encoder_may_return(kind: str) -> None:
     x, target = torch.randn(12, 5, 6), torch.arange(12) % 3
@@ -253,6 +258,7 @@ def test_what_an_encoder_may_return(kind: str) -> None:
     torch.testing.assert_close(found.features["m"], encoder.layer(x)[:, 0].detach())
 
 
+@pytest.mark.usefixtures("float64")
 def test_a_sequence_is_averaged_over_what_the_mask_leaves_in() -> None:
     x, target, mask = torch.randn(12, 5, 6), torch.arange(12) % 3, torch.ones(12, 5, dtype=torch.long)
     mask[:, 3:] = 0
