@@ -1,7 +1,7 @@
 """The smoke matrix: every method, with every kind of encoder, number of modalities and kind of fusion.
 
-The product has the marker `matrix`, except for a few rows of each method that together cover every pair of method,
-encoder, number of modalities and fusion; three methods keep all their rows.
+The product has the marker `matrix`, except for a few rows of each method that together cover every pair of
+method, encoder, number of modalities and fusion; three methods keep all their rows.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def meant(method: str, encoder: str, count: int, fusion: str) -> bool:
 def covering(place: int, method: str) -> set[tuple[str, int, str]]:
     """Choose cells of the method at this place in the list, every encoder, number and fusion among them.
 
-    The first three are rows of an orthogonal array, other ones than those of the next method. Where the method
-    refuses the fusion, one that it runs on takes its place, and the refusal has a cell of its own.
+    The first three are rows of an orthogonal array, other ones than those of the next method. Where the
+    method refuses the fusion, one that it runs on takes its place, and the refusal has a cell of its own.
     """
     cells = {("cnn", 3, "mmtm")}
     running = [fusion for fusion in FUSIONS if runs_on(method, fusion)]
