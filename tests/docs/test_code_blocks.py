@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from equipoise.cli import build_app, main
-from equipoise.cli.run_options import RunOptions
+from equipoise.cli.arguments import DEFAULT_DATA, settings_arguments
 from equipoise.data.datasets import DATASETS
 from equipoise.methods import METHODS, create_method
 from equipoise.training.option_text import from_options, parse_assignments
@@ -108,9 +108,13 @@ def check_equipoise(words: list[str]) -> None:
     if words[0] == "prepare":
         assert words[1] in DATASETS
     if words[0] == "train" and (method := given.get("method", "joint")) in METHODS:
-        create_method(method, parse_assignments(given.get("set_") or [], "set"))
-    if isinstance(options := given.get("options"), RunOptions):
-        from_options({**options.to_dict(), "encoder_option": []})  # these name files that are not there
+        create_method(method, parse_assignments(given.get("set") or [], "set"))
+    if words[0] in ("train", "compare"):
+        without = ("encoder_options", *(("method_options",) if words[0] == "compare" else ()))
+        known = [
+            argument.name for argument in settings_arguments(without)
+        ]  # encoders name files that are not there
+        from_options({"data": DEFAULT_DATA} | {name: given[name] for name in known if name in given})
 
 
 @pytest.mark.parametrize(

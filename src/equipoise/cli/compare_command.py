@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from equipoise.cli.run_options import RunOptions, Whole, Words
+from equipoise.cli.arguments import Whole, Words, with_settings
 
 Numbers = Annotated[list[int], Parameter(consume_multiple=True)]
 
 
+@with_settings(without=("method", "method_options", "seed"))
 def compare_command(
     *,
     methods: Words | None = None,
@@ -24,27 +26,27 @@ def compare_command(
     executor: str = "local",
     workers: Whole | None = None,
     config: Path | None = None,
-    options: RunOptions | None = None,
+    chosen: Mapping[str, Any],
 ) -> int:
     """Compare methods on one dataset under equal conditions.
 
-    Every run of a seed shares splits, initial weights, batch order and budget; weights are selected on
-    validation, and the test split is opened once a run, at its end.
+    All runs of a seed share splits, initial weights, batch order and budget. Weights are selected on
+    validation, and the test split is opened once in each run, at its end.
 
     Args:
         methods: names (`equipoise list methods`); `unimodal` stands for each modality alone, `references` for
             the runs that every method should be held against, `all` for every method that the model can be
             trained by, `a+b` for two methods in one run. Default: references diagnose-relearn.
         seeds: one number N for N seeds from the first one on, or several seeds. Default: 5.
-        first_seed: where one number begins to count.
+        first_seed: the first seed, where one number was given.
         out: output folder. Default: a new folder under runs/.
-        set_: options of methods, as METHOD.OPTION=VALUE; they hold within combinations too.
-        resume: keep the finished runs of the folder and go on with the others.
-        overwrite: replace the comparison that the folder holds.
+        set_: options of methods, as METHOD.OPTION=VALUE; they apply in combinations too.
+        resume: keep the finished runs in the folder and continue the others.
+        overwrite: replace the comparison in the folder.
         executor: `local` or `ray`.
         workers: processes of the local executor. Default: one for each core.
         config: YAML file with options by name; those given here win.
-        options: what all runs share.
+        chosen: the settings that were given, which all runs share.
     """
     from equipoise.api import compare_and_report
     from equipoise.cli.folders import free_folder
@@ -54,9 +56,8 @@ def compare_command(
     from equipoise.experiments.compare.comparison import REPORT
     from equipoise.training.option_text import from_options, nested, parse_assignments
 
-    options = options or RunOptions()
-    settings = from_options(options.to_dict())
-    folder = out or free_folder(f"compare-{Path(options.data).name}", reuse=resume or overwrite)
+    settings = from_options(chosen)
+    folder = out or free_folder(f"compare-{Path(chosen['data']).name}", reuse=resume or overwrite)
     progress = progress_console()
     with EpochBar(progress) as bar:
         comparison = compare_and_report(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from equipoise.cli.arguments import Words
 from equipoise.cli.memory import return_freed_arrays
-from equipoise.cli.run_options import Words
 from equipoise.types import UsageError
 
 if TYPE_CHECKING:

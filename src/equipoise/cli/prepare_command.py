@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from equipoise.cli.run_options import Whole
+from equipoise.cli.arguments import Whole
 from equipoise.cli.tables import make_table, output_console, progress_console
 from equipoise.data import DATASETS, cache_folder
 from equipoise.data.datasets.from_source import SourceDataset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.cli.run_options import Words
+from equipoise.cli.arguments import Words
 from equipoise.types import UsageError
 
 REPORT = "report.html"

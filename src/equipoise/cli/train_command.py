@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-from cyclopts import Parameter
-
-from equipoise.cli.run_options import RunOptions, Whole, Words
+from equipoise.cli.arguments import with_settings
 
 
+@with_settings()
 def train_command(
     *,
-    method: str = "joint",
-    seed: Whole = 0,
     out: Path | None = None,
-    set_: Annotated[Words | None, Parameter(name="--set")] = None,
     resume: bool = False,
     overwrite: bool = False,
     config: Path | None = None,
-    options: RunOptions | None = None,
+    chosen: Mapping[str, Any],
 ) -> None:
     """Train one model by one method.
 
     Args:
-        method: name of the method (`equipoise list methods`); `unimodal:NAME` for one modality alone, `a+b`
-            for two methods in one run.
-        seed: decides initial weights and the order of batches.
         out: run folder. Default: a new folder under runs/.
-        set_: options of the method, as OPTION=VALUE; of a combination, as METHOD.OPTION=VALUE.
-        resume: go on with the interrupted run in the folder.
+        resume: continue the interrupted run in the folder.
         overwrite: replace the run in the folder.
-        config: YAML file with options by name, the `config.yaml` of a run for instance; those given here win.
-        options: the rest.
+        config: YAML file with options by name, such as the `config.yaml` of a run; those given here win.
+        chosen: the settings that were given.
     """
     from equipoise.cli.folders import free_folder
     from equipoise.cli.progress import EpochBar
@@ -41,10 +34,10 @@ def train_command(
     from equipoise.training.fit import run, run_name
     from equipoise.training.option_text import from_options
 
-    options = options or RunOptions()
-    settings = from_options({**options.to_dict(), "method": method, "seed": seed, "set": set_})
+    settings = from_options(chosen)
+    method = settings.method
     folder = out or free_folder(
-        f"{Path(options.data).name}-{run_name(method, seed)}", reuse=resume or overwrite
+        f"{Path(chosen['data']).name}-{run_name(method, settings.seed)}", reuse=resume or overwrite
     )
     with EpochBar(progress_console()) as bar:
         bar.watch([(folder, settings.budget.epochs)])

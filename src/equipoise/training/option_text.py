@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from equipoise.training.settings import Settings
 from equipoise.types import UsageError
+
+IN_TEXT: Final = {
+    "method_options": "set",
+    "encoder_options": "encoder_option",
+    "fusion_options": "fusion_option",
+    "augment_options": "augment_option",
+}
+"""Settings that are mappings, and the option that holds each of them as a list of NAME=VALUE texts."""
 
 
 def parse_assignments(texts: Iterable[str], option: str) -> dict[str, Any]:
@@ -66,36 +74,19 @@ def parse_encoders(texts: Sequence[str]) -> str | dict[str, str]:
 
 def to_options(settings: Settings) -> dict[str, Any]:
     """Return settings under the names and in the form of the options of `equipoise train`."""
-    flat = settings.to_dict()
-    method_options, encoder = flat.pop("method_options"), flat.pop("encoder")
-    encoder_options, fusion_options = flat.pop("encoder_options"), flat.pop("fusion_options")
-    augment_options = flat.pop("augment_options")
-    if flat["augment"] == "none":
-        del flat["augment"]
-    if not flat["trace"]:  # runs of before it was there are the same runs
-        del flat["trace"]
     options: dict[str, Any] = {}
-    for key, value in flat.items():
-        if value is not None:
+    for key, value in settings.to_dict().items():
+        if key in IN_TEXT:
+            options[IN_TEXT[key]] = _assignments(_flat(value) if key == "encoder_options" else value)
+        elif key == "encoder":
+            options[key] = [value] if isinstance(value, str) else [f"{m}={name}" for m, name in value.items()]
+        elif value is not None:
             options[key] = value
-        if key == "augment":
-            options["augment_option"] = [
-                f"{name}={json.dumps(entry)}" for name, entry in augment_options.items()
-            ]
-        if key == "fusion":
-            options["fusion_option"] = [
-                f"{name}={json.dumps(entry)}" for name, entry in fusion_options.items()
-            ]
-        if key == "method":
-            options["set"] = [f"{name}={json.dumps(entry)}" for name, entry in method_options.items()]
-        if key == "model":
-            by_modality = [] if isinstance(encoder, str) else [f"{m}={name}" for m, name in encoder.items()]
-            options["encoder"] = [encoder] if isinstance(encoder, str) else by_modality
-            options["encoder_option"] = [
-                f"{modality}.{name}={json.dumps(value)}"
-                for modality, values in encoder_options.items()
-                for name, value in values.items()
-            ]
+    # Runs of versions that did not have these options are the same runs as those that leave them off.
+    if settings.budget.augment == "none":
+        del options["augment"], options["augment_option"]
+    if not settings.trace:
+        del options["trace"]
     return options
 
 
@@ -107,13 +98,18 @@ def from_options(options: Mapping[str, Any]) -> Settings:
     """
     values = {key: value for key, value in options.items() if value is not None}
     encoder = values.pop("encoder", None) or ["auto"]
-    assignments = parse_assignments(values.pop("encoder_option", None) or [], "encoder-option")
-    return Settings.from_options(
-        values.pop("data"),
-        method_options=parse_assignments(values.pop("set", None) or [], "set"),
-        encoder=parse_encoders([encoder] if isinstance(encoder, str) else encoder),
-        encoder_options=nested(assignments, "encoder-option", "MODALITY.OPTION"),
-        augment_options=parse_assignments(values.pop("augment_option", None) or [], "augment-option"),
-        fusion_options=parse_assignments(values.pop("fusion_option", None) or [], "fusion-option"),
-        **values,
-    )
+    read = {
+        key: parse_assignments(values.pop(option, None) or [], option.replace("_", "-"))
+        for key, option in IN_TEXT.items()
+    }
+    read["encoder_options"] = nested(read["encoder_options"], "encoder-option", "MODALITY.OPTION")
+    encoders = parse_encoders([encoder] if isinstance(encoder, str) else encoder)
+    return Settings.from_options(values.pop("data"), encoder=encoders, **read, **values)
+
+
+def _assignments(values: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={json.dumps(value)}" for name, value in values.items()]
+
+
+def _flat(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{owner}.{name}": value for owner, own in options.items() for name, value in own.items()}

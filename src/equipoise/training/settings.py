@@ -1,4 +1,8 @@
-"""Everything that decides a training run, under the names of the command line's options."""
+"""Everything that decides a training run. The command line reads its options from these two dataclasses.
+
+The sections `Attributes` are the help texts of the options. Nothing heavy is imported before a value is
+checked.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,14 @@ import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from equipoise.data.datasets import DATASETS
-from equipoise.data.format.augment import AUGMENTATIONS, AugmentOptions
 from equipoise.tasks import CLASSIFICATION, FIGURES, Task
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from equipoise.data.format.augment import AugmentOptions
 
 DEFAULT_LR: Final = {"sgd": 0.05, "adamw": 1e-3}
 SCHEDULES: Final = ("constant", "cosine", "step")
@@ -31,7 +36,7 @@ class Budget:
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: samples a step.
+        batch_size: samples per step.
         optimizer: `sgd` (with momentum) or `adamw`.
         lr: peak learning rate; by default 0.05 for sgd, 0.001 for adamw.
         momentum: momentum of sgd.
@@ -43,11 +48,12 @@ class Budget:
         warmup_epochs: epochs over which the learning rate rises linearly.
         clip_norm: largest norm of the gradient; by default it is not clipped.
         precision: `32-true` or `bf16-mixed`.
-        select: validation figure that picks the epoch whose weights are kept: one of the task's, or `loss`;
-            `accuracy`, the default, stands for the main figure of other tasks too (see `equipoise.tasks`).
-        augment: `none` or `standard`: change frames, flow and spectrograms of training batches, drawn anew
-            for each sample and epoch and the same for every method.
-        augment_options: fields of `AugmentOptions`.
+        select: validation figure that picks the epoch whose weights are kept: one of the task's (`accuracy`,
+            `macro_f1`, `r2`...) or `loss`. `accuracy` also stands for the main figure of other tasks.
+        augment: `none` or `standard`, which changes frames, flow and spectrograms of training batches at
+            random in each epoch, in the same way for every method.
+        augment_options: options of the augmentation; on the command line OPTION=VALUE, such as
+            `crop_area=0.8`.
     """
 
     epochs: int = 60
@@ -67,6 +73,8 @@ class Budget:
     augment_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        from equipoise.data.format.augment import AUGMENTATIONS, AugmentOptions
+
         for option, known in (
             ("optimizer", tuple(DEFAULT_LR)),
             ("schedule", SCHEDULES),
@@ -112,6 +120,8 @@ class Budget:
 
     def augmentation(self) -> AugmentOptions | None:
         """Return how training batches are changed, or None."""
+        from equipoise.data.format.augment import AugmentOptions
+
         return None if self.augment == "none" else AugmentOptions.of(self.augment_options)
 
     def learning_rates(self) -> list[float]:
@@ -136,26 +146,31 @@ class Settings:
     """One training run.
 
     Attributes:
-        data: name of a dataset, or folder of a prepared one.
-        method: name of the method, `name:value` for a variant (`unimodal:audio`).
-        method_options: options of the method.
+        data: name of a dataset (`equipoise list datasets`), or folder of a prepared one.
+        method: name of the method (`equipoise list methods`); `unimodal:NAME` for one modality alone, `a+b`
+            for two methods in one run.
+        method_options: options of the method; on the command line OPTION=VALUE, and METHOD.OPTION=VALUE for a
+            combination.
         seed: decides initial weights and the order of batches.
         split_seed: draws the splits of data that come without; `run` takes the run's seed.
-        model: `auto` (encoders by modality and a fusion), or `module:attribute`, a class or factory of yours.
-        encoder: encoder of all modalities, or of each by name; `auto` goes by the kind of the modality.
-        encoder_options: options of the encoders, by modality.
-        fusion: how features become logits.
-        fusion_options: options of the fusion.
+        model: `auto` (encoders by modality and a fusion), or `module:attribute`, a model class or factory of
+            yours.
+        encoder: encoder of all modalities, or of each by name (`equipoise list models`); `auto` chooses by
+            the kind of modality. On the command line NAME, or MODALITY=NAME for each.
+        encoder_options: options of the encoders by modality; on the command line MODALITY.OPTION=VALUE.
+        fusion: how features become logits (`equipoise list models`).
+        fusion_options: options of the fusion; on the command line OPTION=VALUE.
         budget: what a comparison holds equal.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        threads: CPU threads; None takes one for a small model, else torch's choice.
+        threads: CPU threads of a run; by default one for a small model, else torch's choice.
         num_workers: processes that read data.
-        diagnose_every: epochs between diagnoses that only look (they change nothing and their time is not
-            counted); None takes about ten in a run, 0 none.
-        trace: keep the weights of each such moment, and of those right before and after each re-learning,
-            and measure them on all three splits once training has ended; they take disk space until then.
+        diagnose_every: epochs between diagnoses that change nothing and whose time is not counted; 0 for
+            none, by default about ten in a run.
+        trace: record how well train, validation and test features separate over the epochs. The weights at
+            these epochs, and before and after each re-learning, are kept on disk until training has ended,
+            then measured and removed.
         checkpoint_every: epochs between checkpoints.
-        allow_leaks: go on where samples, groups or contents stand in two splits.
+        allow_leaks: continue where samples, groups or contents occur in two splits.
     """
 
     data: str
@@ -201,6 +216,8 @@ class Settings:
         Raises:
             UnknownNameError: an option does not exist.
         """
+        from equipoise.data.datasets import DATASETS
+
         if "seed" in options and hasattr(options["seed"], "__index__"):
             options["seed"] = operator.index(options["seed"])  # NumPy's integers too
         if data not in DATASETS and (Path(data) / "dataset.json").is_file():

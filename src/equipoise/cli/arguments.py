@@ -1,0 +1,101 @@
+"""The arguments of commands: their types, and those that are read from `Settings` and `Budget`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, fields
+from functools import wraps
+from inspect import Parameter as Argument
+from inspect import cleandoc, signature
+from typing import Annotated, Any, get_type_hints
+
+from cyclopts import Parameter, Token
+
+from equipoise.training.option_text import IN_TEXT
+from equipoise.training.settings import Budget, Settings
+
+DEFAULT_DATA = "htad"
+
+
+def whole_number(_: object, tokens: Sequence[Token]) -> int:
+    """Read a whole number; 1.5 is refused, not cut to 1."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"expected a whole number, found {text!r}") from None
+
+
+Words = Annotated[list[str], Parameter(consume_multiple=True)]
+Whole = Annotated[int, Parameter(converter=whole_number)]
+
+
+def with_settings(
+    *, without: Sequence[str] = ()
+) -> Callable[[Callable[..., int | None]], Callable[..., Any]]:
+    """Return a decorator that gives a command one option for each field of `Settings` and `Budget`.
+
+    The command receives the options that were given as the mapping `chosen`, from which `from_options` reads
+    the settings; `data` is always among them.
+
+    Args:
+        without: fields that are no options of this command.
+    """
+    own = {argument.name: argument for argument in settings_arguments(without)}
+
+    def decorate(command: Callable[..., int | None]) -> Callable[..., Any]:
+        @wraps(command)
+        def called(**given: Any) -> int | None:
+            chosen = {"data": DEFAULT_DATA} | {name: given.pop(name) for name in own if name in given}
+            return command(**given, chosen=chosen)
+
+        hints = get_type_hints(command, include_extras=True)
+        kept = [
+            argument.replace(annotation=hints[name])
+            for name, argument in signature(command).parameters.items()
+            if name != "chosen"
+        ]
+        called.__signature__ = signature(command).replace(  # type: ignore[attr-defined]
+            parameters=[*kept, *own.values()], return_annotation=hints["return"]
+        )
+        called.__annotations__ = {argument.name: argument.annotation for argument in (*kept, *own.values())}
+        return called
+
+    return decorate
+
+
+def settings_arguments(without: Sequence[str] = ()) -> Iterator[Argument]:
+    """Yield the arguments for the fields of `Settings` and `Budget`: name, type, default and help text."""
+    for kind in (Settings, Budget):
+        helps, hints = help_texts(kind), get_type_hints(kind)
+        for field in fields(kind):
+            if field.name in ("budget", *without):
+                continue
+            name = IN_TEXT.get(field.name, field.name)
+            annotation: Any = Annotated[
+                _type_of(field, hints[field.name]),
+                Parameter(name=f"--{name.replace('_', '-')}", help=helps[field.name]),
+            ]
+            yield Argument(name, Argument.KEYWORD_ONLY, default=_default_of(field), annotation=annotation)
+
+
+def help_texts(kind: type) -> Mapping[str, str]:
+    """Return field to text, from the section `Attributes` of a dataclass's docstring."""
+    section = cleandoc(kind.__doc__ or "").partition("\nAttributes:\n")[2]
+    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def _type_of(field: Field[Any], hint: Any) -> Any:
+    """Return the type on the command line: mappings are lists of NAME=VALUE, and 1.5 is no whole number."""
+    if field.name in IN_TEXT or field.name == "encoder":
+        return Words | None
+    return {int: Whole, int | None: Whole | None}.get(hint, hint)
+
+
+def _default_of(field: Field[Any]) -> Any:
+    if field.name == "data":
+        return DEFAULT_DATA
+    # Mappings have none to show, and neither has the encoder, whose default goes by the kind of modality.
+    return None if field.default is MISSING or field.name == "encoder" else field.default
