@@ -22,7 +22,7 @@ from lightning_modules import HANDLES, Lit, fit, trainer  # noqa: E402
 @pytest.mark.parametrize("name", FITTING)
 def test_weights_are_those_of_our_trainer(tmp_path: Path, name: str) -> None:
     options = OPTIONS.get(name, {})
-    trained = trained_by_us(tmp_path, name, options)
+    trained = trained_by_us(name, options)
     module = fit(tmp_path, trained, MethodCallback(name, HANDLES, head="net.head", options=options))
     trained.assert_equal()
     # Where features are changed the step begins twice; it ends, and logs, once.
@@ -34,7 +34,7 @@ def test_weights_are_those_of_our_trainer(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["multi-loss", "pmr", "inforeg", "opm"])
 def test_a_checkpoint_in_the_middle_gives_the_same_end(tmp_path: Path, name: str) -> None:
     options = OPTIONS.get(name, {})
-    trained = trained_by_us(tmp_path, name, options)
+    trained = trained_by_us(name, options)
     keep = pl.callbacks.ModelCheckpoint(tmp_path / "kept", every_n_epochs=1, save_top_k=-1)
 
     def callback() -> Any:
@@ -60,7 +60,7 @@ class Tensors(torch.utils.data.Dataset[Any]):
 
 def ended_of(tmp_path: Path) -> Callable[..., dict[str, Tensor]]:
     """A training by a method on the first 48 samples, which gives its last weights."""
-    trained = trained_by_us(tmp_path, "joint", {})
+    trained = trained_by_us("joint", {})
     rows = Tensors(trained.loader.dataset)
     start = {key: value.clone() for key, value in trained.plain.state_dict().items()}
 
@@ -94,7 +94,7 @@ def test_the_method_acts_beside_clipping_and_bf16(tmp_path: Path) -> None:
 
 
 def test_terms_and_coefficients_are_logged(tmp_path: Path) -> None:
-    trained = trained_by_us(tmp_path, "joint", {})
+    trained = trained_by_us("joint", {})
     logger = pl.loggers.CSVLogger(tmp_path)
     callback = MethodCallback("ogm", HANDLES, head="net.head")
     fit(tmp_path, trained, callback, logger=logger, log_every_n_steps=1)
@@ -118,7 +118,7 @@ class Returning(Lit):
 
 
 def test_a_module_that_steps_by_itself_is_refused(tmp_path: Path) -> None:
-    trained = trained_by_us(tmp_path, "joint", {})
+    trained = trained_by_us("joint", {})
     with pytest.raises(eq.UsageError, match="use equipoise.by_hand in training_step"):
         trainer(tmp_path, MethodCallback("ogm", HANDLES, head="net.head")).fit(
             Manual(trained.plain), trained.loader
@@ -130,7 +130,7 @@ def test_a_module_that_steps_by_itself_is_refused(tmp_path: Path) -> None:
 
 
 def test_steps_may_return_mappings_or_skip(tmp_path: Path) -> None:
-    trained = trained_by_us(tmp_path, "joint", {})
+    trained = trained_by_us("joint", {})
     before = trained.plain.head.weight.clone()
     module = Returning(trained.plain)
     trainer(tmp_path, MethodCallback("multi-loss", HANDLES)).fit(module, trained.loader)

@@ -18,15 +18,15 @@ OPTIONS: dict[str, Any] = {"epochs": [0, 2], "lam": 3.0}
 
 
 @pytest.fixture
-def trained(tmp_path: Path) -> Trained:
+def trained() -> Trained:
     # Without dropout: reading features takes numbers from nobody, but each Trainer draws some of its own.
     still = {modality: {"dropout": 0.0} for modality in ("audio", "video")}
-    return trained_by_us(tmp_path, "diagnose-relearn", OPTIONS, encoder_options=still)
+    return trained_by_us("diagnose-relearn", OPTIONS, encoder_options=still)
 
 
-def test_it_acts(trained: Trained, tmp_path: Path) -> None:
+def test_it_acts(trained: Trained) -> None:
     still = {modality: {"dropout": 0.0} for modality in ("audio", "video")}
-    joint = trained_by_us(tmp_path / "joint", "joint", {}, encoder_options=still).weights
+    joint = trained_by_us("joint", {}, encoder_options=still).weights
     assert not all(torch.equal(value, joint[key]) for key, value in trained.weights.items())
 
 

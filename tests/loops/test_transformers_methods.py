@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", FITTING)
 def test_weights_are_those_of_our_trainer(tmp_path: Path, name: str) -> None:
     options = OPTIONS.get(name, {})
-    trained = trained_by_us(tmp_path, name, options)
+    trained = trained_by_us(name, options)
     callback = MethodCallback(name, HANDLES, head="net.head", options=options)
     made = trainer(tmp_path, trained, callback)
     made.train()
@@ -42,7 +42,7 @@ def test_a_checkpoint_in_the_middle_gives_the_same_end(tmp_path: Path, name: str
     options = OPTIONS.get(name, {})
     # Without dropout: the Trainer takes its random state from the checkpoint, ours begins each epoch anew.
     still = {modality: {"dropout": 0.0} for modality in ("audio", "video")}
-    trained = trained_by_us(tmp_path, name, options, encoder_options=still)
+    trained = trained_by_us(name, options, encoder_options=still)
 
     def made() -> Any:
         callback = MethodCallback(name, HANDLES, head="net.head", options=options)
@@ -57,7 +57,7 @@ def test_a_checkpoint_in_the_middle_gives_the_same_end(tmp_path: Path, name: str
 
 
 def test_accumulated_batches_are_one(tmp_path: Path) -> None:
-    trained = trained_by_us(tmp_path, "joint", {})
+    trained = trained_by_us("joint", {})
     for part in trained.plain.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
@@ -128,7 +128,7 @@ def test_a_loss_over_all_accumulated_samples_gets_terms_of_its_scale() -> None:
 
 
 def test_what_cannot_work_says_so(tmp_path: Path) -> None:
-    trained = trained_by_us(tmp_path, "joint", {})
+    trained = trained_by_us("joint", {})
     with pytest.raises(eq.UsageError, match="label_smoothing_factor"):
         smoothed = TrainingArguments(
             str(tmp_path / "t"), label_smoothing_factor=0.1, use_cpu=True, report_to=[]

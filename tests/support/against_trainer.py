@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import synthetic
 from equipoise.loops.plain.fitness import reason_against
 from equipoise.methods import METHODS, create_method
 from equipoise.randomness import derive_seed, seed_everything
-from equipoise.training.assembly import ModelSpec, build_reference, prepare_data
+from equipoise.training.assembly import ModelSpec, RunData, build_reference, prepare_data
 from equipoise.training.loop import Training
 from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
@@ -93,27 +96,11 @@ def _widened(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(x.to(torch.get_default_dtype()) for x in inputs)
 
 
-def trained_by_us(folder: Path, method: str, options: dict[str, Any], **budget: Any) -> Trained:
-    """Train by the toolkit's own trainer."""
-    synthetic.write(folder / "data", count=90)
-    settings = Settings.from_options(
-        str(folder / "data"), method=method, method_options=options, epochs=EPOCHS, batch_size=16, **budget
-    )
-    dataset, data = prepare_data(settings)
-    reference = build_reference(settings, ModelSpec.of(dataset))
-    for m in MODALITIES:
-        reference.encoder_module(m).register_forward_pre_hook(_widened)
-    mine = deepcopy(reference)
-    record = RunRecord(folder / "run")
-    record.open({}, resume=False, overwrite=False)
-    last: dict[str, Tensor] = {}
-
-    def keep(epoch: int, _: Any) -> None:
-        last.update({name: value.clone() for name, value in training.model.state_dict().items()})
-
-    chosen = create_method(method, options)
-    training = Training(settings, data, reference, chosen, record, keep)
-    training.fit()
+def trained_by_us(method: str, options: dict[str, Any], **budget: Any) -> Trained:
+    """Train by the toolkit's own trainer, once a process for equal arguments; the model is a fresh copy."""
+    arguments = json.dumps([method, options, budget], sort_keys=True)
+    weights, untrained, data = _training(arguments, torch.get_default_dtype())
+    mine = deepcopy(untrained)
     plain = AudioVisualNet(mine.encoder_module("audio"), mine.encoder_module("video"), mine.fusion.linear)
     whole = data.train_samples[range(len(data.train_samples))]
     tensors = TensorDataset(whole.inputs["audio"], whole.inputs["video"], whole.target)
@@ -130,4 +117,30 @@ def trained_by_us(folder: Path, method: str, options: dict[str, Any], **budget: 
         torch.cat([batch.target for batch in held]),
     )
     in_order = DataLoader(tensors, batch_size=16), DataLoader(validation, batch_size=16)
-    return Trained(last, mine, plain, loader, begin, in_order)
+    return Trained(weights, mine, plain, loader, begin, in_order)
+
+
+@cache
+def _training(arguments: str, dtype: torch.dtype) -> tuple[dict[str, Tensor], Any, RunData]:
+    """Return the last weights, the model before training, and the data; `dtype` is the default one."""
+    method, options, budget = json.loads(arguments)
+    folder = Path(tempfile.mkdtemp())
+    synthetic.write(folder / "data", count=90)
+    settings = Settings.from_options(
+        str(folder / "data"), method=method, method_options=options, epochs=EPOCHS, batch_size=16, **budget
+    )
+    dataset, data = prepare_data(settings)
+    reference = build_reference(settings, ModelSpec.of(dataset))
+    for m in MODALITIES:
+        reference.encoder_module(m).register_forward_pre_hook(_widened)
+    untrained = deepcopy(reference)
+    record = RunRecord(folder / "run")
+    record.open({}, resume=False, overwrite=False)
+    last: dict[str, Tensor] = {}
+
+    def keep(epoch: int, _: Any) -> None:
+        last.update({name: value.clone() for name, value in training.model.state_dict().items()})
+
+    training = Training(settings, data, reference, create_method(method, options), record, keep)
+    training.fit()
+    return last, untrained, data

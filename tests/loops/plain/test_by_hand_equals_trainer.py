@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,30 +38,30 @@ def in_a_loop(trained: Trained, name: str, optimizer: torch.optim.Optimizer, **o
 
 
 @pytest.mark.parametrize("name", [*FITTING, "opm+multi-loss", "ogm+mcr"])
-def test_weights_are_those_of_the_trainer(tmp_path: Path, name: str) -> None:
+def test_weights_are_those_of_the_trainer(name: str) -> None:
     names = name.split("+")
     options = OPTIONS.get(name, {})
     if len(names) > 1:
         options = {f"{part}.{key}": value for part in names for key, value in OPTIONS.get(part, {}).items()}
-    trained = trained_by_us(tmp_path, name, options)
+    trained = trained_by_us(name, options)
     optimizer = torch.optim.SGD(trained.plain.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
     in_a_loop(trained, name, optimizer, **options)
     trained.assert_equal()
 
 
 @pytest.mark.parametrize("name", ["multi-loss", "ogm-ge"])
-def test_adam_too(tmp_path: Path, name: str) -> None:
+def test_adam_too(name: str) -> None:
     options = {"apply": "update"} if name == "ogm-ge" else {}
-    trained = trained_by_us(tmp_path, name, options, optimizer="adamw")
+    trained = trained_by_us(name, options, optimizer="adamw")
     optimizer = torch.optim.AdamW(trained.plain.parameters(), lr=1e-3, weight_decay=1e-4)
     in_a_loop(trained, name, optimizer, **options)
     trained.assert_equal()
 
 
-def test_methods_differ(tmp_path: Path) -> None:
+def test_methods_differ() -> None:
     """What the tests above compare is not joint training every time."""
-    joint = trained_by_us(tmp_path / "joint", "joint", {}).weights
+    joint = trained_by_us("joint", {}).weights
     for name in FITTING:
         if name != "joint":
-            weights = trained_by_us(tmp_path / name, name, OPTIONS.get(name, {})).weights
+            weights = trained_by_us(name, OPTIONS.get(name, {})).weights
             assert not all(torch.equal(weights[key], joint[key]) for key in joint), name
