@@ -1,4 +1,4 @@
-"""Every code block of the README runs, in order, as it stands there."""
+"""All code blocks of the README run, in order and unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sybil.parsers.markdown import CodeBlockParser
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLING = "pip install"
-"""The block that installs is what sets up the environment of these very tests; running it would change it."""
+"""Marks the installation block. It is not run: it would change the environment of these tests."""
 
 
 def blocks(language: str) -> list[str]:
@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder as a fresh clone looks after the set-up."""
+    """A folder that looks like a fresh clone after installation."""
     clone = tmp_path_factory.mktemp("clone")
     for name in ("Makefile", "pyproject.toml", "constraints.txt", "README.md", "src"):
         (clone / name).symlink_to(ROOT / name)
@@ -72,15 +72,32 @@ def test_python_blocks_and_the_commands_on_their_data(
     assert all((folder / "runs" / name / "report.html").is_file() for name in ("mine", "both", "mmtm"))
 
 
-def test_the_two_commands(folder: Path) -> None:
+def console() -> list[str]:
+    """The commands of the console blocks, without the prompt."""
+    lines = [line for block in blocks("console") for line in block.splitlines()]
+    assert all(line.startswith("$ ") for line in lines)
+    return [line.removeprefix("$ ") for line in lines]
+
+
+def test_the_first_commands_clone_and_then_do_all_the_setup(folder: Path) -> None:
+    names = [command.split("#")[0].strip() for command in console()]
+    assert names[:4] == ["git clone <repository-url> equipoise", "cd equipoise", "make demo", "make test"]
+    # The tests cannot run themselves; what make would run is known without running it.
+    planned = shell("make --dry-run --always-make test", folder)
+    assert planned.returncode == 0, planned.stderr
+    steps = ("-m venv .venv", "'.[demo]'", "'.[demo,dev,", "ruff check", "lint-imports", "mypy", "-m pytest")
+    places = [planned.stdout.find(step) for step in steps]
+    assert min(places) >= 0, dict(zip(steps, places, strict=True))
+    assert places == sorted(places)
+
+
+def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path) -> None:
     pytest.importorskip("multiviewstacking")
-    (console,) = blocks("console")
-    commands = [line.removeprefix("$ ") for line in console.splitlines()]
-    assert len(commands) == 2
+    demo, _, diagnose = console()[2:]
     if not (Path(sys.prefix) / ".demo").exists():
         # An environment that make did not set up: leave it alone, and run what make would run.
-        commands[0] = shell("make --dry-run demo | sed -n '/equipoise compare/,$p'", folder).stdout
-    for command in commands:
+        demo = shell("make --dry-run demo | sed -n '/equipoise compare/,$p'", folder).stdout
+    for command in (demo, diagnose):
         ended = shell(command, folder)
         assert ended.returncode == 0, ended.stderr
     assert (folder / "runs" / "demo" / "report.html").is_file()
@@ -92,7 +109,7 @@ def test_no_block_is_of_another_kind() -> None:
     assert len(fences) == 2 * sum(len(blocks(language)) for language in ("python", "bash", "console"))
 
 
-def test_the_block_that_installs_names_what_exists() -> None:
+def test_the_installation_block_names_existing_files_and_extras() -> None:
     installing = [block for block in blocks("bash") if INSTALLING in block]
     assert installing == ["pip install --constraint constraints.txt --editable '.[demo]'\n"]
     assert (ROOT / "constraints.txt").read_text().count("torch==2.13.0\n") == 1
