@@ -1,4 +1,4 @@
-"""Write the tables of the page on tasks from what the code says of itself.
+"""Write the tables of the tasks page from the code.
 
 Usage: python benchmarks/task_tables.py docs/tasks.md
 """
@@ -16,7 +16,7 @@ from equipoise.methods import METHODS
 from equipoise.tasks import TASKS
 
 TARGETS = {"classification": "classes", "multilabel": "labels", "regression": "continuous"}
-"""Task to the kind of target that its measures take."""
+"""Task to the kind of target that its measures support."""
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -27,7 +27,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def tasks() -> str:
-    """Return a row a task: loss and figures, the main one first."""
+    """Return one row per task: loss and metrics."""
     rows = []
     for task in TASKS.values():
         names = [
@@ -35,11 +35,11 @@ def tasks() -> str:
             for key, name in task.figures.items()
         ]
         rows.append([f"`{task.name}`", task.summary, ", ".join(names)])
-    return table(["task", "a target, and the loss", "figures beside `loss`; the main one in bold"], rows)
+    return table(["task", "target; loss", "metrics besides `loss` (main metric in bold)"], rows)
 
 
 def measures() -> str:
-    """Return a row a measure of separability, by task; the one that is taken by itself in bold."""
+    """Return one row per measure of separability, by task; the default is in bold."""
     rows = []
     for task, kind in TARGETS.items():
         usual = USUAL_MEASURES.get(kind, "purity")
@@ -47,11 +47,11 @@ def measures() -> str:
             if measure.target == kind:
                 mark = "**" if name == usual else ""
                 rows.append([f"`{task}`", f"{mark}`{name}`{mark}", measure.summary])
-    return table(["task", "measure", "what it is"], rows)
+    return table(["task", "measure", "definition"], rows)
 
 
 def methods() -> str:
-    """Return a row a method that is defined for more than classes."""
+    """Return one row per method that supports more than classification."""
     others = [task for task in TASKS if task != "classification"]
     rows = [
         [f"[{name}](methods/{name}.md)", *("yes" if task in kind.requires.tasks else "" for task in others)]
@@ -65,13 +65,13 @@ TABLES: dict[str, Callable[[], str]] = {"tasks": tasks, "measures": measures, "m
 
 
 def written(text: str) -> str:
-    """Return the page with its tables as the code has them now."""
+    """Return the page with its tables generated from the current code."""
     for name, make in TABLES.items():
         begin, end = f"<!-- {name}: made by make task-tables -->\n", f"<!-- end of {name} -->"
         pattern = re.escape(begin) + ".*?" + re.escape(end)
         text, count = re.subn(pattern, lambda _, b=begin, m=make, e=end: f"{b}\n{m()}\n{e}", text, flags=re.S)
         if count != 1:
-            raise SystemExit(f"the page has {count} places for the table {name}; expected one.")
+            raise SystemExit(f"The page has {count} places for the table {name}; expected one.")
     return text
 
 
