@@ -1,4 +1,4 @@
-# Everything is set up by the target that needs it: a fresh machine has Python 3.11 and make.
+# Each target installs what it needs. A fresh machine only needs Python 3.11 or newer and make.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo test test-all check lint types docs docs-serve browser ray bench pictures figures studies diagnoses media pretrained method-index task-tables clean
 
-help:  ## Say what can be made.
+help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## Compare D&R with its baselines on real data, and write a report.
@@ -33,40 +33,40 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-# Not --quiet: it would hide warnings from --strict, too. What the theme says of mkdocs 2 does not concern this build.
+# Not --quiet, because it would hide warnings from --strict as well. The theme's notice about MkDocs 2 does not apply here.
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(VENV)/.dev  ## Build the documentation site into site/; a broken link is an error.
 	$(BIN)/mkdocs build --strict
 
 PORT ?= 8000
-docs-serve: docs  ## Show the built site at http://localhost:8000 (PORT=N for another port).
+docs-serve: docs  ## Serve the built site at http://localhost:8000 (PORT=N for another port).
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site $(PORT)
 
-browser:  ## Install the Chromium that the tests of the report look through, where it is missing.
+browser:  ## Install Chromium, which tests the reports, if it is missing.
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
 		|| command -v google-chrome >/dev/null || $(MAKE) --no-print-directory install-chromium
 
 .PHONY: install-chromium
 install-chromium:
-	@command -v apt-get >/dev/null || { echo "install Chromium by hand: there is no apt-get here" >&2; exit 1; }
+	@command -v apt-get >/dev/null || { echo "apt-get not found: install Chromium yourself, or set EQUIPOISE_NO_BROWSER=1 and run pytest" >&2; exit 1; }
 	$(SUDO) apt-get update --quiet --quiet
 	$(SUDO) apt-get install --yes --quiet --quiet --no-install-recommends chromium fonts-dejavu-core >/dev/null
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-ray: $(VENV)/.dev  ## Add Ray, and run the tests of its executor.
+ray: $(VENV)/.dev  ## Install Ray, and run the tests of its executor.
 	$(PIP) --editable '.[ray]'
 	$(BIN)/python -m pytest tests/experiments -k ray
 
-bench: $(VENV)/.dev  ## Measure speed, as ratios taken side by side.
+bench: $(VENV)/.dev  ## Measure speed, as ratios of alternating measurements.
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/data.py docs/results/data.md
 	$(BIN)/python benchmarks/preparing.py docs/results/preparing.md
 
-pictures: $(VENV)/.dev  ## Draw the pictures of docs/how-it-works.md from two runs on constructed data (half a minute).
+pictures: $(VENV)/.dev  ## Draw the figures of docs/how-it-works.md from two runs on synthetic data (half a minute).
 	$(BIN)/python benchmarks/how_it_works.py runs/how-it-works docs/images
 
-figures: $(VENV)/.dev browser  ## Write the results page and the picture of the README from a fresh demo.
+figures: $(VENV)/.dev browser  ## Write the results pages and the README figure from a new demo run.
 	$(MAKE) demo OUT=runs/figures
 	$(BIN)/python benchmarks/results.py runs/figures docs/results/htad.md docs/images/report.png
 	$(BIN)/equipoise compare --data htad --methods references ogm-ge diagnose-relearn --seeds 10 \
@@ -75,7 +75,7 @@ figures: $(VENV)/.dev browser  ## Write the results page and the picture of the 
 	$(BIN)/python benchmarks/defaults.py docs/results/defaults.md
 
 STUDIES := docs/results/methods
-studies: $(VENV)/.dev  ## Compare all methods on HTAD, and with SOURCE=DIR on two further datasets (about two hours).
+studies: $(VENV)/.dev  ## Compare all methods on HTAD, and with SOURCE=DIR on two more datasets (about two hours).
 	$(BIN)/equipoise compare --data htad --methods all --seeds 10 --epochs 30 --split-seed run \
 		--out runs/studies/htad --resume
 	$(BIN)/equipoise compare --data htad --methods references greedy diagnose-relearn --seeds 10 --epochs 30 \
@@ -96,7 +96,7 @@ endif
 
 EXAMINED := runs/diagnoses
 TRAIN := $(BIN)/equipoise train --trace --resume
-diagnoses: $(VENV)/.dev  ## Study the estimators and verdicts; with SOURCE=DIR also examine runs on real data.
+diagnoses: $(VENV)/.dev  ## Evaluate the estimators and verdicts; with SOURCE=DIR also diagnose runs on real data.
 	$(BIN)/python benchmarks/estimators.py docs/results/diagnosis.md $(if $(SOURCE),--mosi $(SOURCE)/mosi_utt.npz)
 	$(BIN)/python benchmarks/verdicts.py docs/results/verdicts.md
 ifdef SOURCE
@@ -113,10 +113,10 @@ ifdef SOURCE
 		egogestar-joint)
 endif
 
-# Relative paths keep the place of the data out of the records.
+# Relative paths keep the location of the data out of the run records.
 MEDIA := runs/media
 COMPARE := $(BIN)/equipoise compare --methods joint unimodal diagnose-relearn --seeds 3 --resume
-media: $(VENV)/.dev needs-source  ## Go from raw media to report on three datasets, with SOURCE=DIR (half an hour).
+media: $(VENV)/.dev needs-source  ## Prepare and compare three datasets of raw media, with SOURCE=DIR (half an hour).
 	$(BIN)/python benchmarks/raw_media.py $(SOURCE) $(MEDIA)/raw
 	$(BIN)/equipoise prepare avletters --source $(SOURCE)/avletters.npz --out $(MEDIA)/sets/avletters \
 		--pixels 30 --frames 6
@@ -133,18 +133,18 @@ media: $(VENV)/.dev needs-source  ## Go from raw media to report on three datase
 		$(BIN)/python benchmarks/results.py $(MEDIA)/$$set docs/results/media-$$set.md || exit 1; \
 	done
 
-pretrained: $(VENV)/.dev needs-source  ## Measure re-learning of pretrained encoders, with SOURCE=DIR (ten minutes).
+pretrained: $(VENV)/.dev needs-source  ## Evaluate re-learning of pretrained encoders, with SOURCE=DIR (ten minutes).
 	$(BIN)/python benchmarks/prepare_sets.py $(SOURCE) runs/pretrained/sets
 	$(BIN)/python benchmarks/pretrained.py runs/pretrained/sets/phone-watch runs/pretrained docs/results/pretrained.md
 
 .PHONY: needs-source
 needs-source:
-	@test -n "$(SOURCE)" || { echo "say where the archives lie: make $(firstword $(MAKECMDGOALS)) SOURCE=DIR" >&2; exit 1; }
+	@test -n "$(SOURCE)" || { echo "SOURCE is not set; give the folder of the archives: make $(firstword $(MAKECMDGOALS)) SOURCE=DIR" >&2; exit 1; }
 
-method-index: $(VENV)/.dev  ## Write the index of the pages of the methods.
+method-index: $(VENV)/.dev  ## Write the index of the method pages.
 	$(BIN)/python benchmarks/method_index.py docs/methods/README.md
 
-task-tables: $(VENV)/.dev  ## Write the tables of the page on tasks.
+task-tables: $(VENV)/.dev  ## Write the tables of docs/tasks.md.
 	$(BIN)/python benchmarks/task_tables.py docs/tasks.md
 
 clean:  ## Remove the virtual environment and caches.
@@ -152,10 +152,10 @@ clean:  ## Remove the virtual environment and caches.
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Equipoise needs Python 3.11 or newer; give it by PYTHON=/path/to/python" >&2; exit 1; }
+		|| { echo "Equipoise needs Python 3.11 or newer; choose one with make PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and by itself, so that the pinned build is there when other packages ask for any.
+# Install torch first, so that other packages use the pinned build instead of installing another one.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) torch
 	$(PIP) --editable '.[demo]'

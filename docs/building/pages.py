@@ -1,4 +1,4 @@
-"""Hooks of the documentation site: pages made from files outside of `docs`, and links to such files."""
+"""MkDocs hooks: pages generated from files outside of `docs`, and links to such files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""Files of the repository that are pages of the site as they are."""
+"""Files of the repository that are shown unchanged as pages of the site."""
 EXAMPLES = "examples.md"
 ELSEWHERE = {**COPIED, "README.md": "index.md", "examples": EXAMPLES}
-"""File or folder of the repository to the page that shows it."""
+"""Maps files and folders of the repository to the pages that show them."""
 COMMANDS = "<!-- the commands, from the code -->"
-"""Place in a page that the description of the command line takes."""
+"""Placeholder for the generated command-line reference."""
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)\s:#]+)(?P<anchor>#[^)\s]*)?(?=\))")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made from files outside of `docs`."""
+    """Add the pages that are generated from files outside of `docs`."""
     for source, page in COPIED.items():
         _add(files, config, page, (ROOT / source).read_text(encoding="utf-8"))
     _add(files, config, EXAMPLES, examples_page(ROOT / "examples"))
@@ -35,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Let links that leave `docs`, right where the page is read as a file, lead to pages of the site."""
+    """Rewrite links to files outside of `docs` so that they point to pages of the site."""
     shown = page.file.src_uri
     if COMMANDS in markdown:
         markdown = markdown.replace(COMMANDS, commands())
@@ -44,11 +44,11 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 
 def site_link(path: str, anchor: str, origin: str, shown: str) -> str:
-    """Return where a link leads on the site; a target that the site does not have is left as it is.
+    """Return the target of a link on the site. Targets that are not on the site are returned unchanged.
 
     Args:
-        path: of the link, relative to the file it stands in.
-        anchor: what follows the path, or an empty text.
+        path: path of the link, relative to the file that contains it.
+        anchor: `#` and the anchor, or an empty string.
         origin: path of that file in the repository.
         shown: path of its page inside `docs`.
     """
@@ -65,7 +65,7 @@ def site_link(path: str, anchor: str, origin: str, shown: str) -> str:
 
 
 def commands() -> str:
-    """Return all commands with their options, as Markdown, from the application itself."""
+    """Return the reference of all commands and their options as Markdown, generated from the code."""
     from cyclopts.docs.markdown import generate_markdown_docs
 
     from equipoise.cli import build_app
@@ -74,10 +74,10 @@ def commands() -> str:
 
 
 def examples_page(folder: Path) -> str:
-    """Return a page with the text of every example, each under its first sentence."""
+    """Return a page with the source of every example, each with the first paragraph of its docstring."""
     parts = [
-        "# Examples\n\nWhole scripts, each under a hundred lines and under a minute on a CPU. The tests run "
-        "them as they stand here.\n"
+        "# Examples\n\nComplete scripts, each under a hundred lines and under a minute on a CPU. The tests run "
+        "them unchanged.\n"
     ]
     for path in sorted(folder.glob("*.py")):
         text = path.read_text(encoding="utf-8")
