@@ -1,9 +1,9 @@
-"""Any method of the field in a plain PyTorch loop: home activities from sound and a wrist sensor.
+"""Any method in a plain PyTorch loop: household activities from audio and a wrist sensor.
 
     pip install 'equipoise[demo]' && python examples/any_method.py [METHOD]
 
-`equipoise list methods` names the methods; here OGM-GE slows down the encoder that is ahead. The lines that
-end with "method" are all that is not in the loop without one.
+The default, OGM-GE, slows down the dominant encoder; `equipoise list methods` lists all methods. The lines
+marked "method" are the only changes to the training loop.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def main(name: str = "ogm-ge") -> nn.Module:
     encoders = {"sound": model.sound, "wrist": model.wrist}  # method
     given = {"head": model.head, "train_loader": loader, "optimizer": optimizer, "epochs": EPOCHS}  # method
     method = equipoise.by_hand(name, model, encoders, **given)  # method
-    for epoch in method.epochs():  # in place of range(EPOCHS): method
+    for epoch in method.epochs():  # instead of range(EPOCHS): method
         model.train()
         for batch in loader:
             optimizer.zero_grad()
-            method.loss(batch).backward()  # in place of the cross-entropy: method
+            method.loss(batch).backward()  # instead of the cross-entropy: method
             method.on_gradients()  # method
             optimizer.step()
         if epoch % 8 == 0:

@@ -1,9 +1,9 @@
-"""Diagnosing & Re-learning in two processes: home activities from sound and a wrist sensor.
+"""Diagnosing & Re-learning in two processes: household activities from audio and a wrist sensor.
 
     pip install 'equipoise[demo]' && torchrun --nproc-per-node 2 examples/ddp.py
 
-The lines that end with "D&R" are all that was added to the loop. Each process reads its share of the
-samples; all of them take one decision, and their weights stay equal.
+The lines marked "D&R" are the only additions to the training loop. Each process reads its share of the
+samples. All processes take the same decision, and their weights stay equal.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def say(what: object) -> None:
 
 
 def main() -> nn.Module:
-    dist.init_process_group("gloo")  # "nccl" on graphics cards
+    dist.init_process_group("gloo")  # "nccl" on GPUs
     torch.set_num_threads(1)
     torch.manual_seed(0)
     train_loader, val_loader, test_loader = loaders()

@@ -1,9 +1,9 @@
-"""Diagnose features that lie in files, as from CLIP, BERT or wav2vec: no model, no training.
+"""Diagnose features in files, for instance from CLIP, BERT or wav2vec: no model, no training.
 
     pip install equipoise && python examples/embeddings.py
 
-Two encoders stand for yours: principal components of the upper half of handwritten digits, and few of the
-lower half. `equipoise diagnose --features features.npz` does the same from the command line.
+Principal components of handwritten digits stand in for your encoders: 16 of the upper half of each image, 3
+of the lower half. On the command line, use `equipoise diagnose --features features.npz`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import equipoise
 
 
 def write_features(folder: Path) -> Path:
-    """Write features and labels of both splits, as an extraction script would."""
+    """Write features and labels of both splits, like a feature extraction script."""
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     train, val = order[:1200], order[1200:]

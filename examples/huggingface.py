@@ -1,9 +1,9 @@
-"""Diagnosing & Re-learning in transformers.Trainer: pictures of shapes and sentences about them.
+"""Diagnosing & Re-learning with transformers.Trainer: synthetic images, and sentences about them.
 
     pip install 'equipoise[transformers]' && python examples/huggingface.py
 
-Both encoders are small and built from their configuration: nothing is downloaded. The lines that end with
-"D&R" are all that was added.
+Both encoders are small and built from a configuration, so nothing is downloaded. The lines marked "D&R" are
+the only additions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 
 
 class ShapesAndSentences(Dataset):
-    """A bar in one of four places, in noise; a sentence that names the place in seven of ten cases."""
+    """Noisy images of a bar at one of four positions; 70 % of the sentences contain a word for it."""
 
     def __init__(self, n: int, seed: int) -> None:
         draw = torch.Generator().manual_seed(seed)

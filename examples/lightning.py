@@ -1,8 +1,8 @@
-"""Diagnosing & Re-learning in Lightning's Trainer: home activities from sound and a wrist sensor.
+"""Diagnosing & Re-learning with the Lightning Trainer: household activities from audio and a wrist sensor.
 
     pip install 'equipoise[demo,lightning]' && python examples/lightning.py
 
-The lines that end with "D&R" are all that was added.
+The lines marked "D&R" are the only additions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# This file bears the name of the package it shows, and Python looks beside the script first.
+# This file has the same name as the package `lightning`: do not search the script's folder for imports.
 sys.path = [place for place in sys.path if Path(place or ".").resolve() != Path(__file__).resolve().parent]
 
 import lightning.pytorch as pl

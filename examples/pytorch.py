@@ -1,8 +1,8 @@
-"""Diagnosing & Re-learning in a plain PyTorch loop: home activities from sound and a wrist sensor.
+"""Diagnosing & Re-learning in a plain PyTorch loop: household activities from audio and a wrist sensor.
 
     pip install 'equipoise[demo]' && python examples/pytorch.py
 
-The lines that end with "D&R" are all that was added to the loop.
+The lines marked "D&R" are the only additions to the training loop.
 """
 
 from __future__ import annotations

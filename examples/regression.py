@@ -1,8 +1,9 @@
-"""Diagnosing & Re-learning where the target is a number: how diabetes goes on within a year.
+"""Diagnosing & Re-learning for regression: progression of diabetes within a year.
 
     pip install equipoise && python examples/regression.py
 
-Purity needs classes; `metric` names a measure for numbers: here the R2 of a ridge regression on the features.
+Purity needs classes. For a continuous target, `metric` chooses a different measure: here the R2 of a ridge
+regression on the features.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ EPOCHS = 40
 
 
 class BodyAndBlood(nn.Module):
-    """Age, sex, body mass and blood pressure beside six measurements of blood serum."""
+    """Two modalities: age, sex, body mass and blood pressure; and six blood serum measurements."""
 
     def __init__(self) -> None:
         super().__init__()

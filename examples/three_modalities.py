@@ -1,8 +1,8 @@
-"""Three modalities of your own, in arrays: write them as a dataset, and compare methods fairly.
+"""Write three modalities from arrays as a dataset, and compare methods fairly.
 
     pip install equipoise && python examples/three_modalities.py
 
-Handwritten digits are cut into three strips, of which the middle one is covered with noise.
+Images of handwritten digits are cut into three strips; noise is added to the middle one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Diagnosing & Re-learning in a loop of accelerate: home activities from sound and a wrist sensor.
+"""Diagnosing & Re-learning with Accelerate: household activities from audio and a wrist sensor.
 
     pip install 'equipoise[demo,transformers]'
     accelerate launch --cpu --num_processes 2 examples/two_processes_accelerate.py
 
-The lines that end with "D&R" are all that was added. It runs in one process as well, by `python`.
+The lines marked "D&R" are the only additions. With plain `python`, the script runs in a single process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pages of the datasets of sound and video say what the code does."""
+"""The pages of the audio and video datasets agree with the code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_page_names_source_command_and_every_option_with_its_default(name: str
     assert issubclass(dataset, SourceDataset)
     assert text.startswith((f"# {name}\n", f"# {name}: "))
     assert f"equipoise prepare {name} --source" in text
-    if name != "table":  # One's own recordings have no source or paper that a page could name.
+    if name != "table":  # The user's own recordings have no source or paper to name.
         assert dataset.source in text
         assert " ".join(dataset.citation.split()) in " ".join(text.split())
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|", text, re.MULTILINE))

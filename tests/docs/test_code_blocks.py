@@ -1,4 +1,4 @@
-"""Every code block of the documentation runs as it stands there; what cannot run is parsed, and counted."""
+"""Every code block of the documentation runs unchanged; commands that cannot run here are parsed instead."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from equipoise.training.option_text import from_options, parse_assignments
 from page_blocks import PAGES, ROOT, Block, all_blocks, blocks, install
 
 ELSEWHERE = {"docs/pretrained.md": "test_pretrained_page.py", "docs/tasks.md": "test_tasks_page.py"}
-"""Pages whose Python blocks run in a test of their own, which looks at what they give, too."""
+"""Pages whose Python blocks run in a separate test, which also checks their results."""
 RUN = sorted({block.page for block in all_blocks("run")} - set(ELSEWHERE))
 TO_PARSE = [
     *all_blocks("parse"),
@@ -54,7 +54,7 @@ def test_the_blocks_of_a_page_run_in_order(
 
 
 def run_here(command: str, place: str) -> None:
-    """Run a command of the toolkit in this process, which has loaded everything already."""
+    """Run a command of Equipoise in this process, where everything is already imported."""
     with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
         main(shlex.split(command)[1:])
     assert ended.value.code == 0, f"{place}: {command}"
@@ -75,7 +75,7 @@ def run(command: str, folder: Path, place: str) -> None:
 
 
 @pytest.mark.parametrize("block", TO_PARSE, ids=str)
-def test_a_command_that_is_not_run_is_one_that_could_be(block: Block) -> None:
+def test_commands_that_are_not_run_are_valid(block: Block) -> None:
     commands = [part for command in block.commands for part in command.split("&&")]
     assert commands
     for command in commands:
@@ -83,14 +83,14 @@ def test_a_command_that_is_not_run_is_one_that_could_be(block: Block) -> None:
 
 
 def check_command(words: list[str]) -> None:
-    """Check the words of a command without running it: that there is such a command with such options."""
+    """Check that a command and its options exist, without running it."""
     program, *rest = words
     program = program.removeprefix(".venv/bin/")
     if program == "equipoise":
         check_equipoise(rest)
     elif program == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-        assert rest[0] in targets, f"make {rest[0]}: there is no such target"
+        assert rest[0] in targets, f"make {rest[0]}: no such target"
     elif program == "pip":
         assert rest[0] == "install"
         assert "--editable" in rest
@@ -100,7 +100,7 @@ def check_command(words: list[str]) -> None:
 
 
 def check_equipoise(words: list[str]) -> None:
-    """Read the words as the command line does; methods and their options are looked up, too."""
+    """Parse the words like the command line, including methods and their options."""
     app = build_app()
     command, bound, *_ = app.parse_args(words, print_error=False, exit_on_error=False)
     assert callable(command)
@@ -129,13 +129,13 @@ def check_equipoise(words: list[str]) -> None:
     ],
     ids=" ".join,
 )
-def test_a_command_with_a_mistake_is_found(words: list[str]) -> None:
+def test_an_invalid_command_is_detected(words: list[str]) -> None:
     with pytest.raises(Exception, match=r".+"):
         check_equipoise(words)
 
 
 @pytest.mark.parametrize("block", all_blocks("configuration"), ids=str)
-def test_a_configuration_holds_options_of_the_command(block: Block) -> None:
+def test_configurations_use_existing_options(block: Block) -> None:
     options = yaml.safe_load(block.text)
     names = {f"--{name.replace('_', '-')}" for name in options}
     shown = described("compare")
@@ -150,7 +150,7 @@ def described(command: str) -> str:
 
 
 @pytest.mark.parametrize("block", all_blocks("diff"), ids=str)
-def test_a_diff_is_one_of_the_example_that_it_names(block: Block) -> None:
+def test_a_diff_matches_the_example_that_it_names(block: Block) -> None:
     named = re.search(r"`(examples/[a-z_]+\.py)`", block.before)
     assert named is not None, f"{block} names no example"
     lines = (ROOT / named[1]).read_text(encoding="utf-8").splitlines()
@@ -159,7 +159,7 @@ def test_a_diff_is_one_of_the_example_that_it_names(block: Block) -> None:
     assert added
     place = -1
     for line in added:
-        assert line in source[place + 1 :], f"{block}: {named[1]} has no such line behind the others: {line}"
+        assert line in source[place + 1 :], f"{block}: {named[1]} has no such line after the previous ones: {line}"
         place = source.index(line, place + 1)
 
 
@@ -183,14 +183,14 @@ def test_no_block_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_no_command_hides_in_an_indented_block(page: Path) -> None:
+def test_indented_blocks_contain_no_commands(page: Path) -> None:
     from markdown_it import MarkdownIt
 
     indented = [t.content for t in MarkdownIt().parse(page.read_text("utf-8")) if t.type == "code_block"]
     assert not [text for text in indented if PROGRAMS.search(text)]
 
 
-def test_the_commands_of_make_that_the_pages_name_are_there() -> None:
+def test_make_targets_named_in_the_pages_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {
         (page.name, target)

@@ -1,4 +1,4 @@
-"""Every method has a page, and it says what the code does."""
+"""Every method has a page that agrees with the code."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def test_a_page_names_every_option_with_its_default(name: str) -> None:
     for option in fields(METHODS[name]):
         if option.name == "more" or option.default is option.default_factory is MISSING:
             continue
-        assert option.name in rows, f"{name}.md says nothing of {option.name}"
+        assert option.name in rows, f"{name}.md does not mention {option.name}"
         default = option.default if option.default is not MISSING else option.default_factory()
-        # A default that depends on the training, or on the modalities, is told in words.
+        # Defaults that depend on the training or the modalities are described in words.
         if default not in (None, [], {}) and "," not in rows[option.name]:
             written = yaml.safe_load(rows[option.name].strip("`"))
             assert written == default, f"{name}.md, {option.name}: {written!r}, the code has {default!r}"
@@ -53,7 +53,7 @@ def test_the_index_names_every_method() -> None:
     assert sorted(re.findall(r"\]\(([a-z0-9-]+)\.md\)", text)) == sorted(METHODS)
 
 
-def test_there_is_no_page_of_a_method_that_is_gone() -> None:
+def test_every_page_belongs_to_a_method() -> None:
     assert {path.stem for path in PAGES.glob("*.md")} == {*METHODS, "README"}
 
 

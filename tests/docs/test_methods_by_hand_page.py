@@ -1,4 +1,4 @@
-"""The page on methods in one's own loop names those that fit, and no other."""
+"""The page on methods in user-defined loops lists exactly the methods that work there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from equipoise.methods import METHODS
 PAGE = Path(__file__).parents[2] / "docs" / "integrations" / "methods.md"
 
 
-def test_it_names_the_methods_that_fit_and_those_that_do_not() -> None:
+def test_it_lists_supported_and_unsupported_methods() -> None:
     text = PAGE.read_text(encoding="utf-8").split("## Which methods")[1]
     work, refused = text.split("The others say")
     assert set(re.findall("`([a-z0-9-]+)`", work.split("With the same data")[0])) == set(FITTING)

@@ -1,4 +1,4 @@
-"""Every code block of the page on pretrained encoders runs, in order, as it stands there."""
+"""All code blocks of the page on pretrained encoders run, in order and unchanged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_blocks_run(
 
 
 ADVANCED = {"ema_decay", "redraw_seed", "redraw_with", "head_refit_steps"}
-"""Options that only mean something beside another one, told of at `RelearnOptions`."""
+"""Options that only take effect together with another one; they are documented in `RelearnOptions`."""
 
 
 @pytest.mark.parametrize("option", sorted(RELEARN_OPTIONS - ADVANCED))

@@ -1,4 +1,4 @@
-"""The site is built strictly, fetches nothing, names everything, and is found to work in a browser."""
+"""The site builds without warnings, loads nothing from the network, is complete, and works in a browser."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_lost_page_a_broken_link_and_a_missing_anchor_stop_the_build(tmp_path:
     for name in ("src", "mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         (tmp_path / name).symlink_to(ROOT / name)
     config = yaml.load(read(tmp_path, "mkdocs.yml"), yaml.BaseLoader)
-    config["plugins"] = ["awesome-nav"]  # the reference takes long, and is not what is tested here
+    config["plugins"] = ["awesome-nav"]  # building the reference is slow and not tested here
     (tmp_path / "mkdocs.yml").unlink()
     (tmp_path / "mkdocs.yml").write_text(
         yaml.safe_dump({**config, "strict": True, "use_directory_urls": False}), encoding="utf-8"
@@ -101,7 +101,7 @@ def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
         "url(https://a.b/c.woff)",
     ],
 )
-def test_what_would_be_fetched_is_seen(text: str) -> None:
+def test_external_resources_are_detected(text: str) -> None:
     assert FETCHED.search(text)
     assert not FETCHED.search(
         '<a href="https://arxiv.org"> <link rel="next" href="a.html"> <img src="a.png">'
@@ -161,7 +161,7 @@ def test_every_method_dataset_and_example_has_its_page(site: Path) -> None:
         ("models.md", "#encoders", "docs/start.md", "start.md", "models.md#encoders"),
     ],
 )
-def test_links_that_leave_the_pages_lead_to_pages(
+def test_links_to_files_outside_of_docs_become_links_to_pages(
     path: str, anchor: str, origin: str, shown: str, target: str
 ) -> None:
     script = ROOT / "docs" / "building" / "pages.py"
@@ -180,7 +180,7 @@ def browser() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api")
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
-        pytest.fail("there is no Chromium on this machine: run 'make browser', or set EQUIPOISE_NO_BROWSER=1")
+        pytest.fail("Chromium not found: run 'make browser', or set EQUIPOISE_NO_BROWSER=1")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
@@ -194,7 +194,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def served(site: Path) -> Iterator[str]:
-    """The address of the built site on this machine."""
+    """The address of a local server for the built site."""
     handler = functools.partial(_Quiet, directory=str(site))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The page on what a re-learning does to everything around the weights says what the code does."""
+"""The page on the side effects of re-learning agrees with the code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_choice_and_its_default_are_in_the_table() -> None:
     assert defaults.rewarm_steps == 0
 
 
-def test_the_lengths_of_adams_steps_are_those_of_the_page() -> None:
+def test_the_sizes_of_adams_steps_agree_with_the_page() -> None:
     names: dict[str, Any] = {}
     for block in blocks(PAGE):
         if block.language == "python":

@@ -1,4 +1,4 @@
-"""The page on tasks: its tables are the code's, and its blocks run, in order, as they stand there."""
+"""The page on tasks: its tables agree with the code, and its code blocks run, in order and unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tasks.md"
 
 
-def test_the_tables_are_what_the_command_writes() -> None:
+def test_the_tables_are_up_to_date() -> None:
     spec = importlib.util.spec_from_file_location("task_tables", ROOT / "benchmarks" / "task_tables.py")
     assert spec is not None
     assert spec.loader is not None

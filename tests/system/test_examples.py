@@ -1,4 +1,4 @@
-"""Each example runs by itself; what re-learning adds to a loop is a few lines, and nothing at strength 0."""
+"""Each example runs. Re-learning adds a few lines to a loop, and at strength 0 it changes nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {"lightning": "lightning", "huggingface": "transformers", "two_processes_accelerate": "accelerate"}
 TWICE = ("ddp", "two_processes_accelerate")
-"""Those that are launched in two processes."""
+"""Examples that run in two processes."""
 LOOPS = ("pytorch", "lightning", "huggingface", "regression", *TWICE)
 MARK = "# D&R"
 SAYS = {
@@ -30,7 +30,7 @@ SAYS = {
 
 
 def run(name: str, source: str, folder: Path) -> str:
-    """Run a source text as `NAME.py` in a folder of its own; return what it prints."""
+    """Run source code as `NAME.py` in the given folder; return its output."""
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
     script = folder / f"{name}.py"
@@ -53,7 +53,7 @@ def test_no_example_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SAYS))
-def test_it_runs_and_says_what_it_should(name: str, tmp_path: Path) -> None:
+def test_it_runs_and_prints_the_expected_output(name: str, tmp_path: Path) -> None:
     assert re.search(SAYS[name], run(name, source_of(name), tmp_path))
 
 
