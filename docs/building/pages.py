@@ -76,8 +76,8 @@ def commands() -> str:
 def examples_page(folder: Path) -> str:
     """Return a page with the source of every example, each with the first paragraph of its docstring."""
     parts = [
-        "# Examples\n\nComplete scripts, each under a hundred lines and under a minute on a CPU. The tests run "
-        "them unchanged.\n"
+        "# Examples\n\nComplete scripts, each under a hundred lines and under a minute on a CPU. The tests "
+        "run them unchanged.\n"
     ]
     for path in sorted(folder.glob("*.py")):
         text = path.read_text(encoding="utf-8")

@@ -159,7 +159,7 @@ def test_a_diff_matches_the_example_that_it_names(block: Block) -> None:
     assert added
     place = -1
     for line in added:
-        assert line in source[place + 1 :], f"{block}: {named[1]} has no such line after the previous ones: {line}"
+        assert line in source[place + 1 :], f"{block}: {named[1]} lacks this line, in this order: {line}"
         place = source.index(line, place + 1)
 
 

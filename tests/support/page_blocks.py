@@ -1,4 +1,4 @@
-"""The code blocks of the documentation: which there are, and what the tests do with each."""
+"""Find the code blocks of the documentation, and decide what the tests do with each."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 PARSED = "<!-- parsed, not run -->"
-"""Stands before a command that cannot be run here, for want of data or of the network."""
+"""Marks a command that cannot run in the tests because it needs data or network access."""
 SHELLS = ("console", "bash")
 INERT = ("text",)
-"""Languages of what is no code: layouts of folders."""
+"""Languages of blocks that are not code, such as folder layouts."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Block:
 
     Attributes:
         page: path of the page, relative to the repository.
-        line: where it begins, from 1.
-        language: first word behind the fence.
-        title: name of the file that it shows, or an empty text.
-        text: its lines.
-        parsed: whether the marker stands before it.
-        before: the paragraph in front of it.
+        line: number of its first line, starting at 1.
+        language: first word after the opening fence.
+        title: name of the file that it shows, or an empty string.
+        text: its content.
+        parsed: whether it is preceded by the marker `PARSED`.
+        before: the paragraph before it.
     """
 
     page: str
@@ -42,7 +42,7 @@ class Block:
 
     @property
     def treatment(self) -> str:
-        """What the tests do with it; a block that is none of these is refused."""
+        """What the tests do with the block; a block of an unknown type is an error."""
         if self.page == "README.md":
             return "readme"
         if self.language in SHELLS:
@@ -52,14 +52,14 @@ class Block:
         known = {"python": "run", "diff": "diff", "yaml": "configuration", **dict.fromkeys(INERT, "inert")}
         if self.language not in known or self.title or self.parsed:
             raise AssertionError(
-                f"{self.page}, line {self.line}: nothing tests a block {self.language!r}"
+                f"{self.page}, line {self.line}: there is no test for a block {self.language!r}"
                 f"{' with a title' * bool(self.title)}{' that is marked' * self.parsed}"
             )
         return known[self.language]
 
     @property
     def commands(self) -> list[str]:
-        """The commands of a shell block, one each, without the prompt."""
+        """The commands of a shell block, without the prompt."""
         lines = self.text.replace("\\\n", " ").splitlines()
         if self.language == "console":
             lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
@@ -88,12 +88,12 @@ def blocks(page: Path) -> list[Block]:
 
 
 def all_blocks(treatment: str | None = None) -> list[Block]:
-    """Return the blocks of all pages, or those of them that are treated in one way."""
+    """Return the blocks of all pages, or only those with the given treatment."""
     return [b for page in PAGES for b in blocks(page) if treatment is None or b.treatment == treatment]
 
 
 def install(folder: Path) -> None:
-    """Do for the package in a folder what `pip install --editable` would do: tell of its entry points."""
+    """Register the entry points of the package in a folder, like `pip install --editable`."""
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     about = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     about.mkdir()
