@@ -1,10 +1,10 @@
-"""How fast a prepared dataset of frames and spectrograms is read, and what that costs in training.
+"""How fast prepared frames and spectrograms are read, and how this affects training time.
 
 Usage: python benchmarks/data.py [OUT.md]
 
-A set of 2x3x64x64 frames (uint8) and 1x128x128 spectrograms (float16) is written to a temporary folder. It is
-read in random batches of 64, from the memory map and from memory, also augmented, in turn; then
-some steps of training are timed. Ratios are of medians of rounds taken side by side in one process.
+Writes a dataset of 2x3x64x64 frames (uint8) and 1x128x128 spectrograms (float16) to a temporary folder. It is
+read in random batches of 64 from the memory map, from memory, and with augmentation, alternately. Then some
+training steps are timed. Ratios compare measurements of the same round in one process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from equipoise.models import ConcatFusion, MultimodalModel, build_model
 COUNT, BATCH, ROUNDS = 3000, 64, 7
 TRAIN = 2400
 MODELS = {"convolutions (the default)": 4, "one linear layer": 37}
-"""Models and steps: what is trained by default, and what is cheapest, where reading weighs most."""
+"""Models and numbers of steps: the default, and the cheapest, for which reading matters most."""
 
 
 def made(folder: Path) -> PreparedDataset:
@@ -54,7 +54,7 @@ def opened(dataset: PreparedDataset, memory_limit: int, augment: AugmentOptions 
 
 
 def read(data: RunData, epoch: int) -> float:
-    """Return samples a second over one epoch."""
+    """Return samples per second over one epoch."""
     data.set_epoch(epoch)
     begin = time.perf_counter()
     count = sum(len(batch) for batch in data.train)
@@ -71,7 +71,7 @@ def model_of(name: str, data: RunData) -> MultimodalModel:
 
 
 def trained(data: RunData, epoch: int, name: str, steps: int) -> float:
-    """Return seconds of some steps of a model, data included."""
+    """Return the seconds for some training steps of a model, including reading the data."""
     model = model_of(name, data)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     data.set_epoch(epoch)
@@ -84,7 +84,7 @@ def trained(data: RunData, epoch: int, name: str, steps: int) -> float:
 
 
 def side_by_side(measures: dict[str, Callable[[int], float]]) -> dict[str, list[float]]:
-    """Take each measure once a round, in turn."""
+    """Take each measurement once per round, alternately."""
     found: dict[str, list[float]] = {name: [] for name in measures}
     for round_ in range(ROUNDS):
         for name, measure in measures.items():
@@ -93,7 +93,7 @@ def side_by_side(measures: dict[str, Callable[[int], float]]) -> dict[str, list[
 
 
 def compared(seconds: dict[str, list[float]]) -> str:
-    """Return the cells of median, lowest and highest ratio of rounds."""
+    """Return table cells with the median, lowest and highest ratio of the rounds."""
     ratio = [a / b for a, b in zip(seconds["memory map"], seconds["memory"], strict=True)]
     return f"{median(ratio):.3f} | {min(ratio):.3f} | {max(ratio):.3f}"
 
@@ -119,11 +119,11 @@ def main(out: str | None) -> None:
             for model, count in MODELS.items()
         }
     lines = [
-        "| reading in random order | samples/s, median | lowest | highest |",
+        "| random reads | samples/s, median | lowest | highest |",
         "|---|---:|---:|---:|",
         *(f"| {name} | {median(s):,.0f} | {min(s):,.0f} | {max(s):,.0f} |" for name, s in speeds.items()),
         "",
-        "| training | from the memory map, times as long as from memory | lowest | highest |",
+        "| training | time from memory map / time from memory | lowest | highest |",
         "|---|---:|---:|---:|",
         *(f"| {name} | {compared(seconds)} |" for name, seconds in steps.items()),
     ]

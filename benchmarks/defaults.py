@@ -1,4 +1,4 @@
-"""How the defaults of the small encoder and of sgd were chosen: on validation, by joint training alone.
+"""How the defaults of the small encoder and of SGD were chosen: on validation, with joint training only.
 
 Usage: python benchmarks/defaults.py PAGE.md
 """
@@ -32,12 +32,12 @@ def main(page: str) -> None:
         "",
         "Written by `make figures`. Joint training on HTAD, 60 epochs, mean over "
         f"{len(SEEDS)} seeds and {len(SPLITS)} draws of the splits. Momentum 0.9, weight decay 0.0001 and "
-        "batches of 64 are those of the D&R paper. Of the settings within 0.002 of the best validation "
-        "accuracy, which these runs cannot tell apart, the defaults take the smallest dropout and then the "
-        "smallest learning rate; the rule was written down after the choice. Only joint training was looked "
-        "at, but the first scan also printed its test accuracy on one draw. The draws overlap: a validation "
-        "sample of one may be a test sample of another, so that the level of accuracy on HTAD is slightly "
-        "optimistic for all methods alike.",
+        "batch size 64 are from the D&R paper. These runs cannot distinguish settings within 0.002 of the "
+        "best validation accuracy; of these, the defaults use the smallest dropout and then the smallest "
+        "learning rate. This rule was written down after the choice. Only joint training was considered, but "
+        "the first scan also printed its test accuracy on one draw. The draws overlap: a validation sample "
+        "of one draw may be a test sample of another. Accuracy on HTAD is therefore slightly optimistic, "
+        "equally for all methods.",
         "",
         "| dropout | learning rate | validation accuracy | std | validation loss | median best epoch |",
         "|---|---|---|---|---|---|",

@@ -1,9 +1,9 @@
-"""Examine finished runs, and features by themselves, and write what was found, with pictures.
+"""Diagnose finished runs and plain features, and write a page with figures.
 
 Usage: python benchmarks/diagnoses.py PAGE.md IMAGES_DIR RUN_DIR ...
 
-Of the runs, the page shows the examination of each; of their datasets of vectors, that of the given features
-too, as `equipoise diagnose --features` makes it. Pictures are those of the first run.
+The page shows the diagnosis of each run. For datasets of vectors it also shows the diagnosis of the input
+features themselves, as with `equipoise diagnose --features`. The figures are those of the first run.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from equipoise.training.option_text import from_options
 from equipoise.training.record.record import RunRecord
 
 EASY = 0.1
-"""How far validation may lie above test before the page speaks of it."""
+"""A validation score this much higher than the test score is pointed out on the page."""
 PICTURES = {"projections": "features", "trace": "over-epochs", "contributions": "contributions"}
-"""Charts to the names of the pictures in the documentation."""
+"""Maps charts to the names of the figures in the documentation."""
 
 
 def main(page: str, images: str, *folders: str) -> None:
@@ -36,9 +36,10 @@ def main(page: str, images: str, *folders: str) -> None:
         "",
         "Written by `make diagnoses` (benchmarks/diagnoses.py) from run records; not edited by hand.",
         "",
-        "One seed a run: these pages show what the tool says, and no claim about methods rests on them. All "
-        "figures are of training and validation samples. Gaps and drops stand with their 95 % intervals over "
-        "samples; what the columns mean, and how verdicts are made, says [the guide](../diagnosis.md).",
+        "Each run has a single seed: this page shows the output of the diagnosis and supports no claims "
+        "about methods. All numbers are for training and validation samples. Gaps and drops have 95 % "
+        "confidence intervals over samples. The [diagnosis guide](../diagnosis.md) explains the columns "
+        "and verdicts.",
         "",
     ]
     for place, folder in enumerate(folders):
@@ -65,7 +66,7 @@ def section(found: eq.Examination, command: str) -> list[str]:
         shapley = with_interval(item.shapley, item.intervals.get("shapley"))
         scores = [f"{value:.3f}" for value in (state.train_score, state.val_score)]
         alone = [f"{value:.3f}" for value in ((own.refitted or {})[name], item.alone)]
-        close = "" if verdict.certain else " (close to the border)"
+        close = "" if verdict.certain else " (close to a threshold)"
         rows.append([name, f"**{verdict.state}**{close}", *scores, gap, *alone, drop, shapley])
     words = [f"- {v.modality}: {' '.join((*v.reasons, *v.remarks))}" for v in found.verdicts.values()]
     title = found.facts[0] if found.result else f"{Path(found.source).stem}: the features themselves"
@@ -76,15 +77,15 @@ def section(found: eq.Examination, command: str) -> list[str]:
 
 
 def easy(found: eq.Examination) -> str:
-    """Warn of validation samples that are much easier than those of test."""
+    """Warn if validation samples are much easier than test samples."""
     if not found.result:
         return ""
     validation, test = (found.result[split]["accuracy"] for split in ("validation", "test"))
     if validation - test < EASY:
         return ""
     return (
-        f" **Validation lies {validation - test:.2f} above test ({test:.3f}), as where features were made "
-        "with the validation samples in view: gaps and contributions on it say little.**"
+        f" **The validation score is {validation - test:.2f} higher than the test score ({test:.3f}), as if "
+        "the features had been learnt on the validation samples: gaps and contributions are unreliable.**"
     )
 
 
@@ -93,7 +94,7 @@ def with_interval(value: float, interval: tuple[float, float] | None) -> str:
 
 
 def of_features(folder: Path) -> list[str]:
-    """Examine the inputs of a run as features in a file, where they are vectors."""
+    """Diagnose the inputs of a run like features in a file, if they are vectors."""
     _, data = prepare_data(from_options(RunRecord(folder).options()))
     splits = {"train": data.train_eval, "val": data.val}
     arrays: dict[str, np.ndarray] = {"classes": np.array(data.classes)}

@@ -1,9 +1,9 @@
-"""What a diagnosis of saved features costs: seconds, and peak memory as a multiple of the features' size.
+"""Cost of a diagnosis of saved features: seconds, and peak memory relative to the size of the features.
 
 Usage: python benchmarks/diagnosis_cost.py [--train 16000] [--val 4000]
 
-Each measurement runs in a process of its own on two modalities of 512 features in 31 classes. Memory is
-counted above what the imports take.
+Each measurement runs in a separate process, on two modalities of 512 features in 31 classes. The memory used
+by imports is not counted.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def save_features(file: Path, n_train: int, n_val: int) -> int:
-    """Save Gaussian classes; return the bytes of the features."""
+    """Save features of Gaussian classes; return their size in bytes."""
     rng = np.random.default_rng(0)
     arrays = {f"{split}_labels": rng.permutation(np.arange(n) % CLASSES) for split, n in
               (("train", n_train), ("val", n_val))}  # fmt: skip

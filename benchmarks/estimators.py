@@ -1,11 +1,11 @@
-"""Measure the estimators of the learning state against features whose over-fitting is known.
+"""Evaluate the estimators of the learning state on features with known overfitting.
 
 Usage: python benchmarks/estimators.py PAGE.md [--mosi mosi_utt.npz] [--draws 20] [--rows ROWS.csv]
 
-The classes are Gaussian. Over-fitting is made as an encoder makes it that has learnt its samples by heart:
-each training sample is pulled toward the mean of its class by a known factor, validation samples are not.
-The truth of a gap is the measure of very many samples drawn likewise. With --rows the measurements are kept
-in that file, and read from it where it is there already.
+The classes are Gaussian. Overfitting is simulated like that of an encoder that memorised its samples: each
+training sample is pulled toward the mean of its class by a known factor, validation samples are not. The true
+gap is measured on very many samples from the same distribution. With --rows, the measurements are saved to
+that file, or read from it if it exists.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ ESTIMATORS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Features:
-    """Features `[N, d]` and classes of two splits, and what they were made with."""
+    """Features `[N, d]` and classes of two splits."""
 
     train: np.ndarray
     train_labels: np.ndarray
@@ -62,7 +62,7 @@ class Features:
 
 
 def draw(classes: int, separation: float, pull: float, sizes: tuple[int, int], seed: int) -> Features:
-    """Draw Gaussian classes; the means are the same in every draw, `pull` moves training samples to them."""
+    """Draw Gaussian classes with the same means in every draw; `pull` moves training samples toward them."""
     means = np.random.default_rng(classes).normal(size=(classes, WIDTH)) * separation
     rng = np.random.default_rng([seed, classes])
     labels = [rng.permutation(np.arange(size) % classes) for size in sizes]
@@ -76,7 +76,7 @@ def draw(classes: int, separation: float, pull: float, sizes: tuple[int, int], s
 
 
 def measured(features: Features, options: dict[str, Any]) -> tuple[float, float, float]:
-    """Return the gap with its sign, and its interval."""
+    """Return the signed gap and its confidence interval."""
     state = diagnose(
         {"m": features.train}, features.train_labels, {"m": features.val}, features.val_labels, **options
     )["m"]
@@ -85,13 +85,13 @@ def measured(features: Features, options: dict[str, Any]) -> tuple[float, float,
 
 
 def family(estimator: str) -> str:
-    """Return what an estimator estimates: its measure, and whether each split is fitted to itself."""
+    """Return what an estimator estimates: its measure, and whether each split is fitted separately."""
     refitted = not any(word in estimator for word in ("transfer", "cross-fit"))
     return estimator.split(",")[0] + (" refitted" if refitted else "")
 
 
 def truths(cell: tuple[int, float, int]) -> list[dict[str, Any]]:
-    """Measure very many samples: the truth of every measure for the class means of all draws."""
+    """Compute the true gap of every measure on very many samples with the class means of all draws."""
     classes, separation, seed = cell
     rows = []
     for pull in PULLS:
@@ -111,7 +111,7 @@ def truths(cell: tuple[int, float, int]) -> list[dict[str, Any]]:
 
 
 def estimates(cell: tuple[int, float, tuple[int, int], int]) -> list[dict[str, Any]]:
-    """Measure one draw by every estimator, at every level of over-fitting."""
+    """Apply every estimator to one draw, at every level of overfitting."""
     classes, separation, sizes, seed = cell
     rows = []
     for pull in PULLS:
@@ -138,7 +138,7 @@ def estimates(cell: tuple[int, float, tuple[int, int], int]) -> list[dict[str, A
 
 
 def study(draws: int, workers: int) -> pd.DataFrame:
-    """Measure all cells, and join each with its truth."""
+    """Measure all cells, and join each with its true gap."""
     cells = [
         (classes, separation, sizes, seed)
         for sizes, classes, separation in product(reversed(SIZES), reversed(CLASSES), SEPARATIONS)
@@ -153,10 +153,10 @@ def study(draws: int, workers: int) -> pd.DataFrame:
 
 
 def video_of_mosi(file: Path, seeds: int = 5) -> pd.DataFrame:
-    """Measure the modalities of CMU-MOSI by every estimator, 80 % of the training part against the rest.
+    """Apply every estimator to the modalities of CMU-MOSI: 80 % of the training part against the rest.
 
-    The text and video features were learnt on the training part, so that neither half is new to their
-    encoder: one is not over-fitted more than the other, and the true gap of all modalities is 0.
+    The text and video features were learnt on the whole training part, so their encoders overfit both parts
+    equally, and the true gap of all modalities is 0.
     """
     with np.load(file, allow_pickle=False) as arrays:
         inside = arrays["repo_split"] == "train"

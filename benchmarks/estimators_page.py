@@ -1,4 +1,4 @@
-"""The page of `estimators.py`: from single measurements to bias, coverage and ranks."""
+"""Write the page of `estimators.py`: bias, coverage and ranking of the estimators."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ HEAD = """# How good the estimators of the learning state are
 
 Written by `make diagnoses` (benchmarks/estimators.py); not edited by hand.
 
-Synthetic features of Gaussian classes in 32 dimensions. Over-fitting is known: training samples are pulled
-toward the mean of their class by 0, 0.15, 0.3 or 0.5 of their distance, validation samples are not. The
-true gap is the gap of 6,000 training and 6,000 validation samples drawn about the same class
-means, and 0 without a pull. Bias and spread are those of the gap with its sign (training minus
-validation): the mean error and the standard deviation of the error. A false alarm is a 95 % interval that
-excludes 0 where nothing was pulled; coverage is the share of intervals that hold the truth, 0.95 being
-right. Pairs in order is the share of pairs of modalities of one draw (any separations, different pulls) of
-which the one that is pulled more has the larger gap; that is the question a diagnosis answers, and 0.5 is
-guessing. Seconds are CPU seconds of one modality.
+The features are synthetic: Gaussian classes in 32 dimensions. The overfitting is known: training samples are
+moved toward the mean of their class by 0, 0.15, 0.3 or 0.5 of their distance (the pull), validation samples
+are not. The true gap is the gap of 6,000 training and 6,000 validation samples with the same class means; it
+is 0 without a pull. Bias and spread are the mean and the standard deviation of the error of the signed gap
+(training minus validation). A false alarm is a 95 % interval that excludes 0 although the pull is 0. Coverage
+is the share of intervals that contain the true gap; it should be 0.95. Pairs in order is the share of pairs
+of modalities of one draw (any separations, different pulls) in which the modality with the larger pull has
+the larger gap. This is the question that a diagnosis answers; guessing gives 0.5. Seconds are CPU seconds per
+modality.
 
-Which estimator is best was decided on these very draws, so that small differences between the first of them
-may be chance; the sizes that were drawn least often weigh least (see the conditions).
+The best estimator was chosen on the same draws, so small differences between the top estimators may be due to
+chance. Sizes with fewer draws have less weight (see the conditions).
 """
 
 
@@ -52,18 +52,18 @@ def page(found: pd.DataFrame, mosi: pd.DataFrame | None, asked: int) -> str:
 
 MOSI = """## CMU-MOSI
 
-The training part of the features, cut anew by video into 80 % and 20 %, five times: both parts are equally
-known to the encoders, so that the true gap is 0. Mean size of the gap:
+The training part of the features, split again by video into 80 % and 20 %, five times. The encoders were
+trained on both parts, so the true gap is 0. Mean absolute gap:
 """
 
 
 def size_of_gap(gaps: pd.Series) -> float:
-    """Return the mean size, whatever the sign."""
+    """Return the mean absolute gap."""
     return float(gaps.abs().mean())
 
 
 def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """Return a row an estimator."""
+    """Return one row per estimator."""
     error = found["gap"] - found["truth"]
     plain = found["pull"] == 0
     work = found.assign(
@@ -86,7 +86,7 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_order(found: pd.DataFrame) -> float:
-    """Return the share of pairs of one draw that are ranked by their pull; a tie counts one half."""
+    """Return the share of pairs of one draw whose gaps are in the order of their pulls; ties count 0.5."""
     return float(np.mean(list(_pairs(found))))
 
 
@@ -99,19 +99,19 @@ def _pairs(found: pd.DataFrame) -> Iterator[float]:
 
 
 def verdict(overall: pd.DataFrame) -> str:
-    """Say in words which estimator is best, and by how much."""
+    """Describe in words which estimator is best, and by how much."""
     paper, best = overall.loc["purity, paper"], overall.iloc[0]
     calm = overall[overall["false alarms"] <= 0.1].iloc[:1]
     text = (
-        f"**{overall.index[0]}** ranks best: {best['pairs in order']:.3f} of the pairs in order, against "
-        f"{paper['pairs in order']:.3f} by the paper's estimator, which raises a false alarm in "
-        f"{paper['false alarms']:.0%} of the cases without over-fitting ({overall.index[0]}: "
-        f"{best['false alarms']:.0%})."
+        f"**{overall.index[0]}** ranks modalities best: {best['pairs in order']:.3f} of the pairs are in "
+        f"order, compared with {paper['pairs in order']:.3f} for the paper's estimator. Without overfitting, "
+        f"the paper's estimator raises a false alarm in {paper['false alarms']:.0%} of the cases "
+        f"({overall.index[0]}: {best['false alarms']:.0%})."
     )
     if len(calm):
         row = calm.iloc[0]
         text += (
-            f" Of those with at most 10 % false alarms the best is **{calm.index[0]}**: "
+            f" The best estimator with at most 10 % false alarms is **{calm.index[0]}**: "
             f"{row['pairs in order']:.3f} in order, {row['false alarms']:.0%} false alarms, coverage "
             f"{row['coverage']:.2f}."
         )
@@ -119,7 +119,7 @@ def verdict(overall: pd.DataFrame) -> str:
 
 
 def conditions(found: pd.DataFrame, asked: int) -> str:
-    """Say how much was measured, by what and where."""
+    """Describe the number of measurements, the versions and the machine."""
     draws = found.groupby("train")["seed"].nunique()
     listed = ", ".join(f"{count} for {size} training samples" for size, count in draws.items())
     return (
@@ -131,7 +131,7 @@ def conditions(found: pd.DataFrame, asked: int) -> str:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """Return a Markdown table with three decimals."""
+    """Return a Markdown table with three decimal places."""
     head = ["", *(str(column) for column in frame.columns)]
     rows = [head, ["---"] * len(head)]
     rows += [

@@ -1,10 +1,10 @@
-"""Draw the pictures of the page that explains Diagnosing & Re-learning, from the records of two runs.
+"""Draw the figures of docs/how-it-works.md from the records of two runs.
 
 Usage: python benchmarks/how_it_works.py RUNS_DIR IMAGES_DIR
 
-The data are constructed so that the truth is known: `sound` has few numbers that tell the class well, `lips`
-many numbers that tell it a little, more of them than there are training samples to learn them from. An
-encoder of `lips` can therefore only go on improving by learning its training samples by heart.
+The data are synthetic, so that the truth is known: `sound` has few dimensions and separates the classes well.
+`lips` has many dimensions, with too few training samples to learn from all of them, and separates the classes
+a little. After some epochs, the encoder of `lips` can only improve by memorising training samples.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from equipoise.training.record.record import TRACE, RunRecord
 
 SAMPLES, CLASSES, EPOCHS, SEED = 900, 6, 60, 0
 WORLD = {"sound": (12, 3.0), "lips": (400, 2.2)}
-"""Modality to its number of columns, and the distance of the class centres from the origin (noise has 1)."""
+"""Modality to number of dimensions, and distance of the class centres from the origin (noise has std 1)."""
 METHODS = ("joint", "diagnose-relearn")
 
 
@@ -43,17 +43,17 @@ def main(runs: str, images: str) -> None:
     }
     for name, chart in charts.items():
         if chart is None:
-            sys.exit(f"the runs hold nothing for {name}; remove {runs} and run this again")
+            sys.exit(f"The runs contain no data for {name}; remove {runs} and run this again.")
         kind = "png" if name == "how-features" else "svg"
         print(write_figures([replace(chart, name=name)], Path(images), [kind])[0])
 
 
 def trained(method: str, runs: Path) -> Path:
-    """Train by one method, where that was not done already, and return the run folder."""
+    """Train with one method, unless that was already done, and return the run folder."""
     data, folder = runs / "data", runs / method
     if not data.exists():
         inputs, target = world()
-        eq.write_dataset(data, inputs, target, name="sound and lips, constructed")
+        eq.write_dataset(data, inputs, target, name="sound and lips, synthetic")
     if not (folder / "result.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         eq.fit(data, method=method, seed=SEED, epochs=EPOCHS, trace=True, out=folder)
@@ -72,12 +72,12 @@ def world() -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def trace_of(folder: Path) -> list[dict[str, Any]]:
-    """Read how a run went over its epochs."""
+    """Read the trace of a run over its epochs."""
     return list(RunRecord(folder).events(TRACE))
 
 
 def features(folder: Path) -> Chart | None:
-    """Draw the features of a run: training beside validation, by t-SNE."""
+    """Plot the features of a run with t-SNE: training and validation side by side."""
     found = eq.examine_run(folder)
     found = replace(found, projections=[p for p in found.projections if p.kind == "t-sne"])
     return next((chart for chart in examination_page(found).all_charts if chart.name == "projections"), None)

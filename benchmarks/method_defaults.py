@@ -1,8 +1,8 @@
-"""Write how defaults of methods were chosen, by validation accuracy alone, from fresh runs.
+"""Write how defaults of methods were chosen, using only the validation accuracy of new runs.
 
 Usage: python benchmarks/method_defaults.py FOUR_MODALITY_DATASET PAGE.md
 
-The dataset is the one that `benchmarks/prepare_sets.py` calls phone-watch.
+The dataset is `phone-watch` from `benchmarks/prepare_sets.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Case = tuple[str, dict[str, Any], str, int, int]
 
 
 def validation(case: Case) -> float | str:
-    """Return the validation accuracy of the epoch that is kept, or why there is none."""
+    """Return the validation accuracy of the selected epoch, or the reason why training failed."""
     method, options, data, epochs, seed = case
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -60,18 +60,20 @@ def main(data: str, page: str) -> None:
     lines = [
         "# How defaults of methods were chosen",
         "",
-        "Written by `make studies`; not edited by hand. Validation accuracy of the epoch that is kept; no",
-        f"test split is shown or used. Seeds 0, 1, 2; commit `{head.stdout.strip()}`.",
+        "Written by `make studies`; not edited by hand. Validation accuracy of the selected epoch; the test",
+        f"split is neither shown nor used. Seeds 0, 1, 2; commit `{head.stdout.strip()}`.",
         "",
         *section(
-            "The step of lfm's weight",
-            "On phones and watches (four modalities), 30 epochs. The default, 10, was first a guess, made on "
-            "HTAD with its test figures in view.",
+            "Learning rate of the lfm weight",
+            "On phones and watches (four modalities), 30 epochs. The default of 10 was originally a guess, "
+            "made on HTAD when its test results were known.",
             [("joint", {}), *LFM],
             data,
             30,
         ),
-        *section("What mbsd's distance is of", "On HTAD, 60 epochs.", [("joint", {}), *MBSD], "htad", 60),
+        *section(
+            "What the distance of mbsd compares", "On HTAD, 60 epochs.", [("joint", {}), *MBSD], "htad", 60
+        ),
     ]
     Path(page).write_text("\n".join(lines), encoding="utf-8")
 

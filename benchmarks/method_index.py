@@ -1,4 +1,4 @@
-"""Write the index of the methods' pages from what the methods say of themselves.
+"""Write the index of the method pages from the attributes of the methods.
 
 Usage: python benchmarks/method_index.py docs/methods/README.md
 """
@@ -11,12 +11,12 @@ from pathlib import Path
 import equipoise as eq
 
 FAMILIES = {
-    "reference": "What every comparison should include: methods have to beat these.",
+    "reference": "Baselines that every comparison should include.",
     "objective": "Methods that change the loss.",
     "optimisation": "Methods that change gradients, steps or weights.",
     "forward": "Methods that change the forward pass.",
-    "loop": "Methods that change the order of training.",
-    "data": "Methods that change what is trained on.",
+    "loop": "Methods that change the training loop.",
+    "data": "Methods that change the training data.",
 }
 
 
@@ -24,12 +24,11 @@ def index() -> str:
     lines = [
         "# Methods",
         "",
-        "`equipoise list methods` shows the same in a terminal. Written by `make method-index`, not by",
-        "hand.",
+        "`equipoise list methods` prints this list. Written by `make method-index`; not edited by hand.",
         "",
-        "Symbols: `z^m` is the feature of modality m, `u` the joint logits, `u^m` those of a modality alone,",
-        "`p^m = softmax(u^m)`, `theta_m` the weights of an encoder, `psi` those of fusion and head, `CE` the",
-        "cross-entropy, a mean over the batch.",
+        "Symbols: `z^m` are the features of modality m, `u` the joint logits, `u^m` the logits of modality",
+        "m, `p^m = softmax(u^m)`, `theta_m` the weights of an encoder, `psi` the weights of fusion and head,",
+        "and `CE` the cross-entropy, averaged over the batch.",
     ]
     methods = eq.list_methods()
     assert {facts["family"] for facts in methods.values()} <= FAMILIES.keys()

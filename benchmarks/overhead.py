@@ -1,4 +1,4 @@
-"""What the toolkit costs, as ratios taken side by side in one run.
+"""Overhead of Equipoise, as ratios of alternating measurements.
 
 Usage: python benchmarks/overhead.py
 """
@@ -27,14 +27,14 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         data = str(make_data(Path(folder) / "data"))
-        eq.fit(data, epochs=1, diagnose_every=0)  # imports and caches are not what is measured
+        eq.fit(data, epochs=1, diagnose_every=0)  # warm-up: imports and caches are not measured
         rows = [
             ("trainer / hand-written loop", lambda: fit(data), lambda: by_hand(data)),
             ("by_hand joint / hand-written loop", lambda: by_hand(data, "joint"), lambda: by_hand(data)),
             ("by_hand ogm-ge / hand-written loop", lambda: by_hand(data, "ogm-ge"), lambda: by_hand(data)),
             ("diagnose-relearn / joint", lambda: fit(data, "diagnose-relearn"), lambda: fit(data)),
             ("ogm-ge / joint", lambda: fit(data, "ogm-ge"), lambda: fit(data)),
-            ("looking ten times / not at all", lambda: fit(data, looks=2), lambda: fit(data)),
+            ("diagnosing ten times / never", lambda: fit(data, looks=2), lambda: fit(data)),
             ("equipoise --help / python -c pass", help_command, bare_python),
         ]
         print(f"{'what':36} {'ratio':>6} {'seconds':>9} {'seconds':>9}")
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def paired(one: Callable[[], object], other: Callable[[], object]) -> tuple[float, float, float]:
-    """Time both in turn; return the median ratio and the median seconds of each."""
+    """Time both alternately; return the median ratio and the median seconds of each."""
     times = [(timed(one), timed(other)) for _ in range(ROUNDS)]
     ratio = statistics.median(first / second for first, second in times)
     return ratio, *(statistics.median(column) for column in zip(*times, strict=True))
@@ -68,7 +68,7 @@ def fit(data: str, method: str = "joint", looks: int = 0) -> None:
 
 
 def by_hand(data: str, name: str | None = None) -> None:
-    """Train in a loop of one's own, with a method or without."""
+    """Train in a user-defined loop, with or without a method."""
     dataset = load_dataset(data)
     run = RunData(dataset, splits_of(dataset), 64)
     shapes = {name: (spec.shape, spec.kind) for name, spec in dataset.modalities.items()}

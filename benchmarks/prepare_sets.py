@@ -1,19 +1,19 @@
-"""Turn downloaded arrays into the prepared datasets of docs/results: two, three and four modalities.
+"""Convert downloaded arrays to the datasets of docs/results, with two, three and four modalities.
 
 Usage: python benchmarks/prepare_sets.py SOURCE_DIR OUT_DIR
 
-SOURCE_DIR holds some of these NumPy archives:
+SOURCE_DIR contains some of these NumPy archives:
 
 - mosi_utt.npz: CMU-MOSI by utterance (Zadeh et al., 2016; features of Poria et al., 2017): `text` [N, 100],
-  `audio` [N, 73], `video` [N, 100], `label`, `id`, `video_id` and `repo_split`, the split on whose train part
-  the text and video features were learnt, hence the only one that is honest.
+  `audio` [N, 73], `video` [N, 100], `label`, `id`, `video_id` and `repo_split`. The text and
+  video features were learnt on the training part of this split, so any other split would leak.
 - sp_sw_har_1s_windows.npz: phone and watch (Matey-Sanz et al., 2023, CC BY 4.0): `phone_acc`, `phone_gyro`,
   `watch_acc`, `watch_gyro` [N, 50, 3] at 50 Hz, `y` the activity and `g` the person.
-- avletters.npz: AVLetters (Matthews et al., TPAMI 2002): spoken letters, each by ten speakers three times:
-  `lips` [frames, 60, 80] at 25 Hz and `mfcc` [steps, 26] at 50 Hz, the samples one after the other with their
+- avletters.npz: AVLetters (Matthews et al., TPAMI 2002): spoken letters, each said three times by ten
+  speakers: `lips` [frames, 60, 80] at 25 Hz and `mfcc` [steps, 26] at 50 Hz, all samples concatenated, with
   `_offsets`, `label` 0 to 25, `rep` 1 to 3 and `speaker`.
-- egogestar_video_25x60x80.npz: EgoGestAR: gestures seen by the camera of a headset: `rgb` [N, 25, 60, 80, 3],
-  `label`. The optical flow is computed here (OpenCV: pip install 'equipoise[media]').
+- egogestar_video_25x60x80.npz: EgoGestAR: gestures recorded by the camera of a headset: `rgb`
+  [N, 25, 60, 80, 3], `label`. The optical flow is computed here (OpenCV: pip install 'equipoise[media]').
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from equipoise.data import write_dataset
 
 EVERY = 6
-"""Of the windows of the phones and watches every sixth is taken: they overlap, so that little is lost."""
+"""Use every sixth window of the phone and watch data; windows overlap, so little is lost."""
 
 
 def mosi(arrays: np.lib.npyio.NpzFile, out: Path) -> None:
@@ -46,7 +46,7 @@ def mosi(arrays: np.lib.npyio.NpzFile, out: Path) -> None:
 
 
 def letters(arrays: np.lib.npyio.NpzFile, out: Path) -> None:
-    """Third repetitions are for the test; of the second ones every other is for validation."""
+    """Use the third repetitions for testing, and every other second repetition for validation."""
     label, rep, speaker = arrays["label"].astype(int), arrays["rep"], arrays["speaker"]
     even = (label + np.unique(speaker, return_inverse=True)[1]) % 2 == 0
     split = np.where(rep == 3, "test", np.where((rep == 2) & even, "val", "train"))
@@ -82,7 +82,7 @@ def gestures(arrays: np.lib.npyio.NpzFile, out: Path) -> None:
 
 
 def halved(frames: np.ndarray) -> np.ndarray:
-    """Return frames `[..., H, W]` or `[..., H, W, 3]` of bytes at half the size, in [0, 1]."""
+    """Return uint8 frames `[..., H, W]` or `[..., H, W, 3]` at half the size, scaled to [0, 1]."""
     rows = frames.ndim - (3 if frames.shape[-1] == 3 else 2)
     small = frames.astype(np.float32) / 255
     for axis in (rows, rows + 1):
@@ -92,14 +92,14 @@ def halved(frames: np.ndarray) -> np.ndarray:
 
 
 def resampled(flat: np.ndarray, offsets: np.ndarray, steps: int) -> np.ndarray:
-    """Return every sample `flat[offsets[i]:offsets[i + 1]]` at `steps` evenly spread moments."""
+    """Return each sample `flat[offsets[i]:offsets[i + 1]]` at `steps` evenly spaced time steps."""
     return np.stack(
         [flat[np.round(np.linspace(first, last - 1, steps)).astype(int)] for first, last in pairwise(offsets)]
     )
 
 
 def optical_flow(video: np.ndarray) -> np.ndarray:
-    """Return the flow `[T - 1, 2, H / 2, W / 2]` between frames `[T, H, W, 3]`, in tens of pixels."""
+    """Return the flow `[T - 1, 2, H / 2, W / 2]` between frames `[T, H, W, 3]`, in units of 10 pixels."""
     import cv2
 
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in video]
@@ -136,7 +136,7 @@ SETS = {
 def main(source: str, out: str) -> None:
     found = [name for name in SETS if (Path(source) / name).is_file()]
     if not found:
-        sys.exit(f"{source} holds none of {', '.join(SETS)}")
+        sys.exit(f"{source} contains none of {', '.join(SETS)}.")
     for name in found:
         folder, prepare = SETS[name]
         with np.load(Path(source) / name, allow_pickle=False) as arrays:

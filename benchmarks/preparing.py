@@ -1,10 +1,10 @@
-"""How preparing recordings scales: clips a second by worker processes, and memory by the number of clips.
+"""How preparing recordings scales: clips per second by worker processes, and memory by number of clips.
 
 Usage: python benchmarks/preparing.py [OUT.md]
 
-Some recordings as CREMA-D has them (2.5 s of 480 x 360 pixels as FLV, sound at 16 kHz as WAV) are written by
-real encoders, and stand in its layout under many names. The command runs with one worker and two in turn.
-Needs pip install 'equipoise[media]'.
+Writes some recordings in the format of CREMA-D (2.5 s of 480 x 360 pixels as FLV, audio at 16 kHz as WAV)
+with real encoders, and links them under many names in its folder layout. The command runs alternately with
+one and two workers. Requires pip install 'equipoise[media]'.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS
 
 
 def record(folder: Path, number: int) -> tuple[Path, Path]:
-    """Write one recording: a picture that moves, with some noise, and a tone with some noise."""
+    """Write one recording: a moving image and a tone, both with some noise."""
     import av
     import soundfile
 
@@ -58,7 +58,7 @@ def record(folder: Path, number: int) -> tuple[Path, Path]:
 
 
 def source_of(folder: Path, recordings: list[tuple[Path, Path]], count: int) -> Path:
-    """Lay `count` clips out as CREMA-D does; names of one recording are links to one file."""
+    """Create a folder in the layout of CREMA-D with `count` clips, as hard links to the recordings."""
     source = folder / f"source-{count}"
     for name in ("VideoFlash", "AudioWAV"):
         (source / name).mkdir(parents=True)
@@ -72,9 +72,9 @@ def source_of(folder: Path, recordings: list[tuple[Path, Path]], count: int) -> 
 
 
 def memory_of(command: psutil.Process) -> int:
-    """Return what a process and its children hold, in bytes.
+    """Return the memory of a process and its children in bytes.
 
-    Pages of files are left out: the system takes them back when it needs them.
+    File-backed pages are not counted: the system reclaims them when it needs memory.
     """
     total = 0
     for process in (command, *command.children(recursive=True)):
@@ -85,7 +85,7 @@ def memory_of(command: psutil.Process) -> int:
 
 
 def prepared(source: Path, count: int, workers: int) -> dict[str, float]:
-    """Run the command and return clips a second and the peak of memory in MiB."""
+    """Run the command; return clips per second and peak memory in MiB."""
     out, peak = source.parent / "out", 0
     words = ["prepare", "cremad", "--source", str(source), "--out", str(out), "--workers", str(workers)]
     begin = time.perf_counter()
@@ -97,7 +97,7 @@ def prepared(source: Path, count: int, workers: int) -> dict[str, float]:
         time.sleep(0.05)
     seconds = time.perf_counter() - begin
     if command.returncode:
-        sys.exit(f"the command failed with {command.returncode}")
+        sys.exit(f"The command failed with exit code {command.returncode}.")
     shutil.rmtree(out)
     return {"rate": count / seconds, "peak": peak / 2**20}
 
@@ -111,7 +111,7 @@ def main(out: str | None) -> None:
         for _ in range(ROUNDS):
             for (count, source), workers in product(sources.items(), (1, 2)):
                 rounds.setdefault((count, workers), []).append(prepared(source, count, workers))
-    lines = ["| clips | workers | clips/s, median | lowest | highest | memory at most, MiB |"]
+    lines = ["| clips | workers | clips/s, median | lowest | highest | peak memory, MiB |"]
     lines.append("|---:|---:|---:|---:|---:|---:|")
     for (count, workers), found in rounds.items():
         rates, peaks = [one["rate"] for one in found], [one["peak"] for one in found]
@@ -127,10 +127,9 @@ def main(out: str | None) -> None:
     }
     lines += [
         "",
-        f"With two workers {large} clips go {median(gains):.2f} times as fast as with one ({ROUNDS} rounds, "
-        f"{min(gains):.2f} to {max(gains):.2f}), the start of the programme included. For {FACTOR} times "
-        f"as many clips memory is {growth[1]:.2f} times as large with one worker, {growth[2]:.2f} times with "
-        "two.",
+        f"Two workers prepare {large} clips {median(gains):.2f} times as fast as one ({ROUNDS} rounds, "
+        f"{min(gains):.2f} to {max(gains):.2f}), including start-up. With {FACTOR} times as many clips, peak "
+        f"memory grows by a factor of {growth[1]:.2f} with one worker and {growth[2]:.2f} with two.",
     ]
     print("\n".join(lines))
     if out:
@@ -142,8 +141,9 @@ def page(lines: list[str]) -> str:
     versions = f"Python {platform.python_version()}, numpy {np.__version__}"
     about = f"{machine}; {versions}. Commit `{commit()}`. Written by `benchmarks/preparing.py`."
     what = (
-        f"Clips as CREMA-D has them: {SECONDS} s of 480 x 360 pixels (FLV) and sound (WAV), made into 3 "
-        "frames of 224 x 224 and a spectrogram. Memory is that of all processes, without pages of files."
+        f"Clips in the format of CREMA-D: {SECONDS} s of 480 x 360 pixels (FLV) and audio (WAV), converted "
+        "to 3 frames of 224 x 224 and a spectrogram. Memory is the sum over all processes, without "
+        "file-backed pages."
     )
     return "\n".join(["# Preparing recordings", "", about, "", what, "", *lines, ""])
 

@@ -1,9 +1,9 @@
-"""Does re-learning help encoders that are pretrained? Fine-tuning on new people, with and without it.
+"""Does re-learning help pretrained encoders? Fine-tuning on new people, with and without it.
 
 Usage: python benchmarks/pretrained.py PHONE_WATCH_DATASET OUT_DIR PAGE.md [SEEDS]
 
-The dataset is the one that `benchmarks/prepare_sets.py` calls phone-watch. An interrupted study goes on where
-it stopped; it takes about ten minutes on two cores.
+The dataset is `phone-watch` from `benchmarks/prepare_sets.py`. The study takes about ten minutes on two
+cores, and resumes where it was interrupted.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from equipoise.training.record.record import RunRecord
 
 MODALITIES = ("phone_acc", "watch_acc")
 PEOPLE = {"pretrain": (8, 2, 2), "finetune": (5, 3, 3)}
-"""People for training, validation and test; nobody is in both."""
+"""Number of people for training, validation and test; the two sets of people are disjoint."""
 EPOCHS, SCHEDULE = 30, {"every": 7, "count": 3}
 PLANNED = [SCHEDULE["every"] * turn for turn in range(1, SCHEDULE["count"] + 1)]
 PLAIN: dict[str, Any] = {}
 Arms = dict[str, tuple[str, dict[str, Any]]]
 RELEARN: Arms = {
     "D&R toward pretrained": ("diagnose-relearn", {"target": "pretrained"}),
-    "same, left alone where the interval includes 0": (
+    "same, unchanged if the interval includes 0": (
         "diagnose-relearn",
         {"target": "pretrained", "leave_alone": True},
     ),
     "same, preset robust": ("diagnose-relearn", {"target": "pretrained", "preset": "robust"}),
 }
 WHOLE: Arms = {
-    "fine-tuning alone": ("joint", PLAIN),
+    "plain fine-tuning": ("joint", PLAIN),
     **RELEARN,
     "D&R toward pretrained, layer_decay 0.5": (
         "diagnose-relearn",
@@ -55,7 +55,7 @@ STUDIES: dict[str, tuple[str, bool, Arms]] = {
     "Convolutional encoders, from random weights": (
         "cnn",
         False,
-        {"training alone": ("joint", PLAIN), "D&R (paper)": ("diagnose-relearn", {"target": "init"})},
+        {"plain training": ("joint", PLAIN), "D&R (paper)": ("diagnose-relearn", {"target": "init"})},
     ),
     "Convolutional encoders, pretrained": ("cnn", True, WHOLE),
     "Transformer encoders, pretrained": ("bert", True, WHOLE),
@@ -63,7 +63,7 @@ STUDIES: dict[str, tuple[str, bool, Arms]] = {
         "lora",
         True,
         {
-            "LoRA alone": ("joint", PLAIN),
+            "plain LoRA": ("joint", PLAIN),
             **{
                 name.replace("toward pretrained", "of the adapters"): (
                     method,
@@ -86,7 +86,7 @@ class Cell(NamedTuple):
 
 
 def write_sets(source: str, seed: int, out: Path) -> None:
-    """Draw who is pretrained on and who is fine-tuned on, and write both sets."""
+    """Draw the people for pretraining and for fine-tuning, and write both datasets."""
     dataset = eq.load_dataset(source)
     people = np.random.default_rng(seed).permutation(np.unique(dataset.group))
     first = 0
@@ -109,7 +109,7 @@ def write_sets(source: str, seed: int, out: Path) -> None:
 
 
 def pretrain(job: tuple[str, int, str, Path]) -> None:
-    """Train each encoder alone on the people of the first stage, and keep its weights."""
+    """Train each encoder alone on the people of the first stage, and save its weights."""
     source, seed, family, out = job
     folder = out / f"seed{seed}"
     if not (folder / "finetune" / "dataset.json").is_file():
@@ -129,7 +129,7 @@ def pretrain(job: tuple[str, int, str, Path]) -> None:
 
 
 def finetune(cell: Cell) -> Path:
-    """Train one arm on the people of the second stage, and return the folder of its record."""
+    """Train one arm on the people of the second stage, and return its run folder."""
     family, pretrained, arms = STUDIES[cell.study]
     method, options = arms[cell.arm]
     folder = cell.out / f"seed{cell.seed}"
@@ -205,15 +205,16 @@ def written(records: dict[Cell, RunRecord]) -> list[str]:
         "Written by `benchmarks/pretrained.py` from the run records; not edited by hand.",
         "",
         f"Sensors of phone and watch (`{'`, `'.join(MODALITIES)}`; five activities, 23 people). For each "
-        f"seed the people are drawn anew: {people}; nobody is in both. Each encoder is pretrained alone on "
-        f"the former; then all are trained jointly on the latter: {EPOCHS} epochs of adamw at its default "
-        f"rate, re-learning after epochs {', '.join(map(str, PLANNED))}, `lam` 3. Nothing was tuned: options "
-        "are defaults or stand in the table's names, and were fixed before the first run. "
-        "Weights are selected on validation; the test split was opened once a run. Differences are paired by "
-        "seed, which decides people, pretrained weights, head and batch order; intervals are Student's, "
-        "p-values of the paired t-test, Holm-corrected within a table. Where validation picks an epoch up to "
-        "the first re-learning, the weights kept are those of the first row: `changed` counts the runs in "
-        "which a re-learning came before them. `left alone` counts the strengths of 0 among all.",
+        f"seed, people are drawn at random: {people}; the two sets are disjoint. Each encoder is pretrained "
+        f"alone on the first set, then all are trained jointly on the second: {EPOCHS} epochs of AdamW with "
+        f"the default learning rate, re-learning after epochs {', '.join(map(str, PLANNED))}, `lam` 3. "
+        "Nothing was tuned: options are defaults or given in the names of the rows, and were fixed before "
+        "the first run. Weights are selected on validation; the test split was evaluated once per run. "
+        "Differences are paired by seed, which determines people, pretrained weights, head and batch order. "
+        "Intervals are Student's; p-values are from the paired t-test with Holm's correction within a table. "
+        "If the selected epoch is not later than the first re-learning, the weights equal those of the first "
+        "row: `changed` counts the runs with a re-learning before the selected epoch. `unchanged` counts "
+        "strengths of 0.",
         "",
     ]
     for study in STUDIES:
@@ -245,7 +246,7 @@ def table(
     corrected = holm({arm: difference.p_value for arm, difference in found.items()})
     lines = [
         "| | test accuracy | macro F1 | difference | 95 % | p | by seed | changed | mean strength "
-        "| left alone |",
+        "| unchanged |",
         f"|{'---|' * 10}",
         f"| {arms[0]} | {mean(score[arms[0]]):.3f} | {mean(macro[arms[0]]):.3f} | | | | | | | |",
     ]
@@ -264,11 +265,11 @@ def table(
 
 
 def require_alike(results: list[dict[str, Any]], seeds: list[int]) -> None:
-    """Refuse to compare runs that did not start from the same weights on the same data."""
+    """Exit if runs did not start from the same weights on the same data."""
     for key in ("init_fingerprint", "split_fingerprint", "budget_fingerprint"):
         for seed in seeds:
             if len({result[key] for result in results if result["seed"] == seed}) != 1:
-                sys.exit(f"runs of seed {seed} differ in {key}: they cannot be compared")
+                sys.exit(f"Runs of seed {seed} differ in {key} and cannot be compared.")
 
 
 def relearnings(record: RunRecord) -> list[dict[str, Any]]:
@@ -276,7 +277,7 @@ def relearnings(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def was_relearnt(record: RunRecord, best_epoch: int) -> bool:
-    """Tell whether the weights that were kept had been re-learnt: validation precedes the re-learning."""
+    """Return whether the selected weights had been re-learnt; validation comes before re-learning."""
     return any(
         event["epoch"] < best_epoch and any(state["applied"] for state in event["modalities"].values())
         for event in events(record)
@@ -288,17 +289,17 @@ def events(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def pretraining_gain(results: dict[Cell, dict[str, Any]], seeds: list[int]) -> list[str]:
-    """Say whether pretraining was worth something at all: else the study would tell of nothing."""
+    """Measure whether pretraining itself helps; otherwise the study would be meaningless."""
     scratch, pretrained, *_ = STUDIES
     score = [
         [float(results[c]["test"]["accuracy"]) for s in seeds for c in results if c[:3] == (study, arm, s)]
-        for study, arm in ((pretrained, "fine-tuning alone"), (scratch, "training alone"))
+        for study, arm in ((pretrained, "plain fine-tuning"), (scratch, "plain training"))
     ]
     gain = paired_difference(*score)
     return [
-        "## What pretraining itself gains",
+        "## Effect of pretraining itself",
         "",
-        "Convolutional encoders, fine-tuned alone against trained alone from random weights: "
+        "Convolutional encoders, plain fine-tuning minus plain training from random weights: "
         f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}].",
         "",
     ]

@@ -1,8 +1,8 @@
-"""Two-stream models for benchmarks/pretrained.py, from drawn or given weights, whole or with adapters.
+"""Two-stream models for benchmarks/pretrained.py: random or pretrained weights, with or without adapters.
 
-Which weights they start from is told by the environment, as a model is named by its factory alone:
-`PRETRAINED_WEIGHTS` is a folder with `MODALITY.safetensors` for each modality, `PRETRAINED_SEED` the seed of
-whatever is drawn.
+A model is named only by its factory, so environment variables choose the initial weights:
+`PRETRAINED_WEIGHTS` is a folder with `MODALITY.safetensors` for each modality, `PRETRAINED_SEED` the seed for
+random weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WIDTH = 32
 
 
 class SmallBert(nn.Module):
-    """A BERT of two layers over the steps of a sequence `[B, T, d]`, averaged to `[B, 32]`."""
+    """A two-layer BERT for sequences `[B, T, d]`; returns the mean over time, `[B, 32]`."""
 
     out_features = WIDTH
 
@@ -41,7 +41,7 @@ class SmallBert(nn.Module):
         )
         self.projection = nn.Linear(features, WIDTH)
         self.bert = BertModel(config, add_pooling_layer=False)
-        # No word is ever looked up; a weight without a gradient would only take part in the blending.
+        # Word embeddings are not used; frozen, they are not blended either.
         self.bert.embeddings.word_embeddings.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def bert(shapes: Shapes, num_classes: int) -> MultimodalModel:
 
 
 def lora(shapes: Shapes, num_classes: int) -> MultimodalModel:
-    """Transformer encoders that are frozen but for LoRA in their attention."""
+    """Frozen transformer encoders with LoRA in the attention layers."""
     from peft import LoraConfig, get_peft_model
 
     encoders: dict[str, nn.Module] = {}

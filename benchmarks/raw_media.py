@@ -1,13 +1,13 @@
-"""Write recordings and a table as users have them, from NumPy arrays, to prepare them by command.
+"""Write media files and tables from NumPy arrays, as input for `equipoise prepare`.
 
 Usage: python benchmarks/raw_media.py SOURCE_DIR OUT_DIR
 
-SOURCE_DIR holds some of these NumPy archives; needs pip install 'equipoise[media,table]'.
+SOURCE_DIR contains some of these NumPy archives. Requires pip install 'equipoise[media,table]'.
 
-- egogestar_video_25x60x80.npz (EgoGestAR: gestures before the camera of a headset): every clip becomes a
-  video file, without loss, in OUT_DIR/egogestar/clips; OUT_DIR/egogestar/gestures.csv names them.
-- mosi_utt.npz (utterances of CMU-MOSI: Zadeh et al., 2016; features of Poria et al., 2017): it becomes
-  OUT_DIR/mosi.parquet with transcripts as text, and audio and video features as sequences of one step.
+- egogestar_video_25x60x80.npz (EgoGestAR: gestures recorded by the camera of a headset): each clip is written
+  as a lossless video file to OUT_DIR/egogestar/clips, and listed in OUT_DIR/egogestar/gestures.csv.
+- mosi_utt.npz (utterances of CMU-MOSI: Zadeh et al., 2016; features of Poria et al., 2017): written to
+  OUT_DIR/mosi.parquet, with transcripts as text, and audio and video features as sequences of one step.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def gestures(arrays: np.lib.npyio.NpzFile, out: Path) -> None:
 
 
 def write_video(path: Path, frames: np.ndarray) -> None:
-    """Write frames `[T, H, W, 3]` with FFV1, which keeps every pixel."""
+    """Write frames `[T, H, W, 3]` with FFV1, a lossless codec."""
     import av
 
     with av.open(str(path), "w") as container:
@@ -48,7 +48,7 @@ def write_video(path: Path, frames: np.ndarray) -> None:
 
 
 def mosi(arrays: np.lib.npyio.NpzFile, out: Path) -> None:
-    """Splits are those on whose train part the video features were learnt; no other is honest."""
+    """Keep the original splits: the video features were learnt on the training part, so others would leak."""
     label = np.array(["negative", "positive"])[arrays["label"].astype(int)]
     columns = {
         "id": arrays["id"],

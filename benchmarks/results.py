@@ -1,4 +1,4 @@
-"""Write the results page and the picture of a comparison from its records.
+"""Write the results page and the figure of a comparison from its run records.
 
 Usage: python benchmarks/results.py COMPARISON_FOLDER PAGE.md [PICTURE.png]
        python benchmarks/results.py --across PAGE.md PICTURE.svg COMPARISON_FOLDER COMPARISON_FOLDER ...
@@ -23,7 +23,7 @@ from equipoise.report import write_critical_difference
 from equipoise.training.record.record import RunRecord
 
 EASY = 0.1
-"""How far validation may lie above test before the page speaks of it."""
+"""A validation score this much higher than the test score is pointed out on the page."""
 
 
 def main(folder: str, page: str, picture: str | None = None, *more: str) -> None:
@@ -40,17 +40,23 @@ def main(folder: str, page: str, picture: str | None = None, *more: str) -> None
 
 def results_page(comparison: Comparison) -> str:
     found = [RunRecord(path) for path in sorted((comparison.folder / "runs").iterdir())]
-    runs = [run for run in found if run.has_result]  # the others stand in the table as failed
+    runs = [run for run in found if run.has_result]  # the others are listed as failed in the table
     results = [run.result() for run in runs]
     first, summary = results[0], comparison.summary
     machine = first["environment"]
     options = (comparison.folder / "config.yaml").read_text(encoding="utf-8")
-    # Where the data lay is the machine's affair.
+    # The location of the data is specific to this machine.
     options = re.sub(r"(?m)^data: .*/", "data: ", options)
     if len({result["split_fingerprint"] for result in results}) == 1:
-        origin, covered = first["split_origin"], "initial weights and batch order, not the draw of the splits"
+        origin, covered = (
+            first["split_origin"],
+            "initial weights and batch order, but not the draw of the splits",
+        )
     else:
-        origin, covered = "drawn anew for each seed", "draw of the splits, initial weights and batch order"
+        origin, covered = (
+            "drawn again for each seed",
+            "the draw of the splits, initial weights and batch order",
+        )
     sizes = ", ".join(f"{count} {split}" for split, count in first["split_sizes"].items())
     lines = [
         f"# {summary['dataset'].upper()}: {summary['model']}",
@@ -58,9 +64,9 @@ def results_page(comparison: Comparison) -> str:
         "Written by `benchmarks/results.py` from the run records; not edited by hand.",
         "",
         f"Seeds {', '.join(map(str, summary['seeds']))}; {first['epochs']} epochs; {sizes} samples "
-        f"({origin}). Weights are selected on validation, and the test split is opened once a "
-        f"run. Intervals are of the paired difference to joint over seeds; they cover {covered}. How the "
-        "defaults were chosen: [defaults](defaults.md).",
+        f"({origin}). Weights are selected on validation, and the test split is evaluated once per "
+        f"run. Confidence intervals are for the difference to joint training, paired by seed; they cover "
+        f"{covered}. See [how the defaults were chosen](defaults.md).",
         "",
         *notes(comparison),
         *accuracy_table(comparison),
@@ -84,7 +90,9 @@ def results_page(comparison: Comparison) -> str:
 def notes(comparison: Comparison) -> list[str]:
     summary = comparison.summary
     lines = [f"Not ranked: {reason}." for reason in summary["not_ranked_because"]]
-    lines += [f"Left out: {method}, as {reason}" for method, reason in summary.get("left_out", {}).items()]
+    lines += [
+        f"Excluded: {method}, because {reason}" for method, reason in summary.get("left_out", {}).items()
+    ]
     failed = comparison.results[comparison.results["status"] != "ok"]
     lines += [
         f"Failed: {row['method']}, seed {row['seed']}: {row['status'].removeprefix('failed: ')}"
@@ -93,15 +101,16 @@ def notes(comparison: Comparison) -> list[str]:
     base = summary["methods"].get("joint", {})
     if base and base["validation_mean"] - base["mean"] > EASY:
         lines.append(
-            f"Joint training has {base['validation_mean']:.3f} on validation, {base['mean']:.3f} on test: "
-            "they are not alike (features that were learnt on the former, for instance), so neither "
-            "the choice of an epoch nor a gap measured on validation means much here."
+            f"Joint training scores {base['validation_mean']:.3f} on validation and {base['mean']:.3f} on "
+            "test. The two splits differ systematically (for instance, because the features were learnt "
+            "on the validation split). Model selection and gaps on validation are therefore unreliable here."
         )
     n = len(summary["seeds"])
     if n < FEW_SEEDS:
         lines.append(
-            f"With {n} seeds the smallest two-sided p of Wilcoxon's test is {smallest_wilcoxon_p(n):.3g} "
-            "before Holm's correction, and a bootstrap interval is too narrow: Student's is the one to go by."
+            f"With {n} seeds, the smallest possible two-sided p-value of Wilcoxon's test is "
+            f"{smallest_wilcoxon_p(n):.3g} before Holm's correction, and bootstrap intervals are too narrow: "
+            "rely on Student's intervals."
         )
     return [line for text in lines for line in (text, "")]
 
@@ -124,7 +133,10 @@ def accuracy_table(comparison: Comparison) -> list[str]:
         cells += [known(row[key], ".2f") for key in ("relative_forward", "relative_backward")]
         cells += [known(row["train_seconds"], ".1f"), known(row["peak_memory_bytes"] / 2**20, ".0f")]
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    lines += ["", "`forward` and `backward` count samples through the encoders, as multiples of joint's."]
+    lines += [
+        "",
+        "`forward` and `backward` count samples passed through the encoders, relative to joint training.",
+    ]
     return lines
 
 
@@ -140,7 +152,7 @@ def relearning(runs: list[RunRecord], seeds: list[int]) -> list[str]:
     table = relearning_table([run for run in runs if run.result()["seed"] == seeds[0]])
     if len(table) == 2:
         return []
-    return [f"## What re-learning saw and did, seed {seeds[0]}", "", *table, ""]
+    return [f"## Diagnoses and strengths of re-learning, seed {seeds[0]}", "", *table, ""]
 
 
 def across_page(page: Path, picture: Path, folders: list[Path]) -> str:
@@ -153,10 +165,10 @@ def across_page(page: Path, picture: Path, folders: list[Path]) -> str:
         "",
         "Written by `make studies` from the run records; not edited by hand.",
         "",
-        f"Mean rank of test accuracy over {count} datasets, 1 being the best, among the {len(across.names)} "
-        f"methods that are ranked on each. Friedman's test: p = {across.friedman_p:.3g}. By Nemenyi's test "
-        f"at 5 % two of them differ if their ranks lie {across.critical_difference:.1f} apart."
-        + (f" With {count} datasets these tests have little power." if across.few_datasets else ""),
+        f"Mean rank of test accuracy over {count} datasets (1 is best) among the {len(across.names)} "
+        f"methods ranked on all of them. Friedman's test: p = {across.friedman_p:.3g}. By Nemenyi's test "
+        f"at the 5 % level, two methods differ if their ranks differ by {across.critical_difference:.1f}."
+        + (f" With only {count} datasets, these tests have little power." if across.few_datasets else ""),
         "",
         f"![critical differences]({os.path.relpath(picture, page.parent)})",
         "",
@@ -167,7 +179,7 @@ def across_page(page: Path, picture: Path, folders: list[Path]) -> str:
         mark = " (experimental)" if name in across.experimental else ""
         ranks = " | ".join(f"{across.ranks.loc[name, dataset]:g}" for dataset in across.datasets)
         lines.append(f"| {name}{mark} | {across.mean_ranks[name]:.1f} | {ranks} |")
-    lines += [""] + [f"- Left out: {name}, {reason}" for name, reason in across.left_out.items()]
+    lines += [""] + [f"- Excluded: {name}, {reason}" for name, reason in across.left_out.items()]
     return "\n".join([*lines, "", f"Commit `{commit()}`.", ""])
 
 
@@ -200,7 +212,7 @@ def screenshot(report: Path, picture: Path) -> None:
 
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
-        sys.exit("the picture needs Chromium: make browser")
+        sys.exit("Chromium not found: run 'make browser'.")
     with sync_playwright() as playwright:
         page = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page(
             viewport={"width": 1180, "height": 1400}

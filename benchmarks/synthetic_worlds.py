@@ -1,4 +1,4 @@
-"""Small multimodal worlds in which the learning state of every modality is known by construction."""
+"""Small synthetic multimodal datasets in which the state of every modality is known by construction."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ FEW_SAMPLES = (100, 200, 400, 800)
 
 @dataclass(frozen=True)
 class World:
-    """A way to draw and to train on data, and the truth that follows from it.
+    """How to draw a dataset and train on it, and the resulting true states.
 
     Attributes:
         name: its name.
-        why: what makes the truth true.
-        truth: modality name to state; None where the construction leaves it open.
+        why: why these states are true.
+        truth: modality name to state; None if the construction does not determine it.
         classes: number of classes.
-        draw: from labels `[N]` to inputs `{m: [N, d]}`.
-        train: training samples; they come first.
-        label: from the inputs to other labels, where these follow from them.
-        permuted: share of the training samples whose labels are dealt out anew.
+        draw: function from labels `[N]` to inputs `{m: [N, d]}`.
+        train: number of training samples; they come first.
+        label: function from the inputs to labels, if the labels depend on the inputs.
+        permuted: share of the training samples whose labels are permuted.
         fit: options of `eq.fit`.
     """
 
@@ -49,9 +49,9 @@ class World:
     fit: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path, seed: int) -> Path:
-        """Draw the world with a seed into a prepared dataset.
+        """Draw a dataset with a seed and write it.
 
-        The splits are prescribed, so that each is a draw from the same population.
+        The splits are given, so that each is drawn from the same distribution.
         """
         rng = np.random.default_rng([seed, *self.name.encode()])
         count = self.train + VALIDATION + TEST
@@ -66,13 +66,13 @@ class World:
         return folder
 
     def options(self) -> dict[str, Any]:
-        """Return the options of its training: small encoders without dropout, and what is its own."""
+        """Return the training options: small encoders without dropout, and the options in `fit`."""
         encoders = {m: {"hidden": [64, 64], "dropout": 0.0} for m in self.truth}
         return {"epochs": 40, "encoder_options": encoders, "weight_decay": 0.0, "lr": 0.02, **self.fit}
 
 
 def blobs(target: Labels, rng: np.random.Generator, separation: float, width: int = 6) -> NDArray[np.float32]:
-    """Draw one Gaussian `[N, width]` a class, with unit noise around means that lie `separation` from 0."""
+    """Draw one Gaussian per class, `[N, width]`: unit noise around means at distance `separation` from 0."""
     classes = int(target.max()) + 1
     basis = np.linalg.qr(rng.normal(size=(width, width)))[0][:, :classes]
     centred = basis.T - basis.T.mean(axis=0)
@@ -82,21 +82,21 @@ def blobs(target: Labels, rng: np.random.Generator, separation: float, width: in
 
 
 def noise(target: Labels, rng: np.random.Generator, width: int = 6) -> NDArray[np.float32]:
-    """Draw what has nothing to do with the class."""
+    """Draw noise that is independent of the class."""
     return rng.normal(size=(len(target), width)).astype(np.float32)
 
 
 def identity_code(
     target: Labels, rng: np.random.Generator, separation: float, width: int = 400
 ) -> NDArray[np.float32]:
-    """Draw a weak signal in six of many directions: the others tell samples apart, not classes."""
+    """Draw a weak signal in six of many dimensions; the others identify samples, not classes."""
     return np.hstack([blobs(target, rng, separation), noise(target, rng, width - 6)])
 
 
 def product(target: Labels, rng: np.random.Generator, spare: int = 20) -> NDArray[np.float32]:
     """Draw four classes as the signs of two products of coordinates, among `spare` others.
 
-    No linear function of the input, and hardly one of random features, tells the class.
+    No linear function of the input predicts the class, and hardly any linear function of random features.
     """
     bits = 2 * np.stack([target % 2, target // 2], axis=1) - 1
     signs = rng.choice([-1, 1], size=bits.shape)
@@ -106,7 +106,7 @@ def product(target: Labels, rng: np.random.Generator, spare: int = 20) -> NDArra
 
 
 def sign(target: Labels, rng: np.random.Generator, width: int = 4) -> NDArray[np.float32]:
-    """Draw the first coordinate around +2 or -2 by a fair coin that does not know the class."""
+    """Draw the first coordinate around +2 or -2 with equal probability, independent of the class."""
     drawn = 0.5 * rng.normal(size=(len(target), width))
     drawn[:, 0] += 2 * rng.choice([-1, 1], size=len(target))
     return drawn.astype(np.float32)
@@ -118,7 +118,7 @@ def parity(inputs: Inputs) -> Labels:
 
 
 def with_copy(target: Labels, rng: np.random.Generator) -> Inputs:
-    """Draw a modality, and another that is the first with a little noise."""
+    """Draw a modality, and a copy of it with a little noise."""
     first = blobs(target, rng, 3.0)
     return {"a": first, "b": first + 0.1 * noise(target, rng)}
 
@@ -130,7 +130,7 @@ BILINEAR: dict[str, Any] = {"fusion": "low-rank-bilinear"}
 WORLDS = [
     World(
         "two-alike",
-        "both tell the class well, in few dimensions and with many samples",
+        "both separate the classes well, in few dimensions and with many samples",
         {"a": BALANCED, "b": BALANCED},
         4,
         lambda y, rng: {"a": blobs(y, rng, 3.0), "b": blobs(y, rng, 3.0)},
@@ -151,7 +151,7 @@ WORLDS = [
     ),
     World(
         "noise-learnt-by-heart",
-        "b is independent of the class, and tells the few training samples apart",
+        "b is independent of the class, and identifies the few training samples",
         {"a": None, "b": SCARCE},
         4,
         lambda y, rng: {"a": blobs(y, rng, 1.5), "b": noise(y, rng, 400)},
@@ -160,7 +160,7 @@ WORLDS = [
     ),
     World(
         "identity-code",
-        "b holds a weak signal and 394 directions that tell the few training samples apart",
+        "b has a weak signal and 394 dimensions that identify the few training samples",
         {"a": None, "b": OVER},
         4,
         lambda y, rng: {"a": blobs(y, rng, 1.5), "b": identity_code(y, rng, 4.0)},
@@ -169,7 +169,7 @@ WORLDS = [
     ),
     World(
         "permuted-labels",
-        "a third of the training labels is permuted, and both modalities tell the training samples apart",
+        "a third of the training labels is permuted, and both modalities identify the training samples",
         {"a": OVER, "b": OVER},
         3,
         lambda y, rng: {"a": identity_code(y, rng, 4.0), "b": identity_code(y, rng, 4.0)},
@@ -193,7 +193,7 @@ WORLDS = [
     ),
     World(
         "xor",
-        "only both together tell the class; the fusion multiplies features",
+        "only both together predict the class; the fusion multiplies features",
         {"a": BALANCED, "b": BALANCED},
         2,
         lambda y, rng: {"a": sign(y, rng), "b": sign(y, rng)},
@@ -211,7 +211,7 @@ WORLDS = [
     ),
     World(
         "encoder-held-back",
-        "b tells the class in a way that must be learnt, and its encoder stays at its initial weights",
+        "b predicts the class in a way that must be learnt, and its encoder keeps its initial weights",
         {"a": BALANCED, "b": UNDER},
         4,
         lambda y, rng: {"a": blobs(y, rng, 3.0), "b": product(y, rng)},
@@ -227,7 +227,7 @@ WORLDS = [
     ),
     World(
         "outrun",
-        "b tells the class in a way that is slow to learn, and a tells it at once and without error",
+        "b predicts the class in a way that is slow to learn; a predicts it immediately and without error",
         {"a": BALANCED, "b": UNDER},
         4,
         lambda y, rng: {"a": blobs(y, rng, 8.0), "b": product(y, rng)},
@@ -236,10 +236,10 @@ WORLDS = [
 
 
 def noisy(level: float) -> World:
-    """Return the world in which b keeps the part `1 - level` of its separation."""
+    """Return the dataset in which the separation of b is multiplied by `1 - level`."""
     return World(
         f"noise-{level:g}",
-        f"b's classes lie {3 * (1 - level):g} apart",
+        f"the separation of b is {3 * (1 - level):g}",
         {"a": BALANCED, "b": {0.0: BALANCED, 1.0: SCARCE}.get(level)},
         4,
         lambda y, rng: {"a": blobs(y, rng, 3.0), "b": blobs(y, rng, 3 * (1 - level))},
@@ -247,10 +247,10 @@ def noisy(level: float) -> World:
 
 
 def few_samples(count: int) -> World:
-    """Return the world in which b can tell `count` training samples apart more or less well."""
+    """Return the dataset in which b identifies `count` training samples more or less well."""
     return World(
         f"samples-{count}",
-        f"b has 200 directions without signal, and there are {count} training samples",
+        f"b has 200 dimensions without signal, and there are {count} training samples",
         {"a": None, "b": None},
         4,
         lambda y, rng: {"a": blobs(y, rng, 1.5), "b": identity_code(y, rng, 2.5, 206)},

@@ -1,4 +1,4 @@
-"""The page that `benchmarks/verdicts.py` writes: verdict against truth, and how the thresholds were set."""
+"""The page of `benchmarks/verdicts.py`: verdicts against known truth, and how the thresholds were set."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ GRID = {
 
 @dataclass(frozen=True)
 class Case:
-    """One modality of one run: the truth, and the numbers to judge by."""
+    """One modality of one run: the true state, and the numbers for the verdict."""
 
     world: str
     seed: int
@@ -56,13 +56,14 @@ def page(tuning: list[Case], report: list[Case], seeds: int, seconds: float) -> 
         "",
         "Written by `python benchmarks/verdicts.py docs/results/verdicts.md`; not edited by hand.",
         "",
-        "Small worlds are drawn in which the state of every modality follows from the construction, models "
-        "are trained on them by `eq.fit`, and each modality is judged from what the package measures on "
+        "The datasets are synthetic, so that the true state of every modality is known from its "
+        "construction. Models are trained on them with `eq.fit`. The verdict on each modality is based on "
         "training and validation samples: diagnosis (preset `robust`), contributions to the joint model, new "
-        "linear heads on its features, a probe of its encoder, and the modality trained alone. The rules "
-        f"and thresholds were made with the seed 100 and with {TUNING_SEED} to {TUNING_SEED + seeds - 1} in "
-        f"view; all but the section on that is of the seeds 0 to {seeds - 1}, which had no part in it. The "
-        "worlds are the same, so this says nothing of worlds of other kinds; real data have no known truth.",
+        "linear heads on the features, a probe of the encoder, and the modality trained alone. The rules and "
+        f"thresholds were developed on seed 100 and seeds {TUNING_SEED} to {TUNING_SEED + seeds - 1}. Except "
+        f"for the section on the thresholds, this page uses seeds 0 to {seeds - 1}, which were not used for "
+        "development. The kinds of datasets are the same, so the results may not transfer to other kinds. "
+        "For real data, the truth is not known.",
         "",
         *confusion(known),
         *mistakes(known),
@@ -84,12 +85,17 @@ def table(head: list[str], rows: Iterable[Iterable[object]]) -> list[str]:
 def confusion(known: list[tuple[Case, Verdict]]) -> list[str]:
     counts = Counter((case.truth, verdict.state) for case, verdict in known)
     rows = [[f"**{truth}**", *(counts[truth, state] or "" for state in STATES)] for truth in STATES]
-    lines = ["## Confusion matrix", "", "Rows are the truth, columns the verdict; counts of modalities.", ""]
+    lines = [
+        "## Confusion matrix",
+        "",
+        "Rows are true states, columns are verdicts; numbers of modalities.",
+        "",
+    ]
     lines += table(["", *STATES], rows)
     for what, part in (
         ("all verdicts", known),
-        ("those not close to a border", [pair for pair in known if pair[1].certain]),
-        ("those close to a border", [pair for pair in known if not pair[1].certain]),
+        ("verdicts not close to a threshold", [pair for pair in known if pair[1].certain]),
+        ("verdicts close to a threshold", [pair for pair in known if not pair[1].certain]),
     ):
         lines.append(f"- Agreement of {what}: {agreement_text(part)}")
     return [*lines, ""]
@@ -97,16 +103,16 @@ def confusion(known: list[tuple[Case, Verdict]]) -> list[str]:
 
 def agreement_text(part: list[tuple[Case, Verdict]]) -> str:
     if not part:
-        return "there are none"
+        return "none"
     right = sum(case.truth == verdict.state for case, verdict in part)
     return f"{right} of {len(part)} ({right / len(part):.1%})"
 
 
 def mistakes(known: list[tuple[Case, Verdict]]) -> list[str]:
     wrong = [(case, verdict) for case, verdict in known if case.truth != verdict.state]
-    lines = ["## Where it errs", ""]
+    lines = ["## Wrong verdicts", ""]
     if not wrong:
-        return [*lines, "Nowhere on these seeds.", ""]
+        return [*lines, "None on these seeds.", ""]
     rows = [
         [
             *(case.world, case.seed, case.numbers.modality, case.truth, verdict.state),
@@ -114,7 +120,7 @@ def mistakes(known: list[tuple[Case, Verdict]]) -> list[str]:
         ]
         for case, verdict in wrong
     ]
-    return lines + table(["world", "seed", "modality", "truth", "verdict", "margin", "reasons given"], rows)
+    return lines + table(["dataset", "seed", "modality", "truth", "verdict", "margin", "reasons given"], rows)
 
 
 def by_world(known: list[tuple[Case, Verdict]]) -> list[str]:
@@ -130,8 +136,8 @@ def by_world(known: list[tuple[Case, Verdict]]) -> list[str]:
                 ]
                 figures = [f"{value:.2f}" for value in (gap, *scores)]
                 rows.append([name, world.why, modality, truth, given, *figures])
-    head = ["world", "construction", "modality", "truth", "verdicts", "gap", "new head", "alone", "drop"]
-    return ["## By world", "", "Figures are means over the seeds.", "", *table(head, rows)]
+    head = ["dataset", "construction", "modality", "truth", "verdicts", "gap", "new head", "alone", "drop"]
+    return ["## By dataset", "", "Numbers are means over the seeds.", "", *table(head, rows)]
 
 
 def noise_levels(judged: list[tuple[Case, Verdict]]) -> list[str]:
@@ -142,11 +148,11 @@ def noise_levels(judged: list[tuple[Case, Verdict]]) -> list[str]:
         alone = statistics.mean(v.numbers["alone"] for v in own)
         rows.append([f"{level:g}", f"{alone:.2f}", *(states[state] or "" for state in STATES)])
     text = (
-        "One modality keeps the part 1 - level of the distance between its classes. Between the ends the "
-        "truth is a matter of degree and not counted above."
+        "The distance between the classes of one modality is multiplied by 1 - level. Between the two "
+        "extremes the true state is a matter of degree, so these datasets are not counted above."
     )
     head = ["noise level", "alone", *STATES]
-    return ["## Noise of a chosen level", "", text, "", *table(head, rows)]
+    return ["## Noise levels", "", text, "", *table(head, rows)]
 
 
 def sample_counts(judged: list[tuple[Case, Verdict]]) -> list[str]:
@@ -158,11 +164,11 @@ def sample_counts(judged: list[tuple[Case, Verdict]]) -> list[str]:
         shown = ", ".join(f"{gap:.2f}" for gap in gaps)
         rows.append([count, shown, *(states[state] or "" for state in STATES)])
     text = (
-        "One modality has many directions without signal, so that fewer training samples mean more "
-        "over-fitting. The truth is a matter of degree here too, and not counted above."
+        "One modality has many dimensions without signal, so that fewer training samples mean more "
+        "overfitting. The true state is a matter of degree here too, so these datasets are not counted above."
     )
     head = ["training samples", "gaps", *STATES]
-    return ["## Over-fitting by degrees", "", text, "", *table(head, rows)]
+    return ["## Degrees of overfitting", "", text, "", *table(head, rows)]
 
 
 def remarked(judged: list[tuple[Case, Verdict]]) -> list[str]:
@@ -179,23 +185,23 @@ def remarked(judged: list[tuple[Case, Verdict]]) -> list[str]:
         shown = ", ".join(f"{name} {n}" for name, n in others.items()) or "none"
         rows.append([word, f"{hits} of {len(here)}", shown])
     text = (
-        "A modality whose information the others hold, or that tells the class only with another, is "
-        "balanced with a remark. Where two modalities each tell the class nearly without error, each is "
-        "rightly called redundant though it is no copy."
+        "A modality is balanced, with a remark, if the others contain the same information, or if it "
+        "predicts the class only in combination with another one. If two modalities each predict the class "
+        "almost without error, both are correctly called redundant although they are not copies."
     )
-    head = ["remark", "given where built in", "given elsewhere"]
+    head = ["remark", "given where it is true by construction", "given elsewhere"]
     return ["## Remarks", "", text, "", *table(head, rows)]
 
 
 def with_less(report: list[Case]) -> list[str]:
-    """Judge again with fewer numbers, as for features in a file."""
+    """Recompute the verdicts from fewer numbers, as for features in a file."""
     joint = ("removed_drop", "removed_interval", "shapley", "shapley_interval", "joint")
     heads = ("refit", "without_refit", "all_refit", "chance")
     settings = {
         "all numbers": (),
         "no modality trained alone": ("alone", "fine_tuned"),
-        "features alone: gap and new heads": ("alone", "probe", *joint),
-        "the gap alone": ("alone", "probe", *joint, *heads),
+        "features only: gap and new heads": ("alone", "probe", *joint),
+        "only the gap": ("alone", "probe", *joint, *heads),
         "no gap": ("train_score", "val_score", "gap_interval"),
     }
     rows = []
@@ -207,8 +213,8 @@ def with_less(report: list[Case]) -> list[str]:
         ]
         found = [agreement_text([pair for pair in pairs if pair[0].truth == state]) for state in STATES]
         rows.append([name, agreement_text(pairs), *found])
-    text = "What is not known is not judged, and the verdict says so; the state can then only be guessed at."
-    head = ["judged from", "agreement", *(f"of {state}" for state in STATES)]
+    text = "Verdicts list what could not be checked; with fewer numbers, the state is less certain."
+    head = ["verdict from", "agreement", *(f"of {state}" for state in STATES)]
     return ["## With fewer numbers", "", text, "", *table(head, rows)]
 
 
@@ -223,14 +229,13 @@ def how_set(tuning: list[Case]) -> list[str]:
     best, where = best_of_grid(known)
     places = [f"{name} {', '.join(f'{value:g}' for value in values)}" for name, values in where.items()]
     text = (
-        f"On the tuning seeds the defaults agree with the truth in {agreement(known, own):.1%} of "
-        f"{len(known)} modalities; the best of all {len(list(grid()))} combinations of these values in "
-        f"{best:.1%} (reached with: {'; '.join(places)}). The table "
-        "changes one threshold at a time. The defaults are round numbers from a look at the seed 100; where "
-        "many values do equally well, these worlds bear a threshold out and do not pin it. Errors on the "
-        "tuning seeds led to one change of the rules: chance is the share of the largest class among the "
-        "very samples that are scored, as the choice of an epoch by these samples finds what a constant "
-        "reaches."
+        f"On the tuning seeds, the default thresholds agree with the truth for {agreement(known, own):.1%} "
+        f"of {len(known)} modalities. The best of all {len(list(grid()))} combinations of these values "
+        f"agrees for {best:.1%} (reached with: {'; '.join(places)}). The table varies one threshold at a "
+        "time. The defaults are round numbers chosen on seed 100. Where many values perform equally well, "
+        "these datasets support a threshold but do not determine it. Errors on the tuning seeds led to one "
+        "change of the rules: chance is the share of the largest class among the scored samples, because "
+        "selecting an epoch on these samples can find a constant prediction."
     )
     return [
         "## How the thresholds were set",
@@ -247,7 +252,7 @@ def grid() -> Iterable[Thresholds]:
 
 
 def best_of_grid(known: list[Case]) -> tuple[float, Mapping[str, list[float]]]:
-    """Return the best agreement on the grid, and the values of each threshold with which it is reached."""
+    """Return the best agreement on the grid, and the values of each threshold that reach it."""
     scored = [(agreement(known, limits), limits) for limits in grid()]
     best = max(score for score, _ in scored)
     winners = [limits for score, limits in scored if score == best]
@@ -268,7 +273,7 @@ def conditions(seeds: int, seconds: float) -> list[str]:
         f"- Command: `python benchmarks/verdicts.py docs/results/verdicts.md --seeds {seeds}`; {seconds:.0f} "
         f"s in {PROCESSES} processes of one thread",
         f"- Seeds {TUNING_SEED} to {TUNING_SEED + seeds - 1} for the thresholds, 0 to {seeds - 1} for the "
-        "rest; a seed draws the data, the initial weights and the order of batches",
+        "rest; the seed determines data, initial weights and batch order",
         f"- Thresholds: {', '.join(f'{f.name} {getattr(limits, f.name):g}' for f in fields(limits))}",
         f"- On top of commit `{head.stdout.strip()}`; equipoise {version('equipoise')}, {versions}",
         f"- Python {platform.python_version()}, {platform.system()} {platform.machine()}, "

@@ -1,4 +1,4 @@
-"""Measure how often verdicts agree with the truth of synthetic worlds, and write the page of it.
+"""Measure how often verdicts agree with the known truth of synthetic datasets, and write the page.
 
 Usage: python benchmarks/verdicts.py PAGE.md [--seeds N]
 """
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def measured(seeds: Iterable[int]) -> list[Case]:
-    """Train every world with every seed; those of a chosen degree are for the report alone."""
+    """Train on every dataset with every seed; graded datasets are used for the report only."""
     tuned = {world.name for world in WORLDS}
     cells = [(name, seed) for name in ALL for seed in seeds if name in tuned or seed < TUNING_SEED]
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -47,7 +47,7 @@ def measured(seeds: Iterable[int]) -> list[Case]:
 
 
 def measure(cell: tuple[str, int]) -> list[Case]:
-    """Train a world jointly and each of its modalities alone, and gather the numbers of its modalities."""
+    """Train jointly and each modality alone, and return the numbers of each modality."""
     name, seed = cell
     world = ALL[name]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
