@@ -113,7 +113,7 @@ def check_equipoise(words: list[str]) -> None:
         without = ("encoder_options", *(("method_options",) if words[0] == "compare" else ()))
         known = [
             argument.name for argument in settings_arguments(without)
-        ]  # encoders name files that are not there
+        ]  # encoder options name files that do not exist here
         from_options({"data": DEFAULT_DATA} | {name: given[name] for name in known if name in given})
 
 
