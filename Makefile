@@ -15,10 +15,10 @@ demo: $(VENV)/.demo  ## Compare D&R with its baselines on real data, and write a
 	$(BIN)/equipoise compare --data htad --methods references ogm-ge diagnose-relearn \
 		--seeds 3 --epochs 60 --out $(OUT) --resume
 
-test: check browser  ## Run the checks, and of the tests all but further cells of the matrix (within eight minutes).
+test: check browser  ## Run the checks and the tests, without the full test matrix (within eight minutes).
 	$(BIN)/python -m pytest -n auto -m 'not matrix'
 
-test-all: check browser  ## Run the checks and all tests, the whole matrix, processes and soaks.
+test-all: check browser  ## Run the checks and all tests, including the full matrix, multi-process and soak tests.
 	$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.dev  ## Run the static checks.
