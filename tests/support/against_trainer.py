@@ -91,11 +91,6 @@ class Trained:
             torch.testing.assert_close(value, self.weights[key], rtol=0, atol=1e-10)
 
 
-def _widened(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Convert samples, which are served in float32, to the type of the weights."""
-    return tuple(x.to(torch.get_default_dtype()) for x in inputs)
-
-
 def trained_by_us(method: str, options: dict[str, Any], **budget: Any) -> Trained:
     """Train by the toolkit's own trainer, once a process for equal arguments; the model is a fresh copy."""
     arguments = json.dumps([method, options, budget], sort_keys=True)
@@ -131,8 +126,6 @@ def _training(arguments: str, dtype: torch.dtype) -> tuple[dict[str, Tensor], An
     )
     dataset, data = prepare_data(settings)
     reference = build_reference(settings, ModelSpec.of(dataset))
-    for m in MODALITIES:
-        reference.encoder_module(m).register_forward_pre_hook(_widened)
     untrained = deepcopy(reference)
     record = RunRecord(folder / "run")
     record.open({}, resume=False, overwrite=False)
