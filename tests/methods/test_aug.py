@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import synthetic
 from equipoise.methods import StepContext, create_method
-from equipoise.methods.aug import AUG, lagging, others_resting, residual_loss
+from equipoise.methods.aug import AUG, others_evaluating, residual_loss, weakest
 from equipoise.models import MultimodalModel
 from equipoise.types import UsageError
 from hand_run import (
@@ -163,14 +163,14 @@ def test_what_the_active_encoder_shares_is_at_work():
     audio.first.eval()  # held there by somebody else
     video.last.eval()
     before = [part.training for part in small.modules()]
-    with others_resting(small, "audio"):
+    with others_evaluating(small, "audio"):
         assert audio.training
         assert audio.norm.training
         assert not audio.first.training
         assert not video.training
     assert [part.training for part in small.modules()] == before
     one = MultimodalModel({"audio": audio, "video": audio}, small.fusion)
-    with others_resting(one, "video"):
+    with others_evaluating(one, "video"):
         assert audio.training
         assert audio.norm.training
 
@@ -211,13 +211,13 @@ def test_prediction_is_the_weighted_sum():
 
 
 def test_who_lags():
-    assert lagging({"a": 10.0, "b": 10.0}, 0.01) is None
-    assert lagging({"a": 10.0, "b": 10.09}, 0.01) is None
-    assert lagging({"a": 10.0, "b": 10.11}, 0.01) == "a"
-    assert lagging({"b": 10.11, "a": 10.0}, 0.01) == "a"
-    assert lagging({"a": 10.0, "b": 9.0, "c": 14.0}, 0.01) == "b"
-    assert lagging({"a": 5.0, "b": 5.0, "c": 5.0}, 0.0) is None
-    assert lagging({"a": 0.0, "b": 1.0}, 0.01) == "a"
+    assert weakest({"a": 10.0, "b": 10.0}, 0.01) is None
+    assert weakest({"a": 10.0, "b": 10.09}, 0.01) is None
+    assert weakest({"a": 10.0, "b": 10.11}, 0.01) == "a"
+    assert weakest({"b": 10.11, "a": 10.0}, 0.01) == "a"
+    assert weakest({"a": 10.0, "b": 9.0, "c": 14.0}, 0.01) == "b"
+    assert weakest({"a": 5.0, "b": 5.0, "c": 5.0}, 0.0) is None
+    assert weakest({"a": 0.0, "b": 1.0}, 0.01) == "a"
 
 
 def test_growth_follows_the_scores_of_the_epoch():
@@ -229,7 +229,7 @@ def test_growth_follows_the_scores_of_the_epoch():
     for batch in run.train:
         z = run.model.train().encode(batch)
         for m in z:
-            u = run.model.fusion.answers(m, z[m])[0].detach().numpy()
+            u = run.model.fusion.layer_logits(m, z[m])[0].detach().numpy()
             p = softmax(u)[np.arange(len(batch)), batch.target.numpy()]
             scores[m] = scores.get(m, 0) + p.sum()
     ((kind, event),) = run.events
@@ -320,7 +320,7 @@ def test_impossible_options(options):
 def test_refused_models():
     with pytest.raises(UsageError, match="at least 2"):
         create_method("aug").check(small_model(("audio",)))
-    with pytest.raises(UsageError, match="one for each modality"):
+    with pytest.raises(UsageError, match="needs each modality once"):
         create_method("aug", {"weights": {"audio": 1.0}}).check(small_model())
-    with pytest.raises(UsageError, match="every modality once"):
+    with pytest.raises(UsageError, match="needs each modality once"):
         create_method("aug", {"order": ["audio"]}).check(small_model())

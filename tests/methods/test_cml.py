@@ -45,7 +45,7 @@ def step(options, modalities=BOTH, seed=1, **model_options):
     run = HandRun(create_method("cml", options), model)
     order = ordered(run)
     context = StepContext(run, random_batch(model, 20, seed))
-    run.forward(context)
+    run.method.forward(context)
     return run.method.losses(context), context, order
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from equipoise.methods import StepContext, create_method
-from equipoise.methods.g2d import distillation, resting
+from equipoise.methods.g2d import distillation, frozen
 from equipoise.types import UnknownNameError, UsageError
 from hand_run import HandRun, random_batch, same, small_model
 
@@ -73,7 +73,7 @@ def test_the_loss_against_numpy(modalities, temperature):
     run = begun(options, modalities, parts)
     batch = random_batch(run.model)
     context = StepContext(run, batch)
-    run.forward(context)
+    run.method.forward(context)
     terms = run.method.losses(context)
     logits, features = said(parts, batch)
     student = probabilities(context.u.detach().numpy(), temperature)
@@ -122,7 +122,7 @@ def test_the_trained_encoder_gets_the_full_gradient():
     parts = unimodal(gains={"audio": 5.0})
     run, plain = begun({}, parts=parts), begun({"end_epoch": -1}, parts=parts)
     batch = random_batch(run.model)
-    (weak,) = set(BOTH) - set(resting(scores(parts, [batch]), 0))
+    (weak,) = set(BOTH) - set(frozen(scores(parts, [batch]), 0))
     (strong,) = set(BOTH) - {weak}
     # The resting encoder answers in evaluation mode, so hold the other run to that.
     plain.model.encoder_module(strong).eval()
@@ -188,10 +188,10 @@ def test_gradients_that_come_in_another_way_do_not_wake_an_encoder():
 
 
 def test_equal_scores_rest_nobody():
-    assert resting({"a": 1.0, "b": 1.0}, 0) == ()
-    assert resting({"a": 1.0, "b": 3.0, "c": 2.0}, 0) == ("b", "c")
-    assert resting({"a": 1.0, "b": 3.0, "c": 2.0}, 1) == ("a", "b")
-    assert resting({"a": 1.0, "b": 3.0, "c": 1.0}, 1) == ("b",)
+    assert frozen({"a": 1.0, "b": 1.0}, 0) == ()
+    assert frozen({"a": 1.0, "b": 3.0, "c": 2.0}, 0) == ("b", "c")
+    assert frozen({"a": 1.0, "b": 3.0, "c": 2.0}, 1) == ("a", "b")
+    assert frozen({"a": 1.0, "b": 3.0, "c": 1.0}, 1) == ("b",)
 
 
 def test_one_encoder_for_two_modalities_keeps_its_statistics_going():

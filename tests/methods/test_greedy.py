@@ -136,11 +136,11 @@ def test_what_curation_does():
     for linear, mean in zip(linears, means, strict=True):
         x = linear(x).relu() * mean
     context = StepContext(run, batch)
-    run.forward(context)
+    run.method.forward(context)
     torch.testing.assert_close(context.z[target], x)
     moved = Batch({**batch.inputs, other: batch.inputs[other] + 1}, batch.target, batch.index)
     again = StepContext(run, moved)
-    run.forward(again)
+    run.method.forward(again)
     assert torch.equal(again.z[target], context.z[target])
     assert not torch.equal(again.z[other], context.z[other])
 
@@ -159,7 +159,7 @@ def test_a_failing_pass_leaves_nothing_curated():
     run = started(eps=0.0)
     run.fit([random_batch(run.model)])
     with pytest.raises(Exception, match="misses the modality"):
-        run.forward(StepContext(run, Batch({}, torch.zeros(0), torch.zeros(0))))
+        run.method.forward(StepContext(run, Batch({}, torch.zeros(0), torch.zeros(0))))
     assert run.model.blocks[0].curated is None
 
 

@@ -100,7 +100,7 @@ def test_weights_and_losses_of_several_steps(modalities, swap):
     heads = dict(zip(modalities, fusion.own.linears, strict=True))
     for seed in range(3):
         context = StepContext(run, random_batch(model, seed=seed))
-        run.forward(context)
+        run.method.forward(context)
         terms = {name: float(value.detach()) for name, value in method.losses(context).items()}
         y, z = context.batch.target, {m: x.detach().numpy() for m, x in context.z.items()}
         own = {m: linear(heads[m], z[m]) for m in modalities}

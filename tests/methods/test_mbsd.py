@@ -111,7 +111,7 @@ def test_the_terms_of_a_step():
     options = {"w_kl": 0.5, "w_rs": 2.0, "w_uni": 0.25}
     run = HandRun(create_method("mbsd", options), model)
     context = StepContext(run, random_batch(model))
-    run.forward(context)
+    run.method.forward(context)
     terms = run.method.losses(context)
     head, y = model.head, context.batch.target
     slices = {m: (z @ head.weight(m).T + head.bias() / 3).detach().numpy() for m, z in context.z.items()}

@@ -51,7 +51,7 @@ def begun(options, modalities=BOTH, fusion="concat", **model_options):
 
 def step(run, batch):
     context = StepContext(run, batch)
-    run.forward(context)
+    run.method.forward(context)
     return run.method.losses(context), context
 
 
@@ -234,7 +234,7 @@ def test_a_fusion_with_normalisation_and_dropout_is_left_as_it_is():
     model = MultimodalModel(small.encoders, Head().double(), 3)
     run = HandRun(create_method("mcr", {**ALONE, "n": 2}), model)
     context = StepContext(run, random_batch(model))
-    run.forward(context)
+    run.method.forward(context)
     before, stream = model.fusion.norm.running_mean.clone(), torch.get_rng_state()
     run.method.losses(context)
     assert torch.equal(model.fusion.norm.running_mean, before)

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from equipoise.methods import METHODS, StepContext, create_method
-from equipoise.methods.ogm import OGM, modulation_coefficients
-from equipoise.methods.ogm_ge import OGMGE
+from equipoise.methods.ogm import OGM, OGMGE, modulation_coefficients
 from equipoise.models import ConcatFusion, MultimodalModel
 from equipoise.types import Batch, UnknownNameError, UsageError
 from hand_run import HandRun
@@ -67,7 +66,7 @@ def gradients_after(run, batch):
     """Gradients before and after the method's hook."""
     context = StepContext(run, batch)
     run.optimizer.zero_grad()
-    run.forward(context)
+    run.method.forward(context)
     run.backward(run.method.losses(context)["joint"])
     named = dict(run.model.named_parameters())
     before = {key: p.grad.clone() for key, p in named.items() if p.grad is not None}

@@ -30,7 +30,7 @@ def begun(options=None, modalities=BOTH, count=3, epoch=0, **model_options):
 
 def step(run, batch):
     context = StepContext(run, batch)
-    run.forward(context)
+    run.method.forward(context)
     return run.method.losses(context), context
 
 

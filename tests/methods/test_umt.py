@@ -43,7 +43,7 @@ def test_the_loss_and_its_gradient_against_numpy(modalities, fusion):
     run = begun({"lam": 3.0}, modalities, parts, fusion=fusion)
     batch = random_batch(run.model)
     context = StepContext(run, batch)
-    run.forward(context)
+    run.method.forward(context)
     terms = run.method.losses(context)
     expected = {m: taught(parts[f"unimodal:{m}"], batch.inputs[m]) for m in modalities}
     errors = {m: z.detach().numpy() - expected[m] for m, z in context.z.items()}
@@ -93,7 +93,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn():
     run = HandRun(method, model)
     model.eval()
     context = StepContext(run, random_batch(model))
-    run.forward(context)
+    run.method.forward(context)
     assert method.losses(context)["distillation"].item() == 0
 
 
@@ -113,7 +113,7 @@ def test_a_run_goes_on_with_the_teachers_that_it_began_with():
     begun().method.load_state_dict(state)
     others = unimodal()
     others["unimodal:video"].encoder_list[0].norm.running_mean += 1e-3
-    with pytest.raises(RunFolderError, match="not those it was begun with"):
+    with pytest.raises(RunFolderError, match="have changed since it was started"):
         begun(parts=others).method.load_state_dict(state)
 
 

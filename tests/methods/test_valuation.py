@@ -16,9 +16,13 @@ from torch.nn import functional as F
 import equipoise as eq
 import synthetic
 from equipoise.methods import StepContext, create_method
-from equipoise.methods.modality_valuation import ModalityValuation, copy_rate
-from equipoise.methods.sample_valuation import SampleValuation, copy_counts
-from equipoise.methods.shared.valuation import contributions
+from equipoise.methods.valuation import (
+    ModalityValuation,
+    SampleValuation,
+    contributions,
+    copy_counts,
+    copy_rate,
+)
 from equipoise.types import Batch, UnknownNameError, UsageError
 from hand_run import CLASSES, HandRun, pieces, random_batch, same, small_model
 from interrupted import fit_with_and_without_break

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from equipoise.data import Dataset
-from equipoise.methods.shared.valuation import Resamples
+from equipoise.methods.valuation import Resamples
 from equipoise.models.encoders.base import Encoder, FrameEncoder
 from equipoise.models.fusion.base import Fusion
 from equipoise.types import ModelError

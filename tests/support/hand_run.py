@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -166,8 +166,8 @@ class HandRun:
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return task_named(self.model.task).loss(logits, target)
 
-    def forward(self, context: StepContext) -> Tensor:
-        return self.method.forward(context)
+    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
+        return compute()
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
@@ -190,7 +190,7 @@ class HandRun:
         """Do all of a standard step but the optimiser's; return gradients by the model's parameter names."""
         context = StepContext(self, batch)  # type: ignore[arg-type]
         self.optimizer.zero_grad(set_to_none=True)
-        self.forward(context)
+        self.method.forward(context)
         self.method.backward(self.method.losses(context), context)
         self.method.after_backward(context)
         named = self.model.named_parameters()

@@ -1,33 +1,29 @@
-"""Adaptive gradient modulation: what each modality contributes now, against what it used to."""
+"""Adaptive gradient modulation: the contribution of each modality now, compared with its history."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from equipoise.diagnosis.contribution.shapley import shapley_values
 from equipoise.methods.core.method import Method, joint_loss, overrides
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Run
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Run, StepContext
 from equipoise.methods.shared.modulation import Modulates
-from equipoise.methods.shared.option_checks import check_choice, check_number
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.windows import Windowed
 from equipoise.models import answers_to_zeros, subset_logits
 from equipoise.scopes import evaluating
 from equipoise.types import UsageError
 
-MODES = ("encoder-grad", "shapley-branch")
-
 
 def contribution_scores(parts: Mapping[str, Tensor], target: Tensor) -> dict[str, float]:
-    """Return `s^m = mean_i -log softmax(phi^m_i)[y_i]`, probabilities not below 1e-8.
+    """Return `s^m = mean_i -log softmax(phi^m_i)[y_i]`, with probabilities of at least 1e-8.
 
     Args:
         parts: modality to its part `phi^m [B, C]` of the joint logits.
@@ -42,14 +38,14 @@ def contribution_scores(parts: Mapping[str, Tensor], target: Tensor) -> dict[str
 
 
 def leads(scores: Mapping[str, float]) -> dict[str, float]:
-    """Return `r^m = exp(M / (M - 1) * (mean of all scores - s^m))`, above 1 where m is ahead."""
+    """Return `r^m = exp(M / (M - 1) * (mean of all scores - s^m))`, above 1 where m leads."""
     count, mean = len(scores), sum(scores.values()) / len(scores)
     return {m: math.exp(count / (count - 1) * (mean - s)) for m, s in scores.items()}
 
 
 @dataclass
 class AGM(Modulates, Windowed):
-    """Scale the gradient of each modality by how far it is ahead now, compared with its history.
+    """Scale the gradient of each modality by its present lead, compared with its history.
 
     Shapley values split the joint logits, `u = sum_m phi^m`. With `s^m = mean_i -log softmax(phi^m_i)[y_i]`,
     `r^m = exp(M / (M - 1) * (mean_n s^n - s^m))` and `tau^m` the same of the running means of the scores, the
@@ -57,8 +53,8 @@ class AGM(Modulates, Windowed):
 
     Attributes:
         alpha: strength of the modulation.
-        mode: `encoder-grad` scales the gradient of encoder m, and looks at the subsets without gradient;
-            `shapley-branch` scales the gradient that flows into `phi^m`, through the passes of the subsets.
+        mode: `encoder-grad` scales the gradient of encoder m, and evaluates the subsets without gradient;
+            `shapley-branch` scales the gradient into `phi^m`, through the passes of the subsets.
         cap: upper limit of `tau^m - r^m`; None is 10 for two modalities and 7 for more.
         start_epoch: first epoch (0-based) with modulation.
         end_epoch: last epoch with modulation; None is the last of training.
@@ -66,9 +62,9 @@ class AGM(Modulates, Windowed):
         apply: how it is scaled with `encoder-grad`.
     """
 
-    alpha: float = 0.1
-    mode: str = "encoder-grad"
-    cap: float | None = None
+    alpha: float = number(0.1, high=10)
+    mode: str = choice("encoder-grad", "shapley-branch")
+    cap: float | None = number(None, high=50)
 
     name = "agm"
     family = "optimisation"
@@ -76,26 +72,21 @@ class AGM(Modulates, Windowed):
     source = "Li et al., ICCV 2023, arXiv 2308.07686"
     cost = "two forward passes and 2^M - 2 calls of the head a step"
     requires = Requirements(min_modalities=2)
+    remembered = ("_means", "_steps")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("alpha", self.alpha, 0, 10)
-        check_choice("mode", self.mode, MODES)
-        if self.cap is not None:
-            check_number("cap", self.cap, 0, 50)
         if self.mode != "encoder-grad" and (self.tensors, self.apply) != ("all", "grad"):
             raise UsageError("tensors and apply belong to mode='encoder-grad'; leave them out, or choose it.")
 
     def acts_on_encoders(self) -> bool:
-        """Tell whether gradients of encoders are scaled, or those of the parts of the logits."""
+        """Whether gradients of encoders are scaled, or those of the parts of the logits."""
         return self.mode == "encoder-grad"
 
     def conflicts(self, other: Method) -> str:
-        """Refuse what changes the joint logits that the parts add up to, or the loss on them."""
+        """Refuse methods that change the joint logits, which the parts add up to, or their loss."""
         if any(overrides(other, hook) for hook in ("edit_features", "fuse", "forward")):
-            return (
-                f"{self.name} splits the joint logits of the features as they are, which {other.name} changes"
-            )
+            return f"{self.name} splits the joint logits of unchanged features, and {other.name} changes them"
         if self.mode == "shapley-branch" and other.replaces_loss:
             return f"{self.name} corrects the gradient of the joint loss, which {other.name} replaces"
         return super().conflicts(other)
@@ -109,7 +100,7 @@ class AGM(Modulates, Windowed):
     def losses(self, context: StepContext) -> dict[str, Tensor]:
         """Return the joint loss, and with `shapley-branch` a term of value zero that changes its gradient.
 
-        With `delta = d CE / d u` the joint loss sends `delta` into every `phi^m`; the second term adds
+        The joint loss gives every `phi^m` the gradient `delta = d CE / d u`; the second term adds
         `(kappa^m - 1) * delta`.
         """
         loss = joint_loss(context)
@@ -129,23 +120,15 @@ class AGM(Modulates, Windowed):
             parts = self._parts(context)
         self.modulate(context, self._coefficients(parts, context.batch.target))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the running means of the scores, and over how many steps they go."""
-        return {"means": dict(self._means), "steps": self._steps}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the history."""
-        self._means, self._steps = dict(state["means"]), int(state["steps"])
-
     def _acts(self, run: Run) -> bool:
         return self.alpha > 0 and self.in_window(run)
 
     def _parts(self, context: StepContext) -> dict[str, Tensor]:
-        """Return `phi^m [B, C]`; the logits of no modality are 0, those of all are the step's own."""
+        """Return `phi^m [B, C]`; the logits of no modality are 0, those of all are those of the step."""
         model, batch = context.run.model, context.batch
         everything = frozenset(model.modalities)
         mixed = "mid_fusion" in model.capabilities
-        with evaluating(model):  # zeros must not enter running statistics
+        with evaluating(model):  # zeros must not change running statistics
             z = {} if mixed else model.encode(batch)
             absent = {} if mixed else answers_to_zeros(model, batch)
 
@@ -163,7 +146,7 @@ class AGM(Modulates, Windowed):
         return shapley_values(value, model.modalities)
 
     def _coefficients(self, parts: Mapping[str, Tensor], target: Tensor) -> dict[str, float]:
-        """Add a step to the history and return `kappa^m`."""
+        """Update the history and return `kappa^m`."""
         scores = contribution_scores(parts, target)
         self._steps += 1
         for m, score in scores.items():

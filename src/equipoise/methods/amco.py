@@ -5,33 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from equipoise.methods.core.method import Method, joint_loss
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Run
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Run, StepContext
 from equipoise.methods.mmcosine import copy_head
-from equipoise.methods.shared.option_checks import check_choice, check_number
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import unimodal_loss
-from equipoise.models import Fusion, with_fusion
-from equipoise.types import UsageError
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
-
-MASK_ON = ("logits", "features")
-GROWTH = ("run", "epoch")
+from equipoise.models import BalancedModel, Fusion, with_fusion
 
 
 class RecombinedFusion(Fusion):
     """Recombine the sum of an additive head's parts: `u = A(sum_m u^m) + c`, `u^m = z^m W_m^T + b / M`.
 
-    `A` is the identity and `c` zero at first, so that the fusion starts as the additive head.
+    Initially `A` is the identity and `c` zero, so that the fusion starts as the additive head.
 
     Args:
         widths: modality to feature width `d_m`, in the model's order.
@@ -47,12 +38,12 @@ class RecombinedFusion(Fusion):
         nn.init.zeros_(self.recombine.bias)
 
     def own_logits(self, modality: str, z: Tensor) -> Tensor:
-        """Return the part `u^m` `[B, C]` of one modality for its feature `[B, d_m]`, not recombined."""
+        """Return the part `u^m` `[B, C]` of one modality for its feature `[B, d_m]`, before `A`."""
         logits: Tensor = self.linears[self.modalities.index(modality)](z)
         return logits + self.bias / len(self.modalities)
 
     def joined(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Return the joint logits `[B, C]` of the parts `u^m`."""
+        """Return the joint logits `[B, C]` from the parts `u^m`."""
         logits: Tensor = self.recombine(torch.stack(list(parts.values())).sum(dim=0))
         return logits
 
@@ -71,7 +62,7 @@ def shares(logits: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def masked_entries(width: int, length: float, eps: float) -> int:
-    """Return `floor(width * sin(pi/2 * min(eps, l) / eps))`, how many entries a mask sets to zero."""
+    """Return `floor(width * sin(pi/2 * min(eps, l) / eps))`, the number of entries that a mask zeroes."""
     return math.floor(width * math.sin(math.pi / 2 * min(eps, length) / eps))
 
 
@@ -79,25 +70,25 @@ def masked_entries(width: int, length: float, eps: float) -> int:
 class AMCo(Method):
     """Mask entries of the dependent modality, and keep a loss on each modality.
 
-    Modality m is dependent in a step if its share (`shares`) in the step before was above `sigma`. A mask of
-    `n` zeros (`masked_entries`), drawn anew for each batch, is laid on its logits or its feature, which gives
-    `u~^m`; the others keep `u~^m = u^m`. The output is `u = A(sum_m u~^m) + c`, the loss
+    Modality m is dependent in a step if its share (`shares`) in the previous step was above `sigma`. A mask
+    of `n` zeros (`masked_entries`), drawn for each batch, is applied to its logits or its feature, which
+    gives `u~^m`; for the others `u~^m = u^m`. The output is `u = A(sum_m u~^m) + c`, the loss
     `CE(u, y) + weight * sum_m CE(u~^m, y)`. Inference is not masked.
 
     Attributes:
         mask_on: `logits`, as in the one published re-implementation, or `features`.
         sigma: share above which a modality is dependent; None is `1 / M`, for two modalities the usual 0.5.
         eps: the `l` at which the mask reaches its full width.
-        growth: how `l` grows: `run`, the part of the training that is done; or `epoch`, by a tenth of the
-            epoch's number with each batch, from zero in each epoch.
+        growth: how `l` grows: `run`, the completed part of training; or `epoch`, by a tenth of the epoch's
+            number with each batch, from zero in each epoch.
         weight: of the unimodal losses.
     """
 
-    mask_on: str = "logits"
-    sigma: float | None = None
-    eps: float = 0.3
-    growth: str = "run"
-    weight: float = 1.0
+    mask_on: str = choice("logits", "features")
+    sigma: float | None = number(None, high=1)
+    eps: float = number(0.3, above=0)
+    growth: str = choice("run", "epoch")
+    weight: float = number(1.0)
 
     name = "amco"
     family = "forward"
@@ -106,23 +97,16 @@ class AMCo(Method):
     cost = "two head slices a modality a step"
     requires = Requirements(frozenset({"additive_head"}), min_modalities=2)
     experimental = True
+    remembered = ("_shares", "_batch")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("mask_on", self.mask_on, MASK_ON)
-        check_choice("growth", self.growth, GROWTH)
-        if self.sigma is not None:
-            check_number("sigma", self.sigma, high=1)
-        check_number("eps", self.eps)
-        check_number("weight", self.weight)
-        if not self.eps:
-            raise UsageError("eps is 0; expected a number above zero.")
         self._shares: dict[str, float] = {}
         self._batch = 0
         self._parts: dict[str, Tensor] = {}
 
     def build(self, reference: BalancedModel) -> BalancedModel:
-        """Return the model with the recombined head, which starts as the joint model's."""
+        """Return the model with the recombined head, initialised from the joint model's head."""
         fusion = RecombinedFusion(reference.feature_widths(), reference.num_outputs)
         assert reference.head is not None  # required of the model
         fusion.to(reference.head.bias())
@@ -132,17 +116,17 @@ class AMCo(Method):
         return with_fusion(reference, fusion, reference.num_outputs)
 
     def epoch_start(self, run: Run) -> None:
-        """Count the batches of the epoch anew."""
+        """Restart the count of batches."""
         self._batch = 0
 
     def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
-        """Mask those that the last step found dependent, and find them anew."""
+        """Mask the modalities that were dependent in the last step, and compute the present shares."""
         run = context.run
         fusion = run.model.get_submodule("fusion")
         assert isinstance(fusion, RecombinedFusion)
         parts = {m: fusion.own_logits(m, z[m]) for m in fusion.modalities}
         sigma, before = 1 / len(parts) if self.sigma is None else self.sigma, self._shares
-        # In the order of their shares, so that draws do not depend on that of the modalities.
+        # In the order of their shares, so that draws do not depend on the order of the modalities.
         dependent = sorted((m for m in before if before[m] > sigma), key=lambda m: -before[m])
         self._shares = shares({m: u.detach() for m, u in parts.items()})
         length = self._length(run)
@@ -173,23 +157,15 @@ class AMCo(Method):
         """Count the batch."""
         self._batch += 1
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the shares of the last step."""
-        return {"shares": dict(self._shares), "batch": self._batch}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the shares of the last step."""
-        self._shares, self._batch = dict(state["shares"]), state["batch"]
-
     def _length(self, run: Run) -> float:
-        """Return `l`, which the size of the mask grows with."""
+        """Return `l`, by which the mask grows."""
         if self.growth == "epoch":
             return self._batch * run.epoch / 10
         return run.step / max(run.total_epochs * run.steps_per_epoch, 1)
 
 
 def draw_mask(like: Tensor, zeros: int, generator: torch.Generator) -> Tensor:
-    """Return a mask `[d]` of ones with a number of zeros at random places, for a tensor `[B, d]`."""
+    """Return a mask `[d]` of ones with `zeros` zeros at random places, for a tensor `[B, d]`."""
     mask = torch.ones(like.shape[1])
     mask[torch.randperm(like.shape[1], generator=generator)[:zeros]] = 0
     return mask.to(like)

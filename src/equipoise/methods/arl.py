@@ -1,4 +1,4 @@
-"""Asymmetric representation learning: modalities contribute by how certain they are."""
+"""Asymmetric representation learning: modalities contribute by their certainty."""
 
 from __future__ import annotations
 
@@ -10,27 +10,24 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Plan
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Plan, StepContext
 from equipoise.methods.shared.modulation import Modulates
-from equipoise.methods.shared.option_checks import check_choice, check_number
 from equipoise.methods.shared.precision import widened
-from equipoise.methods.shared.unimodal_views import ReadsUnimodal, unimodal_loss
-
-BOOSTS = ("asymmetric", "symmetric", "off")
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 
 
 def contribution_weights(logits: Mapping[str, Tensor], temperature: float, floor: float) -> dict[str, float]:
-    """Return `omega = softmax_m(T * w^m * (1 - c^m))`, which adds up to 1.
+    """Return `omega = softmax_m(T * w^m * (1 - c^m))`, with sum 1.
 
-    `w^m` is proportional to one over the entropy of m's predictions, `c^m` the share of m in the size of the
-    logits.
+    `w^m` is proportional to the inverse entropy of m's predictions, `c^m` the share of m in the mean
+    absolute logits.
 
     Args:
         logits: modality to `u^m [B, C]`.
         temperature: `T`.
-        floor: least share of the entropy that a modality counts with, in parts of an equal share.
+        floor: smallest share of the entropy, as a fraction of an equal share.
     """
     count = len(logits)
     entropy = _shares({m: _mean_entropy(u) for m, u in logits.items()})
@@ -45,13 +42,13 @@ def contribution_weights(logits: Mapping[str, Tensor], temperature: float, floor
 class ARL(Modulates, ReadsUnimodal):
     """Let modalities contribute by their certainty, beside unimodal losses through the joint head.
 
-    `L = CE(u, y) + gamma * sum_m CE(u^m, y)`. Behind the warm-up the gradient of encoder m is multiplied by
-    `1 + omega^m`, see `contribution_weights`; before, its weight is that of a plain unimodal loss.
+    `L = CE(u, y) + gamma * sum_m CE(u^m, y)`. After the warm-up the gradient of encoder m is multiplied by
+    `1 + omega^m`, see `contribution_weights`.
 
     Attributes:
-        gamma: weight of the unimodal losses behind the warm-up; in it, 1 at most.
+        gamma: weight of the unimodal losses; at most 1 during the warm-up.
         temperature: `T` of the softmax over modalities.
-        floor: least share of the entropy, in parts of an equal share `1 / M`.
+        floor: smallest share of the entropy, as a fraction of an equal share `1 / M`.
         warmup_epochs: first epochs, without boost.
         boost: `asymmetric`; `symmetric` gives every modality `omega^m = 1 / M` (as released); `off`.
         tensors: what the boost scales.
@@ -59,12 +56,12 @@ class ARL(Modulates, ReadsUnimodal):
         logits: source of `u^m`.
     """
 
-    gamma: float = 4.0
-    temperature: float = 8.0
-    floor: float = 0.6
-    warmup_epochs: int = 6
-    boost: str = "asymmetric"
-    logits: str = "zero-feature"
+    gamma: float = number(4.0)
+    temperature: float = number(8.0)
+    floor: float = number(0.6, high=1)
+    warmup_epochs: int = number(6)
+    boost: str = choice("asymmetric", "symmetric", "off")
+    logits: str = choice("zero-feature", "slice")
 
     name = "arl"
     family = "optimisation"
@@ -73,18 +70,9 @@ class ARL(Modulates, ReadsUnimodal):
     cost = "a call of the head a modality a step"
     requires = Requirements(min_modalities=2)
     experimental = True
-    sources = ("zero-feature", "slice")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("gamma", self.gamma)
-        check_number("temperature", self.temperature)
-        check_number("floor", self.floor, 0, 1)
-        check_number("warmup_epochs", self.warmup_epochs)
-        check_choice("boost", self.boost, BOOSTS)
 
     def problems(self, plan: Plan) -> list[str]:
-        """Say that the warm-up lasts to the end."""
+        """Warn that training ends with the warm-up."""
         found = super().problems(plan) if self.boost != "off" else []
         if self.warmup_epochs < plan.epochs:
             return found
@@ -100,8 +88,7 @@ class ARL(Modulates, ReadsUnimodal):
         weight = self.gamma if warm else min(self.gamma, 1.0)
         if not weight:
             return {"joint": joint_loss(context)}
-        unimodal = unimodal_loss(self.unimodal(context), context.batch.target, context.run.loss)
-        return {"joint": joint_loss(context), "unimodal": weight * unimodal}
+        return {"joint": joint_loss(context), "unimodal": weight * self.unimodal_loss(context)}
 
     def after_backward(self, context: StepContext) -> None:
         """Boost the encoders' gradients."""
@@ -117,11 +104,11 @@ class ARL(Modulates, ReadsUnimodal):
 
 
 def _mean_entropy(logits: Tensor) -> float:
-    """Return the entropy of `softmax(u_i)`, the mean over the batch; `0 log 0` is 0."""
+    """Return the mean entropy of `softmax(u_i)` over the batch."""
     return float(torch.special.entr(widened(logits).softmax(1)).sum(1).mean())
 
 
 def _shares(values: Mapping[str, float]) -> dict[str, float]:
-    """Return values divided by their sum, equal shares where that is 0."""
+    """Return values divided by their sum, or equal shares if the sum is 0."""
     total = sum(values.values())
     return {m: value / total if total > 0 else 1 / len(values) for m, value in values.items()}

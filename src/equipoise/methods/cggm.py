@@ -1,39 +1,32 @@
-"""Classifier-guided gradient modulation: own classifiers tell how fast each modality improves."""
+"""Classifier-guided gradient modulation: auxiliary classifiers measure how fast each modality improves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Plan, Run
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.methods.shared.modulation import Modulates
-from equipoise.methods.shared.option_checks import check_choice, check_number
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import unimodal_loss
 from equipoise.methods.shared.windows import Windowed
+from equipoise.models import BalancedModel, OwnHeads
 from equipoise.types import UsageError
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
-    from equipoise.models.heads import OwnHeads
-
-METRICS = ("batch", "ema")
-DIRECTIONS = ("weights", "logits")
 
 
 def improvement_shares(gains: Mapping[str, float], limit: float) -> dict[str, float]:
     """Return `B^m = (sum_n d^n - d^m) / sum_n d^n`, the others' share of the improvement, in `[0, limit]`.
 
-    Before the limit they add up to `M - 1`. Where the sum is near zero nothing can be shared out, and each
-    gets `(M - 1) / M`.
+    Before clipping their sum is `M - 1`. Where the sum of the improvements is near zero each is
+    `(M - 1) / M`.
 
     Args:
         gains: modality to `d^m`, the change of its metric.
@@ -53,7 +46,7 @@ def output_gradient(logits: Tensor, target: Tensor, z: Tensor | None) -> Tensor:
     Args:
         logits: `u [B, C]`.
         target: `[B]`.
-        z: what the output layer reads, `[B, d]`; None gives `d CE / d u` instead.
+        z: input of the output layer, `[B, d]`; None returns `d CE / d u` instead.
     """
     with torch.autocast(logits.device.type, enabled=False):
         residual = (widened(logits).softmax(1) - F.one_hot(target, logits.shape[1])) / len(target)
@@ -62,57 +55,48 @@ def output_gradient(logits: Tensor, target: Tensor, z: Tensor | None) -> Tensor:
 
 @dataclass
 class CGGM(Modulates, Windowed):
-    """Scale and align the encoders' gradients by classifiers that watch each modality.
+    """Scale and align the encoders' gradients by an auxiliary classifier for each modality.
 
     Classifier m is trained on `stopgrad z^m` and gives the metric `A^m_t`, its accuracy. With
     `d^m = A^m_t - A^m_{t-1}` and `B^m` as in `improvement_shares`, the gradient of encoder m is multiplied by
-    `rho * B^m`. The next step's loss gets `lam * (1 / M) * sum_m (|B^m| - B^m cos(g_c^m, g_f^m))`: `g_f^m` is
-    the gradient of the joint loss at the output layer as a function of the model, `g_c^m` that of the loss of
-    classifier m, a constant.
+    `rho * B^m`. `lam * (1 / M) * sum_m (|B^m| - B^m cos(g_c^m, g_f^m))` is added to the next step's loss:
+    `g_f^m` is the gradient of the joint loss at the output layer as a function of the model, `g_c^m` that of
+    the loss of classifier m, a constant.
 
     Attributes:
-        rho: scale of the modulation; None leaves the lengths of the gradients alone.
+        rho: scale of the modulation; None does not scale gradients.
         lam: weight of the direction term.
         metric: `batch`, or `ema` for its exponential moving average.
         ema_decay: share of the past in the average.
         limit: largest `B^m`; the smallest is 0.
         direction: gradients that are compared: of the `weights` that read m (an additive head), or of the
             `logits` (any fusion).
-        classifier_factor: learning rate of the classifiers, in parts of the run's.
+        classifier_factor: factor on the learning rate of the classifiers.
         start_epoch: first epoch (0-based) in which the method acts.
         end_epoch: last such epoch; None is the last of training.
         tensors: what is scaled.
         apply: how.
     """
 
-    rho: float | None = 1.3
-    lam: float = 0.2
-    metric: str = "batch"
-    ema_decay: float = 0.9
-    limit: float = 1.0
-    direction: str = "weights"
-    classifier_factor: float = 0.5
+    rho: float | None = number(1.3)
+    lam: float = number(0.2)
+    metric: str = choice("batch", "ema")
+    ema_decay: float = number(0.9, high=1)
+    limit: float = number(1.0)
+    direction: str = choice("weights", "logits")
+    classifier_factor: float = number(0.5)
 
     name = "cggm"
     family = "optimisation"
-    summary = "scale and align gradients by classifiers that watch how fast each modality improves"
+    summary = "scale and align gradients by classifiers that measure how fast each modality improves"
     source = "Guo et al., NeurIPS 2024, arXiv 2411.01409"
     cost = "a linear classifier a modality"
     requires = Requirements(min_modalities=2)
     experimental = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rho is not None:
-            check_number("rho", self.rho)
-        for option in ("lam", "limit", "classifier_factor"):
-            check_number(option, getattr(self, option))
-        check_number("ema_decay", self.ema_decay, 0, 1)
-        check_choice("metric", self.metric, METRICS)
-        check_choice("direction", self.direction, DIRECTIONS)
+    remembered = ("_metrics", "_shares")
 
     def needs(self) -> Requirements:
-        """Return what the method needs; the weights that read a modality are those of an additive head."""
+        """Add the additive head whose weights are compared."""
         needs = super().needs()
         if not self.lam or self.direction != "weights":
             return needs
@@ -120,12 +104,10 @@ class CGGM(Modulates, Windowed):
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
         """Return the classifiers."""
-        from equipoise.models.heads import OwnHeads
-
         return {"classifiers": OwnHeads(model.feature_widths(), model.num_outputs)}
 
     def setup(self, run: Run) -> None:
-        """Set the classifiers' learning rate, and start without a history."""
+        """Set the classifiers' learning rate, and clear the history."""
         super().setup(run)
         self._metrics: dict[str, float] = {}
         self._shares: dict[str, float] = {}
@@ -136,13 +118,13 @@ class CGGM(Modulates, Windowed):
             if not own.isdisjoint(group["params"]):
                 if not own.issuperset(group["params"]):
                     raise UsageError(
-                        "classifier_factor would also change the learning rate of what shares the "
-                        "optimiser's group with the classifiers; choose classifier_factor=1."
+                        "classifier_factor would also change the learning rate of other parameters in the "
+                        "optimiser's group of the classifiers; choose classifier_factor=1."
                     )
                 group["factor"] = self.classifier_factor
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the joint term, the classifiers' own, and the direction term by the last step's shares."""
+        """Return the joint term, that of the classifiers, and that of the direction (last shares)."""
         terms = {"joint": joint_loss(context)}
         if not self._acts(context.run):
             return terms
@@ -172,19 +154,11 @@ class CGGM(Modulates, Windowed):
         if self.rho is not None:
             self.modulate(context, {m: self.rho * share for m, share in self._shares.items()})
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return metrics and shares of the last step."""
-        return {"metrics": dict(self._metrics), "shares": dict(self._shares)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over metrics and shares."""
-        self._metrics, self._shares = dict(state["metrics"]), dict(state["shares"])
-
     def _acts(self, run: Run) -> bool:
         return (self.rho is not None or self.lam > 0) and self.in_window(run)
 
     def _classify(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the classifiers' logits; no gradient goes back to the encoders."""
+        """Return the classifiers' logits, without gradient to the encoders."""
         classifiers = cast("OwnHeads", context.run.modules["classifiers"])
         return {m: classifiers.own_logits(m, z.detach()) for m, z in context.features.items()}
 

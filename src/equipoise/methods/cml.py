@@ -1,4 +1,4 @@
-"""Calibrated multimodal learning: confidence must not rise when a modality is taken away."""
+"""Calibrated multimodal learning: confidence must not rise when a modality is removed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.core.method import Method
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.step import StepContext
-from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.core.run import StepContext
 from equipoise.methods.shared.precision import widened
 from equipoise.models import ABSENCES, answers_to_zeros, subset_logits
 
 
 @dataclass
 class CML(Method):
-    """Train on nested subsets of the modalities, and let none be surer than the larger one it is part of.
+    """Train on nested subsets of the modalities, and penalise a subset more confident than the larger one.
 
-    In each step the modalities are taken away one by one in random order: `S_0 = all > S_1 > .. > S_{M-1}`.
+    In each step the modalities are removed one by one in random order: `S_0 = all > S_1 > .. > S_{M-1}`.
     With `conf_j = max_c softmax(u_{S_j})_c` of each sample
     `L_conf = sum_j mean_i relu(a_ji (conf_{j+1,i} - conf_{j,i}))`, where `a_ji` is 0 if the smaller subset is
     right and the larger one wrong, else 1, and
@@ -28,34 +28,29 @@ class CML(Method):
 
     Attributes:
         lam: weight of `L_conf`.
-        absence: what stands in for what was taken away: `zero-feature`, or `zero-input` (what the encoder
-            answers to an input of zeros).
-        subset_losses: False keeps `CE(u, y)` alone in place of the mean over subsets; with `lam` 0 that is
-            joint training.
-        detach_larger: where both subsets are wrong, let no gradient raise the confidence of the larger one
-            (a variant of the official code).
+        absence: replacement of a removed feature: `zero-feature`, or `zero-input` (the encoder's output for
+            an input of zeros).
+        subset_losses: False uses only `CE(u, y)` instead of the mean over subsets; with `lam` 0 that is joint
+            training.
+        detach_larger: where both subsets are wrong, no gradient raises the confidence of the larger one (a
+            variant of the official code).
     """
 
-    lam: float = 0.1
-    absence: str = "zero-feature"
+    lam: float = number(0.1)
+    absence: str = choice(*ABSENCES)
     subset_losses: bool = True
     detach_larger: bool = False
 
     name = "cml"
     family = "objective"
-    summary = "confidence must not rise when a modality is taken away"
+    summary = "confidence must not rise when a modality is removed"
     source = "Ma et al., ICML 2023, arXiv 2306.01265"
     cost = "M - 1 more passes through the head a step"
     requires = Requirements(min_modalities=2)
     replaces_loss = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("lam", self.lam)
-        check_choice("absence", self.absence, ABSENCES)
-
     def losses(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the mean loss of the nested subsets, and what their confidences have to pay."""
+        """Return the mean loss of the nested subsets, and the penalty on their confidences."""
         target = context.batch.target
         if not (self.subset_losses or self.lam):
             return {"subsets": context.run.loss(context.u, target)}
@@ -69,7 +64,7 @@ class CML(Method):
     def _smaller(self, context: StepContext) -> list[Tensor]:
         """Return the logits of `S_1 .. S_{M-1}`."""
         run = context.run
-        names = sorted(run.model.modalities)  # so that their order in the model decides nothing
+        names = sorted(run.model.modalities)  # so that their order in the model does not matter
         order = [names[i] for i in torch.randperm(len(names), generator=run.generator).tolist()]
         absent = answers_to_zeros(run.model, context.batch) if self.absence == "zero-input" else None
         return [
@@ -78,7 +73,7 @@ class CML(Method):
 
 
 def confidence_rise(logits: Sequence[Tensor], target: Tensor, detach_larger: bool = False) -> Tensor:
-    """Return `L_conf`, the rises of confidence from each subset to the next smaller one.
+    """Return `L_conf`, the sum of the rises of confidence from each subset to the next smaller one.
 
     Args:
         logits: of the nested subsets, the largest first, each `[B, C]`.
@@ -91,7 +86,7 @@ def confidence_rise(logits: Sequence[Tensor], target: Tensor, detach_larger: boo
     for j in range(len(logits) - 1):
         larger = sure[j]
         if detach_larger:
-            larger = torch.where(right[j], larger, larger.detach())  # right[j + 1] counts for nothing here
+            larger = torch.where(right[j], larger, larger.detach())
         counts = right[j] | ~right[j + 1]
         rises.append(((sure[j + 1] - larger).relu() * counts).mean())
     return torch.stack(rises).sum()

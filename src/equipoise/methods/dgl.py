@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from equipoise.methods.core.method import Method, joint_loss, overrides
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.step import StepContext
-from equipoise.methods.shared.option_checks import check_number
-from equipoise.methods.shared.unimodal_views import ReadsUnimodal, unimodal_loss
+from equipoise.methods.core.run import StepContext
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.methods.shared.windows import Windowed
 from equipoise.models import subset_logits
 from equipoise.tasks import EVERY_TASK
@@ -25,46 +25,37 @@ class DGL(ReadsUnimodal, Windowed):
     a constant head, one backward pass of the sum gives both.
 
     Attributes:
-        alpha: weight of the unimodal losses; 0 leaves the encoders as they are.
+        alpha: weight of the unimodal losses; 0 does not train the encoders.
         start_epoch: first epoch (0-based) with disentangled gradients.
         end_epoch: last such epoch; None is the last of training.
         logits: source of `u^m`, always through the joint head: `zero-feature`, `slice`, or `paired` (the
-            modality's feature in the place of every other), for fusions that multiply features.
+            modality's feature in place of all others), for fusions that multiply features.
     """
 
-    alpha: float = 4.0
-    logits: str = "zero-feature"
+    alpha: float = number(4.0)
+    logits: str = choice("zero-feature", "slice", "paired")
 
     name = "dgl"
     family = "optimisation"
     summary = "encoders learn from unimodal losses alone, the fusion from the joint loss alone"
     source = "Wei et al., ICCV 2025, arXiv 2507.10213"
     cost = "a call of the head a modality a step"
-    # Encoders and fusion have to be apart, for each to have a gradient of its own.
+    # Encoders and fusion must be separate modules to have separate gradients.
     requires = Requirements(min_modalities=2, excludes=frozenset({"mid_fusion"}), tasks=EVERY_TASK)
-    sources = ("zero-feature", "slice", "paired")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("alpha", self.alpha)
 
     def needs(self) -> Requirements:
-        """Return what the method needs; paired features must be equally wide."""
+        """Add the equal widths that paired features need."""
         needs = super().needs()
-        if self.logits != "paired":
-            return needs
-        return needs.and_of("shared_head")
+        return needs.and_of("shared_head") if self.logits == "paired" else needs
 
     def conflicts(self, other: Method) -> str:
-        """Refuse what would let another loss reach the encoders."""
+        """Refuse methods with losses that would reach the encoders."""
         if overrides(other, "losses"):
-            return (
-                f"{self.name} lets nothing but its own losses reach the encoders, and {other.name} adds some"
-            )
+            return f"{self.name} trains the encoders by its own losses only, and {other.name} adds others"
         return super().conflicts(other)
 
     def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
-        """Return joint logits that carry no gradient to the encoders."""
+        """Return joint logits without gradient to the encoders."""
         if self.in_window(context.run):
             z = {m: feature.detach() for m, feature in z.items()}
         return super().fuse(z, context)
@@ -73,9 +64,7 @@ class DGL(ReadsUnimodal, Windowed):
         """Return the joint term, for the fusion alone, and the unimodal one, for the encoders alone."""
         if not self.alpha or not self.in_window(context.run):
             return {"joint": joint_loss(context)}
-        unimodal = unimodal_loss(
-            self.unimodal(context, head_grad=False), context.batch.target, context.run.loss
-        )
+        unimodal = self.unimodal_loss(context, head_grad=False)
         return {"joint": joint_loss(context), "unimodal": self.alpha * unimodal}
 
     def unimodal(

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from equipoise.methods.core.options import check_number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import StepContext
 from equipoise.methods.shared.modulation import Modulates
-from equipoise.methods.shared.option_checks import check_number
 from equipoise.methods.shared.windows import Windowed
+from equipoise.models import BalancedModel
 from equipoise.tasks import EVERY_TASK
 from equipoise.types import UnknownNameError
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
 
 
 @dataclass
 class FixedModulation(Modulates, Windowed):
     """Multiply the gradient of encoder m by a constant: `grad theta_m <- k^m * grad theta_m`.
 
-    What an adaptive coefficient adds can only be told against a constant one.
+    It is the control for adaptive coefficients.
 
     Attributes:
-        factors: modality to `k^m`; those that are not named keep their gradient.
+        factors: modality to `k^m`; modalities that are not named are not scaled.
     """
 
     factors: dict[str, float] = field(kw_only=True)
@@ -33,7 +30,7 @@ class FixedModulation(Modulates, Windowed):
     family = "optimisation"
     summary = "constant factors on the encoders' gradients, a control for adaptive ones"
     requires = Requirements(tasks=EVERY_TASK)
-    source = "a control; the idea of two constants also stands in arXiv 2604.05773"
+    source = "a control; two constants are also used in arXiv 2604.05773"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,7 +38,7 @@ class FixedModulation(Modulates, Windowed):
             check_number(f"the factor of {modality!r}", factor)
 
     def check(self, model: BalancedModel) -> None:
-        """Refuse factors of modalities that the data do not have."""
+        """Refuse factors of unknown modalities."""
         super().check(model)
         for modality in self.factors:
             if modality not in model.modalities:

@@ -1,4 +1,4 @@
-"""Gradient-Blending: losses weighted by how well each stream generalises, online and offline."""
+"""Gradient-Blending: losses weighted by the generalisation of each stream, online and offline."""
 
 from __future__ import annotations
 
@@ -6,48 +6,43 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Plan, Run
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.methods.shared.heldout import HoldsOut
-from equipoise.methods.shared.option_checks import check_choice, check_number
 from equipoise.methods.shared.positions import chunks, shuffled, stratified
 from equipoise.methods.shared.unimodal_views import own_heads
-from equipoise.models.heads import OwnHeads
+from equipoise.models import BalancedModel, OwnHeads
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
 from equipoise.tasks import EVERY_TASK
 
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
-
 JOINT = ""
-"""Key of the joint stream among the modalities, none of which has an empty name."""
+"""Key of the joint stream; no modality has an empty name."""
 
-MODES = ("online", "offline")
 LEAST = 1e-8
-"""The smallest growth, relative to the largest, that counts with a floor of 0: a ratio needs one above 0."""
+"""Smallest relative growth used with a floor of 0, to avoid division by zero."""
 
 Losses = Mapping[str, tuple[float, float]]
 """Stream to its mean loss on training samples and on held-out ones."""
 
 
 def blend_weights(start: Losses, end: Losses, floor: float = 0.1) -> dict[str, float] | None:
-    """Return `w_k`, proportional to `G_k / dO_k^2` and with sum 1; None where nothing generalised any better.
+    """Return `w_k`, proportional to `G_k / dO_k^2` and with sum 1; None if no stream improved.
 
-    `G_k = V_k(start) - V_k(end)` is the gain on held-out samples, 0 where it is negative, and `dO_k` the
-    growth of `O_k = V_k - T_k`. No `|dO_k|` counts as less than `floor` times the largest: a stream that
-    happens not to overfit at all would otherwise get all the weight. Where none overfits the gains decide.
+    `G_k = V_k(start) - V_k(end)` is the gain on held-out samples, at least 0, and `dO_k` the growth of
+    `O_k = V_k - T_k`. `|dO_k|` is at least `floor` times the largest one: otherwise a stream that by chance
+    does not overfit would get all the weight. If no stream overfits, the gains decide.
     """
     gains = {k: max(start[k][1] - end[k][1], 0.0) for k in start}
     growth = {k: abs((end[k][1] - end[k][0]) - (start[k][1] - start[k][0])) for k in start}
-    largest = max(growth.values()) or 1.0  # where all are 0 the floor counts for all of them
+    largest = max(growth.values()) or 1.0  # if all are 0, all get the floor
     ratios = {k: gains[k] / max(growth[k] / largest, floor, LEAST) ** 2 for k in start}
     total = sum(ratios.values())
     return {k: ratio / total for k, ratio in ratios.items()} if total > 0 else None
@@ -57,45 +52,39 @@ def blend_weights(start: Losses, end: Losses, floor: float = 0.1) -> dict[str, f
 class GBlend(HoldsOut):
     """Weight the loss of each modality and the joint one by generalisation: `L = sum_k w_k CE(u^k, y)`.
 
-    The streams k are the modalities, each with a linear head of its own, and the joint model. Every weight
-    comes from a probe: the stream is trained by itself for a while from the present weights, its losses
-    before and after are compared (`blend_weights`), and the training is undone without a trace.
+    The streams k are the modalities, each with a separate linear head, and the joint model. Every weight
+    comes from a probe: the stream is trained alone for some epochs from the present weights, its losses
+    before and after are compared (`blend_weights`), and all weights are restored.
 
     Attributes:
-        mode: `online` estimates the weights anew every `super_epoch` epochs, `offline` once, before the first
+        mode: `online` estimates the weights every `super_epoch` epochs, `offline` once, before the first
             epoch, over the whole length of training.
-        super_epoch: epochs for which online weights hold.
-        probe_epochs: epochs of a probe; None is the epochs that its weights are for.
-        floor: see `blend_weights`; 0 is the bare formula.
+        super_epoch: epochs between online estimates.
+        probe_epochs: epochs of a probe; None is the number of epochs that its weights are used for.
+        floor: see `blend_weights`; 0 is the plain formula.
         heldout: share of each class that is held out, or of all samples where there are no classes.
     """
 
-    mode: str = "online"
-    super_epoch: int = 10
-    probe_epochs: int | None = None
-    floor: float = 0.1
+    mode: str = choice("online", "offline")
+    super_epoch: int = number(10, low=1)
+    probe_epochs: int | None = number(None, low=1)
+    floor: float = number(0.1, high=1)
 
     name = "gblend"
     family = "objective"
     summary = "blend unimodal and joint losses by generalisation against overfitting"
     source = "Wang, Tran and Feiszli, CVPR 2020, arXiv 1905.12681"
-    cost = "probes: with the defaults two more trainings beside the run's own"
+    cost = "probes: with the defaults the cost of two more trainings"
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
     replaces_loss = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("mode", self.mode, MODES)
-        check_number("super_epoch", self.super_epoch, low=1)
-        check_number("probe_epochs", 1 if self.probe_epochs is None else self.probe_epochs, low=1)
-        check_number("floor", self.floor, high=1)
+    remembered = ("weights",)
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
         """Return a linear head for each modality."""
         return {"heads": OwnHeads(model.feature_widths(), model.num_outputs)}
 
     def setup(self, run: Run) -> None:
-        """Start from equal weights, and draw training samples to measure on, as many as are held out."""
+        """Start from equal weights, and draw as many training samples to measure on as are held out."""
         super().setup(run)
         streams = (*run.model.modalities, JOINT)
         self.weights = {stream: 1 / len(streams) for stream in streams}
@@ -104,7 +93,7 @@ class GBlend(HoldsOut):
         self._measured = self.seen_positions[chosen] if chosen.any() else self.seen_positions
 
     def epoch_start(self, run: Run) -> None:
-        """Estimate the weights where it is time."""
+        """Estimate the weights if that is due."""
         super().epoch_start(run)
         left = run.total_epochs - run.epoch
         if self.mode == "offline" and not run.epoch:
@@ -119,17 +108,9 @@ class GBlend(HoldsOut):
         parts = [w * context.run.loss(logits[k], context.batch.target) for k, w in self.weights.items()]
         return {"blend": torch.stack(parts).sum()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights."""
-        return {"weights": dict(self.weights)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the weights."""
-        self.weights = dict(state["weights"])
-
     def _estimate(self, run: Run, epochs: int) -> None:
         start, end = {}, {}
-        run.optimizer.zero_grad(set_to_none=True)  # probes must not clip by what the last step left behind
+        run.optimizer.zero_grad(set_to_none=True)  # clipping in a probe must not see old gradients
         for stream in self.weights:
             start[stream] = self._measure(run, stream)
             with undone(run.model, run.modules), isolated_rng():
@@ -141,7 +122,7 @@ class GBlend(HoldsOut):
         run.record("blend", weights=own, joint_weight=self.weights[JOINT], improved=found is not None)
 
     def _probe(self, run: Run, stream: str, epochs: int) -> None:
-        """Train one stream by itself; all streams see the same batches."""
+        """Train one stream alone; all streams see the same batches."""
         module = run.model if stream == JOINT else run.model.encoder_module(stream)
         own = [] if stream == JOINT else own_heads(run).by_modality()[stream].parameters()
         optimizer = run.fresh_optimizer(groups_like(run.optimizer, chain(module.parameters(), own)))
@@ -167,7 +148,7 @@ class GBlend(HoldsOut):
 
 
 def groups_like(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> list[Any]:
-    """Return those parameters that an optimiser trains, in groups with the `factor` that each has there."""
+    """Return the parameters that an optimiser trains, grouped as there, with the `factor` of each group."""
     wanted = {parameter for parameter in parameters if parameter.requires_grad}
     shares = [
         (group["factor"], [p for p in group["params"] if p in wanted]) for group in optimizer.param_groups
@@ -176,7 +157,7 @@ def groups_like(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> lis
 
 
 def stream_loss(run: Run, stream: str, positions: Tensor) -> Tensor:
-    """Return the loss `CE(u^k, y)` of one stream on training samples, encoding what it reads and no more."""
+    """Return the loss `CE(u^k, y)` of one stream on training samples."""
     batch = run.take(positions.tolist()).to(run.device)
     with run.autocast():
         if stream == JOINT:
@@ -189,7 +170,7 @@ def stream_loss(run: Run, stream: str, positions: Tensor) -> Tensor:
 
 @contextmanager
 def undone(*modules: nn.Module) -> Iterator[None]:
-    """Give all parameters and buffers their values back after a block, and leave no gradients."""
+    """Restore all parameters and buffers after a block, and remove all gradients."""
     saved = [{name: t.detach().clone() for name, t in _tensors(module)} for module in modules]
     try:
         yield

@@ -1,34 +1,30 @@
-"""Regulation of encoders that acquire information faster than others, while they still do."""
+"""Regulation of encoders that lead while they still acquire information."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from equipoise.methods.core.method import Method, joint_loss
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Run
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Run, StepContext
 from equipoise.methods.shared.modulation import Modulates
-from equipoise.methods.shared.option_checks import check_choice, check_number
 from equipoise.methods.shared.precision import widened
-from equipoise.methods.shared.unimodal_views import ReadsUnimodal, unimodal_loss
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.methods.shared.windows import Windowed
 from equipoise.tasks import EVERY_TASK, task_named
 
-LOSSES = ("joint", "joint+unimodal")
-
 
 def still_grows(traces: list[float], threshold: float) -> bool:
-    """Tell whether the last trace exceeds the one before by more than a share of itself.
+    """Whether the last trace exceeds the previous one by more than a share of itself.
 
     Args:
-        traces: `Tr` of the epochs so far, in order; fewer than two say nothing.
+        traces: `Tr` of the epochs so far, in order; False for fewer than two.
         threshold: `K` in `(Tr_{e-1} - Tr_{e-2}) / Tr_{e-1} > K`.
     """
     if len(traces) < 2 or traces[-1] <= 0:
@@ -38,32 +34,33 @@ def still_grows(traces: list[float], threshold: float) -> bool:
 
 def mean_leads(scores: Mapping[str, float]) -> dict[str, float]:
     """Return `Delta_m`, the mean lead of m over modalities with a smaller score, else 0."""
-    behind = {m: [score - s for s in scores.values() if s < score] for m, score in scores.items()}
-    return {m: sum(gaps) / len(gaps) if gaps else 0.0 for m, gaps in behind.items()}
+    leads = {m: [score - s for s in scores.values() if s < score] for m, score in scores.items()}
+    return {m: sum(gaps) / len(gaps) if gaps else 0.0 for m, gaps in leads.items()}
 
 
 @dataclass
 class InfoReg(ReadsUnimodal, Windowed):
-    """Tie an encoder that is ahead to its weights at the start of the epoch, while its window is open.
+    """Tie a leading encoder to its weights at the start of the epoch, while its window is open.
 
     The trace `Tr^m_e` is the mean squared norm of the gradient of encoder m over the batches of epoch e. The
-    window of m is open in epoch `e >= 2` if `(Tr_{e-1} - Tr_{e-2}) / Tr_{e-1} > K`. With the mean
-    log-probability of the true class as score (for other tasks, too, minus the loss), and `Delta_m` its mean
-    lead over the weaker modalities, an open window adds `a / 2 * |theta_m - theta_m^start|^2` to the loss
-    where `Delta_m > 0`, with `a = exp(beta * tanh(Delta_m))`.
+    window of m is open in epoch `e >= 2` if `(Tr_{e-1} - Tr_{e-2}) / Tr_{e-1} > K`. The score is the negative
+    unimodal loss (for classes the mean log-probability of the true class), and `Delta_m` its mean lead over
+    the weaker modalities. An open window adds `a / 2 * |theta_m - theta_m^start|^2` to the loss where
+    `Delta_m > 0`, with `a = exp(beta * tanh(Delta_m))`.
 
     Attributes:
-        beta: strength of the regulation, 10 at most, where `a` may be 2e4.
-        threshold: `K`, the relative growth of the trace that keeps the window open; 1 and more close it.
+        beta: strength of the regulation, at most 10, where `a` can reach 2e4.
+        threshold: `K`, the relative growth of the trace that keeps the window open; it never opens at 1 or
+            more.
         loss: `joint`, or `joint+unimodal` which adds `sum_m CE(u^m, y)`.
         start_epoch: first epoch (0-based) in which windows may be open.
         end_epoch: last such epoch; None is the last of training.
         logits: source of `u^m`, for the scores and the unimodal losses.
     """
 
-    beta: float = 0.9
-    threshold: float = 0.04
-    loss: str = "joint"
+    beta: float = number(0.9, high=10)
+    threshold: float = number(0.04)
+    loss: str = choice("joint", "joint+unimodal")
 
     name = "inforeg"
     family = "optimisation"
@@ -71,15 +68,10 @@ class InfoReg(ReadsUnimodal, Windowed):
     source = "Huang et al., CVPR 2025, arXiv 2503.18595"
     cost = "a copy of the encoders, and a head slice a modality a step"
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("beta", self.beta, 0, 10)
-        check_number("threshold", self.threshold)
-        check_choice("loss", self.loss, LOSSES)
+    remembered = ("_traces",)
 
     def conflicts(self, other: Method) -> str:
-        """Refuse what scales the gradients that the traces are measured on."""
+        """Refuse methods that scale the gradients of which the traces are measured."""
         if isinstance(other, Modulates):
             return f"{self.name} measures the encoders' gradients and adds to them, which {other.name} scales"
         return super().conflicts(other)
@@ -92,7 +84,7 @@ class InfoReg(ReadsUnimodal, Windowed):
         self._squares: dict[str, list[Tensor]] = {m: [] for m in run.model.modalities}
 
     def epoch_start(self, run: Run) -> None:
-        """Find the open windows, and keep the weights of their encoders."""
+        """Find the open windows, and copy the weights of their encoders."""
         self._squares = {m: [] for m in run.model.modalities}
         self._anchors = {
             m: [p.detach().clone() for _, p in run.model.encoder_parameters(m)]
@@ -101,11 +93,10 @@ class InfoReg(ReadsUnimodal, Windowed):
         }
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the joint term, and the unimodal one where it is asked for."""
+        """Return the joint term, and the unimodal one if that is chosen."""
         if self.loss == "joint":
             return {"joint": joint_loss(context)}
-        unimodal = unimodal_loss(self.unimodal(context), context.batch.target, context.run.loss)
-        return {"joint": joint_loss(context), "unimodal": unimodal}
+        return {"joint": joint_loss(context), "unimodal": self.unimodal_loss(context)}
 
     def after_backward(self, context: StepContext) -> None:
         """Measure the gradients, then add those of the penalties."""
@@ -130,18 +121,10 @@ class InfoReg(ReadsUnimodal, Windowed):
                     p.grad.add_(p.detach() - anchor, alpha=a)
 
     def epoch_end(self, run: Run) -> None:
-        """Note the traces of the epoch."""
+        """Compute the traces of the epoch."""
         for m, squares in self._squares.items():
             if squares:
                 trace = float(torch.stack(squares).mean())
                 self._traces[m] = [*self._traces[m], trace][-2:]
         last = {m: traces[-1] for m, traces in self._traces.items() if traces}
         run.record("information", traces=last, regulated=list(self._anchors))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the traces of the last two epochs."""
-        return {"traces": {m: list(traces) for m, traces in self._traces.items()}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the traces."""
-        self._traces = {m: list(traces) for m, traces in state["traces"].items()}

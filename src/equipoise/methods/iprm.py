@@ -1,41 +1,35 @@
-"""Instantaneous probe and rebalance: mix features on the sphere, and re-mix against what the mix follows."""
+"""Instantaneous probe and rebalance: mix features on the sphere, and reweight the mix by a probe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equipoise.methods.core.method import Method
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import StepContext
 from equipoise.methods.shared.contrastive import unit_rows
-from equipoise.methods.shared.option_checks import check_choice, check_number
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import unimodal_loss
-from equipoise.models import Fusion, OwnHeads, with_fusion
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
+from equipoise.models import BalancedModel, Fusion, OwnHeads, with_fusion
 
 Pair = tuple[str, str]
 
-PAIRS = ("all", "random")
-
 FLAT = 1e-3
-"""Where the sine of the angle is smaller, points are mixed on the straight line instead of the circle."""
+"""Below this sine of the angle, points are mixed on the straight line instead of the circle."""
 
 
 def slerp(first: Tensor, second: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Return `[sin(a w) n^1 + sin(b w) n^2] / sin w`, the mix on the circle through two directions.
 
-    `n` are the features at length one, `w` is the angle between them, for each sample. Features in (almost)
-    equal or opposite directions lie on no certain circle, and are mixed as `a n^1 + b n^2`.
+    `n` are the features scaled to length one, `w` is the angle between them, for each sample. Features in
+    (almost) equal or opposite directions do not define a circle, and are mixed as `a n^1 + b n^2`.
 
     Args:
         first: `[B, d]`.
@@ -60,12 +54,12 @@ class ProbedFusion(Fusion):
     Args:
         widths: modality to feature width, all of one `d`, in the model's order.
         num_classes: `C`.
-        one_mix: whether one mix head serves all pairs; else each has its own.
+        one_mix: whether all pairs share one mix head.
 
     Attributes:
         pairs: the pairs of modalities, in the order of the rows of the buffers.
-        lam: weights of the mix at inference and in the probe `[pairs, 2]`, which follow those of `lamh`.
-        lamh: weights of the rebalanced mix `[pairs, 2]`, of the last step that had the pair.
+        lam: weights of the mix at inference and in the probe `[pairs, 2]`, a moving average of `lamh`.
+        lamh: weights of the rebalanced mix `[pairs, 2]`, from the last step with the pair.
     """
 
     lam: Tensor
@@ -89,7 +83,7 @@ class ProbedFusion(Fusion):
     def mixed_logits(self, z: Mapping[str, Tensor], index: int, weights: Tensor) -> Tensor:
         """Return the mix head's logits `[B, C]` for a pair of features, mixed by two weights."""
         first, second = self.pairs[index]
-        # Copied, as a step writes into the buffers between a pass through them and its gradient.
+        # Copied, as a step changes the buffers between a forward pass and its backward pass.
         a, b = weights.clone()
         mix = slerp(z[first], z[second], a, b)
         logits: Tensor = self.mixes[min(index, len(self.mixes) - 1)](mix)
@@ -104,14 +98,14 @@ class ProbedFusion(Fusion):
 
 
 def probe_distance(own: Tensor, mixed: Tensor) -> Tensor:
-    """Return `mean_i KL(softmax(own_i) || softmax(mixed_i))`, of logits `[B, C]` both."""
+    """Return `mean_i KL(softmax(own_i) || softmax(mixed_i))` of two logits `[B, C]`."""
     log_p, log_v = (widened(x).log_softmax(1) for x in (own, mixed))
     return (log_p.exp() * (log_p - log_v)).sum(dim=1).mean()
 
 
 @dataclass
 class IPRM(Method):
-    """Probe which modality a mix of two follows, and train on a mix that is weighted anew.
+    """Probe which modality a mix of two follows, and train on a reweighted mix.
 
     For a pair, `lam_t = alpha * lam_{t-1} + (1 - alpha) * lamh_{t-1}` mixes the probe
     `v = h_mix(slerp(z; lam_t))`, without gradient; `K^m = mean KL(p^m || softmax(v))`;
@@ -119,19 +113,19 @@ class IPRM(Method):
     `sum over pairs of CE(h_mix(slerp(z; lamh)), y) + sum_m CE(u^m, y)`; for inference see `ProbedFusion`.
 
     Attributes:
-        alpha: share of the old weights in the probe's.
-        pairs: `all` pairs in every step, each with its own mix head, or a `random` one, with one mix head.
-        swap: give each modality its own distance instead of the other's: the one that the mix is farther from
-            then gets the larger weight.
+        alpha: share of the old weights in those of the probe.
+        pairs: `all` pairs in every step, each with a separate mix head, or a `random` one, with one mix head.
+        swap: weight each modality by its own distance instead of the other's: the one that the mix is farther
+            from then gets the larger weight.
     """
 
-    alpha: float = 0.8
-    pairs: str = "all"
+    alpha: float = number(0.8, high=1)
+    pairs: str = choice("all", "random")
     swap: bool = False
 
     name = "iprm"
     family = "forward"
-    summary = "probe which modality the mixed feature follows, and mix anew"
+    summary = "probe which modality the mixed feature follows, and reweight the mix"
     source = (
         "Towards Equilibrium: An Instantaneous Probe-and-Rebalance Multimodal Learning Approach, IJCAI 2025"
     )
@@ -139,13 +133,8 @@ class IPRM(Method):
     requires = Requirements(frozenset({"shared_head"}), min_modalities=2)
     replaces_loss = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("alpha", self.alpha, high=1)
-        check_choice("pairs", self.pairs, PAIRS)
-
     def build(self, reference: BalancedModel) -> BalancedModel:
-        """Return the model with own heads and mix heads."""
+        """Return the model with a head for each modality and mix heads."""
         one_mix = self.pairs == "random"
         fusion = ProbedFusion(reference.feature_widths(), reference.num_outputs, one_mix=one_mix)
         return with_fusion(reference, fusion, reference.num_outputs)
@@ -169,12 +158,11 @@ class IPRM(Method):
     def _probe(
         self, fusion: ProbedFusion, z: Mapping[str, Tensor], own: Mapping[str, Tensor], index: int
     ) -> None:
-        """Move the weights of a pair on by a step."""
+        """Update the weights of a pair."""
         fusion.lam[index] = self.alpha * fusion.lam[index] + (1 - self.alpha) * fusion.lamh[index]
         probe = fusion.mixed_logits(z, index, fusion.lam[index])
         distances = torch.stack([probe_distance(own[m], probe) for m in fusion.pairs[index]])
-        # Behind rounding a distance of zero may be a little below it.
-        distances = distances.clamp_min(0)
+        distances = distances.clamp_min(0)  # rounding may give slightly negative ones
         weights = distances if self.swap else distances.flip(0)
         total = distances.sum()
         fusion.lamh[index] = torch.where(total > 0, weights / total, 0.5).to(fusion.lamh.dtype)

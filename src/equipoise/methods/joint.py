@@ -11,7 +11,7 @@ from equipoise.tasks import EVERY_TASK
 
 @dataclass
 class Joint(Method):
-    """Train all encoders and the fusion by `L = CE(u, y)`: the baseline that every method is held against."""
+    """Train all encoders and the fusion by `L = CE(u, y)`: the baseline of every comparison."""
 
     name = "joint"
     family = "reference"

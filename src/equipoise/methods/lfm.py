@@ -1,4 +1,4 @@
-"""Label fitting and alignment between modalities in one loss, with a weight that changes over training."""
+"""Label fitting and alignment between modalities in one loss, with a weight that changes in training."""
 
 from __future__ import annotations
 
@@ -6,43 +6,34 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from equipoise.methods.core.options import check_number, choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Plan, Run
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.methods.shared.gradients import gradients_of, inner_product, trainable
 from equipoise.methods.shared.heldout import HoldsOut
-from equipoise.methods.shared.option_checks import check_choice, check_number
 from equipoise.methods.shared.positions import shuffled
-from equipoise.models import AverageFusion, unimodal_logits, with_fusion
-from equipoise.models.heads import OwnHeads
+from equipoise.models import AverageFusion, BalancedModel, OwnHeads, unimodal_logits, with_fusion
 from equipoise.scopes import evaluating
 from equipoise.types import Batch
 
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
-
-ALIGN = ("js", "reverse-js", "infonce")
-SCHEDULES = ("learned", "fixed")
 LIMITS = (0.05, 0.95)
-"""Between these a learned weight stays."""
+"""Limits of a learned weight."""
 
 
 def divergence(left: Tensor, right: Tensor, *, reverse: bool = False) -> Tensor:
     """Return the Jensen-Shannon divergence of the predictions of two modalities, mean over the batch.
 
-    With `c = (p + q) / 2` it is `1/2 KL(p || c) + 1/2 KL(q || c)`; in reverse both arguments of each KL are
-    swapped.
+    With `c = (p + q) / 2` it is `1/2 KL(p || c) + 1/2 KL(q || c)`; `reverse` swaps the arguments of each KL.
 
     Args:
         left: logits `[B, C]` of p.
         right: logits `[B, C]` of q.
-        reverse: swap.
+        reverse: whether to swap the arguments.
     """
     log_p, log_q = left.log_softmax(1), right.log_softmax(1)
     log_c = torch.logaddexp(log_p, log_q) - math.log(2)
@@ -51,7 +42,7 @@ def divergence(left: Tensor, right: Tensor, *, reverse: bool = False) -> Tensor:
 
 
 def contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
-    """Return the symmetric InfoNCE loss of features `[B, d]`, in which row i of both belongs together."""
+    """Return the symmetric InfoNCE loss of features `[B, d]`, in which the rows i are positive pairs."""
     similarity = F.normalize(left) @ F.normalize(right).T / temperature
     own = torch.arange(len(left), device=left.device)
     return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
@@ -59,32 +50,32 @@ def contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
 
 @dataclass
 class LFM(HoldsOut):
-    """Shift the weight between aligning the modalities and fitting the labels as training goes on.
+    """Shift the weight from aligning the modalities to fitting the labels in the course of training.
 
     `L = 2 ((1 - a) CE(u, y) + a A)` with `u = mean_m u^m` of a head for each modality and A the mean over all
     pairs of modalities of a distance that needs no label. A learned `a` takes one gradient step an epoch on
-    the loss of held-out samples behind one step of plain SGD on L (`learn`).
+    the loss of held-out samples after one step of plain SGD on L (`learn`).
 
     Attributes:
         align: A: `js` (Jensen-Shannon divergence of the predictions), `reverse-js` (as released) or `infonce`
             (contrast of projected features).
-        schedule: `learned`, or `fixed`: from `align_weight` to `end_weight` in a straight line.
+        schedule: `learned`, or `fixed`: linear from `align_weight` to `end_weight`.
         align_weight: `a` of the first epoch.
         end_weight: `a` of the last epoch, for `fixed`.
-        weight_lr: step of a learned `a`. The slope is small, as the learning rate of the model is a factor of
-            it: with the released 1e-4 the weight stays where it is.
-        weight_lr_epochs: epochs after which that step is halved, again and again.
+        weight_lr: learning rate of a learned `a`. Its gradient is small, as the model's learning rate is a
+            factor of it: with the released 1e-4 the weight practically does not change.
+        weight_lr_epochs: number of epochs after which that rate is halved, repeatedly.
         temperature: of `infonce`.
         heldout: share of each class that is held out, for `learned`.
     """
 
-    align: str = "js"
-    schedule: str = "learned"
-    align_weight: float = 0.95
-    end_weight: float = 0.05
-    weight_lr: float = 10.0
-    weight_lr_epochs: int = 20
-    temperature: float = 0.1
+    align: str = choice("js", "reverse-js", "infonce")
+    schedule: str = choice("learned", "fixed")
+    align_weight: float = number(0.95, high=1)
+    end_weight: float = number(0.05, high=1)
+    weight_lr: float = number(10.0)
+    weight_lr_epochs: int = number(20, low=1)
+    temperature: float = number(0.1, low=1e-6)
 
     name = "lfm"
     family = "objective"
@@ -94,20 +85,15 @@ class LFM(HoldsOut):
     requires = Requirements(min_modalities=2)
     experimental = True
     replaces_loss = True
+    remembered = ("weight",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("align", self.align, ALIGN)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        low, high = LIMITS if self.schedule == "learned" else (0.0, 1.0)
-        check_number("align_weight", self.align_weight, low, high)
-        check_number("end_weight", self.end_weight, high=1)
-        check_number("weight_lr", self.weight_lr)
-        check_number("weight_lr_epochs", self.weight_lr_epochs, low=1)
-        check_number("temperature", self.temperature, low=1e-6)
+        if self.schedule == "learned":
+            check_number("align_weight", self.align_weight, *LIMITS)
 
     def holds_out(self) -> bool:
-        """Tell whether a part is held out: where the weight is learnt."""
+        """Whether a part is held out: if the weight is learnt."""
         return self.schedule == "learned"
 
     def build(self, reference: BalancedModel) -> BalancedModel:
@@ -128,7 +114,7 @@ class LFM(HoldsOut):
         self.weight = self.align_weight
 
     def epoch_start(self, run: Run) -> None:
-        """Move the weight, from the second epoch on."""
+        """Change the weight, from the second epoch on."""
         super().epoch_start(run)
         if self.schedule == "fixed":
             share = run.epoch / max(run.total_epochs - 1, 1)
@@ -138,7 +124,7 @@ class LFM(HoldsOut):
         run.record("alignment", weight=self.weight)
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
-        """Return both terms; a term of weight 0 is left out."""
+        """Return both terms, without a term of weight 0."""
         fit, align = self._objectives(context.run, context.batch, context.z, context.u)
         terms = {"fit": 2 * (1 - self.weight) * fit, "alignment": 2 * self.weight * align}
         return {name: term for name, term in terms.items() if self.weight != {"fit": 1, "alignment": 0}[name]}
@@ -146,8 +132,8 @@ class LFM(HoldsOut):
     def learn(self, run: Run) -> float:
         """Return the next weight: `a - weight_lr * d CE_held / d a`, within `LIMITS`.
 
-        Behind one SGD step of size eta on L, `d CE_held / d a = -2 eta <grad CE_held, grad A - grad CE>`: a
-        product of first-order gradients, taken in evaluation mode on one batch of each part.
+        After one SGD step of size eta on L, `d CE_held / d a = -2 eta <grad CE_held, grad A - grad CE>`: a
+        product of first-order gradients, computed in evaluation mode on one batch of each part.
         """
         parameters = [*trainable(run.model.named_parameters()), *trainable(run.modules.named_parameters())]
         with evaluating(run.model), evaluating(run.modules), run.autocast():
@@ -158,14 +144,6 @@ class LFM(HoldsOut):
         slope = -2 * run.learning_rates[run.epoch] * float(apart)
         rate = self.weight_lr * 0.5 ** (run.epoch // self.weight_lr_epochs)
         return min(max(self.weight - rate * slope, LIMITS[0]), LIMITS[1])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weight."""
-        return {"weight": self.weight}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the weight."""
-        self.weight = float(state["weight"])
 
     def _draw(self, run: Run, part: Tensor) -> tuple[Tensor, Tensor]:
         positions = next(iter(shuffled(part, run.batch_size, run.generator)))
@@ -188,5 +166,5 @@ class LFM(HoldsOut):
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Return `KL(p || q)`, mean over the batch; a probability that underflows to 0 adds 0."""
+    """Return `KL(p || q)`, mean over the batch."""
     return (log_p.exp() * (log_p - log_q)).sum(1).mean()

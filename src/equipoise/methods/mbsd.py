@@ -1,4 +1,4 @@
-"""Self-distillation between modalities, sample by sample, from the one that knows better."""
+"""Self-distillation between modalities, in each sample from the more confident one."""
 
 from __future__ import annotations
 
@@ -10,56 +10,48 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.step import StepContext
-from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.core.run import StepContext
 from equipoise.methods.shared.precision import widened
-from equipoise.methods.shared.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
-
-REPRESENTATIONS = ("probabilities", "logits")
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal, true_class_probability, unimodal_loss
 
 
 @dataclass
 class MBSD(ReadsUnimodal):
-    """In each sample, the modality that is surer of the true class teaches the other.
+    """In each sample, the modality that is more confident of the true class teaches the other.
 
     For a pair (m, n) and a sample i, the constant `w_i` is `|p^m_y - p^n_y|` if at least one of the two
     predicts `y_i`, else 0. The one with the larger `p_y` is strong, the other weak:
     `L_KL = mean_i w_i KL(p_strong || p_weak)`, `L_RS = mean_i w_i |r_strong - r_weak|^2 / C`, both without
-    gradient to the strong one; r are probabilities or logits.
+    gradient to the strong one, with probabilities or logits as r.
     `L = CE(u, y) + w_uni * sum_m CE(u^m, y) + mean over pairs of (w_kl * L_KL + w_rs * L_RS)`.
 
     Attributes:
         w_kl: weight of `L_KL`.
         w_rs: weight of `L_RS`.
         w_uni: weight of the unimodal losses.
-        representation: what `L_RS` compares: `probabilities`, or `logits`, which knows no bound and made
-            training diverge where the learning rate is large.
+        representation: what `L_RS` compares: `probabilities`, or `logits`, which are not bounded: training
+            diverged with large learning rates.
         logits: source of `u^m`.
     """
 
-    w_kl: float = 1.0
-    w_rs: float = 1.0
-    w_uni: float = 1.0
-    representation: str = "probabilities"
+    logits: str = choice("slice", "aux", "zero-feature")
+    w_kl: float = number(1.0)
+    w_rs: float = number(1.0)
+    w_uni: float = number(1.0)
+    representation: str = choice("probabilities", "logits")
 
     name = "mbsd"
     family = "objective"
-    summary = "in each sample the modality that knows better teaches the other"
+    summary = "in each sample the more confident modality teaches the other"
     source = "Liu et al., WSDM 2023, doi 10.1145/3539597.3570423"
     cost = "one head slice a modality"
     requires = Requirements(min_modalities=2)
     experimental = True
-    sources = LOSSES
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for option in ("w_kl", "w_rs", "w_uni"):
-            check_number(option, getattr(self, option))
-        check_choice("representation", self.representation, REPRESENTATIONS)
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the joint term, the unimodal ones and the two of the pairs."""
+        """Return the joint term, the unimodal term and the two terms of the pairs."""
         terms, target = {"joint": joint_loss(context)}, context.batch.target
         if not (self.w_kl or self.w_rs or self.w_uni):
             return terms
@@ -90,10 +82,10 @@ def self_distillation(
 def _of_pair(a: Tensor, b: Tensor, target: Tensor, representation: str) -> tuple[Tensor, Tensor]:
     a, b = widened(a), widened(b)
     with torch.no_grad():
-        p_a, p_b = (u.softmax(1).gather(1, target[:, None]).squeeze(1) for u in (a, b))
+        p_a, p_b = (true_class_probability(u, target) for u in (a, b))
         known = (a.argmax(1) == target) | (b.argmax(1) == target)
         weight = (p_a - p_b).abs() * known
-        first = (p_a >= p_b)[:, None]  # where they are equal the weight is zero
+        first = (p_a >= p_b)[:, None]  # if they are equal the weight is zero
     strong, weak = torch.where(first, a, b).detach(), torch.where(first, b, a)
     log_strong, log_weak = strong.log_softmax(1), weak.log_softmax(1)
     divergence = (log_strong.exp() * (log_strong - log_weak)).sum(1)

@@ -1,30 +1,23 @@
-"""Multimodal Competition Regularizer: each encoder wants its own modality to matter for the prediction."""
+"""Multimodal Competition Regularizer: each encoder is rewarded for its influence on the prediction."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Plan
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Plan, StepContext
 from equipoise.methods.shared.contrastive import supervised_contrastive
-from equipoise.methods.shared.option_checks import check_choice, check_number
 from equipoise.methods.shared.precision import widened
-from equipoise.methods.shared.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
-from equipoise.models.heads import OwnHeads
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal
+from equipoise.models import BalancedModel, OwnHeads
 from equipoise.scopes import evaluating
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
-
-PERMUTATIONS = ("any", "derangement", "other-label")
 
 
 @dataclass
@@ -32,19 +25,19 @@ class MCR(ReadsUnimodal):
     """A game between the encoders over how much the prediction depends on each modality.
 
     `D^m = mean JSD(softmax(g(z)), softmax(g(z^{-m}, z^m[sigma])))` over n permutations sigma of the batch
-    says how much the prediction changes when the feature of m is that of another sample; `L^m_P = -D^m`.
+    measures how much the prediction changes with the feature of m from another sample; `L^m_P = -D^m`.
 
-    `L = CE(u, y) + lam_uni sum_m CE(u^m, y) + lam sum_m L^m_P + lam_con L_con + lam_ceb L_ceb`, where of
-    the third term encoder m receives the gradient of `L^m_P + kappa * sum_{n != m} L^n_P`, and the fusion
-    that of the sum. `L_con` is the supervised contrastive loss over normalised features of all modalities;
-    `L_ceb = mean_i |[z^1 .. z^M] - h_rec(u)|^2` with u a constant.
+    `L = CE(u, y) + lam_uni sum_m CE(u^m, y) + lam sum_m L^m_P + lam_con L_con + lam_ceb L_ceb`. Of the third
+    term encoder m receives the gradient of `L^m_P + kappa * sum_{n != m} L^n_P`, and the fusion that of the
+    sum. `L_con` is the supervised contrastive loss over normalised features of all modalities;
+    `L_ceb = mean_i |[z^1 .. z^M] - h_rec(u)|^2` with a constant u.
 
     Attributes:
-        kappa: -1 is greedy (it works against dependence on the others), 0 independent, 1 collaborative.
-        lam: weight of the permutation terms; large ones make a game without bounds.
+        kappa: -1 is greedy (it reduces dependence on the others), 0 independent, 1 collaborative.
+        lam: weight of the permutation terms; large values make training diverge.
         n: permutations a step.
-        permutation: `any`; `derangement` (none keeps a sample in its place); `other-label` (for each sample
-            one of another class, drawn with replacement).
+        permutation: `any`; `derangement` (no sample keeps its place); `other-label` (for each sample one of
+            another class, drawn with replacement).
         lam_uni: weight of the unimodal losses.
         lam_con: weight of the contrastive loss.
         temperature: of the contrastive loss.
@@ -52,15 +45,15 @@ class MCR(ReadsUnimodal):
         logits: source of `u^m`.
     """
 
-    logits: str = "aux"
-    kappa: float = -1.0
-    lam: float = 0.1
-    n: int = 32
-    permutation: str = "any"
-    lam_uni: float = 1.0
-    lam_con: float = 0.1
-    temperature: float = 0.5
-    lam_ceb: float = 0.0
+    logits: str = choice("aux", "slice", "zero-feature")
+    kappa: float = number(-1.0, low=-1.0, high=1.0)
+    lam: float = number(0.1)
+    n: int = number(32, low=1)
+    permutation: str = choice("any", "derangement", "other-label")
+    lam_uni: float = number(1.0)
+    lam_con: float = number(0.1)
+    temperature: float = number(0.5, low=1e-3)
+    lam_ceb: float = number(0.0)
 
     name = "mcr"
     family = "objective"
@@ -68,19 +61,9 @@ class MCR(ReadsUnimodal):
     source = "Kontras et al., NeurIPS 2025, arXiv 2411.07335"
     cost = "M * (n + 1) passes through the head a step"
     requires = Requirements(min_modalities=2)
-    sources = LOSSES
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("kappa", self.kappa, -1.0, 1.0)
-        check_number("n", self.n, 1)
-        check_number("temperature", self.temperature, 1e-3)
-        check_choice("permutation", self.permutation, PERMUTATIONS)
-        for option in ("lam", "lam_uni", "lam_con", "lam_ceb"):
-            check_number(option, getattr(self, option))
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
-        """Return heads, projections to one width where widths differ, and the decoder, as far as needed."""
+        """Return the heads, projections to a common width, and decoder that are needed."""
         modules = super().extra_modules(model, plan) if self.lam_uni else {}
         if self.lam_con:
             widths = model.feature_widths()
@@ -93,11 +76,11 @@ class MCR(ReadsUnimodal):
         return modules
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the joint term and the others, each where its weight is not zero."""
+        """Return the joint term and all others whose weight is not zero."""
         run, z, target = context.run, context.z, context.batch.target
         terms = {"joint": joint_loss(context)}
         if self.lam_uni:
-            terms["unimodal"] = self.lam_uni * unimodal_loss(self.unimodal(context), target, run.loss)
+            terms["unimodal"] = self.lam_uni * self.unimodal_loss(context)
         if self.lam:
             sigma = draw_permutations(self.permutation, target.cpu(), self.n, run.generator).to(run.device)
             dependence = [divergence(run.model, routed(z, m, self.kappa), m, sigma) for m in z]
@@ -114,7 +97,7 @@ class MCR(ReadsUnimodal):
 
 
 def routed(z: Mapping[str, Tensor], modality: str, kappa: float) -> dict[str, Tensor]:
-    """Return the same features, where gradients of all but one modality come multiplied by `kappa`."""
+    """Return the same features, with the gradients of all but one modality multiplied by `kappa`."""
     return {
         m: feature if m == modality else feature.detach() + kappa * (feature - feature.detach())
         for m, feature in z.items()
@@ -122,13 +105,13 @@ def routed(z: Mapping[str, Tensor], modality: str, kappa: float) -> dict[str, Te
 
 
 def divergence(model: BalancedModel, z: Mapping[str, Tensor], modality: str, sigma: Tensor) -> Tensor:
-    """Return `D^m`, from 0 to ln 2, of one batched call of the fusion, in evaluation mode.
+    """Return `D^m`, from 0 to ln 2, by one batched call of the fusion in evaluation mode.
 
     Args:
         model: the model.
         z: modality to `[B, d_m]`.
         modality: `m`.
-        sigma: `[n, B]`, for each permutation the sample whose feature stands in.
+        sigma: `[n, B]`, for each permutation the sample whose feature is used.
     """
     n, size = sigma.shape
     rows = torch.cat([torch.arange(size, device=sigma.device), sigma.reshape(-1)])
@@ -149,12 +132,12 @@ def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
 def draw_permutations(kind: str, target: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Draw `n` permutations of a batch, `[n, B]`.
 
-    Derangements are random cycles through the whole batch, so that every other sample is equally likely to
-    stand in. With `other-label` the draws are independent, as a permutation of that kind need not exist; a
-    sample without one of another class takes any.
+    Derangements are random cycles through the whole batch, so that every other sample is equally likely. With
+    `other-label` the draws are independent, as such a permutation need not exist; if all samples are of one
+    class, any sample is drawn.
 
     Args:
-        kind: one of `PERMUTATIONS`.
+        kind: see `MCR`.
         target: `[B]`, on the CPU.
         n: how many.
         generator: on the CPU.

@@ -1,30 +1,25 @@
-"""Alternating unimodal adaptation: one modality after the other learns through a shared head."""
+"""Alternating unimodal adaptation: the modalities take turns in learning through a shared head."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.methods.core.method import Method, joint_loss
-from equipoise.methods.core.run import Run
-from equipoise.methods.core.step import StepContext
-from equipoise.methods.shared.option_checks import check_choice, check_number
-from equipoise.models import MultimodalModel, SharedFusion, with_fusion
-from equipoise.types import Batch, UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
-
-PROJECTIONS = ("rls", "none")
-MEMORIES = ("others", "all")
+from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.options import choice
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Run, StepContext
+from equipoise.methods.shared.turns import WeighsTurns
+from equipoise.models import BalancedModel, MultimodalModel, SharedFusion, with_fusion
+from equipoise.types import Batch
 
 
 class WeightedSharedFusion(SharedFusion):
-    """A shared head whose answers are combined by weights: `u = sum_m w_m u^m`.
+    """A shared head with fixed weights of the modalities: `u = sum_m w_m u^m`.
 
     Args:
         widths: modality to feature width `d_m`, in the model's order.
@@ -46,74 +41,52 @@ class WeightedSharedFusion(SharedFusion):
 
 
 def absorb(p: Tensor, r: Tensor, a: float) -> Tensor:
-    """Return `P - k k^T / (a + r^T k)`, `k = P r`: the matrix that takes less of what lies along `r`.
+    """Return `P - k k^T / (a + r^T k)`, `k = P r`: the matrix that suppresses the direction of `r`.
 
     Args:
         p: `[d, d]`, symmetric, with eigenvalues in (0, 1].
         r: `[d]`.
-        a: how much is left along `r`; none as it goes to zero.
+        a: the smaller, the less is kept along `r`.
     """
     k = p @ r
     return p - torch.outer(k, k) / (a + r @ k)
 
 
 @dataclass
-class MLA(Method):
+class MLA(WeighsTurns):
     """Take one optimiser step for each modality of a batch: `L_m = CE(h(z^m), y)` with one head `h` for all.
 
-    With `projection="rls"` the gradient of the head's weight is projected, `dW <- dW P_m`, where `P_m`, at
-    first the identity, has absorbed (`absorb`) the mean of what the head read in the earlier steps of the
-    other modalities, with `a = 0.1^(1 + j/J)` in batch j of J. Neither its bias nor an encoder is projected.
-    Inference weighs the answers of each sample by their certainty (`SharedFusion`, `entropy`).
+    With `projection="rls"` the gradient of the head's weight is projected, `dW <- dW P_m`. `P_m` is initially
+    the identity and absorbs (`absorb`) the mean input of the head in the earlier steps of the other
+    modalities, with `a = 0.1^(1 + j/J)` in batch j of J. Neither the bias nor an encoder is projected.
+    Inference weighs the logits of each sample by their certainty (`SharedFusion`, `entropy`).
 
     Attributes:
-        projection: `rls`, or `none`, which is what the released code does.
-        memory: whose steps `P_m` absorbs, those of the `others` or of `all`.
-        reset: forget at the start of each epoch what was absorbed.
-        order: the modalities in the order of their steps; empty is the model's.
+        projection: `rls`, or `none`, as in the released code.
+        memory: the steps that `P_m` absorbs, those of the `others` or of `all`.
+        reset: whether `P_m` is reset at the start of each epoch.
+        order: see `TakesTurns`.
         weights: modality to its weight at inference; empty is by certainty.
     """
 
-    projection: str = "rls"
-    memory: str = "others"
+    projection: str = choice("rls", "none")
+    memory: str = choice("others", "all")
     reset: bool = False
-    order: list[str] = field(default_factory=list)
-    weights: dict[str, float] = field(default_factory=dict)
 
     name = "mla"
-    family = "loop"
     summary = "one modality after the other, through a shared head with projected gradients"
     source = "Zhang, Yoon, Bansal, Yao, CVPR 2024, arXiv 2311.10707"
     cost = "an optimiser step a modality, and a matrix of the head's width squared"
+    requires = Requirements()
     experimental = True
-    replaces_loss = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("projection", self.projection, PROJECTIONS)
-        check_choice("memory", self.memory, MEMORIES)
-        for modality, weight in self.weights.items():
-            check_number(f"the weight of {modality!r}", weight)
-        if self.weights and not any(self.weights.values()):
-            raise UsageError("all weights are zero; one at least must be above it.")
         self._p: Tensor | None = None
         self._batch = 0
 
-    def check(self, model: BalancedModel) -> None:
-        """Refuse an order or weights that do not name the modalities of the data."""
-        super().check(model)
-        for option, names in (("order", self.order), ("weights", list(self.weights))):
-            for modality in names:
-                if modality not in model.modalities:
-                    raise UnknownNameError("modality", modality, model.modalities)
-            if names and sorted(names) != sorted(model.modalities):
-                raise UsageError(
-                    f"{option} names {', '.join(names)}; mla needs each modality once: "
-                    f"{', '.join(model.modalities)}."
-                )
-
     def build(self, reference: BalancedModel) -> BalancedModel:
-        """Return the encoders with a shared head; blocks of intermediate fusion are left out."""
+        """Return the encoders with a shared head, without blocks of intermediate fusion."""
         widths, classes = reference.feature_widths(), reference.num_outputs
         fusion = (
             WeightedSharedFusion(widths, classes, self.weights)
@@ -121,44 +94,41 @@ class MLA(Method):
             else SharedFusion(widths, classes, combine="entropy")
         )
         if "mid_fusion" in reference.capabilities:
-            # Modalities that are trained apart have nothing to tell each other on the way.
+            # Modalities that are trained in turns do not exchange signals.
             return MultimodalModel({m: reference.encoder_module(m) for m in reference.modalities}, fusion)
         return with_fusion(reference, fusion, classes)
 
     def setup(self, run: Run) -> None:
-        """Start with nothing absorbed."""
+        """Start from the identity."""
         if self.projection == "rls":
             rows = len(run.model.modalities) if self.memory == "others" else 1
             wide = torch.float32 if run.device.type == "mps" else torch.float64
             self._p = torch.eye(head_of(run).width, dtype=wide, device=run.device).repeat(rows, 1, 1)
 
     def epoch_start(self, run: Run) -> None:
-        """Count the batches of the epoch anew."""
+        """Restart the count of batches."""
         self._batch = 0
         if self.reset:
             self.setup(run)
 
     def train_step(self, batch: Batch, run: Run) -> Tensor:
         """Take a step for each modality; return the mean of their losses."""
-        losses = [
-            self.standard_step(StepContext(run, batch, active=(m,)))
-            for m in self.order or run.model.modalities
-        ]
+        losses = [self.standard_step(StepContext(run, batch, active=(m,))) for m in self.turns(run)]
         self._batch += 1
         return torch.stack(losses).mean()
 
     def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
-        """Return the shared head's answer to the modality whose step it is."""
+        """Return the shared head's logits for the active modality."""
         (modality,) = context.active or ()
         return head_of(context.run).own_logits(modality, z[modality])
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the loss of the modality whose step it is."""
+        """Return the loss of the active modality."""
         return {"shared": joint_loss(context)}
 
     @torch.no_grad()
     def after_backward(self, context: StepContext) -> None:
-        """Project the gradient of the head, and then absorb what the head has just read."""
+        """Project the gradient of the head, and then absorb its present input."""
         (modality,) = context.active or ()
         head = head_of(context.run)
         gradient = cast("nn.Linear", head.classifier).weight.grad
@@ -166,7 +136,7 @@ class MLA(Method):
             return
         p, own = self._p, context.run.model.modalities.index(modality)
         gradient.copy_(gradient.to(p) @ p[own if self.memory == "others" else 0])
-        with context.run.autocast():  # what the head has read, in the precision in which it did
+        with context.run.autocast():  # the input of the head, in the same precision
             read = head.common(modality, context.z[modality])
         r = read.to(p).mean(dim=0)
         a = 0.1 ** (1 + min(self._batch / max(context.run.steps_per_epoch, 1), 1))
@@ -175,11 +145,11 @@ class MLA(Method):
                 p[row] = absorb(p[row], r, a)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was absorbed."""
+        """Return the projections."""
         return {"batch": self._batch} if self._p is None else {"batch": self._batch, "p": self._p.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what was absorbed."""
+        """Restore the projections."""
         self._batch = state["batch"]
         if self._p is not None:
             self._p.copy_(state["p"])

@@ -1,25 +1,21 @@
-"""MMCosine: a joint head that reads directions only, so that no modality leads by its norm."""
+"""MMCosine: a joint head that reads directions only, so that no modality dominates by its norm."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equipoise.methods.core.method import Method, joint_loss
+from equipoise.methods.core.options import number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import StepContext
 from equipoise.methods.shared.contrastive import contrastive_loss, unit_rows
-from equipoise.methods.shared.option_checks import check_number
-from equipoise.models import Fusion, with_fusion
-from equipoise.types import UsageError
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
+from equipoise.models import BalancedModel, Fusion, with_fusion
 
 
 class CosineFusion(Fusion):
@@ -39,7 +35,7 @@ class CosineFusion(Fusion):
     def own_logits(self, modality: str, z: Tensor) -> Tensor:
         """Return the part `u^m` `[B, C]` of one modality, for its feature `[B, d_m]`; float32 or wider."""
         linear = cast("nn.Linear", self.linears[self.modalities.index(modality)])
-        with torch.autocast(z.device.type, enabled=False):  # half precision would blur the cosines
+        with torch.autocast(z.device.type, enabled=False):  # half precision is too coarse for cosines
             return self.scale * F.linear(unit_rows(z), unit_rows(linear.weight))
 
     def forward(self, z: Mapping[str, Tensor]) -> Tensor:
@@ -49,7 +45,7 @@ class CosineFusion(Fusion):
 
 
 def copy_head(linears: nn.ModuleList, model: BalancedModel) -> None:
-    """Give linear layers, one for each modality in order, the weights `W_m` of an additive head."""
+    """Copy the weights `W_m` of an additive head into linear layers, one for each modality in order."""
     head = model.head
     assert head is not None  # required of the model
     linears.to(head.bias())
@@ -62,8 +58,8 @@ def copy_head(linears: nn.ModuleList, model: BalancedModel) -> None:
 class MMCosine(Method):
     """Normalise features and class weights by modality: `u = scale * sum_m unit(z^m) unit_rows(W_m)^T`.
 
-    The head is the same in training and at inference, has no bias, and starts from the weights of the joint
-    model's. The loss is `CE(u, y) + lam * L_con` (`contrastive_loss`).
+    The head is the same in training and at inference, has no bias, and starts from the joint model's weights.
+    The loss is `CE(u, y) + lam * L_con` (`contrastive_loss`).
 
     Attributes:
         scale: the `s` of the paper.
@@ -71,26 +67,18 @@ class MMCosine(Method):
         temperature: of the contrastive term.
     """
 
-    scale: float = 10.0
-    lam: float = 0.0
-    temperature: float = 0.1
+    scale: float = number(10.0, above=0)
+    lam: float = number(0.0)
+    temperature: float = number(0.1, above=0)
 
     name = "mmcosine"
     family = "objective"
-    summary = "a joint head of cosines, blind to the norms of features and class weights"
+    summary = "a joint head of cosines, independent of the norms of features and class weights"
     source = "Xu, Feng, Zhang, Hu, ICASSP 2023, arXiv 2303.05338"
     requires = Requirements(frozenset({"additive_head"}))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("scale", self.scale)
-        check_number("lam", self.lam)
-        check_number("temperature", self.temperature)
-        if not self.scale or not self.temperature:
-            raise UsageError("scale and temperature must be above zero.")
-
     def needs(self) -> Requirements:
-        """Return what the method needs; the contrastive term compares features of two modalities or more."""
+        """Add what the contrastive term needs: at least two modalities of one width."""
         needs = super().needs()
         return replace(needs.and_of("shared_head"), min_modalities=2) if self.lam else needs
 
@@ -101,7 +89,7 @@ class MMCosine(Method):
         return with_fusion(reference, fusion, reference.num_outputs)
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the joint term, and the contrastive one where it has a weight."""
+        """Return the joint term, and the contrastive term if its weight is not zero."""
         terms = {"joint": joint_loss(context)}
         if self.lam:
             loss = contrastive_loss(context.features, context.batch.target, self.temperature)

@@ -1,4 +1,4 @@
-"""Joint and unimodal gradients of each encoder, brought to a direction that serves both."""
+"""A common descent direction of the joint and the unimodal gradient of each encoder."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import StepContext
 from equipoise.methods.shared.gradients import inner_product
-from equipoise.methods.shared.option_checks import check_choice, check_number
-from equipoise.methods.shared.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.methods.shared.windows import Windowed
 from equipoise.tasks import EVERY_TASK
-
-SCOPES = ("tensor", "encoder")
 
 
 def pareto_gradient(joint: Sequence[Tensor], unimodal: Sequence[Tensor], norm_scope: str) -> list[Tensor]:
     """Return a common descent direction of two gradients, not shorter than their sum.
 
-    Where the two do not point against each other it is their sum. Else it is `h = 2 a G_j + 2 (1 - a) G_m`
-    with the `a` that makes `|a G_j + (1 - a) G_m|` smallest, then stretched to `|G_j + G_m|` where shorter.
+    If their inner product is not negative it is their sum. Else it is `h = 2 a G_j + 2 (1 - a) G_m` with the
+    `a` that minimises `|a G_j + (1 - a) G_m|`, scaled up to the length `|G_j + G_m|` if it is shorter.
 
     Args:
         joint: `G_j`, a tensor for each parameter of an encoder.
         unimodal: `G_m`, likewise.
-        norm_scope: what is stretched: each `tensor` by itself, or the `encoder` as one vector.
+        norm_scope: what is scaled up: each `tensor` alone, or the `encoder` as one vector.
     """
     total = [j + u for j, u in zip(joint, unimodal, strict=True)]
     across = inner_product(joint, unimodal)
@@ -46,23 +44,23 @@ def pareto_gradient(joint: Sequence[Tensor], unimodal: Sequence[Tensor], norm_sc
 
 @dataclass
 class MMPareto(ReadsUnimodal, Windowed):
-    """Combine the joint and the unimodal gradient of each encoder so that neither loss has to suffer.
+    """Combine the joint and the unimodal gradient of each encoder so that neither loss increases.
 
-    The losses are `CE(u, y) + sum_m CE(u^m, y)`. The gradient of encoder m is `gamma * h`, with `h` as in
-    `pareto_gradient`; everything else gets the plain sum.
+    The losses are `CE(u, y) + sum_m CE(u^m, y)`. The gradient of encoder m is `gamma * h`, with `h` of
+    `pareto_gradient`; all other parameters get the plain sum.
 
     Attributes:
-        gamma: what the encoders' gradients are multiplied by.
-        norm_scope: where the length of the sum is restored: for each `tensor` by itself, or for the `encoder`
-            as a whole, which keeps the direction of `h`.
+        gamma: factor on the encoders' gradients.
+        norm_scope: where the length of the sum is restored: for each `tensor` alone, or for the `encoder` as
+            a whole, which keeps the direction of `h`.
         start_epoch: first epoch (0-based) with unimodal losses.
         end_epoch: last such epoch; None is the last of training.
         logits: source of `u^m`.
     """
 
-    gamma: float = 1.5
-    norm_scope: str = "tensor"
-    logits: str = "aux"
+    gamma: float = number(1.5)
+    norm_scope: str = choice("tensor", "encoder")
+    logits: str = choice("aux", "slice", "zero-feature")
 
     name = "mmpareto"
     family = "optimisation"
@@ -70,24 +68,17 @@ class MMPareto(ReadsUnimodal, Windowed):
     source = "Wei and Hu, ICML 2024, arXiv 2405.17730"
     cost = "a linear head a modality and a second backward pass"
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
-    sources = LOSSES
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("gamma", self.gamma)
-        check_choice("norm_scope", self.norm_scope, SCOPES)
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the joint term and the unimodal ones."""
+        """Return the joint term and the unimodal one."""
         if not self.in_window(context.run):
             return {"joint": joint_loss(context)}
-        unimodal = unimodal_loss(self.unimodal(context), context.batch.target, context.run.loss)
-        return {"joint": joint_loss(context), "unimodal": unimodal}
+        return {"joint": joint_loss(context), "unimodal": self.unimodal_loss(context)}
 
     def backward(self, terms: Mapping[str, Tensor], context: StepContext) -> Tensor:
-        """Leave the sum of both gradients in the heads, and their common direction in the encoders.
+        """Set the sum of both gradients in the heads, and their common direction in the encoders.
 
-        The unimodal losses go back in one pass: only its own reaches an encoder.
+        One backward pass serves all unimodal losses, as an encoder is reached only by its own.
         """
         run = context.run
         if not self.in_window(run):
@@ -97,7 +88,7 @@ class MMPareto(ReadsUnimodal, Windowed):
         unimodal = _gradients(terms["unimodal"], trained)
         for p in {**joint, **unimodal}:
             found = [gradients[p] for gradients in (joint, unimodal) if p in gradients]
-            p.grad = torch.stack(found).sum(0)  # a tensor of its own: autograd may hand out one to several
+            p.grad = torch.stack(found).sum(0)  # a new tensor, as autograd may share one among parameters
         for m in run.model.modalities:
             own = [p for _, p in run.model.encoder_parameters(m) if p in joint or p in unimodal]
             sides = [[found.get(p, torch.zeros_like(p)) for p in own] for found in (joint, unimodal)]
@@ -107,12 +98,12 @@ class MMPareto(ReadsUnimodal, Windowed):
 
 
 def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> dict[nn.Parameter, Tensor]:
-    """Return the gradients of those parameters that a loss depends on; the others stay without one."""
+    """Return the gradients of the parameters that a loss depends on."""
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     return {p: g for p, g in zip(parameters, found, strict=True) if g is not None}
 
 
 def _stretch(short: Sequence[Tensor], long: Sequence[Tensor]) -> float:
-    """Return the factor that gives the first the length of the second, where it is shorter; 1 for zeros."""
+    """Return the factor that scales the first to the length of the second if it is shorter; 1 for zeros."""
     length = inner_product(short, short)
     return max(1.0, (inner_product(long, long) / length) ** 0.5) if length > 0 else 1.0

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.step import StepContext
-from equipoise.methods.shared.option_checks import check_number
-from equipoise.methods.shared.unimodal_views import LOSSES, ReadsUnimodal, unimodal_loss
+from equipoise.methods.core.run import StepContext
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.tasks import EVERY_TASK
 
 
@@ -23,8 +23,8 @@ class MultiLoss(ReadsUnimodal):
         logits: source of `u^m`; `aux` is the "uniform baseline" of MMPareto.
     """
 
-    weight: float = 1.0
-    logits: str = "aux"
+    weight: float = number(1.0)
+    logits: str = choice("aux", "slice", "zero-feature")
 
     name = "multi-loss"
     family = "reference"
@@ -32,15 +32,9 @@ class MultiLoss(ReadsUnimodal):
     source = "the uniform baseline of Wei and Hu, ICML 2024, arXiv 2405.17730"
     cost = "a linear head a modality"
     requires = Requirements(tasks=EVERY_TASK)
-    sources = LOSSES
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("weight", self.weight)
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the joint term and the unimodal ones."""
+        """Return the joint term and the unimodal one."""
         if not self.weight:
             return {"joint": joint_loss(context)}
-        unimodal = unimodal_loss(self.unimodal(context), context.batch.target, context.run.loss)
-        return {"joint": joint_loss(context), "unimodal": self.weight * unimodal}
+        return {"joint": joint_loss(context), "unimodal": self.weight * self.unimodal_loss(context)}

@@ -1,4 +1,4 @@
-"""On-the-fly gradient modulation."""
+"""On-the-fly gradient modulation, with and without generalisation enhancement."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Run
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Run, StepContext
 from equipoise.methods.shared.modulation import Modulates
-from equipoise.methods.shared.option_checks import check_number
-from equipoise.methods.shared.unimodal_views import ReadsUnimodal, true_class_scores
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.methods.shared.windows import Windowed
 
 
@@ -34,11 +34,11 @@ def modulation_coefficients(scores: Mapping[str, float], alpha: float) -> dict[s
 
 @dataclass
 class OGM(Modulates, ReadsUnimodal, Windowed):
-    """Slow down the encoder that predicts the label better at present.
+    """Slow down the encoder that presently predicts the label better.
 
     With `s^m = sum_i softmax(u^m_i)[y_i]` and `rho^m = s^m / s^other`, the gradient of encoder m is
-    multiplied by `k^m = 1 - tanh(alpha * rho^m)` where `rho^m > 1`, and left alone elsewhere. The
-    loss is `CE(u, y)`.
+    multiplied by `k^m = 1 - tanh(alpha * rho^m)` where `rho^m > 1`; others are not scaled. The loss is
+    `CE(u, y)`.
 
     Attributes:
         alpha: strength of the modulation (official: 0.8 on CREMA-D, 0.1 on VGGSound).
@@ -47,13 +47,13 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
             100).
         tensors: what is scaled: `matrices` (two dimensions or more), `conv-only` (four dimensions, as in the
             official code, where the encoders are ResNets), or `all`.
-        apply: `grad` scales gradients (the paper); `update` scales the step itself (the noise of GE
-            with it), through the learning rate, for optimisers such as Adam that undo a scaled gradient.
+        apply: `grad` scales gradients (the paper); `update` scales the optimiser's step, including the noise
+            of GE, for optimisers such as Adam that undo a scaled gradient.
         logits: source of the unimodal logits.
     """
 
-    alpha: float = 0.8
-    tensors: str = "matrices"
+    alpha: float = number(0.8)
+    tensors: str = choice("matrices", "conv-only", "all")
 
     name = "ogm"
     family = "optimisation"
@@ -63,26 +63,21 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
     requires = Requirements(min_modalities=2)
     noise: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("alpha", self.alpha)
-
     def after_backward(self, context: StepContext) -> None:
         """Scale the encoders' gradients (and add the noise of GE)."""
         run = context.run
         if not self.in_window(run):
             return
-        probabilities = true_class_scores(self.unimodal(context, detached=True), context.batch.target)
-        scores = {name: float(p.sum()) for name, p in probabilities.items()}
+        scores = self.scores(context)
         noises = self._draw_noise(run, scores) if self.noise else []
         self.modulate(context, modulation_coefficients(scores, self.alpha))
         for gradient, noise in noises:
             gradient.add_(noise)
 
-    def _draw_noise(self, run: Run, scores: Mapping[str, float]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return each encoder gradient with noise of the spread that it has before it is scaled."""
+    def _draw_noise(self, run: Run, scores: Mapping[str, float]) -> list[tuple[Tensor, Tensor]]:
+        """Return each encoder gradient with noise of its standard deviation before scaling."""
         drawn = []
-        # In the order of the scores, so that draws do not depend on that of the modalities.
+        # In the order of the scores, so that draws do not depend on the order of the modalities.
         for name in sorted(scores, key=lambda name: -scores[name]):
             for _, parameter in run.model.encoder_parameters(name):
                 gradient = parameter.grad
@@ -93,5 +88,19 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
         return drawn
 
     def last_epoch(self, epochs: int) -> int:
-        """Return the last epoch with modulation: by default that at half of training."""
+        """Return the last epoch with modulation, by default half of training."""
         return epochs // 2 if self.end_epoch is None else self.end_epoch
+
+
+@dataclass
+class OGMGE(OGM):
+    """OGM with generalisation enhancement: Gaussian noise with the standard deviation of each gradient.
+
+    `grad <- k^m * grad + eps`, `eps ~ N(0, std(grad) + 1e-8)` elementwise, `std` taken per tensor over the
+    unscaled gradient, for all modalities.
+    """
+
+    name = "ogm-ge"
+    summary = "OGM, with Gaussian noise on the encoders' gradients"
+    cost = "one head slice a modality and one normal draw a parameter a step"
+    noise = True

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from equipoise.methods.core.options import number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.step import StepContext
-from equipoise.methods.shared.option_checks import check_number
-from equipoise.methods.shared.unimodal_views import ReadsUnimodal, true_class_scores
+from equipoise.methods.core.run import StepContext
+from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.methods.shared.windows import Windowed
 
 
@@ -20,7 +20,7 @@ def drop_probabilities(scores: Mapping[str, float], q_base: float, lam: float) -
     """Return `q^m = clip(q_base * (1 + lam * r^m), 0, 1)` where `r^m > 0`, else 0.
 
     `r^m = tanh(relu(s^m / s^other - 1))`; with more than two modalities `s^other` is the mean score of the
-    others. The weakest modality never exceeds that mean and so keeps `q^m = 0`: one modality stays always.
+    others. The weakest modality never exceeds that mean, so its `q^m` is 0: one modality is never dropped.
     """
     probabilities = {}
     for name, score in scores.items():
@@ -34,22 +34,22 @@ def drop_probabilities(scores: Mapping[str, float], q_base: float, lam: float) -
 class OPM(ReadsUnimodal, Windowed):
     """Drop the feature of a modality with a probability that grows with its lead.
 
-    With `s^m = sum_i softmax(u^m_i)[y_i]` of the untouched features and `q^m` of `drop_probabilities`, a
+    With `s^m = sum_i softmax(u^m_i)[y_i]` of the unchanged features and `q^m` of `drop_probabilities`, a
     batch is modulated with probability `p_exe`: `z~^m_i = delta^m_i * z^m_i / (1 - theta)`, where
     `delta^m_i ~ Bernoulli(1 - q^m)` and `theta = sum_m d_m q^m / sum_m d_m`. The loss is `CE(g(z~), y)`.
 
     Attributes:
-        q_base: drop probability of a modality that leads by next to nothing; 0 is joint training.
-        lam: how much a larger lead adds to it.
+        q_base: drop probability of a modality with the smallest lead; 0 is joint training.
+        lam: increase of the drop probability with the lead.
         p_exe: probability with which a batch is modulated.
         start_epoch: first epoch (0-based) with modulation.
         end_epoch: last epoch with modulation; None is the last of training.
         logits: source of the unimodal logits.
     """
 
-    q_base: float = 0.5
-    lam: float = 0.5
-    p_exe: float = 0.7
+    q_base: float = number(0.5, high=1)
+    lam: float = number(0.5)
+    p_exe: float = number(0.7, high=1)
     start_epoch: int = 6
 
     name = "opm"
@@ -59,25 +59,18 @@ class OPM(ReadsUnimodal, Windowed):
     cost = "one head slice a modality a step"
     requires = Requirements(min_modalities=2)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("q_base", self.q_base, high=1)
-        check_number("lam", self.lam)
-        check_number("p_exe", self.p_exe, high=1)
-
     def edit_features(self, z: dict[str, Tensor], context: StepContext) -> dict[str, Tensor]:
-        """Drop features, and scale all of them up."""
+        """Drop features, and scale up the others."""
         run = context.run
         if not self.in_window(run) or not self.q_base:
             return z
-        probabilities = true_class_scores(self.unimodal(context, detached=True), context.batch.target)
-        scores = {name: float(p.sum()) for name, p in probabilities.items()}
+        scores = self.scores(context)
         q = drop_probabilities(scores, self.q_base, self.lam)
         if float(torch.rand((), generator=run.generator)) >= self.p_exe or not any(q.values()):
             return z
         widths = {name: feature.shape[1] for name, feature in z.items()}
         theta = sum(widths[name] * q[name] for name in z) / sum(widths.values())
-        # Draws come in the order of the lead, so that they do not depend on that of the modalities.
+        # In the order of the scores, so that draws do not depend on the order of the modalities.
         kept = {
             name: torch.rand(len(context.batch), generator=run.generator) >= q[name]
             for name in sorted(z, key=lambda name: -scores[name])

@@ -4,57 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Run
-from equipoise.methods.core.step import StepContext
-from equipoise.methods.shared.option_checks import check_choice, check_number
+from equipoise.methods.core.run import Run, StepContext
 from equipoise.methods.shared.windows import Windowed
 from equipoise.models import prototype_logits
 from equipoise.scopes import evaluating
-from equipoise.types import UsageError
-
-WEIGHTS = ("paper", "hard")
 
 
 @dataclass
 class PMR(Windowed):
-    """Pull slow modalities toward their class centroids, and keep fast ones uncertain at first.
+    """Pull slow modalities toward their class centroids, and at first keep fast ones uncertain.
 
-    `c^m_k` is the mean feature of class k over a part of the training set (evaluation mode), renewed every
+    `c^m_k` is the mean feature of class k over a part of the training set (evaluation mode), updated every
     epoch: `c <- ema * c_old + (1 - ema) * c_new`. With `pi^m = softmax_k(-|z^m - c^m_k|)` and
     `s^m = sum_i pi^m_i[y_i]`
 
     `L = CE(u, y) + alpha * sum_m beta^m PCE^m - mu * sum_m gamma^m H(pi^m)`,
 
     `beta^m = clip(max s / s^m - 1, 0, 1)`, `gamma^m = clip(s^m / min s - 1, 0, 1)`,
-    `PCE^m = mean_i -log pi^m_i[y_i]`, H the mean entropy, which counts in the first epochs only. For M = 2
-    these weights are the paper's; for more, which the paper leaves open, each modality is held against the
+    `PCE^m = mean_i -log pi^m_i[y_i]`, H the mean entropy, used in the first epochs only. For M = 2 these
+    weights are the paper's; for more, which the paper does not define, each modality is compared with the
     fastest and the slowest one.
 
     Attributes:
         alpha: weight of the prototypical cross-entropy (paper: 1 or 2).
         mu: weight of the entropy (paper: 0.01 or 0.001).
-        ema: part of the old prototypes that is kept.
-        subset: part of each class's training samples that prototypes are computed from, drawn every epoch.
-        per_epochs: first epochs of the window in which entropy is rewarded.
+        ema: share of the old prototypes in the update.
+        subset: share of each class's training samples that prototypes are computed from, drawn every epoch.
+        per_epochs: number of epochs, from the start of the window, in which entropy is rewarded.
         weights: `paper`, or `hard`: 1 in place of `beta^m` for every modality but the fastest.
         start_epoch: first epoch (0-based) in which the method acts.
         end_epoch: last such epoch; None is the last of training.
     """
 
-    alpha: float = 1.0
-    mu: float = 0.01
-    ema: float = 0.2
-    subset: float = 0.1
-    per_epochs: int = 5
-    weights: str = "paper"
+    alpha: float = number(1.0)
+    mu: float = number(0.01)
+    ema: float = number(0.2, high=1.0)
+    subset: float = number(0.1, high=1.0, above=0)
+    per_epochs: int = number(5)
+    weights: str = choice("paper", "hard")
 
     name = "pmr"
     family = "objective"
@@ -62,27 +57,20 @@ class PMR(Windowed):
     source = "Fan et al., CVPR 2023, arXiv 2211.07089"
     cost = "a forward pass over a tenth of the training set an epoch"
     requires = Requirements(min_modalities=2)
+    remembered = ("_prototypes",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("alpha", self.alpha)
-        check_number("mu", self.mu)
-        check_number("ema", self.ema, high=1.0)
-        check_number("subset", self.subset, high=1.0)
-        check_number("per_epochs", self.per_epochs)
-        check_choice("weights", self.weights, WEIGHTS)
-        if not self.subset:
-            raise UsageError("subset is 0; expected a part of the training set above 0, such as 0.1.")
         self._prototypes: dict[str, Tensor] = {}
         self._positions: dict[int, Tensor] = {}
         self._classes = torch.empty(0)
 
     def acts(self, run: Run) -> bool:
-        """Tell whether the method does anything in this epoch."""
+        """Whether the method acts in this epoch."""
         return self.in_window(run) and (self.alpha > 0 or self.mu > 0)
 
     def epoch_start(self, run: Run) -> None:
-        """Renew the prototypes."""
+        """Update the prototypes."""
         super().epoch_start(run)
         if not self.acts(run):
             return
@@ -113,14 +101,6 @@ class PMR(Windowed):
             terms["entropy"] = -self.mu * (gamma * entropy).sum()
         return terms
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the prototypes."""
-        return {"prototypes": self._prototypes}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the prototypes."""
-        self._prototypes = dict(state["prototypes"])
-
 
 def balance_weights(log_pi: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
     """Return `beta [M]` of the prototypical loss and `gamma [M]` of the entropy, without gradient.
@@ -140,7 +120,7 @@ def class_positions(target: Tensor) -> dict[int, Tensor]:
 
 
 def draw_subset(positions: Mapping[int, Tensor], part: float, generator: torch.Generator) -> Tensor:
-    """Draw the same part of each class, one sample at least; returns sorted positions."""
+    """Draw the same share of each class, at least one sample; returns sorted positions."""
     drawn = [
         held[torch.randperm(len(held), generator=generator)[: max(1, round(part * len(held)))]]
         for held in positions.values()
@@ -151,7 +131,7 @@ def draw_subset(positions: Mapping[int, Tensor], part: float, generator: torch.G
 def class_means(run: Run, positions: Tensor) -> dict[str, Tensor]:
     """Return the mean feature `[K, d_m]` of each class among training samples, in evaluation mode.
 
-    Rows are by ascending class; sums are in float32 at least.
+    Rows are by ascending class; sums are in float32 or wider.
     """
     features: dict[str, list[Tensor]] = {m: [] for m in run.model.modalities}
     targets = []

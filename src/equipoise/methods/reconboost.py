@@ -1,26 +1,21 @@
-"""Boosting over modalities: one learner after the other on what the rest leaves unexplained."""
+"""Boosting over modalities: each learner is trained on the residual of the others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.methods.core.run import Plan, Run
-from equipoise.methods.core.step import StepContext
-from equipoise.methods.shared.option_checks import check_number
-from equipoise.methods.shared.turns import TakesTurns, let_rest
-from equipoise.models import with_fusion
-from equipoise.models.fusion.shared import SharedFusion
+from equipoise.methods.core.options import number
+from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.methods.shared.turns import TakesTurns, freeze_step
+from equipoise.models import BalancedModel, SharedFusion, with_fusion
 from equipoise.scopes import modes_restored
 from equipoise.types import warn
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
 
 
 class BoostedFusion(SharedFusion):
@@ -53,10 +48,10 @@ def boosting_loss(logits: Tensor, rest: Tensor, target: Tensor, label: float, re
 
     Args:
         logits: `[B, C]` of the learner, `p = softmax(logits)`.
-        rest: logits `[B, C]` of the other learners' ensemble, `q = softmax(rest)`; a constant.
+        rest: logits `[B, C]` of the other learners' ensemble, `q = softmax(rest)`, without gradient.
         target: `[B]`.
         label: weight `w1` of the label.
-        residual: weight `w2` of what the others explain.
+        residual: weight `w2` of the part that the others explain.
     """
     place = target[:, None]
     explained = rest.detach().softmax(1).gather(1, place)
@@ -65,49 +60,40 @@ def boosting_loss(logits: Tensor, rest: Tensor, target: Tensor, label: float, re
 
 @dataclass
 class ReconBoost(TakesTurns):
-    """Train one modality at a time on what the ensemble of the others leaves unexplained.
+    """Train one modality at a time on the residual of the ensemble of the others.
 
-    A stage takes the next modality m in turn. For `boost_epochs` epochs encoder m and the head that all
-    modalities share are trained by `boosting_loss`, plus `consolidation_weight * MSE(p^m, p^prev)` from the
-    second stage on, where prev is the modality of the stage before; the other encoders rest. Then, for
-    `rectify_epochs` epochs, everything is trained by `CE(F, y)`. Both phases begin with a fresh state of the
-    optimiser. The ensemble F predicts.
+    A stage boosts the next modality m. For `boost_epochs` epochs encoder m and the shared head are trained by
+    `boosting_loss`, plus `consolidation_weight * MSE(p^m, p^prev)` from the second stage on, where prev is
+    the modality of the previous stage; the other encoders are frozen. Then, for `rectify_epochs` epochs, all
+    parameters are trained by `CE(F, y)`. Both phases begin with a new optimiser state. Predictions are those
+    of the ensemble F.
 
     Attributes:
         boost_epochs: epochs of the first phase.
         rectify_epochs: epochs of the second.
         label_weight: `w1`.
         residual_weight: `w2`; 0 is a scaled cross-entropy.
-        consolidation: whether there is the consolidation term (it is without effect as released).
+        consolidation: whether to add the consolidation term (it has no effect as released).
         consolidation_weight: its weight.
         hidden: units of the head's hidden layer.
         order: see `TakesTurns`.
     """
 
-    boost_epochs: int = 4
-    rectify_epochs: int = 4
-    label_weight: float = 5.0
-    residual_weight: float = 1.0
+    boost_epochs: int = number(4, low=1)
+    rectify_epochs: int = number(4)
+    label_weight: float = number(5.0)
+    residual_weight: float = number(1.0)
     consolidation: bool = True
-    consolidation_weight: float = 0.5
-    hidden: int = 256
+    consolidation_weight: float = number(0.5)
+    hidden: int = number(256, low=1)
 
     name = "reconboost"
-    summary = "boost one modality after the other on what the rest leaves unexplained, then rectify"
+    summary = "boost one modality after the other on the residual of the others, then rectify"
     source = "Hua, Xu, Bao, Yang and Huang, ICML 2024, arXiv 2405.09321"
-    cost = "none: fewer passes backward, as encoders rest"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("boost_epochs", self.boost_epochs, low=1)
-        check_number("rectify_epochs", self.rectify_epochs)
-        check_number("label_weight", self.label_weight)
-        check_number("residual_weight", self.residual_weight)
-        check_number("consolidation_weight", self.consolidation_weight)
-        check_number("hidden", self.hidden, low=1)
+    cost = "none: fewer backward passes, as encoders are frozen"
 
     def problems(self, plan: Plan) -> list[str]:
-        """Say that training is too short for two turns."""
+        """Warn that training is too short for two stages."""
         stage = self.boost_epochs + self.rectify_epochs
         if plan.epochs > stage:
             return super().problems(plan)
@@ -118,54 +104,54 @@ class ReconBoost(TakesTurns):
         ]
 
     def build(self, reference: BalancedModel) -> BalancedModel:
-        """Return the encoders under the ensemble."""
+        """Return the encoders with the ensemble."""
         widths = reference.feature_widths()
         return with_fusion(reference, BoostedFusion(widths, reference.num_outputs, hidden=self.hidden))
 
     def setup(self, run: Run) -> None:
-        """Say which modalities get no turn; only here is it known how many there are."""
+        """Warn of modalities without a stage; their number is not known earlier."""
         super().setup(run)
         stage, order = self.boost_epochs + self.rectify_epochs, self.turns(run)
         left_out = [m for place, m in enumerate(order) if run.total_epochs <= place * stage]
-        # Where one modality alone gets a turn, `problems` has said so.
+        # If only one modality gets a stage, `problems` has warned of it.
         if left_out and run.total_epochs > stage:
             warn(
-                f"{self.name} never boosts {', '.join(left_out)}: a turn takes {stage} epochs and there are "
+                f"{self.name} never boosts {', '.join(left_out)}: a stage takes {stage} epochs and there are "
                 f"{run.total_epochs}; train for more than {(len(order) - 1) * stage}, or lower boost_epochs "
                 "and rectify_epochs."
             )
 
     def turn(self, run: Run) -> tuple[int, str | None]:
-        """Return the stage (0-based) and the modality that is boosted; None while all are rectified."""
+        """Return the stage (0-based) and the boosted modality; None while all are rectified."""
         stage, epoch = divmod(run.epoch, self.boost_epochs + self.rectify_epochs)
         order = self.turns(run)
         return stage, order[stage % len(order)] if epoch < self.boost_epochs else None
 
     def epoch_start(self, run: Run) -> None:
-        """Begin a phase with a fresh optimiser, and let the encoders rest whose turn it is not."""
+        """Begin a phase with a new optimiser state, and set frozen encoders to evaluation mode."""
         super().epoch_start(run)
         if run.epoch % (self.boost_epochs + self.rectify_epochs) in (0, self.boost_epochs):
             run.optimizer.state.clear()
         active = self.turn(run)[1]
         if active is None:
             return
-        with modes_restored(run.model.encoder_module(active)):  # what it shares with the others is at work
-            for modality in self._resting(run, active):
+        with modes_restored(run.model.encoder_module(active)):  # modules that it shares with the others
+            for modality in self._frozen(run, active):
                 run.model.encoder_module(modality).eval()
 
     def forward(self, context: StepContext) -> Tensor:
-        """Encode, without a graph where an encoder rests, and fuse."""
+        """Encode, without a graph for frozen encoders, and fuse."""
         run, active = context.run, self.turn(context.run)[1]
         if active is None:
             return super().forward(context)
-        resting = self._resting(run, active)
-        if "mid_fusion" in run.model.capabilities:  # such encoders run together or not at all
+        frozen = self._frozen(run, active)
+        if "mid_fusion" in run.model.capabilities:  # such encoders run only together
             z = run.model.encode(context.batch)
         else:
             with torch.no_grad():
-                z = run.model.encode(context.batch, only=resting)
+                z = run.model.encode(context.batch, only=frozen)
             z |= run.model.encode(context.batch, only=(active,))
-        z = {m: z[m].detach() if m in resting else z[m] for m in run.model.modalities}
+        z = {m: z[m].detach() if m in frozen else z[m] for m in run.model.modalities}
         context.features = z
         context.z = self.edit_features(z, context)
         context.u = self.fuse(context.z, context)
@@ -180,7 +166,7 @@ class ReconBoost(TakesTurns):
         fusion = cast("BoostedFusion", run.model.fusion)
         own = fusion.own_logits(active, context.z[active])
         with torch.no_grad():
-            others = {m: fusion.own_logits(m, context.z[m]) for m in self._resting(run, active)}
+            others = {m: fusion.own_logits(m, context.z[m]) for m in self._frozen(run, active)}
             rest = fusion.nu * torch.stack(list(others.values())).sum(0)
         terms = {"boosting": boosting_loss(own, rest, target, self.label_weight, self.residual_weight)}
         if self.consolidation and stage > 0:
@@ -191,9 +177,9 @@ class ReconBoost(TakesTurns):
         return terms
 
     def after_backward(self, context: StepContext) -> None:
-        """Take the gradients of encoders that rest, so that neither momentum nor decay moves them."""
+        """Remove the gradients of frozen encoders."""
         super().after_backward(context)
-        let_rest(context.run.model, self._resting(context.run, self.turn(context.run)[1]))
+        freeze_step(context.run.model, self._frozen(context.run, self.turn(context.run)[1]))
 
-    def _resting(self, run: Run, active: str | None) -> list[str]:
+    def _frozen(self, run: Run, active: str | None) -> list[str]:
         return [m for m in run.model.modalities if active is not None and m != active]

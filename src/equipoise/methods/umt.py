@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.options import number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.step import StepContext
-from equipoise.methods.shared.option_checks import check_number
+from equipoise.methods.core.run import StepContext
 from equipoise.methods.shared.teachers import ReadsTeachers, feature_distance
 from equipoise.tasks import EVERY_TASK
 
 
 @dataclass
 class UMT(ReadsTeachers):
-    """Keep each encoder near what it would have learnt alone.
+    """Keep each feature close to that of an encoder trained alone.
 
-    `L = CE(u, y) + lam * sum_m MSE(z^m, zT^m)`, where `zT^m` is the feature that the frozen encoder of the
-    run `unimodal:m` gives of the same input, and MSE is the mean over samples and features.
+    `L = CE(u, y) + lam * sum_m MSE(z^m, zT^m)`, where `zT^m` is the feature of the frozen encoder of the run
+    `unimodal:m` for the same input, and MSE is the mean over samples and features.
 
     Attributes:
         lam: weight of the distillation; 0 is joint training, and needs no unimodal run.
     """
 
-    lam: float = 10.0
+    lam: float = number(10.0)
 
     name = "umt"
     family = "objective"
@@ -34,12 +34,8 @@ class UMT(ReadsTeachers):
     cost = "the unimodal runs, and a forward pass of each teacher a step"
     requires = Requirements(tasks=EVERY_TASK)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("lam", self.lam)
-
     def taught(self) -> bool:
-        """Tell whether there is anything to distil."""
+        """Whether features are distilled."""
         return self.lam > 0
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:

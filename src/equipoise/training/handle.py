@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from equipoise.data import Positions, RunData
-from equipoise.methods import Counters, Method, StepContext
+from equipoise.methods import Counters, Method
 from equipoise.methods.core.combination import module_name
 from equipoise.models import BalancedModel
 from equipoise.models.build import drawing
@@ -32,12 +32,12 @@ from equipoise.types import Batch
 class _Stepped(nn.Module):
     """The method's forward pass as a module, which is what fabric's strategies wrap."""
 
-    def __init__(self, model: BalancedModel, modules: nn.ModuleDict, method: Method) -> None:
+    def __init__(self, model: BalancedModel, modules: nn.ModuleDict) -> None:
         super().__init__()
-        self.model, self.modules_of_method, self.method = model, modules, method
+        self.model, self.modules_of_method = model, modules
 
-    def forward(self, context: StepContext) -> Tensor:
-        return self.method.forward(context)
+    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
+        return compute()
 
 
 class RunHandle:
@@ -70,7 +70,7 @@ class RunHandle:
         self.model, self.task = model, task_named(model.task)
         self.modules = self._extra_modules()
         optimizer = build_optimizer(model, self.modules, budget)
-        self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, self.modules, method), optimizer)
+        self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, self.modules), optimizer)
         self.generator = self.stream(method.name)
         self.counters = Counters()
         self._counter = PassCounter(self.counters)
@@ -132,9 +132,9 @@ class RunHandle:
         """Return the loss of the task, the mean over the batch."""
         return self.task.loss(logits, target)
 
-    def forward(self, context: StepContext) -> Tensor:
-        """Run the method's forward pass under the configured precision."""
-        logits: Tensor = self._stepped(context)
+    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
+        """Return what the method's forward pass computes, under the configured precision."""
+        logits: Tensor = self._stepped(compute)
         return logits
 
     def backward(self, loss: Tensor) -> None:

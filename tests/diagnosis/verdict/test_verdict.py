@@ -220,7 +220,7 @@ def test_reasons_hold_the_numbers_that_led_there():
 
 
 def test_advice_names_methods_that_exist():
-    from equipoise.methods.core.creation import METHODS
+    from equipoise.methods import METHODS
 
     for numbers in (
         replace(FINE, train_score=1.0, gap_interval=(0.1, 0.3)),

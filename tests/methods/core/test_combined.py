@@ -67,7 +67,7 @@ def test_the_joint_loss_is_counted_once():
     model = small_model()
     run = HandRun(create_method("multi-loss+joint"), model)
     context = StepContext(run, random_batch(model))
-    run.forward(context)
+    run.method.forward(context)
     terms = run.method.losses(context)
     assert list(terms) == ["joint", "multi-loss.unimodal"]
     torch.testing.assert_close(
@@ -172,7 +172,7 @@ def test_what_cannot_be_combined_says_why():
         a=ogm, b=create_method("fixed-modulation", {"factors": {}})
     )
     for spec in ("ensemble+joint", "joint+unimodal:audio"):
-        with pytest.raises(UsageError, match="combines with nothing"):
+        with pytest.raises(UsageError, match="cannot be combined"):
             create_method(spec)
     with pytest.raises(UsageError, match="names a method twice"):
         create_method("joint+joint")
@@ -186,7 +186,7 @@ def test_a_loss_that_replaces_the_joint_one_does():
         Combined("x+multi-loss", {"x": Replacer(), "multi-loss": create_method("multi-loss")}), model
     )
     context = StepContext(run, random_batch(model))
-    run.forward(context)
+    run.method.forward(context)
     assert list(run.method.losses(context)) == ["x.own", "multi-loss.unimodal"]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from equipoise.distributed import process_count
 from equipoise.loops.plain.batch import HandBatch
 from equipoise.loops.plain.passes import Pass
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import StepContext
 
 
 def joined_step(steps: Sequence[tuple[StepContext, Pass]]) -> tuple[StepContext, Pass]:

@@ -18,8 +18,7 @@ from equipoise.loops.plain.model import HandledModel
 from equipoise.loops.plain.optimizers import AllOptimizers, like
 from equipoise.methods.core.combination import module_name
 from equipoise.methods.core.method import Method
-from equipoise.methods.core.run import Counters
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Counters, StepContext
 from equipoise.models.build import drawing
 from equipoise.randomness import derive_seed, isolated_rng
 from equipoise.tasks import task_named
@@ -132,12 +131,12 @@ class HandRun:
         own = self.model.own_loss(logits)
         return self._criterion(logits, target) if own is None else own
 
-    def forward(self, context: StepContext) -> Tensor:
-        """Run the method's forward pass, and note the precision that it runs under."""
+    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
+        """Return what the method's forward pass computes, and note its precision."""
         kind = self.device.type
         enabled = torch.is_autocast_enabled(kind)
         self._autocast = (kind, torch.get_autocast_dtype(kind)) if enabled else None
-        return self.method.forward(context)
+        return compute()
 
     def backward(self, loss: Tensor) -> None:
         """Propagate a loss back."""

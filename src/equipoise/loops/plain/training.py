@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from equipoise.loops.plain.passes import Pass
 from equipoise.loops.plain.routed import Accumulated, routed
 from equipoise.loops.plain.run import HandRun
 from equipoise.methods.core.method import Method, overrides
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import StepContext
 from equipoise.types import EquipoiseError, UsageError
 
 
@@ -116,7 +117,7 @@ class HandTraining:
         usual = compute or (lambda: model.reader.run(model.model, piece))
         step = Pass(batch=context.batch, compute=usual, split=self._split, own=compute is not None)  # type: ignore[arg-type]
         model.plan(step)
-        run.forward(context)
+        run.forward(partial(self.method.forward, context))
         terms = self.method.losses(context)
         self.terms = {name: value.detach() for name, value in terms.items()}
         self._steps.append((context, step))

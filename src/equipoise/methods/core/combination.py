@@ -1,4 +1,4 @@
-"""Several methods in one run, where their hooks do not stand in each other's way."""
+"""Several methods in one run, where their hooks are compatible."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from equipoise.methods.core.method import Method, overrides
-from equipoise.methods.core.run import Plan, Run
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.models import BalancedModel
 from equipoise.types import Batch, UsageError
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
 
 SEPARATOR: Final = "+"
 
@@ -29,7 +26,7 @@ DOES: Final = {
     "backward": "routes the gradients of its losses",
     "train_step": "takes over the training step",
 }
-"""Hooks that one member at most may override, and what it does by that."""
+"""Hooks that at most one member may override, and what a method does by overriding them."""
 
 FORWARD_HOOKS: Final = ("scope", "edit_features", "fuse")
 
@@ -37,23 +34,22 @@ STEP_HOOKS: Final = ("forward", *FORWARD_HOOKS, "losses", "backward", "after_bac
 
 
 class Combined(Method):
-    """Methods that run together: each sees its own modules and random stream, and all the same step.
+    """Methods that run together: each has its own modules and random stream; the step is shared.
 
-    Features are edited in the given order, the terms of all losses are added (the plain `CE(u, y)` once),
-    gradients are edited in the given order. With one member switched off the others do what they do without
-    it, bit for bit.
+    Features are edited in the given order, the terms of all losses are added (the plain `CE(u, y)` once), and
+    gradients are edited in the given order. A member that is switched off changes nothing, bit for bit.
 
     Args:
         spec: the name, such as `diagnose-relearn+multi-loss`.
         members: the methods by name.
 
     Raises:
-        UsageError: they do not combine; says why.
+        UsageError: they do not combine; states the reason.
     """
 
     def __init__(self, spec: str, members: Mapping[str, Method]) -> None:
         if len(members) < len(spec.split(SEPARATOR)):
-            raise UsageError(f"{spec!r} names a method twice; expected different ones.")
+            raise UsageError(f"{spec!r} names a method twice; expected different methods.")
         self.name = spec  # type: ignore[misc]
         self._members = dict(members)
         self._runs: dict[str, _MemberRun] = {}
@@ -70,7 +66,7 @@ class Combined(Method):
         return {f"{n}.{key}": value for n, m in self._members.items() for key, value in m.options().items()}
 
     def check(self, model: BalancedModel) -> None:
-        """Refuse a model that one of the members cannot work with."""
+        """Refuse a model that one of the members does not work with."""
         for member in self.members():
             member.check(model)
 
@@ -83,7 +79,7 @@ class Combined(Method):
         return list(dict.fromkeys(part for member in self.members() for part in member.parts(modalities)))
 
     def load_parts(self, model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:
-        """Let each member take over its parts."""
+        """Give the parts to each member."""
         for member in self.members():
             member.load_parts(model, parts)
 
@@ -94,7 +90,7 @@ class Combined(Method):
             member.setup(self._runs[name])
 
     def train_data(self, base: Iterable[Batch], run: Run) -> Iterable[Batch]:
-        """Return the batches that the one member chooses, if any."""
+        """Return the batches chosen by the one member that chooses data, if any."""
         for name, member in self._members.items():
             base = member.train_data(base, self._runs[name])
         return base
@@ -110,7 +106,7 @@ class Combined(Method):
             member.epoch_end(self._runs[name])
 
     def forward(self, context: StepContext) -> Tensor:
-        """Run the forward pass of the one member that has its own, else the usual one."""
+        """Run the forward pass of the member that has its own, else the usual one."""
         name = self._owner("forward")
         if name is None:
             return super().forward(context)
@@ -134,14 +130,14 @@ class Combined(Method):
         return z
 
     def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
-        """Fuse as the one member does that has its own way, if any."""
+        """Fuse by the member that has its own fusion, else by the model."""
         name = self._owner("fuse")
         if name is None:
             return super().fuse(z, context)
         return self._members[name].fuse(z, self._seen_by(name, context))
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the terms of all members; the plain joint loss comes once, or not if one replaces it."""
+        """Return the terms of all members; the plain joint loss once, or never if a member replaces it."""
         terms: dict[str, Tensor] = {}
         for name, member in self._members.items():
             if not self._overrides(name, "losses") and len(terms):
@@ -154,7 +150,7 @@ class Combined(Method):
         return terms
 
     def backward(self, terms: Mapping[str, Tensor], context: StepContext) -> Tensor:
-        """Route gradients as the one member does that has its own way, if any."""
+        """Route gradients by the member that has its own backward pass, else as usual."""
         name = self._owner("backward")
         if name is None:
             return super().backward(terms, context)
@@ -167,12 +163,12 @@ class Combined(Method):
             member.after_backward(self._seen_by(name, context))
 
     def after_step(self, context: StepContext) -> None:
-        """Call the members in the opposite order, so that what was done last is undone first."""
+        """Call the members in reverse order, so that the last change is undone first."""
         for name, member in reversed(self._members.items()):
             member.after_step(self._seen_by(name, context))
 
     def train_step(self, batch: Batch, run: Run) -> Tensor:
-        """Take the step of the one member that has its own, else the usual one."""
+        """Take the step of the member that has its own, else the usual one."""
         name = self._owner("train_step")
         if name is None:
             return super().train_step(batch, run)
@@ -186,7 +182,7 @@ class Combined(Method):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the members' states."""
+        """Restore state and random stream of each member."""
         for name, member in self._members.items():
             member.load_state_dict(state[name]["state"])
             self._runs[name].generator.set_state(state[name]["generator"])
@@ -204,7 +200,7 @@ class Combined(Method):
 
 
 class _MemberRun:
-    """A run as one member of a combination sees it: with its own modules and random stream."""
+    """The view that one member of a combination has of the run: its own modules and random stream."""
 
     def __init__(self, run: Run, member: str) -> None:
         self._run = run
@@ -221,10 +217,6 @@ class _MemberRun:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._run, name)
 
-    def forward(self, context: StepContext) -> Tensor:
-        """Run the forward pass through the whole run, which knows the combination."""
-        return self._run.forward(context)
-
 
 def module_name(member: str, name: str) -> str:
     """Return the name of a member's module among the modules of a run."""
@@ -234,7 +226,7 @@ def module_name(member: str, name: str) -> str:
 def _check(members: Mapping[str, Method]) -> None:
     for name, method in members.items():
         if not method.trains or method.argument is not None:
-            raise UsageError(f"{name!r} combines with nothing: it trains no joint model.")
+            raise UsageError(f"{name!r} cannot be combined: it trains no joint model.")
     for (first, a), (second, b) in combinations(members.items(), 2):
         reason = _obstacle(a, b) or _obstacle(b, a)
         if reason:
@@ -242,7 +234,7 @@ def _check(members: Mapping[str, Method]) -> None:
 
 
 def _obstacle(a: Method, b: Method) -> str:
-    """Return why two methods do not combine, seen from the first; empty where nothing speaks against it."""
+    """Return why the first method does not combine with the second; empty if it does."""
     known = a.conflicts(b)
     if known:
         return known
@@ -256,5 +248,5 @@ def _obstacle(a: Method, b: Method) -> str:
         if lost and overrides(a, hook):
             return f"{b.name} would not be called ({lost}), as {a.name} {DOES[hook]}"
     if overrides(a, "backward") and overrides(b, "losses"):
-        return f"{a.name} routes the gradients of its own losses and knows nothing of those of {b.name}"
+        return f"{a.name} routes the gradients of its own losses only, and {b.name} adds others"
     return ""

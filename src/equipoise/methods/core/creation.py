@@ -1,4 +1,4 @@
-"""From the name of a method, or of several that are combined, to the method."""
+"""Build a method, or a combination of methods, from its name."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from equipoise.methods.core.combination import SEPARATOR, Combined
-from equipoise.methods.core.method import Method
-from equipoise.registry import Registry
+from equipoise.methods.core.method import METHODS, Method
 from equipoise.types import UsageError
-
-METHODS: Registry[Method] = Registry("method", Method, "equipoise.methods", "equipoise.methods")
 
 
 def create_method(spec: str, options: Mapping[str, Any] | None = None) -> Method:
     """Build a method from its name.
 
     Args:
-        spec: a name; `name:value` where a method comes in variants (`unimodal:audio`); `name+name` for a
+        spec: a name; `name:value` for a method with variants (`unimodal:audio`); `name+name` for a
             combination.
-        options: by name; those of a combination are named `method.option`.
+        options: by name; `method.option` for a combination.
 
     Raises:
         UnknownNameError: there is no such method or option.
-        UsageError: a value is given to a method that takes none, or is missing; or the methods do not
+        UsageError: a variant is missing, or given to a method without variants; or the methods do not
             combine.
     """
     names = spec.split(SEPARATOR)
@@ -42,7 +39,7 @@ def create_method(spec: str, options: Mapping[str, Any] | None = None) -> Method
 
 
 def base_names(spec: str) -> list[str]:
-    """Return the registered names in a method's name: of `unimodal:audio` it is `unimodal`.
+    """Return the registered names in a method's name, such as `unimodal` of `unimodal:audio`.
 
     Raises:
         UnknownNameError: there is no such method.
@@ -54,7 +51,7 @@ def base_names(spec: str) -> list[str]:
 
 
 def options_for(spec: str, options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the options of a method, or a combination, out of options by registered name."""
+    """Select the options of a method or a combination from options by registered name."""
     names = base_names(spec)
     if len(names) == 1:
         return dict(options.get(names[0], {}))

@@ -1,31 +1,32 @@
-"""The contract of a training method: hooks with defaults, so that joint training is the base class itself."""
+"""The contract of a training method: hooks with defaults. The base class itself is joint training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.methods.core.requirements import Requirements, check_requirements
-from equipoise.methods.core.run import Plan, Run
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.options import check_options
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.models import BalancedModel
+from equipoise.registry import Registry
 from equipoise.typed_options import check_types
 from equipoise.types import Batch, UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
 
 
 @dataclass
 class Method:
     """A training method; its dataclass fields are its options.
 
-    A subclass overrides the hooks it needs, and draws from `run.generator` only: off, it is joint training.
-    What belongs to inference is in the model (`build`), and so is saved with it.
+    A subclass overrides the hooks it needs, and draws random numbers from `run.generator` only: switched off,
+    it is joint training. What belongs to inference is part of the model (`build`) and saved with it.
     """
 
     name: ClassVar[str] = ""
@@ -36,17 +37,19 @@ class Method:
     cost: ClassVar[str] = "none"
     requires: ClassVar[Requirements] = Requirements()
     experimental: ClassVar[bool] = False
-    """Whether the sources leave open what the method is, or contradict each other; its page says how."""
+    """Whether the sources are incomplete or contradict each other; the method's page explains how."""
     argument: ClassVar[str | None] = None
-    """Field that `name:value` sets, where the method comes once for each modality, say."""
+    """Field set by `name:value`, for a method with one variant for each modality, for example."""
     trains: ClassVar[bool] = True
-    """Whether there is anything to train once its parts are."""
-
+    """Whether anything is left to train once its parts are trained."""
     replaces_loss: ClassVar[bool] = False
-    """Whether `losses` has no term `joint`, the plain `CE(u, y)`, because others stand in its place."""
+    """Whether `losses` replaces the term `joint`, the plain `CE(u, y)`, by others."""
+    remembered: ClassVar[tuple[str, ...]] = ()
+    """Attributes that a resumed run needs beside model and modules; tensors and plain values only."""
 
     def __post_init__(self) -> None:
-        """Check the options; an override calls this one too."""
+        """Check the options against their limits; an override must call this."""
+        check_options(self)
 
     # Before training -------------------------------------------------------------------------------------
 
@@ -56,7 +59,7 @@ class Method:
 
         Raises:
             UnknownNameError: an option does not exist.
-            UsageError: an option is missing or has a value that makes no sense.
+            UsageError: an option is missing or has an impossible value.
         """
         known = {option.name: option for option in fields(cls) if option.init}
         for option in options:
@@ -79,7 +82,7 @@ class Method:
         return {option.name: value for option, value in zip(fields(self), asdict(self).values(), strict=True)}
 
     def conflicts(self, other: Method) -> str:
-        """Say why the method cannot be combined with another one; empty where nothing is known against it."""
+        """Return why the method cannot be combined with another one; empty if it can."""
         return ""
 
     def members(self) -> tuple[Method, ...]:
@@ -87,40 +90,47 @@ class Method:
         return (self,)
 
     def needs(self) -> Requirements:
-        """Return what the method needs with the options that it has."""
+        """Return what the method needs with its present options."""
         return self.requires
 
     def check(self, model: BalancedModel) -> None:
-        """Refuse, before training, a joint model that the method cannot work with.
+        """Refuse, before training, a joint model that the method does not work with.
 
         Raises:
-            UsageError: too few or too many modalities, or the model lacks a capability; says what to change.
+            UsageError: another task, too few or too many modalities, or a missing capability; says what to
+                change.
         """
-        check_requirements(self.name, self.needs(), model)
+        needs = self.needs()
+        if model.task not in needs.tasks:
+            others = [name for name, kind in METHODS.items() if model.task in kind.requires.tasks]
+            raise UsageError(
+                f"the method {self.name!r} is defined for {' and '.join(sorted(needs.tasks))}, and this is "
+                f"{model.task}; choose {', '.join(others)}."
+            )
+        needs.check(self.name, model)
 
     def problems(self, plan: Plan) -> list[str]:
-        """Say, before training, what will probably not do what was intended; one line each, with a remedy."""
+        """Return warnings about options that will probably not have the intended effect, with a remedy."""
         return []
 
     def parts(self, modalities: Sequence[str]) -> list[str]:
-        """Return the methods whose finished runs (same data, seed and budget) this one builds on."""
+        """Return the methods whose finished runs (same data, seed and budget) this one starts from."""
         return []
 
     def build(self, reference: BalancedModel) -> BalancedModel:
-        """Return the model to train, around the encoders of the joint model; by default that model.
+        """Return the model to train, with the encoders of the joint model; by default the joint model.
 
-        A method with an inference rule of its own puts it into the model's fusion
-        (`equipoise.models.with_fusion`).
+        A method with its own inference rule puts it into the fusion (`equipoise.models.with_fusion`).
         """
         return reference
 
     def load_parts(self, model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:
-        """Take over, before training, the models of the finished parts; called for a resumed run too."""
+        """Take over the models of the finished parts before training; also called when a run is resumed."""
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
-        """Return modules that serve training alone, such as auxiliary heads; they come as `run.modules`.
+        """Return modules used in training only, such as auxiliary heads; available as `run.modules`.
 
-        Their weights are drawn from a stream of their own, trained by the run's optimiser in the group
+        Their weights are drawn from a separate random stream, trained by the run's optimiser in the group
         `extra`, and kept in checkpoints.
         """
         return {}
@@ -131,27 +141,27 @@ class Method:
     # Epochs ----------------------------------------------------------------------------------------------
 
     def train_data(self, base: Iterable[Batch], run: Run) -> Iterable[Batch]:
-        """Return the batches of an epoch; `base` are those that every other method gets."""
+        """Return the batches of an epoch; `base` are the usual ones."""
         return base
 
     def changes_data(self) -> bool:
-        """Tell whether, with the options as they are, `train_data` gives other batches than it is given."""
+        """Whether `train_data` changes the batches, with the present options."""
         return overrides(self, "train_data")
 
     def epoch_start(self, run: Run) -> None:
-        """Called before an epoch's first step, with all modules in training mode."""
+        """Run before an epoch's first step, with all modules in training mode."""
 
     def epoch_end(self, run: Run) -> None:
-        """Called after the epoch was trained, validated and considered for selection."""
+        """Run after the epoch was trained, validated and considered for selection."""
 
     # Steps -----------------------------------------------------------------------------------------------
 
     def scope(self, context: StepContext) -> AbstractContextManager[None]:
-        """Return a scope that encoding and fusion of a training step run in."""
+        """Return a context manager around encoding and fusion of a training step."""
         return nullcontext()
 
     def edit_features(self, z: dict[str, Tensor], context: StepContext) -> dict[str, Tensor]:
-        """Change the features `[B, d_m]` between encoding and fusion, in training."""
+        """Return the features `[B, d_m]` for the fusion, in training."""
         return z
 
     def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
@@ -172,16 +182,16 @@ class Method:
         """Read or edit the gradients, before clipping and the optimiser's step."""
 
     def after_step(self, context: StepContext) -> None:
-        """Called behind the optimiser's step."""
+        """Run after the optimiser's step."""
 
     def forward(self, context: StepContext) -> Tensor:
-        """Encode, edit and fuse a batch; fills `context.z` and `context.u`, returns the latter."""
+        """Encode, edit and fuse a batch; sets `features`, `z` and `u` of the context and returns `u`."""
         with self.scope(context):
             context.z = context.run.model.encode(context.batch, only=context.active)
             context.features = context.z
             context.z = self.edit_features(context.z, context)
             if context.batch.keep is not None:
-                context.features = context.z  # what a copy lacks it lacks for everybody
+                context.features = context.z  # losses must not see the dropped features of a copy either
             context.u = self.fuse(context.z, context)
         return context.u
 
@@ -193,7 +203,7 @@ class Method:
         """Take one optimiser step: forward, losses, backward, gradients, clipping, step."""
         run = context.run
         run.optimizer.zero_grad(set_to_none=True)
-        run.forward(context)
+        run.forward(partial(self.forward, context))
         with run.autocast():
             terms = self.losses(context)
         loss = self.backward(terms, context)
@@ -208,15 +218,20 @@ class Method:
     # State -----------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs beside model and modules; tensors and plain values only."""
-        return {}
+        """Return the state that a checkpoint keeps: what is `remembered`, without leading underscores."""
+        return {name.lstrip("_"): deepcopy(getattr(self, name)) for name in self.remembered}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of an interrupted run."""
+        """Restore the state of an interrupted run."""
+        for name in self.remembered:
+            setattr(self, name, deepcopy(state[name.lstrip("_")]))
+
+
+METHODS: Registry[Method] = Registry("method", Method, "equipoise.methods", "equipoise.methods")
 
 
 def overrides(method: Method, hook: str) -> bool:
-    """Tell whether a method has its own version of a hook."""
+    """Whether a method has its own version of a hook."""
     return getattr(type(method), hook) is not getattr(Method, hook)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from equipoise.models import BalancedModel
 from equipoise.tasks import CLASSIFICATION
-from equipoise.types import UsageError
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
+from equipoise.types import UnknownNameError, UsageError
 
 ONE_CLASS: Final = frozenset({CLASSIFICATION.name})
 
@@ -30,10 +29,10 @@ class Requirements:
 
     Attributes:
         capabilities: what the model must offer, out of `BalancedModel.capabilities`.
-        min_modalities: the smallest number of modalities for which the method says anything.
+        min_modalities: the smallest number of modalities that the method is defined for.
         max_modalities: the largest, None for any.
-        excludes: capabilities of models that the method does not fit.
-        tasks: what the method's formulas are defined for, see `equipoise.tasks`; most of them read the
+        excludes: capabilities of models that the method does not work with.
+        tasks: the tasks that the formulas are defined for, see `equipoise.tasks`; most of them read the
             probability of one true class.
     """
 
@@ -59,64 +58,49 @@ class Requirements:
         words += [name.replace("_", " ") for name in sorted(self.capabilities)]
         return ", ".join([*words, *(f"no {name.replace('_', ' ')}" for name in sorted(self.excludes))])
 
+    def check(self, method: str, model: BalancedModel) -> None:
+        """Refuse a model without the modalities or capabilities that a method of that name needs.
 
-def check_requirements(method: str, needs: Requirements, model: BalancedModel) -> None:
-    """Refuse a model that a method cannot work with.
-
-    Raises:
-        UsageError: another task, too few or too many modalities, or a capability that the model lacks; says
-            what to change.
-    """
-    check_task(method, needs, model.task)
-    modalities = model.modalities
-    count = len(modalities)
-    if count < needs.min_modalities or count > (needs.max_modalities or count):
-        wanted = f"at least {needs.min_modalities}"
-        if needs.max_modalities:
-            wanted = f"{needs.min_modalities} to {needs.max_modalities}"
-        raise UsageError(
-            f"the method {method!r} needs {wanted} modalities; found {count}: {', '.join(modalities)}."
-        )
-    unfit = sorted(needs.excludes & model.capabilities)
-    if unfit:
-        raise UsageError(
-            f"the method {method!r} does not fit a model with {', '.join(unfit)}: choose another fusion, "
-            "such as 'concat'."
-        )
-    lacking = sorted(needs.capabilities - model.capabilities)
-    if lacking:
-        advice = "; ".join(ADVICE[name] for name in lacking if name in ADVICE)
-        raise UsageError(
-            f"the method {method!r} needs a model with {', '.join(lacking)}; this one offers "
-            f"{', '.join(sorted(model.capabilities)) or 'none'}{': ' if advice else ''}{advice}."
-        )
+        Raises:
+            UsageError: says what to change.
+        """
+        count = len(model.modalities)
+        if count < self.min_modalities or count > (self.max_modalities or count):
+            wanted = f"at least {self.min_modalities}"
+            if self.max_modalities:
+                wanted = f"{self.min_modalities} to {self.max_modalities}"
+            raise UsageError(
+                f"the method {method!r} needs {wanted} modalities; found {count}: "
+                f"{', '.join(model.modalities)}."
+            )
+        unfit = sorted(self.excludes & model.capabilities)
+        if unfit:
+            raise UsageError(
+                f"the method {method!r} does not fit a model with {', '.join(unfit)}: choose another fusion, "
+                "such as 'concat'."
+            )
+        lacking = sorted(self.capabilities - model.capabilities)
+        if lacking:
+            advice = "; ".join(ADVICE[name] for name in lacking if name in ADVICE)
+            raise UsageError(
+                f"the method {method!r} needs a model with {', '.join(lacking)}; this one offers "
+                f"{', '.join(sorted(model.capabilities)) or 'none'}{': ' if advice else ''}{advice}."
+            )
 
 
-def check_task(method: str, needs: Requirements, task: str) -> None:
-    """Refuse a target that a method's formulas are not defined for.
+def check_every_modality(method: str, option: str, names: Iterable[str], model: BalancedModel) -> None:
+    """Refuse an option that does not name every modality once; an empty one is accepted.
 
     Raises:
-        UsageError: names the methods that work.
+        UnknownNameError: a name is no modality.
+        UsageError: a modality is missing or repeated.
     """
-    if task in needs.tasks:
-        return
-    from equipoise.methods.core.creation import METHODS
-
-    others = [name for name, kind in METHODS.items() if task in kind.requires.tasks]
-    raise UsageError(
-        f"the method {method!r} is defined for {' and '.join(sorted(needs.tasks))}, and this is {task}; "
-        f"choose {', '.join(others)}."
-    )
-
-
-def check_order(method: str, order: list[str], model: BalancedModel) -> None:
-    """Refuse an order of modalities that does not name each of them once; an empty one is the model's.
-
-    Raises:
-        UsageError: as said.
-    """
-    if order and sorted(order) != sorted(model.modalities):
+    given = list(names)
+    for modality in given:
+        if modality not in model.modalities:
+            raise UnknownNameError("modality", modality, model.modalities)
+    if given and sorted(given) != sorted(model.modalities):
         raise UsageError(
-            f"the order of {method!r} is {order}; it needs every modality once: "
+            f"{option} names {', '.join(given)}; {method} needs each modality once: "
             f"{', '.join(model.modalities)}."
         )

@@ -1,32 +1,29 @@
-"""What a method may see and use of the training that it takes part in."""
+"""What a method may see and use of the training that it takes part in, and of one step of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from equipoise.types import Batch
-
-if TYPE_CHECKING:
-    from equipoise.methods.core.step import StepContext
-    from equipoise.models import BalancedModel
+from equipoise.models import BalancedModel, unimodal_logits
+from equipoise.types import Batch, EquipoiseError
 
 
 @dataclass
 class Counters:
-    """Work done by a run, for a like-for-like account of cost.
+    """Work done by a run, so that costs of methods can be compared.
 
-    Nobody counts by hand: the training watches the encoders. What evaluation and the looks in between take is
-    the same for all methods and stands outside.
+    Methods do not count: the training watches the encoders. Evaluation, which is the same for all methods, is
+    left out.
 
     Attributes:
-        forward_passes: samples passed forward through an encoder, added up over the encoders.
+        forward_passes: samples passed forward through an encoder, summed over the encoders.
         backward_passes: samples passed backward through an encoder, likewise.
         method_seconds: time spent in the method's own hooks.
     """
@@ -37,7 +34,7 @@ class Counters:
 
 
 class Plan(Protocol):
-    """The training that is planned, as far as it matters to a method before it begins."""
+    """What a method needs to know of the training before it begins."""
 
     @property
     def epochs(self) -> int:
@@ -52,13 +49,13 @@ class Plan(Protocol):
 
 
 class Run(Protocol):
-    """The training that a method takes part in; there is no way from here to the test split.
+    """The training that a method takes part in; it gives no access to the test split.
 
     Attributes:
         model: the model that is trained, on `device`.
         modules: the method's own modules by name (`Method.extra_modules`), on `device`.
-        optimizer: over the parameters of both. Its groups carry a `name`, the modality's for its encoder,
-            `fusion` or `extra`, and a `factor` by which the planned learning rate is multiplied.
+        optimizer: over the parameters of both. Its groups have a `name` (the modality of an encoder, `fusion`
+            or `extra`) and a `factor` that multiplies the planned learning rate.
         device: where batches and modules are.
         generator: the method's own random stream, on the CPU.
         counters: the work done.
@@ -68,7 +65,7 @@ class Run(Protocol):
         learning_rates: planned learning rate of each epoch.
         train_target: class of each training sample `[N]`, by position in the split, on the CPU.
         train_size: samples of the training split.
-        batch_size: samples of a batch, the last one's perhaps excepted.
+        batch_size: samples of a batch; the last one may be smaller.
         steps_per_epoch: batches of an epoch.
     """
 
@@ -93,7 +90,7 @@ class Run(Protocol):
 
     @property
     def train_eval(self) -> Iterable[Batch]:
-        """The training batches as evaluation sees them: all samples, in the split's order, not augmented."""
+        """The training batches for evaluation: all samples, in the order of the split, not augmented."""
 
     @property
     def val(self) -> Iterable[Batch]:
@@ -102,21 +99,21 @@ class Run(Protocol):
     def take(self, positions: Sequence[int]) -> Batch:
         """Return training samples by their positions in the split (the order of `train_eval`), on the CPU.
 
-        They are augmented, where the run's batches are, while the model is in training mode: what a method
-        measures in evaluation mode it measures on the samples as they are.
+        They are augmented like the run's batches while the model is in training mode, and not augmented in
+        evaluation mode.
         """
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss that is minimised, the mean over the batch: what stands for `CE(u, y)` in formulas.
+        """Return the loss that is minimised, the mean over the batch: `CE(u, y)` in the formulas.
 
-        It is the task's (`equipoise.tasks`), or one that the loop brings.
+        It is the loss of the task (`equipoise.tasks`), or one given by the training loop.
         """
 
-    def forward(self, context: StepContext) -> Tensor:
-        """Run `method.forward` as the strategy and precision of the training ask for."""
+    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
+        """Return what a forward pass computes, under the strategy and precision of the training."""
 
     def backward(self, loss: Tensor) -> None:
-        """Propagate a loss back."""
+        """Backpropagate a loss."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision under which losses are computed."""
@@ -128,7 +125,7 @@ class Run(Protocol):
         """Return another optimiser of the configured kind, over parameters or groups of them."""
 
     def count_passes(self, module: nn.Module) -> None:
-        """Count what passes through a module as passes of one encoder, a frozen teacher's for instance."""
+        """Count the passes of a module, such as a frozen teacher, as passes of one encoder."""
 
     def stream(self, method: str) -> torch.Generator:
         """Return a new random stream for a method of that name; `generator` is that of the run's method."""
@@ -138,3 +135,52 @@ class Run(Protocol):
 
     def record(self, kind: str, **values: Any) -> None:
         """Write an event into the run record."""
+
+
+class StepContext:
+    """What the hooks of a step share.
+
+    Attributes:
+        run: the training.
+        batch: the batch, on the run's device.
+        active: the modalities that take part in this pass, for methods that train one modality after the
+            other; None for all.
+        features: modality to encoded feature `[B, d_m]`, with its graph, once the model has run; read by
+            scores, distillation and unimodal losses.
+        z: the features as the fusion reads them: edited by the method, for example masked.
+        u: joint logits `[B, C]`, once the model has run.
+    """
+
+    def __init__(self, run: Run, batch: Batch, active: tuple[str, ...] | None = None) -> None:
+        self.run, self.batch, self.active = run, batch, active
+        self.features: dict[str, Tensor] = {}
+        self.z: dict[str, Tensor] = {}
+        self.u: Tensor = torch.empty(0)
+
+    def unimodal_logits(
+        self,
+        source: str = "slice",
+        *,
+        detached: bool = False,
+        head_grad: bool = True,
+        heads: Mapping[str, nn.Module] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return `u^m [B, C]` of each modality by a source of `equipoise.models.unimodal_logits`.
+
+        Args:
+            source: where the logits come from.
+            detached: return scores without gradient.
+            head_grad: whether gradients reach the head that is read.
+            heads: for the source `aux`, modality to head.
+        """
+        if not self.features:
+            raise EquipoiseError(
+                "the model has not run in this step; ask for unimodal logits after encoding."
+            )
+        with self.run.autocast(), torch.set_grad_enabled(torch.is_grad_enabled() and not detached):
+            z = self.features
+            if detached:
+                z = {name: feature.detach() for name, feature in z.items()}
+            return unimodal_logits(
+                self.run.model, z, source, batch=self.batch, heads=heads, head_grad=head_grad
+            )

@@ -14,10 +14,9 @@ from equipoise.methods.shared.precision import widened
 
 
 def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
-    """Return the rows `[N, d]` at length one, in float32 or wider.
+    """Return the rows `[N, d]` scaled to length one, in float32 or wider.
 
-    A row shorter than `eps` becomes zero and gets no gradient, where the quotient would pass on one of
-    `1 / eps`.
+    A row shorter than `eps` becomes zero without gradient; the quotient's gradient would be `1 / eps`.
     """
     x = widened(x)
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
@@ -28,9 +27,8 @@ def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
 def contrastive_loss(z: Mapping[str, Tensor], target: Tensor, temperature: float) -> Tensor:
     """Return the supervised contrastive loss between modalities, the mean over their pairs.
 
-    For a pair (m, n) sample i of m is to be nearer to the samples j of n that share its class, itself among
-    them, than to all others: `-mean_i mean_j log softmax_j(cos(z^m_i, z^n_j) / temperature)`; both directions
-    count half.
+    For a pair (m, n) it is `-mean_i mean_j log softmax_j(cos(z^m_i, z^n_j) / temperature)` over the samples j
+    of the class of sample i, including i itself; the two directions are averaged.
 
     Args:
         z: modality to feature `[B, d]`, of one width.
@@ -41,7 +39,7 @@ def contrastive_loss(z: Mapping[str, Tensor], target: Tensor, temperature: float
     positive = (target[:, None] == target[None, :]).to(rows[0])
     losses = []
     for a, b in combinations(rows, 2):
-        with torch.autocast(a.device.type, enabled=False):  # half precision would blur the cosines
+        with torch.autocast(a.device.type, enabled=False):  # half precision is too coarse for cosines
             cosines = a @ b.T / temperature
         for similarity in (cosines, cosines.T):
             chosen = (similarity.log_softmax(dim=1) * positive).sum(dim=1) / positive.sum(dim=1)
@@ -52,8 +50,8 @@ def contrastive_loss(z: Mapping[str, Tensor], target: Tensor, temperature: float
 def supervised_contrastive(features: Sequence[Tensor], target: Tensor, temperature: float) -> Tensor:
     """Return the supervised contrastive loss over the features of all modalities.
 
-    Each feature is pulled toward all others of its class: `mean over anchors a of mean over positives p of
-    -log(exp(s_ap) / sum_{b != a} exp(s_ab))`, `s` the cosine over the temperature.
+    It is `mean over anchors a of mean over positives p of -log(exp(s_ap) / sum_{b != a} exp(s_ab))`, with the
+    cosine over the temperature as `s`; the positives of a feature are all others of its class.
 
     Args:
         features: of each modality `[B, d]`, of one width.
@@ -62,11 +60,11 @@ def supervised_contrastive(features: Sequence[Tensor], target: Tensor, temperatu
     """
     stacked = torch.cat(list(features))
     label = target.repeat(len(features))
-    with torch.autocast(stacked.device.type, enabled=False):  # half precision would blur the similarities
+    with torch.autocast(stacked.device.type, enabled=False):  # half precision is too coarse for cosines
         unit = F.normalize(widened(stacked), dim=1)
         similarity = unit @ unit.T / temperature
     own = torch.eye(len(label), dtype=torch.bool, device=label.device)
     log_p = similarity - similarity.masked_fill(own, -math.inf).logsumexp(1, keepdim=True)
     positive = (label[:, None] == label) & ~own
-    # With two modalities or more each anchor has a positive: the same sample in another modality.
+    # With at least two modalities each anchor has a positive: the same sample in another modality.
     return -(log_p * positive).sum(1).div(positive.sum(1)).mean()

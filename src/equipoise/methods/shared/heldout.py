@@ -1,4 +1,4 @@
-"""Methods that judge themselves on samples held out from the training split."""
+"""Methods that evaluate themselves on samples held out from the training split."""
 
 from __future__ import annotations
 
@@ -9,36 +9,32 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.core.method import Method
+from equipoise.methods.core.options import number
 from equipoise.methods.core.run import Run
 from equipoise.methods.shared.positions import stratified
 from equipoise.types import Batch, UsageError
 
 LEAST = 2
-"""Samples of the smallest batch that is served: batch normalisation cannot train on one."""
+"""Size of the smallest batch served: batch normalisation cannot train on one sample."""
 
 
 @dataclass
 class HoldsOut(Method):
-    """A method that keeps a part of the training split to itself.
+    """A method that holds out a part of the training split.
 
     The part is drawn in `setup` from the run's stream, so a resumed run draws the same one. It is never
-    trained on: an estimate of generalisation on samples that are trained on would say nothing. Validation,
-    which picks the epoch, is not touched.
+    trained on, as generalisation must be estimated on unseen samples. The validation split, which selects the
+    epoch, is not used.
 
     Attributes:
-        heldout: share of each class that is held out, above 0 and at most 0.5; of labels or numbers the share
-            of all samples.
+        heldout: share of each class that is held out, above 0 and at most 0.5; for multilabel or regression
+            targets the share of all samples.
     """
 
-    heldout: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.heldout <= 0.5:
-            raise UsageError(f"heldout is {self.heldout}; expected a share above 0 and of at most 0.5.")
+    heldout: float = number(0.1, high=0.5, above=0)
 
     def holds_out(self) -> bool:
-        """Tell whether a part is held out with the options as they are."""
+        """Whether a part is held out with the present options."""
         return True
 
     def setup(self, run: Run) -> None:
@@ -51,23 +47,23 @@ class HoldsOut(Method):
         held = stratified(run.train_target, self.heldout, run.generator)
         if not held.any():
             raise UsageError(
-                f"the method {self.name!r} needs two samples of a class at least, one to train on and one to "
+                f"the method {self.name!r} needs at least two samples of a class, one to train on and one to "
                 "hold out; give it more data."
             )
         self.seen_positions, self.held_positions = (~held).nonzero()[:, 0], held.nonzero()[:, 0]
         self._held_rows = run.take(self.held_positions.tolist()).index
 
     def changes_data(self) -> bool:
-        """Tell whether samples are left out."""
+        """Whether samples are left out."""
         return self.holds_out()
 
     def train_data(self, base: Iterable[Batch], run: Run) -> Iterable[Batch]:
-        """Return the batches without the samples that are held out."""
+        """Return the batches without the held-out samples."""
         return without(base, self._held_rows) if self.holds_out() else base
 
 
 def without(base: Iterable[Batch], rows: Tensor) -> Iterator[Batch]:
-    """Serve batches without some samples; what is left of a batch joins the next one if it is too small.
+    """Yield batches without some samples; a batch that gets too small is joined to the next one.
 
     Args:
         base: batches.

@@ -1,4 +1,4 @@
-"""Positions of samples in the training split: drawn, and cut into batches."""
+"""Positions of samples in the training split: random draws and batches."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from equipoise.tasks import CLASSIFICATION, task_of
 
 
 def stratified(target: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Draw a share of each class, one sample at least and never all of them.
+    """Draw a share of each class, at least one sample and never all of them.
 
     Args:
-        target: classes `[N]`; of labels `[N, C]` or numbers `[N]` a share of all samples is drawn.
+        target: classes `[N]`; for multilabel `[N, C]` or regression `[N]` a share of all samples is drawn.
         share: between 0 and 1.
-        generator: what draws.
+        generator: source of the draws.
 
     Returns:
         `[N]` (bool), true where a sample is drawn.
@@ -33,10 +33,10 @@ def stratified(target: Tensor, share: float, generator: torch.Generator) -> Tens
 
 
 def shuffled(positions: Tensor, size: int, generator: torch.Generator) -> Iterable[Tensor]:
-    """Return positions in a drawn order, in chunks of at most `size`."""
+    """Return positions in random order, in chunks of at most `size`."""
     return chunks(positions[torch.randperm(len(positions), generator=generator)], size)
 
 
 def chunks(positions: Tensor, size: int) -> Iterable[Tensor]:
-    """Return positions in chunks of at most `size` that are as equal as can be: none is left with one."""
+    """Return positions in chunks of nearly equal sizes of at most `size`, so that no chunk is tiny."""
     return positions.tensor_split(max(1, math.ceil(len(positions) / size)))

@@ -1,4 +1,4 @@
-"""Precision of scores: half precision is widened, and float64 stays."""
+"""Precision of scores: at least float32."""
 
 from __future__ import annotations
 

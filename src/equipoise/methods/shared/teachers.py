@@ -1,4 +1,4 @@
-"""What methods share that learn from the finished unimodal runs: teachers that never change."""
+"""Methods that learn from the finished unimodal runs: frozen teachers."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from equipoise.methods.core.method import Method
-from equipoise.methods.core.run import Run
-from equipoise.methods.core.step import StepContext
+from equipoise.methods.core.run import Run, StepContext
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.unimodal import Unimodal
+from equipoise.models import BalancedModel
 from equipoise.types import Batch, RunFolderError, UsageError
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the teachers say of a batch; constants.
+    """The teachers' outputs for a batch, without gradient.
 
     Attributes:
         batch: the batch.
@@ -42,9 +39,9 @@ class Lesson:
 class ReadsTeachers(Method):
     """A method with a teacher for each modality: the model of the finished run `unimodal:m`.
 
-    Teachers are frozen, in evaluation mode, and fed the same inputs as the student. They are neither in the
-    optimiser nor in checkpoints; a checkpoint holds a digest of their weights, so that a run goes on with the
-    teachers that it began with.
+    Teachers are frozen, in evaluation mode, and get the same inputs as the student. They are neither in the
+    optimiser nor in checkpoints; a checkpoint holds a digest of their weights, so that a run can only be
+    resumed with the same teachers.
     """
 
     def __post_init__(self) -> None:
@@ -54,7 +51,7 @@ class ReadsTeachers(Method):
         self._digest = ""
 
     def taught(self) -> bool:
-        """Tell whether the options ask for teachers at all."""
+        """Whether the options need teachers."""
         return True
 
     def parts(self, modalities: Sequence[str]) -> list[str]:
@@ -62,7 +59,7 @@ class ReadsTeachers(Method):
         return Unimodal.variants(modalities) if self.taught() else []
 
     def load_parts(self, model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:
-        """Take copies of the unimodal models as teachers."""
+        """Copy the unimodal models as teachers."""
         super().load_parts(model, parts)
         if self.taught():
             teachers = {m: deepcopy(parts[f"{Unimodal.name}:{m}"]) for m in model.modalities}
@@ -70,10 +67,10 @@ class ReadsTeachers(Method):
             self._digest = _digest(self._teachers)
 
     def setup(self, run: Run) -> None:
-        """Move the teachers to the run's device, and have their passes counted.
+        """Move the teachers to the run's device, and count their passes.
 
         Raises:
-            UsageError: the unimodal models were not handed over.
+            UsageError: the unimodal models were not loaded.
         """
         super().setup(run)
         if self.taught() and not self._teachers:
@@ -86,7 +83,7 @@ class ReadsTeachers(Method):
             run.count_passes(teacher.encoder_module(modality))
 
     def lesson(self, context: StepContext) -> Lesson:
-        """Return what the teachers say of the batch; they are asked once a step."""
+        """Return the teachers' outputs for the batch, computed once a step."""
         if self._lesson is None or self._lesson.batch is not context.batch:
             self._lesson = self.consult(context.batch, context.run)
         return self._lesson
@@ -98,24 +95,24 @@ class ReadsTeachers(Method):
             return Lesson(batch, z, {m: self._teachers[m].fuse({m: feature}) for m, feature in z.items()})
 
     def after_step(self, context: StepContext) -> None:
-        """Let go of the batch."""
+        """Free the outputs of the step."""
         super().after_step(context)
         self._lesson = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a digest of the teachers."""
+        """Add a digest of the teachers."""
         return {**super().state_dict(), "teachers": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Check that the teachers are those that the run began with.
+        """Check that the teachers are those that the run was started with.
 
         Raises:
-            RunFolderError: they are others.
+            RunFolderError: they differ.
         """
         super().load_state_dict(state)
         if state["teachers"] != self._digest:
             raise RunFolderError(
-                "the unimodal runs that teach this one are not those it was begun with; overwrite the run "
+                "the unimodal runs that teach this run have changed since it was started; overwrite the run "
                 "to start again."
             )
 

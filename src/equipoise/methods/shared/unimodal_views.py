@@ -4,58 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equipoise.methods.core.method import Method
+from equipoise.methods.core.options import choice
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Plan, Run
-from equipoise.methods.core.step import StepContext
-from equipoise.methods.shared.option_checks import check_choice
+from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.methods.shared.precision import widened
-
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
-    from equipoise.models.heads import OwnHeads
-
-SCORES = ("slice", "zero-feature", "zero-input")
-"""Sources that say what the joint head makes of a modality; `slice` is exact and needs an additive head."""
-
-LOSSES = ("aux", "slice", "zero-feature")
-"""Sources of unimodal losses; `aux` is a linear head of its own for each modality."""
+from equipoise.models import BalancedModel, OwnHeads
 
 
 @dataclass
 class ReadsUnimodal(Method):
-    """A method that reads unimodal logits `u^m`.
+    """A method that reads unimodal logits `u^m`; a subclass declares the sources that suit it.
 
     Attributes:
-        logits: where they come from: `slice` (the modality's part of an additive head), `zero-feature` or
-            `zero-input` (the joint head with the other features, or inputs, at zero), `aux` (a linear head
-            for each modality, trained with the model).
+        logits: their source: `slice` (the modality's part of an additive head, exact), `zero-feature` or
+            `zero-input` (the joint head with the other features, or inputs, set to zero), `aux` (an auxiliary
+            linear head for each modality, trained with the model).
     """
 
-    logits: str = "slice"
-
-    sources: ClassVar[tuple[str, ...]] = SCORES
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("logits", self.logits, self.sources)
+    logits: str = choice("slice", "zero-feature", "zero-input")
 
     def needs(self) -> Requirements:
-        """Return what the method needs; the source `slice` needs an additive head."""
+        """Add the additive head that the source `slice` needs."""
         needs = super().needs()
-        if self.logits != "slice":
-            return needs
-        return needs.and_of("additive_head")
+        return needs.and_of("additive_head") if self.logits == "slice" else needs
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
         """Return the auxiliary heads where they are the source."""
-        from equipoise.models.heads import OwnHeads
-
         if self.logits != "aux":
             return {}
         return {"heads": OwnHeads(model.feature_widths(), model.num_outputs)}
@@ -63,9 +43,18 @@ class ReadsUnimodal(Method):
     def unimodal(
         self, context: StepContext, *, detached: bool = False, head_grad: bool = True
     ) -> dict[str, Tensor]:
-        """Return `u^m [B, C]` of each modality; `detached` gives scores without gradient."""
+        """Return `u^m [B, C]` of each modality; `detached` returns them without gradient."""
         heads = own_heads(context.run).by_modality() if self.logits == "aux" else None
         return context.unimodal_logits(self.logits, detached=detached, head_grad=head_grad, heads=heads)
+
+    def unimodal_loss(self, context: StepContext, *, head_grad: bool = True) -> Tensor:
+        """Return `sum_m CE(u^m, y)`."""
+        logits = self.unimodal(context, head_grad=head_grad)
+        return unimodal_loss(logits, context.batch.target, context.run.loss)
+
+    def scores(self, context: StepContext) -> dict[str, float]:
+        """Return `s^m = sum_i softmax(u^m_i)[y_i]`."""
+        return score_sums(self.unimodal(context, detached=True), context.batch.target)
 
 
 def own_heads(run: Run) -> OwnHeads:
@@ -73,18 +62,14 @@ def own_heads(run: Run) -> OwnHeads:
     return cast("OwnHeads", run.modules["heads"])
 
 
-def true_class_scores(logits: Mapping[str, Tensor], target: Tensor) -> dict[str, Tensor]:
-    """Return `p^m_y [B]`, the probability that each modality gives to the true class.
+def true_class_probability(logits: Tensor, target: Tensor) -> Tensor:
+    """Return `softmax(u_i)[y_i]` `[B]` of logits `[B, C]` and target `[B]`, in float32 or wider."""
+    return widened(logits).softmax(1).gather(1, target[:, None]).squeeze(1)
 
-    Args:
-        logits: modality to `[B, C]`.
-        target: `[B]`.
-    """
-    scores = {}
-    for m, u in logits.items():
-        wide = widened(u)
-        scores[m] = wide.softmax(1).gather(1, target[:, None]).squeeze(1)
-    return scores
+
+def score_sums(logits: Mapping[str, Tensor], target: Tensor) -> dict[str, float]:
+    """Return `sum_i softmax(u^m_i)[y_i]` of each modality's logits `[B, C]`."""
+    return {m: float(true_class_probability(u, target).sum()) for m, u in logits.items()}
 
 
 def unimodal_loss(

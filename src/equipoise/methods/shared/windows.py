@@ -21,18 +21,18 @@ class Windowed(Method):
     end_epoch: int | None = None
 
     def in_window(self, run: Run) -> bool:
-        """Tell whether the method acts in the run's present epoch."""
+        """Whether the method acts in the run's present epoch."""
         return self.start_epoch <= run.epoch <= self.last_epoch(run.total_epochs)
 
     def last_epoch(self, epochs: int) -> int:
-        """Return the last epoch in which the method acts, of a training of that many."""
+        """Return the last epoch in which the method acts, in a training of `epochs` epochs."""
         return epochs - 1 if self.end_epoch is None else self.end_epoch
 
     def problems(self, plan: Plan) -> list[str]:
-        """Say that the window never opens; `end_epoch` below `start_epoch` is taken for meant."""
+        """Warn that the window never opens; an `end_epoch` below `start_epoch` is taken as intended."""
         last = min(self.last_epoch(plan.epochs), plan.epochs - 1)
-        meant = self.end_epoch is not None and self.end_epoch < self.start_epoch
-        if not plan.epochs or meant or self.start_epoch <= last:
+        intended = self.end_epoch is not None and self.end_epoch < self.start_epoch
+        if not plan.epochs or intended or self.start_epoch <= last:
             return super().problems(plan)
         return [
             *super().problems(plan),
