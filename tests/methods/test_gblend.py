@@ -309,7 +309,7 @@ def test_a_batch_of_one_joins_the_next():
     assert [batch.index.tolist() for batch in served] == [[3, 5, 6, 7], [8, 9, 10, 11]]
     assert not stratified(torch.tensor([0, 1, 2]), 0.5, torch.Generator()).any()
     few = [part(random_batch(model, 40), torch.tensor([0]))]
-    with pytest.raises(UsageError, match="needs two samples of a class"):
+    with pytest.raises(UsageError, match="needs at least two samples of a class"):
         HandRun(GBlend(), model, train=few)
 
 

@@ -330,7 +330,7 @@ def test_impossible_options():
     with pytest.raises(UnknownNameError, match="option of 'ogm-ge' 'alhpa': did you mean alpha"):
         create_method("ogm-ge", {"alhpa": 1})
     flat = MultimodalModel({m: nn.Linear(2, 4) for m in "ab"}, ConcatFusion({"a": 4, "b": 4}, 2))
-    with pytest.raises(UsageError, match="conv-only' picks nothing from the encoder of 'a'"):
+    with pytest.raises(UsageError, match="conv-only' selects nothing from the encoder of 'a'"):
         OGM(tensors="conv-only").check(flat)
 
 

@@ -217,7 +217,7 @@ def test_scores_and_losses_read_features_as_they_were_encoded():
         assert torch.equal(together.unimodal_logits("slice", detached=True)[m], u)
 
 
-def test_what_a_copy_lacks_it_lacks_for_every_method():
+def test_a_dropped_feature_is_dropped_for_all_methods():
     model = small_model()
     run = HandRun(create_method("multi-loss+sample-valuation", {"multi-loss.logits": "slice"}), model)
     batch = random_batch(model)
@@ -233,9 +233,9 @@ def test_what_a_copy_lacks_it_lacks_for_every_method():
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("dgl+multi-loss", "lets nothing but its own losses reach the encoders"),
-        ("cggm+dgl", "lets nothing but its own losses reach the encoders"),
-        ("agm+opm", "splits the joint logits of the features as they are"),
+        ("dgl+multi-loss", "trains the encoders by its own losses only"),
+        ("cggm+dgl", "trains the encoders by its own losses only"),
+        ("agm+opm", "splits the joint logits of unchanged features"),
         ("pretrain-frozen+diagnose-relearn", "freezes the encoders"),
         ("pretrain-finetune+pretrain-frozen", "freezes the encoders"),
         ("inforeg+ogm", "gradients"),
