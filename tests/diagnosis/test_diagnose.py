@@ -155,12 +155,14 @@ def test_sign(splits):
 
 def recorded_subsets(monkeypatch, *splits, **options):
     subsets = []
-    score_pair = estimate.score_pair
-    monkeypatch.setattr(
-        estimate,
-        "score_pair",
-        lambda drawn, *rest: (subsets.append(deepcopy(drawn)), score_pair(drawn, *rest))[1],
-    )
+    scaled_draws = estimate.scaled_draws
+
+    def recorded(*arguments):
+        for drawn in scaled_draws(*arguments):
+            subsets.append(deepcopy(drawn))
+            yield drawn
+
+    monkeypatch.setattr(estimate, "scaled_draws", recorded)
     train, y, val, y_val = splits
     audio = {"audio": train["audio"]}, y, {"audio": val["audio"]}, y_val
     state = diagnose(*audio, scaler="none", **options)["audio"]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from equipoise.diagnosis import METRICS, diagnose
-from equipoise.diagnosis.measures.scores import Score, cluster_purity, majorities, share
+from equipoise.diagnosis.measures.clusters import cluster_purity, majorities
+from equipoise.diagnosis.measures.scores import Score, share
 from equipoise.diagnosis.options import CONTINUOUS, LABELS
 
 

@@ -90,7 +90,7 @@ def test_a_second_adapter_that_is_not_in_use_stays() -> None:
 
 
 def test_no_adapter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match=r"Encoder holds no adapter of peft; expected .*get_peft_model"):
+    with pytest.raises(ModelError, match=r"Encoder has no adapter of peft; expected .*get_peft_model"):
         select_parameters(Encoder(), "adapters")
     monkeypatch.delitem(sys.modules, "peft")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

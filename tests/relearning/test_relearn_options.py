@@ -158,6 +158,23 @@ def test_targets_of_ones_own(model, data):
     assert set(by_layer(s.moved(), "visual_net").values()) == {0.5}  # toward its start
 
 
+def test_given_targets_with_a_selection_for_each_modality(model, data):
+    train, val = data.loaders()
+    goal = {name: value + 1 for name, value in model.audio_net.state_dict().items()}
+    relearn = DiagnoseRelearn(
+        model.handles(),
+        lam=1.0,
+        strength="fixed",
+        target={"audio": goal},
+        parameters={"audio": "all", "video": "last:1"},
+        norm_stats="blend",
+    )
+    relearn.step(0, model, train, val)
+    for name, value in model.audio_net.state_dict().items():
+        if value.is_floating_point():
+            assert torch.equal(value, goal[name])
+
+
 def test_a_moving_average_as_target(setting):
     s = setting(target="ema", ema_decay=0.75)
     s.relearn.track()

@@ -108,7 +108,7 @@ def test_selections_by_modality(model, data):
     assert moved == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
     with pytest.raises(UnknownNameError, match="modality of parameters 'vidio': did you mean video"):
         DiagnoseRelearn(model.handles(), parameters={"vidio": "all"})
-    with pytest.raises(ModelError, match="holds no adapter"):
+    with pytest.raises(ModelError, match="has no adapter"):
         DiagnoseRelearn(model.handles(), parameters={"video": "adapters"})
 
 
@@ -124,7 +124,7 @@ def test_frozen_parameters_stay_even_where_they_were_changed_by_hand(model, data
     before = state(model)
     d = relearn.step(0, model, *loaders)
     assert (d["audio"].applied, d["video"].applied) == (0.0, 1.0)
-    assert relearn.history[0]["left_alone"] == {"audio": "its parameters are frozen (all)"}
+    assert relearn.history[0]["left_alone"] == {"audio": "all its selected parameters are frozen"}
     for key, _ in model.named_parameters():
         expected = start if key.startswith(("visual_net.1", "visual_net.4")) else before
         assert torch.equal(model.state_dict()[key], expected[key]), key
@@ -193,7 +193,7 @@ def test_an_encoder_whose_gap_may_be_zero_is_left_alone(names, options, acts):
 
 
 def test_leaving_alone_goes_by_one_rule(model):
-    with pytest.raises(UsageError, match=r"leave_alone goes by the interval .* min_gap=0.1 by a limit"):
+    with pytest.raises(UsageError, match=r"leave_alone uses the interval .* min_gap=0.1 a limit"):
         DiagnoseRelearn(model.handles(), leave_alone=True, min_gap=0.1)
     relearn = DiagnoseRelearn(model.handles(), leave_alone=True, min_gap="bootstrap")
     assert relearn.diagnosis.min_gap == "bootstrap"
@@ -218,7 +218,7 @@ def test_blocks_near_the_output_are_relearnt_more(model, data, options, shares):
             parameter.add_(1.0)
     before = state(model.audio_net)
     planned = relearn.plan(model, *loaders)
-    layers = relearn.layers(planned)
+    layers = planned.layers
     relearn.carry_out(planned, 0, model, loaders[0])
     for layer, share in zip((0, 1, 4), shares, strict=True):
         for kind in ("weight", "bias"):

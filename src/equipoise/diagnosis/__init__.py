@@ -1,9 +1,10 @@
 """From features and labels to the learning state of each modality."""
 
 from equipoise.diagnosis.contribution.contributions import Contribution, Contributions
-from equipoise.diagnosis.diagnose import diagnose, diagnose_with, purity, separability
+from equipoise.diagnosis.diagnose import diagnose, diagnose_with, purity
 from equipoise.diagnosis.features.capture import collect_features
 from equipoise.diagnosis.options import METRICS, PRESETS, DiagnosisOptions
+from equipoise.diagnosis.separability import separability
 from equipoise.diagnosis.state import Diagnosis, LearningState, relearning_strength
 
 __all__ = [

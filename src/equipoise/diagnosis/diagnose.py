@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from equipoise.diagnosis.estimate import estimate
-from equipoise.diagnosis.inputs import (
-    class_indices,
-    feature_matrix,
-    has_labels,
-    is_continuous,
-    label_vector,
-    split_targets,
-)
-from equipoise.diagnosis.measures.catalogue import CAP, MEASURES
-from equipoise.diagnosis.measures.clustering import fit_kmeans
-from equipoise.diagnosis.measures.scaling import minmax
-from equipoise.diagnosis.measures.scores import Splits, Values, cluster_purity
-from equipoise.diagnosis.options import DiagnosisOptions
+from equipoise.diagnosis.estimate import estimate, minmax
+from equipoise.diagnosis.measures.clusters import cluster_purity, fit_kmeans
+from equipoise.diagnosis.measures.scores import Array, Splits, Values
+from equipoise.diagnosis.options import CONTINUOUS, LABELS, DiagnosisOptions
 from equipoise.diagnosis.state import Diagnosis, LearningState
-from equipoise.diagnosis.threads import in_turn_or_two
 from equipoise.randomness import isolated_rng
-from equipoise.types import DataError
+from equipoise.threads import in_turn_or_two
+from equipoise.types import DataError, UsageError
 
 USUAL_MEASURES: Final = {"continuous": "ridge-r2", "labels": "linear-map"}
 """What stands in for purity where a target is no classes."""
@@ -151,98 +141,19 @@ def diagnose_with(
 
     With `disposable` the features may be written over: a mapping that reads them from a file, say.
     """
-    _check_modalities(train, val)
+    check_modalities(train, val)
     targets = split_targets(train_labels, val_labels, options)
 
     def measured(name: str) -> LearningState:
-        return estimate(name, _splits(name, train[name], val[name], targets, disposable), options)
+        return estimate(name, splits_of(name, train[name], val[name], targets, disposable), options)
 
     with isolated_rng():  # merely importing scikit-learn draws from Python's stream
         states = in_turn_or_two(measured, list(train), together=options.backend != "torch")
     return Diagnosis(dict(zip(train, states, strict=True)), options)
 
 
-def separability(
-    train: Mapping[str, ArrayLike],
-    train_labels: ArrayLike,
-    val: Mapping[str, ArrayLike],
-    val_labels: ArrayLike,
-    measures: Iterable[str] | None = None,
-    *,
-    preset: str = "held-out",
-    **options: Any,
-) -> dict[str, Diagnosis]:
-    """Measure every modality by several measures.
-
-    Args:
-        train: modality name to training features `[N, d_m]`.
-        train_labels: classes or a continuous target `[N]`, as for `diagnose`.
-        val: modality name to validation features `[N_val, d_m]`.
-        val_labels: classes or a continuous target `[N_val]`.
-        measures: names of `METRICS`; None takes all for classes, or all for a continuous target, as the
-            labels are, and leaves out those that are not defined for so few samples.
-        preset: `held-out` fits on training features and scores those of either split that the fit has not
-            seen; `paper` and `robust` fit each split to itself, which tells nothing of a linear probe.
-        **options: changes to the preset, see `DiagnosisOptions`; `chance_correct` holds where it applies.
-
-    Returns:
-        Measure to diagnosis, in the order of `measures`. Of large splits a stratified part is scored, 5000
-        samples of each unless `max_samples` says otherwise (None: as for `diagnose`); the states say of
-        how many.
-
-    Raises:
-        DataError, UnknownNameError: as for `diagnose`.
-    """
-    _check_modalities(train, val)
-    asked = measures is not None
-    if measures is None:
-        kind = kind_of(train_labels, val_labels)
-        measures = [name for name, measure in MEASURES.items() if measure.target == kind]
-    chosen = {name: _options_of(name, preset, options) for name in measures}
-    targets = {name: split_targets(train_labels, val_labels, each) for name, each in chosen.items()}
-    with isolated_rng():
-        panels = {name: _states_by_measure(name, train[name], val[name], targets, chosen) for name in train}
-    found: dict[str, Diagnosis] = {}
-    undefined: list[DataError] = []
-    for measure, own in chosen.items():
-        states = {name: panel[measure] for name, panel in panels.items()}
-        measured = {name: state for name, state in states.items() if isinstance(state, LearningState)}
-        undefined += [state for state in states.values() if isinstance(state, DataError)]
-        if len(measured) == len(states):
-            found[measure] = Diagnosis(measured, own)
-    if undefined and (asked or not found):
-        raise undefined[0]
-    return found
-
-
-def _states_by_measure(
-    name: str,
-    train: ArrayLike,
-    val: ArrayLike,
-    targets: Mapping[str, list[Values]],
-    chosen: Mapping[str, DiagnosisOptions],
-) -> dict[str, LearningState | DataError]:
-    """Measure one modality, whose features may be let go afterwards; or say why a measure cannot."""
-
-    def measured(measure: str) -> LearningState | DataError:
-        splits = _splits(name, train, val, targets[measure], disposable=False)
-        try:
-            return estimate(name, splits, chosen[measure])
-        except DataError as error:  # a silhouette of single samples, say
-            return error
-
-    together = all(options.backend != "torch" for options in chosen.values())
-    return dict(zip(chosen, in_turn_or_two(measured, list(chosen), together=together), strict=True))
-
-
-def _options_of(measure: str, preset: str, options: Mapping[str, Any]) -> DiagnosisOptions:
-    changes = {"max_samples": CAP, **options, "metric": measure}
-    if measure in MEASURES and not MEASURES[measure].is_share:
-        changes.pop("chance_correct", None)
-    return DiagnosisOptions.preset(preset, **changes)
-
-
-def _check_modalities(train: Mapping[str, ArrayLike], val: Mapping[str, ArrayLike]) -> None:
+def check_modalities(train: Mapping[str, ArrayLike], val: Mapping[str, ArrayLike]) -> None:
+    """Check that both splits have the same modalities, and at least one."""
     if not train:
         raise DataError("no modality was given; expected at least one entry of name and features.")
     if set(train) != set(val):
@@ -251,7 +162,8 @@ def _check_modalities(train: Mapping[str, ArrayLike], val: Mapping[str, ArrayLik
         )
 
 
-def _splits(name: str, train: ArrayLike, val: ArrayLike, targets: list[Values], disposable: bool) -> Splits:
+def splits_of(name: str, train: ArrayLike, val: ArrayLike, targets: list[Values], disposable: bool) -> Splits:
+    """Check the features of one modality against their targets, and return both splits in one precision."""
     x_train, x_val = feature_matrix(train, f"train[{name!r}]"), feature_matrix(val, f"val[{name!r}]")
     for split, x, y in (("train", x_train, targets[0]), ("val", x_val, targets[1])):
         if len(x) != len(y):
@@ -268,3 +180,106 @@ def _splits(name: str, train: ArrayLike, val: ArrayLike, targets: list[Values], 
     precision = np.promote_types(x_train.dtype, x_val.dtype)
     x_train, x_val = x_train.astype(precision, copy=False), x_val.astype(precision, copy=False)
     return Splits(x_train, targets[0], x_val, targets[1], disposable)
+
+
+def split_targets(train_labels: ArrayLike, val_labels: ArrayLike, options: DiagnosisOptions) -> list[Values]:
+    """Return the targets of both splits: class indices, numbers of a continuous target, or labels."""
+    if options.metric in LABELS:
+        return [label_table(train_labels, "train labels"), label_table(val_labels, "val labels")]
+    y_train, y_val = label_vector(train_labels, "train labels"), label_vector(val_labels, "val labels")
+    if options.metric in CONTINUOUS:
+        if not all(np.issubdtype(y.dtype, np.number) and np.isfinite(y).all() for y in (y_train, y_val)):
+            raise DataError(f"the metric {options.metric!r} expects finite numbers as target.")
+        return [y_train, y_val]
+    y, classes = class_indices(np.concatenate([y_train, y_val]), "labels")
+    for split, part in (("training", y[: len(y_train)]), ("validation", y[len(y_train) :])):
+        missing = np.setdiff1d(np.arange(len(classes)), part)
+        if len(missing) and (split == "training" or options.missing_classes == "error"):
+            names = ", ".join(str(classes[index]) for index in missing[:5])
+            raise DataError(
+                f"{len(missing)} of {len(classes)} classes have no sample in the {split} split: {names}; "
+                "expected each class in both splits: split by class, or leave the class out"
+                + (' (or allow it: missing_classes="allow").' if split == "validation" else ".")
+            )
+    return [y[: len(y_train)], y[len(y_train) :]]
+
+
+def has_labels(*labels: ArrayLike) -> bool:
+    """Return whether a target is a table of labels `[N, C]`, and no column of classes or numbers."""
+    return all(_as_numpy(part).ndim == 2 for part in labels)
+
+
+def label_table(labels: ArrayLike, what: str) -> Values:
+    """Return labels as 0 and 1 `[N, C]`; `what` names them in errors."""
+    y = _as_numpy(labels)
+    if y.ndim != 2 or not len(y) or not np.isin(y, (0, 1)).all():
+        raise DataError(
+            f"{what} have the shape {list(y.shape)}; expected 0 or 1 for each sample and label, "
+            "[samples, labels]."
+        )
+    return y.astype(np.int64)
+
+
+def is_continuous(*labels: ArrayLike) -> bool:
+    """Return whether a target is continuous: floating numbers, not all of them whole.
+
+    Whole floats are rather classes of a wrong type, of which `class_indices` tells.
+    """
+    targets = [_as_numpy(part) for part in labels]
+    return all(y.dtype.kind == "f" for y in targets) and any(bool((y != np.round(y)).any()) for y in targets)
+
+
+def feature_matrix(features: ArrayLike, what: str) -> Array:
+    """Return features as a finite array `[N, d]` of floats; `what` names them in errors."""
+    x = _as_numpy(features)
+    if not np.issubdtype(x.dtype, np.number) or np.issubdtype(x.dtype, np.complexfloating):
+        raise DataError(f"{what} has the type {x.dtype}; expected numbers.")
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise DataError(f"{what} has the shape {list(x.shape)}; expected [samples, features].")
+    if len(x) == 0:
+        raise DataError(f"{what} is empty; expected at least one sample.")
+    if x.dtype not in (np.float32, np.float64):
+        x = x.astype(np.float32)
+    bad = ~np.isfinite(x).all(axis=1)
+    if bad.any():
+        raise DataError(
+            f"{what} holds NaN or infinite values in {int(bad.sum())} of {len(x)} rows, first in row "
+            f"{int(bad.argmax())}; expected finite numbers: repair or drop these samples."
+        )
+    return x
+
+
+def label_vector(labels: ArrayLike, what: str, length: int | None = None) -> Values:
+    """Return labels as an array `[N]`; `what` names them in errors."""
+    y = _as_numpy(labels)
+    if y.ndim != 1:
+        raise DataError(f"{what} have the shape {list(y.shape)}; expected one label per sample, [samples].")
+    if len(y) == 0:
+        raise DataError(f"{what} are empty; expected at least one sample.")
+    if length is not None and len(y) != length:
+        raise DataError(f"there are {length} rows of features and {len(y)} {what}; expected equal numbers.")
+    return y
+
+
+def class_indices(labels: Values, what: str) -> tuple[NDArray[np.int64], Values]:
+    """Return labels as indices `[N]` into their sorted classes, and the classes `[C]`."""
+    if labels.dtype == object and all(isinstance(label, str) for label in labels):  # a pandas column, say
+        labels = labels.astype(np.str_)
+    if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype.kind in "bUS"):
+        raise DataError(
+            f"{what} have the type {labels.dtype}; expected integers or strings. For classes stored as "
+            "whole floats use .astype(int); for a continuous target choose metric='ridge-r2', "
+            "'knn-r2' or 'binned-purity'."
+        )
+    classes, indices = np.unique(labels, return_inverse=True)
+    return indices.astype(np.int64), classes
+
+
+def _as_numpy(values: ArrayLike) -> NDArray[Any]:
+    if hasattr(values, "detach"):  # a tensor, perhaps on a device or in a precision NumPy lacks
+        tensor = values.detach().cpu()
+        return np.asarray(tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor)
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise UsageError(f"expected an array of one shape, found {type(values).__name__}: {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from equipoise.diagnosis.options import DiagnosisOptions
@@ -129,6 +129,11 @@ class Diagnosis(Mapping[str, LearningState]):
 
     def __len__(self) -> int:
         return len(self.states)
+
+    def applied(self, strengths: Mapping[str, float]) -> Diagnosis:
+        """Return the diagnosis with the strength that is applied to each modality."""
+        states = {name: replace(state, applied=strengths[name]) for name, state in self.states.items()}
+        return Diagnosis(states, self.options)
 
     def to_frame(self, lam: float = 3.0) -> pd.DataFrame:
         """Return one row a modality.

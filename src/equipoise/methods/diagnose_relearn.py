@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run
-from equipoise.relearning import RelearningSchedule, select_parameters
 from equipoise.relearning.options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS, split_options
-from equipoise.relearning.pulls import SUFFIX, with_target_file
 from equipoise.relearning.relearner import DiagnoseRelearn
+from equipoise.relearning.schedule import RelearningSchedule
+from equipoise.relearning.selection import select_parameters, selection_by_modality
+from equipoise.relearning.strength import check_layers, lam_by_modality
+from equipoise.relearning.targets import SUFFIX, with_target_file
 from equipoise.tasks import EVERY_TASK
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
@@ -98,10 +100,10 @@ class DiagnoseRelearnMethod(Method):
         """Check what the options say of modalities and layers."""
         super().check(model)
         choices, _ = split_options(self.preset, _without_file(self.more))
-        choices.lam_by_modality(self.lam, model.modalities)
-        selections = choices.selections(model.modalities)
+        lam_by_modality(self.lam, model.modalities)
+        selections = selection_by_modality(choices.parameters, model.modalities)
         selected = [select_parameters(model.encoder_module(m), choice) for m, choice in selections.items()]
-        choices.check_layers(chain.from_iterable(selected))
+        check_layers(choices, chain.from_iterable(selected))
 
     def setup(self, run: Run) -> None:
         """Remember the initial weights."""
@@ -123,14 +125,13 @@ class DiagnoseRelearnMethod(Method):
         if not self._relearn.due(run.epoch):
             return
         planned = self._relearn.plan(run.model, run.train_eval, run.val)
-        # Said before it is done, so that a run can still keep the weights as they were.
-        layers, left_alone = self._relearn.layers(planned), self._relearn.left_alone(planned)
+        # Recorded before the weights change, so that the run can keep a copy of them.
+        details = {"layers": planned.layers, "left_alone": planned.left_alone}
         run.record(
             "relearning",
-            modalities=planned.to_dict(),
-            options=planned.options.departures(),
-            **({"layers": layers} if layers else {}),
-            **({"left_alone": left_alone} if left_alone else {}),
+            modalities=planned.diagnosis.to_dict(),
+            options=planned.diagnosis.options.departures(),
+            **{name: value for name, value in details.items() if value},
         )
         self._relearn.carry_out(planned, run.epoch, run.model, run.train_eval)
 

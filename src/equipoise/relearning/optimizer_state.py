@@ -1,4 +1,4 @@
-"""What happens to an optimiser when weights are changed behind its back."""
+"""The state of an optimiser after weights were changed outside of it."""
 
 from __future__ import annotations
 
@@ -23,36 +23,35 @@ _BEGINNINGS: Final[Mapping[type[Optimizer], Mapping[str, float | str]]] = {
     Rprop: {"step_size": "lr"},
     ASGD: {"eta": "lr", "mu": 1.0},
 }
-"""What a state begins with where that is not 0: a number, or an option of the parameter's group."""
+"""Initial values of states that do not start at 0: a number, or an option of the parameter's group."""
 _NO_MOMENTS: Final = ("step", "mu_product", "step_size", "prev", "eta", "mu", "ax")
-"""States that do not sum up gradients, so that no part of them can be taken away."""
+"""States that do not accumulate gradients, so that scaling them makes no sense."""
 
 
 @torch.no_grad()
 def settle_optimizer_state(
     optimizer: Optimizers, strengths: Mapping[nn.Parameter, float], policy: str = "keep"
 ) -> None:
-    """Adapt momentum buffers and moments of re-learnt parameters; those of strength 0 stay untouched.
+    """Adapt momentum buffers and moments of re-learnt parameters; those of strength 0 are unchanged.
 
-    `scale` takes the share `strength` of their evidence away from the averages of past gradients: momentum
-    buffers, and first and second moments alike, times `1 - strength`. An average that Adam corrects for its
-    start at 0 needs a step count that goes with it: the count is set back to the one at which the second
-    moment `v` has that much weight, `1 - beta2^t' = (1 - strength) * (1 - beta2^t)`. The corrected `v` is
-    then as before, the corrected first moment about `1 - strength` of what it was, and new gradients count
-    sooner. With the old count, `v` would be taken for a measurement of small gradients, and the steps that
-    follow would be up to `1 / sqrt(1 - strength)` times too long; `(1 - strength)^2` makes that worse. At
-    strength 1 `scale` is `zero`. Setting the count back where the loss changes is the idea of Adam-Rel
-    (Ellis et al., NeurIPS 2024, arXiv 2412.17113), clearing the moments that of Asadi et al. (NeurIPS 2023,
-    arXiv 2306.17833).
+    `scale` multiplies the averages of past gradients (momentum buffers, first and second moments) by
+    `1 - strength`. Adam's bias correction needs a step count that matches: the count is set back to the
+    `t'` at which the second moment `v` has that weight, `1 - beta2^t' = (1 - strength) * (1 - beta2^t)`. The
+    corrected `v` is then unchanged, the corrected first moment is about `1 - strength` of what it was, and
+    new gradients count sooner. With the old count, `v` would look like a measurement of small gradients, and
+    the next steps would be up to `1 / sqrt(1 - strength)` times too long; `(1 - strength)^2` makes that
+    worse. At strength 1 `scale` equals `zero`. Setting back the count where the loss changes is the idea of
+    Adam-Rel (Ellis et al., NeurIPS 2024, arXiv 2412.17113); clearing the moments that of Asadi et al.
+    (NeurIPS 2023, arXiv 2306.17833).
 
     Args:
         optimizer: torch optimiser, or several. Fused, foreach and capturable variants are changed in place.
         strengths: parameter to the strength it was re-learnt with.
-        policy: `keep` (the official code), `zero` (everything as at the first step), or `scale`.
+        policy: `keep` (the official code), `zero` (everything as before the first step), or `scale`.
 
     Raises:
         UnknownNameError: the policy does not exist.
-        UsageError: the optimiser has a state that cannot be scaled or told apart by parameters.
+        UsageError: the optimiser has a state that cannot be scaled, or that is not kept by parameter.
     """
     if policy not in OPTIMIZER_POLICIES:
         raise UnknownNameError("policy for the optimiser state", policy, OPTIMIZER_POLICIES)
@@ -69,12 +68,12 @@ def settle_optimizer_state(
                     _scale(one, group, one.state[parameter], strength)
                 elif _is_of_torch(one):
                     _begin(one, group, one.state[parameter])
-                else:  # what its states begin with is known to itself alone
+                else:  # the initial values of its states are unknown here
                     del one.state[parameter]
 
 
 def as_optimizers(optimizer: Optimizers | None) -> list[Optimizer]:
-    """Return optimisers without the wrappers of accelerate, Lightning and Fabric around them."""
+    """Return optimisers without the wrappers of accelerate, Lightning and Fabric."""
     given = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
     return [_raw(one) for one in given]
 
@@ -98,7 +97,7 @@ def _refuse_joint(optimizer: Optimizer, policy: str) -> None:
 
 
 def _begin(optimizer: Optimizer, group: _Group, state: dict[str, Any]) -> None:
-    """Put a state back to what it is before the first step."""
+    """Reset a state to its value before the first step."""
     beginnings = next((found for kind, found in _BEGINNINGS.items() if isinstance(optimizer, kind)), {})
     for key, value in state.items():
         first = beginnings.get(key, 0.0)
@@ -136,8 +135,8 @@ def _scale(optimizer: Optimizer, group: _Group, state: dict[str, Any], strength:
 class LearningRateRewarm:
     """Raise the learning rate linearly over some steps after a re-learning.
 
-    It acts inside `optimizer.step` only: before the step each group's rate is scaled, behind it the rate is
-    put back, so that schedulers never see a difference.
+    It acts inside `optimizer.step` only: each group's rate is scaled before the step and restored after it,
+    so that schedulers see no difference.
     """
 
     def __init__(self, optimizer: Optimizer, steps: int) -> None:
@@ -145,20 +144,20 @@ class LearningRateRewarm:
         self._rates: list[Any] = []
         self._handles: list[RemovableHandle] = [
             optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._behind),
+            optimizer.register_step_post_hook(self._after),
         ]
 
     def start(self) -> None:
-        """Begin again at `1 / steps` of the learning rate."""
+        """Restart at `1 / steps` of the learning rate."""
         self.done = 0
 
     def remove(self) -> None:
-        """Leave the optimiser alone from now on."""
+        """Detach from the optimiser."""
         for handle in self._handles:
             handle.remove()
 
     def _before(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
-        if self._rates:  # inside the step of a subclass, which calls that of its parent
+        if self._rates:  # in the step of a subclass that calls its parent's step
             return
         rates = [group["lr"] for group in optimizer.param_groups]
         self._rates = [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
@@ -166,7 +165,7 @@ class LearningRateRewarm:
             self.done += 1
             _set_rates(optimizer, (rate * self.done / self.steps for rate in self._rates))
 
-    def _behind(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
+    def _after(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
         if self._rates:
             _set_rates(optimizer, self._rates)
             self._rates = []
@@ -174,7 +173,7 @@ class LearningRateRewarm:
 
 def _set_rates(optimizer: Optimizer, rates: Iterable[Any]) -> None:
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        if isinstance(group["lr"], Tensor):  # compiled and capturable optimisers hold on to the tensor itself
+        if isinstance(group["lr"], Tensor):  # compiled optimisers keep a reference to it
             group["lr"].copy_(rate)
         else:
             group["lr"] = rate

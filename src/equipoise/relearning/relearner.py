@@ -1,4 +1,4 @@
-"""Diagnosing & Re-learning for any training loop."""
+"""Diagnosing & Re-learning (Wei, Li, Feng, Hu, ECCV 2024, arXiv 2407.09705) for any training loop."""
 
 from __future__ import annotations
 
@@ -8,30 +8,53 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from equipoise.diagnosis import Diagnosis, LearningState, collect_features, diagnose_with
-from equipoise.diagnosis.diagnose import kind_of, usual_options
-from equipoise.diagnosis.features.encoder_outputs import Pool
-from equipoise.diagnosis.features.reading import BatchReader
-from equipoise.distributed import agreed, buffers_of_first, refuse_flattened, whole
-from equipoise.relearning.blending import Blending
+from equipoise.diagnosis.diagnose import diagnose_with, kind_of, usual_options
+from equipoise.diagnosis.features.capture import collect_features
+from equipoise.diagnosis.features.reading import BatchReader, Pool
+from equipoise.diagnosis.state import Diagnosis
+from equipoise.distributed import (
+    agreed,
+    buffers_of_first,
+    refuse_flattened,
+    reshard,
+    share_values,
+    unwrapped,
+    whole,
+)
+from equipoise.relearning.aftermath import Aftermath
+from equipoise.relearning.blend import soft_reinitialize
 from equipoise.relearning.optimizer_state import Optimizers
 from equipoise.relearning.options import split_options
 from equipoise.relearning.schedule import RelearningSchedule
+from equipoise.relearning.selection import (
+    refuse_merged,
+    select_buffers,
+    select_parameters,
+    selection_by_modality,
+)
+from equipoise.relearning.strength import (
+    PlannedRelearning,
+    check_layers,
+    lam_by_modality,
+    layer_strengths,
+    strengths_of,
+)
+from equipoise.relearning.targets import initial_targets, redrawn, update_average
 from equipoise.types import UsageError, warn
 
 
 class DiagnoseRelearn:
-    """Diagnosing & Re-learning (Wei, Li, Feng, Hu, ECCV 2024, arXiv 2407.09705) in three lines of any loop.
+    """Diagnosing & Re-learning in three lines of any training loop.
 
     Every few epochs the features of each encoder are clustered, on training and on validation data; with
     purities `P_T` and `P_V`, the encoder is pulled toward its initial weights:
     `theta <- (1 - alpha) * theta + alpha * theta_0`, `alpha = tanh(lam * |P_T - P_V|)`.
 
-    Construct it before training: it remembers the encoders as they are then.
+    Construct it before training: it copies the initial weights of the encoders.
 
-    In a distributed training every process constructs it and calls `step`: each reads its share of the
-    samples (`DistributedSampler`), the diagnosis is that of all of them, and all encoders end with the
-    weights of the first process.
+    In distributed training every process constructs it and calls `step`. Each process reads its share of the
+    samples (`DistributedSampler`), the diagnosis covers all of them, and all encoders end with the weights of
+    the first process.
 
     Args:
         encoders: modality name to encoder module. One module under several names is blended once, with the
@@ -43,15 +66,15 @@ class DiagnoseRelearn:
         epochs: explicit epochs in place of `every` and `count`.
         preset: `paper`, or `robust` (a steadier estimate of the gap, see `DiagnosisOptions`; an encoder
             whose interval of the gap includes zero is left alone, see `RelearnOptions`).
-        optimizer: needed by `optimizer_state` other than `keep`, by `rewarm_steps` and `head_refit_steps`;
-            one, or all those that hold the encoders' parameters.
-        ema: averaged copies of the model that are to follow a re-learning, such as an `AveragedModel`; see
-            `RelearnOptions.ema_policy`. A copy that is not named keeps the encoders it has.
+        optimizer: one, or all that hold the encoders' parameters; needed by `optimizer_state` other than
+            `keep`, by `rewarm_steps` and `head_refit_steps`.
+        ema: averaged copies of the model that follow a re-learning, such as an `AveragedModel`; see
+            `RelearnOptions.ema_policy`. Copies that are not given keep their encoders.
         pool: from an encoder's output to `[B, d]`, for all encoders or by name.
         head: fusion and head, needed by `head_policy` other than `keep`.
         inputs_of, target_of, forward: how batches are read, see `BatchReader`.
-        **options: fields of `RelearnOptions` and `DiagnosisOptions`. Where no `metric` is named, targets that
-            are numbers are measured by `ridge-r2` and labels `[N, C]` by `linear-map`, both cross-fitted.
+        **options: fields of `RelearnOptions` and `DiagnosisOptions`. Without a `metric`, targets that are
+            numbers are measured by `ridge-r2` and labels `[N, C]` by `linear-map`, both cross-fitted.
 
     Attributes:
         history: one entry for each re-learning: epoch, and by modality scores, gap and strength; where
@@ -88,20 +111,30 @@ class DiagnoseRelearn:
         self.encoders = dict(encoders)
         self.schedule = RelearningSchedule(every, count, tuple(epochs) if epochs is not None else None)
         self.choices, self.diagnosis = split_options(preset, options)
-        self._named = frozenset(options)
-        self.lam = self.choices.lam_by_modality(lam, self.encoders)
+        self.lam = lam_by_modality(lam, self.encoders)
         self.pool, self.reader = pool, BatchReader(inputs_of, target_of, forward)
         self.history: list[dict[str, Any]] = []
         self.samples_forwarded = 0
+        self._named, self._by_layer = frozenset(options), self.choices.by_layer
         copies = [ema] if isinstance(ema, nn.Module) else list(ema or ())
-        self._blending = Blending(self.encoders, self.choices, self.reader, optimizer, head, copies)
+        self._aftermath = Aftermath(self.choices, self.reader, optimizer, head, copies)
+        for name, encoder in encoders.items():
+            refuse_flattened(encoder, f"the encoder of {name!r}")
+        # Inside wrappers for distributed training and compilation, names are the encoder's own.
+        self._inside = {name: unwrapped(encoder) for name, encoder in encoders.items()}
+        self._sharing: dict[nn.Module, list[str]] = {}
+        for name, encoder in self._inside.items():
+            self._sharing.setdefault(encoder, []).append(name)
+        self._selections = selection_by_modality(self.choices.parameters, self.encoders)
+        check_layers(self.choices, (n for encoder in self._sharing for n, _ in encoder.named_parameters()))
+        self._targets = initial_targets(self._inside, self.choices, self._selected())
 
     def due(self, epoch: int) -> bool:
-        """Tell whether a re-learning follows this epoch (0-based)."""
+        """Return whether a re-learning follows this epoch (0-based)."""
         return self.schedule.due(epoch)
 
     def check(self, total_epochs: int, lr: Sequence[float] | None = None) -> list[str]:
-        """Warn of re-learnings that never fire, meet a tiny learning rate, or come too late; before training.
+        """Warn, before training, of re-learnings that never happen, come too late, or meet a tiny rate.
 
         Args:
             total_epochs: length of the training.
@@ -110,7 +143,7 @@ class DiagnoseRelearn:
         Returns:
             The warnings, also issued as `EquipoiseWarning`.
         """
-        problems = self.schedule.problems(total_epochs, None if self._blending.rewarm else lr)
+        problems = self.schedule.problems(total_epochs, None if self._aftermath.rewarm else lr)
         for problem in problems:
             warn(problem)
         return problems
@@ -120,8 +153,8 @@ class DiagnoseRelearn:
     ) -> Diagnosis:
         """Diagnose every modality and re-learn its encoder in place.
 
-        Only forward passes are made, in evaluation mode and without gradients; modes, gradients, the global
-        random states and those of the loaders are as before.
+        Only forward passes are made, in evaluation mode and without gradients. Modes, gradients, the global
+        random states and those of the loaders are restored.
 
         Args:
             epoch: the epoch that has ended (0-based), for the history.
@@ -138,41 +171,7 @@ class DiagnoseRelearn:
         """
         planned = self.plan(model, train_loader, val_loader)
         self.carry_out(planned, epoch, model, train_loader)
-        return planned
-
-    def plan(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
-        """Take the first half of `step`: diagnose, and say by which strengths `carry_out` will re-learn."""
-        refuse_flattened(model, "the model")
-        with buffers_of_first(model):
-            diagnosis = self.diagnose(model, train_loader, val_loader)
-        strengths = agreed(self._strengths(diagnosis))
-        return Diagnosis(
-            {name: replace(state, applied=strengths[name]) for name, state in diagnosis.items()},
-            diagnosis.options,
-        )
-
-    def carry_out(
-        self, planned: Diagnosis, epoch: int, model: nn.Module, train_loader: Iterable[Any]
-    ) -> None:
-        """Take the second half of `step`: re-learn each encoder by the strength that `plan` has given it."""
-        strengths = _applied(planned)
-        left_alone = self.left_alone(planned)
-        if any(strength > 0 for strength in strengths.values()):
-            self._blending.carry_out(strengths, len(self.history), model, train_loader)
-        why = {"left_alone": left_alone} if left_alone else {}
-        self.history.append({"epoch": epoch, "modalities": planned.to_dict(), **why})
-
-    def layers(self, planned: Diagnosis) -> dict[str, dict[str, float]]:
-        """Return modality to parameter to planned strength; empty where layers do not differ."""
-        return self._blending.layers(_applied(planned))
-
-    def left_alone(self, planned: Diagnosis) -> dict[str, str]:
-        """Return modality to the reason why its encoder is left as it is; the others are re-learnt."""
-        return {
-            name: reason
-            for name, state in planned.items()
-            if not state.applied and (reason := self._reason(name, state))
-        }
+        return planned.diagnosis
 
     def diagnose(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
         """Measure the learning state of every modality and change nothing; see `step`."""
@@ -181,77 +180,119 @@ class DiagnoseRelearn:
             for loader in (train_loader, val_loader)
         )
         self.samples_forwarded += len(train.target) + len(val.target)
-        options = replace(self.diagnosis, **usual_options(kind_of(train.target, val.target), self._named))
+        usual = usual_options(kind_of(train.target, val.target), self._named)
+        options = replace(self.diagnosis, **usual) if usual else self.diagnosis
         return diagnose_with(options, train.features, train.target, val.features, val.target)
+
+    def plan(
+        self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]
+    ) -> PlannedRelearning:
+        """Take the first half of `step`: diagnose, and set `alpha_m = tanh(lam * |P_T - P_V|)`."""
+        refuse_flattened(model, "the model")
+        with buffers_of_first(model):
+            diagnosis = self.diagnose(model, train_loader, val_loader)
+        selected = self._selected()
+        alphas = agreed(strengths_of(diagnosis, self.lam, self.choices, self._sharing.values(), selected))
+        layers = {}
+        if self._by_layer:
+            layers = {m: self._layers(m, alphas[m], names, names) for m, names in selected.items()}
+        return PlannedRelearning(diagnosis.applied(alphas), selected, layers)
+
+    def carry_out(
+        self, planned: PlannedRelearning, epoch: int, model: nn.Module, train_loader: Iterable[Any]
+    ) -> None:
+        """Take the second half of `step`: `theta_m <- (1 - alpha_m) * theta_m + alpha_m * theta_m^0`."""
+        alphas = planned.strengths
+        if any(alphas.values()):
+            reshard(model)
+            relearnt = {encoder: names[0] for encoder, names in self._sharing.items() if alphas[names[0]]}
+            blended: dict[nn.Parameter, float] = {}
+            for encoder, modality in relearnt.items():
+                # A parameter that two encoders share is blended with the first of them only.
+                own = dict(encoder.named_parameters())
+                chosen = [name for name in planned.selected[modality] if own[name] not in blended]
+                blended |= self._blend(modality, alphas[modality], chosen, planned.selected[modality], model)
+            mean = sum(alphas.values()) / len(alphas)
+            self._aftermath.settle(blended, relearnt, mean, model, train_loader)
+        why = {"left_alone": left_alone} if (left_alone := planned.left_alone) else {}
+        self.history.append({"epoch": epoch, "modalities": planned.diagnosis.to_dict(), **why})
+
+    def _blend(
+        self, modality: str, alpha: float, chosen: Sequence[str], selected: Sequence[str], model: nn.Module
+    ) -> dict[nn.Parameter, float]:
+        """Blend an encoder and its averaged copies; return the parameters with their strengths."""
+        choices, encoder, target = self.choices, self._inside[modality], self._targets[modality]
+        if choices.target == "redraw":
+            target = redrawn(modality, encoder, choices, selected, len(self.history))
+        buffers = choices.norm_stats if choices.norm_stats in ("blend", "reset") else "keep"
+        names = [*chosen, *select_buffers(encoder, self._selections[modality])]
+        strengths = self._layers(modality, alpha, names, selected)
+        soft_reinitialize(encoder, target, strengths, parameters=chosen, buffers=buffers)
+        # Also where processes started from different weights, or drew different ones.
+        share_values([*encoder.parameters(), *encoder.buffers()])
+        for copy in self._aftermath.copies_of(encoder, model):
+            if choices.ema_policy == "copy":
+                soft_reinitialize(copy, encoder.state_dict(), 1.0, parameters=chosen, buffers="reset")
+            else:
+                soft_reinitialize(copy, target, strengths, parameters=chosen, buffers=buffers)
+            share_values([*copy.parameters(), *copy.buffers()])
+        parameters = dict(encoder.named_parameters())
+        return {parameters[name]: strengths[name] for name in chosen}
 
     def track(self) -> None:
         """Update the moving averages of `target="ema"`; call it at the end of every epoch."""
-        self._blending.track()
+        if self.choices.target == "ema":
+            for name, encoder in self._inside.items():
+                update_average(self._targets[name], encoder, self.choices.ema_decay)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold: the targets, the history, and the re-warming in progress.
+        """Return what a checkpoint must hold: the targets, the history, and the progress of the re-warming.
 
         Where weights are sharded by `fully_shard`, all processes call it, and each gets whole targets.
         """
         return {
-            "targets": {name: _whole(target) for name, target in self._blending.targets.items()},
-            "head_target": _whole(self._blending.head_target),
+            "targets": {name: _whole(target) for name, target in self._targets.items()},
+            "head_target": _whole(self._aftermath.head_target),
             "history": list(self.history),
             "samples_forwarded": self.samples_forwarded,
-            "rewarmed": [rewarm.done for rewarm in self._blending.rewarm],
+            "rewarmed": [rewarm.done for rewarm in self._aftermath.rewarm],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of an interrupted training.
+        """Restore the state of an interrupted training.
 
         Raises:
-            UsageError: it is the state of other modalities.
+            UsageError: the state has other modalities.
         """
         if set(state["targets"]) != set(self.encoders):
             raise UsageError(
-                f"the state is one of the modalities {', '.join(state['targets'])}; expected "
+                f"the state has the modalities {', '.join(state['targets'])}; expected "
                 f"{', '.join(self.encoders)}."
             )
         # Copies, as moving averages are updated in place.
-        self._blending.targets = {
+        self._targets = {
             name: {key: value.clone() for key, value in target.items()}
             for name, target in state["targets"].items()
         }
-        self._blending.head_target = dict(state["head_target"])
+        self._aftermath.head_target = dict(state["head_target"])
         self.history = list(state["history"])
         self.samples_forwarded = int(state["samples_forwarded"])
-        for rewarm, done in zip(self._blending.rewarm, state["rewarmed"], strict=False):
+        for rewarm, done in zip(self._aftermath.rewarm, state["rewarmed"], strict=False):
             rewarm.done = int(done)
 
-    def _strengths(self, diagnosis: Diagnosis) -> dict[str, float]:
-        """Return the strength of each modality; those that share an encoder share the mean of theirs."""
-        choices = self.choices
-        strengths: dict[str, float] = {}
-        for names in self._blending.distinct().values():
-            own = [
-                diagnosis[name].strength(
-                    self.lam[name], kind=choices.strength, max_strength=choices.max_alpha
-                )
-                for name in names
-            ]
-            mean = sum(own) / len(own) if self._blending.selected(names[0]) else 0.0
-            strengths |= dict.fromkeys(names, mean)
-        return {name: strengths[name] for name in self.encoders}
+    def _selected(self) -> dict[str, list[str]]:
+        """Return the parameters that are re-learnt, by modality; none where all are frozen now."""
+        found = {}
+        for name, encoder in self._inside.items():
+            refuse_merged(encoder, f"the encoder of {name!r}")
+            found[name] = select_parameters(encoder, self._selections[name])
+        return found
 
-    def _reason(self, name: str, state: LearningState) -> str:
-        if not self._blending.selected(name):
-            return f"its parameters are frozen ({self._blending.selections[name]})"
-        if not state.negligible:
-            return ""  # a strength of 0 was asked for
-        if isinstance(self.diagnosis.min_gap, str) and state.interval is not None:
-            low, high = state.interval
-            return f"the interval of its gap, [{low:.3f}, {high:.3f}], includes 0"
-        return f"its gap {state.gap:.3f} is below min_gap {self.diagnosis.min_gap}"
+    def _layers(
+        self, modality: str, alpha: float, names: Sequence[str], selected: Sequence[str]
+    ) -> dict[str, float]:
+        return layer_strengths(alpha, names, self._inside[modality], selected, self.choices)
 
 
 def _whole(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: whole(value) for name, value in state.items()}
-
-
-def _applied(planned: Diagnosis) -> dict[str, float]:
-    return {name: state.applied or 0.0 for name, state in planned.items()}

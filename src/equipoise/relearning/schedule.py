@@ -1,4 +1,4 @@
-"""When re-learning happens, and whether that can work within the planned training."""
+"""The epochs of re-learning, and whether they suit the planned training."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ class RelearningSchedule:
 
     @property
     def planned(self) -> tuple[int, ...]:
-        """The epochs after which a re-learning is due, in order."""
+        """The epochs that a re-learning follows, in order."""
         if self.epochs is not None:
             return tuple(sorted(set(self.epochs)))
         return tuple(self.every * turn for turn in range(1, self.count + 1))
 
     def due(self, epoch: int) -> bool:
-        """Tell whether a re-learning follows this epoch (0-based)."""
+        """Return whether a re-learning follows this epoch (0-based)."""
         return epoch in self.planned
 
     def problems(self, total_epochs: int, lr: Sequence[float] | None = None) -> list[str]:
-        """Say which planned re-learnings cannot do what they are meant to.
+        """Return what is wrong with the planned re-learnings.
 
         Args:
             total_epochs: length of the training.
             lr: learning rate of each epoch, where it is known.
 
         Returns:
-            One line for each kind of problem, with a remedy; an empty list where all is well.
+            One line for each kind of problem, with a remedy; empty where there is none.
         """
         never = [epoch for epoch in self.planned if epoch >= total_epochs - 1]
         fires = [epoch for epoch in self.planned if epoch < total_epochs - 1]
-        # Half a period is what an encoder is given to learn again; explicit epochs have no period.
+        # An encoder gets at least half a period to learn again; explicit epochs have no period.
         margin = self.every / 2 if self.epochs is None else total_epochs / 10
         late = [epoch for epoch in fires if total_epochs - 1 - epoch < margin]
         low = []

@@ -17,6 +17,7 @@ from equipoise.methods import Method
 from equipoise.models import BalancedModel
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.tasks import CLASSIFICATION
+from equipoise.threads import cpu_threads
 from equipoise.training.handle import RunHandle
 from equipoise.training.measuring.evaluation import Evaluation, evaluate_samples
 from equipoise.training.measuring.memory import PeakMemory
@@ -24,7 +25,6 @@ from equipoise.training.record.checkpoint import load_checkpoint, save_checkpoin
 from equipoise.training.record.record import CHECKPOINT, RunRecord
 from equipoise.training.record.snapshots import AFTER, EPOCH
 from equipoise.training.settings import Settings
-from equipoise.training.threads import cpu_threads
 from equipoise.types import Batch, TrainingError
 
 OnEpoch = Callable[[int, dict[str, float]], None]

@@ -8,9 +8,10 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import MinMaxScaler
 from threadpoolctl import threadpool_limits
 
-from equipoise.diagnosis import diagnose, separability, threads
-from equipoise.diagnosis.measures.scaling import scale_features
-from equipoise.diagnosis.measures.scores import cluster_purity
+from equipoise import threads
+from equipoise.diagnosis import diagnose, separability
+from equipoise.diagnosis.estimate import scale_features
+from equipoise.diagnosis.measures.clusters import cluster_purity
 
 
 def draw(n, seed, d=6):

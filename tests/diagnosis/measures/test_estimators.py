@@ -9,7 +9,7 @@ from sklearn.metrics import davies_bouldin_score, r2_score
 from sklearn.neighbors import KNeighborsRegressor, NearestCentroid
 
 from equipoise.diagnosis import diagnose, separability
-from equipoise.diagnosis.measures.scores import stratified_folds
+from equipoise.diagnosis.measures.prediction import stratified_folds
 from equipoise.diagnosis.options import CONTINUOUS, LABELS, METRICS
 from equipoise.types import DataError, UnknownNameError
 

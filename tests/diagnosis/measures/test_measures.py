@@ -10,7 +10,7 @@ import pytest
 from sklearn.cluster import KMeans
 
 from equipoise.diagnosis import METRICS, diagnose, separability
-from equipoise.diagnosis.measures.scaling import scale_features
+from equipoise.diagnosis.estimate import scale_features
 from equipoise.diagnosis.options import ACCURACY_LIKE, CONTINUOUS, LABELS
 from equipoise.types import DataError
 

@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import MinMaxScaler
 
 from equipoise.diagnosis import purity
-from equipoise.diagnosis.measures.scores import cluster_purity
+from equipoise.diagnosis.measures.clusters import cluster_purity
 from equipoise.types import DataError, UnknownNameError, UsageError
 
 

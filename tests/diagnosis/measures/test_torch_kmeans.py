@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from equipoise.diagnosis import diagnose, purity
-from equipoise.diagnosis.measures.clustering import fit_kmeans
+from equipoise.diagnosis.measures.clusters import fit_kmeans
 from equipoise.types import DataError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from equipoise.diagnosis.inputs import class_indices, feature_matrix, is_continuous, label_vector
+from equipoise.diagnosis.diagnose import class_indices, feature_matrix, is_continuous, label_vector
 from equipoise.types import DataError
 
 Features = Mapping[str, NDArray[Any]]

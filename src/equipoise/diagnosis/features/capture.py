@@ -20,8 +20,7 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from equipoise.diagnosis.features.encoder_outputs import Pool, pooled_output
-from equipoise.diagnosis.features.reading import BatchReader, device_of, move_batch
+from equipoise.diagnosis.features.reading import BatchReader, Pool, device_of, move_batch, pooled_output
 from equipoise.distributed import gathered, interleaved, process_count
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from equipoise.diagnosis.inputs import class_indices, feature_matrix, label_vector
+from equipoise.diagnosis.diagnose import class_indices, feature_matrix, label_vector
 from equipoise.randomness import isolated_rng
 from equipoise.types import DataError, UnknownNameError, UsageError
 

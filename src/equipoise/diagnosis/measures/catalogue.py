@@ -1,50 +1,15 @@
-"""All measures of separability behind one small interface, by name."""
+"""All measures of separability, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final
 
 from equipoise.diagnosis.measures import clusters, geometry, predictors
-from equipoise.diagnosis.measures.scores import Fitting, Score, Splits
+from equipoise.diagnosis.measures.scores import Measure
 
 CAP: Final = 5000
-"""Samples of a split above which measures of all pairs, or of many passes, score a stratified part."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A measure of how well features tell their target.
-
-    Attributes:
-        name: its name in the options.
-        summary: what it is, in a line.
-        target: whether it takes classes, a continuous target, or several labels a sample.
-        score_splits: function of both splits and the choices of a fit that gives the score of either split.
-        higher_is_better: whether the published index rises with separability. Where it falls, the score is
-            `1 / (1 + index)`: a gap then has the sign and the bounds that it has under the other measures.
-        is_share: whether it is a share of samples, which can be corrected for chance.
-        cap: samples of a split that are scored at most, in proportion to the classes, unless `max_samples`
-            says otherwise; None scores all.
-    """
-
-    name: str
-    summary: str
-    score_splits: Callable[[Splits, Fitting], tuple[Score, Score]]
-    target: Literal["classes", "continuous", "labels"] = "classes"
-    higher_is_better: bool = True
-    is_share: bool = False
-    cap: int | None = None
-
-    def pair(self, splits: Splits, how: Fitting) -> tuple[Score, Score]:
-        """Return the scores of the training and the validation split; more is more separable."""
-        train, val = self.score_splits(splits, how)
-        return (train, val) if self.higher_is_better else (_risen(train), _risen(val))
-
-
-def _risen(score: Score) -> Score:
-    return Score(lambda *columns: 1.0 / (1.0 + score.statistic(*columns)), score.columns)
+"""Samples of a split above which expensive measures (all pairs, many passes) score a stratified part."""
 
 
 MEASURES: Final[Mapping[str, Measure]] = {

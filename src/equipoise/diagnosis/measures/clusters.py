@@ -1,23 +1,30 @@
-"""Measures by k-means: how well clusters that know no class agree with the classes."""
+"""Measures by k-means: how well clusters, found without labels, agree with the classes."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch import Tensor
 
-from equipoise.diagnosis.measures.clustering import Array, Clustering, Labels, fit_kmeans
 from equipoise.diagnosis.measures.prediction import Predict, predicted_pair
-from equipoise.diagnosis.measures.scores import Fitting, Score, Splits, Values, majorities, share
+from equipoise.diagnosis.measures.scores import Array, Fitting, Labels, Score, Splits, Values, share
+from equipoise.types import DataError
 
 
 def purity_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
     """Score by purity (Wei et al., ECCV 2024): the share of samples of their cluster's majority class.
 
-    The names of the clusters stay as they are when samples are drawn again: naming the clusters of every
-    draw anew would lift each of them above the score itself.
+    A bootstrap keeps the names of the clusters: naming the clusters of every draw again would bias each
+    draw above the score itself.
     """
-    if how.options.assign == "refit":
+    if how.assign == "refit":
         return (
             _refitted(splits.train, splits.train_target, how, splits.disposable),
             _refitted(splits.val, splits.val_target, how, splits.disposable),
@@ -52,9 +59,9 @@ def _agreement(
     how: Fitting,
     statistic: Callable[..., float],
 ) -> tuple[Score, Score]:
-    """Compare two partitions; no cluster is named by a class, so that `cross-fit` has nothing to hold out."""
+    """Compare clusters with classes; clusters have no class names, so `cross-fit` has nothing to hold out."""
     clustering = _fit(splits.train, how)
-    if how.options.assign == "refit":
+    if how.assign == "refit":
         labels = clustering.labels, _fit(splits.val, how).labels
     else:
         labels = clustering.assign(splits.train), clustering.assign(splits.val)
@@ -74,8 +81,172 @@ def _fit(features: Array, how: Fitting, *, disposable: bool = False) -> Clusteri
         features,
         how.n_clusters,
         seed=how.seed,
-        n_init=how.options.n_init,
-        max_iter=how.options.max_iter,
-        backend=how.options.backend,
+        n_init=how.n_init,
+        max_iter=how.max_iter,
+        backend=how.backend,
         disposable=disposable,
     )
+
+
+def contingency(clusters: Labels, labels: Labels, n_clusters: int) -> NDArray[np.int64]:
+    """Count the samples of each cluster and class, `[K, C]`."""
+    classes = int(labels.max()) + 1
+    flat = np.bincount(clusters * np.int64(classes) + labels, minlength=n_clusters * classes)
+    return flat.reshape(n_clusters, classes)
+
+
+def cluster_purity(clusters: Labels, labels: Labels) -> float:
+    """Return `(1/N) * sum_k max_c #{i : cluster(i) = k and label(i) = c}` (purity, Wei et al., ECCV 2024)."""
+    table = contingency(clusters, labels, int(clusters.max()) + 1)
+    return float(table.max(axis=1).sum() / len(labels))
+
+
+def majorities(clusters: Labels, labels: Labels, n_clusters: int) -> Labels:
+    """Return the most frequent label `[K]` of each cluster."""
+    named: Labels = contingency(clusters, labels, n_clusters).argmax(axis=1)
+    return named
+
+
+class Clustering(Protocol):
+    """A fitted clustering."""
+
+    labels: Labels
+
+    def assign(self, features: Array) -> Labels:
+        """Return the nearest cluster `[N]` of each row of `features [N, d]`."""
+        ...
+
+
+def fit_kmeans(
+    features: Array,
+    n_clusters: int,
+    *,
+    seed: int,
+    n_init: int,
+    max_iter: int,
+    backend: str,
+    disposable: bool = False,
+) -> Clustering:
+    """Cluster `features [N, d]` by Lloyd's algorithm from k-means++ starts.
+
+    Equal input gives equal clusters on every call: scikit-learn runs on one thread, as several add up in any
+    order. With `disposable`, `features` are overwritten and no copy of them is made.
+
+    Raises:
+        DataError: fewer samples than clusters.
+    """
+    if len(features) < n_clusters:
+        raise DataError(
+            f"{len(features)} samples are fewer than the {n_clusters} clusters asked for; "
+            "give more samples, or a smaller n_clusters."
+        )
+    if backend == "torch":
+        return TorchKMeans(n_clusters, seed, n_init, max_iter).fit(features)
+    return SklearnKMeans(n_clusters, seed, n_init, max_iter).fit(features, disposable=disposable)
+
+
+@dataclass
+class SklearnKMeans:
+    """scikit-learn's k-means, on one thread."""
+
+    n_clusters: int
+    seed: int
+    n_init: int
+    max_iter: int
+
+    def fit(self, features: Array, *, disposable: bool = False) -> SklearnKMeans:
+        """Cluster `features [N, d]`."""
+        from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
+
+        with threadpool_limits(limits=1), warnings.catch_warnings():
+            # Features that have collapsed into fewer points than clusters are a valid result.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self._model = KMeans(
+                self.n_clusters,
+                random_state=self.seed,
+                n_init=self.n_init,
+                max_iter=self.max_iter,
+                copy_x=not disposable,
+            ).fit(features)
+        self.labels = self._model.labels_.astype(np.int64)
+        return self
+
+    def assign(self, features: Array) -> Labels:
+        """Return the nearest cluster `[N]` of each row."""
+        with threadpool_limits(limits=1):
+            labels: Labels = self._model.predict(features).astype(np.int64)
+        return labels
+
+
+@dataclass
+class TorchKMeans:
+    """k-means on the GPU where there is one, else on the CPU."""
+
+    n_clusters: int
+    seed: int
+    n_init: int
+    max_iter: int
+    tolerance: float = 1e-4
+
+    def fit(self, features: Array) -> TorchKMeans:
+        """Cluster `features [N, d]`; the start of the lowest inertia wins."""
+        x = self._on_device(features)
+        # Squared distances of points far from the origin would cancel in float32.
+        self._origin = x.mean(dim=0)
+        x = x - self._origin
+        # Starts are drawn on the CPU, so that they do not depend on the device.
+        generator = torch.Generator().manual_seed(self.seed)
+        best = float("inf")
+        for _ in range(self.n_init):
+            centers = self._lloyd(x, self._plus_plus(x, generator))
+            distance, labels = _nearest(x, centers)
+            inertia = float(distance.sum())
+            if inertia < best:
+                best, self._centers, self.labels = inertia, centers, labels.cpu().numpy()
+        return self
+
+    def assign(self, features: Array) -> Labels:
+        """Return the nearest cluster `[N]` of each row."""
+        x = self._on_device(features) - self._origin
+        labels: Labels = _nearest(x, self._centers)[1].cpu().numpy()
+        return labels
+
+    def _plus_plus(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        chosen = [int(torch.randint(len(x), (1,), generator=generator))]
+        distance = (x - x[chosen[0]]).square().sum(1)
+        for _ in range(1, self.n_clusters):
+            weights = distance.double().cpu()
+            if float(weights.sum()) <= 0:  # all points coincide with a centre
+                weights = torch.ones_like(weights)
+            chosen.append(int(torch.multinomial(weights, 1, generator=generator)))
+            distance = torch.minimum(distance, (x - x[chosen[-1]]).square().sum(1))
+        return x[chosen].clone()
+
+    def _lloyd(self, x: Tensor, centers: Tensor) -> Tensor:
+        threshold = self.tolerance * float(x.var(dim=0, unbiased=False).mean())
+        for _ in range(self.max_iter):
+            distance, labels = _nearest(x, centers)
+            one_hot = torch.nn.functional.one_hot(labels, self.n_clusters).to(x.dtype)
+            counts = one_hot.sum(0)
+            moved = (one_hot.T @ x) / counts.clamp(min=1)[:, None]
+            empty = (counts == 0).nonzero()[:, 0]
+            if len(empty):  # an empty cluster restarts at the points farthest from their centres
+                moved[empty] = x[distance.topk(len(empty)).indices]
+            shift = float((moved - centers).square().sum())
+            centers = moved
+            if shift <= threshold:
+                break
+        return centers
+
+    @staticmethod
+    def _on_device(features: Array) -> Tensor:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.as_tensor(features, device=device)
+
+
+def _nearest(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the squared distance to the nearest centre `[N]` and its index `[N]`."""
+    squared = x.square().sum(1, keepdim=True) - 2 * x @ centers.T + centers.square().sum(1)
+    distance, labels = squared.min(dim=1)
+    return distance.clamp(min=0), labels

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from equipoise.diagnosis.measures.clustering import Array
 from equipoise.diagnosis.measures.predictors import require_classes
-from equipoise.diagnosis.measures.scores import Fitting, Score, Splits, Values, mean
+from equipoise.diagnosis.measures.scores import Array, Fitting, Score, Splits, Values, mean
 
 MEGABYTES = 8
 """Memory of one chunk of the distances of the silhouette."""

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.diagnosis.measures.clustering import Array
-from equipoise.diagnosis.measures.scores import Fitting, Score, Splits, Values, share, stratified_folds
+from equipoise.diagnosis.measures.scores import Array, Fitting, Score, Splits, Values, share
 from equipoise.types import DataError
 
 Predict = Callable[[Array], Values]
@@ -27,12 +26,12 @@ def predicted_pair(
     so that no sample is scored by a fit that has seen it, and without over-fitting both scores have the
     same expectation whatever the sizes. Two equal splits have equal folds, hence equal scores.
     """
-    if how.options.assign == "cross-fit":
-        train, val = _cross_fitted(splits, fit, how.options.folds, how.seed)
+    if how.assign == "cross-fit":
+        train, val = _cross_fitted(splits, fit, how.folds, how.seed)
     else:
         predict = fit(splits.train, splits.train_target)
         train = predict(splits.train)
-        if how.options.assign == "refit":
+        if how.assign == "refit":
             predict = fit(splits.val, splits.val_target)
         val = predict(splits.val)
     if statistic is not None:
@@ -87,3 +86,16 @@ def r2(predicted: Values, target: Values) -> float:
     from sklearn.metrics import r2_score
 
     return float(r2_score(target, predicted))
+
+
+def stratified_folds(target: Values, folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the fold `[N]` of each sample: every class, or range of a continuous target, in equal parts.
+
+    Equal targets get equal folds, so that two equal splits are cut alike.
+    """
+    if target.ndim > 1:  # a class is a set of labels
+        target = np.unique(target, axis=0, return_inverse=True)[1].reshape(-1)
+    shuffled = np.random.default_rng(seed).random(len(target))
+    fold = np.empty(len(target), dtype=np.int64)
+    fold[np.lexsort((shuffled, target))] = np.arange(len(target)) % folds
+    return fold

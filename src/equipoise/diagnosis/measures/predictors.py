@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.diagnosis.measures.clustering import Array, Labels
 from equipoise.diagnosis.measures.prediction import Predict, mean_average_precision, predicted_pair, r2
-from equipoise.diagnosis.measures.scores import Fitting, Score, Splits, Values
+from equipoise.diagnosis.measures.scores import Array, Fitting, Labels, Score, Splits, Values
 from equipoise.types import DataError
 
 NEIGHBOURS = 5

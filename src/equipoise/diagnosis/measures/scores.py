@@ -1,19 +1,16 @@
-"""What a measure hands back: a score with what it was computed from, and the splits that it saw."""
+"""What a measure is, what it is given, and the score it returns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.diagnosis.measures.clustering import Array, Labels
-
-if TYPE_CHECKING:
-    from equipoise.diagnosis.options import DiagnosisOptions
-
+Array = NDArray[np.floating]
+Labels = NDArray[np.int64]
 Values = NDArray[np.generic]
 
 
@@ -51,7 +48,7 @@ class Score:
 class Splits:
     """Scaled features `[N, d]` and targets `[N]` of both splits.
 
-    With `disposable` a measure may use the features' memory for its own ends: nobody reads them again.
+    With `disposable` a measure may overwrite the features: they are not read again.
     """
 
     train: Array
@@ -63,11 +60,49 @@ class Splits:
 
 @dataclass(frozen=True)
 class Fitting:
-    """The choices of one fit: the options, the number of clusters, and the seed of starts and folds."""
+    """How a measure fits; the fields are those of `DiagnosisOptions`, `seed` is that of starts and folds."""
 
-    options: DiagnosisOptions
     n_clusters: int
     seed: int
+    assign: str
+    folds: int
+    n_init: int
+    max_iter: int
+    backend: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of how well features predict their target.
+
+    Attributes:
+        name: its name in the options.
+        summary: one line on what it is.
+        score_splits: from both splits and a `Fitting` to the score of either split.
+        target: whether it takes classes, a continuous target, or several labels a sample.
+        higher_is_better: whether the published index rises with separability. Where it falls, the score is
+            `1 / (1 + index)`, so that a gap has the same sign and bounds as under the other measures.
+        is_share: whether it is a share of samples, which can be corrected for chance.
+        cap: largest number of samples of a split that are scored, in proportion to the classes, unless
+            `max_samples` is given; None scores all.
+    """
+
+    name: str
+    summary: str
+    score_splits: Callable[[Splits, Fitting], tuple[Score, Score]]
+    target: Literal["classes", "continuous", "labels"] = "classes"
+    higher_is_better: bool = True
+    is_share: bool = False
+    cap: int | None = None
+
+    def pair(self, splits: Splits, how: Fitting) -> tuple[Score, Score]:
+        """Return the scores of the training and the validation split; higher is more separable."""
+        train, val = self.score_splits(splits, how)
+        return (train, val) if self.higher_is_better else (_inverted(train), _inverted(val))
+
+
+def _inverted(score: Score) -> Score:
+    return Score(lambda *columns: 1.0 / (1.0 + score.statistic(*columns)), score.columns)
 
 
 def share(hits: Values) -> float:
@@ -78,35 +113,3 @@ def share(hits: Values) -> float:
 def mean(values: Values) -> float:
     """Return the mean of a column of numbers."""
     return float(np.mean(values.astype(np.float64)))
-
-
-def contingency(clusters: Labels, labels: Labels, n_clusters: int) -> NDArray[np.int64]:
-    """Count the samples of each cluster and class, `[K, C]`."""
-    classes = int(labels.max()) + 1
-    flat = np.bincount(clusters * np.int64(classes) + labels, minlength=n_clusters * classes)
-    return flat.reshape(n_clusters, classes)
-
-
-def cluster_purity(clusters: Labels, labels: Labels) -> float:
-    """Return `(1/N) * sum_k max_c #{i : cluster(i) = k and label(i) = c}` (purity, Wei et al., ECCV 2024)."""
-    table = contingency(clusters, labels, int(clusters.max()) + 1)
-    return float(table.max(axis=1).sum() / len(labels))
-
-
-def majorities(clusters: Labels, labels: Labels, n_clusters: int) -> Labels:
-    """Return the most frequent label `[K]` of each cluster."""
-    named: Labels = contingency(clusters, labels, n_clusters).argmax(axis=1)
-    return named
-
-
-def stratified_folds(target: Values, folds: int, seed: int) -> NDArray[np.int64]:
-    """Return the fold `[N]` of each sample: every class, or range of a continuous target, in equal parts.
-
-    Equal targets get equal folds, so that two equal splits are cut alike.
-    """
-    if target.ndim > 1:  # a class is a set of labels
-        target = np.unique(target, axis=0, return_inverse=True)[1].reshape(-1)
-    shuffled = np.random.default_rng(seed).random(len(target))
-    fold = np.empty(len(target), dtype=np.int64)
-    fold[np.lexsort((shuffled, target))] = np.arange(len(target)) % folds
-    return fold

@@ -22,8 +22,8 @@ from equipoise.models import BalancedModel
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
 from equipoise.tasks import MULTILABEL
+from equipoise.threads import cpu_threads
 from equipoise.training.record.record import METRICS, RunRecord
-from equipoise.training.threads import cpu_threads
 from equipoise.types import Batch, UnknownNameError, UsageError
 
 SPLITS: Final = ("validation", "test")

@@ -9,7 +9,7 @@ from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, d
 from equipoise.diagnosis.diagnose import options_for
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.experiments.examine.saved_features import SavedFeatures
-from equipoise.training.threads import cpu_threads
+from equipoise.threads import cpu_threads
 
 
 def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **options: Any) -> Diagnosis:

@@ -20,11 +20,9 @@ from equipoise.diagnosis.contribution.linear_head import refits_of
 from equipoise.diagnosis.contribution.of_features import contribution_of_features
 from equipoise.diagnosis.contribution.of_model import contribution
 from equipoise.diagnosis.diagnose import options_for
-from equipoise.diagnosis.features.encoder_outputs import Pool
 from equipoise.diagnosis.features.projections import KINDS, Projection, project
-from equipoise.diagnosis.features.reading import BatchReader
+from equipoise.diagnosis.features.reading import BatchReader, Pool
 from equipoise.diagnosis.inputs import has_labels, is_continuous
-from equipoise.diagnosis.threads import in_turn_or_two
 from equipoise.diagnosis.verdict.verdict import verdicts
 from equipoise.experiments.examine.contribution_of_run import contribution_of_run
 from equipoise.experiments.examine.encoder_quality import EncoderQuality, encoder_quality
@@ -33,8 +31,8 @@ from equipoise.experiments.examine.input_heads import input_scores
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.experiments.examine.saved_features import SavedFeatures
 from equipoise.randomness import isolated_rng
+from equipoise.threads import cpu_threads, in_turn_or_two
 from equipoise.training.record.record import RunRecord
-from equipoise.training.threads import cpu_threads
 from equipoise.types import UsageError
 
 BINS = 4

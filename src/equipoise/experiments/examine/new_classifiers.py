@@ -15,6 +15,7 @@ from equipoise.methods.unimodal import Unimodal
 from equipoise.models import BalancedModel
 from equipoise.models.local_weights import without_weights
 from equipoise.randomness import isolated_rng
+from equipoise.threads import cpu_threads
 from equipoise.training.assembly import ModelSpec, build_for, build_reference
 from equipoise.training.fit import FitResult
 from equipoise.training.loop import Training
@@ -23,7 +24,6 @@ from equipoise.training.option_text import to_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.record import DIAGNOSES, METRICS, WEIGHTS, RunRecord, locked
 from equipoise.training.settings import Settings
-from equipoise.training.threads import cpu_threads
 from equipoise.types import Batch, RunFolderError
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from equipoise.diagnosis.features.encoder_outputs import Pool
-from equipoise.diagnosis.features.reading import BatchReader, device_of
+from equipoise.diagnosis.features.reading import BatchReader, Pool, device_of
 from equipoise.distributed import process_count, share_values, unwrapped
 from equipoise.loops.plain.fitness import check_fit
 from equipoise.loops.plain.heads import Head

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.diagnosis.features.encoder_outputs import Pool, pooled_output
-from equipoise.diagnosis.features.reading import BatchReader
+from equipoise.diagnosis.features.reading import BatchReader, Pool, pooled_output
 from equipoise.loops.plain.batch import HandBatch
 from equipoise.loops.plain.calls import EncoderCalls, Returned, with_feature
 from equipoise.loops.plain.heads import Head, head_view

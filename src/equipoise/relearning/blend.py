@@ -28,25 +28,24 @@ def soft_reinitialize(
 ) -> nn.Module:
     """Blend a module's parameters in place: `(1 - strength) * current + strength * initial`.
 
-    This is the re-learning step of Diagnosing & Re-learning (Wei et al., ECCV 2024). The tensors stay the
-    same objects, so optimisers, hooks and distributed wrappers keep hold of them; a tensor that the module
-    holds under two names is blended once. Low-precision tensors are blended in float32. Names are those
-    inside wrappers for compilation and distributed training; of weights that `fully_shard` has shared out,
-    each process blends its part.
+    This is the re-learning step of Diagnosing & Re-learning (Wei et al., ECCV 2024). Tensors are changed in
+    place, so optimisers, hooks and distributed wrappers keep their references; a tensor with two names is
+    blended once. Low-precision tensors are blended in float32. Names are those inside wrappers for
+    compilation and distributed training. Of weights sharded by `fully_shard`, each process blends its part.
 
     Args:
         module: the encoder; changed in place.
-        initial_state: parameter name to tensor, a copy of `module.state_dict()` taken at the start: see
-            `snapshot`, as the tensors of `state_dict()` itself change with the training. Entries that are no
+        initial_state: parameter name to tensor, a copy of `module.state_dict()` taken before training (see
+            `snapshot`; the tensors of `state_dict()` itself change with training). Entries that are not
             parameters are used for `buffers` only.
-        strength: 0 leaves everything as it is, 1 restores the initial weights exactly. A mapping gives a
-            strength to each parameter whose name it holds or begins with (`"layer1"` for
-            `"layer1.0.weight"`; the longest match counts, `""` matches all, no match means 0).
-        parameters: names, or a function of name and parameter, that choose what is blended; None means all.
+        strength: 0 changes nothing, 1 restores the initial weights exactly. A mapping gives a strength to
+            each parameter whose name equals a key or begins with it (`"layer1"` for `"layer1.0.weight"`);
+            the longest match counts, `""` matches all, and without a match the strength is 0.
+        parameters: names, or a function of name and parameter, that select what is blended; None means all.
         buffers: `keep` (as in the official code), `blend` or `reset` the floating-point buffers, such as the
             running statistics of normalisation layers; `reset` restores integer buffers too. Buffers that
-            `state_dict()` leaves out are constants and kept. A mapping of strengths is read for their names
-            as well.
+            are not in `state_dict()` are constants and kept. A mapping of strengths applies to their names
+            too.
 
     Returns:
         The module.
@@ -77,8 +76,8 @@ def soft_reinitialize(
     check_state(touched, initial_state, type(module).__name__)
     if any(own_part(tensor).is_set_to(own_part(initial_state[name])) for name, tensor in touched.items()):
         warnings.warn(
-            "the initial state holds the module's own tensors, so that blending them changes nothing: take a "
-            "copy before training, such as copy.deepcopy(module.state_dict()).",
+            "the initial state holds the module's own tensors, so blending changes nothing: copy it before "
+            "training, for instance by copy.deepcopy(module.state_dict()).",
             EquipoiseWarning,
             stacklevel=3,
         )
@@ -88,7 +87,7 @@ def soft_reinitialize(
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of a module's parameters and buffers, on the CPU; of sharded ones this process's part."""
+    """Return a copy of a module's parameters and buffers, on the CPU; of sharded ones the local part."""
     state = unwrapped(module).state_dict()
     return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
 
@@ -127,10 +126,10 @@ def _strength_of(name: str, strength: float | Mapping[str, float]) -> float:
 
 
 def refuse_quantised(touched: Mapping[str, Tensor], what: str) -> None:
-    """Check that parameters are numbers that can be blended, not codes of a quantisation.
+    """Check that parameters are floating-point numbers, not codes of a quantisation.
 
     Raises:
-        ModelError: one is of an integer type; `what` names the module.
+        ModelError: one has an integer type; `what` names the module.
     """
     for name, tensor in touched.items():
         if not (tensor.is_floating_point() or tensor.is_complex()):
@@ -141,7 +140,7 @@ def refuse_quantised(touched: Mapping[str, Tensor], what: str) -> None:
 
 
 def check_state(touched: Mapping[str, Tensor], initial_state: Mapping[str, Tensor], what: str) -> None:
-    """Check that a state has all of the tensors of a module that are to be blended, in their shapes.
+    """Check that a state holds all tensors of a module that will be blended, in the same shapes.
 
     Raises:
         ModelError: a tensor is missing, has another shape, or is no longer the sharded one; `what` names the
@@ -151,13 +150,13 @@ def check_state(touched: Mapping[str, Tensor], initial_state: Mapping[str, Tenso
     if missing:
         raise ModelError(
             f"the initial state lacks {len(missing)} of the {len(touched)} tensors of {what}, first "
-            f"{missing[0]!r}; expected the state_dict() of this very module, taken before training."
+            f"{missing[0]!r}; expected the state_dict() of this module, taken before training."
         )
     for name, tensor in touched.items():
         if initial_state[name].shape != tensor.shape:
             raise ModelError(
                 f"{name!r} of {what} has the shape {list(tensor.shape)}, its initial state "
-                f"{list(initial_state[name].shape)}; expected the state of this very module."
+                f"{list(initial_state[name].shape)}; expected the state of this module."
             )
         if is_sharded(initial_state[name]) and not is_sharded(tensor):
             raise ModelError(

@@ -1,0 +1,240 @@
+"""What follows a blend: averaged copies, norm statistics, optimiser state, the head, the learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim.swa_utils import AveragedModel
+
+from equipoise.diagnosis.features.capture import untouched_generators
+from equipoise.diagnosis.features.reading import BatchReader, device_of, moved_batches
+from equipoise.distributed import average_values, reshard, share_values, unsynced, unwrapped
+from equipoise.randomness import isolated_rng
+from equipoise.relearning.blend import snapshot, soft_reinitialize
+from equipoise.relearning.optimizer_state import (
+    LearningRateRewarm,
+    Optimizers,
+    as_optimizers,
+    settle_optimizer_state,
+)
+from equipoise.relearning.options import RelearnOptions
+from equipoise.scopes import evaluating
+from equipoise.tasks import task_of
+from equipoise.types import ModelError, UsageError
+
+BatchToLogits = Callable[[Any], Tensor]
+"""From a batch to logits `[B, C]`."""
+BatchToTarget = Callable[[Any], Tensor]
+
+
+class Aftermath:
+    """Brings everything that depends on re-learnt weights up to date, as `RelearnOptions` asks.
+
+    Args:
+        choices: `norm_stats`, `optimizer_state`, `head_policy`, `rewarm_steps`, `ema_policy`.
+        reader: how batches are read.
+        optimizer: one or several; needed by `optimizer_state`, `rewarm_steps` and `head_policy="refit"`.
+        head: fusion and head; needed by `head_policy`.
+        copies: averaged copies of the model.
+
+    Attributes:
+        head_target: the head's initial state.
+        rewarm: what raises the learning rate of each optimiser again.
+
+    Raises:
+        UsageError: the optimiser or the head is missing.
+    """
+
+    def __init__(
+        self,
+        choices: RelearnOptions,
+        reader: BatchReader,
+        optimizer: Optimizers | None,
+        head: nn.Module | None,
+        copies: Sequence[nn.Module],
+    ) -> None:
+        self.choices, self.reader, self.head, self.copies = choices, reader, head, copies
+        self.optimizers = as_optimizers(optimizer)
+        self._check()
+        self.head_target = snapshot(head) if head is not None else {}
+        self.rewarm: list[LearningRateRewarm] = []
+        if choices.rewarm_steps:
+            self.rewarm = [LearningRateRewarm(one, choices.rewarm_steps) for one in self.optimizers]
+
+    def _check(self) -> None:
+        choices = self.choices
+        need_optimizer = {
+            "optimizer_state": choices.optimizer_state != "keep",
+            "rewarm_steps": choices.rewarm_steps > 0,
+            "head_policy": choices.head_policy == "refit",
+        }
+        for option, needed in need_optimizer.items():
+            if needed and not self.optimizers:
+                raise UsageError(f"{option} needs the optimiser: give optimizer=.")
+        if choices.head_policy != "keep" and self.head is None:
+            raise UsageError(f"head_policy={choices.head_policy!r} needs the head: give head=, a module.")
+
+    def copies_of(self, encoder: nn.Module, model: nn.Module) -> list[nn.Module]:
+        """Return the counterparts of an encoder in the averaged copies that follow it."""
+        if self.choices.ema_policy == "keep":
+            return []
+        return [copied_encoder(encoder, model, copy) for copy in self.copies]
+
+    def settle(
+        self,
+        blended: dict[nn.Parameter, float],
+        encoders: Iterable[nn.Module],
+        mean_strength: float,
+        model: nn.Module,
+        train_loader: Iterable[Any],
+    ) -> None:
+        """Let norm statistics, head, optimiser and learning rate follow the blended weights.
+
+        Args:
+            blended: parameter to the strength it was blended with.
+            encoders: the encoders that were re-learnt.
+            mean_strength: over all modalities, for the head.
+            model: the whole model.
+            train_loader: training batches; its random generators are restored.
+        """
+        choices, head = self.choices, self.head
+        with untouched_generators(train_loader):
+            if choices.norm_stats == "recalibrate":
+                batches = moved_batches(train_loader, device_of(model))
+                recalibrate_norms(
+                    encoders,
+                    model,
+                    lambda batch: self.reader.run(model, batch),
+                    # A batch of one has no variance, and some layers refuse it.
+                    (batch for batch in batches if len(self.reader.target(batch)) > 1),
+                )
+                reshard(model)
+            if choices.head_policy == "blend" and head is not None:
+                soft_reinitialize(head, self.head_target, mean_strength)
+                share_values(head.parameters())
+                blended |= dict.fromkeys(head.parameters(), mean_strength)
+            if choices.optimizer_state != "keep":
+                settle_optimizer_state(self.optimizers, blended, choices.optimizer_state)
+            if choices.head_policy == "refit" and head is not None:
+                refit_head(
+                    head,
+                    model,
+                    lambda batch: self.reader.logits(model, batch),
+                    self.reader.target,
+                    moved_batches(train_loader, device_of(model), repeat=True),
+                    steps=choices.head_refit_steps,
+                    lr=self._rate_of(head),
+                )
+        for rewarm in self.rewarm:
+            rewarm.start()
+
+    def _rate_of(self, module: nn.Module) -> float:
+        """Return the learning rate of a module's parameters, or the first one there is."""
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        own = {id(parameter) for parameter in module.parameters()}
+        its = [group for group in groups if any(id(parameter) in own for parameter in group["params"])]
+        return float((its or groups)[0]["lr"])
+
+
+def copied_encoder(encoder: nn.Module, model: nn.Module, copy: nn.Module) -> nn.Module:
+    """Return the counterpart of an encoder in an averaged copy.
+
+    Args:
+        encoder: a module inside `model`, without wrappers.
+        model: the whole model.
+        copy: an `AveragedModel`, or another module of the same structure: a copy of the model, of a part of
+            it that holds the encoder, or of the encoder alone.
+
+    Raises:
+        ModelError: the copy has no module at the encoder's place with the same tensors.
+    """
+    inside = unwrapped(copy.module if isinstance(copy, AveragedModel) else copy)
+    paths = [name for name, part in unwrapped(model).named_modules() if unwrapped(part) is encoder]
+    shapes = _shapes(encoder)
+    for path in paths:
+        parts = path.split(".")
+        for start in range(len(parts) + 1):  # the copy may be one of an inner module
+            try:
+                found = unwrapped(inside.get_submodule(".".join(parts[start:])))
+            except AttributeError:
+                continue
+            if type(found) is type(encoder) and _shapes(found) == shapes:
+                return found
+    raise ModelError(
+        f"the averaged copy ({type(inside).__name__}) holds no copy of the encoder "
+        f"{paths[0] if paths else type(encoder).__name__!r}; expected in ema= a copy of the model "
+        f"({type(unwrapped(model)).__name__}) or of a part that holds the encoder."
+    )
+
+
+def _shapes(module: nn.Module) -> dict[str, object]:
+    return {name: value.shape for name, value in module.state_dict().items()}
+
+
+@torch.no_grad()
+def recalibrate_norms(
+    encoders: Iterable[nn.Module], model: nn.Module, run: Callable[[Any], object], batches: Iterable[Any]
+) -> None:
+    """Estimate the running statistics of the encoders' batch normalisation again, from data.
+
+    The model runs in evaluation mode except for these layers, which average over all batches; modes and
+    momentum are restored. Several processes, each with its share of the samples, end with the mean of theirs.
+    """
+    norms = {  # in an order that all processes share
+        layer: None
+        for encoder in encoders
+        for layer in encoder.modules()
+        if isinstance(layer, _NormBase) and layer.track_running_stats
+    }
+    if not norms:
+        return
+    momentum = {layer: layer.momentum for layer in norms}
+    try:
+        with isolated_rng(), evaluating(model), unsynced(model):
+            for layer in norms:
+                layer.reset_running_stats()
+                layer.momentum = None  # None means the plain average over batches
+                layer.training = True
+            for batch in batches:
+                run(batch)
+        average_values(
+            statistic
+            for layer in norms
+            for statistic in (layer.running_mean, layer.running_var)
+            if statistic is not None
+        )
+    finally:
+        for layer in norms:
+            layer.momentum = momentum[layer]
+
+
+def refit_head(
+    head: nn.Module,
+    model: nn.Module,
+    run: BatchToLogits,
+    target_of: BatchToTarget,
+    batches: Iterable[Any],
+    steps: int,
+    lr: float,
+) -> None:
+    """Take some plain gradient steps of the head on the re-learnt features, everything else held fixed.
+
+    The loss is that of the target's task (`equipoise.tasks`). Gradients held by parameters are kept. Several
+    processes step by the mean of their gradients.
+    """
+    parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
+    with isolated_rng(), evaluating(model), unsynced(model):
+        for batch in islice(batches, steps):
+            target = target_of(batch)
+            loss = task_of(target).loss(run(batch), target)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            average_values(gradient for gradient in gradients if gradient is not None)
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    if gradient is not None:
+                        parameter.sub_(lr * gradient)

@@ -1,0 +1,136 @@
+"""From the gaps of a diagnosis to the strength of each modality, encoder and layer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from equipoise.diagnosis.state import Diagnosis, LearningState, relearning_strength
+from equipoise.relearning.options import RelearnOptions
+from equipoise.relearning.selection import depths_from_top
+from equipoise.types import UnknownNameError, UsageError
+
+
+@dataclass(frozen=True)
+class PlannedRelearning:
+    """A diagnosis, and the re-learning that follows from it.
+
+    Attributes:
+        diagnosis: the learning states, with the strength that is `applied` to each modality.
+        selected: modality name to the parameters of its encoder that are re-learnt.
+        layers: modality name to parameter to strength; empty where all layers have the encoder's.
+    """
+
+    diagnosis: Diagnosis
+    selected: Mapping[str, Sequence[str]]
+    layers: Mapping[str, Mapping[str, float]]
+
+    @property
+    def strengths(self) -> dict[str, float]:
+        """Modality name to strength."""
+        return {name: state.applied or 0.0 for name, state in self.diagnosis.items()}
+
+    @property
+    def left_alone(self) -> dict[str, str]:
+        """Modality name to the reason why its encoder is left unchanged; the others are re-learnt."""
+        unchanged = [state for state in self.diagnosis.values() if not state.applied]
+        reasons = {state.modality: self._reason(state) for state in unchanged}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def _reason(self, state: LearningState) -> str:
+        limit = self.diagnosis.options.min_gap
+        if not self.selected[state.modality]:
+            return "all its selected parameters are frozen"
+        if not state.negligible:
+            return ""  # a strength of 0 was asked for
+        if isinstance(limit, str) and state.interval is not None:
+            low, high = state.interval
+            return f"the interval of its gap, [{low:.3f}, {high:.3f}], includes 0"
+        return f"its gap {state.gap:.3f} is below min_gap {limit}"
+
+
+def lam_by_modality(lam: float | Mapping[str, float], modalities: Iterable[str]) -> dict[str, float]:
+    """Return the paper's `lambda` of each modality.
+
+    Raises:
+        UnknownNameError: `lam` names a modality that does not exist.
+        UsageError: a modality is missing, or a value is negative or not finite.
+    """
+    names = list(modalities)
+    if not isinstance(lam, Mapping):
+        lam = dict.fromkeys(names, float(lam))
+    for name in lam:
+        if name not in names:
+            raise UnknownNameError("modality of lam", name, names)
+    missing = [name for name in names if name not in lam]
+    if missing:
+        raise UsageError(f"lam lacks the modality {missing[0]!r}; expected one value for each.")
+    for value in lam.values():
+        relearning_strength(0.0, value)
+    return {name: float(lam[name]) for name in names}
+
+
+def strengths_of(
+    diagnosis: Diagnosis,
+    lam: Mapping[str, float],
+    choices: RelearnOptions,
+    sharing: Iterable[Sequence[str]],
+    selected: Mapping[str, Collection[str]],
+) -> dict[str, float]:
+    """Return `alpha = tanh(lam * gap)` of each modality, or what `choices.strength` puts in its place.
+
+    Args:
+        diagnosis: the learning state of each modality.
+        lam: modality name to the paper's `lambda`.
+        choices: kind and upper bound of the strength.
+        sharing: the modalities of each encoder; those that share one get the mean of their strengths.
+        selected: modality name to the parameters that are re-learnt; without any the strength is 0.
+    """
+    strengths: dict[str, float] = {}
+    for names in sharing:
+        own = [
+            diagnosis[name].strength(lam[name], kind=choices.strength, max_strength=choices.max_alpha)
+            for name in names
+        ]
+        strengths |= dict.fromkeys(names, sum(own) / len(own) if selected[names[0]] else 0.0)
+    return {name: strengths[name] for name in diagnosis}
+
+
+def layer_strengths(
+    alpha: float, names: Sequence[str], encoder: nn.Module, selected: Sequence[str], choices: RelearnOptions
+) -> dict[str, float]:
+    """Return the strength of each named parameter or buffer of an encoder.
+
+    Args:
+        alpha: strength of the encoder.
+        names: the parameters and buffers.
+        encoder: its blocks are counted by `layer_decay`, from the output down.
+        selected: the parameters that are re-learnt.
+        choices: `layer_strength` and `layer_decay`.
+    """
+    factors = choices.layer_strength or {}
+    depths = depths_from_top(encoder, selected, names) if choices.layer_decay != 1 else {}
+    strengths = {}
+    for name in names:
+        matches = [key for key in factors if _begins(key, name)]
+        factor = factors[max(matches, key=len)] if matches else 1.0
+        strengths[name] = min(1.0, alpha * factor * choices.layer_decay ** depths.get(name, 0))
+    return strengths
+
+
+def check_layers(choices: RelearnOptions, names: Iterable[str]) -> None:
+    """Check that every key of `layer_strength` matches one of the named parameters.
+
+    Raises:
+        UnknownNameError: one matches none.
+    """
+    known = set(names)
+    for key in choices.layer_strength or {}:
+        if not any(_begins(key, name) for name in known):
+            raise UnknownNameError("layer of layer_strength", key, known)
+
+
+def _begins(key: str, name: str) -> bool:
+    return key in ("", name) or name.startswith(f"{key}.")
