@@ -78,6 +78,11 @@ def train(shared: Path, method: str, task: str, folder: Path) -> FitResult:
         return run(settings, folder, parts_folder=shared / f"parts-{task}")
 
 
+@cache
+def of_joint(shared: Path, task: str) -> dict[str, torch.Tensor]:
+    return dict(train(shared, "joint", task, shared / f"joint-{task}").model.state_dict())
+
+
 @pytest.mark.parametrize("task", KINDS)
 @pytest.mark.parametrize("method", NAMED)
 def test_it_trains_or_is_refused_before_training(
@@ -97,7 +102,7 @@ def test_it_trains_or_is_refused_before_training(
     assert all(value.isfinite().all() for value in weights.values())
     assert set(result.test) == {"loss", *TASKS[task].figures}
     if method.partition(":")[0] not in LIKE_JOINT and method != "greedy":
-        joint = dict(train(shared, "joint", task, tmp_path / "joint").model.state_dict())
+        joint = of_joint(shared, task)
         common = {name for name in joint if name in weights and joint[name].shape == weights[name].shape}
         assert common
         assert not same({n: joint[n] for n in common}, {n: weights[n] for n in common})
