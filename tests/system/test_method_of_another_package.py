@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import synthetic
+from processes import python
 
 METHOD = '''
 from dataclasses import dataclass
@@ -39,11 +37,9 @@ def test_it_is_a_method_like_any_other(tmp_path: Path) -> None:
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text("[equipoise.methods]\ndoubled = their_package:Doubled\n")
     data = synthetic.write(tmp_path / "data")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
 
     def equipoise(*words: str) -> str:
-        command = [sys.executable, "-m", "equipoise", *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = python("-m", "equipoise", *words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
         assert done.returncode == 0, done.stderr
         return done.stdout
 

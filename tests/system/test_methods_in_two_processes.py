@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from hand_processes import Parts, drawn, trained, work
+from processes import in_two_processes, torchrun
 
 # The processes work in float64, too.
 pytestmark = pytest.mark.usefixtures("float64")
@@ -27,7 +25,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def test_weights_are_those_of_one_process(tmp_path: Path) -> None:
-    mp.spawn(work, (tmp_path, METHODS), nprocs=2)
+    in_two_processes(work, tmp_path, METHODS)
     for name, options in METHODS.items():
         one, two = (torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1))
         alone = drawn()
@@ -43,10 +41,8 @@ def test_lightning_in_two_processes_ends_like_in_one(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     import methods_together
 
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = Path(methods_together.__file__)
-    done = subprocess.run([*command, script, tmp_path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    for ended in torchrun(methods_together.__file__, tmp_path, cwd=tmp_path):
+        assert ended.returncode == 0, ended.stderr[-3000:]
     for name, options in methods_together.METHODS.items():
         one, two = (torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1))
         alone = methods_together.fitted(name, options, Parts(0, 1))

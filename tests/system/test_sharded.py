@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch.utils.data import DataLoader, DistributedSampler
 
+from processes import in_two_processes
 from sharded import FIXED, averages, built, refusals, relearnt, shard_work, tensors
 from two_processes import N, loaders, samples
 
@@ -29,7 +29,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_shards_are_re_learnt_as_the_whole_is_by_one_process(tmp_path: Path, kind: str) -> None:
-    mp.spawn(shard_work, (tmp_path, OPTIONS[kind]), nprocs=2)
+    in_two_processes(shard_work, tmp_path, OPTIONS[kind])
     one, two = loaded(tmp_path)
     expected = relearnt(built(), loaders(shared=False), OPTIONS[kind])
     assert one["state1"] == two["state1"]
@@ -42,11 +42,11 @@ def test_shards_are_re_learnt_as_the_whole_is_by_one_process(tmp_path: Path, kin
 
 
 def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
-    mp.spawn(refusals, (tmp_path,), nprocs=2)
+    in_two_processes(refusals, tmp_path)
 
 
 def test_statistics_and_head_are_those_of_all_processes(tmp_path: Path) -> None:
-    mp.spawn(averages, (tmp_path,), nprocs=2)
+    in_two_processes(averages, tmp_path)
     one, two = loaded(tmp_path)
     for key, value in one["after"].items():
         assert torch.equal(value, two["after"][key]), key

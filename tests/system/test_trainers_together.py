@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from processes import torchrun
+
 SCRIPT = Path(__file__).parents[1] / "support" / "trainers_together.py"
 CHECKPOINTS = {"lightning": "epoch=1.ckpt", "transformers": "trainer/checkpoint-14"}
 
 
 def run(kind: str, folder: Path, *resumed: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, SCRIPT, kind, folder, *resumed], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    for ended in torchrun(SCRIPT, kind, folder, *resumed, cwd=folder):
+        assert ended.returncode == 0, ended.stderr[-3000:]
     name = "again" if resumed else "whole"
     return [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in (0, 1)]
 

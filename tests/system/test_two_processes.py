@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 import equipoise as eq
+from processes import in_two_processes
 from two_processes import TwoStreams, fail, loaders, work
 
 # The processes work in float64, too.
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 def spawned(folder: Path, **options: Any) -> list[dict[str, Any]]:
-    mp.spawn(work, (folder, options), nprocs=2)
+    in_two_processes(work, folder, options)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -54,4 +54,4 @@ def test_weights_are_equal_where_the_processes_would_pull_apart(
 
 
 def test_trouble_in_one_process_is_told_by_both(tmp_path: Path) -> None:
-    mp.spawn(fail, (tmp_path,), nprocs=2)
+    in_two_processes(fail, tmp_path)

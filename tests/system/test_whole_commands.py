@@ -14,20 +14,11 @@ import pandas as pd
 import pytest
 
 import synthetic
+from processes import Ended, python
 
-EQUIPOISE = [sys.executable, "-m", "equipoise"]
 
-
-def run(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*EQUIPOISE, *map(str, words)],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def run(*words: object, cwd: Path, **environment: str) -> Ended:
+    return python("-m", "equipoise", *words, cwd=cwd, **environment)
 
 
 def test_help_loads_none_of_the_heavy_parts(tmp_path: Path) -> None:
@@ -77,9 +68,9 @@ def test_the_comparison_on_the_built_in_data(tmp_path: Path) -> None:
 def test_a_killed_comparison_is_gone_on_with(tmp_path: Path) -> None:
     data = synthetic.write(tmp_path / "data").path
     words = ["compare", "--data", str(data), "--methods", "joint", "diagnose-relearn", "--seeds", "2"]
-    words += ["--epochs", "60", "--workers", "1", "--checkpoint-every", "1"]
+    words += ["--epochs", "25", "--workers", "1", "--checkpoint-every", "1"]
     process = subprocess.Popen(
-        [*EQUIPOISE, *words, "--out", "killed"],
+        [sys.executable, "-m", "equipoise", *words, "--out", "killed"],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -117,7 +108,7 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
     )
     ended = run(
         *["compare", "--data", data, "--model", "mine:build", "--methods", "joint", "ensemble"],
-        *["--seeds", 1, "--epochs", 5, "--out", "out"],
+        *["--seeds", 1, "--epochs", 5, "--workers", 1, "--out", "out"],
         cwd=tmp_path,
     )
     assert ended.returncode == 0, ended.stderr
@@ -125,21 +116,13 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_missing_extra_is_one_line(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; sys.modules['multiviewstacking'] = None\n"
-            "import importlib.util as u; find = u.find_spec\n"
-            "u.find_spec = lambda name, *a: None if name == 'multiviewstacking' else find(name, *a)\n"
-            "from equipoise.cli import main; main(['train', '--data', 'htad'])",
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "EQUIPOISE_CACHE": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
+    script = (
+        "import sys; sys.modules['multiviewstacking'] = None\n"
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'multiviewstacking' else find(name, *a)\n"
+        "from equipoise.cli import main; main(['train', '--data', 'htad'])"
     )
+    ended = python("-c", script, cwd=tmp_path, EQUIPOISE_CACHE=str(tmp_path / "cache"))
     assert ended.returncode == 2
     assert "pip install 'equipoise[demo]'" in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from equipoise.data.prepare.engine import prepare
 from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.types import DataError, EquipoiseError, UnknownNameError, UsageError
 from media_files import lfs_pointer, truncated, write_image
+from processes import python
 
 CLASSES = ("apple_pie", "crème brûlée", "sushi")
 COUNTS = {"train": 8, "test": 3}
@@ -273,9 +272,9 @@ def test_the_command_prepares_what_a_fit_can_use(
 ) -> None:
     monkeypatch.setenv("EQUIPOISE_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "equipoise", "prepare", "food101", "--source", source, "--out", out]
+    command = ["-m", "equipoise", "prepare", "food101", "--source", source, "--out", out]
     small = ["--pixels", "16", "--length", "8", "--workers", "1"]
-    done = subprocess.run([*command, *small], capture_output=True, text=True, check=False)
+    done = python(*command, *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     # The command decides what becomes of warnings.
     with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:

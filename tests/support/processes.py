@@ -1,0 +1,97 @@
+"""Processes of tests, forked from a server that has imported torch and other packages once.
+
+A new interpreter takes seconds to import them. The server imports nothing of Equipoise, so that what a
+process imports of it, and in which order, is tested as in a new interpreter.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.util
+import os
+import runpy
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.multiprocessing
+
+TIMEOUT = 300.0
+multiprocessing.util.get_temp_dir()  # now, as that of the tests is removed before the server ends
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["torch.distributed", "sklearn.cluster", "pandas", "lightning.pytorch", "transformers", "accelerate"]
+)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended."""
+
+    returncode: int | None
+    stdout: str
+    stderr: str
+
+
+def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:
+    """Call `work(rank, *arguments)` in each of two processes; raise what one of them raises."""
+    torch.multiprocessing.start_processes(work, arguments, nprocs=2, start_method="forkserver")
+
+
+def python(*words: object, cwd: Path, **environment: str) -> Ended:
+    """Run `python WORDS`: a script, `-m` and a module, or `-c` and a program, and their arguments."""
+    (ended,) = _run_all([environment], [str(word) for word in words], cwd)
+    return ended
+
+
+def torchrun(*words: object, cwd: Path) -> list[Ended]:
+    """Run a script with its arguments in two processes, in the environment that `torchrun` gives."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [{**common, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    return _run_all(ranks, [str(word) for word in words], cwd)
+
+
+def _run_all(environments: Sequence[dict[str, str]], words: list[str], cwd: Path) -> list[Ended]:
+    started = []
+    for environment in environments:
+        folder = Path(tempfile.mkdtemp())
+        process = _context.Process(target=_run, args=(words, cwd, {**os.environ, **environment}, folder))
+        process.start()
+        started.append((process, folder))
+    ended = []
+    for process, folder in started:
+        process.join(TIMEOUT)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        texts = [(folder / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")]
+        ended.append(Ended(process.exitcode, *texts))
+    return ended
+
+
+def _run(words: list[str], cwd: Path, environment: dict[str, str], folder: Path) -> None:
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    given = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if words[0] in ("-m", "-c"):
+        sys.argv, first = words[1:], str(cwd)
+    else:
+        sys.argv, first = words, str(Path(words[0]).resolve().parent)
+    sys.path[:] = [first, *given, *(path for path in sys.path if path not in ("", first, *given))]
+    if words[0] == "-m":
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        exec(words[1], {"__name__": "__main__"})
+    else:
+        runpy.run_path(words[0], run_name="__main__")
