@@ -19,10 +19,9 @@ from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.contribution.linear_head import refits_of
 from equipoise.diagnosis.contribution.of_features import contribution_of_features
 from equipoise.diagnosis.contribution.of_model import contribution
-from equipoise.diagnosis.diagnose import options_for
+from equipoise.diagnosis.diagnose import has_labels, is_continuous, options_for
 from equipoise.diagnosis.features.projections import KINDS, Projection, project
 from equipoise.diagnosis.features.reading import BatchReader, Pool
-from equipoise.diagnosis.inputs import has_labels, is_continuous
 from equipoise.diagnosis.verdict.verdict import verdicts
 from equipoise.experiments.examine.contribution_of_run import contribution_of_run
 from equipoise.experiments.examine.encoder_quality import EncoderQuality, encoder_quality
