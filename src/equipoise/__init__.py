@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from equipoise.api import compare, list_datasets, list_methods, list_metrics, list_models
+    from equipoise.api import compare
+    from equipoise.catalogue import list_datasets, list_methods, list_metrics, list_models
     from equipoise.data import PreparedDataset, load_dataset, open_dataset, write_dataset
     from equipoise.diagnosis import (
         Diagnosis,
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": ("compare", "list_datasets", "list_methods", "list_metrics", "list_models"),
+    "api": ("compare",),
+    "catalogue": ("list_datasets", "list_methods", "list_metrics", "list_models"),
     "data": ("PreparedDataset", "load_dataset", "open_dataset", "write_dataset"),
     "diagnosis": (
         "Diagnosis",

@@ -10,16 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from equipoise.data.datasets import DATASETS
-from equipoise.diagnosis import METRICS
 from equipoise.experiments.compare.compare import DEFAULT_METHODS, Observer
 from equipoise.experiments.compare.compare import compare as run_comparison
 from equipoise.experiments.compare.comparison import REPORT, Comparison
-from equipoise.methods import METHODS, Method, Requirements
-from equipoise.models import available_models
 from equipoise.report import write_comparison_report
 from equipoise.training.settings import Settings
-from equipoise.types import UsageError
 
 
 def compare(
@@ -94,83 +89,3 @@ def compare_and_report(
     comparison = run_comparison(settings, methods, seeds, folder, observer=observer, **options)
     write_comparison_report(comparison, folder / REPORT)
     return comparison
-
-
-class Catalogue(dict[str, dict[str, Any]]):
-    """What can be named: name to facts. Printed, or as `to_frame()`, it is a table."""
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row a name."""
-        return pd.DataFrame([{"name": name, **facts} for name, facts in self.items()]).set_index("name")
-
-    def __str__(self) -> str:
-        return self.to_frame().to_string(max_colwidth=80)
-
-
-def list_methods() -> Catalogue:
-    """Return the methods: family, whether they are experimental, summary, needs, cost, source.
-
-    The needs are those with the options as they are by default.
-    """
-    return Catalogue(
-        {
-            name: {
-                "family": method.family,
-                "experimental": method.experimental,
-                "summary": method.summary,
-                "needs": _needs(method).describe(),
-                "tasks": ", ".join(sorted(_needs(method).tasks)),
-                "cost": method.cost,
-                "source": method.source,
-            }
-            for name, method in METHODS.items()
-        }
-    )
-
-
-def list_datasets() -> Catalogue:
-    """Return the datasets: description, modalities, licence, whether they are ready, and how to get them."""
-    datasets = {name: kind() for name, kind in DATASETS.items()}
-    return Catalogue(
-        {
-            name: {
-                "description": dataset.description,
-                "modalities": ", ".join(dataset.modalities),
-                "licence": dataset.licence,
-                "ready": dataset.available(),
-                "how_to_get": "" if dataset.available() else dataset.how_to_get(),
-            }
-            for name, dataset in datasets.items()
-        }
-    )
-
-
-def list_models() -> Catalogue:
-    """Return encoders and fusions: role, kinds of modality, where they are the default, description."""
-    return Catalogue(
-        {
-            str(model["name"]): {
-                "role": model["role"],
-                "kinds": _listed(model["kinds"]),
-                "default_for": _listed(model["default_for"]),
-                "description": model["description"],
-            }
-            for model in available_models()
-        }
-    )
-
-
-def list_metrics() -> Catalogue:
-    """Return the measures of separability."""
-    return Catalogue({name: {"description": text} for name, text in METRICS.items()})
-
-
-def _needs(method: type[Method]) -> Requirements:
-    try:
-        return method.create({}).needs()
-    except UsageError:  # it asks for an option, such as a modality
-        return method.requires
-
-
-def _listed(values: object) -> str:
-    return ", ".join(values) if isinstance(values, tuple | list) else ""

@@ -24,7 +24,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     """
 
     def __init__(self, kind: str, base: type[T], package: str, group: str) -> None:
-        self.kind, self._base, self._package, self._group = kind, base, package, group
+        self.kind, self.group, self._base, self._package = kind, group, base, package
         self._entries: dict[str, type[T]] | None = None
 
     def __getitem__(self, name: str) -> type[T]:
@@ -51,7 +51,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
                 for value in vars(module).values():
                     if self._is_entry(value) and value.__module__ == module.__name__:
                         self._add(found, value)
-            for point in entry_points(group=self._group):
+            for point in entry_points(group=self.group):
                 self._add(found, point.load())
             self._entries = dict(sorted(found.items()))
         return self._entries
@@ -62,7 +62,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     def _add(self, found: dict[str, type[T]], entry: type[T]) -> None:
         if not self._is_entry(entry):
             raise EquipoiseError(
-                f"entry point group {self._group!r} offers {entry!r}; "
+                f"entry point group {self.group!r} offers {entry!r}; "
                 f"expected a class derived from {self._base.__name__} with a 'name'."
             )
         name: str = entry.name  # type: ignore[attr-defined]

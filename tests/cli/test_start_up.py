@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HEAVY = {"torch", "pandas", "numpy", "scipy", "sklearn"}
 NOT_BEFORE_A_STEP = {
     "torchmetrics",
@@ -28,6 +30,16 @@ def stop(*_):
 register_optimizer_step_post_hook(stop)
 from equipoise.cli import main
 main(sys.argv[1:])
+"""
+COMMAND = """
+import json, sys
+from equipoise.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as ended:
+    assert not ended.code
+    print()
+    print(json.dumps(sorted(sys.modules)))
 """
 
 
@@ -54,3 +66,23 @@ def test_fabric_leaves_torchmetrics_as_it_would_be_found() -> None:
         "assert known; import torchmetrics; assert torchmetrics.Metric; print(json.dumps([]))"
     )
     loaded(script, folder=Path.cwd())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["compare", "--help"],
+        ["diagnose", "--help"],
+        ["report", "--help"],
+        ["list", "methods"],
+        ["list", "models"],
+        ["list", "metrics"],
+    ],
+    ids=" ".join,
+)
+def test_lists_and_help_load_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    """A list does so while the index of facts is current, which another test holds."""
+    found = loaded(COMMAND, *words, folder=tmp_path)
+    assert not HEAVY & found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["methods", "datasets", "models", "metrics"]
 
@@ -15,26 +16,24 @@ def list_command(what: Kind, /, *, config: Path | None = None) -> None:
         what: methods, datasets, models or metrics.
         config: YAML file with options by name.
     """
-    from equipoise import api
+    from equipoise import catalogue
     from equipoise.cli.tables import make_table, output_console
 
-    frame = (
-        {
-            "methods": api.list_methods,
-            "datasets": api.list_datasets,
-            "models": api.list_models,
-            "metrics": api.list_metrics,
-        }[what]()
-        .to_frame()
-        .reset_index()
-    )
-    if "ready" in frame:
-        frame["ready"] = ["yes" if ready else "no" for ready in frame["ready"]]
-    if "experimental" in frame:
-        marked = frame.pop("experimental")
-        frame["name"] = [
-            f"{n} (experimental)" if is_so else n for n, is_so in zip(frame["name"], marked, strict=True)
-        ]
-    frame = frame.loc[:, [column for column in frame if (frame[column] != "").any()]]
-    columns = [str(column).replace("_", " ") for column in frame]
-    output_console().print(make_table(columns, frame.astype(str).to_numpy().tolist()))
+    lists = {
+        "methods": catalogue.list_methods,
+        "datasets": catalogue.list_datasets,
+        "models": catalogue.list_models,
+        "metrics": catalogue.list_metrics,
+    }
+    rows = [_row(name, facts) for name, facts in lists[what]().items()]
+    columns = [column for column in rows[0] if any(row[column] for row in rows)]
+    heads = [column.replace("_", " ") for column in columns]
+    output_console().print(make_table(heads, [[row[column] for column in columns] for row in rows]))
+
+
+def _row(name: str, facts: Mapping[str, Any]) -> dict[str, str]:
+    shown = {"name": f"{name} (experimental)" if facts.get("experimental") else name}
+    for key, value in facts.items():
+        if key != "experimental":
+            shown[key] = str(value) if not isinstance(value, bool) else "yes" if value else "no"
+    return shown
