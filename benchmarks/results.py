@@ -218,7 +218,7 @@ def screenshot(report: Path, picture: Path) -> None:
             viewport={"width": 1180, "height": 1400}
         )
         page.goto(report.resolve().as_uri())
-        page.wait_for_selector(".main-svg")
+        page.wait_for_selector(".plot svg")
         page.wait_for_timeout(500)
         picture.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=picture)
