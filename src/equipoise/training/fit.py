@@ -20,8 +20,8 @@ from equipoise.relearning import weights_origin
 from equipoise.tasks import REGRESSION
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
 from equipoise.training.devices import check_device
+from equipoise.training.ending import conclude
 from equipoise.training.loop import OnEpoch, Training
-from equipoise.training.measuring.ending import conclude
 from equipoise.training.option_text import from_options, to_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.history import RecordedDiagnosis, read_diagnoses

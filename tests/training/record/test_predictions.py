@@ -57,7 +57,7 @@ def test_predictions_are_those_of_the_kept_weights(data: str, result: eq.FitResu
 
 def test_they_take_no_pass_of_their_own(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole run without looks and probes passes the test split once, and validation once an epoch."""
-    from equipoise.training.measuring import ending
+    from equipoise.training import ending
 
     sizes: list[int] = []
     original = BalancedModel.forward

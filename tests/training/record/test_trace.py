@@ -153,7 +153,7 @@ def test_a_resumed_run_leaves_the_same_trace(
 def test_a_run_killed_while_it_is_measured_can_go_on(
     data: str, out: Path, traced: eq.FitResult, monkeypatch: Any
 ) -> None:
-    from equipoise.training.measuring import ending
+    from equipoise.training import ending
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
