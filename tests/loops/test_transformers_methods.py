@@ -141,7 +141,7 @@ def test_what_cannot_work_says_so(tmp_path: Path) -> None:
             model=model,
             optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         )
-    with pytest.raises(eq.RunFolderError, match="what the method has learnt is not known"):
+    with pytest.raises(eq.RunFolderError, match="the method's state is unknown"):
         made = trainer(tmp_path, trained, save_strategy="epoch")
         made.train()
         again = trainer(tmp_path, trained, MethodCallback("multi-loss", HANDLES), save_strategy="epoch")

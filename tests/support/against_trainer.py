@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import synthetic
-from equipoise.loops.plain.fitness import reason_against
+from equipoise.loops.plain.entry import reason_against
 from equipoise.methods import METHODS, create_method
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.training.assembly import ModelSpec, RunData, build_reference, prepare_data

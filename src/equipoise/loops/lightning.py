@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from equipoise.diagnosis import Diagnosis
-from equipoise.loops.handles import Handles, check_handles, resolved
-from equipoise.loops.lightning_methods import MethodCallback
-from equipoise.relearning import DiagnoseRelearn
-from equipoise.types import EquipoiseError, MissingExtraError, UsageError
+from torch import nn
+
+from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
+from equipoise.methods import Method
+from equipoise.types import MissingExtraError, UsageError
 
 try:
     import lightning.pytorch as pl
 except ModuleNotFoundError as error:
     raise MissingExtraError("lightning", "lightning", "equipoise.loops.lightning") from error
 
-__all__ = ["DiagnoseRelearnCallback", "MethodCallback"]
 
-
-class DiagnoseRelearnCallback(pl.Callback):
+class DiagnoseRelearnCallback(RelearnsInTrainer, pl.Callback):
     """Diagnose and re-learn the encoders of a LightningModule every few epochs.
 
-    A re-learning that is due after epoch e is done right before epoch e + 1, when e has been validated and
-    its checkpoints are written. Features are computed by calling the module on its batches, under the
-    Trainer's precision. The averaged copies of Lightning's `WeightAveraging` and `StochasticWeightAveraging`
-    follow, see `RelearnOptions.ema_policy`. Purities, gap and strength go to the Trainer's loggers as
+    A re-learning that is due after epoch e runs directly before epoch e + 1, after validation and checkpoints
+    of e. Features are computed by calling the module on its batches, under the Trainer's precision. The
+    averaged copies of Lightning's `WeightAveraging` and `StochasticWeightAveraging` follow, see
+    `RelearnOptions.ema_policy`. Purities, gap and strength go to the Trainer's loggers as
     `equipoise/MODALITY/NAME`; the state is part of the Trainer's checkpoints.
 
     Args:
         encoders: modality to encoder, or to its path inside the module (`"audio_net"`, `"model.audio"`).
         every, count, lam: see `equipoise.DiagnoseRelearn`.
-        train_loader: batches to diagnose on, best without augmentation; by default the Trainer's.
-        val_loader: validation batches; by default the Trainer's (the first, where there are several).
+        train_loader: batches to diagnose on, preferably without augmentation; by default the Trainer's.
+        val_loader: validation batches; by default the Trainer's (the first, if there are several).
         **options: further arguments of `equipoise.DiagnoseRelearn`, such as `inputs_of` and `forward` for
             batches of another structure. The optimisers are the Trainer's.
 
@@ -40,7 +39,7 @@ class DiagnoseRelearnCallback(pl.Callback):
         relearn: the `equipoise.DiagnoseRelearn` that does the work, once fitting has begun.
 
     Raises:
-        UsageError: an option does not exist, or the handles are no modules or paths.
+        UsageError: an option does not exist, or the handles are not modules or paths.
     """
 
     def __init__(
@@ -54,14 +53,9 @@ class DiagnoseRelearnCallback(pl.Callback):
         val_loader: Iterable[Any] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__()
-        check_handles(encoders)
-        self.encoders: Handles = dict(encoders)
-        self.options = {"every": every, "count": count, "lam": lam, **options}
+        super().__init__(encoders, {"every": every, "count": count, "lam": lam, **options})
         self.train_loader, self.val_loader = train_loader, val_loader
-        self.relearn: DiagnoseRelearn | None = None
         self._pending: dict[str, Any] | None = None
-        self._followed = -1  # the last epoch that has been followed by what is due behind it
 
     @property
     def state_key(self) -> str:
@@ -69,72 +63,50 @@ class DiagnoseRelearnCallback(pl.Callback):
         return f"{type(self).__qualname__}({', '.join(self.encoders)})"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember the encoders as they are, or as the checkpoint says that they were."""
-        self._followed = -1
-        # Both kinds of averaging callbacks of Lightning keep their copy under this name.
+        """Keep the initial weights of the encoders, or restore them from the checkpoint."""
+        # Both averaging callbacks of Lightning keep their copy under this name.
         copies = [getattr(callback, "_average_model", None) for callback in trainer.callbacks]  # type: ignore[attr-defined]
-        found = {"optimizer": trainer.optimizers, "ema": [copy for copy in copies if copy is not None]}
-        self.relearn = DiagnoseRelearn(resolved(self.encoders, pl_module), **{**found, **self.options})
-        if trainer.max_epochs is not None and trainer.max_epochs > 0:
-            self.relearn.check(trainer.max_epochs)
+        averages = [copy for copy in copies if copy is not None]
+        self._start(pl_module, trainer.max_epochs or 0, optimizer=trainer.optimizers, ema=averages)
         self._take_over()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Re-learn where that is due behind the epoch before."""
-        self._follow(trainer, pl_module)
+        """Re-learn if that is due after the previous epoch."""
+        diagnosis = self._follow(
+            trainer.current_epoch - 1,
+            pl_module,
+            lambda: (self._train(trainer), self._val(trainer)),
+            trainer.precision_plugin.forward_context(),
+        )
+        if diagnosis is not None:
+            _log(trainer, {key: value for own in scores(diagnosis).values() for key, value in own.items()})
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Do what a training misses that goes on from a checkpoint of an epoch's last batch.
+        """Do the same when training is resumed from a checkpoint of an epoch's last batch.
 
         Lightning then begins the next epoch without `on_train_epoch_start`.
         """
-        self._follow(trainer, pl_module)
-
-    def _follow(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epoch = trainer.current_epoch - 1
-        if epoch <= self._followed:
-            return
-        self._followed = epoch
-        relearn = self._begun()
-        relearn.track()
-        if relearn.due(epoch):
-            with trainer.precision_plugin.forward_context():
-                diagnosis = relearn.step(epoch, pl_module, self._train(trainer), self._val(trainer))
-            self._log(trainer, diagnosis)
-
-    def _begun(self) -> DiagnoseRelearn:
-        if self.relearn is None:
-            raise EquipoiseError("the callback has not seen fitting begin; add it to Trainer(callbacks=).")
-        return self.relearn
+        self.on_train_epoch_start(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the checkpoint keeps."""
-        if self.relearn is None:
-            return self._pending or {}
-        return {"relearn": self.relearn.state_dict(), "followed": self._followed}
+        """Return the state for a checkpoint."""
+        return self._pending or {} if self.relearn is None else self._state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state of a checkpoint, now or once fitting begins."""
+        """Restore the state of a checkpoint, now or when fitting begins."""
         self._pending = state_dict or None
         self._take_over()
 
     def _take_over(self) -> None:
         if self.relearn is not None and self._pending is not None:
-            self.relearn.load_state_dict(self._pending["relearn"])
-            self._followed = int(self._pending["followed"])
+            self._restore(self._pending)
             self._pending = None
 
     def _train(self, trainer: pl.Trainer) -> Iterable[Any]:
-        if self.train_loader is not None:
-            return self.train_loader
-        loader: Any = trainer.train_dataloader
-        if isinstance(loader, Mapping | list | tuple):
-            raise UsageError(
-                f"the Trainer has {len(loader)} training loaders; give train_loader= the one to diagnose on."
-            )
-        return loader  # type: ignore[no-any-return]
+        loader = trainer.train_dataloader if self.train_loader is None else self.train_loader
+        return _one_loader(loader, "the one to diagnose on")
 
     def _val(self, trainer: pl.Trainer) -> Iterable[Any]:
         if self.val_loader is not None:
@@ -151,17 +123,161 @@ class DiagnoseRelearnCallback(pl.Callback):
             )
         return loaders  # type: ignore[no-any-return]
 
-    def _log(self, trainer: pl.Trainer, diagnosis: Diagnosis) -> None:
-        values = {
-            f"equipoise/{name}/{key}": value
-            for name, state in diagnosis.items()
-            for key, value in (
-                ("train_score", state.train_score),
-                ("val_score", state.val_score),
-                ("gap", state.gap),
-                ("strength", state.applied),
+
+class MethodCallback(TrainsByMethod, pl.Callback):
+    """Train a LightningModule by a method, with its own `training_step` and under its Trainer.
+
+    The loss of the step is used as the joint loss; the method's terms are added to the loss that is returned,
+    and gradients are edited when they are accumulated and unscaled, before they are clipped. Loss terms and
+    coefficients go to the Trainer's loggers as `equipoise/...`; its checkpoints hold the method's state.
+
+    Args:
+        method: name (`equipoise list methods`), or a method such as `equipoise.methods.OGM(alpha=0.5)`.
+        encoders: modality to encoder, or to its path inside the module (`"audio_net"`, `"model.audio"`).
+        head: see `equipoise.by_hand`; or a path, or modality to path.
+        output: module whose output is the joint logits, or its path; by default the LightningModule, whose
+            `forward` the step then has to call.
+        options: options of a method that is given by name.
+        train_loader: where the method reads samples by position; by default the Trainer's.
+        **more: further arguments of `equipoise.by_hand`: `criterion`, `pool`, `inputs_of`, `target_of`,
+            `forward`, `task`, `seed`.
+
+    Attributes:
+        training: the `equipoise.HandTraining` that does the work, once training has begun.
+
+    Raises:
+        UsageError: the method does not exist, or the handles are not modules or paths.
+    """
+
+    def __init__(
+        self,
+        method: str | Method,
+        encoders: Handles,
+        *,
+        head: Any = None,
+        output: str | nn.Module | None = None,
+        options: Mapping[str, Any] | None = None,
+        train_loader: Iterable[Any] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(method, encoders, head, output, options, more)
+        self.train_loader = train_loader
+        self._pending: dict[str, Any] | None = None
+
+    @property
+    def state_key(self) -> str:
+        """The callback's name in a checkpoint."""
+        return f"{type(self).__qualname__}({self.method.name}: {', '.join(self.encoders)})"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Try the model, and put the method around its `training_step`."""
+        if not pl_module.automatic_optimization or len(trainer.optimizers) != 1:
+            raise UsageError(
+                f"{type(pl_module).__name__} steps its optimisers itself, or has {len(trainer.optimizers)}; "
+                "the callback needs automatic optimisation with one: use equipoise.by_hand in training_step."
             )
-            if value is not None
-        }
+        if trainer.max_epochs is None or trainer.max_epochs < 1:
+            raise UsageError(
+                "the method needs to know the length of the training; give the Trainer max_epochs."
+            )
+        loader = trainer.train_dataloader if self.train_loader is None else self.train_loader
+        training = self._start(
+            pl_module,
+            train_loader=_one_loader(loader, "one of them"),
+            optimizer=trainer.optimizers[0],
+            epochs=trainer.max_epochs,
+            scaler=getattr(trainer.precision_plugin, "scaler", None),
+        )
+        if self._pending is not None:
+            training.load_state_dict(self._pending)
+            self._pending = None
+        step = partial(self._step, pl_module.training_step)
+        step.__wrapped__ = pl_module.training_step  # type: ignore[attr-defined]  # Lightning reads its signature
+        pl_module.__dict__["training_step"] = step
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the method's epoch."""
+        self._begun().start_epoch(trainer.current_epoch)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the epoch when training is resumed from a checkpoint of an epoch's last batch."""
+        if not self._begun().open:
+            self._begun().start_epoch(trainer.current_epoch)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any
+    ) -> None:
+        """Let the method edit the gradients."""
+        self._edit_gradients()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log terms and coefficients as often as the Trainer logs."""
+        every = max(1, getattr(trainer, "log_every_n_steps", 50))
+        if trainer.loggers and (batch_idx + 1) % every == 0:
+            _log(trainer, self._begun().figures())
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End the method's epoch."""
+        training = self._begun()
+        training.end_epoch()
+        _log(trainer, training.told(trainer.current_epoch))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restore the module's own step."""
+        pl_module.__dict__.pop("training_step", None)
+        if self.training is not None:
+            self._pending = None
+            self.training.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Restore the module's own step."""
+        self.on_train_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        return self._pending or {} if self.training is None else self.training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint when training begins."""
+        self._pending = state_dict or None
+
+    def _step(self, own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run the module's own step within the method's."""
+        batch = args[0] if args else kwargs["batch"]
+        results: list[Any] = []
+
+        def compute() -> Any:
+            results.append(own(*args, **kwargs))
+            if results[-1] is None:
+                raise _Skipped
+            return results[-1]
+
+        training = self._begun()
+        try:
+            loss = training.loss(batch, compute)
+        except _Skipped:
+            training.skip()
+            return None
+        return {**results[-1], "loss": loss} if isinstance(results[-1], Mapping) else loss
+
+
+class _Skipped(Exception):  # noqa: N818 - not an error: the module skips the step
+    pass
+
+
+def _one_loader(loader: Any, which: str) -> Iterable[Any]:
+    if isinstance(loader, Mapping | list | tuple):
+        raise UsageError(f"the Trainer has {len(loader)} training loaders; give train_loader= {which}.")
+    return loader  # type: ignore[no-any-return]
+
+
+def _log(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
+    if values:
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.global_step)
+            logger.log_metrics(named(values), step=trainer.global_step)

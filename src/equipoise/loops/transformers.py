@@ -1,44 +1,45 @@
-"""Diagnosing & Re-learning, and any standard method, as callbacks of the Trainer of transformers."""
+"""Diagnosing & Re-learning, and any method of a standard step, as callbacks of transformers' Trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
-from equipoise.distributed import process_count
-from equipoise.loops.handles import Handles, check_handles, resolved
-from equipoise.loops.trainer_files import checkpoint_folder, precision, read_state, write_state
-from equipoise.loops.transformers_methods import MethodCallback
-from equipoise.relearning import DiagnoseRelearn
-from equipoise.types import MissingExtraError, UsageError
+from equipoise.diagnosis.features.reading import device_of
+from equipoise.distributed import process_count, unwrapped
+from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
+from equipoise.methods import Method
+from equipoise.types import MissingExtraError, ModelError, RunFolderError, UsageError
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 except ModuleNotFoundError as error:
     raise MissingExtraError("transformers", "transformers", "equipoise.loops.transformers") from error
 
-__all__ = ["DiagnoseRelearnCallback", "MethodCallback"]
-
-STATE = "equipoise.pt"
-"""Name of the callback's file in a checkpoint's folder."""
+ITEMS = "num_items_in_batch"
+"""Argument of models that divide their loss by the samples of all accumulated batches."""
 
 
-class DiagnoseRelearnCallback(TrainerCallback):
+class DiagnoseRelearnCallback(RelearnsInTrainer, TrainerCallback):
     """Diagnose and re-learn the encoders of a model that `transformers.Trainer` trains.
 
-    A re-learning that is due after epoch e is done right before epoch e + 1. Scores, gap and strength are put
-    into `state.log_history`; each checkpoint gets a file `equipoise.pt`, which a resumed training reads.
+    A re-learning that is due after epoch e runs directly before epoch e + 1. Scores, gap and strength are
+    added to `state.log_history`; each checkpoint gets a file `equipoise.pt`, which a resumed training reads.
 
     Args:
         encoders: modality to encoder, or to its path inside the model (`"text"`, `"model.vision"`); for a
-            model of `peft` the path inside the model that it adapts.
+            model of `peft` the path inside the adapted model.
         val_dataset: what the Trainer evaluates on; never the test split.
         every, count, lam: see `equipoise.DiagnoseRelearn`.
-        train_dataset: what to diagnose on, best without augmentation; by default the Trainer's.
-        resume_from: folder of the checkpoint that training is resumed from, where that is no folder
+        train_dataset: what to diagnose on, preferably without augmentation; by default the Trainer's.
+        resume_from: folder of the checkpoint that training is resumed from, if it is not a folder
             `checkpoint-N` of the Trainer's own output.
         **options: further arguments of `equipoise.DiagnoseRelearn`. The optimiser is the Trainer's.
 
@@ -46,8 +47,10 @@ class DiagnoseRelearnCallback(TrainerCallback):
         relearn: the `equipoise.DiagnoseRelearn` that does the work, once training has begun.
 
     Raises:
-        UsageError: an option does not exist, or the handles are no modules or paths.
+        UsageError: an option does not exist, or the handles are not modules or paths.
     """
+
+    file = "equipoise.pt"
 
     def __init__(
         self,
@@ -61,76 +64,206 @@ class DiagnoseRelearnCallback(TrainerCallback):
         resume_from: str | Path | None = None,
         **options: Any,
     ) -> None:
-        check_handles(encoders)
-        self.encoders: Handles = dict(encoders)
-        self.options = {"every": every, "count": count, "lam": lam, **options}
+        super().__init__(encoders, {"every": every, "count": count, "lam": lam, **options})
         self.train_dataset, self.val_dataset = train_dataset, val_dataset
         self.resume_from = resume_from
-        self.relearn: DiagnoseRelearn | None = None
-        self._followed = -1  # the last epoch that has been followed by what is due behind it
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **given: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Remember the encoders as they are, or as the checkpoint says that they were."""
-        model, optimizer = given["model"], given.get("optimizer")
-        raw = getattr(optimizer, "optimizer", optimizer)  # inside the wrapper of accelerate
-        self.relearn = DiagnoseRelearn(resolved(self.encoders, model), **{"optimizer": raw, **self.options})
-        self._followed = -1
-        if state.num_train_epochs:
-            self.relearn.check(int(state.num_train_epochs))
+        """Keep the initial weights of the encoders, or restore them from the checkpoint."""
+        self._start(given["model"], int(state.num_train_epochs or 0), optimizer=_optimizer(given))
         if state.global_step:
-            self._take_over(args, state)
+            folder = self.resume_from or _checkpoint(args, state)
+            self._restore(_read(Path(folder) / self.file, "the initial weights of the encoders are unknown"))
 
     def on_epoch_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **given: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Re-learn where that is due behind the epoch before."""
-        model, train_dataloader = given["model"], given["train_dataloader"]
-        relearn = self.relearn
-        epoch = int((state.epoch or 0) + 1e-6) - 1  # a fraction in the middle of an epoch
-        if relearn is None or epoch <= self._followed:
-            return
-        self._followed = epoch
-        relearn.track()
-        if not relearn.due(epoch):
-            return
-        train = train_dataloader.dataset if self.train_dataset is None else self.train_dataset
-        loaders = [_loader(data, train_dataloader.collate_fn, args) for data in (train, self.val_dataset)]
-        with precision(args, model):
-            diagnosis = relearn.step(epoch, model, *loaders)
-        for name, found in diagnosis.items():
-            values = {"train_score": found.train_score, "val_score": found.val_score, "gap": found.gap}
-            entry = {f"equipoise/{name}/{key}": value for key, value in values.items()}
-            entry[f"equipoise/{name}/strength"] = found.applied or 0.0
-            state.log_history.append({**entry, "epoch": state.epoch, "step": state.global_step})
+        """Re-learn if that is due after the previous epoch."""
+        model, loader = given["model"], given["train_dataloader"]
+
+        def loaders() -> tuple[DataLoader[Any], DataLoader[Any]]:
+            train = loader.dataset if self.train_dataset is None else self.train_dataset
+            return _loader(train, loader.collate_fn, args), _loader(self.val_dataset, loader.collate_fn, args)
+
+        diagnosis = self._follow(_epoch(state) - 1, model, loaders, _precision(args, model))
+        for name, values in scores(diagnosis).items() if diagnosis is not None else ():
+            _log(state, {f"{name}/strength": 0.0, **values})
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Put the callback's file into the checkpoint."""
+        """Write the callback's file into the checkpoint."""
         if self.relearn is not None:
-            kept = {"relearn": self.relearn.state_dict(), "followed": self._followed}
-            write_state(args, state, STATE, kept)
+            _write(args, state, self.file, self._state())
 
-    def _take_over(self, args: TrainingArguments, state: TrainerState) -> None:
-        assert self.relearn is not None
-        folder = self.resume_from or checkpoint_folder(args, state)
-        kept = read_state(folder, STATE, "the weights that encoders are pulled toward are not known")
-        self.relearn.load_state_dict(kept["relearn"])
-        self._followed = int(kept["followed"])
+
+class MethodCallback(TrainsByMethod, TrainerCallback):
+    """Train a model by a method, under its `transformers.Trainer`.
+
+    The model's own loss, that of its output, is used as the joint loss; the method's terms are added to it.
+    Gradients are edited when they are accumulated, after the Trainer's clipping (`max_grad_norm=0` turns it
+    off). Loss terms and coefficients are added to `state.log_history` when the Trainer logs; each checkpoint
+    gets a file `equipoise-method.pt`, which a resumed training reads.
+
+    Args:
+        method: name (`equipoise list methods`), or a method such as `equipoise.methods.OGM(alpha=0.5)`.
+        encoders: modality to encoder, or to its path inside the model (`"text"`, `"model.vision"`).
+        head: see `equipoise.by_hand`; or a path, or modality to path.
+        output: module whose output is the joint logits, or its path; by default the model's output has them.
+        options: options of a method that is given by name.
+        resume_from: folder of the checkpoint that training is resumed from, if it is not a folder
+            `checkpoint-N` of the Trainer's own output.
+        **more: further arguments of `equipoise.by_hand`: `criterion`, `pool`, `task`, `seed`.
+
+    Attributes:
+        training: the `equipoise.HandTraining` that does the work, once training has begun.
+
+    Raises:
+        UsageError: the method does not exist, or the handles are not modules or paths.
+    """
+
+    file = "equipoise-method.pt"
+
+    def __init__(
+        self,
+        method: str | Method,
+        encoders: Handles,
+        *,
+        head: Any = None,
+        output: str | nn.Module | None = None,
+        options: Mapping[str, Any] | None = None,
+        resume_from: str | Path | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(method, encoders, head, output, options, more)
+        self.resume_from = resume_from
+        self._busy = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Try the model, and put the method around its forward pass."""
+        model = unwrapped(given["model"])
+        if args.label_smoothing_factor:
+            raise UsageError(
+                "with label_smoothing_factor the Trainer computes the loss itself, and the method's terms "
+                "would not reach it; set it to 0, and smooth labels in the model's own loss."
+            )
+        training = self._start(
+            model,
+            train_loader=given["train_dataloader"],
+            optimizer=_optimizer(given),
+            epochs=max(1, int(state.num_train_epochs)),
+        )
+        if state.global_step:
+            folder = self.resume_from or _checkpoint(args, state)
+            training.load_state_dict(_read(Path(folder) / self.file, "the method's state is unknown"))
+        own = model.forward
+        self._undo = functools.partial(_restore, model, model.__dict__.get("forward"))
+
+        @functools.wraps(own)
+        def forward(*positional: Any, **inputs: Any) -> Any:
+            if self._busy or not model.training or not torch.is_grad_enabled() or positional:
+                return own(*positional, **inputs)
+            self._busy = True
+            try:
+                with _precision(args, model):
+                    return self._with_terms(own, inputs)
+            finally:
+                self._busy = False
+
+        model.__dict__["forward"] = forward
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start the method's epoch."""
+        self._begun().start_epoch(_epoch(state))
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Let the method edit the gradients."""
+        self._edit_gradients()
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """End the method's epoch."""
+        self._begun().end_epoch()
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Log terms and coefficients when the Trainer logs."""
+        if self.training is not None and (figures := self.training.figures()):
+            _log(state, figures)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Write the callback's file into the checkpoint."""
+        if self.training is not None:
+            _write(args, state, self.file, self.training.state_dict())
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Restore the model's own forward pass."""
+        if self.training is not None:
+            self._undo()
+            self.training.close()
+
+    def _with_terms(self, own: Callable[..., Any], inputs: dict[str, Any]) -> Any:
+        """Return the model's output with the method's terms in its loss."""
+        batch = {key: value for key, value in inputs.items() if key != ITEMS}
+        results: list[Any] = []
+
+        def compute() -> Any:
+            results.append(own(**inputs))
+            loss = getattr(results[-1], "loss", None)
+            if loss is None:
+                raise ModelError(
+                    f"{type(results[-1]).__name__} has no loss: the method needs a model that computes its "
+                    "own from labels=, and a batch that has them."
+                )
+            results[-1].loss = loss / share
+            return results[-1]
+
+        # A loss divided by the samples of all accumulated batches is a part of their mean.
+        size = len(next(value for value in batch.values() if isinstance(value, torch.Tensor)))
+        share = size / inputs[ITEMS] if inputs.get(ITEMS) is not None else 1
+        loss = self._begun().loss(batch, compute)
+        results[-1].loss = loss * share
+        return results[-1]
+
+
+def _restore(model: nn.Module, own: Any) -> None:
+    if own is None:
+        del model.__dict__["forward"]
+    else:
+        model.__dict__["forward"] = own
+
+
+def _epoch(state: TrainerState) -> int:
+    return int((state.epoch or 0) + 1e-6)  # a fraction in the middle of an epoch
+
+
+def _optimizer(given: Mapping[str, Any]) -> Any:
+    """Return the Trainer's optimiser without the wrapper of accelerate."""
+    optimizer = given.get("optimizer")
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def _precision(args: TrainingArguments, model: nn.Module) -> AbstractContextManager[Any]:
+    """Return the precision of the Trainer's forward passes."""
+    if not (args.bf16 or args.fp16):
+        return nullcontext()
+    return torch.autocast(device_of(model).type, dtype=torch.bfloat16 if args.bf16 else torch.float16)
 
 
 def _loader(dataset: Any, collate: Any, args: TrainingArguments) -> DataLoader[Any]:
-    """Return batches in order, each process its share; the Trainer's own loader is amid its draws."""
+    """Return batches in order, a share for each process; the Trainer's own loader is already in use."""
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise UsageError(
             f"a {type(dataset).__name__} cannot be read a second time in order; give train_dataset= a "
@@ -140,3 +273,36 @@ def _loader(dataset: Any, collate: Any, args: TrainingArguments) -> DataLoader[A
     return DataLoader(
         dataset, batch_size=args.per_device_eval_batch_size, sampler=sampler, collate_fn=collate
     )
+
+
+def _log(state: TrainerState, values: Mapping[str, float]) -> None:
+    state.log_history.append({**named(values), "epoch": state.epoch, "step": state.global_step})
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    """Return the folder of the checkpoint of the present step."""
+    return Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
+
+
+def _write(args: TrainingArguments, state: TrainerState, name: str, kept: dict[str, Any]) -> None:
+    """Write a callback's file into the checkpoint atomically, in one process only."""
+    folder = _checkpoint(args, state)
+    if not state.is_world_process_zero or not folder.is_dir():
+        return
+    torch.save(kept, folder / f"{name}.part")
+    (folder / f"{name}.part").replace(folder / name)
+
+
+def _read(path: Path, problem: str) -> dict[str, Any]:
+    """Read a callback's file; `problem` is the consequence if it does not exist.
+
+    Raises:
+        RunFolderError: there is no such file.
+    """
+    if not path.is_file():
+        raise RunFolderError(
+            f"{path} does not exist, so {problem}; resume from a checkpoint that was written with this "
+            "callback, and give resume_from= its folder if it is not in output_dir."
+        )
+    kept: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    return kept

@@ -446,7 +446,7 @@ def test_compiled_encoders_work_and_a_compiled_model_is_refused() -> None:
 
 REFUSED = {
     "diagnose-relearn": "use equipoise.DiagnoseRelearn",
-    "mla": "brings an inference rule",
+    "mla": "has its own inference rule",
     "unimodal:audio": "trains no joint model",
     "umt": "builds on finished runs",
     "modality-valuation": "chooses the training data",
@@ -487,7 +487,7 @@ def test_mistakes_are_met_with_one_line() -> None:
         prepared("ogm-gee", net, optimizer)
     with pytest.raises(eq.UnknownNameError, match="alpa"):
         prepared("ogm", net, optimizer, alpa=1)
-    with pytest.raises(eq.ModelError, match="no part of the model"):
+    with pytest.raises(eq.ModelError, match="not part of the model"):
         prepared("ogm", net, optimizer, encoders={"audio": nn.Linear(2, 2)})
     method = prepared("ogm", net, optimizer)
     with pytest.raises(eq.EquipoiseError, match="no epoch has begun"):

@@ -1,4 +1,4 @@
-"""Any method that fits a standard step, in anybody's training loop; `by_hand` is the way in."""
+"""Methods that fit a standard step, in a user-defined training loop; `by_hand` is the entry point."""
 
 from __future__ import annotations
 

@@ -1,26 +1,26 @@
-"""The way into a training by hand: a method, a model, and handles of its encoders."""
+"""`by_hand`: a method, a model and handles of its encoders, prepared for a user-defined training loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from equipoise.diagnosis.features.reading import BatchReader, Pool, device_of
 from equipoise.distributed import process_count, share_values, unwrapped
-from equipoise.loops.plain.fitness import check_fit
 from equipoise.loops.plain.heads import Head
 from equipoise.loops.plain.model import HandledModel
 from equipoise.loops.plain.run import Criterion, HandRun, example_of
 from equipoise.loops.plain.training import HandTraining
 from equipoise.methods.core.creation import create_method
-from equipoise.methods.core.method import Method
+from equipoise.methods.core.method import Method, overrides
+from equipoise.methods.diagnose_relearn import DiagnoseRelearnMethod
+from equipoise.models import BalancedModel
 from equipoise.types import UsageError, warn
 
-if TYPE_CHECKING:
-    from equipoise.models import BalancedModel
+INSTEAD = "train with equipoise.fit, which takes a model of your own as model='module:Class'."
 
 
 def by_hand(
@@ -44,7 +44,7 @@ def by_hand(
     extra_optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
     **options: Any,
 ) -> HandTraining:
-    """Prepare a method for a loop of your own: `loss(batch)`, `backward()`, `on_gradients()`, `step()`.
+    """Prepare a method for your own loop: `loss(batch)`, `backward()`, `on_gradients()`, `step()`.
 
         method = equipoise.by_hand("ogm-ge", model, {"audio": model.audio_net, "video": model.visual_net},
                                    head=model.head, train_loader=loader, optimizer=optimizer, epochs=90)
@@ -55,39 +55,38 @@ def by_hand(
                 method.on_gradients()
                 optimizer.step()
 
-    The model runs as it is, once a step; what the method adds of its own (auxiliary heads, say) is trained by
-    a second optimiser of the same kind, which follows the learning rate of the first. In a distributed
-    training every process calls this; scores are taken over the samples of all of them.
+    The model runs unchanged, once a step. The method's own modules (such as auxiliary heads) are trained by a
+    second optimiser of the same kind, which follows the learning rate of the first. In distributed training
+    call this in every process; scores are computed over the samples of all processes.
 
     Args:
         method: name (`equipoise list methods`), or a method such as `equipoise.methods.OGM(alpha=0.5)`.
         model: any module, wrapped for several processes or not.
-        encoders: modality to encoder, each called once a pass; may be left out for a model that offers
-            `encoder_module`.
+        encoders: modality to encoder, each called once a pass; optional for a model with `encoder_module`.
         train_loader: training batches; one of two samples is tried on the model, in evaluation mode.
-        optimizer: yours; of several, the one that steps last stands last.
+        optimizer: yours; of several, the one that steps last must be the last.
         epochs: planned passes over the training data.
         head: the linear layer that reads the concatenated features in the order of `encoders`, or modality to
-            linear layer where outputs are added: what methods with `logits="slice"` need.
-        output: module whose output are the joint logits; by default the model.
+            linear layer where outputs are added; needed by methods with `logits="slice"`.
+        output: module whose output is the joint logits; by default the model.
         pool: from an encoder's output to `[B, d]`, for all encoders or by name.
-        criterion: from logits and target to the mean loss, in place of `CE(u, y)`; by default the task's.
+        criterion: from logits and target to the mean loss, used for `CE(u, y)`; by default the task's loss.
         inputs_of: from a batch to the model's input, see `BatchReader`.
         target_of: from a batch to its target.
-        forward: called as `forward(model, batch)` in place of all that.
+        forward: called as `forward(model, batch)`, replaces `inputs_of`.
         task: `classification`, `multilabel` or `regression`; by default the model's attribute, or the first.
         seed: of the method's random stream and modules.
-        scaler: a `GradScaler`, where the loop has one.
+        scaler: a `GradScaler`, if the loop has one.
         extra_optimizer: from parameters to the optimiser of the method's modules.
-        **options: of the method, where it is given by name.
+        **options: of the method, if it is given by name.
 
     Raises:
-        UsageError: the method does not fit a standard step; an option or handle makes no sense.
-        ModelError: the model does not do with the handles what is expected.
+        UsageError: the method does not fit a standard step, or an option or handle is not valid.
+        ModelError: the model does not use the handles as expected.
     """
     chosen = create_method(method, options) if isinstance(method, str) else method
     if options and not isinstance(method, str):
-        raise UsageError(f"options ({', '.join(options)}) go to the method itself where it is not named.")
+        raise UsageError(f"options ({', '.join(options)}) need a method by name; set them in the method.")
     inner = unwrapped(model)
     if encoders is None:
         if not callable(getattr(inner, "encoder_module", None)):
@@ -95,18 +94,11 @@ def by_hand(
         contract = cast("BalancedModel", inner)
         encoders = {m: contract.encoder_module(m) for m in contract.modalities}
         head = head or contract.head
-    own_task = getattr(inner, "task", None)
     check_fit(chosen, tuple(encoders), process_count())
     reader = BatchReader(inputs_of, target_of, forward)
-    handled = HandledModel(
-        model,
-        encoders,
-        reader,
-        pool=pool,
-        head=head,
-        output=output,
-        task=task or (own_task if isinstance(own_task, str) else "classification"),
-    )
+    own_task = getattr(inner, "task", None)
+    task = task or (own_task if isinstance(own_task, str) else "classification")
+    handled = HandledModel(model, encoders, reader, pool=pool, head=head, output=output, task=task)
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
     if not optimizers or epochs < 1:
         raise UsageError("expected an optimizer and at least one epoch.")
@@ -114,6 +106,40 @@ def by_hand(
     chosen.check(handled)
     run = HandRun(chosen, handled, optimizers, train_loader, reader, epochs, seed, criterion)
     share_values(run.modules.parameters())
-    for problem in run.problems():
+    for problem in chosen.problems(run.plan):
         warn(problem)
     return HandTraining(chosen, handled, run, optimizers, scaler, extra_optimizer)
+
+
+def check_fit(method: Method, modalities: Sequence[str], processes: int) -> None:
+    """Refuse a method that needs more than a standard step: forward, loss, backward, gradients, step.
+
+    Raises:
+        UsageError: states what the method needs, and an alternative.
+    """
+    for member in method.members():
+        reason = reason_against(member, modalities)
+        if reason:
+            raise UsageError(f"the method {member.name!r} does not fit a loop of your own: {reason}")
+        if processes > 1 and overrides(member, "backward"):
+            raise UsageError(
+                f"the method {member.name!r} routes gradients itself, which wrappers for several processes "
+                "do not see; train in one process."
+            )
+
+
+def reason_against(method: Method, modalities: Sequence[str]) -> str:
+    """Return why a method does not fit a standard step; empty if it does."""
+    if isinstance(method, DiagnoseRelearnMethod):
+        return "it acts between epochs; use equipoise.DiagnoseRelearn, or the callback of that name."
+    if not method.trains or method.argument is not None:
+        return f"it trains no joint model; {INSTEAD}"
+    if method.parts(modalities):
+        return f"it builds on finished runs; {INSTEAD}"
+    if overrides(method, "build"):
+        return f"it has its own inference rule, which becomes part of the model; {INSTEAD}"
+    if overrides(method, "train_step"):
+        return f"it replaces the training step; {INSTEAD}"
+    if method.changes_data():
+        return f"it chooses the training data; {INSTEAD}"
+    return ""

@@ -1,4 +1,4 @@
-"""Anybody's model as methods see it: encoders behind handles, and whatever comes after them."""
+"""A user's model as methods see it: handles of its encoders, and the rest of the model as the fusion."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.diagnosis.features.reading import BatchReader, Pool, pooled_output
-from equipoise.loops.plain.batch import HandBatch
 from equipoise.loops.plain.calls import EncoderCalls, Returned, with_feature
 from equipoise.loops.plain.heads import Head, head_view
-from equipoise.loops.plain.passes import Pass, loss_in, random_state, set_random_state
+from equipoise.loops.plain.passes import HandBatch, Pass, loss_in, random_state, set_random_state
 from equipoise.models import BalancedModel
 from equipoise.models.fusion.head import HeadView
 from equipoise.scopes import evaluating
@@ -20,22 +19,21 @@ from equipoise.types import Batch, ModelError, UsageError
 
 
 class HandledModel(BalancedModel):
-    """A model of any forward signature, seen through handles of its encoders.
+    """A model of any forward signature, with handles of its encoders.
 
-    The user's forward pass is run as it is, once a step; hooks see the features on their way. Where a method
-    changes features before they are fused, the pass ends when the last encoder has run, and a second one is
-    made in which encoders return the changed features without running; random numbers are drawn as in one
-    pass. What else a method asks of the fusion is answered by the head where it is additive, else by passes
-    of the same kind.
+    The user's forward pass is run unchanged, once a step; forward hooks record the features. If a method
+    changes features before the fusion, the pass is stopped after the last encoder, and a second pass is run
+    in which the encoders return the changed features without running; random numbers are drawn as in one
+    pass. Other uses of the fusion are computed by the head if it is additive, else by passes of this kind.
 
     Args:
-        model: the user's.
+        model: the user's model.
         encoders: modality to module inside it.
         reader: how batches are read and given to the model.
         pool: from an encoder's output to `[B, d]`, for all encoders or by name.
         head: see `equipoise.loops.plain.heads.head_view`.
-        output: module whose output are the joint logits, or has them as `logits`; None is the model.
-        task: what the logits are for.
+        output: module whose output is the joint logits, or has them as `logits`; None is the model.
+        task: the task of the logits.
     """
 
     def __init__(
@@ -52,18 +50,18 @@ class HandledModel(BalancedModel):
         super().__init__()
         _check_handles(model, encoders, output)
         self.model, self.task, self.modalities = model, task, tuple(encoders)
-        # Tuples, as they are inside the model already and must not be registered a second time.
+        # Tuples, so that modules of the model are not registered a second time.
         self._handles = tuple(encoders.items())
         self._output = (output,)
         self.reader, self._pool, self._head_handle = reader, pool, (head,)
         self._calls = EncoderCalls(encoders)
         self._planned: Pass | None = None
-        self._last: Pass | None = None
+        self.last: Pass | None = None
         self._owners: list[Any] | None = None
         self._widths: dict[str, int] = {}
         self._view: HeadView | None = None
 
-    # What methods ask for --------------------------------------------------------------------------------
+    # The contract of a model -----------------------------------------------------------------------------
 
     def encoder_module(self, modality: str) -> nn.Module:
         """Return the encoder of a modality."""
@@ -71,12 +69,12 @@ class HandledModel(BalancedModel):
         return dict(self._handles)[modality]
 
     def feature_widths(self) -> dict[str, int]:
-        """Return the feature width `d_m` of every modality, as the trial found it."""
+        """Return the feature width `d_m` of every modality, as found by `trial`."""
         return dict(self._widths)
 
     @property
     def head(self) -> HeadView | None:
-        """The view of the head where one was given, else None."""
+        """The view of the head if one was given, else None."""
         return self._view
 
     def encode(
@@ -84,36 +82,35 @@ class HandledModel(BalancedModel):
     ) -> dict[str, Tensor]:
         """Return features `{m: [B, d_m]}`.
 
-        The first call of a step is the user's pass itself; others end when the encoders have run.
+        The first call of a step is the user's pass; other calls stop after the encoders.
         """
         assert isinstance(batch, HandBatch)
         planned, self._planned = self._planned, None
-        if planned is not None:
-            self._last = planned
-            self._begin(planned)
-            z = planned.features
-        else:
+        if planned is None:
             z = self._encoded(batch)
+        else:
+            self._begin(planned)
+            self.last, z = planned, planned.features
         return {m: z[m] for m in self.modalities if only is None or m in only}
 
     def answers_to_zeros(self, batch: Batch | Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the features of zeros in place of each encoder's first argument, in evaluation mode."""
+        """Return the features for zeros in place of each encoder's first argument, in evaluation mode."""
         assert isinstance(batch, HandBatch)
         with evaluating(self), self._calls.zeroed():
             return self._encoded(batch)
 
     def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
-        """Return joint logits `[B, C]` of features: those of the step itself, or of changed ones.
+        """Return joint logits `[B, C]` of features: those of the step, or changed ones.
 
         Raises:
-            ModelError: the features do not fit the batch of the step.
+            UsageError: the features do not fit the batch of the step.
         """
-        last = self._last
-        if last is not None and self._same(z, last) and not last.split:
+        last = self.last
+        if last is not None and last.logits is None:
+            return self._end(last, z)
+        if last is not None and not last.split and all(z[m] is own for m, own in last.features.items()):
             assert last.logits is not None
             return last.logits
-        if last is not None and last.split and last.logits is None:
-            return self._end(last, z)
         if not self.training and self._view is not None:
             return torch.stack([self._view.slice(m, z[m]) for m in self.modalities]).sum(0)
         if last is None:
@@ -122,37 +119,29 @@ class HandledModel(BalancedModel):
 
     # The user's pass ---------------------------------------------------------------------------------------
 
-    def plan(self, step: Pass) -> None:
-        """Say what the next call of `encode` runs."""
-        self._planned, self._last = step, None
-
-    def forget(self) -> None:
-        """Let go of the last step's graph."""
-        self._planned = self._last = None
-
-    def looks_at(self, step: Pass) -> None:
-        """Take a step for the last one, for what is asked of the fusion behind it."""
-        self._last = step
+    def plan(self, step: Pass | None) -> None:
+        """Set the pass that the next call of `encode` runs, and free the last one."""
+        self._planned, self.last = step, None
 
     def own_loss(self, logits: Tensor) -> Tensor | None:
-        """Return the loss that the user's code computed itself of these very logits, if it did."""
-        last = self._last
+        """Return the loss that the user's code computed from these logits, if it did."""
+        last = self.last
         if last is None or not last.own or logits is not last.logits:
             return None
         found = loss_in(last.result)
         if found is None:
             raise UsageError(
-                f"your step returned a {type(last.result).__name__}; expected its loss: a number, or what "
-                "has it as 'loss'."
+                f"your step returned a {type(last.result).__name__}; expected its loss: a scalar tensor, or "
+                "an output with the entry 'loss'."
             )
         return found
 
     def trial(self, batch: HandBatch) -> None:
-        """Run the model once in evaluation mode, to learn widths, and to check handles and head.
+        """Run the model once in evaluation mode, to find widths, and to check handles and head.
 
         Raises:
             ModelError: a handle is not called once, a feature is not `[B, d]`, the logits are not found, or
-                the head does not make them of the features.
+                are not the output of the head for the features.
         """
         with torch.no_grad(), evaluating(self):
             step = Pass(batch, lambda: self.reader.run(self.model, batch.pieces[0]))
@@ -163,7 +152,7 @@ class HandledModel(BalancedModel):
         self._view = head_view(self._head_handle[0], self._widths, step.features, step.logits)
 
     def _begin(self, step: Pass) -> None:
-        """Run the pass, or its part up to the last encoder."""
+        """Run the pass, or its first half up to the last encoder."""
         if step.split:
             step.streams.append(random_state(step.batch.target.device.type))
         caught: list[Any] = []
@@ -178,18 +167,18 @@ class HandledModel(BalancedModel):
         step.held = step.features
 
     def _end(self, step: Pass, z: Mapping[str, Tensor]) -> Tensor:
-        """Run the part of a split pass behind the encoders, on other features; returns the logits."""
+        """Run the second half of a split pass, after the encoders, on other features; returns the logits."""
         outputs = {m: with_feature(step.raw[m], step.held[m], z[m], m) for m in self.modalities}
-        begin, behind = step.streams
-        set_random_state(begin)
+        before, after = step.streams
+        set_random_state(before)
         caught: list[Any] = []
-        with self._calls.replaced(outputs, lambda: set_random_state(behind)):
+        with self._calls.replaced(outputs, lambda: set_random_state(after)):
             self._compute(step, caught)
         step.logits = self._logits(caught, step)
         return step.logits
 
     def _compute(self, step: Pass, caught: list[Any]) -> None:
-        """Run the user's code, and put what the module of the logits returns into `caught`."""
+        """Run the user's code, and add the outputs of the logits' module to `caught`."""
         output = self._output[0] or self.model
         hook = output.register_forward_hook(lambda _, __, value: caught.append(value))
         try:
@@ -198,7 +187,7 @@ class HandledModel(BalancedModel):
             hook.remove()
 
     def _again(self, step: Pass, z: Mapping[str, Tensor]) -> Tensor:
-        """Run what is behind the encoders on features, block by block where there are more than samples."""
+        """Run the model after the encoders on features, in blocks if there are more rows than samples."""
         size, rows = len(step.batch), len(next(iter(z.values())))
         if rows % size or not step.batch.sizes:
             raise UsageError(
@@ -224,7 +213,7 @@ class HandledModel(BalancedModel):
         parts: dict[str, list[Tensor]] = {m: [] for m in self.modalities}
         if batch.pieces and not batch.sizes:
             raise UsageError(
-                "the method looks at the samples of a step again, and some are in other processes; train in "
+                "the method encodes the samples of a step again, and some are in other processes; train in "
                 "one process, or choose another method."
             )
         for piece, size in zip(batch.pieces, batch.sizes, strict=True):
@@ -250,12 +239,8 @@ class HandledModel(BalancedModel):
             )
         return logits
 
-    @staticmethod
-    def _same(z: Mapping[str, Tensor], step: Pass) -> bool:
-        return bool(step.features) and all(z[m] is feature for m, feature in step.features.items())
-
     def _owned(self) -> list[Any]:
-        """Return every parameter with its users; found once, as methods ask in every step."""
+        """Return every parameter with its users; cached, as it is needed in every step."""
         if self._owners is None:
             self._owners = super()._owned()
         return self._owners
@@ -272,11 +257,11 @@ def _check_handles(model: nn.Module, encoders: Mapping[str, nn.Module], output: 
             raise UsageError(f"the handle of {name!r} is a {type(module).__name__}; expected a module.")
         if module not in inside:
             raise ModelError(
-                f"the handle of {name!r} ({type(module).__name__}) is no part of the model "
+                f"the handle of {name!r} ({type(module).__name__}) is not part of the model "
                 f"({type(model).__name__}); expected one of its submodules."
             )
     if hasattr(model, "_orig_mod"):
         raise ModelError(
-            "the whole model is compiled, so that its features cannot be seen; compile its encoders and its "
+            "the whole model is compiled, so that its features cannot be read; compile its encoders and its "
             "head instead: model.audio_net = torch.compile(model.audio_net)."
         )

@@ -1,10 +1,11 @@
-"""What a method sees of a loop that somebody else has written: the protocol `equipoise.methods.Run`."""
+"""A user-defined training loop as its method sees it: the protocol `equipoise.methods.Run`."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -13,25 +14,39 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from equipoise.diagnosis.features.capture import untouched_generators
 from equipoise.diagnosis.features.reading import BatchReader, device_of
-from equipoise.loops.plain.batch import HandBatch
+from equipoise.distributed import process_count
 from equipoise.loops.plain.model import HandledModel
-from equipoise.loops.plain.optimizers import AllOptimizers, like
+from equipoise.loops.plain.passes import HandBatch
 from equipoise.methods.core.combination import module_name
 from equipoise.methods.core.method import Method
-from equipoise.methods.core.run import Counters, StepContext
+from equipoise.methods.core.run import Counters
 from equipoise.models.build import drawing
 from equipoise.randomness import derive_seed, isolated_rng
 from equipoise.tasks import task_named
 from equipoise.types import UsageError
 
 USUAL_BATCH = 64
-"""Samples that are looked up at once, where the loader does not say how many make a batch."""
+"""Samples that are read at once, if the loader has no batch size."""
+
+NOT_OPTIONS = ("params", "name", "initial_lr", "factor")
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
+class AllOptimizers:
+    """The parameter groups of several optimisers."""
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self.optimizers = list(optimizers)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+
 class HandRun:
-    """One training by hand as its method sees it; see `equipoise.methods.Run`.
+    """One training in a user-defined loop, see `equipoise.methods.Run`.
 
     Args:
         method: the method.
@@ -40,8 +55,8 @@ class HandRun:
         loader: training batches.
         reader: how batches are read.
         epochs: planned passes over the training data.
-        seed: of the method's own random stream, and of what its modules start from.
-        criterion: the loss where a formula says `CE(u, y)`; None is that of the model's task.
+        seed: of the method's random stream, and of the initial weights of its modules.
+        criterion: the loss used for `CE(u, y)`; None is that of the model's task.
     """
 
     def __init__(
@@ -56,30 +71,22 @@ class HandRun:
         criterion: Criterion | None,
     ) -> None:
         self.method, self.model, self.loader, self.reader = method, model, loader, reader
-        self._own, self.seed = list(optimizers), seed
+        self._own, self.seed, self.processes = list(optimizers), seed, process_count()
         self._criterion = criterion or task_named(model.task).loss
         self.device = device_of(model)
-        self.epochs, self.total_epochs = epochs, epochs
+        self.total_epochs = epochs
         self.epoch, self.step = 0, 0
+        self.learning_rates = [float(self._own[0].param_groups[0]["lr"])] * epochs
         self.counters = Counters()
         self.generator = self.stream(method.name)
         self.events: list[dict[str, Any]] = []
         self._target: Tensor | None = None
         self._autocast: tuple[str, torch.dtype] | None = None
+        self.plan = _Plan(epochs, type(self._own[0]).__name__.lower(), self.learning_rates)
         self.modules = self._extra_modules().to(self.device)
         self.optimizer: Any = AllOptimizers(self._own)
 
-    # The plan, as far as it is known ---------------------------------------------------------------------
-
-    def learning_rates(self) -> list[float]:
-        """Return the learning rate of each epoch, as if it stayed what it is now."""
-        return [float(self._own[0].param_groups[0]["lr"])] * self.epochs
-
     # Data ------------------------------------------------------------------------------------------------
-
-    def context(self, raw: Any) -> StepContext:
-        """Return a step on a batch of the loader's."""
-        return StepContext(cast("Any", self), HandBatch.of(raw, self.reader).to(self.device))
 
     def take(self, positions: Sequence[int]) -> HandBatch:
         """Return training samples by their positions in the dataset."""
@@ -120,43 +127,56 @@ class HandRun:
         if _is_indexed(self.loader):
             return self.loader
         raise UsageError(
-            f"the method {self.method.name!r} looks samples up by their position; give a train_loader that "
+            f"the method {self.method.name!r} reads samples by their position; give a train_loader that "
             "is a DataLoader over a dataset with a length and items."
         )
 
     # The step --------------------------------------------------------------------------------------------
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss that is minimised; of the step's own logits the one that the user's code found."""
+        """Return the loss that is minimised; for the logits of the step, the loss of the user's code."""
         own = self.model.own_loss(logits)
         return self._criterion(logits, target) if own is None else own
 
     def forward(self, compute: Callable[[], Tensor]) -> Tensor:
-        """Return what the method's forward pass computes, and note its precision."""
+        """Return what the method's forward pass computes, and record its precision."""
         kind = self.device.type
         enabled = torch.is_autocast_enabled(kind)
         self._autocast = (kind, torch.get_autocast_dtype(kind)) if enabled else None
         return compute()
 
     def backward(self, loss: Tensor) -> None:
-        """Propagate a loss back."""
+        """Backpropagate a loss."""
         loss.backward()  # type: ignore[no-untyped-call]
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The precision that the step's forward pass ran under."""
+        """The precision of the step's forward pass."""
         if self._autocast is None:
             return nullcontext()
         return torch.autocast(self._autocast[0], dtype=self._autocast[1])
 
     def clip_gradients(self) -> None:
-        """Leave clipping to the loop."""
+        """Do nothing, as the loop clips."""
 
     def fresh_optimizer(self, parameters: Iterable[Any]) -> Optimizer:
-        """Return another optimiser of the same kind."""
-        return like(self._own[0], parameters)
+        """Return another optimiser of the type and options of the first one's first group.
+
+        Raises:
+            UsageError: its constructor has other arguments.
+        """
+        kind = type(self._own[0])
+        accepted = set(inspect.signature(kind).parameters) - set(NOT_OPTIONS)
+        options = {key: value for key, value in self._own[0].param_groups[0].items() if key in accepted}
+        try:
+            return kind(parameters, **options)
+        except TypeError as error:
+            raise UsageError(
+                f"a second {kind.__name__} for the method's own modules could not be made ({error}); "
+                "give extra_optimizer=, a function from parameters to an optimiser."
+            ) from error
 
     def count_passes(self, module: nn.Module) -> None:
-        """Count nothing: the loop is not ours."""
+        """Do nothing, as passes are not counted in a user-defined loop."""
 
     def stream(self, method: str) -> torch.Generator:
         """Return a new random stream for a method of that name."""
@@ -167,28 +187,22 @@ class HandRun:
         return nullcontext()
 
     def record(self, kind: str, **values: Any) -> None:
-        """Keep an event, see `HandTraining.history`."""
+        """Add an event to `HandTraining.history`."""
         self.events.append({"event": kind, "epoch": self.epoch, **values})
 
     def _extra_modules(self) -> nn.ModuleDict:
-        """Build the modules of the method as the trainer does, from the same streams."""
+        """Build the modules of the method like our own training does, from the same random streams."""
         modules, members = nn.ModuleDict(), self.method.members()
-        plan = _Plan(self.epochs, type(self._own[0]).__name__.lower(), self.learning_rates())
         for member in members:
             with drawing(self.seed, "modules", member.name):
-                built = member.extra_modules(self.model, plan)
+                built = member.extra_modules(self.model, self.plan)
             for name, module in built.items():
                 modules[name if len(members) == 1 else module_name(member.name, name)] = module
         return modules
 
-    def problems(self) -> list[str]:
-        """Return what will probably not do what was intended."""
-        plan = _Plan(self.epochs, type(self._own[0]).__name__.lower(), self.learning_rates())
-        return self.method.problems(plan)
-
 
 class _Plan:
-    """See `equipoise.methods.Plan`."""
+    """See `equipoise.methods.Plan`; the learning rate is assumed to stay constant."""
 
     def __init__(self, epochs: int, optimizer: str, rates: list[float]) -> None:
         self.epochs, self.optimizer, self._rates = epochs, optimizer, rates
@@ -198,22 +212,22 @@ class _Plan:
 
 
 def example_of(loader: Iterable[Any], reader: BatchReader) -> HandBatch:
-    """Return a small batch to try a model on; the loader and the random streams stay as they were.
+    """Return a small batch to try a model on, without changing the loader or the random streams.
 
     Raises:
-        UsageError: the loader gives none.
+        UsageError: the loader has no batch.
     """
     if _is_indexed(loader):
         return taken(loader, range(min(2, len(loader.dataset))), reader)  # type: ignore[arg-type]
     with isolated_rng(), untouched_generators(loader):
         raw = next(iter(loader), None)
     if raw is None:
-        raise UsageError("the training loader gives no batch; expected one at least.")
+        raise UsageError("the training loader gives no batch; expected at least one.")
     return HandBatch.of(raw, reader)
 
 
 def taken(loader: DataLoader[Any], positions: Sequence[int], reader: BatchReader) -> HandBatch:
-    """Return samples of a loader's dataset by position, put together as the loader does."""
+    """Return samples of a loader's dataset by position, collated by the loader."""
     with isolated_rng():
         return HandBatch.of(loader.collate_fn([loader.dataset[i] for i in positions]), reader)
 
@@ -221,7 +235,7 @@ def taken(loader: DataLoader[Any], positions: Sequence[int], reader: BatchReader
 def _is_indexed(loader: Iterable[Any]) -> TypeGuard[DataLoader[Any]]:
     return (
         isinstance(loader, DataLoader)
-        and loader.batch_sampler is not None  # else a sample is a batch already
+        and loader.batch_sampler is not None  # otherwise a sample is already a batch
         and not isinstance(loader.dataset, IterableDataset)
         and hasattr(loader.dataset, "__len__")
     )

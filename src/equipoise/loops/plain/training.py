@@ -1,4 +1,4 @@
-"""Any method that fits a standard step, in a loop that somebody else has written."""
+"""A method that fits a standard step, in a user-defined training loop."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from equipoise.distributed import process_count
-from equipoise.loops.plain.fitness import splits_pass
-from equipoise.loops.plain.joining import joined_step
 from equipoise.loops.plain.model import HandledModel
-from equipoise.loops.plain.optimizers import like, named_group
-from equipoise.loops.plain.passes import Pass
+from equipoise.loops.plain.passes import HandBatch, Pass, joined_step
 from equipoise.loops.plain.routed import Accumulated, routed
 from equipoise.loops.plain.run import HandRun
 from equipoise.methods.core.method import Method, overrides
@@ -24,13 +20,13 @@ from equipoise.types import EquipoiseError, UsageError
 
 
 class HandTraining:
-    """A method at work in your own loop; see `by_hand`, which makes one.
+    """A method in a user-defined training loop, made by `by_hand`.
 
     Attributes:
         method: the method.
         terms: the loss terms of the last step, detached, by name.
-        history: what the method told of itself, an entry an event.
-        total_epochs: as planned.
+        history: the events that the method recorded, in order.
+        total_epochs: planned number of epochs.
     """
 
     def __init__(
@@ -44,13 +40,14 @@ class HandTraining:
     ) -> None:
         self.method, self.total_epochs = method, run.total_epochs
         self._run, self._model, self._optimizers, self._scaler = run, model, list(optimizers), scaler
-        self._split = splits_pass(method)
-        self._routes = any(overrides(member, "backward") for member in method.members())
-        self._edits = any(overrides(member, "after_backward") for member in method.members())
+        self._split, self._routes, self._edits = (
+            any(overrides(member, hook) for member in method.members() for hook in hooks)
+            for hooks in (("edit_features", "fuse", "forward"), ("backward",), ("after_backward",))
+        )
         self._extra: Optimizer | None = None
-        if any(True for _ in run.modules.parameters()):
-            group = named_group(run.modules)
-            self._extra = extra_optimizer(group) if extra_optimizer else like(optimizers[0], group)
+        if parameters := list(run.modules.parameters()):
+            group = [{"params": parameters, "name": "extra", "factor": 1.0}]
+            self._extra = (extra_optimizer or run.fresh_optimizer)(group)
             run.optimizer.optimizers.append(self._extra)
         self._steps: list[tuple[StepContext, Pass]] = []  # of the batches since the last optimiser step
         self._context: StepContext | None = None
@@ -64,7 +61,7 @@ class HandTraining:
     # Epochs ----------------------------------------------------------------------------------------------
 
     def epochs(self) -> Iterator[int]:
-        """Yield the epochs that are left (0-based), in place of `range(n)` in the loop."""
+        """Yield the remaining epochs (0-based), in place of `range(n)` in the loop."""
         for epoch in range(self._run.epoch, self.total_epochs):
             self.start_epoch(epoch)
             yield epoch
@@ -72,17 +69,17 @@ class HandTraining:
 
     @property
     def open(self) -> bool:
-        """Whether an epoch has begun and not ended."""
+        """Whether an epoch has been started and not ended."""
         return self._epoch is not None
 
     def start_epoch(self, epoch: int) -> None:
-        """Begin an epoch (0-based), where the loop does not go over `epochs()`; ends one that is open."""
+        """Start an epoch (0-based), if the loop does not use `epochs()`; ends the open epoch."""
         self.end_epoch()
         self._run.epoch, self._epoch, self._served = epoch, epoch, 0
         self.method.epoch_start(self._run)  # type: ignore[arg-type]
 
     def end_epoch(self) -> None:
-        """End the epoch that is open, if any."""
+        """End the open epoch, if any."""
         if self._epoch is None:
             return
         self.method.epoch_end(self._run)  # type: ignore[arg-type]
@@ -91,31 +88,31 @@ class HandTraining:
     # Steps -----------------------------------------------------------------------------------------------
 
     def loss(self, batch: Any, compute: Callable[[], Any] | None = None) -> Tensor:
-        """Run the model on a batch and return the method's loss, to be propagated back as usual.
+        """Run the model on a batch and return the method's loss, for the usual backward pass.
 
         Several calls before a step of the optimiser accumulate.
 
         Args:
-            batch: as the loader gave it; moved to the model's device where it is not there.
-            compute: runs your own step on the batch and returns its loss (or what has one as `loss`), which
-                then stands for the joint loss; None calls the model and the criterion.
+            batch: a batch of the loader; moved to the model's device if necessary.
+            compute: runs your own step on the batch and returns its loss (or an output with `loss`), which
+                then replaces the joint loss; None calls the model and the criterion.
 
         Returns:
-            A number, with its graph.
+            A scalar, with its graph.
 
         Raises:
-            ModelError: an encoder was not called once, or a feature cannot be changed where that is needed.
+            ModelError: an encoder was not called once, or the method cannot change a feature.
             EquipoiseError: no epoch has been started.
         """
         if self._epoch is None:
             raise EquipoiseError("no epoch has begun; loop over method.epochs(), or call start_epoch(epoch).")
         if self._context is not None:  # gradients were edited, and the step was skipped
-            self._forget()
+            self.skip()
         run, model = self._run, self._model
-        context = run.context(batch)
-        piece = context.batch.pieces[0]  # type: ignore[attr-defined]
-        usual = compute or (lambda: model.reader.run(model.model, piece))
-        step = Pass(batch=context.batch, compute=usual, split=self._split, own=compute is not None)  # type: ignore[arg-type]
+        seen = HandBatch.of(batch, model.reader).to(run.device)
+        usual = compute or partial(model.reader.run, model.model, seen.pieces[0])
+        step = Pass(seen, usual, split=self._split, own=compute is not None)
+        context = StepContext(run, seen)  # type: ignore[arg-type]
         model.plan(step)
         run.forward(partial(self.method.forward, context))
         terms = self.method.losses(context)
@@ -128,25 +125,25 @@ class HandTraining:
         return torch.stack(list(terms.values())).sum()
 
     def on_gradients(self) -> None:
-        """Let the method read and edit the gradients: behind `backward`, before clipping and the step.
+        """Let the method read and edit the gradients: after `backward`, before clipping and the step.
 
-        With accumulation call it once, behind the last batch. Gradients must be unscaled; those of the
+        With accumulation call it once, after the last batch. Gradients must be unscaled; those of the
         method's own modules are unscaled here.
 
         Raises:
-            EquipoiseError: no loss was asked for since the last step.
+            EquipoiseError: `loss` was not called since the last step.
         """
         if not self._steps:
-            raise EquipoiseError("on_gradients() comes behind loss(batch) and backward(); there was no loss.")
+            raise EquipoiseError("call loss(batch) and backward() before on_gradients(); there was no loss.")
         if self._scaler is not None and self._extra is not None:
             self._scaler.unscale_(self._extra)
-        self._context, step = joined_step(self._steps)
-        self._model.looks_at(step)
+        self._context, joined = joined_step(self._steps, self._run.processes)
+        self._model.last = joined
         self._average_extra()
         self.method.after_backward(self._context)
 
     def figures(self) -> dict[str, float]:
-        """Return what can be plotted of the last step: loss terms, coefficients of gradients by modality."""
+        """Return loss terms, and coefficients of gradients by modality, of the last step, for plots."""
         found = {f"loss/{name}": float(value) for name, value in self.terms.items()}
         for member in self.method.members():
             for name, value in getattr(member, "coefficients", {}).items():
@@ -154,7 +151,7 @@ class HandTraining:
         return found
 
     def told(self, epoch: int) -> dict[str, float]:
-        """Return the numbers of what the method told of an epoch, by path: `information/traces/audio`."""
+        """Return the numbers that the method recorded in an epoch, by path: `information/traces/audio`."""
         found: dict[str, float] = {}
         for event in self.history:
             if event["epoch"] == epoch:
@@ -164,17 +161,20 @@ class HandTraining:
 
     @property
     def pending(self) -> bool:
-        """Whether losses were asked for whose gradients the method has not seen yet."""
+        """Whether `loss` was called and `on_gradients` was not, since the last step."""
         return bool(self._steps) and self._context is None
 
     def skip(self) -> None:
-        """Forget the batches since the last step of the optimiser, which will not be taken."""
-        self._forget()
+        """Discard the batches since the last step of the optimiser."""
+        self._steps, self._context = [], None
+        self._model.plan(None)
+        if self._extra is not None:
+            self._extra.zero_grad(set_to_none=True)
 
     def close(self) -> None:
-        """End the open epoch, and let go of the optimiser."""
+        """End the open epoch, and remove the hook from the optimiser."""
         self.end_epoch()
-        self._forget()
+        self.skip()
         self._hook.remove()
 
     def _route(self, terms: Mapping[str, Tensor], context: StepContext, scale: Tensor) -> None:
@@ -183,7 +183,7 @@ class HandTraining:
             self.method.backward({name: value * scale for name, value in terms.items()}, context)
 
     def _stepped(self, *_: Any) -> None:
-        """Follow a step of the user's optimiser."""
+        """Step the method's own modules and its state after a step of the user's optimiser."""
         if not self._steps:
             return
         if self._context is None and self._edits:
@@ -191,8 +191,9 @@ class HandTraining:
                 f"the method {self.method.name!r} edits gradients; call on_gradients() before "
                 "optimizer.step()."
             )
-        context = self._context or joined_step(self._steps)[0]
-        if self._context is None:
+        context = self._context
+        if context is None:
+            context = joined_step(self._steps, self._run.processes)[0]
             self._average_extra()
         if self._extra is not None:
             leading = self._optimizers[0].param_groups[0]["lr"]
@@ -204,29 +205,23 @@ class HandTraining:
                 self._extra.step()
         self.method.after_step(context)
         self._run.step += 1
-        self._forget()
+        self.skip()
 
     def _average_extra(self) -> None:
-        """Bring the gradients of the method's own modules, which no wrapper knows, to one mean."""
-        if process_count() == 1 or self._extra is None:
+        """Average the gradients of the method's own modules over the processes, as no wrapper does."""
+        if self._run.processes == 1 or self._extra is None:
             return
         for parameter in self._run.modules.parameters():
             if parameter.grad is not None:
                 torch.distributed.all_reduce(parameter.grad)
-                parameter.grad /= process_count()
-
-    def _forget(self) -> None:
-        self._steps, self._context = [], None
-        self._model.forget()
-        if self._extra is not None:
-            self._extra.zero_grad(set_to_none=True)
+                parameter.grad /= self._run.processes
 
     # State -----------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold beside model and optimiser; take it at the end of an epoch.
+        """Return the state for a checkpoint, beside model and optimiser; call it at the end of an epoch.
 
-        Where all batches of the epoch have been served, this ends the epoch.
+        If all batches of the epoch have been used, this ends the epoch.
         """
         if self._epoch is not None and self._served >= self._known_steps():
             self.end_epoch()
@@ -241,14 +236,14 @@ class HandTraining:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of an interrupted training; `epochs()` then goes on behind it.
+        """Restore the state of an interrupted training; `epochs()` then yields the remaining epochs.
 
         Raises:
             UsageError: it is the state of another method.
         """
         if set(self._run.modules.state_dict()) != set(state["modules"]):
             raise UsageError(
-                f"the state is not one of {self.method.name!r} with these options: its modules hold "
+                f"the state does not belong to {self.method.name!r} with these options: its modules have "
                 f"{len(state['modules'])} tensors; expected {len(self._run.modules.state_dict())}."
             )
         self.method.load_state_dict(state["method"])

@@ -1,0 +1,214 @@
+"""What the callbacks of all trainers share: handles of encoders by path, and when a method or D&R acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from torch import nn
+
+from equipoise.diagnosis import Diagnosis
+from equipoise.distributed import unwrapped
+from equipoise.loops.plain import HandTraining, by_hand
+from equipoise.methods import Method, create_method
+from equipoise.relearning import DiagnoseRelearn
+from equipoise.types import EquipoiseError, ModelError, UsageError
+
+Handles = Mapping[str, str | nn.Module]
+
+PREFIX = "equipoise"
+"""First part of the names of all logged numbers."""
+
+
+class RelearnsInTrainer:
+    """Diagnose and re-learn at the start of the epoch after one in which it is due.
+
+    Args:
+        encoders: modality to encoder, or to its path inside the model.
+        options: of `equipoise.DiagnoseRelearn`.
+
+    Attributes:
+        relearn: the `equipoise.DiagnoseRelearn`, once training has begun.
+    """
+
+    def __init__(self, encoders: Handles, options: dict[str, Any]) -> None:
+        check_handles(encoders)
+        self.encoders: Handles = dict(encoders)
+        self.options = options
+        self.relearn: DiagnoseRelearn | None = None
+        self._followed = -1  # the last epoch that was checked
+
+    def _start(self, model: nn.Module, epochs: int, **trainer: Any) -> None:
+        """Keep the initial weights of the encoders; `trainer` are options that the trainer provides."""
+        self._followed = -1
+        self.relearn = DiagnoseRelearn(resolved(self.encoders, model), **{**trainer, **self.options})
+        if epochs > 0:
+            self.relearn.check(epochs)
+
+    def _follow(
+        self,
+        epoch: int,
+        model: nn.Module,
+        loaders: Callable[[], tuple[Iterable[Any], Iterable[Any]]],
+        precision: AbstractContextManager[Any],
+    ) -> Diagnosis | None:
+        """Re-learn after an epoch, once, if it is due; `loaders` returns training and validation batches."""
+        if self.relearn is None:
+            raise EquipoiseError("the callback was not called when training began; pass it to the Trainer.")
+        if epoch <= self._followed:
+            return None
+        self._followed = epoch
+        self.relearn.track()
+        if not self.relearn.due(epoch):
+            return None
+        train, val = loaders()
+        with precision:
+            return self.relearn.step(epoch, model, train, val)
+
+    def _state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        assert self.relearn is not None
+        return {"relearn": self.relearn.state_dict(), "followed": self._followed}
+
+    def _restore(self, kept: Mapping[str, Any]) -> None:
+        assert self.relearn is not None
+        self.relearn.load_state_dict(kept["relearn"])
+        self._followed = int(kept["followed"])
+
+
+class TrainsByMethod:
+    """Put a method around a trainer's step.
+
+    Args:
+        method: name (`equipoise list methods`), or a method such as `equipoise.methods.OGM(alpha=0.5)`.
+        encoders: modality to encoder, or to its path inside the model.
+        head: see `equipoise.by_hand`; or a path, or modality to path.
+        output: module whose output is the joint logits, or its path.
+        options: options of a method that is given by name.
+        more: further arguments of `equipoise.by_hand`.
+
+    Attributes:
+        training: the `equipoise.HandTraining`, once training has begun.
+    """
+
+    def __init__(
+        self,
+        method: str | Method,
+        encoders: Handles,
+        head: Any,
+        output: str | nn.Module | None,
+        options: Mapping[str, Any] | None,
+        more: dict[str, Any],
+    ) -> None:
+        check_handles(encoders)
+        self.method = create_method(method, options) if isinstance(method, str) else method
+        self.encoders, self.head, self.output, self.more = dict(encoders), head, output, more
+        self.training: HandTraining | None = None
+
+    def _start(self, model: nn.Module, **trainer: Any) -> HandTraining:
+        """Prepare the method; `trainer` are arguments of `by_hand` that the trainer provides."""
+        self.training = by_hand(
+            self.method,
+            model,
+            resolved(self.encoders, model),
+            head=head_resolved(self.head, model),
+            output=None if self.output is None else one_resolved(self.output, model, "output"),
+            **trainer,
+            **self.more,
+        )
+        return self.training
+
+    def _begun(self) -> HandTraining:
+        if self.training is None:
+            raise EquipoiseError("the callback was not called when training began; pass it to the Trainer.")
+        return self.training
+
+    def _edit_gradients(self) -> None:
+        """Let the method edit the gradients of a step."""
+        if self._begun().pending:
+            self._begun().on_gradients()
+
+
+def named(values: Mapping[str, float]) -> dict[str, float]:
+    """Return numbers under the names that they are logged by."""
+    return {f"{PREFIX}/{name}": value for name, value in values.items()}
+
+
+def scores(diagnosis: Diagnosis) -> dict[str, dict[str, float]]:
+    """Return scores, gap and strength of each modality by `MODALITY/NAME`, where they exist."""
+    return {
+        name: {
+            f"{name}/{key}": value
+            for key, value in (
+                ("train_score", state.train_score),
+                ("val_score", state.val_score),
+                ("gap", state.gap),
+                ("strength", state.applied),
+            )
+            if value is not None
+        }
+        for name, state in diagnosis.items()
+    }
+
+
+def check_handles(encoders: Handles) -> None:
+    """Refuse handles that are neither paths nor modules, before the model is known.
+
+    Raises:
+        UsageError: there is none, or one has another type.
+    """
+    if not encoders:
+        raise UsageError("no encoder was given; expected a mapping from modality name to path or module.")
+    for name, handle in encoders.items():
+        if not isinstance(handle, str | nn.Module):
+            raise UsageError(
+                f"the handle of {name!r} is a {type(handle).__name__}; expected a module, or its path inside "
+                "the model, such as 'audio_net'."
+            )
+
+
+def resolved(encoders: Handles, model: nn.Module) -> dict[str, nn.Module]:
+    """Return modality to module.
+
+    Args:
+        encoders: modality to a module, or to its path inside the model as in `model.get_submodule`.
+        model: the model that contains them, with or without wrappers.
+
+    Raises:
+        ModelError: there is no such submodule.
+    """
+    return {name: one_resolved(handle, model, name) for name, handle in encoders.items()}
+
+
+def one_resolved(handle: str | nn.Module, model: nn.Module, name: str) -> nn.Module:
+    """Return the module of a handle; `name` is for messages.
+
+    Raises:
+        ModelError: there is no such submodule.
+    """
+    if not isinstance(handle, str):
+        return handle
+    inside = unwrapped(model)
+    if callable(get_base := getattr(inside, "get_base_model", None)):  # a model of peft
+        inside = get_base()
+    try:
+        return inside.get_submodule(handle)
+    except AttributeError as error:
+        known = ", ".join(child for child, _ in inside.named_children()) or "none"
+        raise ModelError(
+            f"the model ({type(inside).__name__}) has no submodule {handle!r} for {name!r}; it has {known}."
+        ) from error
+
+
+def head_resolved(head: Any, model: nn.Module) -> Any:
+    """Return the head of `equipoise.by_hand`, given as module, path, or modality to module or path.
+
+    Raises:
+        ModelError: there is no such submodule.
+    """
+    if isinstance(head, str):
+        return one_resolved(head, model, "head")
+    if isinstance(head, Mapping):
+        return {name: one_resolved(layer, model, f"head of {name}") for name, layer in head.items()}
+    return head
