@@ -76,7 +76,7 @@ def test_a_configuration_with_an_unknown_option(equipoise, tmp_path: Path) -> No
     assert ended.code == 2
     assert "epoch" in ended.err
     (tmp_path / "mine.yaml").write_text("[1, 2")
-    assert "is no YAML" in equipoise("train", "--config", "mine.yaml").err
+    assert "is not valid YAML" in equipoise("train", "--config", "mine.yaml").err
     assert "needs a file" in equipoise("train", "--config").err
 
 

@@ -7,14 +7,14 @@ import sys
 import pytest
 from rich.console import Console
 
-from equipoise.cli.tables import comparison_table
+from equipoise.cli.comparison_table import ComparisonTable
 
 
 @pytest.fixture
 def printed():
     def at(comparison, width):
         console = Console(width=width, file=io.StringIO(), highlight=False)
-        console.print(comparison_table(comparison))
+        console.print(ComparisonTable(comparison))
         return console.file.getvalue()
 
     return at

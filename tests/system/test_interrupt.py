@@ -34,7 +34,7 @@ def test_an_interrupted_comparison_ends_in_one_line(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "equipoise: interrupted; --resume goes on from here." in err
+    assert "equipoise: interrupted; continue with --resume." in err
     assert "Traceback" not in err
     assert begun.exists()
     while alive(process.pid) and time.monotonic() < deadline:

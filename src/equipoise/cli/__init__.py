@@ -41,9 +41,9 @@ def build_app() -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command and exit: 0 it worked, 1 the work failed, 2 it was used wrongly."""
+    """Run a command and exit with code 0 (success), 1 (the work failed) or 2 (wrong use)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    warnings.simplefilter("ignore")  # what the libraries underneath say to developers
+    warnings.simplefilter("ignore")  # warnings of libraries to their developers
     warnings.simplefilter("always", EquipoiseWarning)
     warnings.showwarning = _show_warning
     try:
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"equipoise: unexpected {what} (EQUIPOISE_TRACEBACK=1 shows where)", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except KeyboardInterrupt:
-        print("equipoise: interrupted; --resume goes on from here.", file=sys.stderr)  # noqa: T201
+        print("equipoise: interrupted; continue with --resume.", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -87,9 +87,9 @@ def _readable(path: str) -> str:
     except OSError as error:
         raise UsageError(f"cannot read the configuration {path}: {error.strerror}.") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"the configuration {path} is no YAML: {_one_line(str(error))}") from None
+        raise UsageError(f"the configuration {path} is not valid YAML: {_one_line(str(error))}") from None
     if content is not None and not isinstance(content, dict):
-        raise UsageError(f"the configuration {path} holds no options; expected lines such as 'epochs: 30'.")
+        raise UsageError(f"the configuration {path} has no options; expected lines such as 'epochs: 30'.")
     return path
 
 

@@ -9,6 +9,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from equipoise.cli.arguments import Whole, Words, with_settings
+from equipoise.cli.folders import free_folder
+from equipoise.cli.progress import EpochBar
+from equipoise.cli.tables import output_console, print_plain, progress_console
 
 Numbers = Annotated[list[int], Parameter(consume_multiple=True)]
 
@@ -49,9 +52,7 @@ def compare_command(
         chosen: the settings that were given, which all runs share.
     """
     from equipoise.api import compare_and_report
-    from equipoise.cli.folders import free_folder
-    from equipoise.cli.progress import EpochBar
-    from equipoise.cli.tables import comparison_table, output_console, progress_console
+    from equipoise.cli.comparison_table import ComparisonTable
     from equipoise.experiments.compare.compare import DEFAULT_METHODS, seeds_of
     from equipoise.experiments.compare.comparison import REPORT
     from equipoise.training.option_text import from_options, nested, parse_assignments
@@ -74,18 +75,16 @@ def compare_command(
         )
     console = output_console()
     summary = comparison.summary
-    console.print(
-        f"{summary['dataset']}, {summary['model']}, {settings.budget.epochs} epochs\n", markup=False
-    )
-    console.print(comparison_table(comparison))
+    print_plain(console, f"{summary['dataset']}, {summary['model']}, {settings.budget.epochs} epochs\n")
+    console.print(ComparisonTable(comparison))
     if summary["not_ranked_because"]:
-        console.print(f"\nnot ranked: {'; '.join(summary['not_ranked_because'])}", markup=False)
+        print_plain(console, f"\nnot ranked: {'; '.join(summary['not_ranked_because'])}")
     for method, reason in summary.get("left_out", {}).items():
-        console.print(f"left out {method}: {reason}", markup=False)
+        print_plain(console, f"left out {method}: {reason}")
     if missing := summary.get("missing_references"):
-        console.print(f"not compared with {', '.join(missing)} (--methods references ...)", markup=False)
+        print_plain(console, f"not compared with {', '.join(missing)} (--methods references ...)")
     failed = comparison.results[comparison.results["status"] != "ok"]
     for _, row in failed.iterrows():
-        progress.print(f"{row['method']}, seed {row['seed']}: {row['status']}", markup=False)
-    console.print(f"\n{folder / REPORT}", markup=False, soft_wrap=True)
+        print_plain(progress, f"{row['method']}, seed {row['seed']}: {row['status']}")
+    print_plain(console, f"\n{folder / REPORT}")
     return 1 if comparison.failed else 0

@@ -34,16 +34,16 @@ COLUMNS: Final = {
     "seconds": "s",
     "memory MB": "MB",
 }
-"""Head of each column, and the short one for a narrow terminal."""
+"""Head of each column, and its short form for a narrow terminal."""
 NAME: Final = 27
 """Letters of a method's name on one line of a narrow terminal; `unimodal:accelerometer` has 22."""
 DISPENSABLE: Final = ("memory MB", "backward x joint", "std", "seconds", "seeds", "forward x joint")
-"""Columns that a terminal too narrow for the short heads goes without, the first ones first."""
+"""Columns left out, in this order, where a terminal is too narrow for the short heads."""
 
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """Methods with accuracy, difference to joint and cost, best mean first; fits the console it is put on."""
+    """Methods with accuracy, difference to joint and cost, best mean first, as wide as the console allows."""
 
     comparison: Comparison
 
@@ -113,7 +113,7 @@ def _multiple(value: float) -> str:
 
 
 def _heads(comparison: Comparison) -> dict[str, tuple[str, str]]:
-    """Return the long and the short head of each column; that of the figure by the task of the data."""
+    """Return the long and the short head of each column; the figure depends on the task of the data."""
     named = {head: (head, short) for head, short in COLUMNS.items()}
     task = task_named(str(comparison.summary.get("task", CLASSIFICATION.name)))
     if task is not CLASSIFICATION:

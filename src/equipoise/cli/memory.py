@@ -1,4 +1,4 @@
-"""How this process gives memory back."""
+"""Return freed memory to the system."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ THRESHOLD: Final = 4 * 2**20
 
 
 def return_freed_arrays() -> None:
-    """Have large arrays go back to the system when they are freed.
+    """Return large arrays to the system when they are freed.
 
-    glibc otherwise keeps more and more of them for itself (it raises its threshold with each one that is
-    freed): a diagnosis of large features would hold half as much again as it needs. Where there is no glibc
-    nothing changes.
+    By default glibc keeps more and more of them: it raises its threshold with each one that is freed, and a
+    diagnosis of large features would hold half as much memory again as it needs. Nothing changes without
+    glibc.
     """
     if sys.platform != "linux":
         return

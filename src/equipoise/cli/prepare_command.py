@@ -1,4 +1,4 @@
-"""`equipoise prepare`: a command for each dataset that is made of files, with its own options."""
+"""`equipoise prepare`: one command for each dataset that is made from files, with its own options."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Annotated, Any, get_type_hints
 
 from cyclopts import App, Parameter
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
 
 from equipoise.cli.arguments import Whole
-from equipoise.cli.tables import make_table, output_console, progress_console
+from equipoise.cli.progress import progress_bar
+from equipoise.cli.tables import make_table, output_console, print_plain, progress_console
 from equipoise.data import DATASETS, cache_folder
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.prepare.clips import Lost
@@ -24,13 +25,13 @@ from equipoise.data.prepare.places import remember
 from equipoise.data.prepare.summary import SHOWN, LostSamplesError, Summary
 
 ROWS = 12
-"""Classes that the table at the end shows; of more it shows the sum."""
+"""Classes up to which the table at the end shows each; of more it shows the sum only."""
 
 
 @Parameter(name="*")
 @dataclass(kw_only=True)
 class PrepareOptions:
-    """What every dataset is prepared with.
+    """Options that all datasets share.
 
     Attributes:
         source: the folder (or file) that was downloaded.
@@ -53,15 +54,7 @@ class ClipBar:
     """A progress bar over the samples of a dataset; an `Observer` of its preparation."""
 
     def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("samples"),
-            TimeRemainingColumn(),
-            console=progress_console(),
-            transient=True,
-        )
+        self._bar = progress_bar("samples", progress_console())
         self._line: TaskID | None = None
         self._lost = 0
 
@@ -75,7 +68,7 @@ class ClipBar:
             self._bar.stop()
 
     def planned(self, total: int, done: int) -> None:
-        """Show the bar; what an earlier call has read counts as done."""
+        """Show the bar; samples that an earlier call has read count as done."""
         self._line = self._bar.add_task("", total=total, completed=done)
         self._bar.start()
 
@@ -101,10 +94,10 @@ def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
                 observer=bar,
             )
     except KeyboardInterrupt:
-        progress_console().print("equipoise: interrupted; the same command goes on from here.", markup=False)
+        print_plain(progress_console(), "equipoise: interrupted; run the same command again to continue.")
         return 130
     except LostSamplesError as error:
-        if len(error.lost) > SHOWN:  # fewer stand in the line of the error
+        if len(error.lost) > SHOWN:  # fewer are in the message of the error
             _show_lost(progress_console(), error.lost)
         raise
     remember(dataset.name, done.dataset.path)
@@ -120,22 +113,22 @@ def _show(summary: Summary, folder: str) -> None:
     shown = rows if len(rows) <= ROWS else []
     console.print(make_table(["class", *columns], [*shown, [f"{len(rows)} in all", *sums]]))
     speed = f", {summary.read / summary.seconds:.0f} a second" if summary.read and summary.seconds else ""
-    console.print(
+    print_plain(
+        console,
         f"\n{summary.total} samples, {summary.size / 2**20:.1f} MiB; {summary.read} read in "
         f"{summary.seconds:.1f} s{speed}",
-        markup=False,
     )
     for note in summary.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        print_plain(console, f"note: {note}")
     if summary.lost:
-        console.print(f"{len(summary.lost)} samples are not in the dataset:", markup=False)
+        print_plain(console, f"{len(summary.lost)} samples are not in the dataset:")
         _show_lost(console, summary.lost)
-    console.print(f"\n{folder}\nGo on with: equipoise compare --data {folder}", markup=False, soft_wrap=True)
+    print_plain(console, f"\n{folder}\nNext: equipoise compare --data {folder}")
 
 
 def _show_lost(console: Console, lost: Sequence[Lost]) -> None:
     for one in lost:
-        console.print(f"  {one.message}", markup=False, soft_wrap=True)
+        print_plain(console, f"  {one.message}")
 
 
 def _command(kind: type[SourceDataset]) -> Callable[..., int]:
@@ -144,7 +137,7 @@ def _command(kind: type[SourceDataset]) -> Callable[..., int]:
     def command(*, options: PrepareOptions, chosen: SourceDataset | None = None) -> int:
         return _run(chosen or kind(), options)
 
-    # Annotations of inherited fields are texts that only the module of the base can read.
+    # Annotations of inherited fields are strings that only the module of the base class can evaluate.
     init: Any = kind.__init__
     hints = get_type_hints(kind, include_extras=True)
     init.__annotations__ |= {name: hints[name] for name in init.__annotations__ if name in hints}

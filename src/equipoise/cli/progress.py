@@ -20,22 +20,20 @@ INTERVAL = 0.5
 EPOCH = b'"event": "epoch"'
 
 
+def progress_bar(unit: str, console: Console) -> Progress:
+    """Return a bar that counts in a unit and disappears at its end."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+
+
 class EpochBar:
     """Shows how many epochs of a comparison are done; an `Observer` of it.
 
-    The runs write their records wherever they are computed, so the bar needs no channel to them.
+    It reads the records that the runs write, and so needs no connection to the processes that compute them.
     """
 
     def __init__(self, console: Console) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        self._bar = progress_bar("epochs", console)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._epochs: dict[Path, int] = {}
@@ -53,22 +51,22 @@ class EpochBar:
             self._bar.stop()
 
     def planned(self, folder: Path, tasks: Sequence[Task]) -> None:
-        """Begin to watch the runs of a comparison."""
+        """Watch the runs of a comparison."""
         self.watch([(task.folder, task.settings.budget.epochs) for task in tasks])
 
     def ended(self, outcome: Outcome) -> None:
-        """Count a run that has ended as done, however many epochs it had."""
+        """Count all epochs of a run that has ended as done."""
         self._done[outcome.task.folder] = self._epochs[outcome.task.folder]
 
     def watch(self, runs: Iterable[tuple[Path, int]]) -> None:
-        """Begin to watch runs, given by folder and number of epochs."""
+        """Watch runs, given by folder and number of epochs."""
         self._epochs = dict(runs)
         self._line = self._bar.add_task("", total=sum(self._epochs.values()))
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:
-        # The first wait comes before the bar: what ends at once, by an error say, shows none.
+        # The first wait comes before the bar, so that a run that fails at once shows none.
         while not self._stop.wait(INTERVAL):
             self._bar.start()
             for folder, epochs in self._epochs.items():
@@ -81,7 +79,7 @@ class EpochBar:
 
 
 def epochs_done(folder: Path) -> int:
-    """Return how many epochs the record in `folder` tells of."""
+    """Return how many epochs the record in `folder` holds."""
     try:
         return (folder / METRICS).read_bytes().count(EPOCH)
     except OSError:

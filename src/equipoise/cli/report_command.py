@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.cli.arguments import Words
+from equipoise.cli.tables import output_console, print_plain
 from equipoise.types import UsageError
 
 REPORT = "report.html"
@@ -27,17 +28,16 @@ def report_command(
     Args:
         folders: folders of comparisons, one a dataset, or of one or more runs.
         out: the file. Default: report.html in the (first) folder; for several comparisons
-            across-datasets.html in the folder that they lie in.
-        figures: folder to write every chart to, as figures for a paper.
-        formats: of those figures: png, svg, pdf. Default: all three.
+            across-datasets.html in their parent folder.
+        figures: folder for every chart as a figure for a paper.
+        formats: of these figures: png, svg, pdf. Default: all three.
         overwrite: replace a file that exists.
         config: YAML file with options by name; those given here win.
     """
-    from equipoise.cli.tables import output_console
     from equipoise.report import check_formats, default_path, write_report, write_report_figures
 
     if formats is not None and figures is None:
-        raise UsageError("--formats says how figures are written; give --figures DIR too.")
+        raise UsageError("--formats sets the format of figures; give --figures DIR too.")
     check_formats(formats or ())
     shared = default_path(folders)
     path = out or (shared if shared.name != REPORT else folders[0] / REPORT)
@@ -45,7 +45,7 @@ def report_command(
         raise UsageError(f"{path} exists; give --overwrite to replace it, or --out FILE.")
     written = write_report(folders, path)
     console = output_console()
-    console.print(str(written), markup=False, soft_wrap=True)
+    print_plain(console, written)
     if figures is not None:
         for figure in write_report_figures(folders, figures, formats):
-            console.print(str(figure), markup=False, soft_wrap=True)
+            print_plain(console, figure)

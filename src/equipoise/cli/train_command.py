@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.cli.arguments import with_settings
+from equipoise.cli.folders import free_folder
+from equipoise.cli.progress import EpochBar
+from equipoise.cli.tables import make_table, number, output_console, print_plain, progress_console
 
 
 @with_settings()
@@ -27,9 +30,6 @@ def train_command(
         config: YAML file with options by name, such as the `config.yaml` of a run; those given here win.
         chosen: the settings that were given.
     """
-    from equipoise.cli.folders import free_folder
-    from equipoise.cli.progress import EpochBar
-    from equipoise.cli.tables import make_table, number, output_console, progress_console
     from equipoise.tasks import task_named
     from equipoise.training.fit import run, run_name
     from equipoise.training.option_text import from_options
@@ -49,6 +49,6 @@ def train_command(
         for split, scores in (("validation", result.validation), ("test", result.test))
     ]
     console = output_console()
-    console.print(f"{method} on {result.summary['dataset']}, epoch {result.best_epoch} kept\n", markup=False)
+    print_plain(console, f"{method} on {result.summary['dataset']}, epoch {result.best_epoch} kept\n")
     console.print(make_table(["split", *names.values()], rows))
-    console.print(f"\n{folder}", markup=False, soft_wrap=True)
+    print_plain(console, f"\n{folder}")
