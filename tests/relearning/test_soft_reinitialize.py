@@ -40,7 +40,7 @@ PARAMETERS = [name for name, _ in make().named_parameters()]
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float64, 1e-15), (torch.float32, 1e-6), (torch.bfloat16, 2**-8)]
+    ("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 4e-6), (torch.bfloat16, 2**-8)]
 )
 @pytest.mark.parametrize("strength", [0.1, 0.3, 0.716, 0.999])
 def test_the_formula(dtype, tolerance, strength):
@@ -109,7 +109,7 @@ def test_tensors_stay_the_same_objects():
 
 
 def test_a_tied_parameter_is_blended_once():
-    module = nn.ModuleDict({"one": nn.Linear(3, 3), "two": nn.Linear(3, 3)})
+    module = nn.ModuleDict({"one": nn.Linear(3, 3), "two": nn.Linear(3, 3)}).double()
     module["two"].weight = module["one"].weight
     initial = snapshot(module)
     old = values(trained(module))["one.weight"]
@@ -180,7 +180,7 @@ def test_strengths_by_layer(strengths, expected):
     soft_reinitialize(module, initial, strengths)
     for name, parameter in module.named_parameters():
         s = expected.get(name, 0.0)
-        assert np.allclose(parameter.detach(), (1 - s) * before[name] + s * initial[name], rtol=0, atol=1e-15)
+        assert np.allclose(parameter.detach(), (1 - s) * before[name] + s * initial[name], rtol=0, atol=1e-14)
     assert sorted(changed(before, module)) == sorted(expected)
 
 
