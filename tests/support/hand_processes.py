@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import equipoise as eq
-from two_processes import TwoStreams, samples
+from two_processes import TwoStreams, leave, samples
 
 SIZE, N, EPOCHS = 16, 64, 3
 
@@ -86,5 +86,4 @@ def work(rank: int, folder: Path, wanted: dict[str, dict[str, Any]]) -> None:
         trained("mmpareto", {}, Parts(rank, 2), wrapped, inner)
     with pytest.raises(eq.UsageError, match="some are in other processes"):
         trained("agm", {"mode": "encoder-grad"}, Parts(rank, 2), wrapped, inner)
-    dist.barrier()  # a process that closes a connection in use may abort the other one
-    dist.destroy_process_group()
+    leave()

@@ -9,11 +9,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from equipoise.loops.lightning import MethodCallback
 from hand_processes import EPOCHS, Parts, drawn
+from two_processes import leave
 
 
 class Lit(pl.LightningModule):
@@ -59,5 +59,4 @@ if __name__ == "__main__":
     for name, options in METHODS.items():
         net = fitted(name, options, Parts(rank, 2), devices=2, strategy="ddp")
         torch.save(net.state_dict(), folder / f"{name}-{rank}.pt")
-    dist.barrier()  # a process that closes a connection in use may abort the other one
-    dist.destroy_process_group()
+    leave()

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import equipoise as eq
 from equipoise.distributed import whole
-from two_processes import TwoStreams, loaders
+from two_processes import TwoStreams, leave, loaders
 
 FIXED = {"every": 1, "count": 2, "strength": "fixed", "max_alpha": 0.3}
 
@@ -27,7 +27,7 @@ def together(rank: int, folder: Path) -> Iterator[None]:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     try:
         yield
-        dist.barrier()  # a process that closes a connection in use may abort the other one
+        leave()
     finally:
         dist.destroy_process_group()
 
@@ -95,7 +95,7 @@ def refusals(rank: int, folder: Path) -> None:
 
     with together(rank, folder):
         model = sharded()
-        with pytest.raises(eq.ModelError, match="sharded, and no process holds a whole layer to draw"):
+        with pytest.raises(eq.ModelError, match="sharded, so that no process holds a whole layer"):
             eq.DiagnoseRelearn({"audio": model.audio}, target="redraw")
         eq.DiagnoseRelearn(
             {"audio": model.audio}, target="redraw", redraw_with={"audio": lambda: TwoStreams().audio}

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from two_processes import VALIDATION, N, TwoStreams, samples
+from two_processes import VALIDATION, N, TwoStreams, leave, samples
 
 FIXED = {"every": 1, "count": 2}
 PATHS = {"audio": "net.audio", "video": "net.video"}
@@ -101,6 +100,4 @@ if __name__ == "__main__":
     model, history = globals()[kind](Path(place), rest[0] if rest else None)
     name = f"{'again' if rest else 'whole'}{os.environ['RANK']}.pt"
     torch.save({"weights": model.state_dict(), "history": history}, Path(place) / name)
-    if dist.is_initialized():  # a process that ends with open connections may abort
-        dist.barrier()
-        dist.destroy_process_group()
+    leave()
