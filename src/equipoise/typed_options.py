@@ -5,11 +5,28 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from typeguard import TypeCheckError, check_type
 
-from equipoise.types import UsageError
+from equipoise.types import UnknownNameError, UsageError
+
+Options = TypeVar("Options")
+
+
+def from_options(declared: type[Options], options: Mapping[str, Any], whose: str) -> Options:
+    """Create a dataclass from some of its fields by name.
+
+    Raises:
+        UnknownNameError: a name is not a field.
+        UsageError: a value has the wrong type or is invalid.
+    """
+    known = [field.name for field in dataclasses.fields(declared)]  # type: ignore[arg-type]
+    for name in options:
+        if name not in known:
+            raise UnknownNameError(f"option {whose}", name, known)
+    check_types(declared, options, whose)
+    return declared(**options)
 
 
 def check_types(declared: type, options: Mapping[str, Any], whose: str = "") -> None:

@@ -84,7 +84,7 @@ def test_every_lost_sample_gets_its_line_where_too_many_are(equipoise, tmp_path:
     ended = equipoise(*words, "--out", "set", "--workers", "1")
     assert ended.code == 1
     *lines, last = ended.err.strip().splitlines()
-    assert [f"{number}.npy is not there" in line for number, line in enumerate(lines, start=15)] == [True] * 5
+    assert [f"{number}.npy is missing" in line for number, line in enumerate(lines, start=15)] == [True] * 5
     assert last.startswith("equipoise: 5 of 20 samples")
     assert not (tmp_path / "set").exists()
 

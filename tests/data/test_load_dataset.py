@@ -103,7 +103,7 @@ def test_a_failed_build_leaves_nothing_to_be_found(toy: Path, monkeypatch: pytes
 def test_a_damaged_copy_says_how_to_get_rid_of_it(toy: Path) -> None:
     folder = load_dataset("toy").path
     (folder / "00_a.npy").write_bytes(b"")
-    with pytest.raises(DataError, match=r"cached copy: delete .*toy-1-v1 to have it built again"):
+    with pytest.raises(DataError, match=r"cached copy: delete .*toy-1-v1 to build it again"):
         load_dataset("toy")
 
 

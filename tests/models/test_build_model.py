@@ -114,9 +114,13 @@ def test_describe():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"encoders": {"vido": "cnn"}}, UsageError, "'encoders' names the modality 'vido'.*'audio'"),
-        ({"encoder_options": {"vido": {}}}, UsageError, "'encoder_options' names the modality 'vido'"),
-        ({"only": ("vido",)}, UsageError, "'only' names the modality 'vido'"),
+        ({"encoders": {"vido": "cnn"}}, UsageError, "'encoders' names the unknown modality 'vido'.*'audio'"),
+        (
+            {"encoder_options": {"vido": {}}},
+            UsageError,
+            "'encoder_options' names the unknown modality 'vido'",
+        ),
+        ({"only": ("vido",)}, UsageError, "'only' names the unknown modality 'vido'"),
         ({"only": ()}, UsageError, "at least one"),
         ({"encoders": "mpl"}, UnknownNameError, "did you mean mlp"),
         ({"fusion": "concatenation"}, UnknownNameError, "concat"),

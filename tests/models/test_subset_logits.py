@@ -147,7 +147,7 @@ def test_what_is_missing_or_unknown_is_named():
         subset_logits(model, {"train": z["train"]}, ["keys"])
     with pytest.raises(ModelError, match="missing: 'a.b', 'keys'"):
         subset_logits(model, {"train": z["train"]}, ["train"])
-    with pytest.raises(ModelError, match="stand in for 'keys'"):
+    with pytest.raises(ModelError, match="no features for 'keys'"):
         subset_logits(model, z, ["train"], absent={"a.b": z["a.b"]})
     with pytest.raises(ModelError, match="batch=batch"):
         subset_logits(model, z, ["train"], kind="zero-input")

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data.prepare.clips import Clip, Layout, ModalityReader, Preparation
+from equipoise.data.format.modality import Layout
+from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
 from equipoise.data.prepare.media.errors import MediaError
 from equipoise.data.prepare.media.files import check_media
 from equipoise.types import MissingExtraError

@@ -1,4 +1,4 @@
-"""From a name or a path to a dataset; named ones are built once and kept."""
+"""Load a dataset by name or path; named datasets are built once and cached."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from equipoise.data.datasets import DATASETS, Dataset
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format.layout import CACHE_VARIABLE, FORMAT_VERSION, cache_folder, slug
+from equipoise.data.format.folder import CACHE_VARIABLE, FORMAT_VERSION, cache_folder, slug
 from equipoise.data.format.prepared import PreparedDataset, open_dataset
 from equipoise.types import DataError, RunFolderError, UnknownNameError
 
@@ -18,14 +18,14 @@ def load_dataset(name_or_path: str | os.PathLike[str] | PreparedDataset) -> Prep
     """Open a dataset by name or by the folder it was written to.
 
     Args:
-        name_or_path: a registered name (built once into the user's cache folder, which the environment
-            variable `EQUIPOISE_CACHE` moves), the folder of a prepared dataset, or an open dataset, returned
-            as it is. A registered name wins over a folder of that name in the current folder; write `./name`
-            for the folder.
+        name_or_path: a registered name (built once into the user's cache folder, or into that of the
+            environment variable `EQUIPOISE_CACHE`), the folder of a prepared dataset, or an open dataset,
+            which is returned unchanged. A registered name takes precedence over a folder of that name; write
+            `./name` for the folder.
 
     Raises:
-        UnknownNameError: neither a registered name nor anything like a path.
-        DataError: a path that does not exist or holds no prepared dataset, or a damaged cache.
+        UnknownNameError: it is neither a registered name nor a path.
+        DataError: the path does not exist or holds no prepared dataset, or the cache is damaged.
         MissingExtraError: the named dataset needs an extra that is not installed.
         RunFolderError: the cache cannot be written.
     """
@@ -63,17 +63,17 @@ def _cached(dataset: Dataset) -> PreparedDataset:
     try:
         return open_dataset(folder)
     except DataError as error:
-        raise DataError(f"{error} This is a cached copy: delete {folder} to have it built again.") from error
+        raise DataError(f"{error} This is a cached copy: delete {folder} to build it again.") from error
 
 
 def _build(dataset: Dataset, folder: Path) -> None:
-    """Build beside the final place and move; of two processes at once, the first one's copy stays."""
+    """Build next to the final folder and rename; of two concurrent processes, the first one wins."""
     staging = folder.parent / f".building-{uuid.uuid4().hex}"
     try:
         dataset.build(staging)
         staging.rename(folder)
     except OSError:
-        # The rename fails where another process has put its copy in place meanwhile.
+        # The rename fails if another process was faster.
         if not folder.exists():
             raise
     finally:

@@ -1,8 +1,8 @@
-"""Models: encoders, fusions, and what methods may ask of them.
+"""Models: encoders, fusions, and the contract with methods.
 
-A model is one encoder per modality and a fusion (`MultimodalModel`), or whatever keeps the contract
-(`BalancedModel`): `encode` gives pooled features, `fuse` gives joint logits, and parameters come in explicit
-groups.
+A model is one encoder per modality and a fusion (`MultimodalModel`), or any model that fulfils the contract
+(`BalancedModel`): `encode` returns pooled features, `fuse` returns joint logits, and parameters are in
+explicit groups.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ from equipoise.models.fusion.concat import ConcatFusion
 from equipoise.models.fusion.film import FiLMFusion
 from equipoise.models.fusion.gated import GatedFusion
 from equipoise.models.fusion.low_rank_bilinear import LowRankBilinearFusion
+from equipoise.models.fusion.own_heads import OwnHeads
 from equipoise.models.fusion.shared import SharedFusion, entropy_weights
 from equipoise.models.fusion.sum import SumFusion
-from equipoise.models.heads import OwnHeads
 from equipoise.models.local_weights import LoadedWeights, load_weights
 from equipoise.models.mid_fusion.bottlenecks import BottleneckModel
 from equipoise.models.mid_fusion.crossmodal import CrossmodalModel
 from equipoise.models.mid_fusion.lockstep import LockstepModel
-from equipoise.models.mid_fusion.mmtm import MMTM
-from equipoise.models.mid_fusion.model import MidFusionModel
+from equipoise.models.mid_fusion.mmtm import MMTM, MidFusionModel
 from equipoise.models.multimodal import MultimodalModel
 from equipoise.models.subset_logits import ABSENCES, answers_to_zeros, subset_logits
 from equipoise.models.unimodal_logits import LOGIT_SOURCES, prototype_logits, unimodal_logits

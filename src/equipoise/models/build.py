@@ -1,4 +1,4 @@
-"""Build models by name; initial weights depend on what a part is, not on what stands beside it."""
+"""Build models by name; the initial weights of a part do not depend on the other parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from equipoise.models.local_weights import WEIGHTS, load_weights
 from equipoise.models.mid_fusion.bottlenecks import BottleneckModel
 from equipoise.models.mid_fusion.crossmodal import CrossmodalModel
 from equipoise.models.mid_fusion.lockstep import LockstepModel
-from equipoise.models.mid_fusion.model import MidFusionModel
+from equipoise.models.mid_fusion.mmtm import MidFusionModel
 from equipoise.models.multimodal import MultimodalModel
 from equipoise.models.options import check_options, listed, option_names
 from equipoise.randomness import derive_seed, seeded_rng
@@ -29,7 +29,7 @@ Options = Mapping[str, object]
 MID_FUSIONS: Mapping[str, type[LockstepModel]] = {
     model.name: model for model in (BottleneckModel, MidFusionModel, CrossmodalModel)
 }
-"""The kinds of intermediate fusion, by the name that `build_model` takes for the fusion."""
+"""Intermediate fusions by name, as for the argument `fusion` of `build_model`."""
 
 
 def build_model(
@@ -46,26 +46,26 @@ def build_model(
 ) -> MultimodalModel:
     """Build a model from names.
 
-    The initial weights of an encoder are a function of `seed` and the modality's name alone, those of the
-    fusion of `seed`, the fusion's name and the widths: the encoder of "audio" starts from the same weights in
-    every joint and unimodal model that methods are compared with. Global random states are left as they are.
+    The initial weights of an encoder depend only on `seed` and the name of its modality, those of the fusion
+    only on `seed`, its name and the widths: the encoder of "audio" has the same initial weights in every
+    joint and unimodal model of a comparison. Global random states are not changed.
 
     Args:
-        shapes: modality to shape and kind of one sample; their order is the model's.
-        num_classes: `C`; of labels as many as there are, 1 for a number.
-        encoders: one name for all modalities, or a name per modality; `auto`, which also stands for those
-            left out, chooses by kind.
+        shapes: modality to shape and kind of one sample, in the order of the model.
+        num_classes: `C`; the number of labels, or 1 for a numeric target.
+        encoders: one name for all modalities, or a name per modality; `auto`, the default of a modality,
+            chooses by kind.
         encoder_options: options of the encoder of each modality.
         fusion: name of the fusion; `mmtm`, `mult` and `mbt` are intermediate fusion (`MID_FUSIONS`).
         fusion_options: its options.
         seed: of the initial weights.
-        only: build the model of these modalities alone.
-        task: what the logits are for, see `equipoise.tasks`.
+        only: use only these modalities.
+        task: kind of the target, see `equipoise.tasks`.
 
     Raises:
-        UsageError: a modality that `shapes` does not have, an unknown name or option.
-        ModelError: an encoder does not fit its modality or its file of weights, or, with intermediate fusion,
-            does not run stage by stage or is the only one.
+        UsageError: a modality, name or option is unknown.
+        ModelError: an encoder does not match its modality or its weights file, or cannot be used for
+            intermediate fusion.
     """
     names = encoder_names(shapes, encoders, only)
     options = encoder_options or {}
@@ -91,7 +91,7 @@ def encoder_names(
     """Return the name of each modality's encoder, with `auto` resolved, in the order of `shapes`.
 
     Raises:
-        UsageError: a modality that `shapes` does not have, or none at all.
+        UsageError: a modality is unknown, or there is none.
         ModelError: `auto` for an unknown kind.
     """
     if isinstance(only, str):
@@ -111,12 +111,12 @@ def build_encoder(
 ) -> Encoder:
     """Build one encoder with the initial weights of `(seed, modality)`, or with those of a file.
 
-    Every encoder takes the option `weights`, the path of a local file: see `load_weights`.
+    Every encoder has the option `weights`, the path of a local file: see `load_weights`.
 
     Raises:
-        UsageError: an unknown encoder or option, or no such file.
+        UsageError: the encoder, an option or the file is unknown.
         MissingExtraError: the encoder needs a package that is not installed.
-        ModelError: the encoder does not fit the kind or shape, or the weights do not fit the encoder.
+        ModelError: the encoder does not match the kind or shape, or the weights do not match the encoder.
     """
     encoder, own = ENCODERS[name], dict(options or {})
     weights = own.pop(WEIGHTS, None)
@@ -140,8 +140,8 @@ def build_fusion(
     """Build one fusion with the initial weights of `(seed, "fusion", name)`.
 
     Raises:
-        UsageError: an unknown fusion or option, or intermediate fusion, which is no module behind encoders.
-        ModelError: impossible widths or number of classes.
+        UsageError: the fusion or an option is unknown, or it is an intermediate fusion.
+        ModelError: the widths or the number of classes are invalid.
     """
     if name in MID_FUSIONS:
         raise UsageError(
@@ -161,13 +161,13 @@ def build_mid_fusion(
     seed: int = 0,
     name: str = MidFusionModel.name,
 ) -> LockstepModel:
-    """Build intermediate fusion around encoders that exist.
+    """Build an intermediate fusion around existing encoders.
 
-    The late fusion is the one that this kind comes with, with the initial weights that it has by itself; the
-    blocks have those of `(seed, "fusion", name)`. `with_fusion` gives it another one.
+    The late fusion is the default of this kind, with the initial weights of `build_fusion`; `with_fusion`
+    replaces it. The blocks have the initial weights of `(seed, "fusion", name)`.
 
     Raises:
-        UsageError: an unknown or impossible option.
+        UsageError: an option is unknown or invalid.
         ModelError: an encoder does not run stage by stage, or is the only one.
     """
     model = MID_FUSIONS[name]
@@ -179,13 +179,13 @@ def build_mid_fusion(
 
 
 def fusion_names() -> tuple[str, ...]:
-    """Return the names that `build_model` takes for a fusion: those of `FUSIONS` and of `MID_FUSIONS`."""
+    """Return the names of all fusions: those of `FUSIONS` and of `MID_FUSIONS`."""
     return tuple(sorted((*FUSIONS, *MID_FUSIONS)))
 
 
 @contextmanager
 def drawing(*key: object) -> Iterator[None]:
-    """Draw initial weights from the stream of a key, on the CPU so that every machine draws the same ones."""
+    """Draw initial weights from the random stream of a key, on the CPU to be equal on every machine."""
     with seeded_rng(derive_seed(*key)), torch.device("cpu"):
         yield
 
@@ -194,7 +194,7 @@ def describe(model: nn.Module | Mapping[str, str], fusion: str = "concat") -> st
     """Return a model in one line: `concat(audio=mlp, accelerometer=mlp)`.
 
     Args:
-        model: a model, or what `encoder_names` returned for one that is not built yet.
+        model: a model, or the result of `encoder_names` for a model that is not built yet.
         fusion: the fusion's name, in the second case.
     """
     if isinstance(model, Mapping):
@@ -203,16 +203,16 @@ def describe(model: nn.Module | Mapping[str, str], fusion: str = "concat") -> st
         return type(model).__name__
     fusion = _name_of(model.fusion)
     if isinstance(model, LockstepModel):
-        # The late fusion that it comes with goes without saying, as in the name of a model not yet built.
+        # The default late fusion is not part of the name, as for a model that is not built yet.
         fusion = model.name if fusion == model.late[0] else f"{model.name}+{fusion}"
     return describe({m: _name_of(encoder) for m, encoder in model.encoders.items()}, fusion)
 
 
 def available_models() -> list[dict[str, object]]:
-    """Return the encoders and fusions that can be named.
+    """Return all encoders and fusions.
 
     Each is a dict of `role` (`encoder` or `fusion`), `name`, `kinds` (of modality, a tuple, empty for a
-    fusion), `default_for` (the kinds for which `auto` means it), `options` and a one-line `description`.
+    fusion), `default_for` (the kinds for which `auto` chooses it), `options` and a one-line `description`.
     """
     found: list[dict[str, object]] = []
     for name, encoder in ENCODERS.items():
@@ -246,6 +246,5 @@ def _name_of(module: nn.Module) -> str:
 def _require_known(modalities: Mapping[str, object] | Sequence[str], shapes: Shapes, argument: str) -> None:
     if unknown := [m for m in modalities if m not in shapes]:
         raise UsageError(
-            f"{argument!r} names the modality {listed(unknown)}, which the data do not have; "
-            f"they have {listed(shapes)}."
+            f"{argument!r} names the unknown modality {listed(unknown)}; the data have {listed(shapes)}."
         )

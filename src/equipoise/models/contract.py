@@ -1,4 +1,4 @@
-"""The contract between a model and everything above it: encode, fuse, and explicit parameter groups."""
+"""The contract of a model: encode, fuse, and explicit parameter groups."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ NamedParameter = tuple[str, nn.Parameter]
 
 
 class BalancedModel(nn.Module, ABC):
-    """What methods ask of a multimodal model.
+    """The interface of a multimodal model that methods use.
 
-    `MultimodalModel` is the one to use where a model is encoders and a fusion. Derive from this class where
-    it is not: set `modalities` and `num_outputs` and define `encode`, `fuse` and `encoder_module`; everything
-    else follows from them.
+    Use `MultimodalModel` for a model of encoders and a fusion. For other models, derive from this class, set
+    `modalities` and `num_outputs`, and define `encode`, `fuse` and `encoder_module`; everything else follows.
 
     Attributes:
         modalities: names, in a fixed order.
         num_outputs: columns `C` of the logits.
-        task: what the logits are for.
+        task: kind of the target.
     """
 
     modalities: tuple[str, ...]
@@ -35,7 +34,7 @@ class BalancedModel(nn.Module, ABC):
     def encode(
         self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """Return pooled features `{m: [B, d_m]}` in the model's order, of those in `only` if given."""
+        """Return pooled features `{m: [B, d_m]}` in the model's order; `only` selects modalities."""
 
     @abstractmethod
     def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
@@ -43,10 +42,10 @@ class BalancedModel(nn.Module, ABC):
 
     @abstractmethod
     def encoder_module(self, modality: str) -> nn.Module:
-        """Return the encoder of a modality: the module that is frozen, snapshot and re-learned.
+        """Return the encoder of a modality, to which freezing, snapshots and re-learning apply.
 
-        `encode` calls it, as `module(x)`, once a batch; a module that serves several modalities, once for
-        each of them. Costs are counted and features are read where it is called.
+        `encode` calls it as `module(x)` once per batch; a module of several modalities, once for each. Hooks
+        on this call count costs and read features.
         """
 
     def forward(self, batch: Batch | Mapping[str, Tensor]) -> ModelOutput:
@@ -62,10 +61,10 @@ class BalancedModel(nn.Module, ABC):
         return ModelOutput(self.fuse(z), z)
 
     def encoder_parameters(self, modality: str) -> list[NamedParameter]:
-        """Return the parameters that belong to one encoder alone, named as in `named_parameters`.
+        """Return the parameters of one encoder that no other part uses, named as in `named_parameters`.
 
-        Together with `fusion_parameters` and `shared_parameters` the encoders' lists hold every parameter of
-        the model exactly once.
+        The lists of all encoders, `fusion_parameters` and `shared_parameters` together contain every
+        parameter of the model exactly once.
 
         Raises:
             ModelError: unknown modality.
@@ -74,7 +73,7 @@ class BalancedModel(nn.Module, ABC):
         return [named for named, owners in self._owned() if owners == {position}]
 
     def fusion_parameters(self) -> list[NamedParameter]:
-        """Return the parameters of the fusion and the joint head: all that no encoder uses."""
+        """Return the parameters of the fusion and the joint head: all parameters that no encoder uses."""
         return [named for named, owners in self._owned() if not owners or owners == {-1}]
 
     def shared_parameters(self) -> list[NamedParameter]:
@@ -85,30 +84,29 @@ class BalancedModel(nn.Module, ABC):
         """Return the feature width `d_m` of every modality.
 
         Raises:
-            ModelError: an encoder does not say its width.
+            ModelError: the width of an encoder is unknown.
         """
         widths = {m: getattr(self.encoder_module(m), "out_features", None) for m in self.modalities}
         if unknown := [m for m, width in widths.items() if not isinstance(width, int)]:
             raise ModelError(
-                f"the feature width of {listed(unknown)} is not known; "
-                "give the encoder an attribute 'out_features', the d of the [B, d] that it returns."
+                f"the feature width of {listed(unknown)} is unknown; "
+                "give the encoder an attribute 'out_features', the d of its output [B, d]."
             )
         return {m: int(width) for m, width in widths.items() if width is not None}
 
     @property
     def head(self) -> HeadView | None:
-        """The view of the head where it is additive, else None."""
+        """The view of an additive head, else None."""
         return None
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What methods may require of a model, checked before training.
+        """The features of a model that methods may require, checked before training.
 
-        `additive_head`: `head` is not None. `shared_head`: all features are equally wide, so that one head
-        can read each of them. `own_heads`: the fusion answers for every modality by itself
-        (`own_logits`). `mid_fusion`: the encoders exchange signals before they give their features. `gates`:
-        they do so through MMTM blocks, and the model has `blocks`, `block_parameters` and `curate` of a
-        `MidFusionModel`.
+        `additive_head`: `head` is not None. `shared_head`: all features have the same width, so that one head
+        can read each of them. `own_heads`: the fusion has a classifier for every modality (`own_logits`).
+        `mid_fusion`: the encoders exchange signals. `gates`: they do so through MMTM blocks, and the model
+        has `blocks`, `block_parameters` and `curate` of a `MidFusionModel`.
         """
         found = set()
         if self.head is not None:
@@ -119,15 +117,15 @@ class BalancedModel(nn.Module, ABC):
             if len(set(self.feature_widths().values())) == 1:
                 found.add("shared_head")
         except ModelError:
-            pass  # widths that are not known are not known to be equal
+            pass  # unknown widths may differ
         return frozenset(found)
 
     def _fusion_module(self) -> nn.Module | None:
-        """Return the module that fuses, where it is a module of its own."""
+        """Return the fusion if it is a separate module, else None."""
         return None
 
     def _owned(self) -> list[tuple[NamedParameter, set[int]]]:
-        """Return every parameter with its users: positions of encoders, -1 for the fusion module."""
+        """Return every parameter with its users: positions of encoders, and -1 for the fusion module."""
         users: dict[nn.Parameter, set[int]] = {}
         modules = [(i, self.encoder_module(m)) for i, m in enumerate(self.modalities)]
         fusion = self._fusion_module()
@@ -151,7 +149,7 @@ def batch_inputs(batch: Batch | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return the inputs `{m: [B, ...]}` of a batch, or the mapping itself.
 
     Raises:
-        ModelError: neither a batch nor a mapping.
+        ModelError: it is neither a batch nor a mapping.
     """
     inputs = batch.inputs if isinstance(batch, Batch) else batch
     if not isinstance(inputs, Mapping):

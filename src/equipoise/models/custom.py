@@ -1,4 +1,4 @@
-"""Models of the user's own, named as `module:Class`."""
+"""User-defined models, named as `module:Class`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ TRIAL_SAMPLES = 2
 
 
 def custom_model(spec: str, shapes: Shapes, num_classes: int, seed: int = 0) -> BalancedModel:
-    """Build a user's own model and check it against the contract.
+    """Build a user-defined model and check it against the contract.
 
-    `module:attribute` is imported, with the current folder importable as it is for a script, and called as
-    `attribute(shapes, num_classes)` under the random states of `(seed, spec)`. Then two samples of zeros go
-    through the model, in evaluation mode, which also gives lazy layers their shapes.
+    `module:attribute` is imported, also from the current folder, and called as
+    `attribute(shapes, num_classes)` with the random state of `(seed, spec)`. A forward pass of two samples of
+    zeros in evaluation mode follows, which also initialises lazy layers.
 
     Args:
         spec: `package.module:Class` or `module:factory`.
@@ -45,7 +45,7 @@ def custom_model(spec: str, shapes: Shapes, num_classes: int, seed: int = 0) -> 
 
     Raises:
         UsageError: `spec` is not of this form.
-        ModelError: it cannot be imported or called, or does not keep the contract.
+        ModelError: it cannot be imported or called, or violates the contract.
     """
     with _current_folder_importable(), drawing(seed, "model", spec):
         factory = load_factory(spec)
@@ -61,19 +61,19 @@ def custom_model(spec: str, shapes: Shapes, num_classes: int, seed: int = 0) -> 
 
 
 def load_factory(spec: str) -> Callable[..., Any]:
-    """Import what `module:attribute` names.
+    """Import the class or factory named `module:attribute`.
 
     Raises:
-        UsageError: not of this form.
-        ModelError: no such module or attribute, or importing it fails.
+        UsageError: the name is not of this form.
+        ModelError: the module or attribute does not exist, or importing it fails.
     """
     module_name, _, attribute = spec.partition(":")
     if not all(part.isidentifier() for part in [*module_name.split("."), *attribute.split(".")]):
-        raise UsageError(f"a model of your own is named 'module:Class' or 'module:factory'; found {spec!r}.")
+        raise UsageError(f"a user-defined model is named 'module:Class' or 'module:factory'; found {spec!r}.")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # Another name is missing where the user's module was found but one of its imports was not.
+        # If the missing name is another one, the user's module exists but one of its imports does not.
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
             raise ModelError(
                 f"{spec!r}: there is no module {error.name!r}, neither installed nor in {Path.cwd()}."
@@ -91,7 +91,7 @@ def load_factory(spec: str) -> Callable[..., Any]:
 
 
 def check_contract(model: object, shapes: Shapes, num_classes: int, name: str = "model") -> BalancedModel:
-    """Check that a model offers what methods ask for, and try it on two samples of zeros.
+    """Check that a model fulfils the contract, with a forward pass of two samples of zeros.
 
     `encode` must call the encoder of each modality exactly once, see `BalancedModel.encoder_module`.
 
@@ -105,7 +105,7 @@ def check_contract(model: object, shapes: Shapes, num_classes: int, name: str = 
         The same model.
 
     Raises:
-        ModelError: the contract is not kept; the message says where.
+        ModelError: the contract is violated; the message names the place.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name!r} gave a {type(model).__name__}; expected a torch module.")
@@ -173,17 +173,17 @@ def _check_calls(encoders: Mapping[str, nn.Module], calls: Mapping[nn.Module, in
         served = [other for other, module in encoders.items() if module is encoder]
         if calls[encoder] == len(served):
             continue
-        often = "once" if len(served) == 1 else f"once for each modality that it serves, {listed(served)}"
+        often = "once" if len(served) == 1 else f"once for each of its modalities {listed(served)}"
         raise ModelError(
             f"{name!r}: encode must call encoder_module({m!r}) {often}; calls found: {calls[encoder]}. "
-            "Return from encoder_module the very module that encode calls as module(x), not as "
-            "module.forward(x) or layer by layer: costs are counted and features are read there."
+            "Return from encoder_module the module that encode calls as module(x), not as "
+            "module.forward(x) or layer by layer: forward hooks on it count costs and read features."
         )
 
 
 @contextmanager
 def _calls_counted(modules: Iterable[nn.Module]) -> Iterator[dict[nn.Module, int]]:
-    """Count how often each module is called within."""
+    """Count the calls of each module."""
     calls = dict.fromkeys(modules, 0)
 
     def count(module: nn.Module, *_: object) -> None:
@@ -204,7 +204,7 @@ def _expect(value: object, shape: tuple[int, int | None], message: str) -> None:
 
 @contextmanager
 def _blamed_on(what: str) -> Iterator[None]:
-    """Turn whatever the user's code raises into a ModelError that says where it happened."""
+    """Turn any exception of the user's code into a ModelError that names the place."""
     try:
         yield
     except EquipoiseError:
@@ -217,7 +217,7 @@ def _blamed_on(what: str) -> Iterator[None]:
 def _current_folder_importable() -> Iterator[None]:
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))
-    # A module that was written after the folder was last listed is else not found.
+    # Otherwise a module written after the last listing of the folder is not found.
     importlib.invalidate_caches()
     try:
         yield

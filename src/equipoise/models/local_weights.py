@@ -18,7 +18,7 @@ from equipoise.models.encoders.base import Encoder
 from equipoise.types import ModelError, UsageError
 
 WEIGHTS = "weights"
-"""The option that every encoder takes."""
+"""The option of every encoder for a weights file."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 WRAPPERS = ("state_dict", "model")
@@ -30,13 +30,13 @@ GIT_LFS = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What was done with a file of weights; an encoder keeps it as `loaded_weights`.
+    """How a weights file was loaded; stored as `loaded_weights` of the encoder.
 
     Attributes:
         path: the file.
-        stripped: prefix that was taken off every name, empty where there was none.
+        stripped: prefix removed from every name, or "".
         ignored: parameters of a classifier, which an encoder does not have.
-        adapted: the first convolution, where it reads another number of channels than the file's, else "".
+        adapted: the first convolution if its number of channels differs from the file's, else "".
     """
 
     path: str
@@ -45,16 +45,16 @@ class LoadedWeights:
     adapted: str
 
     def __str__(self) -> str:
-        """Return what was done in one line."""
-        said = [f"weights of {self.path}"]
-        said += [f"prefix {self.stripped!r} taken off"] if self.stripped else []
-        said += [f"without {', '.join(self.ignored)}"] if self.ignored else []
-        said += [f"{self.adapted} adapted to the number of channels"] if self.adapted else []
-        return "; ".join(said)
+        """Return a summary in one line."""
+        parts = [f"weights of {self.path}"]
+        parts += [f"prefix {self.stripped!r} removed"] if self.stripped else []
+        parts += [f"without {', '.join(self.ignored)}"] if self.ignored else []
+        parts += [f"{self.adapted} adapted to the number of channels"] if self.adapted else []
+        return "; ".join(parts)
 
 
 def without_weights(encoder_options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return options of encoders but for their files of weights: they build the same modules, drawn anew.
+    """Return options of encoders without weights files; they build the same modules with random weights.
 
     Args:
         encoder_options: modality to options.
@@ -66,25 +66,25 @@ def without_weights(encoder_options: Mapping[str, Mapping[str, Any]]) -> dict[st
 
 
 def load_weights(encoder: Encoder, path: object) -> LoadedWeights:
-    """Give an encoder the weights of a file, in place.
+    """Load the weights of a file into an encoder, in place.
 
-    A prefix that all names share (`module.`, `encoder.`, `resnet.`, `backbone.`) is taken off and a
-    classifier (`fc.`, `classifier.`) left out; all other names have to be the encoder's, one for one, but for
-    the counters of batch normalisation. Where the first convolution reads another number of channels `C` than
-    the file's `C'`, each of its channels becomes the mean over the file's; for `C = 1`, `C'` times that, so
-    that a grey image gives the response that it gives as `C'` equal channels. For stacked optical flow the
+    A common prefix of all names (`module.`, `encoder.`, `resnet.`, `backbone.`) is removed, and a classifier
+    (`fc.`, `classifier.`) is ignored. All other names must match those of the encoder, except for the
+    counters of batch normalisation. If the first convolution has another number of channels `C` than the
+    file's `C'`, each of its channels becomes the mean over the channels of the file; for `C = 1`, `C'` times
+    the mean, so that a grey image gives the response of `C'` equal channels. For stacked optical flow, the
     plain mean is that of two-stream networks (Wang et al., ECCV 2016, arXiv 1608.00859).
 
     Args:
-        encoder: gets the weights, in its own precision and on its own device.
-        path: of a `.safetensors`, or of a `.pt` or `.pth`, which is read without running code from it.
+        encoder: keeps its precision and device.
+        path: of a `.safetensors`, `.pt` or `.pth` file; no code from the file is run.
 
     Returns:
-        What was done.
+        A summary.
 
     Raises:
-        UsageError: no such file, or none of this kind.
-        ModelError: the file cannot be read, or its weights are not those of the encoder; names the first.
+        UsageError: the file does not exist, or is of another kind.
+        ModelError: the file cannot be read, or its weights do not match; the message names the first.
     """
     file = _checked(path)
     found = _read(file)
@@ -100,7 +100,7 @@ def load_weights(encoder: Encoder, path: object) -> LoadedWeights:
             raise ModelError(
                 f"{file}: {name!r} is {list(value.shape)}, that of encoder {encoder.name!r} is "
                 f"{list(expected[name].shape)}; give the encoder the options (width, layers, stem) of the "
-                "file's, or choose another file."
+                "file, or choose another file."
             )
     encoder.load_state_dict({**expected, **found})
     loaded = LoadedWeights(str(file), stripped, ignored, adapted)
@@ -114,8 +114,8 @@ def _checked(path: object) -> Path:
     file = Path(path).expanduser()
     if not file.is_file():
         raise UsageError(
-            f"option {WEIGHTS!r}: there is no file {file}; expected a local file, {' or '.join(SUFFIXES)}: "
-            "nothing is downloaded."
+            f"option {WEIGHTS!r}: {file} does not exist; expected a local file, {' or '.join(SUFFIXES)}: "
+            "weights are not downloaded."
         )
     if file.suffix not in SUFFIXES:
         raise UsageError(f"option {WEIGHTS!r}: {file} is not {' or '.join(SUFFIXES)}.")
@@ -125,29 +125,28 @@ def _checked(path: object) -> Path:
 def _read(file: Path) -> dict[str, Tensor]:
     with file.open("rb") as stream:
         if stream.read(len(GIT_LFS)) == GIT_LFS:
-            raise ModelError(f"{file} is a Git LFS pointer, not the weights; run 'git lfs pull' there.")
+            raise ModelError(f"{file} is a Git LFS pointer, not the weights; run 'git lfs pull' first.")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{file} holds more than weights, which is not read because it could run code; save its "
-            "state_dict() alone."
+            f"{file} contains objects other than weights, which could run code; save only its state_dict()."
         ) from error
     except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{file} cannot be read as weights ({line}); copy it anew.") from error
+        raise ModelError(f"{file} cannot be read as weights ({line}); copy it again.") from error
     for wrapper in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ModelError(f"{file} is no state_dict: expected names and tensors alone.")
+        raise ModelError(f"{file} is not a state_dict; expected only names and tensors: save state_dict().")
     return dict(loaded)
 
 
 def _shared_prefix(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """Return what stands before every name but a classifier's, where no name is the encoder's as it is."""
+    """Return the common prefix of all names except a classifier's, or "" if a name matches without it."""
     stripped = ""
     while not any(name.removeprefix(stripped) in expected for name in found):
         rest = [name.removeprefix(stripped) for name in found]
@@ -164,18 +163,17 @@ def _check_names(
 ) -> None:
     missing = [name for name in expected if name not in found and not name.endswith(COUNTER)]
     unexpected = sorted(name for name in found if name not in expected)
-    for names, said in ((missing, "lacks"), (unexpected, "has")):
+    for names, verb, needs in ((missing, "lacks", "needs"), (unexpected, "has", "does not have")):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            needs = "needs it" if said == "lacks" else "does not"
             raise ModelError(
-                f"{file} {said} {names[0]!r}{more}, and encoder {encoder.name!r} {needs}; expected the names "
-                "of its state_dict(): choose another file, or the options (width, layers) of that encoder."
+                f"{file} {verb} {names[0]!r}{more}, which encoder {encoder.name!r} {needs}; expected the "
+                "names of its state_dict(): choose another file, or other options of the encoder."
             )
 
 
 def _adapt_first_convolution(encoder: Encoder, found: dict[str, Tensor]) -> str:
-    """Change the first convolution's weights to the encoder's number of channels; return its name if so."""
+    """Adapt the first convolution to the encoder's channels; return its name, or "" if unchanged."""
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d) and module.in_channels == encoder.in_features:
             key = f"{name}.weight"

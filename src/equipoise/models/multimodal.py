@@ -1,4 +1,4 @@
-"""A multimodal model as encoders, one for each modality, and a fusion."""
+"""A multimodal model made of an encoder for each modality, and a fusion."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class MultimodalModel(BalancedModel):
     """Encoders and a fusion: `u = g(f_1(x^1), .., f_M(x^M))`.
 
     Args:
-        encoders: modality to module, in the order in which features are concatenated. Any module that takes
-            `[B, ...]` and returns `[B, d]`, a sequence `[B, T, d]` or a map `[B, C, ...]`, which is averaged
-            to `[B, d]` here (`pool_features`).
+        encoders: modality to module, in the order in which features are concatenated. A module takes
+            `[B, ...]` and returns `[B, d]`, or a sequence `[B, T, d]` or map `[B, C, ...]`, which is averaged
+            to `[B, d]` (`pool_features`).
         fusion: a `Fusion`, or any module that takes `{m: [B, d_m]}` and returns logits `[B, C]`.
-        num_classes: `C`; may be left out where the fusion has an attribute `num_classes`.
+        num_classes: `C`; not needed if the fusion has an attribute `num_classes`.
 
     Attributes:
         modalities: names, in order.
@@ -30,7 +30,7 @@ class MultimodalModel(BalancedModel):
         num_outputs: `C`.
 
     Raises:
-        ModelError: encoders and fusion do not fit each other.
+        ModelError: encoders and fusion do not match.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class MultimodalModel(BalancedModel):
             if not isinstance(module, nn.Module):
                 raise ModelError(f"{name!r} must be a torch module; found {type(module).__name__}.")
         self.modalities = tuple(encoders)
-        # A list, because the keys of an nn.ModuleDict cannot hold every name that a modality may have.
+        # A list: a modality may have a name that is not valid for an nn.ModuleDict.
         self.encoder_list = nn.ModuleList(encoders.values())
         self.fusion = fusion
         self.num_outputs = check_fusion(fusion, self.modalities, num_classes)
@@ -67,16 +67,16 @@ class MultimodalModel(BalancedModel):
         """Encode the inputs of a batch and pool the features.
 
         Args:
-            batch: a batch, or its inputs `{m: [B, ...]}`. Inputs of modalities that the model does not have
-                are left alone: a unimodal model reads the batches of a multimodal dataset.
+            batch: a batch, or its inputs `{m: [B, ...]}`. Inputs of other modalities are ignored, so that a
+                unimodal model can read batches of a multimodal dataset.
             only: modalities to encode; None is all.
 
         Returns:
             `{m: [B, d_m]}`, in the order of `modalities`.
 
         Raises:
-            ModelError: `only` names an unknown modality, an input is missing, or an encoder returns something
-                that is not one feature per sample.
+            ModelError: `only` names an unknown modality, an input is missing, or an encoder does not return
+                one feature per sample.
         """
         encoders = self.encoders
         return {m: self._features(m, encoders[m], x) for m, x in self._inputs(batch, only).items()}
@@ -100,24 +100,24 @@ class MultimodalModel(BalancedModel):
         return logits
 
     def feature_widths(self) -> dict[str, int]:
-        """Return the feature width `d_m` of every modality: the fusion's `widths`, or what the encoders say.
+        """Return the feature width `d_m` of every modality, from the fusion's `widths` or the encoders.
 
         Raises:
-            ModelError: neither says it.
+            ModelError: a width is unknown.
         """
         widths = getattr(self.fusion, "widths", None)
         return dict(widths) if isinstance(widths, Mapping) else super().feature_widths()
 
     @property
     def head(self) -> HeadView | None:
-        """The fusion's view of its head where it is additive, else None."""
+        """The fusion's view of an additive head, else None."""
         return head_of(self.fusion)
 
     def _fusion_module(self) -> nn.Module:
         return self.fusion
 
     def _inputs(self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None) -> dict[str, Tensor]:
-        """Return the inputs of the modalities that are asked for, in the model's order."""
+        """Return the inputs of the requested modalities, in the model's order."""
         inputs = batch_inputs(batch)
         wanted = self.modalities if only is None else (only,) if isinstance(only, str) else tuple(only)
         self._require_known(wanted)
@@ -133,7 +133,7 @@ class MultimodalModel(BalancedModel):
         if z.shape[0] != x.shape[0]:
             raise ModelError(
                 f"modality {modality!r}: the encoder returned {z.shape[0]} features for {x.shape[0]} "
-                "samples; a module that unfolds frames into the batch must average them again."
+                "samples; a module that moves frames into the batch dimension must average over them."
             )
         return z
 
@@ -148,27 +148,27 @@ class MultimodalModel(BalancedModel):
 
 
 def head_of(fusion: nn.Module) -> HeadView | None:
-    """Return a fusion's view of its head where it is additive, else None."""
+    """Return a fusion's view of an additive head, else None."""
     head = getattr(fusion, "head", None)
     return head if isinstance(head, HeadView) else None
 
 
 def check_fusion(fusion: nn.Module, modalities: tuple[str, ...], num_classes: int | None = None) -> int:
-    """Check that a fusion fits a model's modalities, and return the number of classes `C` that it gives.
+    """Check that a fusion matches the modalities of a model, and return its number of classes `C`.
 
     Raises:
         ModelError: it was built for other modalities, is a bare linear layer, or its number of classes is
-            not known or another one.
+            unknown or differs.
     """
     if isinstance(fusion, nn.Linear):
         raise ModelError(
-            "a linear layer does not say which columns read which modality; wrap it: "
+            "a linear layer does not define which columns read which modality; wrap it: "
             "ConcatFusion.from_linear(linear, {modality: width, ...})."
         )
     own = getattr(fusion, "num_classes", None)
     found = {n for n in (own, num_classes) if isinstance(n, int)}
     if not found:
-        raise ModelError("the fusion has no attribute 'num_classes'; give num_classes=C beside it.")
+        raise ModelError("the fusion has no attribute 'num_classes'; give num_classes=C.")
     if len(found) > 1:
         raise ModelError(f"the fusion returns {own} classes, but num_classes is {num_classes}.")
     names = getattr(fusion, "modalities", modalities)

@@ -1,4 +1,4 @@
-"""Check the options of encoders and fusions before they reach a layer that would fail with a riddle."""
+"""Check the options of encoders and fusions, before a layer fails with an obscure error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def option_names(cls: type[nn.Module]) -> tuple[str, ...]:
 
 
 def check_options(cls: type[nn.Module], name: str, options: Mapping[str, object]) -> None:
-    """Refuse options that the constructor of `cls` does not have.
+    """Check that the constructor of `cls` has these options.
 
     Raises:
         UsageError: an option is unknown; the message lists the known ones.
@@ -60,5 +60,5 @@ def one_of(option: str, value: str, choices: Sequence[str]) -> str:
 
 
 def listed(names: Iterable[object]) -> str:
-    """Return quoted names in a row, for messages: modality names may hold blanks and dots."""
+    """Return quoted names, separated by commas, for messages."""
     return ", ".join(repr(name) for name in names)

@@ -1,4 +1,4 @@
-"""Joint logits when only some modalities are present: the value of a subset of modalities."""
+"""Joint logits of a subset of the modalities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from equipoise.scopes import constant, evaluating
 from equipoise.types import Batch, ModelError, UnknownNameError
 
 ABSENCES = ("zero-feature", "zero-input")
-"""What stands in for a modality that is absent: a feature of zeros, or the answer to an input of zeros."""
+"""Replacement of an absent modality: a feature of zeros, or the encoder's output for an input of zeros."""
 
 
 def subset_logits(
@@ -27,32 +27,32 @@ def subset_logits(
     absent: Mapping[str, Tensor] | None = None,
     head_grad: bool = True,
 ) -> Tensor:
-    """Compute the joint logits `g(..)` with other features in place of those outside `subset`.
+    """Compute the joint logits `g(..)` with the features outside `subset` replaced.
 
-    The fusion runs in evaluation mode, and every submodule gets its mode back: with all modalities in
-    `subset` these are the logits that evaluation would give. Gradients reach the encoders through `z` where
-    it is not detached.
+    The fusion runs in evaluation mode, and the mode of every submodule is restored: with all modalities in
+    `subset` the result equals the logits of an evaluation. Gradients reach the encoders through `z` unless it
+    is detached.
 
-    In a model with intermediate fusion `z^m` has already taken up signal from the other modalities, which
-    replacing their features does not undo; `model.encode(batch, only=...)` does.
+    With intermediate fusion, `z^m` contains signals of the other modalities, which replacing their features
+    does not remove; `model.encode(batch, only=...)` does.
 
     Args:
         model: the model.
-        z: `{m: [B, d_m]}`, the features of the modalities in `subset`, and of the others too for
+        z: `{m: [B, d_m]}`, the features of the modalities in `subset`, and of all modalities for
             `zero-feature` without `absent`.
-        subset: the modalities that are present; all and none are possible.
-        kind: one of `ABSENCES`; has no effect where `absent` is given.
-        batch: the batch behind `z`, for `zero-input`.
-        absent: `{m: [B, d_m]}`, what stands in for those outside `subset`: what `answers_to_zeros` returned,
-            computed once for many subsets, or anything else, such as features of other samples.
+        subset: the present modalities; all and none are possible.
+        kind: one of `ABSENCES`; not used if `absent` is given.
+        batch: the batch of `z`, for `zero-input`.
+        absent: `{m: [B, d_m]}`, the replacements: a result of `answers_to_zeros`, computed once for many
+            subsets, or other features, such as those of other samples.
         head_grad: whether gradients reach the fusion's parameters; False makes them constants.
 
     Returns:
         `[B, C]`.
 
     Raises:
-        ModelError: a modality is unknown, or what is needed is missing.
-        UnknownNameError: no such kind.
+        ModelError: a modality is unknown, or features or the batch are missing.
+        UnknownNameError: the kind is unknown.
     """
     present = (subset,) if isinstance(subset, str) else tuple(subset)
     _require_known(model, present, "subset")
@@ -65,7 +65,7 @@ def subset_logits(
     if absent is None and others:
         absent = answers_to_zeros(model, batch) if kind == "zero-input" else zeros_for(model, z, others)
     if missing := [m for m in others if m not in (absent or {})]:
-        raise ModelError(f"'absent' has nothing to stand in for {listed(missing)}; give it features [B, d].")
+        raise ModelError(f"'absent' has no features for {listed(missing)}; add features [B, d].")
     features = {m: z[m] if m in present else (absent or {})[m] for m in model.modalities}
     with evaluating(model), head_gradient(head_grad, model):
         return model.fuse(features)
@@ -76,15 +76,15 @@ def answers_to_zeros(model: BalancedModel, batch: Batch | Mapping[str, Tensor] |
 
     Args:
         model: the model.
-        batch: a batch, or its inputs; gives the shapes.
+        batch: a batch, or its inputs, for the shapes.
 
     Raises:
-        ModelError: no batch, or it misses a modality.
+        ModelError: the batch is missing, or lacks a modality.
     """
     if batch is None:
-        raise ModelError("'zero-input' needs the batch behind the features: give batch=batch.")
+        raise ModelError("'zero-input' needs the batch of the features: give batch=batch.")
     own = getattr(model, "answers_to_zeros", None)
-    if own is not None:  # a model whose inputs are not one tensor a modality
+    if own is not None:  # a model whose modalities are not single tensors
         answers: dict[str, Tensor] = own(batch)
         return answers
     inputs = batch_inputs(batch)
@@ -96,10 +96,10 @@ def answers_to_zeros(model: BalancedModel, batch: Batch | Mapping[str, Tensor] |
 def zeros_for(
     model: BalancedModel, z: Mapping[str, Tensor], modalities: Sequence[str] | None = None
 ) -> dict[str, Tensor]:
-    """Return features of zeros `{m: [B, d_m]}` in place of given ones.
+    """Return zeros in the shape of the given features `{m: [B, d_m]}`.
 
     Raises:
-        ModelError: the features of one of the modalities are not given.
+        ModelError: the features of a modality are missing.
     """
     wanted = model.modalities if modalities is None else modalities
     if missing := [m for m in wanted if m not in z]:
@@ -108,7 +108,7 @@ def zeros_for(
 
 
 def head_gradient(head_grad: bool, *modules: nn.Module) -> AbstractContextManager[None]:
-    """Let gradients reach the parameters of `modules`, or build graphs in which these are constants."""
+    """Let gradients reach the parameters of `modules`, or make these constants."""
     parameters = [p for module in modules for p in module.parameters()]
     return nullcontext() if head_grad else constant(parameters)
 

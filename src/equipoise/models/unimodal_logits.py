@@ -1,4 +1,4 @@
-"""Where the logits `u^m` of one modality come from: six definitions that lead to different methods.
+"""The logits `u^m` of one modality: six definitions, which different methods use.
 
 | source | definition | needs |
 |---|---|---|
@@ -27,7 +27,7 @@ from equipoise.types import Batch, ModelError, UnknownNameError
 LOGIT_SOURCES = ("slice", "zero-feature", "zero-input", "aux", "shared", "proto")
 
 DISTANCE_EPS = 1e-12
-"""Added to a squared distance: the square root has no finite gradient at zero."""
+"""Added to a squared distance, because the square root has no finite gradient at zero."""
 
 Features = Mapping[str, Tensor]
 V = TypeVar("V")
@@ -46,30 +46,30 @@ def unimodal_logits(
 ) -> dict[str, Tensor]:
     """Compute the unimodal logits of every modality.
 
-    Every source is a function of the features `z` that are given, so that gradients reach the encoders
-    through them, or do not where they are detached; for scores, detach. Passes with zeros run in evaluation
-    mode: they change no running statistics, draw no dropout masks, and every submodule gets its mode back.
-    With `zero-input` only the encoders' answers to zeros are computed anew; the model in training mode thus
-    reads `z^m` with the batch statistics of the joint pass.
+    Every source is a function of the given features `z`; gradients reach the encoders through them unless
+    they are detached (detach for scores). Forward passes with zeros run in evaluation mode, without effect on
+    running statistics and without dropout; the mode of every submodule is restored. `zero-input` computes
+    only the encoders' outputs for zeros; in training mode, `z^m` thus keeps the batch statistics of the joint
+    pass.
 
     Args:
         model: the model.
-        z: `{m: [B, d_m]}`; the two zero sources need every modality, the others answer for those given.
+        z: `{m: [B, d_m]}`; the two zero sources need every modality, the others use those given.
         source: one of `LOGIT_SOURCES`.
-        batch: the batch behind `z`, for `zero-input`.
-        heads: modality to module `[B, d_m]` to `[B, C]`, for `aux`; may be left out where the fusion has a
-            classifier of its own for every modality.
-        shared_head: one module `[B, d]` to `[B, C]`, for `shared`; may be left out where the fusion is one.
+        batch: the batch of `z`, for `zero-input`.
+        heads: modality to module `[B, d_m]` to `[B, C]`, for `aux`; not needed if the fusion has a
+            classifier for every modality.
+        shared_head: one module `[B, d]` to `[B, C]`, for `shared`; not needed with a `SharedFusion`.
         prototypes: modality to class centres `[C, d_m]`, for `proto`; they never receive a gradient.
         head_grad: whether gradients reach the head (the fusion, the own heads, the shared head); False makes
-            its parameters constants. The encoders' answers to zeros keep their gradients either way.
+            its parameters constants. The encoders' outputs for zeros always have gradients.
 
     Returns:
         `{m: [B, C]}`, in the model's order.
 
     Raises:
-        ModelError: the model cannot give this source, or what the source needs is missing.
-        UnknownNameError: no such source.
+        ModelError: the model does not support this source, or an argument of the source is missing.
+        UnknownNameError: the source is unknown.
     """
     if unknown := [m for m in z if m not in model.modalities]:
         raise ModelError(
@@ -97,7 +97,7 @@ def unimodal_logits(
 def prototype_logits(z: Tensor, prototypes: Tensor) -> Tensor:
     """Return minus the Euclidean distance to every prototype, `-sqrt(|z - c_k|^2 + 1e-12)`.
 
-    Half precision is widened to float32, where 1e-12 would vanish and squares overflow.
+    Half precision is converted to float32: in half precision 1e-12 would vanish and squares overflow.
 
     Args:
         z: `[B, d]`.
@@ -123,8 +123,8 @@ def _slice(model: BalancedModel, z: Features, head_grad: bool) -> dict[str, Tens
     head = model.head
     if head is None:
         raise ModelError(
-            "source 'slice' needs an additive head (fusion 'concat' or 'sum'), and this model has none; "
-            "use 'zero-feature', which any fusion can give, or 'aux' with a head for every modality."
+            "source 'slice' needs an additive head (fusion 'concat' or 'sum'), which this model lacks; "
+            "use 'zero-feature', which any fusion supports, or 'aux' with a head for every modality."
         )
     return {m: head.slice(m, feature, head_grad) for m, feature in z.items()}
 

@@ -1,4 +1,4 @@
-"""The same encoders under another late fusion."""
+"""Replace the late fusion of a model."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from equipoise.models.build import MID_FUSIONS
 from equipoise.models.contract import BalancedModel, NamedParameter
 from equipoise.models.fusion.head import HeadView
 from equipoise.models.mid_fusion.lockstep import LockstepModel
-from equipoise.models.mid_fusion.mmtm import MMTM
-from equipoise.models.mid_fusion.model import MidFusionModel
+from equipoise.models.mid_fusion.mmtm import MMTM, MidFusionModel
 from equipoise.models.multimodal import MultimodalModel, check_fusion, head_of
 from equipoise.types import Batch
 
 
 def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None = None) -> BalancedModel:
-    """Return a model that encodes as `model` does and fuses with another module.
+    """Return a model with the encoders of `model` and another fusion.
 
-    Encoders, and the blocks of intermediate fusion, are used and not copied: training the one model trains
-    the other. A `MultimodalModel` and the models of `MID_FUSIONS` give one of their kind, without the old
-    fusion. Any other model, a subclass of these too, is wrapped (`OtherFusionModel`, `OtherMidFusionModel`
-    where it offers `mid_fusion`, or `OtherGatedModel` where it offers `gates`) and keeps what it has of its
-    own, but for `fuse` and `forward`.
+    Encoders, and the blocks of intermediate fusion, are shared and not copied: training one model trains
+    the other. For a `MultimodalModel` and the models of `MID_FUSIONS` the result is of the same class,
+    without the old fusion. Any other model, including subclasses of these, is wrapped (`OtherFusionModel`,
+    `OtherMidFusionModel` if it has the capability `mid_fusion`, or `OtherGatedModel` if it has `gates`); only
+    its `fuse` and `forward` are replaced.
 
     Args:
-        model: the model whose encoders are used.
+        model: the model with the encoders.
         fusion: a `Fusion`, or any module that takes `{m: [B, d_m]}` and returns logits `[B, C]`.
-        num_classes: `C`; may be left out where the fusion has an attribute `num_classes`.
+        num_classes: `C`; not needed if the fusion has an attribute `num_classes`.
 
     Raises:
-        ModelError: the fusion does not fit the encoders.
+        ModelError: the fusion does not match the encoders.
     """
     changed: BalancedModel
     wrapper: type[OtherFusionModel]
-    # A subclass may be more than encoders, anywhere: rebuilding it from them would lose that.
+    # A subclass may have other parts than encoders; rebuilding it from them would lose these parts.
     if isinstance(model, LockstepModel) and type(model) in MID_FUSIONS.values():
         changed = type(model)(model.encoders, fusion, num_classes, list(model.block_list))
     elif type(model) is MultimodalModel:
@@ -46,32 +45,28 @@ def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None
         wrapper = OtherGatedModel if "gates" in model.capabilities else wrapper
         inner: BalancedModel = model
         if isinstance(model, OtherFusionModel) and type(model) in (OtherFusionModel, wrapper):
-            inner = model.inner  # wrappers do not pile up
+            inner = model.inner  # do not nest wrappers
         changed = wrapper(inner, fusion, num_classes)
     changed.task = model.task
     return changed
 
 
 class OtherFusionModel(BalancedModel):
-    """A model that encodes as another one does and fuses anew.
+    """A wrapper with the `encode` of another model and a new fusion.
 
-    The other model is held as a whole. Where it says which module its old fusion is (`_fusion_module`), the
-    parameters of that module which no encoder uses are left out of `parameters()` and of every group, since
-    nothing reaches them any more. Where it does not say so, they cannot be told from parameters that `encode`
-    needs beside the encoders: they stay in `fusion_parameters`, never get a gradient, and optimisers pass
-    over them. Either way `state_dict` holds them.
+    The wrapper contains the other model completely. If that model names its old fusion (`_fusion_module`),
+    the parameters that only the old fusion uses are excluded from `parameters()` and from every group.
+    Otherwise they cannot be distinguished from parameters that `encode` needs: they stay in
+    `fusion_parameters`, but never get a gradient, so that optimisers skip them. In both cases `state_dict`
+    contains them.
 
     Args:
         inner: the model that encodes.
-        fusion: as in `with_fusion`.
-        num_classes: as in `with_fusion`.
-
-    Attributes:
-        inner: as given.
-        fusion: as given.
+        fusion: see `with_fusion`.
+        num_classes: see `with_fusion`.
 
     Raises:
-        ModelError: the fusion does not fit the model.
+        ModelError: the fusion does not match the model.
     """
 
     def __init__(self, inner: BalancedModel, fusion: nn.Module, num_classes: int | None = None) -> None:
@@ -103,21 +98,21 @@ class OtherFusionModel(BalancedModel):
 
     @property
     def head(self) -> HeadView | None:
-        """The new fusion's view of its head where it is additive, else None."""
+        """The new fusion's view of an additive head, else None."""
         return head_of(self.fusion)
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield all parameters but those that the old fusion alone used."""
+        """Yield all parameters except those that only the old fusion used."""
         retired = self._retired()
         for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
             if parameter not in retired:
                 yield name, parameter
 
     def _retired(self) -> set[nn.Parameter]:
-        ask = getattr(self.inner, "_fusion_module", None)
-        old = ask() if callable(ask) else None
+        fusion_of = getattr(self.inner, "_fusion_module", None)
+        old = fusion_of() if callable(fusion_of) else None
         if old is None:
             return set()
         in_use = [self.fusion, *(self.encoder_module(m) for m in self.modalities)]
@@ -128,40 +123,34 @@ class OtherFusionModel(BalancedModel):
 
 
 class OtherMidFusionModel(OtherFusionModel):
-    """The same around a model with intermediate fusion, whose blocks stay between the encoders.
-
-    It offers `mid_fusion` as the inner model does; the blocks belong to `fusion_parameters`.
-    """
+    """A wrapper of a model with intermediate fusion; its blocks belong to `fusion_parameters`."""
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What methods may require, `mid_fusion` among it."""
+        """The capabilities, with `mid_fusion`."""
         return super().capabilities | {"mid_fusion"}
 
 
 class OtherGatedModel(OtherMidFusionModel):
-    """The same around a model whose encoders exchange gates.
-
-    It offers `gates` as the inner model does, and with it what methods use of a `MidFusionModel`.
-    """
+    """A wrapper of a model whose encoders exchange gates, with the interface of a `MidFusionModel`."""
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What methods may require, `gates` among it."""
+        """The capabilities, with `gates`."""
         return super().capabilities | {"gates"}
 
     @property
     def blocks(self) -> list[MMTM]:
-        """The inner model's blocks, first one first."""
+        """The inner model's blocks in order."""
         return self._mid.blocks
 
     def block_parameters(self, modality: str) -> list[NamedParameter]:
-        """Return the parameters of the blocks that serve a modality, named as in `named_parameters`."""
+        """Return the block parameters of a modality, named as in `named_parameters`."""
         wanted = {parameter for _, parameter in self._mid.block_parameters(modality)}
         return [(name, parameter) for name, parameter in self.named_parameters() if parameter in wanted]
 
     def curate(self, modality: str | None) -> None:
-        """Replace one modality's gates by their running means in all blocks, or nobody's."""
+        """Replace the gates of a modality by their running means in all blocks; None ends this."""
         self._mid.curate(modality)
 
     @property

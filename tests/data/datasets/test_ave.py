@@ -123,7 +123,7 @@ def test_lists_and_annotations_are_compared(source: Path) -> None:
         file.write("Bark&never_used1&good&0&10\nBark&never_used2&good&0&10\n")
     plan = AVE().plan(source)
     assert plan.facts["annotated_in_no_list"] == 2
-    assert "2 annotated events stand in no list" in plan.notes[0]
+    assert "2 annotated events are in no list" in plan.notes[0]
 
 
 def test_events_without_length_stand_for_their_video(source: Path) -> None:

@@ -15,8 +15,8 @@ from scipy.io import savemat
 from equipoise.data.datasets.avletters import AVLetters
 from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.engine import prepare
-from equipoise.data.prepare.letters import LipsReader, MfccReader, read_htk, read_lips
 from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.readers.avletters import LipsReader, MfccReader, read_htk, read_lips
 from equipoise.types import DataError, UsageError
 from media_files import lfs_pointer, truncated
 
@@ -173,7 +173,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="compressed"):
         read_htk(write_htk(tmp_path / "b.mfcc", rng.normal(size=(5, 26)), kind=6 | 0o2000))
     sound.write_text("no cepstra at all")
-    with pytest.raises(MediaError, match="no header of HTK"):
+    with pytest.raises(MediaError, match="no HTK header"):
         read_htk(sound)
     lips = write_mat(tmp_path / "a.mat", rng.integers(0, 256, (3, 60, 80), dtype=np.uint8))
     truncated(lips, 0.9)
@@ -190,7 +190,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     savemat(lips, {"video": np.zeros((4800, 3))})
     with pytest.raises(MediaError, match="no 'vid'"):
         read_lips(lips)
-    with pytest.raises(MediaError, match="pictures of \\[48, 100\\]"):
+    with pytest.raises(MediaError, match="images of \\[48, 100\\]"):
         savemat(lips, {"vid": np.zeros((4800, 3)), "siz": [[48, 100, 3]]})
         read_lips(lips)
 

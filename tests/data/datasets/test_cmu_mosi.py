@@ -103,7 +103,7 @@ def test_values_that_are_not_finite_are_counted_or_refused(tmp_path: Path) -> No
         "audio": {"-inf": 6, "samples": 3},
         "vision": {"nan": 1, "samples": 1},
     }
-    assert "audio: 6 values -inf in 3 samples; 0 was put in their place." in plan.notes
+    assert "audio: 6 values -inf in 3 samples; they were replaced by 0." in plan.notes
     with pytest.raises(DataError, match="1 values inf in 1 samples"):
         CMUMOSI(nonfinite="fail").plan(path)
 
@@ -191,12 +191,12 @@ def test_shared_videos_and_equal_ids_are_told(tmp_path: Path) -> None:
     plan = CMUMOSI().plan(dump(tmp_path / "aligned_50.pkl", content))
     assert plan.facts["videos_in_several_splits"] == 1
     assert any(
-        note.startswith("1 videos (7 samples) stand in more than one split ('vid0')") for note in plan.notes
+        note.startswith("1 videos (7 samples) are in more than one split ('vid0')") for note in plan.notes
     )
     assert plan.facts["renamed_duplicates"] == 1
     assert plan.arguments["ids"][9] == "vid0$_$0#2"
     assert plan.arguments["group"][9] == "vid0"
-    assert any("published one 2199 of 93" in note for note in plan.notes)
+    assert any("published dataset 2199 of 93" in note for note in plan.notes)
 
 
 def test_a_table_of_folds_replaces_the_splits(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_table_of_folds_replaces_the_splits(tmp_path: Path) -> None:
 
 
 def test_sources_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not there"):
+    with pytest.raises(DataError, match="is missing"):
         CMUMOSI().plan(tmp_path / "none")
     with pytest.raises(DataError, match=r"no file of a known name; expected one of mosi_raw\.pkl"):
         CMUMOSI().plan(tmp_path)
@@ -243,7 +243,7 @@ def test_sources_that_do_not_fit_are_named(tmp_path: Path) -> None:
         (lambda c: c["test"].update(text=c["test"]["text"][..., :2]), "different shapes"),
         (lambda c: c["test"].update(vision=["a"] * 4), "vision of test is <U1"),
         (lambda c: c["test"].update(labels=np.zeros((4, 1, 7))), "not that of emotions"),
-        (lambda c: c["valid"]["labels"].fill(np.nan), "3 sentiments are not within"),
+        (lambda c: c["valid"]["labels"].fill(np.nan), "3 sentiments are not between"),
         (lambda c: c["valid"]["labels"].fill(8), r"video1_0\[0,1\] \(8\)"),
     ],
 )

@@ -141,7 +141,7 @@ def test_shared_actors_of_lists_are_told_and_refused_later(source: Path, tmp_pat
 def test_clips_that_no_list_names_are_counted(source: Path, tmp_path: Path) -> None:
     plan = CremaD(split_files=tuple(split_files(tmp_path, ACTORS[:2]))).plan(source)
     assert plan.facts["clips_in_no_list"] == 6
-    assert any("6 clips stand in no list" in note for note in plan.notes)
+    assert any("6 clips are in no list" in note for note in plan.notes)
     assert len(plan.clips) == 18
 
 
@@ -171,9 +171,9 @@ def test_listed_clips_without_files_are_missing(source: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("1001_DFA_ANG_XX,SAD", "another label than the emotion"),
+        ("1001_DFA_ANG_XX,SAD", "a label that differs from the emotion"),
         ("1001_DFA_ANG_XX,ANG", "more than once"),
-        ("1004_DFA_ANG_XX,ANG", "stand in"),
+        ("1004_DFA_ANG_XX,ANG", "are in both"),
         ("whatever,ANG", "expected names of CREMA-D"),
         ("1001_IEO_ANG_HI", "has 1 fields"),
     ],

@@ -191,11 +191,11 @@ def test_some_classes(source: Path) -> None:
     ("options", "error", "message"),
     [
         ({"classes": ("sushis", "apple_pie")}, UnknownNameError, "did you mean sushi"),
-        ({"classes": ("sushi",)}, UsageError, "two at least"),
-        ({"text": "texts"}, DataError, "no texts to go with"),
+        ({"classes": ("sushi",)}, UsageError, "at least two"),
+        ({"text": "texts"}, DataError, "no texts for its images"),
         ({"text": "captions"}, UsageError, "'titles' or 'texts'"),
         ({"pixels": 0}, UsageError, "size is 0"),
-        ({"length": 0}, UsageError, "at least 1 token"),
+        ({"length": 0}, UsageError, "length is 0; expected a number above 0"),
     ],
 )
 def test_wrong_options(source: Path, options: dict, error: type[EquipoiseError], message: str) -> None:
@@ -208,12 +208,12 @@ def test_wrong_folders(source: Path, tmp_path: Path) -> None:
     for folder, message in (
         (tmp_path / "nowhere", "does not exist"),
         (tmp_path, "give .*UPMC Food 101"),
-        (source / "images", "folder of the pictures; give .*UPMC Food 101"),
+        (source / "images", "folder of the images; give .*UPMC Food 101"),
     ):
         with pytest.raises(DataError, match=message):
             Food101().plan(folder)
     (source / "texts" / "test_titles.csv").unlink()
-    with pytest.raises(DataError, match="test_titles.csv' is not there"):
+    with pytest.raises(DataError, match="test_titles.csv' is missing"):
         Food101().plan(source)
 
 
@@ -222,10 +222,10 @@ def test_wrong_folders(source: Path, tmp_path: Path) -> None:
     [
         ("sushi_3.jpg,sushi", "line 25, has 2 fields"),
         ("sushi_3.jpg,a title, with a comma,sushi", "line 25, has 4 fields"),
-        ("sushi_3.jpg,again,sushi", "line 25, names 'sushi_3.jpg' a second time"),
+        ("sushi_3.jpg,again,sushi", "line 25, repeats 'sushi_3.jpg'"),
         ("pizza_1.jpg,margherita,pizza", "classes 'pizza', which have no folder"),
-        ("sushi_8.jpg,of the test,sushi", "test_titles.csv names 'sushi_8', as .*train_titles.csv does"),
-        (b"\xff\xfe", "no CSV in UTF-8"),
+        ("sushi_8.jpg,of the test,sushi", "test_titles.csv and .*train_titles.csv both name 'sushi_8'"),
+        (b"\xff\xfe", "not CSV in UTF-8"),
     ],
 )
 def test_wrong_lists(source: Path, line: str | bytes, message: str) -> None:
@@ -249,10 +249,10 @@ def test_lists_that_are_none(source: Path) -> None:
 def test_names_that_stand_twice_and_empty_classes(source: Path) -> None:
     train, test = (source / "images" / split / "sushi" for split in COUNTS)
     twin = Path(shutil.copy(train / "sushi_0.jpg", train / "sushi_0.png"))
-    with pytest.raises(DataError, match="have one name"):
+    with pytest.raises(DataError, match="have the same name"):
         Food101().plan(source)
     twin.rename(test / "sushi_0.jpg")
-    with pytest.raises(DataError, match="have one name"):
+    with pytest.raises(DataError, match="have the same name"):
         Food101().plan(source)
     (test / "sushi_0.jpg").unlink()
     (source / "images" / "train" / "ramen").mkdir()
@@ -263,7 +263,7 @@ def test_names_that_stand_twice_and_empty_classes(source: Path) -> None:
 def test_a_title_of_the_other_split(source: Path) -> None:
     moved = source / "images" / "test" / "sushi" / "sushi_0.jpg"
     (source / "images" / "train" / "sushi" / "sushi_0.jpg").rename(moved)
-    with pytest.raises(DataError, match="train_titles.csv names 'sushi_0', but its picture is .*test"):
+    with pytest.raises(DataError, match="train_titles.csv names 'sushi_0', but its image is .*test"):
         Food101().plan(source)
 
 

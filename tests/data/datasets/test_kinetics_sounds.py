@@ -141,7 +141,7 @@ def test_faulty_lists_are_refused(source: Path, tmp_path: Path) -> None:
         KineticsSounds().plan(source)
     with pytest.raises(DataError, match="more than once"):
         KineticsSounds(**write_lists(tmp_path, train=[*TRAIN, TRAIN[2]])).plan(source)
-    with pytest.raises(DataError, match="1 samples .* stand in"):
+    with pytest.raises(DataError, match="1 samples .* are in both"):
         KineticsSounds(**write_lists(tmp_path, train=[*TRAIN, TEST[0]])).plan(source)
     options = write_lists(tmp_path)
     Path(options["test_list"]).write_text(f"{TEST[0]},ten,1\n")

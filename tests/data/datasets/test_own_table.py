@@ -12,8 +12,8 @@ from equipoise.data import open_dataset
 from equipoise.data.datasets.table import OwnTable
 from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.engine import prepare
-from equipoise.data.prepare.media.readers import StftReader
 from equipoise.data.prepare.media.text import hashed_tokens
+from equipoise.data.prepare.readers.audio_video import StftReader
 from equipoise.types import EquipoiseError
 from media_files import moving_square, tone, write_image, write_video, write_wav
 
@@ -141,7 +141,7 @@ def test_files_of_no_use_are_lost_by_name(tmp_path: Path) -> None:
     ("change", "options", "words"),
     [
         ({}, {}, ["--modalities-from", "'clip'"]),
-        ({}, {"modalities_from": ("clip",)}, ["'clip' is no modality", "NAME:COLUMN=KIND"]),
+        ({}, {"modalities_from": ("clip",)}, ["'clip' is not a modality", "NAME:COLUMN=KIND"]),
         ({}, {"modalities_from": ("clip=film",)}, ["unknown kind of column 'film'"]),
         ({}, {"modalities_from": ("clipp=frames",)}, ["'clipp'", "did you mean clip"]),
         ({}, {"modalities_from": ("a:clip=frames", "a:clip=flow")}, ["'a' is named twice"]),
@@ -180,8 +180,8 @@ def test_tables_of_no_use(tmp_path: Path) -> None:
         ("t.csv", "no rows"),
         ("t.xlsx", "expected .csv"),
         ("t.parquet", "cannot be read"),
-        ("none.csv", "not there"),
-        ("one.csv", "one class only"),
+        ("none.csv", "is missing"),
+        ("one.csv", "only one class"),
     ):
         with pytest.raises(EquipoiseError, match=word):
             options.plan(tmp_path / name)

@@ -135,7 +135,7 @@ def test_some_classes_and_no_flow(source: Path) -> None:
         ({"classes": ("ApplyEyeMake", "YoYo")}, UnknownNameError, "did you mean ApplyEyeMakeup"),
         ({"classes": ("YoYo",)}, UsageError, "at least two"),
         ({"flow": "images"}, UsageError, "flow_root"),
-        ({"flow": "images", "flow_root": "nowhere"}, DataError, "nowhere is no folder"),
+        ({"flow": "images", "flow_root": "nowhere"}, DataError, "nowhere is not a folder"),
         ({"lists": "nowhere"}, DataError, "download the official lists"),
         ({"pixels": 0}, UsageError, "size is 0"),
     ],

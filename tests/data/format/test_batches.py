@@ -137,7 +137,7 @@ def test_run_data(dataset: PreparedDataset) -> None:
 def test_the_test_split_opens_once(dataset: PreparedDataset) -> None:
     run = RunData(dataset, splits_of(dataset), 8)
     assert len(run.open_test()) == 2
-    with pytest.raises(UsageError, match="opened already; it is opened once a run, after all decisions"):
+    with pytest.raises(UsageError, match="opened already; it is opened once in a run, after all decisions"):
         run.open_test()
 
 

@@ -32,7 +32,7 @@ def test_a_shared_id(write: Write) -> None:
         Leak("id", "clip28", (("train", "clip28"), ("val", "clip28"))),
         Leak("id", "clip29", (("train", "clip29"), ("val", "clip29"))),
     ]
-    with pytest.raises(LeakError, match=r"2 ids stand in more than one split \(sample 'clip28' is in train"):
+    with pytest.raises(LeakError, match=r"2 ids are in more than one split \(sample 'clip28' is in train"):
         guard(dataset, splits)
 
 
@@ -48,7 +48,7 @@ def test_a_shared_group(write: Write) -> None:
     with pytest.raises(LeakError) as caught:
         guard(dataset, splits_of(dataset))
     expected = (
-        "dataset 'set': 1 groups stand in more than one split (group 'speaker0' is in train ('clip00', "
+        "dataset 'set': 1 groups are in more than one split (group 'speaker0' is in train ('clip00', "
         "'clip01', 'clip02' and 12 more) and test ('clip50')): correct split=..."
     )
     assert str(caught.value).startswith(expected)

@@ -25,7 +25,7 @@ def edit(folder: Path, **changes: Any) -> None:
 def test_folders_that_are_no_dataset(tmp_path: Path, write: Write) -> None:
     with pytest.raises(DataError, match=r"does not exist; expected the folder"):
         open_dataset(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"no dataset.json; make one with equipoise.write_dataset"):
+    with pytest.raises(DataError, match=r"no dataset.json; create one with equipoise.write_dataset"):
         open_dataset(tmp_path)
     with pytest.raises(DataError, match=r"is a file; expected the folder"):
         open_dataset(write().path / "index.csv")

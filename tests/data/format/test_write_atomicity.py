@@ -33,7 +33,7 @@ def test_a_folder_that_is_taken_stays_as_it_is(tmp_path: Path, write: Write) -> 
 def test_overwrite_spares_a_dataset_with_other_things_in_it(write: Write) -> None:
     folder = write().path
     (folder / "runs").mkdir()
-    with pytest.raises(RunFolderError, match=r"more than a dataset \('runs'\)"):
+    with pytest.raises(RunFolderError, match=r"other files than those of a dataset \('runs'\)"):
         write(overwrite=True)
     open_dataset(folder).verify()
 

@@ -8,8 +8,9 @@ import pytest
 
 from equipoise.data import RunData, open_dataset, splits_of, write_dataset
 from equipoise.data.format.content import row_hashes
-from equipoise.data.format.writing import array_file, finish_dataset
-from equipoise.data.prepare.clips import Layout
+from equipoise.data.format.folder import array_file
+from equipoise.data.format.modality import Layout
+from equipoise.data.format.writing import finish_dataset
 from equipoise.types import DataError, RunFolderError
 
 RNG = np.random.default_rng(0)
@@ -105,7 +106,7 @@ def test_ready_arrays_become_the_dataset_that_writing_them_gives(tmp_path: Path)
         tmp_path / "deep" / "set",
         layouts=LAYOUTS,
         hashes=hashes,
-        target=np.arange(N) % 3,
+        columns={"target": np.arange(N) % 3},
         name="ready",
         preparation={"lost": []},
     )
@@ -121,7 +122,7 @@ def test_ready_arrays_become_the_dataset_that_writing_them_gives(tmp_path: Path)
 
 def test_ready_arrays_stay_where_something_is_wrong(tmp_path: Path) -> None:
     _, hashes = _staged(tmp_path / "staged")
-    options = dict(layouts=LAYOUTS, hashes=hashes, target=np.arange(N) % 3, name="ready")
+    options = dict(layouts=LAYOUTS, hashes=hashes, columns={"target": np.arange(N) % 3}, name="ready")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "notes.txt").write_text("mine")
     with pytest.raises(RunFolderError, match="not empty"):

@@ -23,7 +23,7 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "empty name": ({"inputs": {"": GOOD}}, ["''", "text"]),
     "unequal lengths": (
         {"inputs": {"a": GOOD, "b": GOOD[:5]}},
-        ["modality 'a' 6", "modality 'b' 5", "the target 6", "one row a sample"],
+        ["modality 'a' 6", "modality 'b' 5", "the target 6", "one row for each sample"],
     ),
     "short target": ({"target": [0, 1]}, ["modality 'a' 6", "the target 2"]),
     "no samples": ({"inputs": {"a": GOOD[:0]}, "target": []}, ["no samples", "at least one"]),

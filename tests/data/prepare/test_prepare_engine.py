@@ -68,7 +68,8 @@ if __name__ == "__main__":
 
 
 def _started(root: Path, workers: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+    paths = [str(SUPPORT), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     (root / "script.py").write_text(SCRIPT)
     words = [sys.executable, str(root / "script.py"), str(root), str(workers)]
     return subprocess.Popen(words, env=environment, start_new_session=True, stderr=subprocess.PIPE)
@@ -155,7 +156,7 @@ def test_lost_samples_are_named_with_reason_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(LostSamplesError) as caught:
         prepare(plan, tmp_path / "out", workers=1)
     message = str(caught.value)
-    for words in ("4 of 30", "not there", "of zero length", "holds no number; write one", "--allow-missing"):
+    for words in ("4 of 30", "1 missing", "1 empty", "holds no number; write one", "--allow-missing"):
         assert words in message
     assert "\n" not in message
     assert sorted(one.id for one in caught.value.lost) == ["n1", "n2", "n5", "n9"]
@@ -213,7 +214,7 @@ def test_mistakes_are_met_before_the_work(tmp_path: Path, monkeypatch: pytest.Mo
     plan = numbers(tmp_path / "in", 12)
     with pytest.raises(DataError, match="'n0'"):
         prepare(replace(plan, clips=[*plan.clips, plan.clips[0]]), tmp_path / "out", workers=1)
-    with pytest.raises(DataError, match="nothing to prepare"):
+    with pytest.raises(DataError, match="no sample of 'numbers' was found"):
         prepare(replace(plan, clips=[]), tmp_path / "out", workers=1)
     with pytest.raises(UsageError, match="workers is 0"):
         prepare(plan, tmp_path / "out", workers=0)

@@ -134,14 +134,14 @@ def test_contract_groups_and_gradients():
 
 
 def test_parts_that_do_not_fit_are_refused():
-    with pytest.raises(ModelError, match=r"'frames': the encoder has 3 layers; expected at least the 4"):
+    with pytest.raises(ModelError, match=r"'frames': the encoder has 3 layers; expected at least 4"):
         built(fused_layers=4)
     for number in (-1, 1, True, 2.0):
         with pytest.raises(UsageError, match="fused_layers"):
             built(fused_layers=number)
     with pytest.raises(UsageError, match="bottlenecks"):
         built(bottlenecks=0)
-    with pytest.raises(ModelError, match=r"modality 'pose': encoder 'sequence-cnn' is no transformer"):
+    with pytest.raises(ModelError, match=r"modality 'pose': encoder 'sequence-cnn' is not a transformer"):
         build_model({m: SHAPES[m] for m in ("pose", "text")}, 5, fusion="mbt")
     options = {"text": {"width": 8}, "pose": {"width": 16}}
     shapes = {m: SHAPES[m] for m in ("pose", "text")}

@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_refused():
         with pytest.raises(ModelError, match="no modality 't'"):
             ask("t")
     assert block.curated is None
-    with pytest.raises(ModelError, match="map of one modality"):
+    with pytest.raises(ModelError, match="map of at least one"):
         block({}, 2)
     with pytest.raises(ModelError, match="no modality 't'"):
         block({**maps, "t": maps["train"]}, 2)

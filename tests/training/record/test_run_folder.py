@@ -225,5 +225,5 @@ def test_a_dataset_that_was_changed_behind_its_back_is_refused(tmp_path: Path) -
     array = np.load(dataset.path / dataset.modalities["audio"].file, mmap_mode="r+")
     array[3] += 1
     array.flush()
-    with pytest.raises(eq.DataError, match="changed since they were written"):
+    with pytest.raises(eq.DataError, match="changed after they were written"):
         eq.fit(dataset, **QUICK)

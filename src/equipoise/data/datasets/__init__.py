@@ -1,4 +1,4 @@
-"""Datasets that are known by name, one file each."""
+"""The named datasets, one file each."""
 
 from equipoise.data.datasets.base import Dataset
 from equipoise.registry import Registry

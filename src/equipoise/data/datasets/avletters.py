@@ -1,4 +1,4 @@
-"""AVLetters: spoken letters, lips and sound."""
+"""AVLetters: spoken letters, as sound and lips."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from string import ascii_uppercase
 from typing import Any, ClassVar, Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format.layout import listed
 from equipoise.data.prepare.clips import Clip, Preparation
-from equipoise.data.prepare.finding import check_source
-from equipoise.data.prepare.letters import LipsReader, MfccReader, archive_names
+from equipoise.data.prepare.finding import check_source, files_by_name
 from equipoise.data.prepare.lists import check_classes, draw_groups
-from equipoise.data.prepare.recipes import check_choice
+from equipoise.data.prepare.readers.avletters import LipsReader, MfccReader, archive_names
 from equipoise.types import DataError
 
 ARCHIVE: Final = "avletters.npz"
@@ -28,15 +26,15 @@ _SOUNDS: Final = "Audio/mfcc/Clean"
 
 @dataclass(frozen=True, kw_only=True)
 class AVLetters(SourceDataset):
-    """AVLetters: the letters A to Z, each said three times by ten speakers; 780 samples, 26 classes.
+    """AVLetters: ten speakers say each letter A to Z three times; 780 samples, 26 classes.
 
     Attributes:
-        frames: pictures of the lips, evenly spread.
-        pixels: height of a picture; 60 is that of the data (60 x 80), and 30, 15, 12, 6 and 3 average blocks.
-        steps: vectors of 26 mel-frequency cepstral coefficients, evenly spread.
+        frames: number of images of the lips, evenly spaced.
+        pixels: height of an image; 60 is the original size (60 x 80), and 30, 15, 12, 6 and 3 average blocks.
+        steps: number of vectors of 26 mel-frequency cepstral coefficients, evenly spaced.
         audio: `sequence` for [steps, 26], `image` for [1, 26, steps].
-        split: `repetition` tests on everybody's third repetition and validates on half of the second ones;
-            `speaker` leaves speakers out: 20 % for the test, 10 % for validation.
+        split: `repetition` uses every third repetition for test and half of the second ones for validation;
+            `speaker` holds out speakers: 20 % for test, 10 % for validation.
         split_seed: of the draw of speakers.
     """
 
@@ -68,8 +66,6 @@ class AVLetters(SourceDataset):
             "audio": MfccReader(steps=self.steps, image=self.audio == "image"),
             "video": LipsReader(count=self.frames, height=self.pixels),
         }
-        check_choice("audio", self.audio, ("sequence", "image"))
-        check_choice("split", self.split, ("repetition", "speaker"))
         layout, files = _files(source)
         parts = {name: _parts(name) for name in files}
         check_classes(ascii_uppercase, [letter for letter, _, _ in parts.values()], str(source))
@@ -88,21 +84,12 @@ class AVLetters(SourceDataset):
         facts: dict[str, Any] = {"layout": layout, "split": self.split, "speakers": speakers}
         if self.split == "speaker":
             facts["split_seed"] = self.split_seed
-        return Preparation(
-            name=self.name,
-            clips=clips,
-            readers=readers,
-            classes=tuple(ascii_uppercase),
-            licence=self.licence,
-            source=f"{self.source}; {self.citation}",
-            facts=facts,
-            notes=tuple(self._notes(len(clips))),
-        )
+        return self.preparation(clips, readers, tuple(ascii_uppercase), facts, self._notes(len(clips)))
 
     def _splits(self, parts: Mapping[str, tuple[str, int, str]]) -> dict[str, str]:
         """Return the split of each sample.
 
-        By repetition, every other second one is for validation, so that each letter and each speaker is in
+        By repetition, half of the second ones are for validation, so that each letter and each speaker is in
         all three splits.
         """
         speakers = sorted({speaker for _, _, speaker in parts.values()})
@@ -119,8 +106,8 @@ class AVLetters(SourceDataset):
         notes = []
         if self.split == "repetition":
             notes.append(
-                "train and test hold the same ten speakers, as the published protocol has it; --split "
-                "speaker keeps them apart."
+                "train and test have the same ten speakers, as in the published protocol; --split "
+                "speaker separates them."
             )
         if count != 780:
             notes.append(f"{count} of the 780 samples of AVLetters are listed.")
@@ -128,7 +115,7 @@ class AVLetters(SourceDataset):
 
 
 def _files(source: Path) -> tuple[str, dict[str, dict[str, Path]]]:
-    """Return the layout, and of each sample the files."""
+    """Return the layout, and the files of each sample."""
     archive = source if source.suffix == ".npz" else source / ARCHIVE
     if archive.is_file():
         return "archive", {name: {"audio": archive, "video": archive} for name in archive_names(archive)}
@@ -138,7 +125,7 @@ def _files(source: Path) -> tuple[str, dict[str, dict[str, Path]]]:
         raise DataError(
             f"{source / _LIPS} holds no file named like A1_Anya-lips.mat; expected {AVLetters.expected}."
         )
-    # Every speaker says every letter three times: what is not there is missing.
+    # Every speaker says every letter three times: other files are missing.
     speakers = sorted({_parts(name)[2] for name in lips.keys() | sounds.keys()})
     names = [
         f"{letter}{repetition}_{speaker}"
@@ -154,15 +141,11 @@ def _files(source: Path) -> tuple[str, dict[str, dict[str, Path]]]:
 
 
 def _named(folder: Path, ending: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+    def name_of(path: Path) -> str | None:
         name = path.stem.removesuffix("-lips")
-        if path.suffix != ending or not _NAME.fullmatch(name):
-            continue
-        if name in found:
-            raise DataError(f"{listed([str(found[name]), str(path)])} are one sample; keep one of them.")
-        found[name] = path
-    return found
+        return name if path.suffix == ending and _NAME.fullmatch(name) else None
+
+    return files_by_name(folder, name_of)
 
 
 def _parts(name: str) -> tuple[str, int, str]:

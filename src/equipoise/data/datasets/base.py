@@ -1,4 +1,4 @@
-"""What a named dataset has to say about itself."""
+"""The base of all named datasets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from equipoise.data.format.prepared import PreparedDataset
 
 
 class Dataset(ABC):
-    """A dataset known by name; derive from it in a module of this package, or name yours in an entry point.
+    """A dataset known by name: a subclass in a module of this package, or named in an entry point.
 
     Attributes:
-        name: by which it is found.
+        name: unique name.
         description: one line.
         modalities: names, in order.
         licence: terms of use.
         source: where the data come from.
-        citation: what to cite.
-        extra: the extra of Equipoise that brings what it needs, or None.
+        citation: publication to cite.
+        extra: the extra of Equipoise with the required packages, or None.
     """
 
     name: ClassVar[str]
@@ -30,20 +30,25 @@ class Dataset(ABC):
     citation: ClassVar[str] = ""
     extra: ClassVar[str | None] = None
 
+    @property
+    def origin(self) -> str:
+        """Source and citation, as stored in the prepared dataset."""
+        return f"{self.source}; {self.citation}"
+
     @abstractmethod
     def available(self) -> bool:
-        """Tell whether `build` finds what it needs on this machine, without reading data."""
+        """Return whether `build` finds its source on this machine, without reading data."""
 
     def how_to_get(self) -> str:
-        """Say in one line how to make the dataset available."""
+        """Return one line on how to make the dataset available."""
         return f"pip install 'equipoise[{self.extra}]'" if self.extra else f"see {self.source}"
 
     @abstractmethod
     def source_version(self) -> str:
-        """Return what changes whenever the source data change, for instance their hash; it keys the cache.
+        """Return a key of the source data, for instance their hash; it is part of the key of the cache.
 
         Raises:
-            EquipoiseError: the source is not there.
+            EquipoiseError: the source is missing.
         """
 
     @abstractmethod
@@ -51,5 +56,5 @@ class Dataset(ABC):
         """Write the dataset in the prepared format into `folder`, which does not exist yet.
 
         Raises:
-            EquipoiseError: the source is not there, or is not what it should be.
+            EquipoiseError: the source is missing or invalid.
         """

@@ -12,7 +12,7 @@ from equipoise.data.datasets.sentiment import SentimentDataset
 class CMUMOSEI(SentimentDataset):
     """CMU-MOSEI: 23,453 utterances of 3228 videos of one speaker each, with a sentiment of -3 to 3.
 
-    Options are those of `SentimentDataset`.
+    For the options see `SentimentDataset`.
     """
 
     name: ClassVar[str] = "cmu-mosei"

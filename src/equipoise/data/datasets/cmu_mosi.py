@@ -12,7 +12,7 @@ from equipoise.data.datasets.sentiment import SentimentDataset
 class CMUMOSI(SentimentDataset):
     """CMU-MOSI: 2199 utterances of 93 videos in which one person reviews a film, with a sentiment of -3 to 3.
 
-    Options are those of `SentimentDataset`.
+    For the options see `SentimentDataset`.
     """
 
     name: ClassVar[str] = "cmu-mosi"

@@ -1,4 +1,4 @@
-"""CREMA-D: actors who say one sentence with an emotion."""
+"""CREMA-D: actors speak sentences with an emotion."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format.layout import listed
+from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
-from equipoise.data.prepare.finding import SOUNDS, VIDEOS, check_source
+from equipoise.data.prepare.finding import SOUNDS, VIDEOS, check_source, files_by_name
 from equipoise.data.prepare.lists import (
     NameList,
     check_classes,
     check_once,
     check_splits,
     draw_groups,
+    groups_by_split,
     paths_of,
     read_list,
     shared_groups,
     sharing_notes,
     split_of_name,
 )
-from equipoise.data.prepare.media.readers import FbankReader, FramesReader, StftReader
-from equipoise.data.prepare.recipes import check_choice
+from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, StftReader
 from equipoise.types import DataError, UsageError
 
 EMOTIONS: Final = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
@@ -47,15 +47,15 @@ class CremaD(SourceDataset):
     Attributes:
         recipe: of the sound: `ogm` for log magnitudes of 3 s at 22,050 Hz (257 x 188), `fbank` for 128 mel
             bins x 300 steps of 10 ms.
-        frames: pictures of a clip.
-        pick: `even` takes them from the middles of equal parts, `second` one each second from the start.
-        pixels: side of a picture.
-        video_folder: folder below the source that holds the videos or a folder of pictures for each clip; by
-            default the first there is of VideoFlash, VideoMP4 and Image-01-FPS.
+        frames: number of frames of a clip.
+        pick: `even` takes the middles of equal parts, `second` one frame per second from the start.
+        pixels: side of a frame.
+        video_folder: folder below the source with the videos, or with a folder of images for each clip; by
+            default the first of VideoFlash, VideoMP4 and Image-01-FPS that exists.
         split: `actor` puts 70, 10 and 20 % of the actors into train, val and test.
         split_seed: of that draw.
-        split_files: published lists to use instead, the option once for each; the name of each says train,
-            val or test.
+        split_files: published lists to use instead, one option for each; their names contain train, val or
+            test.
     """
 
     name: ClassVar[str] = "cremad"
@@ -105,20 +105,11 @@ class CremaD(SourceDataset):
         ]
         self._check(source, clips)
         left_out = sorted(set(present) - set(names))
-        return Preparation(
-            name=self.name,
-            clips=clips,
-            readers=readers,
-            classes=EMOTIONS,
-            licence=self.licence,
-            source=f"{self.source}; {self.citation}",
-            facts=self._facts(source, videos, lists, clips, left_out),
-            notes=tuple(self._notes(source, lists, clips, left_out)),
-        )
+        facts = self._facts(source, videos, lists, clips, left_out)
+        notes = self._notes(source, lists, clips, left_out)
+        return self.preparation(clips, readers, EMOTIONS, facts, notes)
 
     def _readers(self) -> dict[str, ModalityReader]:
-        check_choice("recipe", self.recipe, ("ogm", "fbank"))
-        check_choice("split", self.split, ("actor",))
         audio = StftReader() if self.recipe == "ogm" else FbankReader(frames=300)
         return {"audio": audio, "video": FramesReader(count=self.frames, size=self.pixels, pick=self.pick)}
 
@@ -167,27 +158,21 @@ class CremaD(SourceDataset):
             "recipe": self.recipe,
             "videos": videos.name,
             **({"lists": [one.describe() for one in lists]} if lists else drawn),
-            "actors": {split: len(set(actors)) for split, actors in _actors(clips).items()},
-            "shared_actors": {splits: len(both) for splits, both in shared_groups(_actors(clips)).items()},
+            "actors": {split: len(actors) for split, actors in groups_by_split(clips).items()},
+            "shared_actors": {splits: len(both) for splits, both in shared_groups(clips).items()},
             "clips_in_no_list": len(left_out),
         }
 
     def _notes(
         self, source: Path, lists: list[NameList], clips: list[Clip], left_out: list[str]
     ) -> list[str]:
-        notes = list(
-            sharing_notes(
-                shared_groups(_actors(clips)),
-                "actors",
-                "leave split_files out and actors are kept apart",
-            )
-        )
+        notes = list(sharing_notes(shared_groups(clips), "actors", "omit split_files to keep actors apart"))
         if left_out:
-            notes.append(f"{len(left_out)} clips stand in no list and are left out ({listed(left_out)}).")
+            notes.append(f"{len(left_out)} clips are in no list and are not used ({listed(left_out)}).")
         if not lists and not _sexes(source):
             notes.append(
-                f"{_DEMOGRAPHICS} is not in {source}: the draw of actors is not balanced by sex, and another "
-                "one than with that file."
+                f"{_DEMOGRAPHICS} is not in {source}: the draw of actors is not balanced by sex, and differs "
+                "from the draw with that file."
             )
         if not lists and len(clips) != CLIPS:
             notes.append(f"{len(clips)} of the {CLIPS} clips of CREMA-D are in {source}.")
@@ -195,25 +180,23 @@ class CremaD(SourceDataset):
 
 
 def _named(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
-    """Return the clips in a folder, files or folders of pictures, by name."""
-    found: dict[str, Path] = {}
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+    """Return the clips in a folder, files or folders of images, by name."""
+
+    def name_of(entry: Path) -> str | None:
         name = entry.name if entry.is_dir() else entry.stem
-        if not _NAME.fullmatch(name) or not (entry.is_dir() or entry.suffix.lower() in endings):
-            continue
-        if name in found:
-            raise DataError(f"{found[name]} and {entry} are both the clip {name!r}; keep one of them.")
-        found[name] = entry
-    return found
+        usable = entry.is_dir() or entry.suffix.lower() in endings
+        return name if usable and _NAME.fullmatch(name) else None
+
+    return files_by_name(folder, name_of)
 
 
 def _ending(found: Mapping[str, Path]) -> str:
-    """Return the ending that most files have, for the paths of those that are not there."""
+    """Return the most common ending, for the paths of missing files."""
     return Counter(path.suffix for path in found.values()).most_common(1)[0][0] if found else ".flv"
 
 
 def _names(source: Path, present: Sequence[str], lists: Sequence[NameList]) -> list[str]:
-    """Return the names of the clips that there should be."""
+    """Return the names of all expected clips."""
     if lists:
         return sorted(name for one in lists for name, _ in one.rows)
     names = set(present)
@@ -228,7 +211,7 @@ def _names(source: Path, present: Sequence[str], lists: Sequence[NameList]) -> l
 
 
 def _check_labels(one: NameList) -> None:
-    """Compare the labels of a list with the emotions in the names."""
+    """Check that the labels of a list are the emotions in the names."""
     odd = [name for name, _ in one.rows if not _NAME.fullmatch(name)]
     if odd:
         raise DataError(
@@ -237,7 +220,7 @@ def _check_labels(one: NameList) -> None:
     wrong = [f"{name},{label}" for name, label in one.rows if label != _emotion(name)]
     if wrong:
         raise DataError(
-            f"{one.path} gives {len(wrong)} clips another label than the emotion in their name "
+            f"{one.path} gives {len(wrong)} clips a label that differs from the emotion in their name "
             f"({listed(wrong)}); correct the list."
         )
 
@@ -254,15 +237,8 @@ def _emotion(name: str) -> str:
     return name.split("_")[2]
 
 
-def _actors(clips: Sequence[Clip]) -> dict[str, list[str]]:
-    actors: dict[str, list[str]] = {}
-    for clip in clips:
-        actors.setdefault(str(clip.split), []).append(str(clip.group))
-    return actors
-
-
 def _sexes(source: Path) -> dict[str, str]:
-    """Return the sex of each actor, or nothing where the table of the repository is not there."""
+    """Return the sex of each actor; empty if the table of the repository is missing."""
     table = source / _DEMOGRAPHICS
     if not table.is_file():
         return {}

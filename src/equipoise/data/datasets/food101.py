@@ -1,4 +1,4 @@
-"""UPMC Food-101: pictures of dishes with the titles or texts of the web pages they were found on."""
+"""UPMC Food-101: images of dishes, with the titles or texts of their web pages."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import ClassVar, Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.content import digest
-from equipoise.data.format.layout import listed
+from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Clip, Preparation
 from equipoise.data.prepare.finding import check_source
 from equipoise.data.prepare.lists import check_splits
 from equipoise.data.prepare.media.errors import MediaError
 from equipoise.data.prepare.media.files import check_media
 from equipoise.data.prepare.media.images import ENDINGS
-from equipoise.data.prepare.media.readers import ImageReader
-from equipoise.data.prepare.media.text import TokensReader
-from equipoise.data.prepare.recipes import check_choice
+from equipoise.data.prepare.readers.audio_video import ImageReader
+from equipoise.data.prepare.readers.text import TokensReader
 from equipoise.types import DataError, UnknownNameError, UsageError
 
 SPLITS: Final = ("train", "test")
@@ -30,37 +29,37 @@ HEADERS: Final = ("file", "filename", "image")
 _TAIL: Final = 4096
 
 Key = tuple[str, str]
-"""Class, and name of a file without its ending: what joins a picture and its text."""
+"""Class, and file name without ending; an image and its text have the same key."""
 Found = Mapping[Key, tuple[str | None, Path]]
-"""Pictures or texts: the split that they are in, where that is told, and the file."""
+"""Images or texts: the split, if known, and the file."""
 
 
 @dataclass(frozen=True)
 class TitlesReader(TokensReader):
-    """Reads the title of a picture out of a list, as tokens."""
+    """Reads the title of an image from a list, as tokens."""
 
     def text(self, clip: Clip) -> str:
         """Return the title."""
         path = clip.files[self.role]
         key = (str(clip.label), clip.id.partition("/")[2])
-        titles = _titles(path, path.stat().st_mtime_ns)
+        titles = _titles_in(path)
         if key not in titles:
             raise MediaError(
-                path, "missing", f"has no title for {clip.id!r}", "add its line, or leave the picture out"
+                path, "missing", f"has no title for {clip.id!r}", "add its line, or remove the image"
             )
         return titles[key]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Food101(SourceDataset):
-    """UPMC Food-101: pictures and texts of web pages about 101 dishes.
+    """UPMC Food-101: images and texts of web pages about 101 dishes.
 
     Attributes:
         text: `titles` of the pages (`texts/train_titles.csv`, `texts/test_titles.csv`), their `texts`
-            (`texts_txt/<class>/<name>.txt`), or `auto` for the titles where they lie there, else the texts.
-        classes: names of the classes to keep; by default all.
-        pixels: side of a picture.
-        length: tokens of a text.
+            (`texts_txt/<class>/<name>.txt`), or `auto` for the titles if they exist, else the texts.
+        classes: names of the classes to use; by default all.
+        pixels: side of an image.
+        length: number of tokens of a text.
         tokenizer: local folder of a pretrained tokenizer; by default words are hashed.
     """
 
@@ -87,7 +86,6 @@ class Food101(SourceDataset):
 
     def plan(self, source: Path) -> Preparation:
         """List the samples; see `SourceDataset.plan`."""
-        check_choice("text", self.text, ("auto", "titles", "texts"))
         lists = self._lists(source)
         pictures = _pictures(source / "images")
         classes = self._classes(source / "images")
@@ -96,41 +94,33 @@ class Food101(SourceDataset):
         if strange := sorted({label for label, _ in texts} - set(self._known(source / "images"))):
             raise DataError(
                 f"the texts of {source} are of the classes {listed(strange)}, which have no folder in "
-                "images; take pictures and texts of one version."
+                "images; use images and texts of the same version."
             )
         kept = {key: found for key, found in pictures.items() if key[0] in set(classes)}
         placed = [(str(split), label) for (label, _), (split, _) in kept.items()]
         check_splits(classes, placed, {split: str(source / "images" / split) for split in SPLITS})
         same = _same_pictures(kept)
         named = {(str(clip.label), clip.id.partition("/")[2]) for clip in clips}
-        alone = {"without text": len(named - set(texts)), "without picture": len(named - set(pictures))}
+        alone = {"without text": len(named - set(texts)), "without image": len(named - set(pictures))}
         reader = TitlesReader if lists else TokensReader
-        return Preparation(
-            name=self.name,
-            clips=clips,
-            readers={
-                "image": ImageReader(size=self.pixels),
-                "text": reader(length=self.length, tokenizer=self.tokenizer),
-            },
-            classes=classes,
-            licence=self.licence,
-            source=f"{self.source}; {self.citation}",
-            facts={
-                "text": "titles" if lists else "texts",
-                "titles": {
-                    path.name: digest(list(_titles(path, path.stat().st_mtime_ns).items())) for path in lists
-                },
-                "pictures_without_text": alone["without text"],
-                "texts_without_picture": alone["without picture"],
-                "same_pictures_in_train_and_test": len(same),
-            },
-            notes=tuple(_notes(source, bool(lists) and self.text == "auto", alone, same)),
-        )
+        readers = {
+            "image": ImageReader(size=self.pixels),
+            "text": reader(length=self.length, tokenizer=self.tokenizer),
+        }
+        facts = {
+            "text": "titles" if lists else "texts",
+            "titles": {path.name: digest(list(_titles_in(path).items())) for path in lists},
+            "pictures_without_text": alone["without text"],
+            "texts_without_picture": alone["without image"],
+            "same_pictures_in_train_and_test": len(same),
+        }
+        notes = _notes(source, bool(lists) and self.text == "auto", alone, same)
+        return self.preparation(clips, readers, classes, facts, notes)
 
     def _lists(self, source: Path) -> tuple[Path, ...]:
-        """Return the lists of titles where these are read, after a check that the folder is the right one."""
+        """Check the source folder; return the lists of titles, or nothing if the texts are read."""
         if not (source / "images").is_dir() and all((source / split).is_dir() for split in SPLITS):
-            raise DataError(f"{source} is the folder of the pictures; give {source.absolute().parent}.")
+            raise DataError(f"{source} is the folder of the images; give {source.absolute().parent}.")
         check_source(source, ["images"], self.expected)
         check_source(source / "images", SPLITS, "train and test, with a folder for each class")
         lists = tuple(source / "texts" / f"{split}_titles.csv" for split in SPLITS)
@@ -138,11 +128,11 @@ class Food101(SourceDataset):
         if self.text == "titles" or (self.text == "auto" and len(lacking) < len(lists)):
             if lacking:
                 raise DataError(
-                    f"{listed(lacking)} is not there; download it, or choose --text texts with {TEXTS}."
+                    f"{listed(lacking)} is missing; download it, or choose --text texts with {TEXTS}."
                 )
             return lists
         if not (source / TEXTS).is_dir():
-            raise DataError(f"{source} has no texts to go with its pictures; expected {self.expected}.")
+            raise DataError(f"{source} has no texts for its images; expected {self.expected}.")
         return ()
 
     def _known(self, images: Path) -> list[str]:
@@ -156,13 +146,18 @@ class Food101(SourceDataset):
                 raise UnknownNameError("class of Food-101", name, known)
         kept = tuple(sorted(set(self.classes or known)))
         if len(kept) < 2:
-            raise UsageError(f"there is one class only ({listed(list(kept))}); expected two at least.")
+            raise UsageError(f"there is only one class ({listed(kept)}); expected at least two.")
         return kept
+
+
+def _titles_in(path: Path) -> dict[Key, str]:
+    """Read a list; a worker process reads it once, and again after it has changed."""
+    return _titles(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=2)
 def _titles(path: Path, _changed: int) -> dict[Key, str]:
-    """Read a list with lines `file,title,label`, once in each process and again when it has changed."""
+    """Read a list with lines `file,title,label`; `_changed` is part of the cache key."""
     check_media(path)
     found: dict[Key, str] = {}
     try:
@@ -179,23 +174,23 @@ def _titles(path: Path, _changed: int) -> dict[Key, str]:
                 key = (row[2].strip(), Path(row[0].strip()).stem)
                 if key in found:
                     raise DataError(
-                        f"{path}, line {lines.line_num}, names {row[0]!r} a second time; keep one line of it."
+                        f"{path}, line {lines.line_num}, repeats {row[0]!r}; keep one of its lines."
                     )
                 found[key] = row[1]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no CSV in UTF-8 ({error}); download the list again.") from None
+        raise DataError(f"{path} is not CSV in UTF-8 ({error}); download the list again.") from None
     if not found:
         raise DataError(f"{path} lists nothing; expected lines file,title,label.")
     return found
 
 
 def _titled(lists: Sequence[Path]) -> Found:
-    """Return split and list of each title."""
+    """Return the split and the list of each title."""
     found: dict[Key, tuple[str | None, Path]] = {}
     for split, path in zip(SPLITS, lists, strict=True):
-        for key in _titles(path, path.stat().st_mtime_ns):
+        for key in _titles_in(path):
             if key in found:
-                raise DataError(f"{path} names {key[1]!r}, as {found[key][1]} does; keep one line of it.")
+                raise DataError(f"{path} and {found[key][1]} both name {key[1]!r}; keep one of its lines.")
             found[key] = (split, path)
     return found
 
@@ -214,12 +209,12 @@ def _pictures(images: Path) -> Found:
         for key, file in _files(images / split, ENDINGS):
             if key in found:
                 raise DataError(
-                    f"{found[key][1]} and {file} have one name, so that it is not clear whose the text is; "
-                    "keep one of them."
+                    f"{found[key][1]} and {file} have the same name, so that the image of the text is "
+                    "ambiguous; keep one of them."
                 )
             found[key] = (split, file)
     if not found:
-        raise DataError(f"{images} holds no picture; expected {{train,test}}/<class>/<name>.jpg in it.")
+        raise DataError(f"{images} holds no image; expected {{train,test}}/<class>/<name>.jpg in it.")
     return found
 
 
@@ -231,16 +226,16 @@ def _text_files(folder: Path) -> Found:
 
 
 def _clips(source: Path, pictures: Found, texts: Found, lists: Sequence[Path]) -> Iterable[Clip]:
-    """Yield a clip for each picture and text; where one is alone, the other is missed when it is read."""
+    """Yield a clip for each image and text; if one of them is missing, reading the clip fails."""
     for key in sorted({*pictures, *texts}):
         label, name = key
         listed_in, text = texts.get(key, (None, source / TEXTS / label / f"{name}.txt"))
-        # A text alone may be in no split; it is lost, and any will do.
+        # A text without image may have no split. Its sample will be lost, so that any split is good enough.
         split = pictures[key][0] if key in pictures else listed_in or SPLITS[0]
         if listed_in not in (None, split):
             raise DataError(
-                f"{text} names {name!r}, but its picture is {pictures[key][1]}; take pictures and titles of "
-                "one version."
+                f"{text} names {name!r}, but its image is {pictures[key][1]}; use images and titles of the "
+                "same version."
             )
         if lists:
             text = lists[SPLITS.index(str(split))]
@@ -250,9 +245,9 @@ def _clips(source: Path, pictures: Found, texts: Found, lists: Sequence[Path]) -
 
 
 def _same_pictures(pictures: Found) -> list[tuple[Path, Path]]:
-    """Return pictures of train and of test that are the same byte for byte, in pairs.
+    """Return pairs of identical images of train and test.
 
-    Only files of one size and one end are read whole.
+    Only files of equal size and equal end are read completely.
     """
     train, test = ([file for of, file in pictures.values() if of == split] for split in SPLITS)
     for kept in (0, _TAIL, None):
@@ -265,7 +260,7 @@ def _same_pictures(pictures: Found) -> list[tuple[Path, Path]]:
 
 
 def _mark(file: Path, end: int | None) -> tuple[int, bytes] | None:
-    """Return size and hash of the last `end` bytes, or None for what is lost for a reason of its own."""
+    """Return size and hash of the last `end` bytes, or None for a file that cannot be used."""
     try:
         size = file.stat().st_size
         if end == 0:
@@ -282,13 +277,13 @@ def _notes(
     source: Path, auto: bool, alone: Mapping[str, int], same: Sequence[tuple[Path, Path]]
 ) -> Iterable[str]:
     if auto and (source / TEXTS).is_dir():
-        yield f"{source} holds titles and texts; the titles are read, and --text texts reads {TEXTS}."
+        yield f"{source} holds titles and texts; the titles are used, and --text texts uses {TEXTS}."
     for what, count in alone.items():
         if count:
-            yield f"{count} {'pictures' if 'text' in what else 'texts'} {what} are lost."
+            yield f"{count} {'images' if 'text' in what else 'texts'} {what} are lost."
     if same:
         names = listed([f"{one.relative_to(source)} = {two.relative_to(source)}" for one, two in same])
         yield (
-            f"{len(same)} pictures of test stand in train, too, byte for byte ({names}): results on them "
-            "are too good; take them out of train."
+            f"{len(same)} images of test are also in train, byte for byte ({names}): results on them "
+            "are too good; remove them from train."
         )

@@ -1,77 +1,92 @@
-"""A dataset that somebody has downloaded and `equipoise prepare` turns into the prepared format."""
+"""The base of datasets that the user downloads and `equipoise prepare` converts to the prepared format."""
 
 from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from equipoise.data.datasets.base import Dataset
 from equipoise.data.format.prepared import PreparedDataset, open_dataset
-from equipoise.data.prepare.clips import ArrayPreparation, Preparation
+from equipoise.data.prepare.clips import ArrayPreparation, Clip, ModalityReader, Preparation
 from equipoise.data.prepare.places import place_of
-from equipoise.typed_options import check_types
-from equipoise.types import DataError, UnknownNameError
+from equipoise.typed_options import from_options
+from equipoise.types import DataError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceDataset(Dataset):
     """Base of the datasets that are prepared from a folder of files.
 
-    A subclass is a frozen dataclass: its fields are the options of `equipoise prepare NAME`, with defaults
-    and a docstring whose section `Attributes` says what each is.
+    A subclass is a frozen dataclass. Its fields are the options of `equipoise prepare NAME`; the section
+    `Attributes` of its docstring explains them.
 
     Attributes:
         expected: the layout of the source folder, in one line.
-        size: about how much there is to download, in words.
+        size: approximate download size, in words.
         extra: by default the extra that decodes media.
+
+    Raises:
+        UsageError: an option is not one of its choices.
     """
 
     expected: ClassVar[str] = ""
     size: ClassVar[str] = ""
     extra: ClassVar[str | None] = "media"
 
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
+                choices = " or ".join(map(repr, get_args(kind)))
+                raise UsageError(f"{name} is {getattr(self, name)!r}; expected {choices}.")
+
     @abstractmethod
     def plan(self, source: Path) -> Preparation | ArrayPreparation:
-        """Find out what there is to prepare, without decoding media.
+        """List the samples to prepare, without decoding media.
 
         Args:
             source: the folder (or file) that the user has downloaded.
 
         Raises:
-            DataError: it does not have the expected layout, or a list does not fit it.
-            UsageError: options that do not go together.
-            MissingExtraError: a package that is needed to read the source is not installed.
+            DataError: the source has another layout, or does not match a list.
+            UsageError: options contradict each other.
+            MissingExtraError: a package that reads the source is not installed.
         """
+
+    def preparation(
+        self,
+        clips: Sequence[Clip],
+        readers: Mapping[str, ModalityReader],
+        classes: tuple[str, ...],
+        facts: Mapping[str, Any],
+        notes: Iterable[str],
+    ) -> Preparation:
+        """Return the preparation of these clips, with name, licence and origin of the dataset."""
+        return Preparation(self.name, clips, readers, classes, self.licence, self.origin, facts, tuple(notes))
 
     @classmethod
     def with_options(cls, options: Mapping[str, Any]) -> Self:
-        """Build the dataset with some of its options.
+        """Create the dataset with some of its options.
 
         Raises:
             UnknownNameError: an option does not exist.
-            UsageError: a value has the wrong type or is impossible.
+            UsageError: a value has the wrong type or is invalid.
         """
-        known = [option.name for option in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise UnknownNameError(f"option of {cls.name!r}", name, known)
-        check_types(cls, options, f"of {cls.name!r}")
-        return cls(**options)
+        return from_options(cls, options, f"of {cls.name!r}")
 
     def options(self) -> dict[str, Any]:
         """Return the options as plain values."""
         return asdict(self)
 
     def available(self) -> bool:
-        """Tell whether the dataset was prepared on this machine."""
+        """Return whether the dataset was prepared on this machine."""
         return self.place() is not None
 
     def how_to_get(self) -> str:
-        """Say how to make the dataset available."""
+        """Return the command that prepares the dataset."""
         return f"equipoise prepare {self.name} --source DIR, DIR with {self.expected}; see {self.source}"
 
     def source_version(self) -> str:
@@ -79,18 +94,18 @@ class SourceDataset(Dataset):
         return self.prepared().fingerprint
 
     def build(self, folder: str | os.PathLike[str]) -> PreparedDataset:
-        """Return the dataset where it was prepared; `folder` is left alone."""
+        """Return the prepared dataset from where it is; `folder` is not used."""
         return self.prepared()
 
     def place(self) -> Path | None:
-        """Return the folder in which the dataset was prepared last on this machine, or None."""
+        """Return the folder in which the dataset was last prepared on this machine, or None."""
         return place_of(self.name)
 
     def prepared(self) -> PreparedDataset:
         """Open the dataset where it was prepared.
 
         Raises:
-            DataError: it was not, or is no longer there.
+            DataError: it was not prepared, or no longer exists.
         """
         place = self.place()
         if place is None:

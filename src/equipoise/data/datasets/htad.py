@@ -1,4 +1,4 @@
-"""HTAD: seven home tasks heard by a microphone and felt by a wrist."""
+"""HTAD: seven home tasks, recorded by a microphone and a wrist accelerometer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from equipoise.types import DataError, MissingExtraError
 
 PACKAGE = "multiviewstacking"
 COLUMNS = {"audio": ("v1_", 36), "accelerometer": ("v2_", 16)}
-"""Modality to the prefix and the number of its columns."""
+"""Modality to prefix and number of its columns."""
 
 
 class HTAD(Dataset):
@@ -42,7 +42,7 @@ class HTAD(Dataset):
     extra: ClassVar[str | None] = "demo"
 
     def available(self) -> bool:
-        """Tell whether the package that brings the table is installed."""
+        """Return whether the package with the table is installed."""
         return _find_table() is not None
 
     def source_version(self) -> str:
@@ -78,12 +78,12 @@ class HTAD(Dataset):
             classes=classes.tolist(),
             name=self.name,
             licence=self.licence,
-            source=f"{self.source}; {self.citation}",
+            source=self.origin,
         )
 
 
 def _find_table() -> Path | None:
-    """Find the table inside the package without importing it, which takes seconds."""
+    """Find the table in the package without importing it, because the import takes seconds."""
     spec = importlib.util.find_spec(PACKAGE)
     for location in spec.submodule_search_locations or () if spec else ():
         table = Path(location) / "data" / "htad.csv"

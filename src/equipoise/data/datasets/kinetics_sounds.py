@@ -6,22 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
-from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format.layout import SPLIT_NAMES, listed
-from equipoise.data.prepare.clips import Clip, Preparation
-from equipoise.data.prepare.finding import check_source, find_media, locate
-from equipoise.data.prepare.lists import (
-    NameList,
-    check_classes,
-    check_once,
-    check_splits,
-    read_list,
-    shared_groups,
-    sharing_notes,
-)
-from equipoise.data.prepare.recipes import Media, Recipe, check_choice, clip_readers
+from equipoise.data.datasets.web_clips import ListedClips, Media, WebClips
+from equipoise.data.format.folder import listed
+from equipoise.data.prepare.clips import Clip
+from equipoise.data.prepare.finding import FileNames, check_source
+from equipoise.data.prepare.lists import NameList, check_classes, check_once, check_splits, read_list
 from equipoise.types import DataError, UsageError
 
 _COLUMNS: Final = ("id", "seconds", "label")
@@ -39,25 +30,21 @@ class _Row(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KineticsSounds(SourceDataset):
-    """Kinetics-Sounds: clips of 10 s from YouTube, 31 to 34 actions; every paper has a list of its own.
+class KineticsSounds(WebClips):
+    """Kinetics-Sounds: clips of 10 s from YouTube, 31 to 34 actions; the lists differ between papers.
 
     Attributes:
-        train_list: file with lines `id,seconds,label`; label is the number of a class, or its name.
-        test_list: the same for the test.
-        val_list: the same for validation; without it a part of train is taken when the data are used.
-        class_names: file with the name of class 0, 1, ... on each line; by default the numbers are names.
-        recipe: of the sound: `fbank` for 128 mel bins x 1024 steps of 10 ms, `stft` for 257 x 454.
-        frames: pictures of a clip.
-        pick: `even` takes them from the middles of equal parts, `second` one each second from the start.
-        pixels: side of a picture.
-        layout: `clips` for videos with sound, `frames` for sound files and folders of pictures, `auto` for
-            whichever holds more of the listed clips.
+        train_list: file with lines `id,seconds,label`; label is the number or the name of a class.
+        test_list: the same for the test split.
+        val_list: the same for validation; without it, a part of train is used.
+        class_names: file with one class name per line, in order of the class numbers; by default the numbers
+            are the names.
+        layout: `clips` for videos with sound, `frames` for sound files and folders of images, `auto` for the
+            layout with more of the listed clips.
     """
 
     name: ClassVar[str] = "kinetics-sounds"
     description: ClassVar[str] = "Kinetics-Sounds: actions seen and heard, clips of 10 s"
-    modalities: ClassVar[tuple[str, ...]] = ("audio", "video")
     licence: ClassVar[str] = "annotations of Kinetics CC BY 4.0; videos under the terms of YouTube"
     source: ClassVar[str] = "https://github.com/cvdfoundation/kinetics-dataset"
     citation: ClassVar[str] = (
@@ -71,16 +58,10 @@ class KineticsSounds(SourceDataset):
     test_list: str = ""
     val_list: str = ""
     class_names: str = ""
-    recipe: Recipe = "fbank"
-    frames: int = 3
-    pick: Literal["even", "second"] = "even"
-    pixels: int = 224
     layout: Media = "auto"
 
-    def plan(self, source: Path) -> Preparation:
-        """List the clips; see `SourceDataset.plan`."""
-        readers = clip_readers(self.recipe, self.frames, self.pixels, self.pick)
-        check_choice("layout", self.layout, ("auto", "clips", "frames"))
+    def listed_clips(self, source: Path) -> ListedClips:
+        """Read the lists named by the options; see `WebClips.listed_clips`."""
         check_source(source, [], self.expected)
         lists = self._lists()
         rows = [
@@ -89,38 +70,24 @@ class KineticsSounds(SourceDataset):
             for name, seconds, label in one.rows
         ]
         classes, labels = _classes(rows, self.class_names)
-        layout, files = locate(
-            find_media(source),
-            [(_file_names(row.name, row.seconds), row.source.split) for row in rows],
-            self.layout,
-        )
         clips = [
-            Clip(
-                id=row.name,
-                label=label,
-                files=paths,
-                split=row.source.split,
-                group=youtube_id(row.name),
-                seconds=row.seconds if layout == "clips" else None,
-            )
-            for row, label, paths in zip(rows, labels, files, strict=True)
+            Clip(row.name, label, {}, row.source.split, youtube_id(row.name), seconds=row.seconds)
+            for row, label in zip(rows, labels, strict=True)
         ]
-        shared = shared_groups(videos_of(clips))
-        return Preparation(
-            name=self.name,
+        return ListedClips(
+            lists=lists,
             clips=clips,
-            readers=readers,
+            names=[FileNames(_file_names(row.name, row.seconds), row.source.split) for row in rows],
             classes=classes,
-            licence=self.licence,
-            source=f"{self.source}; {self.citation}",
-            facts=self._facts(layout, lists, shared),
-            notes=tuple(sharing_notes(shared, "videos of YouTube", "take them out of the train list")),
+            folder=source,
+            layout=self.layout,
+            remedy="remove them from the train list",
         )
 
     def _lists(self) -> list[NameList]:
         if not (self.train_list and self.test_list):
             raise UsageError(
-                "Kinetics-Sounds comes without lists of its own; give --train-list and --test-list with "
+                "Kinetics-Sounds has no official lists; give --train-list and --test-list with "
                 "lines 'id,seconds,label'."
             )
         given = {"train": self.train_list, "val": self.val_list, "test": self.test_list}
@@ -132,28 +99,11 @@ class KineticsSounds(SourceDataset):
         check_once([(one, [name for name, _, _ in one.rows]) for one in lists])
         return lists
 
-    def _facts(self, layout: str, lists: Sequence[NameList], shared: dict[str, list[str]]) -> dict[str, Any]:
-        return {
-            "recipe": self.recipe,
-            "layout": layout,
-            "lists": [one.describe() for one in lists],
-            "shared_videos": {splits: len(both) for splits, both in shared.items()},
-        }
-
 
 def youtube_id(name: str) -> str:
-    """Return the id of the video that a clip is from: its first 11 characters, else the whole name."""
+    """Return the YouTube id of a clip: its first 11 characters if they are one, else the whole name."""
     found = _YOUTUBE.match(name)
     return found.group() if found else name
-
-
-def videos_of(clips: Sequence[Clip]) -> dict[str, list[str]]:
-    """Return the videos of each split's clips."""
-    return {
-        split: [str(clip.group) for clip in clips if clip.split == split]
-        for split in SPLIT_NAMES
-        if any(clip.split == split for clip in clips)
-    }
 
 
 def _seconds(one: NameList, name: str, seconds: str) -> float:
@@ -169,17 +119,17 @@ def _seconds(one: NameList, name: str, seconds: str) -> float:
     return length
 
 
-def _file_names(name: str, seconds: float) -> list[str]:
-    """Return how the file of a clip may be named: as listed, or with begin and end as in Kinetics."""
+def _file_names(name: str, seconds: float) -> tuple[str, ...]:
+    """Return the possible file names of a clip: as listed, or with begin and end as in Kinetics."""
     start = _START.fullmatch(name)
     if start is None:
-        return [name]
+        return (name,)
     begin = int(start[2])
-    return [name, f"{start[1]}_{begin:06d}_{begin + round(seconds):06d}"]
+    return name, f"{start[1]}_{begin:06d}_{begin + round(seconds):06d}"
 
 
 def _classes(rows: Sequence[_Row], file: str) -> tuple[tuple[str, ...], list[str]]:
-    """Return the names of the classes, and of the class of each row."""
+    """Return the class names, and the class of each row."""
     labels = [row.label for row in rows]
     numbers = all(label.isdecimal() for label in labels)
     lists = {str(row.source.split): str(row.source.path) for row in rows}

@@ -1,16 +1,36 @@
-"""What CMU-MOSI and CMU-MOSEI share: utterances with a sentiment, from pickles or from `.csd` files."""
+"""The base of CMU-MOSI and CMU-MOSEI: utterances with a sentiment, from pickles or from `.csd` files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+import numpy as np
 
 from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import ArrayPreparation
+from equipoise.data.prepare.media.text import hashed_tokens
+from equipoise.data.prepare.sentiment import from_csd, from_pickles
 from equipoise.data.prepare.sentiment.from_csd import Align
-from equipoise.data.prepare.sentiment.samples import Text
-from equipoise.data.prepare.sentiment.targets import Empty, NonFiniteChoice, SentimentPlan, Target
+from equipoise.data.prepare.sentiment.targets import Empty, Target, drop_samples, target_columns
+from equipoise.data.prepare.sentiment.utterances import (
+    MODALITIES,
+    Text,
+    Utterances,
+    apply_folds,
+    check_values,
+    cut,
+    report_shared_videos,
+    report_size,
+    unique_names,
+)
+from equipoise.types import DataError, UsageError
+
+TOKENS = 50
+"""Default number of hashed words of a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,22 +38,22 @@ class SentimentDataset(SourceDataset):
     """Base of the datasets of utterances with a sentiment of -3 to 3.
 
     Attributes:
-        known: names of the pickles in circulation.
-        published: utterances and videos of the published dataset.
-        target: "binary" (negative, non-negative), "binary-nonzero" (negative, positive; 0 is left out),
+        known: names of the published pickles.
+        published: numbers of utterances and videos of the published dataset.
+        target: "binary" (negative, non-negative), "binary-nonzero" (negative, positive; without 0),
             "seven" (the sentiment rounded to -3 to 3) or "regression" (the sentiment itself).
-        text: "features" (word vectors as they are in the file), "bert-tokens" (token numbers, where the
-            file has text_bert) or "hashed" (words hashed into buckets).
+        text: "features" (word vectors of the file), "bert-tokens" (token numbers, if the file has
+            text_bert) or "hashed" (words hashed into buckets).
         steps: length of all sequences; by default that of the file, and 50 for .csd files and hashed words.
         vocabulary: number of buckets for hashed words.
-        empty: what becomes of samples with nothing but zeros in a modality: "keep", "drop-text" (left out
-            where that is the text) or "drop".
-        nonfinite: what becomes of values that are not finite: "zero" or "fail".
+        empty: action for samples with only zeros in a modality: "keep", "drop-text" (drop if it is
+            the text) or "drop".
+        nonfinite: action for values that are not finite: "zero" or "fail".
         split_file: CSV file with the columns video_id and fold (train, valid, test), used instead of the
             splits of the source.
         align: for .csd files: a step is a word ("words"), or an equal part of the utterance ("even").
-        labels_csd: name of the .csd file with the labels, where it is not found by itself.
-        text_csd: name of the .csd file with word vectors, or with words for hashed ones.
+        labels_csd: name of the .csd file with the labels, if it is not found automatically.
+        text_csd: name of the .csd file with word vectors, or with words for hashed text.
         audio_csd: name of the .csd file with the audio features.
         vision_csd: name of the .csd file with the visual features.
     """
@@ -49,7 +69,7 @@ class SentimentDataset(SourceDataset):
     steps: int | None = None
     vocabulary: int = 8192
     empty: Empty = "keep"
-    nonfinite: NonFiniteChoice = "zero"
+    nonfinite: Literal["zero", "fail"] = "zero"
     split_file: str | None = None
     align: Align = "words"
     labels_csd: str | None = None
@@ -57,30 +77,94 @@ class SentimentDataset(SourceDataset):
     audio_csd: str | None = None
     vision_csd: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"steps is {self.steps}; expected at least 1, or none for the file's length.")
+        if self.vocabulary < 2:
+            raise UsageError(f"vocabulary is {self.vocabulary}; expected at least 2.")
+
     def plan(self, source: Path) -> ArrayPreparation:
         """Read a pickle or `.csd` files into arrays.
 
         Raises:
-            DataError: the source is not what it should be.
-            UsageError: options that do not fit the source.
-            MissingExtraError: `.csd` files without h5py.
+            DataError: the source is invalid.
+            UsageError: options do not match the source.
+            MissingExtraError: h5py is not installed, for `.csd` files.
         """
-        plan = SentimentPlan(
-            target=self.target,
-            text=self.text,
-            steps=self.steps,
-            vocabulary=self.vocabulary,
-            empty=self.empty,
-            nonfinite=self.nonfinite,
-            split_file=self.split_file,
-            align=self.align,
-            csd={
+        samples = self._read(Path(source))
+        check_values(samples)
+        if self.split_file is not None:
+            apply_folds(samples, Path(self.split_file).expanduser())
+        report_size(samples, self.published)
+        if self.steps is not None:
+            cut(samples, self.steps)
+        drop_samples(samples, self.empty, self.target)
+        report_shared_videos(samples)
+        ids, changed = unique_names(samples.names)
+        arguments = {
+            **target_columns(samples, self.target),
+            "inputs": {name: samples.inputs[name] for name in MODALITIES},
+            "kinds": None if self.text == "features" else {"text": "tokens"},
+            "split": samples.splits,
+            "group": samples.videos,
+            "ids": ids,
+            "name": self.name,
+            "licence": self.licence,
+            "source": self.origin,
+        }
+        if changed:
+            samples.notes.append(
+                f"{changed} utterances had a repeated id and were renamed to end in '#2' (and so on)."
+            )
+        facts = {**samples.facts, "renamed_duplicates": changed, "target": self.target, "text": self.text}
+        return ArrayPreparation(self.name, arguments, samples.lost, facts, tuple(samples.notes))
+
+    def _read(self, source: Path) -> Utterances:
+        file = find_source(source, self.known)
+        if file.is_dir():
+            chosen = {
                 "labels": self.labels_csd,
                 "text": self.text_csd,
                 "audio": self.audio_csd,
                 "vision": self.vision_csd,
-            },
+            }
+            files = from_csd.find_files(file, chosen, self.text)
+            steps = self.steps or from_csd.STEPS
+            samples = from_csd.read_utterances(files, self.text, steps, self.align, self.nonfinite)
+        else:
+            samples = from_pickles.read_utterances(file, self.text, self.nonfinite)
+        if samples.transcripts is not None:
+            length = self.steps or TOKENS
+            rows = [hashed_tokens(words, length, self.vocabulary) for words in samples.transcripts]
+            samples.inputs["text"] = np.stack(rows)
+            samples.facts["vocabulary"] = self.vocabulary
+        return samples
+
+
+def find_source(source: Path, known: Sequence[str]) -> Path:
+    """Return the pickle that `source` is or contains, or the folder of `.csd` files.
+
+    Args:
+        source: a pickle, a folder with one of the `known` names, or a folder with `.csd` files.
+        known: names of pickles.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    if source.is_file():
+        return source.parent if source.suffix == ".csd" else source
+    places = [source, *sorted(path for path in source.glob("*") if path.is_dir())] if source.is_dir() else []
+    pickles = [place / name for place in places for name in known if (place / name).is_file()]
+    folders = [place for place in places if any(place.glob("*.csd"))]
+    found = pickles or folders
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        what = "has no file of a known name" if places else "is missing"
+        raise DataError(
+            f"{source} {what}; expected one of {', '.join(known)}, or the .csd files of the SDK: give the "
+            "file itself as the source."
         )
-        return plan.prepare(
-            source, self.known, self.name, self.published, self.licence, f"{self.source}; {self.citation}"
-        )
+    names = [str(path.relative_to(source)) for path in found]
+    raise DataError(f"{source} holds {listed(names, 6)}; give the one to use as the source.")

@@ -1,4 +1,4 @@
-"""Your own data: a table with a row for each sample and a column for each modality."""
+"""Your own data: a table with a row for each sample and columns for the modalities."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pandas as pd
 
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.content import digest
-from equipoise.data.format.layout import KIND_AXES, listed
+from equipoise.data.format.folder import listed
+from equipoise.data.format.modality import KIND_AXES
 from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
 from equipoise.data.prepare.media.flow import FlowMethod
-from equipoise.data.prepare.media.flow_readers import FlowReader
-from equipoise.data.prepare.media.readers import FbankReader, FramesReader, ImageReader, StftReader
-from equipoise.data.prepare.media.text import TokensReader
-from equipoise.data.prepare.table_cells import (
+from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, ImageReader, StftReader
+from equipoise.data.prepare.readers.flow import FlowReader
+from equipoise.data.prepare.readers.table import (
     TABLE,
     ArrayFileReader,
     CellTextReader,
@@ -26,6 +26,7 @@ from equipoise.data.prepare.table_cells import (
     numbers_of,
     read_table,
 )
+from equipoise.data.prepare.readers.text import TokensReader
 from equipoise.types import DataError, UnknownNameError, UsageError
 
 FILE_KINDS: Final = ("frames", "flow", "image", "spectrogram", "fbank", "tokens", "array")
@@ -35,24 +36,25 @@ SPLITS: Final = {"valid": "val", "validation": "val", "dev": "val"}
 
 @dataclass(frozen=True, kw_only=True)
 class OwnTable(SourceDataset):
-    """A table of your own: CSV, TSV or Parquet, paths of files or numbers in its cells.
+    """Your own table: CSV, TSV or Parquet, with file paths, numbers or texts in its cells.
 
     Attributes:
-        modalities_from: modalities, as NAME:COLUMN=KIND, or COLUMN=KIND where they are of one name. A cell of
-            the kinds frames, flow (computed), image, spectrogram, fbank, tokens (a text file) or array (.npy)
-            names a file; numbers (COLUMN may end in * for several columns) and text stand in the cells.
+        modalities_from: modalities, as NAME:COLUMN=KIND, or COLUMN=KIND if name and column are equal. With
+            the kinds frames, flow (computed), image, spectrogram, fbank, tokens (a text file) or array
+            (.npy), a cell names a file; with numbers (COLUMN may end in * for several columns) or text, it is
+            the value.
         target: column of the class, or of the number with the task regression.
-        split: column of train, val or test; by default `split` where there is one.
-        group: column of what a split must not tear apart; by default `group` where there is one.
-        ids: column of unique names; by default `id` where there is one, else the numbers of the rows.
+        split: column of train, val or test; by default `split` if it exists.
+        group: column of groups that must stay in one split; by default `group` if it exists.
+        ids: column of unique names; by default `id` if it exists, else row numbers.
         task: `classification` or `regression`.
-        root: folder that relative paths start from; by default that of the table.
-        frames: frames of a video, and moments of flow.
+        root: folder of relative paths; by default that of the table.
+        frames: number of frames of a video, and of moments of flow.
         pixels: side of frames and images.
         flow_method: `tvl1`, `dis`, `farneback`, or `auto`.
-        seconds: of sound in a spectrogram.
+        seconds: length of sound in a spectrogram.
         steps: length of fbank features, in steps of 10 ms.
-        length: tokens of a text.
+        length: number of tokens of a text.
     """
 
     name: ClassVar[str] = "table"
@@ -61,7 +63,7 @@ class OwnTable(SourceDataset):
     licence: ClassVar[str] = "yours"
     source: ClassVar[str] = "your own files"
     citation: ClassVar[str] = "yours"
-    expected: ClassVar[str] = "one row a sample: a column for each modality, and a column for the target"
+    expected: ClassVar[str] = "one row for each sample: columns for the modalities and the target"
     size: ClassVar[str] = "any"
 
     modalities_from: tuple[str, ...] = ()
@@ -84,23 +86,23 @@ class OwnTable(SourceDataset):
         wanted = [_parsed(text) for text in self.modalities_from]
         if not wanted:
             raise UsageError(
-                "no modality was named; expected --modalities-from with one NAME:COLUMN=KIND or more, such "
+                "no modality was named; expected --modalities-from with at least one NAME:COLUMN=KIND, such "
                 f"as rgb:clip=frames. The table has the columns {listed([str(c) for c in table.columns], 8)}."
             )
         if twice := [name for name, _, _ in wanted if [n for n, _, _ in wanted].count(name) > 1]:
-            raise UsageError(f"the modality {twice[0]!r} is named twice; give each a name of its own.")
-        id_column = self._column(table, "ids", self.ids, "id")
+            raise UsageError(f"the modality {twice[0]!r} is named twice; give each a unique name.")
+        id_column = _column(table, self.ids, "id")
         root = Path(self.root).expanduser() if self.root is not None else source.absolute().parent
         columns = {column for _, column, kind in wanted if kind in FILE_KINDS}
         for column in sorted(columns):
-            self._filled(table, column, source)
+            _filled(table, column, source)
         clips = self._clips(table, source, root, sorted(columns), id_column)
         readers = {
             name: self._reader(table, column, kind, clips[0], id_column) for name, column, kind in wanted
         }
         labels = sorted({str(clip.label) for clip in clips})
         if self.task == "classification" and len(labels) < 2:
-            raise DataError(f"{source} has one class only ({labels[0]!r}); expected two at least.")
+            raise DataError(f"{source} has only one class ({labels[0]!r}); expected at least two.")
         return Preparation(
             name=source.stem,
             clips=clips,
@@ -112,16 +114,16 @@ class OwnTable(SourceDataset):
     def _clips(
         self, table: pd.DataFrame, source: Path, root: Path, columns: list[str], id_column: str | None
     ) -> list[Clip]:
-        target = self._filled(table, self.target, source)
+        target = _filled(table, self.target, source)
         labels: list[str] | list[float] = target
         if self.task == "regression":
             labels = [_number(text, self.target, row, source) for row, text in enumerate(target)]
         given: dict[str, list[str]] = {}
         for option in ("split", "group"):
-            column = self._column(table, option, getattr(self, option), option)
+            column = _column(table, getattr(self, option), option)
             if column is not None:
-                given[option] = self._filled(table, column, source)
-        ids = self._filled(table, id_column, source) if id_column else [str(one) for one in table.index]
+                given[option] = _filled(table, column, source)
+        ids = _filled(table, id_column, source) if id_column else [str(one) for one in table.index]
         files = {column: table[column].astype(str).tolist() for column in columns}
         return [
             Clip(
@@ -151,34 +153,34 @@ class OwnTable(SourceDataset):
         }
         return makers[kind]()
 
-    def _column(self, table: pd.DataFrame, option: str, given: str | None, usual: str) -> str | None:
-        if given is not None:
-            return _known(table, given)
-        return usual if usual in table.columns else None
-
-    def _filled(self, table: pd.DataFrame, column: str, source: Path) -> list[str]:
-        """Return a column as texts of which none is empty."""
-        cells = table[_known(table, column)]
-        texts = [
-            "" if missing else str(cell).strip() for cell, missing in zip(cells, cells.isna(), strict=True)
-        ]
-        if "" in texts:
-            raise DataError(
-                f"{source}, row {texts.index('') + 1}, has nothing in the column {column!r}; fill it, or "
-                "leave the row out."
-            )
-        return texts
-
 
 def _parsed(text: str) -> tuple[str, str, str]:
     """Return name, column and kind of a modality."""
     where, equals, kind = text.rpartition("=")
     name, colon, column = where.partition(":")
     if not equals or not name or (colon and not column):
-        raise UsageError(f"{text!r} is no modality; expected NAME:COLUMN=KIND or COLUMN=KIND.")
+        raise UsageError(f"{text!r} is not a modality; expected NAME:COLUMN=KIND or COLUMN=KIND.")
     if kind not in (*FILE_KINDS, *CELL_KINDS):
         raise UnknownNameError("kind of column", kind, (*FILE_KINDS, *CELL_KINDS))
     return name.rstrip("*") or name, column or name, kind
+
+
+def _column(table: pd.DataFrame, given: str | None, usual: str) -> str | None:
+    if given is not None:
+        return _known(table, given)
+    return usual if usual in table.columns else None
+
+
+def _filled(table: pd.DataFrame, column: str, source: Path) -> list[str]:
+    """Return a column as texts, or raise DataError if one is empty."""
+    cells = table[_known(table, column)]
+    texts = ["" if missing else str(cell).strip() for cell, missing in zip(cells, cells.isna(), strict=True)]
+    if "" in texts:
+        raise DataError(
+            f"{source}, row {texts.index('') + 1}, has an empty cell in the column {column!r}; fill it, or "
+            "remove the row."
+        )
+    return texts
 
 
 def _known(table: pd.DataFrame, column: str) -> str:
@@ -215,7 +217,7 @@ def _numbers(table: pd.DataFrame, column: str, id_column: str | None) -> Numbers
     if found is None or found.ndim > 2:
         raise DataError(
             f"the column {column!r} holds {str(first[columns[0]])[:40]!r} in the first row; expected "
-            "numbers, or lists of them that are equally long."
+            "numbers, or lists of numbers of equal length."
         )
     return NumbersReader(columns, found.shape, id_column)
 

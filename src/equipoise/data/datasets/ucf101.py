@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format.layout import listed
+from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
-from equipoise.data.prepare.finding import FoundMedia, find_media
+from equipoise.data.prepare.finding import FoundMedia, check_source, find_media
 from equipoise.data.prepare.lists import NameList, check_once, shared_groups, sharing_notes
 from equipoise.data.prepare.media.files import check_media
 from equipoise.data.prepare.media.flow import FlowMethod
-from equipoise.data.prepare.media.flow_readers import (
+from equipoise.data.prepare.readers.audio_video import FramesReader
+from equipoise.data.prepare.readers.flow import (
     DIRECTIONS,
     FlowFoldersReader,
     FlowImagesReader,
     FlowReader,
 )
-from equipoise.data.prepare.media.readers import FramesReader
-from equipoise.data.prepare.recipes import check_choice
 from equipoise.types import DataError, UnknownNameError, UsageError
 
 LISTS: Final = "ucfTrainTestlist"
@@ -35,18 +34,18 @@ class UCF101(SourceDataset):
     """UCF-101: 13,320 clips of 101 human actions, RGB frames and optical flow.
 
     Attributes:
-        fold: which of the three official splits; validation is taken from its train part, by group.
+        fold: one of the three official splits; validation is taken from its train part, by group.
         lists: folder of the official lists (`trainlist01.txt`, `testlist01.txt`, `classInd.txt`); by default
-            `ucfTrainTestlist` in or beside the source.
-        classes: names of the classes to keep; by default all.
-        frames: RGB frames of a clip, and moments of flow.
+            `ucfTrainTestlist` in or next to the source.
+        classes: names of the classes to use; by default all.
+        frames: number of RGB frames of a clip, and of moments of flow.
         pixels: side of a frame.
-        flow: `compute` it from the video, read ready-made `images`, or `none`.
-        flow_method: how it is computed: `tvl1`, `dis`, `farneback`, or `auto` for TV-L1 where OpenCV's
-            contrib modules are installed and DIS elsewhere.
-        flow_root: folder of the ready-made images: `<video>/flow_x_0001.jpg`, or `u/<video>/` and
+        flow: `compute` it from the video, read stored `images`, or `none`.
+        flow_method: `tvl1`, `dis`, `farneback`, or `auto` for TV-L1 if OpenCV's contrib modules are
+            installed, else DIS.
+        flow_root: folder of the stored images: `<video>/flow_x_0001.jpg`, or `u/<video>/` and
             `v/<video>/`.
-        stack: consecutive flows of a moment, along the channels.
+        stack: number of consecutive flows of a moment, along the channels.
     """
 
     name: ClassVar[str] = "ucf101"
@@ -82,54 +81,42 @@ class UCF101(SourceDataset):
         kept = self._kept(order)
         found = _found(source, flow_root)
         clips = [
-            self._clip(name, split, order, found, flow_root)
+            self._clip(name, str(one.split), order, found, flow_root)
             for one, names in named
-            for name, split in zip(names, [str(one.split)] * len(names), strict=True)
+            for name in names
             if order[_parts(name)[0].lower()] in kept
         ]
         _check_some_there(clips, found, self.expected)
         everything = {name.lower() for _, names in named for name in names}
         unlisted = sorted((set(found.video) or set(found.frames)) - everything)
-        return Preparation(
-            name=self.name,
-            clips=clips,
-            readers=self._readers(flow_root),
-            classes=tuple(kept),
-            licence=self.licence,
-            source=f"{self.source}; {self.citation}",
-            facts={
-                "fold": self.fold,
-                "flow": self.flow,
-                "lists": [one.describe() for one in lists],
-                "shared_groups": {splits: len(both) for splits, both in _shared(clips).items()},
-                "clips_in_no_list": len(unlisted),
-            },
-            notes=(
-                *sharing_notes(_shared(clips), "groups", "the official lists share none: compare yours"),
-                *_unlisted_note(unlisted),
-            ),
-        )
+        shared = shared_groups(clips)
+        facts = {
+            "fold": self.fold,
+            "flow": self.flow,
+            "lists": [one.describe() for one in lists],
+            "shared_groups": {splits: len(both) for splits, both in shared.items()},
+            "clips_in_no_list": len(unlisted),
+        }
+        notes = list(sharing_notes(shared, "groups", "compare your lists with the official ones"))
+        if unlisted:
+            notes.append(f"{len(unlisted)} clips are in no list and are not used ({listed(unlisted)}).")
+        return self.preparation(clips, self._readers(flow_root), tuple(kept), facts, notes)
 
     def _checked_flow_root(self) -> Path | None:
-        check_choice("flow", self.flow, ("compute", "images", "none"))
-        if self.fold not in (1, 2, 3):
-            raise UsageError(f"fold is {self.fold!r}; expected 1, 2 or 3.")
         if (self.flow == "images") != (self.flow_root is not None):
             raise UsageError(
-                f"flow is {self.flow!r} and flow_root is {self.flow_root!r}; ready-made flow needs both "
-                "flow 'images' and the folder that holds them."
+                f"flow is {self.flow!r} and flow_root is {self.flow_root!r}; stored flow needs both "
+                "flow 'images' and the folder of the images."
             )
         if self.flow_root is None:
             return None
         root = Path(self.flow_root).expanduser()
         if not root.is_dir():
-            raise DataError(f"flow_root {root} is no folder; expected ready-made flow images in it.")
+            raise DataError(f"flow_root {root} is not a folder; expected a folder of flow images.")
         return root
 
     def _lists_folder(self, source: Path) -> Path:
-        if not source.is_dir():
-            found = "is a file" if source.exists() else "does not exist"
-            raise DataError(f"{source} {found}; expected a folder with {self.expected}.")
+        check_source(source, [], self.expected)
         if self.lists is not None:
             places = [Path(self.lists).expanduser()]
         else:
@@ -150,7 +137,7 @@ class UCF101(SourceDataset):
                 raise UnknownNameError("class of UCF-101", name, order.values())
         chosen = {name.lower() for name in self.classes} or set(order)
         if len(chosen) < 2:
-            raise UsageError(f"classes names {listed(list(self.classes))} only; expected at least two.")
+            raise UsageError(f"classes has only {listed(self.classes)}; expected at least two.")
         return [name for key, name in order.items() if key in chosen]
 
     def _clip(
@@ -195,9 +182,9 @@ def _read_list(path: Path, split: str) -> NameList:
 
 
 def _class_order(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Return the classes in the order of `classInd.txt`, or of the alphabet, by their names in lower case.
+    """Return class names by their lower-case form, in the order of `classInd.txt` or of the alphabet.
 
-    The files of the dataset and of its derivatives do not agree on the capitals of HandstandPushups.
+    The dataset and its derivatives write HandstandPushups with different capitals.
     """
     used = {_parts(name)[0].lower(): _parts(name)[0] for name in sorted(names)}
     file = folder / CLASS_LIST
@@ -210,19 +197,22 @@ def _class_order(folder: Path, names: Sequence[str]) -> dict[str, str]:
     order = {name.lower(): name for _, name in rows}
     strange = sorted(set(used) - set(order))
     if strange:
-        raise DataError(f"the lists in {folder} hold the classes {listed(strange)}, {CLASS_LIST} does not.")
+        raise DataError(
+            f"the lists in {folder} hold the classes {listed(strange)}, which {CLASS_LIST} lacks; "
+            "download the official lists again."
+        )
     return {key: name for key, name in order.items() if key in used}
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Return class and number of the group."""
+    """Return the class and the number of the group."""
     match = _NAME.fullmatch(name)
     assert match is not None, f"{name} was checked when its list was read"
     return match[1], match[2]
 
 
 def _found(source: Path, flow_root: Path | None) -> FoundMedia:
-    """Find videos and folders of frames, not those of flow, by name in lower case."""
+    """Find videos and folders of frames, without those of flow, by lower-case name."""
     media = find_media(source)
     shut = None if flow_root is None else flow_root.resolve()
     frames = {
@@ -247,22 +237,9 @@ def _check_some_there(clips: Sequence[Clip], found: FoundMedia, expected: str) -
     names = {clip.id.lower() for clip in clips}
     if not names & (set(found.video) | set(found.frames)):
         raise DataError(
-            f"{found.folder} holds none of the {len(clips)} listed clips, such as {clips[0].id!r}; below it "
-            f"are {found.summary()} named like that: expected {expected}."
+            f"{found.folder} holds none of the {len(clips)} listed clips, such as {clips[0].id!r}; it "
+            f"contains {found.summary()} with such names: expected {expected}."
         )
-
-
-def _shared(clips: Sequence[Clip]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for clip in clips:
-        groups.setdefault(str(clip.split), []).append(str(clip.group))
-    return shared_groups(groups)
-
-
-def _unlisted_note(names: Sequence[str]) -> tuple[str, ...]:
-    if not names:
-        return ()
-    return (f"{len(names)} clips stand in no list and are left out ({listed(list(names))}).",)
 
 
 def _in_two_folders(root: Path) -> bool:

@@ -1,43 +1,43 @@
-"""Augmentation of training batches, drawn anew for each sample and epoch, and the same for every method."""
+"""Augmentation of training batches, random for each sample and epoch, and equal for all methods."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from equipoise.data.format.layout import ModalitySpec
+from equipoise.data.format.modality import ModalitySpec
 from equipoise.data.format.normalize import Normalizer
 from equipoise.randomness import derive_seed
-from equipoise.typed_options import check_types
-from equipoise.types import UnknownNameError, UsageError
+from equipoise.typed_options import from_options
+from equipoise.types import UsageError
 
 AUGMENTATIONS: Final = ("none", "standard")
 _MASKS = 8
-"""Largest number of masks along an axis."""
+"""Maximum number of masks along an axis."""
 _DRAWS: Final = 6 + 2 * 2 * _MASKS
 _JITTERED: Final = 64
-"""Frames of a video that may be exchanged, from the first one on."""
+"""Only the first frames of a video, up to this number, may be replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentOptions:
-    """How strongly training samples are changed; all 0, `crop_area` and `aspect` 1, changes nothing.
+    """Strength of the augmentation; it is off if `crop_area` and `aspect` are 1 and all others 0.
 
     Attributes:
-        crop_area: least part of the area of frames and flow that is kept; the rest is uniform up to 1.
-        aspect: largest ratio by which a crop is stretched.
+        crop_area: minimum area of a crop of frames and flow, as a part of the whole; uniform up to 1.
+        aspect: maximum ratio by which a crop is stretched.
         flip: probability of mirroring frames and flow left to right.
-        jitter: probability that a frame of a video, and the flow of the same place, gives way to a neighbour.
-        time_masks: masks over time of a spectrogram (SpecAugment; Park et al., Interspeech 2019).
-        time_width: largest width of such a mask, as a part of the length.
-        frequency_masks: masks over frequency.
-        frequency_width: largest width of such a mask, as a part of the frequencies.
+        jitter: probability that a frame of a video, and the flow at its position, is replaced by a neighbour.
+        time_masks: number of masks over time of a spectrogram (SpecAugment; Park et al., Interspeech 2019).
+        time_width: maximum width of such a mask, as a part of the length.
+        frequency_masks: number of masks over frequency.
+        frequency_width: maximum width of such a mask, as a part of the frequencies.
     """
 
     crop_area: float = 0.5
@@ -67,14 +67,9 @@ class AugmentOptions:
 
         Raises:
             UnknownNameError: an option does not exist.
-            UsageError: a value is of another type or impossible.
+            UsageError: a value has the wrong type or is out of range.
         """
-        known = [option.name for option in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise UnknownNameError("option of the augmentation", name, known)
-        check_types(cls, options, "of the augmentation")
-        return cls(**options)
+        return from_options(cls, options, "of the augmentation")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain values."""
@@ -82,17 +77,17 @@ class AugmentOptions:
 
 
 class Augmenter:
-    """Changes normalised training inputs by what their modalities hold (`ModalitySpec.content`).
+    """Augments normalised training inputs according to the content of each modality (`ModalitySpec.content`).
 
-    Frames and flow of a sample are cut and mirrored alike, so that they stay in register; mirrored flow has
-    its horizontal motion turned round. Masks of spectrograms are filled with 0, the mean of the training
-    split. What is drawn for a sample depends on the seed, its row and the epoch alone: not on its batch, the
-    order, processes, or the other modalities.
+    Frames and flow of a sample get the same crop and the same mirroring, so that they stay aligned; mirroring
+    inverts the horizontal motion of flow. Masks of spectrograms are filled with 0, the mean of the training
+    split. The random numbers of a sample depend only on the seed, its row and the epoch: not on its batch,
+    the order, the number of processes or the other modalities.
 
     Args:
         specs: modality to description.
-        normalizers: modality to normaliser: what no motion is, once it is normalised.
-        options: how strongly.
+        normalizers: modality to normaliser, for the normalised value of no motion.
+        options: strength of the augmentation.
         seed: of the run.
     """
 
@@ -112,7 +107,7 @@ class Augmenter:
         }
 
     def __call__(self, inputs: Mapping[str, Tensor], rows: Tensor, epoch: int) -> dict[str, Tensor]:
-        """Return the inputs changed; those given stay as they are.
+        """Return augmented inputs; the given ones are not changed.
 
         Args:
             inputs: modality to `[B, ...]`, float32, normalised.
@@ -146,7 +141,7 @@ class Augmenter:
 
 
 def _boxes(draws: Tensor, options: AugmentOptions) -> Tensor:
-    """Return left, top, width and height of each crop, as parts of the picture, `[B, 4]`."""
+    """Return left, top, width and height of each crop, as parts of the image, `[B, 4]`."""
     area = options.crop_area + (1 - options.crop_area) * draws[:, 0]
     stretch = torch.exp((2 * draws[:, 1] - 1) * math.log(options.aspect))
     width = (area * stretch).sqrt().clamp(max=1)
@@ -155,9 +150,9 @@ def _boxes(draws: Tensor, options: AugmentOptions) -> Tensor:
 
 
 def _cropped(x: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
-    """Cut boxes out of `[B, ..., H, W]`, mirror some, and resize them back (bilinear)."""
+    """Crop `[B, ..., H, W]` to boxes, mirror some, and resize to the original size (bilinear)."""
     whole = (boxes == torch.tensor([0.0, 0.0, 1.0, 1.0])).all()
-    if whole:  # sampling at the pixels themselves would still round
+    if whole:  # even an identity resampling would round
         return torch.where(flipped.reshape(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
     left, top, width, height = boxes.T
     sign = 1 - 2 * flipped.to(x.dtype)
@@ -171,7 +166,7 @@ def _cropped(x: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
 
 
 def _turned(x: Tensor, flipped: Tensor, still: Tensor) -> Tensor:
-    """Turn the horizontal motion of mirrored flow round: every other channel, about what no motion is."""
+    """Invert the horizontal motion (every other channel) of mirrored flow around the value of no motion."""
     turned = x.clone()
     horizontal = turned[flipped][..., 0::2, :, :]
     turned[flipped, ..., 0::2, :, :] = 2 * still[0::2] - horizontal
@@ -179,7 +174,7 @@ def _turned(x: Tensor, flipped: Tensor, still: Tensor) -> Tensor:
 
 
 def _jittered(x: Tensor, draws: Tensor, probability: float) -> Tensor:
-    """Put neighbours in the place of some frames of `[B, T, ...]`, before or after them with equal chance."""
+    """Replace some frames of `[B, T, ...]` by the frame before or after, with equal probability."""
     count = min(x.shape[1], _JITTERED)
     chosen = draws[:, :count] < probability
     step = torch.where(draws[:, _JITTERED : _JITTERED + count] < 0.5, -1, 1)
@@ -191,7 +186,7 @@ def _jittered(x: Tensor, draws: Tensor, probability: float) -> Tensor:
 
 
 def _masked(x: Tensor, draws: Tensor, options: AugmentOptions) -> Tensor:
-    """Put 0 into bands of spectrograms `[B, ..., frequency, time]`."""
+    """Set bands of spectrograms `[B, ..., frequency, time]` to 0."""
     time, frequency = draws[:, : 2 * _MASKS], draws[:, 2 * _MASKS :]
     over_time = _bands(time[:, : 2 * options.time_masks], x.shape[-1], options.time_width)
     bins = x.shape[-2]
@@ -201,7 +196,7 @@ def _masked(x: Tensor, draws: Tensor, options: AugmentOptions) -> Tensor:
 
 
 def _bands(draws: Tensor, length: int, part: float) -> Tensor:
-    """Return what is hidden `[B, length]`: a band for each pair of numbers, its width and its place."""
+    """Return the masked positions `[B, length]`: two numbers draw the width and the start of a band."""
     most = int(part * length)
     width = (draws[:, 0::2] * (most + 1)).floor()
     start = (draws[:, 1::2] * (length - width + 1)).floor()
@@ -211,7 +206,7 @@ def _bands(draws: Tensor, length: int, part: float) -> Tensor:
 
 
 def _still(spec: ModalitySpec, normalizer: Normalizer) -> Tensor:
-    """Return what no motion is once it is normalised: `[C, 1, 1]`."""
+    """Return the normalised value of no motion `[C, 1, 1]`."""
     middle = 127.5 * normalizer.scale if spec.dtype == "uint8" else 0.0
     still = (middle - torch.from_numpy(normalizer.mean)) / torch.from_numpy(normalizer.std)
     return still.float().expand(spec.shape[-3], 1, 1) if still.ndim < 3 else still.float()

@@ -1,4 +1,4 @@
-"""Batches out of a prepared dataset: from memory where they fit, else from the memory map."""
+"""Batches of a prepared dataset, from memory if the features fit, else from the memory map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from equipoise.data.format.augment import Augmenter, AugmentOptions
 from equipoise.data.format.content import chunks
-from equipoise.data.format.layout import ModalitySpec
+from equipoise.data.format.modality import ModalitySpec
 from equipoise.data.format.normalize import Normalizer, fit_normalizers
 from equipoise.data.format.order import EpochOrder, Positions
 from equipoise.data.format.prepared import PreparedDataset
@@ -24,23 +24,22 @@ from equipoise.randomness import derive_seed
 from equipoise.types import Batch, DataError, EquipoiseWarning, UsageError
 
 MEMORY_LIMIT = 512 * 2**20
-"""Splits of up to this many bytes as float32 are kept in memory."""
+"""Splits of at most this many bytes as float32 are kept in memory."""
 
 
 class SplitData(TorchDataset[Batch]):
     """The samples of one split, normalised to float32.
 
     Item `[positions]` (a list of positions in the split) is a `Batch` of these samples; its `index` holds
-    their rows in the prepared dataset. Values do not depend on whether they come from memory or from the
-    memory map.
+    their rows in the prepared dataset. Values from memory and from the memory map are the same.
 
     Args:
-        dataset: where the features are.
+        dataset: holds the features.
         indices: rows of this split, sorted.
         normalizers: modality to normaliser, fitted on the train split.
-        memory_limit: keep the features in memory if they take no more than this many bytes as float32.
-        augmenter: changes the batches whose positions know their epoch, see `Positions`.
-        scale: mean and standard deviation of a numeric target, which is served standardised.
+        memory_limit: keep the features in memory if they take at most this many bytes as float32.
+        augmenter: changes batches whose positions have an epoch, see `Positions`.
+        scale: mean and standard deviation of a numeric target, which is standardised.
 
     Attributes:
         indices: rows of this split `[n]` (int64).
@@ -79,7 +78,7 @@ class SplitData(TorchDataset[Batch]):
         self.in_memory = 4 * numbers * len(indices) <= memory_limit
         if self.in_memory:
             self._features = {name: self._read_all(spec) for name, spec in dataset.modalities.items()}
-            self._maps, self._dataset = {}, None  # what is read is all that this object can ever give
+            self._maps, self._dataset = {}, None  # no other row stays reachable from here
 
     def __len__(self) -> int:
         return len(self.target)
@@ -97,7 +96,7 @@ class SplitData(TorchDataset[Batch]):
         return Batch(inputs, self.target[where], index)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A pickled memory map is a copy of all features; worker processes open their own.
+        # Pickling a memory map copies all features; each worker process opens its own map.
         return {**self.__dict__, "_maps": {}}
 
     def _read(self, name: str, rows: NDArray[np.int64]) -> torch.Tensor:
@@ -122,21 +121,21 @@ def make_loader(
     rank: int = 0,
     world_size: int = 1,
 ) -> DataLoader[Batch]:
-    """Serve a split in batches; iterating draws nothing from torch's global random state.
+    """Return a loader of batches; iteration does not use torch's global random state.
 
     Args:
         data: the split.
         batch_size: of a global batch, over all processes.
         seed: of the run, for the order.
-        shuffle: as for training: a new order each epoch (`loader.sampler.set_epoch(e)`), and no last batch of
-            one.
-        num_workers: processes that read ahead where features are not in memory.
+        shuffle: for training: a new order each epoch (`loader.sampler.set_epoch(e)`), and no last batch of
+            one sample.
+        num_workers: processes that read ahead if the features are not in memory.
         rank: of this process.
         world_size: number of processes.
 
     Raises:
-        UsageError: batch size, rank or world size that cannot be.
-        DataError: fewer samples than processes.
+        UsageError: batch size, rank or world size is invalid.
+        DataError: there are fewer samples than processes.
     """
     order = EpochOrder(len(data), batch_size, seed=seed, shuffle=shuffle, rank=rank, world_size=world_size)
     workers = 0 if data.in_memory else num_workers
@@ -146,34 +145,34 @@ def make_loader(
         sampler=order,
         num_workers=workers,
         collate_fn=_as_it_is,
-        # Without a generator of its own, each pass would draw a seed for workers from the global state.
+        # Without its own generator, the loader would draw a seed for workers from the global state.
         generator=torch.Generator().manual_seed(derive_seed(seed, "workers")),
         persistent_workers=workers > 0,
     )
 
 
 class RunData:
-    """The data of one run: loaders of train and validation, and a test split that opens once.
+    """The data of one run: loaders of train and validation, and a test split that can be opened once.
 
     Args:
         dataset: the data.
-        splits: which rows are for what.
+        splits: rows of train, validation and test.
         batch_size: of a global batch, over all processes.
         seed: of the run; only the order of training batches depends on it.
         num_workers: processes that read ahead, for each loader.
         rank: of this process.
         world_size: number of processes.
         memory_limit: see `SplitData`.
-        augment: what changes training batches; see `AugmentOptions`. Everything else is served as it is.
+        augment: augmentation of training batches; see `AugmentOptions`. Other batches are not augmented.
 
     Attributes:
-        train: shuffled loader; `set_epoch(e)` before each epoch.
-        train_samples: the training split itself, by position.
+        train: shuffled loader; call `set_epoch(e)` before each epoch.
+        train_samples: the training split, by position.
         train_eval: the same samples in order, for diagnosis and evaluation.
         val: validation in order.
-        classes: class names, or names of labels; empty where the target is a number.
-        task: what the target is.
-        target_scale: mean and standard deviation of a numeric target over the training split; (0, 1) else.
+        classes: names of classes or labels; empty for a numeric target.
+        task: kind of the target.
+        target_scale: mean and standard deviation of a numeric target over the training split; else (0, 1).
         modality_specs: modality to description.
         normalizers: modality to normaliser, fitted on train.
         sizes: number of samples of each split.
@@ -184,7 +183,7 @@ class RunData:
 
     Raises:
         DataError: a split is empty or names rows that do not exist.
-        UsageError: batch size, rank or world size that cannot be.
+        UsageError: batch size, rank or world size is invalid.
     """
 
     def __init__(
@@ -231,8 +230,8 @@ class RunData:
             augmenter = Augmenter(self.modality_specs, self.normalizers, augment, seed)
             if not augmenter.contents:
                 warnings.warn(
-                    f"no modality of {dataset.name!r} says what it holds, so that none is augmented; write "
-                    "it with contents={modality: 'frames', 'spectrogram' or 'flow'}.",
+                    f"no modality of {dataset.name!r} has a content, so that none is augmented; write the "
+                    "dataset with contents={modality: 'frames', 'spectrogram' or 'flow'}.",
                     EquipoiseWarning,
                     stacklevel=2,
                 )
@@ -241,16 +240,16 @@ class RunData:
         self.train, self.train_eval = load(train, shuffle=True), load(train)
         self.set_epoch: Callable[[int], None] = self.train.sampler.set_epoch  # type: ignore[attr-defined]
         self.val = load(serve(splits.val))
-        # A closure, so that no attribute of what is handed around in training leads to the test split.
+        # A closure: no attribute that training code can reach refers to the test split.
         self._load_test: Callable[[], DataLoader[Batch]] | None = load_test
 
     @property
     def class_count(self) -> int:
-        """Number of classes or labels C; 1 for a number."""
+        """Number of classes or labels C; 1 for a numeric target."""
         return len(self.classes) or 1
 
     def open_test(self) -> DataLoader[Batch]:
-        """Return the test loader, once in the life of this object.
+        """Return the test loader; possible only once.
 
         Raises:
             UsageError: it was opened before.
@@ -258,8 +257,8 @@ class RunData:
         """
         if self._load_test is None:
             raise UsageError(
-                f"the test split of {self.name!r} was opened already; it is opened once a run, after all "
-                "decisions: keep its results, and decide on validation."
+                f"the test split of {self.name!r} was opened already; it is opened once in a run, after all "
+                "decisions: keep its results, and make decisions on validation."
             )
         load_test, self._load_test = self._load_test, None
         return load_test()
@@ -272,8 +271,8 @@ def _target_scale(dataset: PreparedDataset, splits: Splits) -> tuple[float, floa
     spread = float(values.std())
     if not spread:
         raise DataError(
-            f"the target of {dataset.name!r} is {values[0]} throughout its training split; expected numbers "
-            "that differ."
+            f"the target of {dataset.name!r} is {values[0]} for all training samples; expected different "
+            "numbers."
         )
     return float(values.mean()), spread
 

@@ -1,4 +1,4 @@
-"""Checks of what stands beside the features: labels, class names, splits, groups and ids."""
+"""Checks of the columns of a dataset: labels, class names, splits, groups and ids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from equipoise.data.format.layout import SPLIT_NAMES, TASKS, listed
+from equipoise.data.format.folder import SPLIT_NAMES, TASKS, listed
 from equipoise.types import DataError
 
 _ENCODE = (
@@ -22,7 +22,7 @@ _ENCODE = (
 
 @dataclass(frozen=True)
 class Columns:
-    """What stands beside the features, checked.
+    """The columns of a dataset, after all checks.
 
     Attributes:
         ids: unique names `[N]`.
@@ -42,7 +42,7 @@ class Columns:
     task: str
 
     def indexed(self) -> dict[str, NDArray[Any] | None]:
-        """Return what stands in the index beside the content hashes."""
+        """Return the columns of the index, without the content hashes."""
         return {"id": self.ids, "target": self.target, "split": self.split, "group": self.group}
 
 
@@ -55,37 +55,35 @@ def check_columns(
     classes: Sequence[str] | None = None,
     task: str = "classification",
 ) -> Columns:
-    """Check everything that stands beside the features.
+    """Check all columns of a dataset; for the arguments see `write_dataset`.
 
     Args:
-        lengths: each modality, as a message should call it, to its number of samples.
-        target: labels or values `[N]`, or a table of labels `[N, C]`.
+        lengths: name of each modality, for messages, to its number of samples.
+        target: labels or values `[N]`, or a label table `[N, C]`.
         split: of each sample, or None.
         group: of each sample, or None.
-        ids: of the samples; None numbers them.
-        classes: name of each distinct label in ascending order, of each column of a table of labels; None
-            takes the labels, or numbers the columns.
+        ids: of the samples, or None for row numbers.
+        classes: class or label names, or None.
         task: `"classification"`, `"multilabel"` or `"regression"`.
 
     Raises:
-        DataError: something is not as `write_dataset` asks for.
+        DataError: a column is invalid.
     """
     if task not in TASKS:
         raise DataError(f"task is {task!r}; expected {' or '.join(map(repr, TASKS))}.")
     values: NDArray[Any]
+    names: tuple[str, ...] = ()
     if task == "regression":
         if classes is not None:
-            raise DataError("classes were given with task='regression', which has none; leave them out.")
-        given = numeric_target(target)
-        count = check_lengths({**lengths, "the target": len(given)})
-        values, names = given, tuple[str, ...]()
+            raise DataError("classes were given with task='regression', which has none; omit them.")
+        values = numeric_target(target)
     elif task == "multilabel":
         values, names = label_table(target, classes)
-        count = check_lengths({**lengths, "the target": len(values)})
     else:
-        given = integer_labels(target)
-        count = check_lengths({**lengths, "the target": len(given)})
-        values, names = encode_labels(given, classes)
+        values = integer_labels(target)
+    count = check_lengths({**lengths, "the target": len(values)})
+    if task == "classification":
+        values, names = encode_labels(values, classes)
     return Columns(
         ids=check_ids(ids, count),
         target=values,
@@ -100,19 +98,15 @@ def numeric_target(target: Any) -> NDArray[np.float64]:
     """Return the values `[N]` of a regression target.
 
     Raises:
-        DataError: no column of finite numbers.
+        DataError: it is not a column of finite numbers.
     """
-    if isinstance(target, torch.Tensor):
-        target = target.tolist()
-    try:
-        values = np.asarray(target, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"target holds no numbers ({error}); expected one number a sample [N].") from error
+    expected = "one number for each sample [N]"
+    values = _array(target, expected, np.float64)
     if values.ndim != 1:
-        raise DataError(f"target has the shape {list(values.shape)}; expected one number a sample [N].")
+        raise DataError(f"target has the shape {list(values.shape)}; expected {expected}.")
     if bad := np.flatnonzero(~np.isfinite(values)).tolist():
         raise DataError(
-            f"target is not finite in {len(bad)} samples (first: row {bad[0]}); leave these samples out."
+            f"target is not finite in {len(bad)} samples (first: row {bad[0]}); remove these samples."
         )
     return values
 
@@ -120,48 +114,39 @@ def numeric_target(target: Any) -> NDArray[np.float64]:
 def label_table(
     target: Any, classes: Sequence[str] | None = None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return a table of labels `[N, C]` as 0 and 1 (int64), and the labels' names `[C]`.
+    """Return a label table `[N, C]` as 0 and 1 (int64), and the label names `[C]`.
 
     Raises:
-        DataError: it is no table of 0 and 1, a label has no sample that carries it, or the names do not fit.
+        DataError: it is not a table of 0 and 1, a label has no positive sample, or the number of names
+            differs.
     """
-    if isinstance(target, torch.Tensor):
-        target = target.tolist()
-    try:
-        table = np.asarray(target)
-    except ValueError as error:
-        raise DataError(f"target is ragged ({error}); expected one column for each label.") from error
+    table = _array(target, "one column for each label")
     if table.ndim != 2 or table.shape[1] == 0:
         raise DataError(
             f"target has the shape {list(table.shape)}; expected 0 or 1 for each sample and label [N, C]."
         )
     if table.dtype.kind not in "biuf" or not np.isin(table, (0, 1)).all():
-        raise DataError("target holds other values than 0 and 1; expected 1 where a sample carries a label.")
+        raise DataError(
+            "target holds other values than 0 and 1; expected 1 if a sample has the label, else 0."
+        )
     if classes is not None and (isinstance(classes, str) or len(classes) != table.shape[1]):
         raise DataError(f"classes names {len(classes)} labels; target has {table.shape[1]} columns.")
     names = tuple(map(str, classes if classes is not None else range(table.shape[1])))
     if len(set(names)) < len(names):
-        raise DataError("classes names a label more than once; give each column a name of its own.")
+        raise DataError("classes names a label more than once; give each column a unique name.")
     if never := [
         name for name, column in zip(names, table.T, strict=True) if len(table) and not column.any()
     ]:
-        raise DataError(f"no sample carries {listed(never)}; leave out labels that never occur.")
+        raise DataError(f"no sample has the label {listed(never)}; remove labels that never occur.")
     return table.astype(np.int64), names
 
 
 def check_lengths(lengths: dict[str, int]) -> int:
-    """Return the number of samples that all modalities and the labels share.
-
-    Args:
-        lengths: what is counted, as a message should call it, to its number of samples.
-
-    Raises:
-        DataError: the lengths differ or are 0.
-    """
+    """Return the common number of samples, or raise DataError if `lengths` differ or are 0."""
     found = ", ".join(f"{name} {length}" for name, length in lengths.items())
     if len(set(lengths.values())) > 1:
         raise DataError(
-            f"numbers of samples differ: {found}; give every modality and the target one row a sample."
+            f"numbers of samples differ: {found}; give every modality and the target one row for each sample."
         )
     count = next(iter(lengths.values()))
     if count == 0:
@@ -173,19 +158,14 @@ def integer_labels(target: Any) -> NDArray[Any]:
     """Return labels `[N]` as an integer or bool array.
 
     Raises:
-        DataError: labels are floats, texts, objects or have several columns.
+        DataError: labels are floats, texts or objects, or have several columns.
     """
-    if isinstance(target, torch.Tensor):
-        target = target.tolist()
-    try:
-        labels = np.asarray(target)
-    except ValueError as error:
-        raise DataError(f"target is ragged ({error}); expected one integer class a sample.") from error
+    labels = _array(target, "one integer class for each sample")
     if labels.ndim != 1:
         raise DataError(
-            f"target has the shape {list(labels.shape)}; expected one integer class a sample [N]: "
-            "use target.argmax(axis=1) where it is one-hot, target.ravel() where it is one column, and "
-            "task='multilabel' where a sample may carry several labels."
+            f"target has the shape {list(labels.shape)}; expected one integer class for each sample "
+            "[N]: use target.argmax(axis=1) if it is one-hot, target.ravel() if it is one column, and "
+            "task='multilabel' if a sample may have several labels."
         )
     if labels.dtype.kind not in "biu" and len(labels):
         texts = labels.dtype.kind in "UST" or isinstance(labels[0], str)
@@ -207,8 +187,8 @@ def encode_labels(
         Class indices `[N]` and class names `[C]`.
 
     Raises:
-        DataError: fewer than 2 classes, fewer samples than classes, `classes` of the wrong length or with one
-            name twice.
+        DataError: there are fewer than 2 classes, fewer samples than classes, or `classes` has the wrong
+            length or a duplicate.
     """
     distinct, target = np.unique(labels, return_inverse=True)
     if classes is None:
@@ -228,12 +208,10 @@ def encode_labels(
             "label."
         )
     if len(distinct) < 2:
-        raise DataError(
-            f"target holds one class only ({names[0]!r}); expected at least 2 classes to tell apart."
-        )
+        raise DataError(f"target holds only one class ({names[0]!r}); expected at least 2 classes.")
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise DataError(f"classes names {listed(twice)} more than once; give each class a name of its own.")
+        raise DataError(f"classes names {listed(twice)} more than once; give each class a unique name.")
     return target.astype(np.int64), names
 
 
@@ -241,7 +219,7 @@ def check_ids(ids: Any, count: int) -> NDArray[np.str_]:
     """Return ids `[N]`, by default the row numbers.
 
     Raises:
-        DataError: wrong length, a missing id, or one that occurs twice.
+        DataError: the length is wrong, or an id is missing or not unique.
     """
     if ids is None:
         return np.arange(count).astype(np.str_)
@@ -250,7 +228,7 @@ def check_ids(ids: Any, count: int) -> NDArray[np.str_]:
     if (counts > 1).any():
         twice = values[counts > 1].tolist()
         raise DataError(
-            f"{len(twice)} ids occur more than once ({listed(twice)}); give each sample an id of its own."
+            f"{len(twice)} ids occur more than once ({listed(twice)}); give each sample a unique id."
         )
     return names
 
@@ -259,7 +237,7 @@ def check_splits(split: Any, count: int) -> NDArray[np.str_]:
     """Return `"train"`, `"val"` or `"test"` for each sample `[N]`; `"valid"` and `"validation"` mean `"val"`.
 
     Raises:
-        DataError: wrong length or any other value.
+        DataError: the length is wrong, or there is another value.
     """
     names = text_column("split", split, count)
     names = np.where(np.isin(names, ["valid", "validation"]), "val", names)
@@ -272,26 +250,37 @@ def check_splits(split: Any, count: int) -> NDArray[np.str_]:
 
 
 def text_column(what: str, values: Any, count: int) -> NDArray[np.str_]:
-    """Return a value for each sample as text `[N]`; `what` names the column in messages.
+    """Return a column as texts `[N]`; `what` is its name in messages.
 
     Raises:
-        DataError: wrong length, a missing or empty value, one that is no text or number.
+        DataError: the length is wrong, or a value is missing, empty or neither a text nor a number.
     """
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise DataError(f"{what} is {values!r}; expected one value for each of the {count} samples.")
     values = values.tolist() if isinstance(values, torch.Tensor) else list(values)
     if len(values) != count:
         raise DataError(
-            f"{what} has {len(values)} values for {count} samples; give one a sample, in the same order."
+            f"{what} has {len(values)} values for {count} samples; give one value per sample, in order."
         )
     return np.array([_text(what, row, value) for row, value in enumerate(values)], dtype=np.str_)
+
+
+def _array(target: Any, expected: str, dtype: type[np.float64] | None = None) -> NDArray[Any]:
+    """Return a target as an array, or raise DataError."""
+    if isinstance(target, torch.Tensor):
+        target = target.tolist()
+    try:
+        return np.asarray(target, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        found = "is ragged" if dtype is None else "holds no numbers"
+        raise DataError(f"target {found} ({error}); expected {expected}.") from error
 
 
 def _text(what: str, row: int, value: Any) -> str:
     nested = isinstance(value, (Sequence, Mapping, np.ndarray, torch.Tensor))
     if nested and not isinstance(value, (str, bytes)):
         raise DataError(
-            f"{what} of sample {row} is a {type(value).__name__}; expected one text or number a sample."
+            f"{what} of sample {row} is a {type(value).__name__}; expected a text or number per sample."
         )
     text = value.decode() if isinstance(value, bytes) else str(value)
     if not text or pd.isna(value):

@@ -1,21 +1,21 @@
-"""Hashes of what samples hold, and the pieces in which large arrays are read."""
+"""Hashes of the content of samples, and reading and writing large arrays in chunks."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 CHUNK_BYTES = 16 * 2**20
-"""Arrays are read, checked, hashed and written in pieces of about this many bytes."""
+"""Approximate size of a chunk in which arrays are read, checked, hashed and written."""
 
 
 def chunks(count: int, row_bytes: int) -> Iterator[slice]:
-    """Yield slices that cover `count` rows in order, each about `CHUNK_BYTES` large and never empty."""
+    """Yield slices that cover `count` rows in order, each of about `CHUNK_BYTES` and at least one row."""
     step = max(1, CHUNK_BYTES // max(1, row_bytes))
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
@@ -28,22 +28,27 @@ def row_hashes(rows: NDArray[Any]) -> list[str]:
 
 
 def sample_hashes(hashes: Mapping[str, NDArray[np.str_]]) -> NDArray[np.str_]:
-    """Join the hashes of all modalities to one hash a sample.
+    """Join the hashes of all modalities to one hash for each sample.
 
     Args:
         hashes: modality to digests `[N]`.
 
     Returns:
-        `[N]`: equal where two samples are identical in every modality.
+        `[N]`: equal for two samples that are identical in every modality.
     """
     columns = [hashes[name].tolist() for name in hashes]
     return np.array([digest("".join(parts)) for parts in zip(*columns, strict=True)], dtype=np.str_)
 
 
 def digest(*parts: object) -> str:
-    """Return the BLAKE2b-128 digest of JSON-serialisable parts; unequal parts never share an encoding."""
+    """Return the BLAKE2b-128 digest of JSON-serialisable parts; different parts have different encodings."""
     state = blake2b(digest_size=16)
     for part in parts:
-        # Escaped JSON is pure ASCII without bare newlines, so the newline separates unambiguously.
+        # Escaped JSON contains no newline, so the newline is an unambiguous separator.
         state.update(json.dumps(part, sort_keys=True).encode() + b"\n")
     return state.hexdigest()
+
+
+def write_npy_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Write the header of a `.npy` file in C order."""
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})

@@ -1,4 +1,4 @@
-"""A folder that is put in its place as a whole, or not at all."""
+"""Move a finished folder to its final place, all or nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from equipoise.data.format.layout import (
+from equipoise.data.format.folder import (
     DESCRIPTION_FILE,
     INDEX_FILE,
     PREPARATION_FILE,
@@ -19,11 +19,7 @@ from equipoise.types import DataError, RunFolderError
 
 
 def check_destination(path: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds anything but a dataset that may be replaced.
-
-    Raises:
-        RunFolderError: it says what is in the way.
-    """
+    """Raise RunFolderError if `path` holds anything except a dataset that may be replaced."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -36,28 +32,33 @@ def check_destination(path: Path, overwrite: bool) -> None:
             f"{path} is not empty; choose another folder, or pass overwrite=True to replace a dataset."
         )
     try:
-        described = read_description(path)
-        own = {
-            DESCRIPTION_FILE,
-            INDEX_FILE,
-            PREPARATION_FILE,
-            *(item["file"] for item in described["modalities"]),
-        }
+        arrays = {item["file"] for item in read_description(path)["modalities"]}
     except (DataError, KeyError, TypeError) as error:
         raise RunFolderError(
             f"{path} is not empty and holds no dataset that overwrite=True may replace ({error}); "
             "choose another folder, or remove it yourself."
         ) from error
-    if present - own:
+    if others := present - {DESCRIPTION_FILE, INDEX_FILE, PREPARATION_FILE} - arrays:
         raise RunFolderError(
-            f"{path} holds more than a dataset ({listed(sorted(present - own))}), which overwrite=True "
-            "would delete; move that away, or choose another folder."
+            f"{path} holds other files than those of a dataset ({listed(sorted(others))}), which "
+            "overwrite=True would delete; move them, or choose another folder."
         )
 
 
 @contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the file system as a RunFolderError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {path} ({error}); choose a folder that can be written."
+        ) from error
+
+
+@contextmanager
 def staging_beside(path: Path) -> Iterator[Path]:
-    """Make a folder beside `path` to write into; after an error remove it and the parents made for it."""
+    """Create a folder next to `path`; after an error remove it and the parents created for it."""
     made = [parent for parent in path.parents if not parent.exists()]
     staging = path.parent / f".equipoise-{uuid.uuid4().hex}.part"
     try:
@@ -72,11 +73,12 @@ def staging_beside(path: Path) -> Iterator[Path]:
 
 
 def install(staging: Path, path: Path) -> None:
-    """Move a finished folder to its place; what was there before stays until then."""
+    """Move a finished folder to `path`; an existing dataset there is kept until the move succeeds."""
     if not path.exists():
         staging.rename(path)
         return
-    # A rename cannot replace a folder that is not empty: the old dataset steps aside, and back on failure.
+    # A rename cannot replace a folder that is not empty: the old dataset is renamed first, and restored on
+    # failure.
     aside = staging.with_suffix(".old")
     path.rename(aside)
     try:

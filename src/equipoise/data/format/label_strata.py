@@ -1,4 +1,4 @@
-"""What splits are stratified by where a sample carries several labels, or a number."""
+"""Strata for splits of multi-label and numeric targets."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from numpy.typing import NDArray
 from equipoise.data.format.prepared import PreparedDataset
 
 LEAST_STRATUM: Final = 10
-"""Samples or groups below which a label has no stratum of its own."""
+"""Labels with fewer samples (or groups) share a stratum."""
 
 
 def missing_label(dataset: PreparedDataset, parts: Mapping[str, NDArray[np.int64]]) -> str:
-    """Say which label no sample of a split carries; empty where there is none such."""
+    """Return a message about the first label without a sample in a split; empty if there is none."""
     if dataset.task != "multilabel":
         return ""
     for name, rows in parts.items():
         for label, carried in zip(dataset.classes, dataset.target[rows].T, strict=True):
             if not carried.any():
-                return f"no sample carries the label {label!r} in split {name!r}"
+                return f"no sample has the label {label!r} in split {name!r}"
     return ""
 
 
 def strata_of(target: NDArray[Any], unit: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return what splits of other targets than classes are stratified by `[N]`.
+    """Return the stratum `[N]` of each sample of a target that is not a class.
 
-    Numbers have no strata. A sample with labels belongs to its rarest one, so that rare labels come into all
-    splits as far as that goes; labels that are the rarest of too few units (samples or groups) share a
-    stratum with those of samples without any, or, where these are too few as well, with the largest.
+    Numeric targets have one stratum. A sample with labels belongs to the stratum of its rarest label, so that
+    rare labels reach all splits if possible. Strata of too few units (samples or groups) are joined with that
+    of the samples without a label, or, if the result is still too small, with the largest stratum.
     """
     if target.ndim == 1:
         return np.zeros(len(target), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The leak guard: no sample, group or content may stand in two splits."""
+"""The leak guard: no sample, group or content may be in two splits."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from equipoise.data.format.content import sample_hashes
-from equipoise.data.format.layout import listed
+from equipoise.data.format.folder import listed
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.splits import Splits
 from equipoise.types import EquipoiseWarning, LeakError
 
 _SHOWN = 3
 _REMEDY = (
-    "correct split=... in write_dataset, give group=... and no split to have leak-free splits drawn, "
-    "or allow it if it is meant (allow_leaks=True, --allow-leaks)"
+    "correct split=... in write_dataset, give group=... without split to draw leak-free splits, "
+    "or allow it if it is intended (allow_leaks=True, --allow-leaks)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Something that stands in more than one split.
+    """An id, group or content that is in more than one split.
 
     Attributes:
         kind: `"id"`, `"group"`, `"content"` (samples identical in all modalities) or `"modality content"`
             (samples identical in one modality only).
         value: the id, the name of the group or the content hash.
         members: `(split, id)` of every sample concerned.
-        modality: which one, where the kind is `"modality content"`.
+        modality: its name, if the kind is `"modality content"`.
     """
 
     kind: str
@@ -63,11 +63,11 @@ class Leak:
 
 
 def find_leaks(dataset: PreparedDataset, splits: Splits) -> list[Leak]:
-    """List everything that two splits share, by comparing ids, groups and content hashes.
+    """Compare ids, groups and content hashes, and list everything that two splits share.
 
-    Repeats of a single modality are listed unless all values of that content are equal (silence, a black
-    image, a missing modality filled with zeros), or the samples are identical altogether, which is listed
-    already.
+    Repeated contents of a single modality are not listed if all their values are equal (silence, a black
+    image, a missing modality filled with zeros), or if the samples are identical in all modalities and thus
+    listed already.
 
     Raises:
         DataError: splits name rows that the dataset does not have.
@@ -98,19 +98,19 @@ def find_leaks(dataset: PreparedDataset, splits: Splits) -> list[Leak]:
 
 
 def guard(dataset: PreparedDataset, splits: Splits, allow: bool = False) -> list[Leak]:
-    """Refuse splits that leak.
+    """Raise an error, or warn, if splits leak.
 
     Args:
         dataset: the data.
-        splits: what is to be used as train, validation and test.
-        allow: go on with a warning instead of an error.
+        splits: train, validation and test.
+        allow: warn instead of raising an error.
 
     Returns:
-        All leaks, for the record; single-modality repeats are only warned of, since two samples may well
-        share, say, a text.
+        All leaks, for the record. A repeat in a single modality only gives a warning: two samples may, for
+        example, share a text.
 
     Raises:
-        LeakError: an id, a group or the content of a whole sample stands in two splits and `allow` is False.
+        LeakError: an id, a group or the content of a whole sample is in two splits and `allow` is False.
         DataError: splits name rows that the dataset does not have.
     """
     leaks = find_leaks(dataset, splits)
@@ -118,18 +118,12 @@ def guard(dataset: PreparedDataset, splits: Splits, allow: bool = False) -> list
     mild = [leak for leak in leaks if leak.kind == "modality content"]
     if grave and not allow:
         raise LeakError(f"{_summary(dataset, grave)}: {_REMEDY}.")
-    if grave:
-        warnings.warn(
-            f"{_summary(dataset, grave)}: results on this test split are too good; draw new splits.",
-            EquipoiseWarning,
-            stacklevel=2,
-        )
-    if mild:
-        warnings.warn(
-            f"{_summary(dataset, mild)}: if these are copies of one recording, give them one group.",
-            EquipoiseWarning,
-            stacklevel=2,
-        )
+    for found, remedy in (
+        (grave, "results on this test split are too good; draw new splits"),
+        (mild, "if these are copies of one recording, give them one group"),
+    ):
+        if found:
+            warnings.warn(f"{_summary(dataset, found)}: {remedy}.", EquipoiseWarning, stacklevel=2)
     return leaks
 
 
@@ -141,7 +135,7 @@ def _shared(
     differing: str | None = None,
     modality: str | None = None,
 ) -> list[Leak]:
-    """Find keys in several splits; `differing` names a column that must vary among a key's samples."""
+    """Find keys in several splits; the column `differing` must vary among the samples of a key."""
     keyed = table.assign(key=keys[table["row"].to_numpy()])
     keyed = keyed[keyed["key"].duplicated(keep=False)]
     grouped = keyed.groupby("key", sort=False)
@@ -166,4 +160,4 @@ def _summary(dataset: PreparedDataset, leaks: list[Leak]) -> str:
     total = " and ".join(f"{count} {what[kind]}" for kind, count in counts.items())
     shown = "; ".join(str(leak) for leak in leaks[:_SHOWN])
     more = "" if len(leaks) <= _SHOWN else f"; and {len(leaks) - _SHOWN} more"
-    return f"dataset {dataset.name!r}: {total} stand in more than one split ({shown}{more})"
+    return f"dataset {dataset.name!r}: {total} are in more than one split ({shown}{more})"

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from equipoise.data.format.content import chunks
-from equipoise.data.format.layout import ModalitySpec
+from equipoise.data.format.modality import ModalitySpec
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.types import DataError
 
@@ -37,9 +37,8 @@ class Normalizer:
     scale: float = 1.0
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """Normalise stored features `[B, ...]` into a copy; no row depends on the others."""
-        # Types that float32 holds exactly stay in it: half the memory traffic, and no digit lost that was
-        # there.
+        """Normalise stored features `[B, ...]` into a copy; rows are independent of each other."""
+        # Types that float32 represents exactly are computed in it: half the memory traffic, no loss.
         kind = "float32" if rows.dtype.name in _EXACT_IN_FLOAT32 else "float64"
         mean, std = torch.from_numpy(self.mean.astype(kind)), torch.from_numpy(self.std.astype(kind))
         stored, values = torch.from_numpy(np.require(rows, requirements="W")), np.empty(rows.shape, kind)
@@ -53,13 +52,13 @@ class Normalizer:
 
 
 def _pieces(count: int, row_bytes: int) -> Iterator[slice]:
-    """Cut rows into pieces that stay in the processor's cache while a few operations pass over them."""
+    """Yield slices that fit into the processor's cache for several operations in a row."""
     step = max(1, _CACHED_BYTES // max(row_bytes, 1))
     return (slice(start, start + step) for start in range(0, count, step))
 
 
 def fit_normalizers(dataset: PreparedDataset, train: NDArray[np.int64]) -> dict[str, Normalizer]:
-    """Make the normaliser of each modality from the rows `train`, and from no other row.
+    """Fit the normaliser of each modality on the rows `train` only.
 
     Raises:
         DataError: `train` is empty.
@@ -74,11 +73,11 @@ def fit_normalizers(dataset: PreparedDataset, train: NDArray[np.int64]) -> dict[
 
 
 def fit_normalizer(array: NDArray[Any], spec: ModalitySpec, rows: NDArray[np.int64]) -> Normalizer:
-    """Take mean and standard deviation of some rows of `[N, ...]`, read in pieces, in float64.
+    """Compute mean and standard deviation of some rows of `[N, ...]` in chunks, in float64.
 
     Args:
         array: stored features.
-        spec: what they are; with `normalize="none"` the result only converts (and scales uint8).
+        spec: their description; with `normalize="none"` the result only converts (and scales uint8).
         rows: sorted row numbers.
     """
     scale = 1 / 255 if spec.dtype == "uint8" else 1.0
@@ -88,14 +87,14 @@ def fit_normalizer(array: NDArray[Any], spec: ModalitySpec, rows: NDArray[np.int
         return Normalizer(np.zeros(1), np.ones(1), scale)
     axes = _STATISTIC_AXES[spec.kind]
     total: dict[str, Any] | None = None
-    # Float64 copies of a piece are larger than the piece.
+    # The factor 8 counts the bytes of the float64 copy.
     for part in chunks(len(rows), 8 * int(np.prod(spec.shape, dtype=np.int64))):
         piece = _moments(array[rows[part]].astype(np.float64) * scale, axes)
         total = piece if total is None else _merge(total, piece)
     if total is None:
-        raise DataError(f"modality {spec.name!r} has no rows to take statistics of.")
+        raise DataError(f"modality {spec.name!r} has no rows; statistics need at least one.")
     std = np.sqrt(total["squares"] / total["count"])
-    # Rounding leaves a constant feature with a tiny deviation, by which other samples would be blown up.
+    # Rounding gives a constant feature a tiny deviation; a division by it would blow up other samples.
     constant = (total["low"] == total["high"]) | (std < np.finfo(np.float32).tiny)
     mean = np.where(constant, total["low"], total["mean"])
     axis_shape = (-1,) if spec.kind in ("vector", "sequence") else (-1, 1, 1)
@@ -114,7 +113,7 @@ def _moments(values: NDArray[np.float64], axes: tuple[int, ...]) -> dict[str, An
 
 
 def _merge(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
-    """Combine the moments of two sets (Chan, Golub and LeVeque, 1979), stable even for large means."""
+    """Combine the moments of two sets (Chan, Golub and LeVeque, 1979); stable for large means, too."""
     count, shift = one["count"] + two["count"], two["mean"] - one["mean"]
     return {
         "count": count,

@@ -1,4 +1,4 @@
-"""The order of an epoch: a pure function of seed and epoch."""
+"""The order of samples in an epoch: a pure function of seed and epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from equipoise.types import DataError, UsageError
 
 
 class Positions(list[int]):
-    """Positions of a training batch that know their epoch, in whatever process they are served.
+    """Positions of a training batch with their epoch, which worker processes need for augmentation.
 
     Attributes:
         epoch: from 0.
@@ -27,21 +27,21 @@ class Positions(list[int]):
 
 
 class EpochOrder(Sampler[list[int]]):
-    """Yields batches of positions; where they are shuffled, as for training, they know their epoch.
+    """Yields batches of positions; shuffled ones, for training, are `Positions` with their epoch.
 
-    Every rank draws the same global batches and takes every `world_size`-th position of each, so all ranks
-    make the same number of steps and together see what one process would see.
+    Every rank draws the same global batches and takes every `world_size`-th position of each. All ranks make
+    the same number of steps, and together they use the same samples as one process.
 
     Args:
         count: number of samples N.
         batch_size: of a global batch, over all ranks.
         seed: of the run; the order of epoch `e` is drawn from `derive_seed(seed, "order", e)`.
-        shuffle: draw an order, as for training; otherwise positions are sequential.
+        shuffle: draw an order, for training; otherwise positions are sequential.
         rank: of this process.
         world_size: number of processes.
 
     Raises:
-        UsageError: batch size, rank or world size that cannot be.
+        UsageError: batch size, rank or world size is invalid.
         DataError: fewer samples than processes.
     """
 
@@ -60,7 +60,7 @@ class EpochOrder(Sampler[list[int]]):
         if batch_size < world_size:
             raise UsageError(
                 f"batch_size is {batch_size} for {world_size} processes; it counts the samples of all "
-                "processes together: give at least one a process."
+                "processes together: give at least one for each process."
             )
         if count < world_size:
             raise DataError(f"there are {count} samples for {world_size} processes; use fewer processes.")
@@ -69,7 +69,7 @@ class EpochOrder(Sampler[list[int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration gives; it does not advance by itself."""
+        """Set the epoch of the next iteration; it does not advance automatically."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -88,8 +88,8 @@ class EpochOrder(Sampler[list[int]]):
 
     def _bounds(self) -> list[tuple[int, int]]:
         starts = list(range(0, self.count, self.batch_size))
-        # Batch normalisation cannot train on one sample, and no process can do without any: a last batch that
-        # is too small for that joins the one before.
+        # Batch normalisation cannot train on one sample, and every process needs one: a last batch that is
+        # too small is merged into the batch before it.
         least = min(self.batch_size, self.world_size * (2 if self.shuffle else 1))
         if len(starts) > 1 and self.count - starts[-1] < least:
             starts.pop()

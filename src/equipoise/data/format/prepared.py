@@ -1,8 +1,8 @@
-"""The prepared format: what every dataset ends up in, one memory-mapped array a modality.
+"""The prepared format, common to all datasets: one memory-mapped array for each modality.
 
-A prepared dataset is a folder with `dataset.json` (modalities, classes, licence, fingerprint), `index.csv` (a
-row a sample: id, target, split, group, a content hash for each modality) and one `.npy` file for each
-modality.
+A prepared dataset is a folder with `dataset.json` (modalities, classes, licence, fingerprint), `index.csv`
+(one row for each sample: id, target, split, group, a content hash for each modality) and one `.npy` file for
+each modality.
 """
 
 from __future__ import annotations
@@ -18,43 +18,41 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from equipoise.data.format.content import chunks, row_hashes
-from equipoise.data.format.layout import (
+from equipoise.data.format.content import chunks, digest, row_hashes
+from equipoise.data.format.folder import (
     DESCRIPTION_FILE,
     INDEX_FILE,
     PREPARATION_FILE,
     TASKS,
-    ModalitySpec,
-    dataset_fingerprint,
-    hash_column,
     listed,
     read_description,
 )
+from equipoise.data.format.modality import ModalitySpec
 from equipoise.types import DataError, UnknownNameError
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PreparedDataset:
-    """A prepared dataset on disk; features stay there until they are asked for.
+    """A prepared dataset on disk; features are read on demand.
 
     Attributes:
         path: its folder.
-        name: what it is called in tables.
-        modalities: modality name to its description, in the order given when it was written.
-        classes: names of the classes or labels, `classes[c]` that of c; empty where the target is a number.
+        name: of the dataset, in tables.
+        modalities: modality name to its description, in the order in which they were written.
+        classes: names of the classes or labels, in order of their index; empty for a numeric target.
         target: class indices `[N]` (int64); with `task="regression"` values `[N]` (float64), with
             `task="multilabel"` 0 or 1 for each label `[N, C]` (int64).
-        split: `"train"`, `"val"` or `"test"` for each sample `[N]`, or None where the dataset prescribes
-            none.
-        group: what must not be torn apart by a split (speaker, subject, video) `[N]`, or None.
+        split: `"train"`, `"val"` or `"test"` for each sample `[N]`, or None if the dataset has no
+            fixed splits.
+        group: speaker, subject or video of each sample `[N]`, never divided between splits; or None.
         ids: a unique name for each sample `[N]`.
-        licence: terms of use, where known.
-        source: where the data come from, where known.
+        licence: terms of use, if known.
+        source: where the data come from, if known.
         fingerprint: changes with any sample, label, split, group, id or modality; independent of folder and
             time.
         content_hashes: modality name to a hash of each sample's features `[N]`.
         task: `"classification"`, `"multilabel"` or `"regression"`.
-        preparation: how the dataset was made of files, where it was; else empty.
+        preparation: how the dataset was made from files; empty if it was not.
     """
 
     path: Path
@@ -81,7 +79,7 @@ class PreparedDataset:
         return len(self.target)
 
     def __fspath__(self) -> str:
-        """Return the folder, so that a dataset may stand wherever its path may."""
+        """Return the folder, so that a dataset can be used in place of its path."""
         return str(self.path)
 
     def __repr__(self) -> str:
@@ -91,21 +89,21 @@ class PreparedDataset:
         return f"<PreparedDataset {self.name!r}: {len(self)} samples, {target}, {modalities}>"
 
     def array(self, modality: str) -> NDArray[Any]:
-        """Return a read-only memory map `[N, ...]` of one modality, as stored (not normalised).
+        """Return a read-only memory map `[N, ...]` of one modality as stored, not normalised.
 
         Raises:
             UnknownNameError: the dataset has no such modality.
-            DataError: the array file is missing or is not what `dataset.json` says.
+            DataError: the array file is missing or does not match `dataset.json`.
         """
         if modality not in self.modalities:
             raise UnknownNameError("modality", modality, self.modalities)
         return _open_array(self.path, self.modalities[modality], len(self))
 
     def verify(self) -> None:
-        """Read every array and compare it with the hashes taken when the dataset was written.
+        """Read every array and compare it with the hashes stored when the dataset was written.
 
         Raises:
-            DataError: features were changed since; names the modality and the first samples.
+            DataError: features have changed; the message names the modality and the first samples.
         """
         for name, spec in self.modalities.items():
             array, expected = self.array(name), self.content_hashes[name]
@@ -115,7 +113,7 @@ class PreparedDataset:
                 changed += self.ids[part][found != expected[part]].tolist()
             if changed:
                 raise DataError(
-                    f"modality {name!r} of {self.path}: {len(changed)} samples were changed since they were "
+                    f"modality {name!r} of {self.path}: {len(changed)} samples were changed after they were "
                     f"written ({listed(changed)}); write the dataset again."
                 )
 
@@ -124,9 +122,8 @@ def open_dataset(folder: str | os.PathLike[str]) -> PreparedDataset:
     """Open a folder written by `write_dataset`; arrays are mapped, not read.
 
     Raises:
-        DataError: there is no such folder, it holds no prepared dataset or one of a newer format, or a file
-            of it is missing, damaged or altered. (`PreparedDataset.verify` also compares the features
-            themselves.)
+        DataError: the folder does not exist, holds no prepared dataset or one of a newer format, or a file is
+            missing, damaged or changed. (`PreparedDataset.verify` also checks the features.)
     """
     path = Path(folder).expanduser().resolve()
     described = read_description(path)
@@ -171,8 +168,8 @@ def _assemble(path: Path, described: Mapping[str, Any]) -> PreparedDataset:
     target = _target(index["target"].tolist(), task)
     split = _texts(index["split"]) if described["has_split"] else None
     group = _texts(index["group"]) if described["has_group"] else None
-    hashes = {name: _texts(index[hash_column(spec)]) for name, spec in specs.items()}
-    classes = tuple(described["classes"])
+    hashes = {name: _texts(index[spec.hash_column]) for name, spec in specs.items()}
+    classes, record = tuple(described["classes"]), path / PREPARATION_FILE
     columns = {"id": ids, "target": target, "split": split, "group": group}
     return PreparedDataset(
         path=path,
@@ -188,22 +185,33 @@ def _assemble(path: Path, described: Mapping[str, Any]) -> PreparedDataset:
         fingerprint=dataset_fingerprint(specs, classes, columns, hashes),
         content_hashes=hashes,
         task=task,
-        preparation=_preparation(path),
+        preparation=json.loads(record.read_text(encoding="utf-8")) if record.exists() else {},
     )
+
+
+def dataset_fingerprint(
+    specs: Mapping[str, ModalitySpec],
+    classes: tuple[str, ...],
+    columns: Mapping[str, NDArray[Any] | None],
+    hashes: Mapping[str, NDArray[np.str_]],
+) -> str:
+    """Hash the content of a dataset.
+
+    Args:
+        specs: modality to description.
+        classes: class names.
+        columns: `id`, `target`, `split` and `group`, each `[N]` or None.
+        hashes: modality to content hashes `[N]`.
+    """
+    named = {name: None if column is None else column.tolist() for name, column in columns.items()}
+    contents = [(name, hashes[name].tolist()) for name in specs]
+    return digest([spec.to_dict() for spec in specs.values()], list(classes), named, contents)
 
 
 def _target(texts: list[str], task: str) -> NDArray[Any]:
     if task == "multilabel":
         return np.array([[int(label) for label in text] for text in texts], dtype=np.int64)
     return np.array(texts, dtype=np.float64 if task == "regression" else np.int64)
-
-
-def _preparation(path: Path) -> dict[str, Any]:
-    file = path / PREPARATION_FILE
-    if not file.exists():
-        return {}
-    read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return read
 
 
 def _texts(column: pd.Series[str]) -> NDArray[np.str_]:

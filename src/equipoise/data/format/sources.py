@@ -1,4 +1,4 @@
-"""Arrays on their way into a prepared dataset: whatever the user holds, read in pieces."""
+"""Arrays given by the user, checked and described, to be read in chunks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from equipoise.data.format.layout import CONTENTS, KIND_AXES, NORMALIZATIONS, ModalitySpec, array_file
+from equipoise.data.format.modality import CONTENTS, KIND_AXES, NORMALIZATIONS, Layout, ModalitySpec
 from equipoise.types import DataError
 
 
@@ -29,7 +29,7 @@ class ArraySource:
     dtype: np.dtype[Any]
 
     def read(self, part: slice) -> NDArray[Any]:
-        """Return some rows as a contiguous array of the stored type; nothing else is loaded."""
+        """Return some rows as a contiguous array of the stored type; no other row is loaded."""
         rows = self.values[part]
         if isinstance(rows, torch.Tensor):
             rows = _numpy(rows)
@@ -37,14 +37,14 @@ class ArraySource:
 
 
 def array_sources(inputs: Mapping[str, Any]) -> dict[str, ArraySource]:
-    """Check the modalities as such: names, dtypes, at least one axis beside the samples.
+    """Check names, dtypes and shapes of the modalities.
 
     Args:
         inputs: modality name to array-like `[N, ...]`.
 
     Raises:
-        DataError: no modality, a name that is no text, a modality that is no dense numeric array, an empty
-            one.
+        DataError: there is no modality, a name is not a text, or an array is not numeric, not dense or has
+            no features.
     """
     if not isinstance(inputs, Mapping):
         raise DataError(
@@ -64,11 +64,10 @@ def modality_specs(
     normalize: Mapping[str, str] | str | None,
     contents: Mapping[str, str] | None = None,
 ) -> dict[str, ModalitySpec]:
-    """Describe each modality; the kind follows from the number of axes unless `kinds` says it.
+    """Describe each modality; the kind follows from the number of axes unless `kinds` names it.
 
     Raises:
-        DataError: an unknown modality, kind, normalisation or content, or a kind or content that does not fit
-            the array.
+        DataError: a modality, kind, normalisation or content is unknown, or does not match the array.
     """
     if isinstance(normalize, str):
         normalize = dict.fromkeys(sources, normalize)
@@ -82,20 +81,14 @@ def modality_specs(
     specs = {}
     for number, (name, source) in enumerate(sources.items()):
         kind = _kind(name, source, kinds.get(name))
-        chosen = "none" if kind == "tokens" else normalize.get(name, "standard")
-        if chosen not in NORMALIZATIONS:
+        chosen = normalize.get(name, "standard")
+        if kind != "tokens" and chosen not in NORMALIZATIONS:
             raise DataError(
                 f"normalize[{name!r}] is {chosen!r}; expected {' or '.join(map(repr, NORMALIZATIONS))}."
             )
-        specs[name] = ModalitySpec(
-            name=name,
-            shape=source.shape[1:],
-            dtype=source.dtype.name,
-            kind=kind,
-            normalize=chosen,
-            file=array_file(number, name),
-            content=_content(name, kind, source.shape, contents.get(name)),
-        )
+        content = _content(name, kind, source.shape, contents.get(name))
+        layout = Layout(source.shape[1:], source.dtype.name, kind, chosen, content)
+        specs[name] = ModalitySpec.of(number, name, layout)
     return specs
 
 
@@ -125,8 +118,8 @@ def _content(name: str, kind: str, shape: tuple[int, ...], wanted: str | None) -
         raise DataError(f"contents[{name!r}] is {wanted!r}, but it is {kind}; expected an image or a video.")
     if wanted == "flow" and shape[-3] % 2:
         raise DataError(
-            f"modality {name!r} has {shape[-3]} channels; expected an even number for flow: horizontal and "
-            "vertical motion in turn."
+            f"modality {name!r} has {shape[-3]} channels; expected an even number for flow: channels "
+            "alternate between horizontal and vertical motion."
         )
     return wanted
 
@@ -143,7 +136,7 @@ def _source(name: str, values: Any) -> ArraySource:
             values = np.asarray(values)
         except ValueError as error:
             raise DataError(
-                f"modality {name!r} is no rectangular array ({error}); pad or crop its samples to one shape."
+                f"modality {name!r} is not a rectangular array ({error}); pad or crop its samples."
             ) from error
         shape, found = values.shape, values.dtype
     if found.kind not in "biuf" or found.itemsize > 8:
@@ -167,7 +160,7 @@ def _source(name: str, values: Any) -> ArraySource:
 def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
     tensor = tensor.detach().cpu()
     if tensor.dtype.is_floating_point and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
-        tensor = tensor.float()  # bfloat16 and the eight-bit floats have no NumPy type
+        tensor = tensor.float()  # NumPy has no bfloat16 and no eight-bit floats
     try:
         array: NDArray[Any] = tensor.resolve_conj().resolve_neg().numpy()
     except TypeError as error:

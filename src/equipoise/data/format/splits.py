@@ -1,4 +1,4 @@
-"""Train, validation and test: as a dataset prescribes them, or drawn by class and group."""
+"""Train, validation and test splits: given by the dataset, or drawn by class and group."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.columns import check_ids, integer_labels, text_column
 from equipoise.data.format.content import digest, sample_hashes
+from equipoise.data.format.folder import SPLIT_NAMES
 from equipoise.data.format.label_strata import missing_label, strata_of
-from equipoise.data.format.layout import SPLIT_NAMES
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.randomness import derive_seed
 from equipoise.types import DataError
 
 Rows = NDArray[np.int64]
 CARVED = 0.2
-"""Part of the train split that becomes validation where a dataset prescribes none."""
+"""Part of the train split that becomes validation if a dataset has no validation split."""
 _ATTEMPTS = 20
 _MOST_FOLDS = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Which rows of a dataset are for training, for decisions and for the final test.
+    """Rows of a dataset for training, for validation and for the final test.
 
     Attributes:
         train: row numbers, sorted (int64).
         val: the same.
         test: the same.
-        origin: where the splits come from, in words.
-        fingerprint: hash of which id stands in which split; independent of the seed and of the order of rows.
+        origin: where the splits come from, as a phrase.
+        fingerprint: hash of the ids in each split; independent of the seed and of the order of rows.
     """
 
     train: Rows
@@ -52,7 +52,7 @@ class Splits:
 
     @classmethod
     def of(cls, train: Any, val: Any, test: Any, *, ids: NDArray[np.str_], origin: str) -> Splits:
-        """Make splits from row numbers; `ids` `[N]` of the whole dataset go into the fingerprint."""
+        """Create splits from row numbers; the fingerprint hashes the `ids` `[N]` of the dataset."""
         parts = {
             name: np.asarray(rows, dtype=np.int64)
             for name, rows in zip(SPLIT_NAMES, (train, val, test), strict=True)
@@ -61,7 +61,7 @@ class Splits:
         return cls(**parts, origin=origin, fingerprint=digest(members))
 
     def check_rows(self, count: int) -> None:
-        """Raise DataError where a split names a row that a dataset of `count` samples does not have."""
+        """Raise DataError if a split names a row beyond the `count` rows of a dataset."""
         for name, rows in self.items():
             if len(rows) and not 0 <= rows[0] <= rows[-1] < count:
                 raise DataError(
@@ -89,17 +89,17 @@ def draw_splits(
 
     Args:
         target: integer labels `[N]`.
-        group: what must not be torn apart (speaker, subject, video) `[N]`; parts then have about the
-            fractions asked for, as whole groups allow.
+        group: speaker, subject or video of each sample `[N]`; a group stays in one split, so that the
+            fractions are approximate.
         fractions: of train, validation and test; they sum to 1.
         seed: of the draw; equal seeds give equal splits.
-        duplicates: a content hash of each sample `[N]`; samples of equal content stay in one split.
-        ids: sample names `[N]` for the fingerprint, by default row numbers.
+        duplicates: content hash of each sample `[N]`; samples of equal content stay in one split.
+        ids: sample names `[N]` for the fingerprint; by default row numbers.
         classes: class names for messages.
 
     Raises:
-        DataError: impossible fractions, columns of unequal length, a class that has too few samples (or
-            groups) for three splits, or that no draw gets into all of them.
+        DataError: fractions are invalid, columns differ in length, a class has too few samples (or groups)
+            for three splits, or no draw puts it into all of them.
     """
     _check_fractions(fractions)
     labels = integer_labels(target).astype(np.int64)
@@ -119,22 +119,21 @@ def draw_splits(
 
 
 def splits_of(dataset: PreparedDataset, seed: int = 0) -> Splits:
-    """Return the splits a dataset prescribes, completed where validation or all of them are missing.
+    """Return the splits given by a dataset; draw what is missing.
 
     Args:
-        dataset: with or without a `split`. Without `"val"`, a fifth of train becomes validation; without any
-            split, three are drawn. Both respect classes, groups and samples of identical content.
-        seed: for what has to be drawn.
+        dataset: with or without `split`. Without `"val"`, a fifth of train becomes validation; without any
+            split, three are drawn. Draws are stratified, and keep groups and identical samples together.
+        seed: of the draw.
 
     Raises:
-        DataError: no train or no test among prescribed splits, a class that is missing from a split, or too
-            few samples.
+        DataError: train or test is missing, a split lacks a class, or there are too few samples.
     """
     contents = sample_hashes(dataset.content_hashes)
     units = _units(len(dataset), dataset.group, contents)
     classified = dataset.task == "classification"
     target = dataset.target if classified else strata_of(dataset.target, units)
-    # Stratum 0 has no label of its own.
+    # Stratum 0 belongs to no label.
     classes = (
         dataset.classes if classified else ("of no label", *dataset.classes) if dataset.classes else None
     )
@@ -148,14 +147,14 @@ def splits_of(dataset: PreparedDataset, seed: int = 0) -> Splits:
             classes=classes,
         )
         if missing := missing_label(dataset, dict(drawn.items())):
-            raise DataError(f"{missing} of dataset {dataset.name!r}; leave this label out, or give splits.")
+            raise DataError(f"{missing} of dataset {dataset.name!r}; remove this label, or give splits.")
         return drawn
     given = {name: np.flatnonzero(dataset.split == name) for name in SPLIT_NAMES}
     for name in ("train", "test"):
         if not len(given[name]):
             raise DataError(
-                f"dataset {dataset.name!r} prescribes splits but no sample is in {name!r}; write it with "
-                "'train' and 'test' (and 'val'), or with split=None to have all three drawn."
+                f"dataset {dataset.name!r} has fixed splits, but no sample is in {name!r}; write it with "
+                "'train' and 'test' (and 'val'), or with split=None to draw all three."
             )
     pool = _Pool(target, units, dataset.group is not None, classes)
     origin = "given by the dataset"
@@ -164,13 +163,13 @@ def splits_of(dataset: PreparedDataset, seed: int = 0) -> Splits:
         given["train"], given["val"] = _carve(pool, given["train"], seed)
     missing = (classified and pool.missing(given)) or missing_label(dataset, given)
     if missing:
-        raise DataError(f"{missing} of dataset {dataset.name!r}; write it with splits that hold every class.")
+        raise DataError(f"{missing} of dataset {dataset.name!r}; write it with every class in every split.")
     return Splits.of(**given, ids=dataset.ids, origin=origin)
 
 
 @dataclass(frozen=True)
 class _Pool:
-    """Samples to divide: their labels `[N]`, and the units `[N]` that stay together."""
+    """Samples to divide: their labels `[N]`, and the units `[N]` that must not be divided."""
 
     target: NDArray[Any]
     unit: Rows
@@ -178,13 +177,13 @@ class _Pool:
     classes: Sequence[str] | None
 
     def name(self, label: Any) -> str:
-        # One label for all is what a numeric target is given.
+        # With a numeric target all samples have the label 0.
         if self.classes is None and not self.target.any():
             return "the dataset"
         return f"class {self.classes[int(label)] if self.classes is not None else str(label)!r}"
 
     def check(self, rows: Rows, parts: Sequence[str]) -> None:
-        """Raise DataError where a class has fewer units than there are parts, or nothing is there."""
+        """Raise DataError if there is no sample, or a class has fewer units than there are parts."""
         if not len(rows):
             raise DataError(f"there are no samples to divide into {', '.join(parts)}.")
         pairs = np.unique(np.stack([self.target[rows], self.unit[rows]]), axis=1)
@@ -194,17 +193,17 @@ class _Pool:
                 what = "groups" if self.grouped else "samples (identical ones count once)"
                 raise DataError(
                     f"{self.name(label)} has {count} {what}; dividing into {', '.join(parts)} needs at least "
-                    f"{len(parts)}: add samples, leave the class out, or give splits of your own."
+                    f"{len(parts)}: add samples, remove the class, or give your own splits."
                 )
 
     def divide(self, rows: Rows, fraction: float, keep: int, seed: int) -> tuple[Rows, Rows]:
-        """Divide rows into `(rest, taken)`, so that `keep` units of each class stay where possible."""
+        """Divide rows into `(rest, taken)`; `keep` units of each class stay in `rest` if possible."""
         choose = _choose_groups if self.grouped else _choose_units
         taken = np.isin(self.unit[rows], choose(self.target[rows], self.unit[rows], fraction, keep, seed))
         return rows[~taken], rows[taken]
 
     def missing(self, parts: dict[str, Rows]) -> str | None:
-        """Name the first class that a part lacks."""
+        """Return a message about the first class that a part lacks, or None."""
         for part, rows in parts.items():
             absent = np.setdiff1d(self.target, self.target[rows])
             if len(absent):
@@ -224,7 +223,7 @@ def _carve(pool: _Pool, train: Rows, seed: int) -> tuple[Rows, Rows]:
 def _choose_groups(target: NDArray[Any], unit: Rows, fraction: float, keep: int, seed: int) -> Rows:
     """Take whole groups that together hold about `fraction` of every class."""
     largest_class = int(np.unique(target, return_counts=True)[1].max(initial=0))
-    # Takes most of a second to import, which commands and workers that draw no split need not wait for.
+    # This import takes most of a second, and only drawing by group needs it.
     from sklearn.model_selection import StratifiedGroupKFold
 
     most = min(_MOST_FOLDS, len(np.unique(unit)), largest_class)
@@ -235,19 +234,20 @@ def _choose_groups(target: NDArray[Any], unit: Rows, fraction: float, keep: int,
         share = Fraction(1, most)
     folds = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
-        # A class with fewer groups than folds is no mistake here: a draw that misses it is repeated.
+        # A class may have fewer groups than folds: a draw without it is repeated.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         parts = [unit[held] for _, held in folds.split(target, target, unit)]
-    # The splitter puts its most uneven group into the first fold, so the order of folds is drawn as well.
+    # The splitter always puts the most uneven group into the first fold; a random order of folds avoids a
+    # bias.
     order = np.random.default_rng(seed).permutation(len(parts))
     count = max(1, min(share.numerator, share.denominator - keep))
     return np.unique(np.concatenate([parts[fold] for fold in order[:count]]))
 
 
 def _choose_units(target: NDArray[Any], unit: Rows, fraction: float, keep: int, seed: int) -> Rows:
-    """Take `fraction` of each class's units by largest remainder, at least one where the class can spare it.
+    """Take `fraction` of each class's units by largest remainder; at least one if enough remain.
 
-    Scikit-learn's stratified splitters leave a small class out of a part that could have held it.
+    Stratified splitters of scikit-learn may take no unit of a small class.
     """
     units, first = np.unique(unit, return_index=True)
     labels, label = np.unique(target[first], return_inverse=True)
@@ -256,7 +256,7 @@ def _choose_units(target: NDArray[Any], unit: Rows, fraction: float, keep: int, 
     wanted = fraction * counts
     most = np.maximum(counts - keep, 0)
     take = np.clip(np.maximum(np.floor(wanted), 1).astype(np.int64), 0, most)
-    # Draw before sorting, so that equal remainders do not always favour the first class.
+    # Shuffle before the stable sort, so that ties do not always favour the first class.
     shuffled = rng.permutation(len(labels))
     for c in shuffled[np.argsort((take - wanted)[shuffled], kind="stable")]:
         if take.sum() < round(fraction * len(units)) and take[c] < most[c]:
@@ -266,15 +266,13 @@ def _choose_units(target: NDArray[Any], unit: Rows, fraction: float, keep: int, 
 
 
 def _units(count: int, group: Any, duplicates: Any) -> Rows:
-    """Number the sets of samples that groups and identical contents tie together, even indirectly."""
+    """Number the connected sets of samples that share a group or identical content."""
     unit: Rows = np.arange(count)
-    if group is None and duplicates is None:
-        return unit
-    keys = []
-    if group is not None:
-        keys.append(np.unique(text_column("group", group, count), return_inverse=True)[1])
-    if duplicates is not None:
-        keys.append(np.unique(text_column("duplicates", duplicates, count), return_inverse=True)[1])
+    keys = [
+        np.unique(text_column(name, column, count), return_inverse=True)[1]
+        for name, column in (("group", group), ("duplicates", duplicates))
+        if column is not None
+    ]
     while True:
         before = unit
         for key in keys:
@@ -299,5 +297,5 @@ def _percent(fractions: Sequence[float]) -> str:
 
 def _remedy(grouped: bool) -> str:
     if grouped:
-        return "give coarser fractions, groups that share classes more evenly, or splits of your own"
-    return "add samples of this class, leave it out, or give splits of your own"
+        return "give coarser fractions, groups with more even classes, or your own splits"
+    return "add samples of this class, remove it, or give your own splits"

@@ -1,4 +1,4 @@
-"""Write the prepared format: checked first, then all of it or nothing."""
+"""Write the prepared format: check everything first, then write all or nothing."""
 
 from __future__ import annotations
 
@@ -7,31 +7,27 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from equipoise.data.format.columns import Columns, check_columns
-from equipoise.data.format.content import chunks, row_hashes
-from equipoise.data.format.installing import check_destination, install, staging_beside
-from equipoise.data.format.layout import (
+from equipoise.data.format.content import chunks, row_hashes, write_npy_header
+from equipoise.data.format.folder import (
     DESCRIPTION_FILE,
     FORMAT,
     FORMAT_VERSION,
     INDEX_FILE,
     PREPARATION_FILE,
-    ModalitySpec,
-    array_file,
-    dataset_fingerprint,
-    hash_column,
     listed,
 )
-from equipoise.data.format.prepared import PreparedDataset, open_dataset
+from equipoise.data.format.installing import check_destination, install, staging_beside, write_errors
+from equipoise.data.format.modality import Layout, ModalitySpec
+from equipoise.data.format.prepared import PreparedDataset, dataset_fingerprint, open_dataset
 from equipoise.data.format.sources import ArraySource, array_sources, modality_specs
-from equipoise.data.prepare.clips import Layout
-from equipoise.types import DataError, RunFolderError
+from equipoise.types import DataError
 
 
 def write_dataset(
@@ -53,41 +49,41 @@ def write_dataset(
     preparation: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> PreparedDataset:
-    """Write a dataset in the prepared format; from then on its folder is its name everywhere.
+    """Write a dataset in the prepared format. Afterwards its folder can be used wherever data are named.
 
     Args:
-        folder: where to write; it and its parents are made.
+        folder: where to write; the folder and its parents are created.
         inputs: modality name to features `[N, ...]`: NumPy arrays, memory maps or torch tensors, read in
-            pieces. A sample is a vector [d], a sequence [T, d], an image [C, H, W] or a video [T, C, H, W],
-            or, said by `kinds`, tokens [T]: whole numbers of at least 0, of which 0 fills up.
-        target: integer or bool labels `[N]`; labels that are not 0..C-1 are renumbered in ascending order.
+            chunks. A sample is a vector [d], a sequence [T, d], an image [C, H, W] or a video [T, C, H, W],
+            or, if `kinds` says so, tokens [T]: whole numbers of at least 0, padded with 0.
+        target: integer or bool labels `[N]`; labels other than 0..C-1 are renumbered in ascending order.
             With `task="regression"`, numbers `[N]`; with `task="multilabel"`, 0 or 1 for each label `[N, C]`.
-        split: `"train"`, `"val"` (or `"valid"`, `"validation"`) or `"test"` for each sample; without it
+        split: `"train"`, `"val"` (or `"valid"`, `"validation"`) or `"test"` for each sample. Without it,
             splits are drawn when the data are used.
-        group: what a split must not tear apart (speaker, subject, video), a value for each sample.
+        group: speaker, subject or video of each sample; a group is never divided between splits.
         ids: unique names of the samples; by default their row numbers.
-        classes: name of each distinct label in ascending order, or of each column of a table of labels; by
-            default the labels, or the columns' numbers.
-        kinds: modality to `"vector"`, `"tokens"`, `"sequence"`, `"image"` or `"video"`, to be checked against
-            the array.
-        normalize: modality to `"standard"` (the default: statistics of the train split, taken when the data
-            are used) or `"none"`; one text for all modalities. Tokens are never normalised.
-        contents: modality to `"frames"`, `"spectrogram"` or `"flow"`, where that is what an image or video
-            is; without it the modality is not augmented.
+        classes: name of each distinct label in ascending order, or of each column of a label table; by
+            default the labels, or the column numbers.
+        kinds: modality to `"vector"`, `"tokens"`, `"sequence"`, `"image"` or `"video"`, checked against the
+            array.
+        normalize: modality to `"standard"` (the default: statistics of the train split, computed when the
+            data are used) or `"none"`; one value for all modalities is possible. Tokens are never normalised.
+        contents: modality to `"frames"`, `"spectrogram"` or `"flow"`, for an image or video that may be
+            augmented as such. Other modalities are not augmented.
         task: `"classification"`, `"multilabel"` or `"regression"`.
-        name: what to call the dataset; by default the folder's name.
+        name: of the dataset; by default the folder's name.
         licence: terms of use.
         source: where the data come from.
-        preparation: how the dataset was made, as plain values, kept beside it.
-        overwrite: replace a prepared dataset that is there already (nothing else is ever replaced).
+        preparation: how the dataset was made, as plain values; stored in `preparation.json`.
+        overwrite: replace an existing prepared dataset. Nothing else is ever replaced.
 
     Returns:
         The dataset, opened.
 
     Raises:
-        DataError: anything about the data that is not as described above; NaN or infinite features.
-        RunFolderError: the folder is taken or cannot be written. After any error nothing new is left on disk,
-            and what was there before is intact.
+        DataError: the data do not match the description above, or features are NaN or infinite.
+        RunFolderError: the folder is in use or cannot be written. After any error no new file remains, and
+            existing data are intact.
     """
     sources = array_sources(inputs)
     lengths = {f"modality {name!r}": source.shape[0] for name, source in sources.items()}
@@ -95,7 +91,7 @@ def write_dataset(
     specs = modality_specs(sources, kinds, normalize, contents)
     path = Path(folder).expanduser().resolve()
     texts = {"name": name or path.name, "licence": licence, "source": source}
-    try:
+    with write_errors(path):
         check_destination(path, overwrite)
         with staging_beside(path) as staging:
             hashes = {
@@ -103,13 +99,9 @@ def write_dataset(
                 for name, spec in specs.items()
             }
             _describe(staging, specs, columns, hashes, texts, preparation)
-            open_dataset(staging)  # what cannot be read back must not replace anything
+            open_dataset(staging)  # a dataset that cannot be read must not replace another
             check_destination(path, overwrite)
             install(staging, path)
-    except OSError as error:
-        raise RunFolderError(
-            f"cannot write {path} ({error}); choose a folder that can be written."
-        ) from error
     return open_dataset(path)
 
 
@@ -119,69 +111,45 @@ def finish_dataset(
     *,
     layouts: Mapping[str, Layout],
     hashes: Mapping[str, NDArray[np.str_]],
-    target: Any,
-    split: Any = None,
-    group: Any = None,
-    ids: Any = None,
-    classes: Sequence[str] | None = None,
-    task: str = "classification",
+    columns: Mapping[str, Any],
     name: str,
     licence: str | None = None,
     source: str | None = None,
     preparation: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> PreparedDataset:
-    """Turn a folder that holds the arrays of a dataset, and nothing else, into the dataset in its place.
+    """Complete a folder that holds only the arrays of a dataset, and move it to its final place.
 
     Args:
-        staging: holds `array_file(number, modality)` for each modality; on the disk of `folder`. It is moved
-            once everything is checked, and stays where it is, with its arrays, after an error.
-        folder: where the dataset goes.
-        layouts: modality to what its array holds.
+        staging: holds `array_file(number, modality)` for each modality, on the same disk as `folder`. It is
+            moved after all checks; after an error it is still there with its arrays.
+        folder: final place of the dataset.
+        layouts: modality to the layout of its array.
         hashes: modality to the content hash of each row `[N]`.
-        target: see `write_dataset`, as for all that follow.
-        split: of each sample.
-        group: of each sample.
-        ids: of the samples.
-        classes: class names.
-        task: `"classification"`, `"multilabel"` or `"regression"`.
-        name: what to call the dataset.
+        columns: arguments `target`, `split`, `group`, `ids`, `classes` and `task` of `write_dataset`.
+        name: of the dataset.
         licence: terms of use.
         source: where the data come from.
         preparation: how the dataset was made.
-        overwrite: replace a prepared dataset that is there already.
+        overwrite: replace an existing prepared dataset.
 
     Raises:
-        DataError: a column is not as `write_dataset` asks for, or an array is not as its layout says.
-        RunFolderError: the folder is taken or cannot be written.
+        DataError: a column is invalid (see `write_dataset`), or an array does not match its layout.
+        RunFolderError: the folder is in use or cannot be written.
     """
-    columns = check_columns(
-        {f"modality {m!r}": len(rows) for m, rows in hashes.items()}, target, split, group, ids, classes, task
-    )
+    checked = check_columns({f"modality {m!r}": len(rows) for m, rows in hashes.items()}, **columns)
     specs = {
-        modality: ModalitySpec(
-            name=modality,
-            shape=layout.shape,
-            dtype=layout.dtype,
-            kind=layout.kind,
-            normalize="none" if layout.kind == "tokens" else layout.normalize,
-            file=array_file(number, modality),
-            content=layout.content,
-        )
+        modality: ModalitySpec.of(number, modality, layout)
         for number, (modality, layout) in enumerate(layouts.items())
     }
     path = Path(folder).expanduser().resolve()
     texts = {"name": name, "licence": licence, "source": source}
-    try:
+    with write_errors(path):
         check_destination(path, overwrite)
-        _describe(staging, specs, columns, dict(hashes), texts, preparation)
+        _describe(staging, specs, checked, hashes, texts, preparation)
         open_dataset(staging)
         path.parent.mkdir(parents=True, exist_ok=True)
         install(staging, path)
-    except OSError as error:
-        raise RunFolderError(
-            f"cannot write {path} ({error}); choose a folder that can be written."
-        ) from error
     return open_dataset(path)
 
 
@@ -193,11 +161,11 @@ def _describe(
     texts: Mapping[str, str | None],
     preparation: Mapping[str, Any] | None,
 ) -> None:
-    """Write everything but the arrays."""
+    """Write everything except the arrays."""
     indexed = columns.indexed()
     table = {name: "" if column is None else _column(column) for name, column in indexed.items()}
-    table |= {hash_column(spec): hashes[name] for name, spec in specs.items()}
-    # File names that are no valid Unicode reach Python as lone surrogates; they are allowed as ids.
+    table |= {spec.hash_column: hashes[name] for name, spec in specs.items()}
+    # Ids may be file names that are not valid Unicode; Python represents their bytes as lone surrogates.
     with (folder / INDEX_FILE).open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
         pd.DataFrame(table).to_csv(file, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     if preparation is not None:
@@ -218,7 +186,7 @@ def _describe(
 
 
 def _column(values: NDArray[Any]) -> Any:
-    """Return what stands in the index: a table of labels as one text of 0 and 1 a sample."""
+    """Return a column of the index; a row of a label table becomes one text of 0 and 1."""
     return values if values.ndim == 1 else ["".join(map(str, row)) for row in values.tolist()]
 
 
@@ -229,12 +197,12 @@ def _write_json(file: Path, values: Mapping[str, Any]) -> None:
 def _write_array(
     file_path: Path, spec: ModalitySpec, source: ArraySource, ids: NDArray[np.str_]
 ) -> NDArray[np.str_]:
-    """Write one array piece by piece; return the content hashes of its rows."""
+    """Write one array in chunks; return the content hashes of its rows."""
     hashes: list[str] = []
     bad: list[str] = []
-    # Plain writes instead of a memory map: a full disk then is an error and not a crash of the process.
+    # With a memory map, a full disk would crash the process; a plain write raises an error.
     with file_path.open("wb") as file:
-        _write_header(file, source)
+        write_npy_header(file, source.dtype, source.shape)
         for part in chunks(len(ids), spec.row_bytes):
             rows = source.read(part)
             finite = _finite_rows(rows)
@@ -249,14 +217,8 @@ def _write_array(
     return np.array(hashes, dtype=np.str_)
 
 
-def _write_header(file: BinaryIO, source: ArraySource) -> None:
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": source.dtype.str, "fortran_order": False, "shape": source.shape}
-    )
-
-
 def _finite_rows(rows: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which rows of `[B, ...]` stay finite as float32, the type that is served in the end."""
+    """Return which rows of `[B, ...]` are finite as float32, the type of batches."""
     if rows.dtype.kind != "f":
         return np.ones(len(rows), dtype=np.bool_)
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""What is to be prepared: samples as files, and how each modality is read out of them."""
+"""The input of a preparation: samples as files, and a reader for each modality."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.media.errors import MediaError
+from equipoise.types import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,12 @@ class Clip:
 
     Attributes:
         id: unique name.
-        label: name of its class, or its value where the target is a number.
-        files: role (`"audio"`, `"video"`, ...) to the file or folder that is read for it.
-        split: `"train"`, `"val"`, `"test"`, or None where the dataset prescribes none.
-        group: what a split must not tear apart, or None.
+        label: name of its class, or its value if the target is numeric.
+        files: role (`"audio"`, `"video"`, ...) to file or folder.
+        split: `"train"`, `"val"`, `"test"`, or None if the dataset has no fixed splits.
+        group: speaker, video, ... that must stay in one split, or None.
         start: second of the files at which the sample begins.
-        seconds: its length; None goes to the end.
+        seconds: its length; None reads to the end.
     """
 
     id: str
@@ -37,52 +38,39 @@ class Clip:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What a modality looks like once it is prepared; see `ModalitySpec`.
-
-    Attributes:
-        shape: of one sample.
-        dtype: NumPy name of the stored type.
-        kind: `"vector"`, `"tokens"`, `"sequence"`, `"image"` or `"video"`.
-        normalize: `"standard"` or `"none"`.
-        content: `"frames"`, `"spectrogram"`, `"flow"` or None.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    kind: str
-    normalize: str = "standard"
-    content: str | None = None
-
-
 class ModalityReader(ABC):
     """Reads one modality of a clip.
 
-    Subclasses are frozen dataclasses whose fields are everything that decides the values, so that they go to
-    worker processes and into the record of the preparation as they are. What they import to decode (`av`,
-    `soundfile`, `PIL`, `cv2`) they import in `read`.
+    Subclasses are frozen dataclasses. Their fields determine the values completely; they are sent to worker
+    processes and stored in the record of the preparation. Decoders (`av`, `soundfile`, `PIL`, `cv2`) are
+    imported in `read`.
     """
 
     @property
     @abstractmethod
     def layout(self) -> Layout:
-        """What `read` returns."""
+        """The array that `read` returns."""
 
     @abstractmethod
     def read(self, clip: Clip) -> NDArray[Any]:
         """Return the modality of a clip, `[*layout.shape]` of `layout.dtype`.
 
-        It depends on the files of the clip and on the fields alone: equal files give equal bytes, in any
-        process and order.
+        The result depends only on the files of the clip and on the fields: equal files give equal bytes, in
+        any process and order.
 
         Raises:
-            MediaError: a file is missing, damaged or not what it should be.
+            MediaError: a file is missing, damaged or of another kind.
         """
 
     def describe(self) -> dict[str, Any]:
         """Return the name of the reader and its fields as plain values."""
         return {"reader": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+
+    def check_positive(self, *names: str) -> None:
+        """Raise UsageError if a field is not above 0."""
+        for name in names:
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected a number above 0.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +79,7 @@ class Lost:
 
     Attributes:
         id: of the sample.
-        file: what is wrong.
+        file: the file with the problem.
         reason: a key of `equipoise.data.prepare.media.errors.REASONS`.
         message: one line with file and remedy.
         split: of the sample, or None.
@@ -107,25 +95,25 @@ class Lost:
 
     @classmethod
     def of(cls, clip: Clip, error: MediaError) -> Lost:
-        """Describe a clip whose reading failed."""
+        """Describe a clip that could not be read."""
         return cls(clip.id, error.file, error.reason, str(error), clip.split, clip.label)
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """Everything that `prepare` needs to know about a dataset made of files.
+    """The complete input of `prepare` for a dataset made from files.
 
     Attributes:
         name: of the dataset.
-        clips: the samples, in the order in which they are stored. Files that are not there are found when
-            they are read, and counted.
+        clips: the samples, in the order in which they are stored. Missing files are found and counted when
+            the clips are read.
         readers: modality to reader, in order.
-        classes: names of the classes in order; labels are among them. None where the target is a number.
+        classes: class names in order, among them all labels; None if the target is numeric.
         licence: terms of use.
         source: where the data come from.
-        facts: what else decides the dataset, as plain values: options, fingerprints of lists, the overlap of
-            actors between splits.
-        notes: lines that whoever prepares the dataset should read.
+        facts: everything else that determines the dataset, as plain values: options, fingerprints of lists,
+            actors shared by splits.
+        notes: lines shown to the user.
     """
 
     name: str
@@ -140,13 +128,13 @@ class Preparation:
 
 @dataclass(frozen=True)
 class ArrayPreparation:
-    """A dataset that comes as arrays and needs no decoding.
+    """A dataset that exists as arrays and needs no decoding.
 
     Attributes:
         name: of the dataset.
         arguments: of `write_dataset`: `inputs`, `target`, `split`, `group`, `ids`, `classes`, ...
-        lost: samples of the source that are left out, and why.
-        facts: see `Preparation`; here also what was counted, such as values that were not finite.
+        lost: samples of the source that are not used, and why.
+        facts: see `Preparation`; also counts, for example of values that were not finite.
         notes: see `Preparation`.
     """
 
@@ -155,9 +143,3 @@ class ArrayPreparation:
     lost: Sequence[Lost] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-
-def stored(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
-    """Return values as they are stored, after a check that a reader has kept its word."""
-    assert values.shape == layout.shape, f"a reader gave {values.shape}, its layout says {layout.shape}"
-    return np.ascontiguousarray(values, dtype=np.dtype(layout.dtype).newbyteorder("<"))

@@ -1,4 +1,4 @@
-"""Prepare a dataset: in parallel, resumable, all of it or nothing."""
+"""Prepare a dataset: parallel, resumable, all or nothing."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from equipoise.data.format.columns import check_ids
-from equipoise.data.format.content import chunks
-from equipoise.data.format.installing import check_destination
-from equipoise.data.format.layout import listed
+from equipoise.data.format.content import chunks, write_npy_header
+from equipoise.data.format.folder import listed
+from equipoise.data.format.installing import check_destination, write_errors
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.writing import finish_dataset, write_dataset
 from equipoise.data.prepare.clips import ArrayPreparation, Clip, Lost, Preparation
-from equipoise.data.prepare.journal import Work, row_bytes
+from equipoise.data.prepare.journal import Work
 from equipoise.data.prepare.summary import LostSamplesError, Summary, count_samples, losses_in_words
 from equipoise.data.prepare.workers import Crew, read_clips
 from equipoise.types import DataError, RunFolderError, UsageError
 
 LOSS_ALLOWED = 0.01
-"""Part of the samples that may be lost without being asked for."""
+"""Part of the samples that may be lost without `allow_missing`."""
 PACKAGES = ("equipoise", "numpy", "torch", "scipy", "av", "soundfile", "pillow", "opencv-python-headless")
 
 
 class Observer(Protocol):
-    """Hears how far a preparation is."""
+    """Receives the progress of a preparation."""
 
     def planned(self, total: int, done: int) -> None:
-        """Hear how many samples there are, and how many of them an earlier call has read."""
+        """Receive the number of samples, and of those that an earlier call has read."""
 
     def advanced(self, done: int, lost: int) -> None:
-        """Hear how many further samples were read, and how many of these are lost."""
+        """Receive how many more samples were read, and how many of these are lost."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared dataset and how it came about.
+    """The result of a preparation.
 
     Attributes:
         dataset: the dataset, opened.
-        summary: what was found.
+        summary: counts and losses.
     """
 
     dataset: PreparedDataset
@@ -67,23 +67,23 @@ def prepare(
 ) -> Prepared:
     """Turn files into a prepared dataset.
 
-    The work is kept beside `out` until it is whole: after a kill, an interrupt or too many losses, the same
-    call goes on where it was. The result is the same to the byte for any number of workers and interruptions.
+    Unfinished work is stored next to `out`: after a kill, an interrupt or too many losses, the same call
+    resumes it. The result is identical, byte for byte, for any number of workers and interruptions.
 
     Args:
-        preparation: what is to be read, and how.
+        preparation: clips and readers, or arrays.
         out: folder of the dataset.
-        workers: processes that decode; None takes one for each core.
-        isolated: decode in a process of its own where there is one worker, too: a decoder that crashes on a
-            damaged file then costs that sample, and not the whole call.
-        allow_missing: accept that more than 1 % of the samples are lost.
+        workers: processes that decode; None uses one for each core.
+        isolated: decode in a separate process even with a single worker, so that a crash of the decoder costs
+            one sample and not the whole call.
+        allow_missing: accept the loss of more than 1 % of the samples.
         overwrite: replace a prepared dataset in `out`.
-        observer: hears of the progress.
+        observer: receives the progress.
 
     Raises:
         LostSamplesError: too many samples are lost.
-        DataError: two samples have one id, a class has none left.
-        RunFolderError: `out` is taken or cannot be written, another process is preparing it, or the disk is
+        DataError: two samples have the same id, or a class has no sample left.
+        RunFolderError: `out` is in use or cannot be written, another process is preparing it, or the disk is
             too small.
         UsageError: `workers` is below 1, or a package that a reader needs is not installed.
     """
@@ -112,28 +112,28 @@ def _write_clips(
     observer: Observer | None,
 ) -> tuple[PreparedDataset, list[Lost], int]:
     if not preparation.clips:
-        raise DataError(f"there is nothing to prepare for {preparation.name!r}: no sample was found.")
+        raise DataError(
+            f"no sample of {preparation.name!r} was found; check the source folder and the lists."
+        )
     check_ids([clip.id for clip in preparation.clips], len(preparation.clips))
     staging = path.parent / f".{path.name}.preparing"
     lock = FileLock(path.parent / f"{staging.name}.lock", blocking=False)
-    try:
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with lock:
+        try:
+            held = lock.acquire()
+        except Timeout:
+            raise RunFolderError(f"another process is preparing {path}; wait until it ends.") from None
+        with held:
             work, read = _read(preparation, staging, crew, observer)
             dataset, lost = _finish(preparation, path, work, allow_missing, overwrite)
             shutil.rmtree(staging, ignore_errors=True)
             Path(lock.lock_file).unlink(missing_ok=True)
-    except Timeout:
-        raise RunFolderError(f"another process is preparing {path}; wait for it to end.") from None
-    except OSError as error:
-        raise RunFolderError(
-            f"cannot write {path} ({error}); choose a folder that can be written."
-        ) from error
     return dataset, lost, read
 
 
 def _read(preparation: Preparation, staging: Path, crew: Crew, observer: Observer | None) -> tuple[Work, int]:
-    """Read what no earlier call has read; return the work and how much that was."""
+    """Read all samples that no earlier call has read; return the work and the number of these samples."""
     with Work(staging, preparation) as work:
         todo = [(row, clip) for row, clip in enumerate(preparation.clips) if row not in work.outcomes]
         if observer is not None:
@@ -159,14 +159,14 @@ def _finish(
     final.mkdir()
     for modality, layout in work.layouts.items():
         source = work.file(modality)
-        _keep_rows(source, final / source.name, kept, row_bytes(layout))
+        _keep_rows(source, final / source.name, kept, layout.row_bytes)
     readers = {name: reader.describe() for name, reader in preparation.readers.items()}
     dataset = finish_dataset(
         final,
         path,
         layouts=work.layouts,
         hashes={m: np.array([outcomes[row].hashes[m] for row in kept]) for m in work.layouts},
-        **columns,
+        columns=columns,
         name=preparation.name,
         licence=preparation.licence or None,
         source=preparation.source or None,
@@ -182,8 +182,8 @@ def _columns(preparation: Preparation, clips: Sequence[Clip]) -> dict[str, Any]:
         without = [clip.id for clip in clips if getattr(clip, name) is None]
         if without and len(without) < len(clips):
             raise DataError(
-                f"{len(without)} samples have no {name} ({listed(without)}) while others have one; give all "
-                "of them one, or none."
+                f"{len(without)} samples have no {name} ({listed(without)}) while others have one; give one "
+                "to all of them, or to none."
             )
         if not without:
             columns[name] = [getattr(clip, name) for clip in clips]
@@ -192,8 +192,8 @@ def _columns(preparation: Preparation, clips: Sequence[Clip]) -> dict[str, Any]:
     found = {clip.label for clip in clips}
     if empty := [name for name in preparation.classes if name not in found]:
         raise DataError(
-            f"{len(empty)} classes have no sample ({listed(empty)}); check the folder, or leave them out of "
-            "the list of classes."
+            f"{len(empty)} classes have no sample ({listed(empty)}); check the folder, or remove them "
+            "from the list of classes."
         )
     place = {name: number for number, name in enumerate(preparation.classes)}
     target = [place[str(clip.label)] for clip in clips]
@@ -201,17 +201,16 @@ def _columns(preparation: Preparation, clips: Sequence[Clip]) -> dict[str, Any]:
 
 
 def _keep_rows(source: Path, copy: Path, kept: NDArray[np.int64], size: int) -> None:
-    """Link an array under another name, or copy the rows that are kept; the source stays as it is."""
+    """Copy the kept rows of an array, or hard-link it if all rows are kept; the source is not changed."""
     array = np.load(source, mmap_mode="r")
     if len(kept) == len(array):
         try:
             copy.hardlink_to(source)
-        except OSError:  # some file systems know no links
+        except OSError:  # some file systems have no links
             shutil.copyfile(source, copy)
         return
     with copy.open("wb") as file:
-        header = {"descr": array.dtype.str, "fortran_order": False, "shape": (len(kept), *array.shape[1:])}
-        np.lib.format.write_array_header_1_0(file, header)
+        write_npy_header(file, array.dtype, (len(kept), *array.shape[1:]))
         for part in chunks(len(kept), size):
             file.write(np.ascontiguousarray(array[kept[part]]).data)
 
@@ -231,15 +230,15 @@ def _check_losses(lost: Sequence[Lost], total: int, allow_missing: bool) -> None
         raise LostSamplesError(f"none of {total} samples can be prepared: {losses_in_words(lost)}", lost)
     if len(lost) > LOSS_ALLOWED * total and not allow_missing:
         raise LostSamplesError(
-            f"{len(lost)} of {total} samples cannot be prepared: {losses_in_words(lost)} Mend them and call "
-            "again, which reads only what is new, or accept the loss with --allow-missing "
+            f"{len(lost)} of {total} samples cannot be prepared: {losses_in_words(lost)} Repair them and run "
+            "the same command again, which reads only these, or accept the loss with --allow-missing "
             "(allow_missing=True).",
             lost,
         )
 
 
 def _record(preparation: Preparation | ArrayPreparation, lost: Sequence[Lost]) -> dict[str, Any]:
-    """Return what is kept of a preparation; nothing in it depends on when or how often it was run."""
+    """Return the record of a preparation; it does not depend on the time or on the number of attempts."""
     return {
         "facts": dict(preparation.facts),
         "notes": list(preparation.notes),

@@ -1,14 +1,14 @@
-"""Which files of sound, video and frames there are below a folder, by their names."""
+"""Find sound files, videos and folders of frames by their names."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from equipoise.data.format.layout import listed
+from equipoise.data.format.folder import check_folder, listed
 from equipoise.types import DataError
 
 VIDEOS: Final = (".mp4", ".flv", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg")
@@ -17,15 +17,27 @@ PICTURES: Final = (".jpg", ".jpeg", ".png", ".bmp")
 _KINDS: Final = {"video": VIDEOS, "audio": SOUNDS}
 
 
-@dataclass(frozen=True)
-class FoundMedia:
-    """Media below a folder, by the name of a file without its ending, or of a folder of frame images.
+class FileNames(NamedTuple):
+    """Possible names of the file of a sample.
 
     Attributes:
-        folder: that was searched.
-        video: name to the video files of that name.
-        audio: name to the sound files.
-        frames: name to the folders that hold pictures.
+        names: without ending, the most likely first.
+        within: name of a folder (a split, a class) that decides between several files of one name, or None.
+    """
+
+    names: tuple[str, ...]
+    within: str | None = None
+
+
+@dataclass(frozen=True)
+class FoundMedia:
+    """Media below a folder, by the name of a file without its ending, or of a folder of images.
+
+    Attributes:
+        folder: the folder searched.
+        video: name to video files.
+        audio: name to sound files.
+        frames: name to folders of images.
     """
 
     folder: Path
@@ -34,15 +46,15 @@ class FoundMedia:
     frames: Mapping[str, Sequence[Path]]
 
     def pick(self, kind: str, names: Sequence[str], within: str | None = None) -> Path | None:
-        """Return the file or folder that has the first of `names` that is there, or None.
+        """Return the file or folder with the first of `names` that exists, or None.
 
         Args:
             kind: `"video"`, `"audio"` or `"frames"`.
-            names: of one sample, the likeliest first.
-            within: name of a folder (a split, a class) that decides between several of one name.
+            names: see `FileNames`.
+            within: see `FileNames`.
 
         Raises:
-            DataError: there are several, so that it is not clear which is meant.
+            DataError: several files match.
         """
         found: Mapping[str, Sequence[Path]] = getattr(self, kind)
         for name in names:
@@ -59,13 +71,13 @@ class FoundMedia:
         return None
 
     def summary(self) -> str:
-        """Say in a few words what was found."""
+        """Count the media found, in words."""
         counts = len(self.video), len(self.audio), len(self.frames)
-        return "{} videos, {} sound files and {} folders of pictures".format(*counts)
+        return "{} videos, {} sound files and {} folders of images".format(*counts)
 
 
 def find_media(folder: Path) -> FoundMedia:
-    """Search a folder and everything below it, links to folders included."""
+    """Search a folder recursively, including links to folders."""
     found: dict[str, dict[str, list[Path]]] = {"video": {}, "audio": {}, "frames": {}}
     for place, names in _folders(folder):
         for name in names:
@@ -78,7 +90,7 @@ def find_media(folder: Path) -> FoundMedia:
 
 
 def _folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield folders with the sorted names of their files, each folder once however it is linked."""
+    """Yield each folder once, despite links, with the sorted names of its files."""
     seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         status = Path(place).stat()
@@ -91,7 +103,7 @@ def _folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def check_source(source: Path, wanted: Sequence[str], expected: str) -> None:
-    """Check that a source folder is there and holds what it should.
+    """Check that a source folder exists and has the expected content.
 
     Args:
         source: the folder.
@@ -99,11 +111,10 @@ def check_source(source: Path, wanted: Sequence[str], expected: str) -> None:
         expected: its layout, in words.
 
     Raises:
-        DataError: it is missing, a file, or lacks something; says what is there, and where it may be meant.
+        DataError: it is missing, a file, or incomplete; the message lists its content, and names a subfolder
+            with the expected content if there is one.
     """
-    if not source.is_dir():
-        found = "is a file" if source.exists() else "does not exist"
-        raise DataError(f"{source} {found}; expected a folder with {expected}.")
+    check_folder(source, f"a folder with {expected}")
     missing = [name for name in wanted if not (source / name).exists()]
     if not missing:
         return
@@ -114,26 +125,27 @@ def check_source(source: Path, wanted: Sequence[str], expected: str) -> None:
 
 
 def locate(
-    found: FoundMedia, samples: Sequence[tuple[Sequence[str], str | None]], layout: str = "auto"
+    found: FoundMedia, samples: Sequence[FileNames], layout: str = "auto"
 ) -> tuple[str, list[dict[str, Path]]]:
-    """Find the files of samples that are videos with sound, or sound files beside folders of frames.
+    """Find the files of samples: videos with sound, or sound files with folders of frames.
 
     Args:
-        found: what there is.
-        samples: for each, the names that its files may have, and the folder that decides between several.
+        found: the files below the source folder.
+        samples: possible file names of each sample.
         layout: `"clips"` for videos with sound, `"frames"` for sound files and folders of frames, `"auto"`
-            for whichever holds more of the samples: one layout for all of them.
+            for the layout that has more of the samples; all samples have the same layout.
 
     Returns:
-        The layout, and of each sample role to file. Files that are not there get the path where a video of
-        the first name was expected, so that they are counted as missing when they are read.
+        The layout, and role to file of each sample. A missing file gets the path of a video of the first
+        name, so that reading it counts it as missing.
 
     Raises:
-        DataError: no sample has a file, or it is not clear which is meant.
+        DataError: no sample has a file, or several files match.
     """
-    clips = [found.pick("video", names, within) for names, within in samples]
-    sounds = [found.pick("audio", names, within) for names, within in samples]
-    frames = [found.pick("frames", names, within) for names, within in samples]
+    clips, sounds, frames = (
+        [found.pick(kind, names, within) for names, within in samples]
+        for kind in ("video", "audio", "frames")
+    )
     both = sum(sound is not None and folder is not None for sound, folder in zip(sounds, frames, strict=True))
     videos = sum(clip is not None for clip in clips)
     chosen = layout if layout != "auto" else ("frames" if both > videos else "clips")
@@ -141,7 +153,7 @@ def locate(
         wanted = "sound file with a folder of frames" if chosen == "frames" else "video"
         raise DataError(
             f"{found.folder} holds no {wanted} of the {len(samples)} listed samples, such as "
-            f"{samples[0][0][0]!r}; below it are {found.summary()}: give the folder that holds them."
+            f"{samples[0].names[0]!r}; it contains {found.summary()}: give the folder that holds them."
         )
     missing = [found.folder / f"{names[0]}.mp4" for names, _ in samples]
     if chosen == "clips":
@@ -151,3 +163,24 @@ def locate(
         {"audio": sound or absent.with_suffix(".wav"), "video": folder or absent.with_suffix("")}
         for sound, folder, absent in zip(sounds, frames, missing, strict=True)
     ]
+
+
+def files_by_name(folder: Path, name_of: Callable[[Path], str | None]) -> dict[str, Path]:
+    """Return the entries of a folder by the name of their sample.
+
+    Args:
+        folder: searched without its subfolders.
+        name_of: returns the name, or None for an entry that is not a sample.
+
+    Raises:
+        DataError: two entries have the same name.
+    """
+    found: dict[str, Path] = {}
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        name = name_of(entry)
+        if name is None:
+            continue
+        if name in found:
+            raise DataError(f"{found[name]} and {entry} are both the sample {name!r}; keep one of them.")
+        found[name] = entry
+    return found

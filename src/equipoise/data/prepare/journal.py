@@ -1,4 +1,4 @@
-"""The work of a preparation on disk: arrays that fill up row by row, and a journal of what is done."""
+"""Unfinished work of a preparation on disk: arrays filled row by row, and a journal of finished rows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from equipoise.data.format.content import digest, row_hashes
-from equipoise.data.format.layout import FORMAT_VERSION, array_file
-from equipoise.data.prepare.clips import Clip, Layout, Lost, Preparation
+from equipoise.data.format.folder import FORMAT_VERSION, array_file
+from equipoise.data.prepare.clips import Clip, Lost, Preparation
 from equipoise.types import RunFolderError
 
 PLAN_FILE = "plan.json"
@@ -23,12 +22,12 @@ JOURNAL_FILE = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one sample.
+    """The result of reading one sample.
 
     Attributes:
-        row: its place among the clips.
+        row: its position among the clips.
         stamp: of the files it was read from, see `clip_stamp`.
-        hashes: modality to the content hash of its row; empty where it was lost.
+        hashes: modality to the content hash of its row; empty if it was lost.
         lost: why it was lost, or None.
     """
 
@@ -39,21 +38,21 @@ class Outcome:
 
 
 class Work:
-    """The folder in which a preparation is under way.
+    """The folder of a preparation in progress.
 
-    It can be left at any moment and taken up again. Rows that are said to be done are compared with their
-    hashes when they are taken over, so that nothing rests on the order in which a disk was written.
+    The work can be interrupted at any time and resumed. On resuming, finished rows are compared with their
+    hashes, because a disk may write the journal before the arrays.
 
     Args:
-        folder: made if it is not there; the work of another plan in it is thrown away.
-        preparation: what is to be prepared.
+        folder: created if missing; the work of another plan in it is deleted.
+        preparation: the clips and their readers.
 
     Attributes:
-        outcomes: row to outcome, of the samples that need no further reading; those that were lost are not
-            among them at first, as their files may have been mended.
+        outcomes: row to outcome, of all samples that are finished. On resuming, lost samples are read again,
+            because their files may have been repaired.
 
     Raises:
-        RunFolderError: the disk has not enough room.
+        RunFolderError: there is not enough space on the disk.
     """
 
     def __init__(self, folder: Path, preparation: Preparation) -> None:
@@ -63,7 +62,7 @@ class Work:
         plan = plan_digest(preparation)
         if _plan_in(folder) != plan:
             self._begin(plan)
-        self.outcomes = self._taken_over(preparation.clips)
+        self.outcomes = self._resumed(preparation.clips)
         self._journal = (folder / JOURNAL_FILE).open("a", encoding="utf-8")
 
     def __enter__(self) -> Work:
@@ -73,7 +72,7 @@ class Work:
         self._journal.close()
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
-        """Write down what became of samples whose rows have been written."""
+        """Record the outcomes of samples whose rows have been written."""
         self._journal.write("".join(json.dumps(asdict(outcome)) + "\n" for outcome in outcomes))
         self._journal.flush()
         self.outcomes |= {outcome.row: outcome for outcome in outcomes}
@@ -84,22 +83,22 @@ class Work:
 
     def _begin(self, plan: str) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        needed = sum(self.count * row_bytes(layout) for layout in self.layouts.values())
+        needed = sum(self.count * layout.row_bytes for layout in self.layouts.values())
         parent = next(parent for parent in self.folder.parents if parent.exists())
         free = shutil.disk_usage(parent).free
         if needed > free:
             raise RunFolderError(
-                f"the dataset takes {needed / 2**30:.2f} GiB and {parent} has {free / 2**30:.2f} GiB free; "
+                f"the dataset needs {needed / 2**30:.2f} GiB and {parent} has {free / 2**30:.2f} GiB free; "
                 "choose another folder or disk, or fewer or smaller frames."
             )
         self.folder.mkdir(parents=True)
         for modality, layout in self.layouts.items():
             shape = (self.count, *layout.shape)
-            np.lib.format.open_memmap(self.file(modality), "w+", stored_type(layout), shape).flush()
-        # The plan comes last: without it the folder counts as not begun.
+            np.lib.format.open_memmap(self.file(modality), "w+", layout.stored_type, shape).flush()
+        # Written last: a folder without a plan counts as empty.
         (self.folder / PLAN_FILE).write_text(json.dumps({"plan": plan}) + "\n", encoding="utf-8")
 
-    def _taken_over(self, clips: Sequence[Clip]) -> dict[int, Outcome]:
+    def _resumed(self, clips: Sequence[Clip]) -> dict[int, Outcome]:
         path = self.folder / JOURNAL_FILE
         _drop_half_line(path)
         arrays = {m: np.load(self.file(m), mmap_mode="r") for m in self.layouts}
@@ -118,7 +117,7 @@ class Work:
 
 
 def plan_digest(preparation: Preparation) -> str:
-    """Return what changes with anything that decides the dataset but for the contents of its files."""
+    """Hash everything that determines the dataset, except the content of its files."""
     readers = {name: reader.describe() for name, reader in preparation.readers.items()}
     clips = [
         [c.id, c.label, c.split, c.group, c.start, c.seconds, {r: str(f) for r, f in c.files.items()}]
@@ -129,7 +128,7 @@ def plan_digest(preparation: Preparation) -> str:
 
 
 def clip_stamp(clip: Clip) -> str:
-    """Return what changes when a file of a clip does: its size and time of change."""
+    """Hash size and modification time of the files of a clip."""
     found: list[list[Any]] = []
     for role, path in clip.files.items():
         try:
@@ -141,21 +140,6 @@ def clip_stamp(clip: Clip) -> str:
     return digest(found)
 
 
-def stored_type(layout: Layout) -> np.dtype[Any]:
-    """Return the type in which a modality is stored."""
-    return np.dtype(layout.dtype).newbyteorder("<")
-
-
-def row_bytes(layout: Layout) -> int:
-    """Return the bytes that one sample takes."""
-    return int(np.prod(layout.shape, dtype=np.int64)) * np.dtype(layout.dtype).itemsize
-
-
-def opened_arrays(files: Mapping[str, Path]) -> dict[str, NDArray[Any]]:
-    """Map the arrays of all modalities for writing."""
-    return {name: np.load(path, mmap_mode="r+") for name, path in files.items()}
-
-
 def _plan_in(folder: Path) -> str | None:
     try:
         return str(json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))["plan"])
@@ -164,7 +148,7 @@ def _plan_in(folder: Path) -> str | None:
 
 
 def _drop_half_line(path: Path) -> None:
-    """Cut off the line that a killed process left unfinished, so that the next one begins on its own."""
+    """Remove an incomplete last line, which a killed process may leave."""
     content = path.read_bytes() if path.exists() else b""
     if content and not content.endswith(b"\n"):
         with path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""Published lists of names, labels and splits: read, checked, and compared with each other."""
+"""Read, check and compare published lists of names, labels and splits."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from typing import Any, Final
 import numpy as np
 
 from equipoise.data.format.content import digest
-from equipoise.data.format.layout import SPLIT_NAMES, listed
+from equipoise.data.format.folder import SPLIT_NAMES, listed
+from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.media.files import check_media
 from equipoise.randomness import derive_seed
 from equipoise.types import DataError, UsageError
 
 _SPLIT_IN_NAME: Final = re.compile(r"(?<![a-z])(train|val|test)")
 FRACTIONS: Final = {"test": 0.2, "val": 0.1}
-"""Part of the groups that `draw_groups` puts into a split; the others are for training."""
+"""Parts of the groups that `draw_groups` puts into test and validation; the rest is for training."""
 
 
 @dataclass(frozen=True)
 class NameList:
-    """A list as somebody has published it.
+    """A published list.
 
     Attributes:
         path: of the file.
         rows: fields of each line, without header and empty lines.
-        split: what it is a list of, or None.
+        split: the split that it lists, or None.
     """
 
     path: Path
@@ -40,11 +41,11 @@ class NameList:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the rows: the same for every header, line ending and byte-order mark."""
+        """Hash of the rows; independent of header, line endings and byte-order mark."""
         return digest(self.rows)
 
     def describe(self) -> dict[str, Any]:
-        """Return what the record of a preparation keeps of the list."""
+        """Return the entry of the list in the record of a preparation."""
         kept = {"file": self.path.name, "rows": len(self.rows), "fingerprint": self.fingerprint}
         return kept | ({} if self.split is None else {"split": self.split})
 
@@ -57,24 +58,24 @@ def read_list(
     header: Sequence[str] = (),
     split: str | None = None,
 ) -> NameList:
-    """Read a text file with one sample a line.
+    """Read a text file with one sample per line.
 
     Args:
         path: the file.
-        columns: what the fields of a line are, for messages.
-        separator: between fields; a comma goes with quotes, as in CSV.
-        header: first line, lower case, that is passed over where it is there.
-        split: what the list is of.
+        columns: names of the fields of a line, for messages.
+        separator: between fields; with a comma, fields may be quoted as in CSV.
+        header: optional first line in lower case, which is skipped.
+        split: the split that it lists.
 
     Raises:
         MediaError: the file is missing, empty or a Git LFS pointer.
-        DataError: it is no text, or a line has too few or too many fields.
+        DataError: it is not a text, or a line has too few or too many fields.
     """
     check_media(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text ({error}); give the list itself.") from None
+        raise DataError(f"{path} is not UTF-8 text ({error}); give the list itself.") from None
     lines = csv.reader(
         text.splitlines(),
         delimiter=separator,
@@ -97,23 +98,23 @@ def read_list(
 
 
 def split_of_name(path: Path) -> str:
-    """Tell from its name what a list is of: `my_train.csv`, `valSet.txt`, `testlist01.txt`.
+    """Return the split in the name of a list: `my_train.csv`, `valSet.txt`, `testlist01.txt`.
 
     Raises:
-        UsageError: the name holds none of the words train, val and test, or several.
+        UsageError: the name contains none of the words train, val and test, or several.
     """
     found = set(_SPLIT_IN_NAME.findall(path.name.lower()))
     if len(found) != 1:
         words = f"both {' and '.join(sorted(found))}" if found else "none of train, val and test"
-        raise UsageError(f"the name of the list {path} holds {words}; rename it so that it holds just one.")
+        raise UsageError(f"the name of the list {path} contains {words}; rename it so that it contains one.")
     return str(found.pop())
 
 
 def paths_of(names: Sequence[str]) -> tuple[Path, ...]:
-    """Turn options that name lists into paths.
+    """Return the paths of lists.
 
     Raises:
-        UsageError: two of them name one file.
+        UsageError: two of them are the same file.
     """
     paths = tuple(Path(name).expanduser() for name in names)
     twice = [str(path) for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
@@ -123,13 +124,13 @@ def paths_of(names: Sequence[str]) -> tuple[Path, ...]:
 
 
 def check_once(lists: Iterable[tuple[NameList, Sequence[str]]]) -> None:
-    """Check that no name stands twice in a list or in two lists.
+    """Check that no name occurs twice in a list or in two lists.
 
     Args:
         lists: each list with the names of its rows, in order.
 
     Raises:
-        DataError: a name does; tells the lists and the first names.
+        DataError: a name does; the message names the lists and the first names.
     """
     named = list(lists)
     for one, names in named:
@@ -140,34 +141,38 @@ def check_once(lists: Iterable[tuple[NameList, Sequence[str]]]) -> None:
         both = sorted(set(names) & set(others))
         if both:
             raise DataError(
-                f"{len(both)} samples ({listed(both)}) stand in {one.path} and in {other.path}; give lists "
-                "that share nothing, for instance without the one that the other is a part of."
+                f"{len(both)} samples ({listed(both)}) are in both {one.path} and {other.path}; give lists "
+                "without common samples, for instance omit a list that contains the other."
             )
 
 
-def shared_groups(groups: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Compare splits: `"train and test"` to the groups (actors, videos) that stand in both, sorted.
+def groups_by_split(clips: Iterable[Clip]) -> dict[str, set[str]]:
+    """Return the groups (actors, videos) of the clips of each split, in the order train, val, test."""
+    groups: dict[str, set[str]] = {}
+    for clip in clips:
+        groups.setdefault(str(clip.split), set()).add(str(clip.group))
+    return {split: groups[split] for split in SPLIT_NAMES if split in groups}
 
-    Args:
-        groups: split to the group of each of its samples.
-    """
-    sets = {split: set(groups[split]) for split in SPLIT_NAMES if split in groups}
+
+def shared_groups(clips: Iterable[Clip]) -> dict[str, list[str]]:
+    """Return `"train and test"` (and so on) to the sorted groups that are in both splits."""
+    sets = groups_by_split(clips)
     return {f"{one} and {other}": sorted(sets[one] & sets[other]) for one, other in combinations(sets, 2)}
 
 
 def sharing_notes(shared: Mapping[str, Sequence[str]], what: str, remedy: str) -> Iterator[str]:
-    """Say which splits share groups, and how to go on.
+    """Yield a note for each pair of splits with shared groups.
 
     Args:
-        shared: as `shared_groups` returns it.
-        what: the groups are, in the plural: `"actors"`.
+        shared: see `shared_groups`.
+        what: name of the groups, in the plural: `"actors"`.
         remedy: what to do instead, as the end of a sentence.
     """
     for splits, groups in shared.items():
         if groups:
             yield (
-                f"{splits} share {len(groups)} {what} ({listed(list(groups))}): these splits are refused "
-                f"unless --allow-leaks is given, and results on them are too good; {remedy}."
+                f"{splits} share {len(groups)} {what} ({listed(groups)}): these splits are refused "
+                f"without --allow-leaks, and results on them are too good; {remedy}."
             )
 
 
@@ -181,18 +186,18 @@ def check_classes(classes: Sequence[str], labels: Iterable[str], where: str) -> 
     if empty:
         what = "the class" if len(empty) == 1 else "the classes"
         raise DataError(
-            f"{what} {listed(empty)} {'has' if len(empty) == 1 else 'have'} no sample in {where}; leave "
-            "empty classes out, or give a list that holds them."
+            f"{what} {listed(empty)} {'has' if len(empty) == 1 else 'have'} no sample in {where}; remove "
+            "empty classes, or give a list that contains them."
         )
 
 
 def check_splits(classes: Sequence[str], labels: Iterable[tuple[str, str]], where: Mapping[str, str]) -> None:
-    """Check that every class has a sample in every split, which using the data asks for.
+    """Check that every class has a sample in every split; training and evaluation require this.
 
     Args:
         classes: names.
         labels: split and class of each sample.
-        where: split to what a message calls its source.
+        where: split to the name of its source in messages.
 
     Raises:
         DataError: a class lacks samples in a split.
@@ -205,15 +210,15 @@ def check_splits(classes: Sequence[str], labels: Iterable[tuple[str, str]], wher
 def draw_groups(
     groups: Iterable[str], seed: int, purpose: str, stratum: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Draw a split for each group: 20 % of them for the test, 10 % for validation, the others for training.
+    """Draw a split for each group: 20 % for test, 10 % for validation, the rest for training.
 
-    Nothing but the names and the seed decides, so that the draw does not move with clips that are missing.
+    The draw depends only on the names and the seed, and not on missing clips.
 
     Args:
         groups: names, in any order.
         seed: of the draw.
-        purpose: of the draw, which makes the random stream its own.
-        stratum: group to what the parts are balanced by, such as the sex of an actor.
+        purpose: of the draw; different purposes have independent random streams.
+        stratum: group to the attribute to balance by, such as the sex of an actor.
 
     Raises:
         DataError: there are fewer than three groups.
@@ -222,14 +227,14 @@ def draw_groups(
     if len(names) < 3:
         raise DataError(
             f"there are {len(names)} groups ({listed(names)}); train, validation and test need at least "
-            "three: prepare more of the data, or give lists of your own."
+            "three: prepare more of the data, or give your own lists."
         )
     strata = {name: "" if stratum is None else stratum.get(name, "") for name in names}
     places: list[tuple[float, str, str]] = []
     for value in sorted(set(strata.values())):
         members = [name for name in names if strata[name] == value]
         order = np.random.default_rng(derive_seed(seed, purpose, value)).permutation(len(members))
-        # Strata are interleaved by rank, so that any stretch of the order holds each in proportion.
+        # Strata are interleaved by rank, so that each range of the order has all strata in proportion.
         places += [
             ((rank + 0.5) / len(members), value, members[place]) for rank, place in enumerate(order.tolist())
         ]

@@ -1,4 +1,4 @@
-"""Where named datasets were prepared on this machine."""
+"""A record of where named datasets were prepared on this machine."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from equipoise.data.format.layout import DESCRIPTION_FILE, cache_folder
+from equipoise.data.format.folder import DESCRIPTION_FILE, cache_folder
 
 FILE = "prepared.json"
 
 
 def remember(name: str, path: Path) -> None:
-    """Note that the dataset `name` was prepared in `path`; the last place counts."""
+    """Record that the dataset `name` was prepared in `path`; this replaces an earlier record."""
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f"{FILE}.lock"):
         fresh = cache / f"{FILE}.{uuid.uuid4().hex}"
         fresh.write_text(json.dumps(_read(cache) | {name: str(path)}, indent=2) + "\n", encoding="utf-8")
-        os.replace(fresh, cache / FILE)  # noqa: PTH105 - it replaces a file on every system
+        os.replace(fresh, cache / FILE)  # noqa: PTH105 - replaces a file on every system
 
 
 def place_of(name: str) -> Path | None:
-    """Return the folder in which a dataset was prepared last, if it is still there."""
+    """Return the folder in which a dataset was last prepared, if it still exists."""
     place = _read(cache_folder()).get(name)
     found = Path(place) if place else None
     return found if found is not None and (found / DESCRIPTION_FILE).is_file() else None

@@ -1,4 +1,4 @@
-"""What a preparation has found, in numbers."""
+"""Counts and losses of a preparation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from equipoise.data.prepare.media.errors import REASONS
 from equipoise.types import DataError
 
 SHOWN = 3
-"""Lost samples that an error names in its line."""
+"""Number of lost samples that an error message names."""
 
 
 class LostSamplesError(DataError):
-    """More samples are lost than may be.
+    """More samples are lost than allowed.
 
     Args:
         message: one line, with the first of them.
@@ -31,15 +31,15 @@ class LostSamplesError(DataError):
 
 @dataclass(frozen=True)
 class Summary:
-    """How a preparation ended.
+    """Counts and losses of a finished preparation.
 
     Attributes:
-        counts: class (or `"all"` where the target is a number) to split (or `"all"`) to number of samples.
+        counts: class (or `"all"` if the target is numeric) to split (or `"all"`) to number of samples.
         lost: the samples that are not in the dataset, and why.
-        notes: what the dataset has to say.
+        notes: see `Preparation`.
         size: bytes of the arrays.
-        read: samples that were read in this call; the others had been read before.
-        seconds: that it took.
+        read: samples read by this call; earlier calls have read the others.
+        seconds: duration of this call.
     """
 
     counts: dict[str, dict[str, int]]
@@ -71,7 +71,7 @@ def count_samples(dataset: PreparedDataset) -> dict[str, dict[str, int]]:
 
 
 def losses_in_words(lost: Sequence[Lost]) -> str:
-    """Say how many samples are lost for which reasons, and show the first files with their remedies."""
+    """Count the lost samples by reason, and add the messages of the first ones."""
     counts = Counter(one.reason for one in lost)
     reasons = ", ".join(f"{count} {REASONS[reason]}" for reason, count in counts.most_common())
     first = " ".join(f"({number}) {one.message}" for number, one in enumerate(lost[:SHOWN], start=1))

@@ -1,4 +1,4 @@
-"""Read clips in worker processes, each straight into the arrays on disk."""
+"""Read clips in worker processes, which write directly into the arrays on disk."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.format.content import row_hashes
-from equipoise.data.prepare.clips import Clip, Lost, ModalityReader, stored
-from equipoise.data.prepare.journal import Outcome, clip_stamp, opened_arrays
+from equipoise.data.prepare.clips import Clip, Lost, ModalityReader
+from equipoise.data.prepare.journal import Outcome, clip_stamp
 from equipoise.data.prepare.media.errors import MediaError
 from equipoise.types import DataError, EquipoiseError, UsageError
 
 Item = tuple[int, Clip]
 CHUNK = 8
-"""Samples that a worker takes at a time."""
+"""Samples in one task of a worker."""
 WAITING = 2
-"""Chunks under way for each worker: memory does not grow with the number of clips."""
+"""Tasks submitted for each worker; memory does not grow with the number of clips."""
 
 
 @dataclass(frozen=True)
 class Crew:
-    """Who reads.
+    """The processes that read.
 
     Attributes:
-        workers: processes; with one, this process reads.
-        isolated: one worker is a process of its own, too, so that this one outlives a crash of a decoder.
+        workers: number of processes; a single one is this process.
+        isolated: use a separate process for a single worker, too, so that this one survives a decoder crash.
     """
 
     workers: int = 1
@@ -42,18 +42,18 @@ class Crew:
 
 @dataclass(frozen=True)
 class Failure:
-    """An error that is not one file's alone; exceptions themselves do not all survive the way to a parent."""
+    """An error that does not concern a single file, as text: not every exception can be pickled."""
 
     message: str
     exit_code: int
 
     def error(self) -> EquipoiseError:
-        """Return it as an error of this process."""
+        """Return it as an exception."""
         return (UsageError if self.exit_code == UsageError.exit_code else DataError)(self.message)
 
 
 class RowWriter:
-    """Reads clips and writes their rows; one in each process.
+    """Reads clips and writes their rows; each process has one.
 
     Args:
         readers: modality to reader.
@@ -61,16 +61,17 @@ class RowWriter:
     """
 
     def __init__(self, readers: Mapping[str, ModalityReader], files: Mapping[str, Path]) -> None:
-        self._readers, self._arrays = dict(readers), opened_arrays(files)
+        self._readers = dict(readers)
+        self._arrays = {name: np.load(path, mmap_mode="r+") for name, path in files.items()}
 
     def write(self, items: Sequence[Item]) -> list[Outcome | Failure]:
-        """Read some clips; what is wrong with one of them does not touch the others."""
+        """Read some clips; an error in one does not affect the others."""
         return [self._one(row, clip) for row, clip in items]
 
     def _one(self, row: int, clip: Clip) -> Outcome | Failure:
         stamp = clip_stamp(clip)
         try:
-            values = {m: stored(reader.read(clip), reader.layout) for m, reader in self._readers.items()}
+            values = {m: _stored(reader, clip) for m, reader in self._readers.items()}
             for modality, array in values.items():
                 _check_finite(clip, modality, array)
         except MediaError as error:
@@ -79,7 +80,7 @@ class RowWriter:
             return Failure(str(error), error.exit_code)
         except Exception as error:
             text = f"reading {clip.id!r} failed unexpectedly ({type(error).__name__}: {error})"
-            return Failure(f"{text}; report this with the file.", 1)
+            return Failure(f"{text}; please report this with the file.", 1)
         for modality, array in values.items():
             self._arrays[modality][row] = array
         return Outcome(row, stamp, {m: row_hashes(array[None])[0] for m, array in values.items()})
@@ -91,16 +92,16 @@ def read_clips(
     files: Mapping[str, Path],
     crew: Crew,
 ) -> Iterator[list[Outcome]]:
-    """Read clips into the arrays, and yield what became of them, in the order in which they are done.
+    """Read clips into the arrays, and yield the outcomes in the order in which they are finished.
 
     Args:
         items: rows and clips.
         readers: modality to reader.
         files: modality to array file.
-        crew: who reads.
+        crew: the processes that read.
 
     Raises:
-        EquipoiseError: a package is missing, or a reader failed in a way that no file explains.
+        EquipoiseError: a package is missing, or a reader failed unexpectedly.
     """
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     if crew.workers == 1 and not crew.isolated:
@@ -119,7 +120,7 @@ def _in_pool(
     files: Mapping[str, Path],
     workers: int,
 ) -> Generator[list[Outcome], None, list[Item]]:
-    """Work through `chunks`, which are taken off the list; return what was under way when a process died."""
+    """Read `chunks` and remove them from the list; return the unfinished items if a process died."""
     pending: dict[Future[list[Outcome | Failure]], Sequence[Item]] = {}
     pool = _pool(readers, files, workers)
     try:
@@ -133,7 +134,7 @@ def _in_pool(
                 del pending[future]
                 yield outcomes
     except BrokenProcessPool:
-        # What had been done of these chunks is done again: equal files give equal rows.
+        # Some of these items may be finished; reading them again gives equal rows.
         return [item for chunk in pending.values() for item in chunk]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -143,7 +144,7 @@ def _in_pool(
 def _one_by_one(
     items: Sequence[Item], readers: Mapping[str, ModalityReader], files: Mapping[str, Path]
 ) -> Iterator[list[Outcome]]:
-    """Read clips of which one has taken its process down, so that it is found and costs no other."""
+    """Read clips one at a time to find the one that crashes the decoder; only that one is lost."""
     left = list(items)
     while left:
         pool = _pool(readers, files, 1)
@@ -155,7 +156,7 @@ def _one_by_one(
         except BrokenProcessPool:
             row, clip = left.pop(0)
             file = next(iter(clip.files.values()))
-            error = MediaError(file, "crash", "makes the decoder crash", "convert it anew, or leave it out")
+            error = MediaError(file, "crash", "crashes the decoder", "convert it again, or remove it")
             yield [Outcome(row, clip_stamp(clip), lost=Lost.of(clip, error))]
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -164,7 +165,7 @@ def _one_by_one(
 def _pool(
     readers: Mapping[str, ModalityReader], files: Mapping[str, Path], workers: int
 ) -> ProcessPoolExecutor:
-    # A forked process would inherit the locks of whatever threads are running here.
+    # A forked process would inherit locks held by other threads of this process.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(dict(readers), dict(files)))
 
@@ -174,7 +175,7 @@ _writer: RowWriter | None = None
 
 def _begin(readers: dict[str, ModalityReader], files: dict[str, Path]) -> None:
     global _writer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and lets the chunks under way end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it and lets running tasks finish
     import torch
 
     torch.set_num_threads(1)
@@ -195,8 +196,15 @@ def _checked(found: Sequence[Outcome | Failure]) -> list[Outcome]:
     return outcomes
 
 
+def _stored(reader: ModalityReader, clip: Clip) -> NDArray[Any]:
+    """Return values in the stored type, after a check of their shape."""
+    values, layout = reader.read(clip), reader.layout
+    assert values.shape == layout.shape, f"a reader gave {values.shape}, its layout is {layout.shape}"
+    return np.ascontiguousarray(values, dtype=layout.stored_type)
+
+
 def _check_finite(clip: Clip, modality: str, values: NDArray[Any]) -> None:
     if values.dtype.kind == "f" and not np.isfinite(values.astype(np.float32)).all():
         file = next(iter(clip.files.values()))
         found = f"gives values of {modality!r} that are not finite"
-        raise MediaError(file, "unreadable", found, "convert it anew, or leave it out")
+        raise MediaError(file, "unreadable", found, "convert it again, or remove it")

@@ -1,4 +1,4 @@
-"""Late fusion: every modality has a classifier of its own, and their predictions are averaged."""
+"""Late fusion: the mean of the predictions of one classifier for each modality."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.models.fusion.base import Fusion
-from equipoise.models.heads import OwnHeads
+from equipoise.models.fusion.own_heads import OwnHeads
 from equipoise.models.options import one_of
 
 RULES = ("probability", "logit", "log-probability")
@@ -28,10 +28,10 @@ class AverageFusion(Fusion):
     Args:
         widths: modality to feature width `d_m`, in the model's order.
         num_classes: `C`.
-        rule: what is averaged.
+        rule: the quantity to average.
 
     Raises:
-        UsageError: an unknown rule.
+        UsageError: the rule is unknown.
     """
 
     name: ClassVar[str] = "average"
@@ -67,5 +67,5 @@ class AverageFusion(Fusion):
         log_probabilities = logits.log_softmax(dim=2)
         if self.rule == "log-probability":
             return log_probabilities.mean(dim=0)
-        # The logarithm of a mean of exponentials stays finite where the probabilities underflow.
+        # logsumexp is finite even if the probabilities underflow.
         return log_probabilities.logsumexp(dim=0) - math.log(len(self.modalities))

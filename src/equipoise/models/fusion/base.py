@@ -1,4 +1,4 @@
-"""What a fusion is: a module that turns one feature vector per modality into joint logits."""
+"""The base of fusions: modules that turn one feature vector per modality into joint logits."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ class Fusion(nn.Module, ABC):
     """Base of the fusions: `{m: [B, d_m]}` to joint logits `[B, C]`.
 
     A subclass sets `name`, takes its options as keyword-only arguments of the constructor and defines
-    `forward`. Modules that belong to one modality are held in an `nn.ModuleList` in the order of
-    `modalities`: the keys of an `nn.ModuleDict` cannot hold a dot or the name of a module's attribute, and a
-    modality may be called anything.
+    `forward`. Modules of single modalities are in an `nn.ModuleList` in the order of `modalities`: a modality
+    may have any name, but a key of an `nn.ModuleDict` may not contain a dot or be an attribute of a module.
 
     Args:
         widths: modality to feature width `d_m`, in the model's order.
@@ -33,7 +32,7 @@ class Fusion(nn.Module, ABC):
         num_classes: as given.
 
     Raises:
-        ModelError: no modality, an empty name, a width or number of classes below 1.
+        ModelError: there is no modality, a name is empty, or a width or the number of classes is below 1.
     """
 
     name: ClassVar[str] = ""
@@ -47,7 +46,7 @@ class Fusion(nn.Module, ABC):
 
     @property
     def head(self) -> HeadView | None:
-        """The view of the head where it is additive, else None; a layer of yours needs another name."""
+        """The view of an additive head, else None; a layer of a subclass needs another name."""
         return None
 
     def ordered(self, z: Mapping[str, Tensor]) -> list[Tensor]:
@@ -87,11 +86,7 @@ FUSIONS: Registry[Fusion] = Registry(
 
 
 def check_widths(widths: Mapping[str, int], num_classes: int) -> None:
-    """Refuse modalities as `check_modalities` does, and widths or a number of classes below 1.
-
-    Raises:
-        ModelError: as said.
-    """
+    """Raise ModelError if modalities are invalid, or a width or the number of classes is below 1."""
     check_modalities(tuple(widths))
     if min(widths.values()) < 1 or num_classes < 1:
         raise ModelError(
@@ -100,11 +95,7 @@ def check_widths(widths: Mapping[str, int], num_classes: int) -> None:
 
 
 def check_modalities(modalities: tuple[str, ...]) -> None:
-    """Refuse an empty or repeated set of modalities, and names that are not non-empty strings.
-
-    Raises:
-        ModelError: as said.
-    """
+    """Raise ModelError if there is no modality, or names are not different, non-empty strings."""
     if not modalities:
         raise ModelError("a model needs at least one modality.")
     if odd := [m for m in modalities if not isinstance(m, str) or not m]:

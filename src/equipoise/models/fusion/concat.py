@@ -1,4 +1,4 @@
-"""Concatenation and one linear layer: the fusion of most papers of the field."""
+"""Concatenation and one linear layer, the most common fusion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ConcatFusion(Fusion):
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, widths: Mapping[str, int]) -> Self:
-        """Make a fusion around a linear layer that exists; the layer is used, not copied.
+        """Create a fusion around an existing linear layer, which is not copied.
 
         Args:
             linear: `[B, sum d_m]` to `[B, C]`.
@@ -34,7 +34,7 @@ class ConcatFusion(Fusion):
             ModelError: the widths do not add up to the layer's input.
         """
         ConcatHead(linear, widths)
-        with isolated_rng():  # the layer drawn here is thrown away and must not shift the caller's numbers
+        with isolated_rng():  # the layer drawn here is replaced; the caller's random state must not change
             fusion = cls(widths, linear.out_features)
         fusion.linear = linear
         return fusion

@@ -13,17 +13,17 @@ from equipoise.models.options import one_of, positive
 
 
 class FiLMFusion(Fusion):
-    """Scale and shift one modality by what the others say.
+    """Scale and shift one modality depending on the others.
 
     The conditioned modality `c` is projected, `h = z^c P^T + p`, and the others give
     `[delta, beta] = [z^n : n != c] Q^T + q`; the joint logits are `u = ((1 + delta) * h + beta) W^T + b`. The
-    scale is predicted as a deviation from one, so that others which say nothing leave the modality as it is.
-    With a single modality nothing is modulated: `u = h W^T + b`.
+    scale is predicted as a deviation from one, so that zeros do not change the modality. With a single
+    modality there is no modulation: `u = h W^T + b`.
 
     Args:
         widths: modality to feature width `d_m`, in the model's order.
         num_classes: `C`.
-        conditioned: the modality that is modulated; None is the first.
+        conditioned: the modulated modality; None is the first.
         width: width of `h`.
 
     Raises:

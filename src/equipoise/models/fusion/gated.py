@@ -13,11 +13,11 @@ from equipoise.models.options import positive
 
 
 class GatedFusion(Fusion):
-    """Add the modalities under gates that read all of them.
+    """Sum the modalities, weighted by gates that read all of them.
 
     With `h_m = tanh(z^m W_m^T)` and `g_m = sigmoid([z^1 .. z^M] V_m^T)` the joint logits are
-    `u = (sum_m g_m * h_m) W^T + b`: the unit for any number of modalities, whose gates are independent. A
-    feature of zeros adds nothing to the sum, but it still moves the gates of the others.
+    `u = (sum_m g_m * h_m) W^T + b`: the unit for any number of modalities, with independent gates. A
+    feature of zeros contributes nothing to the sum, but still affects the gates of the others.
 
     Args:
         widths: modality to feature width `d_m`, in the model's order.

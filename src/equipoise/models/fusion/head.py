@@ -14,10 +14,9 @@ from equipoise.types import ModelError
 
 
 class HeadView(ABC):
-    """What a head of the form `u = sum_m z^m W_m^T + b` is made of.
+    """The parts of a head of the form `u = sum_m z^m W_m^T + b`.
 
-    A view owns nothing: it reads the live parameters at every call, so that it stays right while they train
-    and a model may make a new one whenever it is asked for its head.
+    A view reads the parameters at every call and stores no copy, so that it stays valid during training.
 
     Attributes:
         modalities: names, in the model's order.
@@ -28,7 +27,7 @@ class HeadView(ABC):
 
     @abstractmethod
     def weight(self, modality: str) -> Tensor:
-        """Return `W_m` `[C, d_m]`, a view of the live parameter.
+        """Return `W_m` `[C, d_m]`, a view of the parameter.
 
         Raises:
             ModelError: unknown modality.
@@ -102,8 +101,8 @@ class SumHead(HeadView):
     """View of one linear layer per modality whose outputs are added.
 
     Args:
-        linears: modality to layer, `[B, d_m]` to `[B, C]`. Biases of their own count as parts of `b`.
-        bias: a bias `[C]` that is added once, or None.
+        linears: modality to layer, `[B, d_m]` to `[B, C]`. Their biases are parts of `b`.
+        bias: a further bias `[C]`, or None.
     """
 
     def __init__(self, linears: Mapping[str, nn.Linear], bias: Tensor | None = None) -> None:

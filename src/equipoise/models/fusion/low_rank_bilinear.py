@@ -16,10 +16,10 @@ from equipoise.models.options import positive
 class LowRankBilinearFusion(Fusion):
     """Multiply a projection of every modality, element by element.
 
-    `u = (prod_m [z^m, 1] U_m^T) W^T + b` with `U_m` of `rank` rows: a tensor of all products of features, of
-    one modality and of several, factorised to a sum of `rank` terms. Without the 1 behind each feature a
-    modality of zeros would make every product zero. The factors of the ones start at one, so that at first an
-    absent modality multiplies the others by one.
+    `u = (prod_m [z^m, 1] U_m^T) W^T + b` with `U_m` of `rank` rows: the tensor of all products of features
+    within and between modalities, factorised into a sum of `rank` terms. Without the appended 1, a modality
+    of zeros would make every product zero. The factors of the ones are initialised to one, so that at first
+    an absent modality multiplies the others by one.
 
     Args:
         widths: modality to feature width `d_m`, in the model's order.

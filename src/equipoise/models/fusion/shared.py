@@ -16,25 +16,25 @@ COMBINATIONS = ("mean", "sum", "entropy")
 
 
 class SharedFusion(Fusion):
-    """Read every modality with the same head and combine its answers.
+    """Read every modality with the same head and combine the logits.
 
-    With `u^m = h(c_m(z^m))`, where `c_m` is the identity or, where the widths differ, a projection without a
+    With `u^m = h(c_m(z^m))`, where `c_m` is the identity or, if the widths differ, a projection without a
     bias, the joint logits are
 
     - `mean`: `mean_m u^m`;
     - `sum`: `sum_m u^m`;
-    - `entropy`: `sum_m omega^m u^m` with weights by the certainty of each sample (`entropy_weights`).
+    - `entropy`: `sum_m omega^m u^m`, weighted by the certainty for each sample (`entropy_weights`).
 
     Args:
         widths: modality to feature width `d_m`, in the model's order.
         num_classes: `C`.
-        combine: how the answers are combined.
-        width: the width that the head reads; 0 is the largest of `widths`.
+        combine: `mean`, `sum` or `entropy`.
+        width: input width of the head; 0 is the largest of `widths`.
         hidden: units of a hidden layer with a ReLU; 0 is a linear head.
 
     Attributes:
         classifier: the head `h`, `[B, width]` to `[B, C]`.
-        width: as above, the real number where 0 was given.
+        width: input width of the head.
 
     Raises:
         UsageError: an impossible option.
@@ -62,7 +62,7 @@ class SharedFusion(Fusion):
             self.classifier = nn.Sequential(*layers)
 
     def common(self, modality: str, z: Tensor) -> Tensor:
-        """Return what the head reads of one modality: `[B, width]` for its feature `[B, d_m]`.
+        """Return the head's input `[B, width]` for the feature `[B, d_m]` of one modality.
 
         Raises:
             ModelError: unknown modality, or `z` has another width.
@@ -78,7 +78,7 @@ class SharedFusion(Fusion):
         return feature
 
     def own_logits(self, modality: str, z: Tensor) -> Tensor:
-        """Return the head's answer `u^m` `[B, C]` to the feature `[B, d_m]` of one modality.
+        """Return the logits `u^m` `[B, C]` for the feature `[B, d_m]` of one modality.
 
         Raises:
             ModelError: unknown modality, or `z` has another width.
@@ -98,8 +98,7 @@ class SharedFusion(Fusion):
 def entropy_weights(logits: Tensor) -> Tensor:
     """Weigh the modalities of each sample by certainty: `omega = softmax_m(-H(softmax(u^m)))`.
 
-    The weights of a sample do not depend on the other samples of its batch, and are `1 / M` each where the
-    entropies are equal.
+    The weights of a sample do not depend on other samples, and are all `1 / M` if the entropies are equal.
 
     Args:
         logits: `u^m` of all modalities, `[M, B, C]`.
@@ -107,7 +106,7 @@ def entropy_weights(logits: Tensor) -> Tensor:
     Returns:
         `[M, B]`, which sums to one over the modalities.
     """
-    # A probability that underflows to zero meets a finite logarithm here: 0 * log 0 does not come up.
+    # The logarithm stays finite if a probability underflows to zero, so that 0 * log 0 does not occur.
     log_p = logits.log_softmax(dim=2)
     return (log_p.exp() * log_p).sum(dim=2).softmax(dim=0)
 

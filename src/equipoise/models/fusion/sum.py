@@ -15,8 +15,8 @@ from equipoise.models.fusion.head import SumHead
 class SumFusion(Fusion):
     """Add the outputs of one linear layer per modality: `u = sum_m z^m W_m^T + b`.
 
-    The bias is shared, so that "the bias" of the head is one thing, as it is with `concat`; the two fusions
-    differ in how their weights are drawn: each layer here by its own width.
+    The bias is shared, as with `concat`; the two fusions differ in their initial weights: here each layer is
+    initialised according to its own width.
     """
 
     name: ClassVar[str] = "sum"

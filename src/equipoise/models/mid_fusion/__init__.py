@@ -1,1 +1,1 @@
-"""Models whose encoders exchange signals before the fusion."""
+"""Intermediate fusion: models whose encoders exchange signals before the late fusion."""

@@ -17,17 +17,17 @@ from equipoise.types import ModelError, UsageError
 
 
 class Bottlenecks(nn.Module):
-    """What happens to the bottleneck tokens between two layers.
+    """The block that handles the bottleneck tokens between two layers.
 
-    Before the first fused layer they are appended to the tokens of every modality. Behind each but the last
-    one, the copies that the modalities have updated are averaged, and all go on with the mean. Behind the
-    last one they are taken off.
+    Before the first fused layer, the tokens are appended to those of every modality. After each fused layer
+    except the last, the copies of the modalities are replaced by their mean. After the last, they are
+    removed.
 
     Args:
         width: width of the model.
         count: number `B_f` of bottleneck tokens.
-        enters: whether this is the place before the first fused layer; it then holds the learned tokens.
-        leaves: whether it is the place behind the last one.
+        enters: whether this block is before the first fused layer; it then holds the learned tokens.
+        leaves: whether this block is after the last one.
     """
 
     def __init__(self, width: int, count: int, *, enters: bool, leaves: bool) -> None:
@@ -39,14 +39,14 @@ class Bottlenecks(nn.Module):
             self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the learned tokens anew, with the standard deviation of 0.02 that ViT has."""
+        """Draw the learned tokens, with the standard deviation 0.02 of ViT."""
         if self.tokens is not None:
             nn.init.normal_(self.tokens, std=0.02)
 
     def forward(
         self, maps: Mapping[str, Tensor], batch_size: int, padding: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return maps `{m: [B, T_m, width]}` with bottleneck tokens behind the others, or without them."""
+        """Return maps `{m: [B, T_m, width]}` with bottleneck tokens at the end, or without them."""
         if self.leaves:
             return {m: steps[:, : -self.count] for m, steps in maps.items()}
         if self.tokens is not None:
@@ -61,21 +61,21 @@ class BottleneckModel(LockstepModel):
 
     With tokens `z^m` and bottlenecks `f`, a fused layer is `[z^m, f^m] <- Transformer^m([z^m, f])` for every
     modality and then `f <- mean_m f^m` (section 3.2 of the paper). The logits are the mean of those of
-    one linear head for each modality. Features are means over the tokens, where the paper reads a token of
-    its own. Where modalities are left out of a pass, the mean is that over the others.
+    one linear head for each modality. Features are means over the tokens, while the paper uses a
+    classification token. In a forward pass without some modalities, the mean is over the others.
 
     Args:
-        encoders: modality to an encoder made of transformer layers, all of the same width.
-        fusion: the late fusion, as in `MultimodalModel`.
-        num_classes: `C`; may be left out where the fusion has an attribute `num_classes`.
-        blocks: blocks to use as they are, for instance those of another model.
+        encoders: modality to an encoder of transformer layers, all of the same width.
+        fusion: the late fusion, see `LockstepModel`.
+        num_classes: `C`.
+        blocks: existing blocks, for instance those of another model.
         bottlenecks: number of bottleneck tokens.
-        fused_layers: the last layers of every encoder that read them, two at least, since modalities read in
-            one of them what others wrote in the one before. 0 is late fusion.
+        fused_layers: number of last layers that read the tokens: at least two, because a modality reads in
+            one layer what others wrote in the layer before. 0 is late fusion.
 
     Raises:
-        ModelError: an encoder is no transformer, has too few layers, or is wider than another.
-        UsageError: an impossible option.
+        ModelError: an encoder is not a transformer, has too few layers, or another width.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "mbt"
@@ -98,21 +98,21 @@ class BottleneckModel(LockstepModel):
         fused, count = options["fused_layers"], positive("bottlenecks", options["bottlenecks"])
         if isinstance(fused, bool) or not isinstance(fused, int) or fused < 0 or fused == 1:
             raise UsageError(
-                "option 'fused_layers' must be 0 (late fusion) or a whole number of at least 2: bottlenecks "
-                f"that are read in one layer alone carry nothing across; found {fused!r}."
+                "option 'fused_layers' must be 0 (late fusion) or a whole number of at least 2: a single "
+                f"layer with bottlenecks transfers no signal; found {fused!r}."
             )
         if not fused:
             return []
         if short := {m: len(e.stage_widths) for m, e in encoders.items() if len(e.stage_widths) < fused}:
             m, layers = next(iter(short.items()))
             raise ModelError(
-                f"modality {m!r}: the encoder has {layers} layers; expected at least the {fused} that read "
-                "bottlenecks: raise its 'layers' or lower 'fused_layers'."
+                f"modality {m!r}: the encoder has {layers} layers; expected at least {fused} fused "
+                "layers: raise its 'layers' or lower 'fused_layers'."
             )
         widths = widths_at(encoders, -1)
         if len(set(widths.values())) > 1:
             raise ModelError(
-                f"bottleneck tokens pass between encoders of one width; found {widths}: choose one 'width'."
+                f"bottleneck tokens need encoders of equal width; found {widths}: choose one 'width'."
             )
         width = next(iter(widths.values()))
         return [Bottlenecks(width, count, enters=k == 0, leaves=k == fused) for k in range(fused + 1)]
@@ -134,7 +134,7 @@ class BottleneckModel(LockstepModel):
         staged = super()._stagewise(modality, encoder)
         if not isinstance(staged, AttentionEncoder):
             raise ModelError(
-                f"modality {modality!r}: encoder {staged.name!r} is no transformer, which fusion bottlenecks "
-                f"({self.name!r}) need; these are: transformer, token-transformer, patch-transformer."
+                f"modality {modality!r}: encoder {staged.name!r} is not a transformer, which fusion "
+                f"bottlenecks ({self.name!r}) need; use transformer, token-transformer or patch-transformer."
             )
         return staged

@@ -17,10 +17,10 @@ from equipoise.types import ModelError
 
 
 class CrossmodalLayer(nn.Module):
-    """A layer in which the steps of one modality attend to those of another one.
+    """A layer in which the steps of one modality attend to those of another.
 
-    `x <- x + Attention(q = LN(x), k = v = LN(y))`, then `x <- x + FF(LN(x))`: pre-norm, with one
-    normalisation for both sides of the attention and a feed-forward part four times as wide.
+    `x <- x + Attention(q = LN(x), k = v = LN(y))`, then `x <- x + FF(LN(x))`: pre-norm, with the same
+    normalisation for both inputs of the attention and a feed-forward part four times as wide.
 
     Args:
         width: width of both modalities' steps.
@@ -43,8 +43,8 @@ class CrossmodalLayer(nn.Module):
 
         Args:
             x: the steps `[B, T, width]` that attend.
-            y: the steps `[B, S, width]` that they read; None leaves the attention out.
-            padding: `[B, S]` (bool), True where a step of `y` is not to be read.
+            y: the steps `[B, S, width]` that they read; None skips the attention.
+            padding: `[B, S]` (bool), True at steps of `y` to ignore.
         """
         if y is not None:
             source = self.norm(y)
@@ -57,14 +57,14 @@ class CrossmodalLayer(nn.Module):
 
 
 class Target(nn.Module):
-    """What makes one modality's map: crossmodal transformers from the others, self-attention, a projection.
+    """Computes the map of one modality: crossmodal transformers, self-attention, projection.
 
     Args:
         sources: the other modalities, in the model's order.
         width: width `d` in which modalities attend to each other.
-        channels: of the map that is returned.
+        channels: of the returned map.
         layers: of each crossmodal transformer.
-        self_layers: of the self-attention transformer, which is `len(sources) * width` wide.
+        self_layers: of the self-attention transformer, of width `len(sources) * width`.
         heads: attention heads.
         dropout: probability of dropping.
     """
@@ -95,14 +95,14 @@ class Target(nn.Module):
 
         Args:
             own: its steps `[B, T, width]`.
-            others: steps `[B, T_n, width]` of the sources that are there.
+            others: steps `[B, T_n, width]` of the sources that are present.
             padding: modality to `[B, T_n]` (bool); the target's own under the key `""`.
         """
         streams = []
         for source, layers in zip(self.sources, self.crossmodal, strict=True):
             x = own
             for layer in cast("nn.ModuleList", layers):
-                # Every layer reads the source as it came in, not what became of it (section 3.2).
+                # Every layer reads the original source, not its changed steps (section 3.2).
                 x = layer(x, others.get(source), padding.get(source))
             streams.append(x)
         joined = unchanged(attend_in_stages(self.self_attention, torch.cat(streams, dim=2), padding.get("")))
@@ -111,13 +111,13 @@ class Target(nn.Module):
 
 
 class Crossing(nn.Module):
-    """The block behind the encoders' last stages: maps, and what crosses added to them.
+    """The block after the last stages of the encoders: adds the crossmodal signals to their maps.
 
-    A map's positions, over all frames of a video, are the steps of its modality.
+    The positions of a map, in all frames of a video, are the steps of its modality.
 
     Args:
         widths: modality to channels of its map.
-        dims: modality to the dimension of the map that holds the channels.
+        dims: modality to the channel dimension of its map.
         width: width `d` in which modalities attend to each other.
         layers: of each crossmodal transformer.
         self_layers: of the self-attention transformer of each target.
@@ -148,7 +148,7 @@ class Crossing(nn.Module):
         }
         rate = probability("dropout", dropout)
         self.widths, self.dims = dict(widths), dict(dims)
-        # By position: the keys of an nn.ModuleDict cannot hold every name that a modality may have.
+        # By position: a modality may have a name that is not valid for an nn.ModuleDict.
         self.projections = nn.ModuleList(nn.Linear(d, width, bias=False) for d in widths.values())
         self.targets = nn.ModuleList(
             Target([n for n in widths if n != m], width, d, dropout=rate, **parts) for m, d in widths.items()
@@ -157,7 +157,7 @@ class Crossing(nn.Module):
     def forward(
         self, maps: Mapping[str, Tensor], batch_size: int, padding: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the maps of the modalities that are given; the others tell them nothing."""
+        """Return the changed maps of the given modalities; missing ones send no signals."""
         steps = {
             m: projection(self._steps(m, maps[m], batch_size))
             for m, projection in zip(self.widths, self.projections, strict=True)
@@ -181,22 +181,22 @@ class Crossing(nn.Module):
 
 
 class CrossmodalModel(LockstepModel):
-    """Encoders behind which every modality attends to every other one (MulT), and a late fusion.
+    """Encoders followed by attention of every modality to every other one (MulT), and a late fusion.
 
-    Each encoder runs its own layers. Its map, projected to `width`, then attends to that of each other
-    modality through a crossmodal transformer of its own; the results, side by side, pass through a
-    self-attention transformer, are projected back to the map's channels and added to it, and the encoder
-    pools the sum. Projecting back is ours: features are as wide as the plain encoder's, whatever the number
-    of modalities, so that references and heads of other methods fit; and so is adding, without which training
-    by SGD at the usual rates was unstable. The paper's encoders are projections alone; here any encoder that
-    runs stage by stage will do, and positions are those that it gives. Where modalities are left out of a
-    pass, the attention to them is left out.
+    Each encoder runs its layers. Its map is projected to `width` and attends to the map of each other
+    modality through a separate crossmodal transformer. The results are concatenated, pass through a
+    self-attention transformer, are projected back to the channels of the map and added to it, and the encoder
+    pools the sum. Unlike in the paper, features are projected back and added: they keep the width of the
+    plain encoder for any number of modalities, so that references and heads of other methods fit, and without
+    the addition training by SGD at usual learning rates was unstable. In the paper the encoders are only
+    projections; here any encoder that runs stage by stage can be used, with its own positions. In a forward
+    pass without some modalities, the attention to them is skipped.
 
     Args:
-        encoders: modality to an encoder that runs stage by stage; two modalities at least.
-        fusion: the late fusion, as in `MultimodalModel`.
-        num_classes: `C`; may be left out where the fusion has an attribute `num_classes`.
-        blocks: the one block to use as it is, for instance that of another model.
+        encoders: see `LockstepModel`, as for `fusion` and `num_classes`.
+        fusion: the late fusion.
+        num_classes: `C`.
+        blocks: the existing block, for instance that of another model.
         width: width in which modalities attend to each other.
         layers: layers of each crossmodal transformer.
         self_layers: layers of the self-attention transformer of each modality.
@@ -204,9 +204,8 @@ class CrossmodalModel(LockstepModel):
         dropout: probability of dropping, in training.
 
     Raises:
-        ModelError: one modality only, an encoder that does not run stage by stage, or parts that do not fit
-            each other.
-        UsageError: an impossible option.
+        ModelError: see `LockstepModel`.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "mult"
@@ -234,7 +233,7 @@ class CrossmodalModel(LockstepModel):
 
     def _check_blocks(self, encoders: Mapping[str, Encoder]) -> None:
         if len(self.block_list) != 1:
-            raise ModelError(f"found {len(self.block_list)} blocks; expected one, behind the last stages.")
+            raise ModelError(f"found {len(self.block_list)} blocks; expected one, after the last stages.")
         super()._check_blocks(encoders)
 
     def _check_block(self, number: int, block: nn.Module, encoders: Mapping[str, Encoder]) -> None:

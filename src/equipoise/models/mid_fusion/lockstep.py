@@ -1,4 +1,4 @@
-"""Encoders in lockstep, with blocks between their stages through which they exchange signals."""
+"""Run encoders in lockstep, with blocks between their stages that exchange signals."""
 
 from __future__ import annotations
 
@@ -14,34 +14,32 @@ from equipoise.types import Batch, ModelError
 
 
 class LockstepModel(MultimodalModel):
-    """Base of the models with intermediate fusion: a block stands behind each of the last stages.
+    """Base of the models with intermediate fusion: there is a block after each of the last stages.
 
-    Encoders with different numbers of stages are matched from the last one backwards. A block is a module
-    `block(maps, batch_size, padding)` that takes the maps of the encoders after a stage and returns those
-    that they go on with: `{m: [B, ...]}`, or `B * T` rows for the frames of videos.
+    Encoders with different numbers of stages are aligned at their last stage. A block is a module
+    `block(maps, batch_size, padding)`: it takes the maps of the encoders after a stage and returns the input
+    of the next stage: `{m: [B, ...]}`, or `B * T` rows for the frames of videos.
 
-    What is diagnosed, and what the late fusion reads, is the feature `z^m` that an encoder ends with. It
-    depends on every modality: passes that replace features alone do not take away what the encoders have
-    already exchanged (`encode` with `only` does). What is snapshot, frozen and re-learned is the encoder,
-    which called by itself is the plain one, as it is in the unimodal models that methods are compared with;
-    blocks belong to the fusion.
+    The diagnosis and the late fusion read the final feature `z^m` of each encoder. It depends on all
+    modalities: replacing the features of a modality does not remove the signals it has already sent to the
+    others (`encode` with `only` does). Snapshots, freezing and re-learning apply to the encoders. An encoder
+    called alone works without blocks, as in the unimodal models for comparison. Blocks belong to the fusion.
 
     Args:
-        encoders: modality to an encoder that runs stage by stage; two modalities at least.
+        encoders: modality to an encoder that runs stage by stage; at least two modalities.
         fusion: the late fusion, as in `MultimodalModel`.
-        num_classes: `C`; may be left out where the fusion has an attribute `num_classes`.
-        blocks: blocks to use as they are, first one first, for instance those of another model.
-        options: what the blocks are made with where none are given; see the subclass.
+        num_classes: `C`; not needed if the fusion has an attribute `num_classes`.
+        blocks: existing blocks in order, for instance those of another model.
+        options: of new blocks; see the subclass.
 
     Attributes:
-        name: what `build_model` calls this kind of fusion.
-        late: name and options of the late fusion that it comes with.
-        block_list: the blocks, first one first.
+        name: of this kind of fusion in `build_model`.
+        late: name and options of the default late fusion.
+        block_list: the blocks in order.
 
     Raises:
-        ModelError: one modality only, an encoder that does not run stage by stage, or parts that do not fit
-            each other.
-        UsageError: an impossible option.
+        ModelError: there is only one modality, an encoder does not run stage by stage, or parts do not match.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = ""
@@ -67,7 +65,7 @@ class LockstepModel(MultimodalModel):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What methods may require: those of every model, and `mid_fusion`."""
+        """The capabilities of every model, and `mid_fusion`."""
         return super().capabilities | {"mid_fusion"}
 
     def encode(
@@ -77,7 +75,7 @@ class LockstepModel(MultimodalModel):
 
         Args:
             batch: a batch, or its inputs `{m: [B, ...]}`.
-            only: modalities to encode; None is all. No signal then crosses from those that are absent.
+            only: modalities to encode; None is all. Absent modalities send no signals.
 
         Returns:
             `{m: [B, d_m]}`, in the order of `modalities`.
@@ -100,11 +98,11 @@ class LockstepModel(MultimodalModel):
         return {m: self._finished(m, run) for m, run in runs.items()}
 
     def _made(self, encoders: Mapping[str, Encoder], **options: Any) -> list[nn.Module]:
-        """Return new blocks for these encoders, first one first."""
+        """Return new blocks for these encoders, in order."""
         raise NotImplementedError
 
     def _check_block(self, number: int, block: nn.Module, encoders: Mapping[str, Encoder]) -> None:
-        """Refuse a block that does not fit the maps of its stage."""
+        """Raise ModelError if a block does not match the maps of its stage."""
 
     def _check_blocks(self, encoders: Mapping[str, Encoder]) -> None:
         if len(self.block_list) > min(self._places(encoder) for encoder in encoders.values()):
@@ -119,7 +117,7 @@ class LockstepModel(MultimodalModel):
             run = StagedRun(self._stages(encoder, x))
         except ModelError as error:
             raise ModelError(f"modality {modality!r}: {error}") from error
-        # The map that a block reads is not sent on yet; without any block the last one is.
+        # Stop before the map that the first block reads; without blocks, run to the end.
         for _ in range(self._places(encoder) - len(self.block_list)):
             run.send(run.map)
         return run
@@ -129,15 +127,13 @@ class LockstepModel(MultimodalModel):
         return encoder.stagewise(x)
 
     def _places(self, encoder: Encoder) -> int:
-        """Return how many stages `_stages` has, and with that places where blocks may stand."""
+        """Return the number of stages of `_stages`, which is the maximum number of blocks."""
         return len(encoder.stage_widths)
 
     def _finished(self, modality: str, run: StagedRun) -> Tensor:
         if run.feature is None:
-            raise ModelError(
-                f"modality {modality!r}: the encoder has more stages than its 'stage_widths' tells."
-            )
-        # The encoder is called in the end, so that forward hooks on it see the feature.
+            raise ModelError(f"modality {modality!r}: the encoder has more stages than its 'stage_widths'.")
+        # The final call of the encoder triggers its forward hooks with the feature.
         feature: Tensor = self.encoder_module(modality)(StagedPass(run.feature))
         return feature
 
@@ -156,5 +152,5 @@ class LockstepModel(MultimodalModel):
 
 
 def widths_at(encoders: Mapping[str, Encoder], stage: int) -> dict[str, int]:
-    """Return the channels of every encoder's map after a stage, counted from the last one: -1, -2, ..."""
+    """Return the channels of every encoder's map after a stage, counted from the end: -1, -2, ..."""
     return {m: encoder.stage_widths[stage] for m, encoder in encoders.items()}

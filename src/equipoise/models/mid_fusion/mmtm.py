@@ -1,44 +1,47 @@
-"""Multimodal transfer modules (Joze, Shaban, Iuzzolino, Koishida, CVPR 2020, arXiv 1911.08670)."""
+"""Multimodal transfer modules (MMTM: Joze, Shaban, Iuzzolino, Koishida, CVPR 2020, arXiv 1911.08670)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from equipoise.models.contract import NamedParameter
+from equipoise.models.encoders.base import Encoder
 from equipoise.models.encoders.stages import masked_mean
 from equipoise.models.fusion.base import check_modalities
+from equipoise.models.mid_fusion.lockstep import LockstepModel, widths_at
 from equipoise.models.options import listed, positive
 from equipoise.types import ModelError
 
 
 class MMTM(nn.Module):
-    """Gates on the channels of every modality's map that depend on the maps of all.
+    """Gates the channels of every modality's map, depending on the maps of all modalities.
 
     With `s = [s^1 .. s^M]`, the means of the maps over their positions, and `e = relu(s A^T + a)` of width
     `2 * sum_m d_m / ratio`, the gates are `o^m = sigmoid(e E_m^T + e_m)` and the maps become `h^m * o^m`. The
-    published block is that of two modalities; for more of them the formula is the same.
+    published block has two modalities; the formula is the same for more.
 
-    The running mean of the gates serves the greedy-learning method (Wu, Jastrzebski, Cho, Geras, ICML 2022,
-    arXiv 2202.05306): after every pass in training mode that holds all modalities and in which nothing is
-    curated, `obar <- (obar * n + mean_batch(o)) / (n + 1)`. It is a buffer, so that it moves, is saved and is
-    loaded with the weights.
+    The greedy-learning method (Wu, Jastrzebski, Cho, Geras, ICML 2022, arXiv 2202.05306) uses the running
+    mean of the gates: after every forward pass in training mode with all modalities and without curation,
+    `obar <- (obar * n + mean_batch(o)) / (n + 1)`. It is a buffer and thus part of the state dict.
 
     Args:
         widths: modality to channels `d_m` of its map, in the model's order.
-        channel_dims: modality to the dimension of its map that holds the channels; 1 for those left out.
-        ratio: by how much the squeezed vector is narrowed.
+        channel_dims: modality to the channel dimension of its map; default 1.
+        ratio: reduction of the squeezed vector.
 
     Attributes:
         modalities: names, in order.
-        squeeze: the layer `A`, which serves all modalities.
+        squeeze: the layer `A`, common to all modalities.
         excite: the layers `E_m`, in order.
-        gate_count: the `n` of the running mean, the number of passes in it.
+        gate_count: the number `n` of forward passes in the running mean.
 
     Raises:
-        ModelError: fewer than two modalities.
-        UsageError: an impossible option.
+        ModelError: there are fewer than two modalities.
+        UsageError: an option is invalid.
     """
 
     gate_count: Tensor
@@ -67,15 +70,15 @@ class MMTM(nn.Module):
 
     @property
     def curated(self) -> str | None:
-        """The modality whose gates are replaced by their running mean, None where there is none."""
+        """The modality whose gates are replaced by their running mean, or None."""
         return self._curated
 
     def curate(self, modality: str | None) -> None:
-        """Replace the gates of one modality by their running mean, or of none.
+        """Replace the gates of one modality by their running mean; None ends this.
 
-        Until it is called with None the modality gets no signal from the others through this block, in
-        evaluation mode too, and no running mean changes. Before the first pass in training mode, when there
-        is no running mean yet, the mean over the batch at hand stands in.
+        Until then the modality gets no signal from the others through this block, in evaluation mode too, and
+        the running means do not change. Before the first forward pass in training mode, the mean over the
+        current batch is used.
 
         Raises:
             ModelError: unknown modality.
@@ -85,7 +88,7 @@ class MMTM(nn.Module):
         self._curated = modality
 
     def mean_gate(self, modality: str) -> Tensor:
-        """Return the running mean of a modality's gates, `[d_m]`, the live buffer; zeros before any pass.
+        """Return the buffer with the running mean of a modality's gates `[d_m]`, at first zeros.
 
         Raises:
             ModelError: unknown modality.
@@ -102,10 +105,10 @@ class MMTM(nn.Module):
         return self.excite[self._position(modality)]
 
     def gates(self, squeezed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the gates `{m: [B, d_m]}` of the modalities that are given, running means not considered.
+        """Return the gates `{m: [B, d_m]}` of the given modalities, without curation.
 
         Args:
-            squeezed: `{m: [B, d_m]}`, the means over positions. What is missing counts as zeros.
+            squeezed: `{m: [B, d_m]}`, the means over positions. Missing modalities count as zeros.
         """
         first = next(iter(squeezed.values()))
         parts = [
@@ -122,17 +125,15 @@ class MMTM(nn.Module):
 
         Args:
             maps: modality to map, with channels in the dimension of `channel_dims` and `B` rows, or `B * T`
-                for the frames of videos, sample by sample: one sample has one squeezed vector and one gate
-                for each channel, whatever the number of its frames.
+                rows for the frames of videos, sample by sample. All frames of a sample have the same gates.
             batch_size: `B`.
-            padding: modality to `[B, T]` (bool), True at the steps of its map `[B, T, d_m]` that are padding
-                and say nothing; none for those left out.
+            padding: modality to `[B, T]` (bool), True at the steps of its map `[B, T, d_m]` that are padding.
 
         Returns:
             The gated maps, in order, of the same shapes.
 
         Raises:
-            ModelError: unknown or no modality, or a map with other channels or rows.
+            ModelError: a modality is unknown, there is none, or a map has other channels or rows.
         """
         self._check(maps, batch_size)
         masks = padding or {}
@@ -146,7 +147,7 @@ class MMTM(nn.Module):
     def _squeezed(self, modality: str, h: Tensor, batch_size: int, padding: Tensor | None) -> Tensor:
         if padding is not None:
             return masked_mean(h, padding)
-        # Means of means are the mean over all positions, because every frame has as many.
+        # The mean of means is the mean over all positions, because all frames are equally large.
         rows = (
             h.movedim(self.channel_dims[modality], 1).reshape(len(h), self.widths[modality], -1).mean(dim=2)
         )
@@ -162,8 +163,8 @@ class MMTM(nn.Module):
     def _mean_or(self, gate: Tensor) -> Tensor:
         assert self._curated is not None
         mean = self.mean_gate(self._curated).to(gate.dtype)
-        # Chosen on the device: asking the host for the count would wait for it at every block. The result is
-        # a copy, which later updates of the buffer do not reach.
+        # torch.where avoids a synchronisation of the device at every block, and returns a copy that later
+        # updates of the buffer do not change.
         mean = torch.where(self.gate_count > 0, mean, gate.mean(dim=0))
         return mean.expand_as(gate)
 
@@ -176,9 +177,7 @@ class MMTM(nn.Module):
 
     def _check(self, maps: Mapping[str, Tensor], batch_size: int) -> None:
         if not maps:
-            raise ModelError(
-                f"an MMTM block needs the map of one modality at least of {listed(self.modalities)}."
-            )
+            raise ModelError(f"an MMTM block needs the map of at least one of {listed(self.modalities)}.")
         for m, h in maps.items():
             self._position(m)
             dim, width = self.channel_dims[m], self.widths[m]
@@ -197,5 +196,95 @@ class MMTM(nn.Module):
 
     @staticmethod
     def _mean_name(index: int) -> str:
-        # By position: the name of a buffer cannot hold every name that a modality may have.
+        # By position: a modality may have a name that is not valid for a buffer.
         return f"gate_mean_{index}"
+
+
+class MidFusionModel(LockstepModel):
+    """Encoders whose last stages exchange gates (MMTM), and a late fusion of their features.
+
+    There is a block after each of the last `stages` stages; the encoder with the fewest stages limits their
+    number. In a forward pass without some modalities, the blocks read zeros in their place and do not update
+    running means.
+
+    Args:
+        encoders: see `LockstepModel`, as for `fusion` and `num_classes`.
+        fusion: the late fusion.
+        num_classes: `C`.
+        blocks: existing MMTM blocks in order, for instance those of another model.
+        ratio: see `MMTM`.
+        stages: maximum number of blocks.
+
+    Raises:
+        ModelError: see `LockstepModel`.
+        UsageError: an option is invalid.
+    """
+
+    name: ClassVar[str] = "mmtm"
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        fusion: nn.Module,
+        num_classes: int | None = None,
+        blocks: Sequence[nn.Module] | None = None,
+        *,
+        ratio: int = 4,
+        stages: int = 3,
+    ) -> None:
+        super().__init__(encoders, fusion, num_classes, blocks, ratio=ratio, stages=stages)
+
+    @property
+    def blocks(self) -> list[MMTM]:
+        """The blocks in order."""
+        return cast("list[MMTM]", list(self.block_list))
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """The capabilities of a model with intermediate fusion, and `gates`."""
+        return super().capabilities | {"gates"}
+
+    def block_parameters(self, modality: str) -> list[NamedParameter]:
+        """Return the block parameters of a modality, named as in `named_parameters`.
+
+        These are its layers `E_m` and the layers `A`, which all modalities have in common. They belong to
+        `fusion_parameters`.
+
+        Raises:
+            ModelError: unknown modality.
+        """
+        self._require_known([modality])
+        serving = [part for block in self.blocks for part in (block.squeeze, block.excite_layer(modality))]
+        wanted = {parameter for part in serving for parameter in part.parameters()}
+        return [(name, parameter) for name, parameter in self.named_parameters() if parameter in wanted]
+
+    def curate(self, modality: str | None) -> None:
+        """Replace the gates of a modality by their running means in all blocks; see `MMTM.curate`.
+
+        This also applies in evaluation mode: call it with None before validation.
+
+        Raises:
+            ModelError: unknown modality.
+        """
+        if modality is not None:
+            self._require_known([modality])
+        for block in self.blocks:
+            block.curate(modality)
+
+    def _made(self, encoders: Mapping[str, Encoder], **options: Any) -> list[nn.Module]:
+        stages = positive("stages", options["stages"])
+        count = min(stages, *(len(encoder.stage_widths) for encoder in encoders.values()))
+        dims = {m: encoder.channel_dim or 1 for m, encoder in encoders.items()}
+        widths = [widths_at(encoders, k - count) for k in range(count)]
+        return [MMTM(each, dims, ratio=options["ratio"]) for each in widths]
+
+    def _check_blocks(self, encoders: Mapping[str, Encoder]) -> None:
+        if not self.block_list:
+            raise ModelError("found 0 blocks; expected at least one, and no more than the fewest stages.")
+        super()._check_blocks(encoders)
+
+    def _check_block(self, number: int, block: nn.Module, encoders: Mapping[str, Encoder]) -> None:
+        expected = widths_at(encoders, number - len(self.block_list))
+        if not isinstance(block, MMTM) or list(block.widths.items()) != list(expected.items()):
+            found = block.widths if isinstance(block, MMTM) else type(block).__name__
+            raise ModelError(f"block {number} gates maps of {found} channels, the encoders' have {expected}.")

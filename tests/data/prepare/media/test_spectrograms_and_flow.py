@@ -11,9 +11,9 @@ from scipy.signal import ShortTimeFFT
 from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.errors import MediaError
 from equipoise.data.prepare.media.flow import decode_flow, encode_flow, method_used, optical_flow
-from equipoise.data.prepare.media.flow_readers import FlowImagesReader, FlowReader
-from equipoise.data.prepare.media.readers import FbankReader, FramesReader, ImageReader, StftReader
 from equipoise.data.prepare.media.spectrograms import fbank, log_stft
+from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, ImageReader, StftReader
+from equipoise.data.prepare.readers.flow import FlowImagesReader, FlowReader
 from equipoise.types import UsageError
 from media_files import moving_square, tone, write_image, write_video, write_wav
 
@@ -145,7 +145,7 @@ def test_flow_of_a_clip_is_that_of_its_neighbouring_frames(tmp_path: Path) -> No
     stored = _read(FlowReader(count=2, stack=3, size=96, method="dis"), video=clip)
     motion = decode_flow(stored)[:, :, 16:-16, 16:-16].mean(axis=(2, 3))
     assert np.abs(motion - [2, 0, 2, 0, 2, 0]).max() < 0.25
-    with pytest.raises(MediaError, match="9 frames where flow needs 11"):
+    with pytest.raises(MediaError, match="9 frames, but flow needs 11"):
         FlowReader(stack=10).read(Clip("x", "a", {"video": clip}))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.data.prepare.sentiment.samples import NonFinite, parse_name, read_folds, unique_names
+from equipoise.data.prepare.sentiment.utterances import NonFinite, parse_name, read_folds, unique_names
 
 SHARED = Path(__file__).parents[5] / "shared" / "data"
 
@@ -48,7 +48,7 @@ def test_the_published_folds_are_read() -> None:
 
 
 def test_large_arrays_are_counted_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("equipoise.data.prepare.sentiment.samples._PIECE", 25)
+    monkeypatch.setattr("equipoise.data.prepare.sentiment.utterances._PIECE", 25)
     values = np.ones((11, 2, 5), np.float32)
     values[0, 0, 0], values[3, 1], values[10, 1, 4], values[10, 0, 0] = np.nan, -np.inf, np.inf, np.nan
     found = NonFinite()

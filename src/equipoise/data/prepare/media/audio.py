@@ -1,4 +1,4 @@
-"""Sound to one channel at a wanted rate."""
+"""Read sound as one channel at a given sampling rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import opened, pyav, seconds_missing
 from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import DOWNLOAD_AGAIN, SOUND_FORMATS, check_format, check_media
+from equipoise.data.prepare.media.files import SOUND_FORMATS, check_format, check_media
 from equipoise.types import MissingExtraError
 
 Wave = NDArray[np.float32]
@@ -20,22 +20,22 @@ Wave = NDArray[np.float32]
 def read_audio(path: Path, rate: int, *, start: float = 0.0, seconds: float | None = None) -> Wave:
     """Read the sound of a file.
 
-    WAV, FLAC and Ogg are read by libsndfile, everything else (the sound of a video too) by FFmpeg. Channels
-    are averaged; the rate is changed by a polyphase filter (`scipy.signal.resample_poly`), which gives the
-    same bits everywhere.
+    WAV, FLAC and Ogg are read by libsndfile, all others (including the sound of a video) by FFmpeg. Channels
+    are averaged. Resampling uses a polyphase filter (`scipy.signal.resample_poly`), which gives the same bits
+    on every machine.
 
     Args:
         path: the file.
-        rate: samples a second of the result.
+        rate: sampling rate of the result in Hz.
         start: second at which to begin.
-        seconds: how much to read; None goes to the end.
+        seconds: how much to read; None reads to the end.
 
     Returns:
-        `[n]`, in [-1, 1] but for what resampling overshoots.
+        `[n]`, in [-1, 1] except for overshoots of the filter.
 
     Raises:
-        MediaError: the file is missing, empty, cut short, of another format than its name says, has no sound,
-            or none from `start` on.
+        MediaError: the file is missing, empty, truncated, of another format than its name says, or has no
+            sound after `start`.
         MissingExtraError: soundfile or av is not installed.
     """
     check_media(path)
@@ -43,13 +43,13 @@ def read_audio(path: Path, rate: int, *, start: float = 0.0, seconds: float | No
     wave, found = read(path, start, seconds)
     if not len(wave):
         raise MediaError(
-            path, "truncated", f"has no sound from second {start:g} on", "check its length and the list"
+            path, "truncated", f"has no sound after second {start:g}", "check its length and the list"
         )
     return resampled(wave, found, rate)
 
 
 def resampled(wave: Wave, found: int, wanted: int) -> Wave:
-    """Change the sampling rate of `[n]` from `found` to `wanted`."""
+    """Resample `[n]` from the rate `found` to `wanted`."""
     if found == wanted:
         return wave
     from scipy.signal import resample_poly
@@ -74,11 +74,9 @@ def _by_libsndfile(path: Path, start: float, seconds: float | None) -> tuple[Wav
                 values: NDArray[np.float32] = sound.read(wanted, dtype="float32", always_2d=True)
                 promised = min(wanted, sound.frames - first)
         except soundfile.LibsndfileError as error:
-            raise MediaError(
-                path, "unreadable", f"cannot be decoded ({error})".replace("\n", " "), DOWNLOAD_AGAIN
-            ) from error
+            raise MediaError(path, "unreadable", f"cannot be decoded ({error})".replace("\n", " ")) from error
     if len(values) < promised:
-        raise MediaError(path, "truncated", f"ends after {len(values)} of {promised} samples", DOWNLOAD_AGAIN)
+        raise MediaError(path, "truncated", f"ends after {len(values)} of {promised} samples")
     return values.mean(axis=1, dtype=np.float32), rate
 
 
@@ -86,7 +84,7 @@ def _by_ffmpeg(path: Path, start: float, seconds: float | None) -> tuple[Wave, i
     with opened(path) as container:
         if not container.streams.audio:
             raise MediaError(
-                path, "no-audio", "has no sound", "take it from the list, or download it with its sound"
+                path, "no-audio", "has no sound", "remove it from the list, or download it with sound"
             )
         stream = container.streams.audio[0]
         stream.codec_context.thread_count = 1
@@ -97,9 +95,7 @@ def _by_ffmpeg(path: Path, start: float, seconds: float | None) -> tuple[Wave, i
         whole = end is not None and reached >= end
         missing = 0.0 if whole else seconds_missing(container, stream, reached)
     if missing:
-        raise MediaError(
-            path, "truncated", f"lacks the last {missing:.1f} seconds of its sound", DOWNLOAD_AGAIN
-        )
+        raise MediaError(path, "truncated", f"lacks the last {missing:.1f} seconds of its sound")
     last = None if end is None else round(end * rate)
     return wave[round(start * rate) : last], rate
 

@@ -1,4 +1,4 @@
-"""Open files of sound and video with PyAV, and say in one line what is wrong with them."""
+"""Open sound and video files with PyAV, and turn its errors into `MediaError`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import DOWNLOAD_AGAIN, check_format
+from equipoise.data.prepare.media.files import check_format
 from equipoise.types import MissingExtraError
 
 LACKING = 0.05
-"""Part of what a container promises that may be absent before a file counts as cut short."""
+"""Part of the announced length that may be missing; with more missing, a file is truncated."""
 
 
 def pyav() -> Any:
@@ -38,33 +38,31 @@ def opened(path: Path) -> Iterator[Any]:
     """
     av = pyav()
     known = check_format(path)
-    # A stream of bytes, as some names are none that the decoder's library can open.
+    # A stream of bytes: the decoder cannot open some file names.
     with path.open("rb") as stream:
         try:
             container = av.open(stream, "r", metadata_errors="replace")
         except (av.error.FFmpegError, ValueError) as error:
-            reason, what = ("truncated", "is cut short") if known else ("wrong-format", "is no media file")
-            raise MediaError(path, reason, f"{what} ({_text(error)})", DOWNLOAD_AGAIN) from error
+            reason, what = ("truncated", "is truncated") if known else ("wrong-format", "is not a media file")
+            raise MediaError(path, reason, f"{what} ({_text(error)})") from error
         try:
             yield container
         except av.error.FFmpegError as error:
-            raise MediaError(
-                path, "unreadable", f"cannot be decoded ({_text(error)})", DOWNLOAD_AGAIN
-            ) from error
+            raise MediaError(path, "unreadable", f"cannot be decoded ({_text(error)})") from error
         finally:
             container.close()
 
 
 def seconds_missing(container: Any, stream: Any, reached: float) -> float:
-    """Return how many seconds a stream is clearly too short, or 0.
+    """Return by how many seconds a stream is clearly too short, or 0.
 
-    Where the container gives a length for the file alone, other streams may be the longer ones, and more may
-    be absent without harm.
+    If the container has only one length for the whole file, another stream may be the longest, so that more
+    may be missing.
 
     Args:
         container: open file.
-        stream: of sound or pictures.
-        reached: seconds at which it ends.
+        stream: of sound or images.
+        reached: second at which it ends.
     """
     if stream.duration and stream.time_base:
         promised, least = float(stream.duration * stream.time_base), 1 - LACKING

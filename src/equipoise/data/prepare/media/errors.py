@@ -1,4 +1,4 @@
-"""What can be wrong with a file of media."""
+"""Errors of media files."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import Final
 from equipoise.types import DataError
 
 REASONS: Final = {
-    "missing": "not there",
-    "empty": "of zero length",
-    "lfs-pointer": "Git LFS pointers, not the media themselves",
-    "truncated": "ending too early",
-    "wrong-format": "not what their name says",
+    "missing": "missing",
+    "empty": "empty",
+    "lfs-pointer": "Git LFS pointers instead of the files",
+    "truncated": "truncated",
+    "wrong-format": "of another format than their name says",
     "no-audio": "without sound",
-    "no-video": "without pictures",
-    "unreadable": "not to be decoded",
-    "crash": "ending the decoder",
+    "no-video": "without images",
+    "unreadable": "unreadable",
+    "crash": "crashing the decoder",
 }
-"""Why a file is of no use, to how a summary says it of several."""
+"""Reason why a file cannot be used, to its wording in a summary."""
 
 
 class MediaError(DataError):
-    """A file that cannot be used as it is.
+    """A file that cannot be used.
 
     Args:
         file: the file.
         reason: a key of `REASONS`.
-        found: what was found, as the middle of a sentence: `"is a Git LFS pointer"`.
+        found: the problem, as the middle of a sentence: `"is a Git LFS pointer"`.
         remedy: what to do: `"run git lfs pull in the repository"`.
     """
 
-    def __init__(self, file: str | os.PathLike[str], reason: str, found: str, remedy: str) -> None:
+    def __init__(
+        self, file: str | os.PathLike[str], reason: str, found: str, remedy: str = "download it again"
+    ) -> None:
         assert reason in REASONS
         self.file, self.reason, self.found, self.remedy = os.fspath(file), reason, found, remedy
         super().__init__(f"{self.file} {found}; {remedy}.")

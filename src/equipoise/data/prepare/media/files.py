@@ -1,4 +1,4 @@
-"""Files as they are found: missing, empty, pointers of Git LFS, or something else than their name says."""
+"""Check files before decoding: missing, empty, Git LFS pointers, or of another format than named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Final
 from equipoise.data.prepare.media.errors import MediaError
 
 LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
-DOWNLOAD_AGAIN: Final = "download it again"
 _HEAD = 64
 
 _ENDINGS: Final = {
@@ -25,29 +24,29 @@ _ENDINGS: Final = {
     "GIF": (".gif",),
     "BMP": (".bmp",),
 }
-"""Format to the endings that promise it."""
+"""Format to file name endings."""
 SOUND_FORMATS: Final = ("WAV", "FLAC", "Ogg")
-"""Formats of sound that need no video decoder."""
+"""Sound formats that need no video decoder."""
 
 
 def check_media(path: str | os.PathLike[str]) -> None:
-    """Check that a file, or a folder of frames, is there and is more than a placeholder.
+    """Check that a file, or a folder of frames, exists and is not a placeholder.
 
     Raises:
-        MediaError: it is missing, empty, or a pointer that Git LFS left in place of the file.
+        MediaError: it is missing, empty, or a Git LFS pointer.
     """
     file = Path(path)
     if file.is_dir():
         if not any(file.iterdir()):
-            raise MediaError(file, "empty", "is an empty folder", DOWNLOAD_AGAIN)
+            raise MediaError(file, "empty", "is an empty folder")
         return
     try:
         if file.stat().st_size == 0:
-            raise MediaError(file, "empty", "has zero length", DOWNLOAD_AGAIN)
+            raise MediaError(file, "empty", "has zero length")
         with file.open("rb") as stream:
             head = stream.read(len(LFS_POINTER))
     except FileNotFoundError:
-        raise MediaError(file, "missing", "is not there", "download it, or take it from the list") from None
+        raise MediaError(file, "missing", "is missing", "download it, or remove it from the list") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise MediaError(
@@ -57,13 +56,13 @@ def check_media(path: str | os.PathLike[str]) -> None:
         raise MediaError(
             file,
             "lfs-pointer",
-            "is a Git LFS pointer, not the file itself",
-            "run 'git lfs pull' in the repository that it came with",
+            "is a Git LFS pointer instead of the file",
+            "run 'git lfs pull' in its repository",
         )
 
 
 def format_of(path: Path) -> str | None:
-    """Return the format of a file by its first bytes, such as `"AVI"`, or None where they say nothing."""
+    """Return the format of a file by its first bytes, such as `"AVI"`, or None if they are unknown."""
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
     if head[:4] in (b"RIFF", b"RF64"):
@@ -84,30 +83,30 @@ def format_of(path: Path) -> str | None:
 
 
 def check_format(path: Path) -> str | None:
-    """Compare what a file is with what its ending promises.
+    """Compare the format of a file with the ending of its name.
 
     Returns:
-        Its format, or None where neither the first bytes nor the ending are known here.
+        Its format, or None if neither the first bytes nor the ending are known.
 
     Raises:
-        MediaError: they contradict each other, or a RIFF file (WAV, AVI) is shorter than its header says.
+        MediaError: they differ, or a RIFF file (WAV, AVI) is shorter than its header says.
     """
     _check_riff_size(path)
     found = format_of(path)
     promised = next((name for name, ends in _ENDINGS.items() if path.suffix.lower() in ends), None)
     if promised is not None and found != promised:
-        what = f"is a file of {found}" if found else "is something else"
-        remedy = f"name it *{_ENDINGS[found][0]}" if found else DOWNLOAD_AGAIN
-        raise MediaError(path, "wrong-format", f"{what}, not of {promised} as its name says", remedy)
+        what = f"is a {found} file" if found else "is of an unknown format"
+        remedy = f"rename it to *{_ENDINGS[found][0]}" if found else "download it again"
+        raise MediaError(path, "wrong-format", f"{what}, not {promised} as its name says", remedy)
     return found
 
 
 def _check_riff_size(path: Path) -> None:
-    """Compare the length of a file with what its header says; decoders pass over the difference."""
+    """Compare the length of a file with its header; decoders ignore the difference."""
     with path.open("rb") as stream:
         head = stream.read(8)
     size = int.from_bytes(head[4:8], "little")
-    # Programs that write to a pipe cannot know the length and leave 0 or the largest number.
+    # Programs that write to a pipe do not know the length, and write 0 or the largest number.
     if head[:4] == b"RIFF" and 0 < size < 0xFFFFFF00 and path.stat().st_size < size + 8:
         found = f"has {path.stat().st_size} of {size + 8} bytes"
-        raise MediaError(path, "truncated", found, DOWNLOAD_AGAIN)
+        raise MediaError(path, "truncated", found)

@@ -1,4 +1,4 @@
-"""Optical flow between neighbouring frames."""
+"""Optical flow between successive frames."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def optical_flow(gray: NDArray[np.uint8], method: str = "auto") -> NDArray[np.fl
 
 
 def method_used(method: str = "auto") -> str:
-    """Return the method that `optical_flow` takes on this machine.
+    """Return the method that `optical_flow` uses on this machine.
 
     Raises:
         MissingExtraError, UnknownNameError: as for `optical_flow`.
@@ -60,14 +60,14 @@ def method_used(method: str = "auto") -> str:
 
 
 def encode_flow(flow: NDArray[Any], bound: float = 20.0) -> NDArray[np.uint8]:
-    """Store motion in bytes: -bound is 0, no motion 127.5, bound is 255; what is faster is clipped."""
+    """Encode motion as bytes: -bound is 0, no motion 127.5, bound is 255; faster motion is clipped."""
     clipped = np.clip(flow, -bound, bound)
     stored: NDArray[np.uint8] = np.round((clipped + bound) * (LEVELS / (2 * bound))).astype(np.uint8)
     return stored
 
 
 def decode_flow(stored: NDArray[Any], bound: float = 20.0) -> NDArray[np.float32]:
-    """Return the motion in pixels that bytes stand for, to half a step of `2 * bound / 255`."""
+    """Decode bytes to motion in pixels, exact to half a step of `2 * bound / 255`."""
     return (stored.astype(np.float32) * (2 * bound / LEVELS) - bound).astype(np.float32)
 
 

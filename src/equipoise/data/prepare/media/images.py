@@ -1,4 +1,4 @@
-"""Pictures to square arrays."""
+"""Read images as square arrays."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import DOWNLOAD_AGAIN, check_media
+from equipoise.data.prepare.media.files import check_media
 from equipoise.types import MissingExtraError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 
 
 def read_image(path: Path, size: int, *, grey: bool = False) -> NDArray[np.uint8]:
-    """Read a picture, whatever its name ends in, turned as its EXIF data say.
+    """Read an image of any format, rotated according to its EXIF data.
 
     Args:
         path: the file.
@@ -28,7 +28,7 @@ def read_image(path: Path, size: int, *, grey: bool = False) -> NDArray[np.uint8
         `[3, size, size]`, or `[1, size, size]` for grey; transparent parts are black.
 
     Raises:
-        MediaError: the file is missing, cut short or no picture.
+        MediaError: the file is missing, truncated or not an image.
         MissingExtraError: pillow is not installed.
     """
     check_media(path)
@@ -43,22 +43,22 @@ def read_image(path: Path, size: int, *, grey: bool = False) -> NDArray[np.uint8
                 upright = image_module.alpha_composite(black, upright)
             pixels = np.asarray(upright.convert("L" if grey else "RGB"))
     except image_module.UnidentifiedImageError:
-        raise MediaError(path, "wrong-format", "is no picture", DOWNLOAD_AGAIN) from None
+        raise MediaError(path, "wrong-format", "is not an image") from None
     except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
         reason = "truncated" if "truncated" in str(error) else "unreadable"
-        raise MediaError(path, reason, f"cannot be decoded ({error})", DOWNLOAD_AGAIN) from error
+        raise MediaError(path, reason, f"cannot be decoded ({error})") from error
     return squared(pixels, size)
 
 
 def squared(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Cut the centre square out of a picture and resize it (bilinear, with antialiasing where it shrinks).
+    """Crop an image to its centre square and resize it (bilinear, with antialiasing when shrinking).
 
     Args:
         pixels: `[H, W, 3]` or `[H, W]`.
         size: side of the result.
 
     Returns:
-        `[3, size, size]` or `[1, size, size]`; a square of that size comes back as it is.
+        `[3, size, size]` or `[1, size, size]`; a square of that size is not changed.
     """
     height, width = pixels.shape[:2]
     side = min(height, width)
@@ -73,7 +73,7 @@ def squared(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """Return the pictures in a folder in the order of the numbers in their names.
+    """Return the images in a folder in the order of the numbers in their names.
 
     Raises:
         MediaError: there are none.
@@ -81,7 +81,7 @@ def frame_files(folder: Path) -> list[Path]:
     check_media(folder)
     files = [file for file in folder.iterdir() if file.suffix.lower() in ENDINGS]
     if not files:
-        raise MediaError(folder, "no-video", "holds no pictures", f"expected files *{', *'.join(ENDINGS)}")
+        raise MediaError(folder, "no-video", "holds no images", f"expected files *{', *'.join(ENDINGS)}")
     return sorted(files, key=lambda file: natural(file.name))
 
 
@@ -96,5 +96,5 @@ def _pillow() -> tuple[Any, Any]:
     try:
         from PIL import Image, ImageOps
     except ImportError:
-        raise MissingExtraError("pillow", "media", "reading pictures") from None
+        raise MissingExtraError("pillow", "media", "reading images") from None
     return Image, ImageOps

@@ -1,4 +1,4 @@
-"""Spectrograms of the field's recipes."""
+"""The spectrograms of published recipes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FLOOR = 1e-7
 def log_stft(wave: Wave, n_fft: int = 512, hop: int = 353) -> NDArray[np.float32]:
     """Return `log(|STFT| + 1e-7)`, the input of OGM-GE's audio encoder (Peng et al., CVPR 2022).
 
-    Frames are centred on the multiples of `hop`; the ends are mirrored, as librosa did by default when the
-    recipe was published (since its version 0.10 it pads with zeros); the window is a periodic Hann window.
+    Frames are centred on the multiples of `hop`, with a periodic Hann window. The ends are mirrored, the
+    default of librosa when the recipe was published (since version 0.10 it pads with zeros).
 
     Args:
         wave: `[n]`.
@@ -59,16 +59,16 @@ def fbank(
 ) -> NDArray[np.float32]:
     """Return log mel filterbank energies as Kaldi computes them, without dither, with a Hann window.
 
-    Each frame loses its mean and is pre-emphasised; its power spectrum is weighted by triangles that are
-    equally spaced on the scale `1127 ln(1 + f / 700)`. Frames that would reach beyond the end are left out.
+    The mean of each frame is subtracted and the frame is pre-emphasised. Its power spectrum is weighted by
+    triangles, equally spaced on the scale `1127 ln(1 + f / 700)`. Incomplete frames at the end are not used.
 
     Args:
         wave: `[n]`.
-        rate: samples a second.
+        rate: sampling rate in Hz.
         bins: number of triangles, from `low_frequency` to half the rate.
         frame_length_ms: length of a frame in milliseconds.
         frame_shift_ms: distance of frames in milliseconds.
-        preemphasis: of a sample by the one before it.
+        preemphasis: coefficient of the previous sample.
         low_frequency: in Hz.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Chosen frames of a clip, decoded one by one."""
+"""Read selected frames of a clip, decoded one at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import LACKING, opened, seconds_missing
 from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import DOWNLOAD_AGAIN, check_media
+from equipoise.data.prepare.media.files import check_media
 from equipoise.data.prepare.media.images import frame_files, read_image, squared
 
 Pick = Literal["even", "second"]
@@ -21,12 +21,12 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Span:
-    """The frames of a clip that a sample covers.
+    """The frames of a file that a sample covers.
 
     Attributes:
-        first: index of the first one.
-        stop: index behind the last one.
-        times: seconds of all frames of the file, ascending, from 0.
+        first: index of the first frame.
+        stop: index after the last frame.
+        times: times of all frames of the file in seconds, ascending from 0.
     """
 
     first: int
@@ -48,23 +48,23 @@ def read_frames(
     start: float = 0.0,
     seconds: float | None = None,
 ) -> Pixels:
-    """Read some frames of a video, or of a folder of pictures (one a second, in natural order of names).
+    """Read some frames of a video, or of a folder of images (one per second, in natural order of names).
 
     Args:
         path: video or folder.
         count: number of frames `T`.
         size: side of a frame; see `squared`.
-        pick: `even` takes the middles of `count` equal parts, `second` one frame each second from the start,
-            and repeats the last one where the clip is too short.
+        pick: `even` takes the middles of `count` equal parts; `second` takes one frame per second from the
+            start, and repeats the last one if the clip is too short.
         start: second at which the sample begins.
-        seconds: its length; None goes to the end.
+        seconds: its length; None reads to the end.
 
     Returns:
-        `[T, 3, size, size]`, RGB; marks of rotation in the container are not followed.
+        `[T, 3, size, size]`, RGB; rotation marks of the container are ignored.
 
     Raises:
-        MediaError: the file is missing, empty, cut short, of another format than its name says, or has no
-            pictures.
+        MediaError: the file is missing, empty, truncated, of another format than its name says, or has no
+            images.
         MissingExtraError: av or pillow is not installed.
     """
     choose = evenly if pick == "even" else every_second
@@ -72,12 +72,17 @@ def read_frames(
 
 
 def evenly(span: Span, count: int) -> list[int]:
-    """Return the frames in the middles of `count` equal parts; some twice where there are fewer frames."""
-    return [span.first + int((part + 0.5) * span.count / count) for part in range(count)]
+    """Return the frames in the middles of `count` equal parts; a short span repeats frames."""
+    return [span.first + place for place in middles(span.count, count)]
+
+
+def middles(length: int, count: int) -> list[int]:
+    """Return the middles of `count` equal parts of `length` positions."""
+    return [int((part + 0.5) * length / count) for part in range(count)]
 
 
 def every_second(span: Span, count: int) -> list[int]:
-    """Return the first frame that is shown at or after each full second of the span."""
+    """Return the first frame at or after each full second of the span."""
     covered = span.times[span.first : span.stop]
     wanted = covered[0] + np.arange(count) - 1e-6
     return [min(span.first + int(place), span.stop - 1) for place in np.searchsorted(covered, wanted)]
@@ -92,7 +97,7 @@ def frames_at(
     seconds: float | None = None,
     grey: bool = False,
 ) -> Pixels:
-    """Read the frames that `choose` picks out of a span by index; the others are decoded but not kept.
+    """Read the frames whose indices `choose` selects from a span; others are decoded but not kept.
 
     Returns:
         `[T, 3, size, size]`, or `[T, 1, size, size]` for grey, in the order of the indices.
@@ -111,19 +116,19 @@ def frames_at(
     kept = {}
     for index, frame in _decoded(path, max(wanted)):
         if index in wanted:
-            kept[index] = squared(_pixels(frame, grey), size)
+            kept[index] = squared(frame.to_ndarray(format="gray" if grey else "rgb24"), size)
         last = index
     if last < max(wanted) and last + 1 < len(span.times) * (1 - LACKING):
-        raise MediaError(path, "truncated", f"gives {last + 1} of {len(span.times)} frames", DOWNLOAD_AGAIN)
-    # A decoder may keep back a frame or two at the end.
+        raise MediaError(path, "truncated", f"gives {last + 1} of {len(span.times)} frames")
+    # A decoder may not output the last one or two frames.
     return np.stack([kept.get(index, kept[max(kept)]) for index in wanted])
 
 
 def frame_times(path: Path) -> NDArray[np.float64]:
-    """Return when each frame is shown, in seconds from the first one; nothing is decoded.
+    """Return the time of each frame in seconds after the first one, without decoding.
 
     Raises:
-        MediaError: there are no pictures, or clearly fewer than the container promises.
+        MediaError: there are no frames, or clearly fewer than the container announces.
     """
     with opened(path) as container:
         stream = _stream(path, container)
@@ -139,13 +144,11 @@ def frame_times(path: Path) -> NDArray[np.float64]:
         begin = float((stream.start_time or 0) * unit)
         missing = seconds_missing(container, stream, max(known) - begin + step) if known else 0.0
     if not stamps:
-        raise MediaError(path, "no-video", "has a video stream without pictures", DOWNLOAD_AGAIN)
+        raise MediaError(path, "no-video", "has an empty video stream")
     if len(stamps) < promised * (1 - LACKING):
-        raise MediaError(path, "truncated", f"has {len(stamps)} of {promised} frames", DOWNLOAD_AGAIN)
+        raise MediaError(path, "truncated", f"has {len(stamps)} of {promised} frames")
     if missing:
-        raise MediaError(
-            path, "truncated", f"lacks the last {missing:.1f} seconds of its pictures", DOWNLOAD_AGAIN
-        )
+        raise MediaError(path, "truncated", f"lacks the last {missing:.1f} seconds of its images")
     if len(known) < len(stamps):
         return np.arange(len(stamps), dtype=np.float64) * step
     times = np.sort(np.array(known, dtype=np.float64))
@@ -160,7 +163,7 @@ def _span(path: Path, times: NDArray[np.float64], start: float, seconds: float |
         raise MediaError(
             path,
             "truncated",
-            f"has no pictures from second {start:g} on (it lasts {times[-1]:.1f})",
+            f"has no images after second {start:g} (it lasts {times[-1]:.1f})",
             "check its length and the list",
         )
     return Span(first, stop, times)
@@ -169,15 +172,15 @@ def _span(path: Path, times: NDArray[np.float64], start: float, seconds: float |
 def _stream(path: Path, container: Any) -> Any:
     if not container.streams.video:
         raise MediaError(
-            path, "no-video", "has no pictures", "take it from the list, or download it with its pictures"
+            path, "no-video", "has no images", "remove it from the list, or download it with images"
         )
     stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1  # whoever prepares a dataset has a process for each core already
+    stream.codec_context.thread_count = 1  # the preparation already uses one process per core
     return stream
 
 
 def _decoded(path: Path, last: int) -> Iterator[tuple[int, Any]]:
-    """Yield index and frame up to `last`, in the order in which they are shown."""
+    """Yield index and frame up to `last`, in presentation order."""
     with opened(path) as container:
         stream = _stream(path, container)
         index = -1
@@ -186,9 +189,4 @@ def _decoded(path: Path, last: int) -> Iterator[tuple[int, Any]]:
             if index == last:
                 return
     if index < 0:
-        raise MediaError(path, "truncated", "gives no frame", DOWNLOAD_AGAIN)
-
-
-def _pixels(frame: Any, grey: bool) -> Pixels:
-    pixels: Pixels = frame.to_ndarray(format="gray" if grey else "rgb24")
-    return pixels
+        raise MediaError(path, "truncated", "gives no frame")

@@ -1,8 +1,8 @@
 """Computational sequences of the CMU Multimodal SDK: `.csd` files, which are HDF5.
 
 One group, named as the sequence, holds `data/<video>/features` [n, d] and `data/<video>/intervals` [n, 2]
-(begin and end in seconds). Only arrays that lie in the file itself are read: no link, no other file, no
-pickled object.
+(begin and end in seconds). Only arrays stored in the file itself are read: no links, no other files, no
+pickled objects.
 """
 
 from __future__ import annotations
@@ -20,15 +20,13 @@ from equipoise.data.prepare.media.errors import MediaError
 from equipoise.data.prepare.media.files import check_media
 from equipoise.types import DataError, MissingExtraError
 
-_AGAIN = "download it again from where it came from"
-
 
 @dataclass(frozen=True)
 class Sequence:
-    """What a computational sequence says about one video.
+    """The part of a computational sequence that belongs to one video.
 
     Attributes:
-        features: numbers `[n, d]` (float64), or for words bytes `[n, 1]`.
+        features: numbers `[n, d]` (float64), or words as bytes `[n, 1]`.
         intervals: begin and end of each row in seconds `[n, 2]`, in order of begin.
     """
 
@@ -43,7 +41,7 @@ class ComputationalSequence:
         path: of the file.
         name: of the sequence, for instance `"COVAREP"`.
         videos: sorted names of the videos.
-        holds_words: whether features are texts and not numbers.
+        holds_words: whether features are texts instead of numbers.
     """
 
     def __init__(self, path: str, file: Any) -> None:
@@ -52,14 +50,13 @@ class ComputationalSequence:
         self._data: Any = next((file[root]["data"] for root in roots if _has(file[root], "data")), None)
         if self._data is None:
             raise DataError(
-                f"{path} has the groups {roots}; expected a computational sequence with a group 'data': "
-                "take "
-                "a .csd file of the CMU Multimodal SDK."
+                f"{path} has the groups {roots}; expected a computational sequence with a group "
+                "'data': use a .csd file of the CMU Multimodal SDK."
             )
         self.name = next(root for root in roots if _has(file[root], "data"))
         self.videos = sorted(key for key in self._data if _own(self._data, key))
         if not self.videos:
-            raise MediaError(path, "empty", "holds no video", _AGAIN)
+            raise MediaError(path, "empty", "holds no video")
         self.holds_words = self._array(self.videos[0], "features").dtype.kind in "SOU"
 
     def __contains__(self, video: object) -> bool:
@@ -69,8 +66,8 @@ class ComputationalSequence:
         """Return features and intervals of one video, sorted by begin.
 
         Raises:
-            DataError: they are missing, do not fit each other, or are no arrays of numbers or words.
-            MediaError: the file is damaged there.
+            DataError: they are missing, do not match, or are not arrays of numbers or words.
+            MediaError: the file is damaged.
         """
         features, intervals = self._array(video, "features"), self._array(video, "intervals")
         shapes = f"features {list(features.shape)} and intervals {list(intervals.shape)}"
@@ -79,22 +76,24 @@ class ComputationalSequence:
         try:
             found, times = features[()], np.asarray(intervals[()], dtype=np.float64)
         except (OSError, RuntimeError, ValueError) as error:
-            raise MediaError(self.path, "truncated", f"is damaged at {video!r} ({error})", _AGAIN) from error
+            raise MediaError(self.path, "truncated", f"is damaged at {video!r} ({error})") from error
         order = np.argsort(times[:, 0], kind="stable")
         if not self.holds_words:
             found = found.astype(np.float64, copy=False)
         return Sequence(found[order], times[order])
 
     def _array(self, video: str, name: str) -> Any:
-        """Return the dataset, not yet read, after a check that it is plain and lies in this file."""
+        """Return the unread dataset after a check that it is plain and stored in this file."""
         group = self._data[video]
         if not _has(group, name):
             raise DataError(
-                f"{self.path}: {video!r} has no {name} of its own; expected features and intervals."
+                f"{self.path}: {video!r} has no {name} in this file; expected features and intervals."
             )
         array = group[name]
         if not hasattr(array, "dtype") or array.is_virtual or array.external is not None:
-            raise DataError(f"{self.path}: {name} of {video!r} lies in another file; expected an array here.")
+            raise DataError(
+                f"{self.path}: {name} of {video!r} is in another file; expected an array in this one."
+            )
         import h5py
 
         words = h5py.check_string_dtype(array.dtype) is not None
@@ -111,7 +110,7 @@ def open_csd(path: str | os.PathLike[str]) -> Iterator[ComputationalSequence]:
 
     Raises:
         MissingExtraError: h5py is not installed.
-        MediaError: the file is missing, empty, a Git LFS pointer, cut short, or no HDF5.
+        MediaError: the file is missing, empty, a Git LFS pointer, truncated, or not HDF5.
         DataError: it is HDF5 of another layout.
     """
     try:
@@ -124,14 +123,14 @@ def open_csd(path: str | os.PathLike[str]) -> Iterator[ComputationalSequence]:
         file = h5py.File(name, "r")
     except OSError as error:
         if "truncated" in str(error):
-            raise MediaError(name, "truncated", "ends before the HDF5 file does", _AGAIN) from error
-        raise MediaError(name, "wrong-format", "is no HDF5 file, or a damaged one", _AGAIN) from error
+            raise MediaError(name, "truncated", "ends within the HDF5 data") from error
+        raise MediaError(name, "wrong-format", "is not an HDF5 file, or is damaged") from error
     with file:
         yield ComputationalSequence(name, file)
 
 
 def _own(group: Any, key: str) -> bool:
-    """Tell whether a member lies in the file itself: links may lead to any file of the machine."""
+    """Return whether a group is stored in the file itself: a link may refer to any file of the machine."""
     import h5py
 
     return isinstance(group.get(key, getlink=True), h5py.HardLink) and isinstance(group[key], h5py.Group)
@@ -146,17 +145,17 @@ def _has(group: Any, key: str) -> bool:
 def average_over(
     sequence: Sequence, windows: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Average the rows of a sequence over windows of time.
+    """Average the rows of a sequence over time windows.
 
-    A row counts in every window that its interval [a, b) overlaps, that is a < end and b > begin; one without
-    length counts where it lies.
+    A row belongs to every window that its interval [a, b) overlaps, that is a < end and b > begin; an
+    interval without length belongs to the window that contains it.
 
     Args:
         sequence: features `[n, d]` of finite numbers with intervals in order of begin.
         windows: begin and end in seconds `[T, 2]`.
 
     Returns:
-        Means `[T, d]`, 0 where no row overlaps, and whether any does `[T]`.
+        Means `[T, d]`, 0 in windows without rows, and whether a window has rows `[T]`.
     """
     begins, ends = sequence.intervals.T
     means = np.zeros((len(windows), sequence.features.shape[1]))

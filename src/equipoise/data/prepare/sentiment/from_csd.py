@@ -1,4 +1,4 @@
-"""CMU-MOSI and CMU-MOSEI from the `.csd` files of the CMU Multimodal SDK, aligned here."""
+"""Read CMU-MOSI and CMU-MOSEI from the `.csd` files of the CMU Multimodal SDK, and align them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.prepare.clips import Lost
 from equipoise.data.prepare.sentiment.csd import ComputationalSequence, Sequence, average_over, open_csd
-from equipoise.data.prepare.sentiment.samples import (
+from equipoise.data.prepare.sentiment.utterances import (
     NonFinite,
     Text,
     Utterances,
@@ -31,13 +31,13 @@ _MARKS = {
     "audio": ("covarep", "opensmile", "opens", "acoustic", "audio"),
     "vision": ("facet", "openface", "visual", "vision"),
 }
-"""Role to what the name of a file may contain, without blanks and underscores."""
+"""Role to parts of file names, without blanks and underscores."""
 _SILENCE = "sp"
 
 
 @dataclass
 class _Gathered:
-    """Samples as they are put together, one after the other."""
+    """The samples read so far."""
 
     names: list[str] = field(default_factory=list)
     videos: list[str] = field(default_factory=list)
@@ -53,16 +53,16 @@ def find_files(folder: Path, chosen: Mapping[str, str | None], text: Text) -> di
     """Find the file of each role among the `.csd` files of a folder.
 
     Args:
-        folder: where they lie.
-        chosen: role to file name, or None to find it by its name.
-        text: `"hashed"` needs the words themselves, `"features"` their vectors.
+        folder: holds the files.
+        chosen: role to file name, or None to find the file automatically.
+        text: `"hashed"` needs the words, `"features"` their vectors.
 
     Raises:
-        DataError: no file, or several, for a role.
-        UsageError: a token input, which these files do not have.
+        DataError: a role has no file, or several.
+        UsageError: tokens were requested, which these files do not contain.
     """
     if text == "bert-tokens":
-        raise UsageError("text is 'bert-tokens', which .csd files do not hold; choose features or hashed.")
+        raise UsageError("text is 'bert-tokens', which .csd files do not contain; choose features or hashed.")
     files = sorted(folder.glob("*.csd"))
     by_role: dict[str, list[Path]] = {role: [] for role in _MARKS}
     for file in files:
@@ -91,9 +91,10 @@ def read_utterances(
 ) -> Utterances:
     """Read one sample for each interval of the labels.
 
-    With `align="words"` step t is the t-th word that overlaps the interval, and audio and vision are averaged
-    over that word; with `"even"` the interval is cut into `steps` equal parts, and every modality is averaged
-    over each. Words beyond `steps` are cut off and fewer are filled up with 0 behind.
+    With `align="words"`, step t is the t-th word that overlaps the interval, and audio and vision are
+    averaged over that word. With `"even"`, the interval is divided into `steps` equal parts, and every
+    modality is averaged over each part. Longer sequences of words are cut to `steps`, shorter ones padded
+    with 0 at the end.
 
     Args:
         files: `"labels"`, `"text"`, `"audio"` and `"vision"` to file.
@@ -103,7 +104,7 @@ def read_utterances(
         nonfinite: `"zero"` (before averaging) or `"fail"`.
 
     Raises:
-        DataError: a file is not what it should be.
+        DataError: a file is invalid.
         MissingExtraError: h5py is not installed.
     """
     gathered = _Gathered()
@@ -114,7 +115,7 @@ def read_utterances(
             _gather(video, sequences, text, steps, align, gathered)
     if not gathered.names:
         raise DataError(
-            f"{files['labels']} has no video that the other files have too; take files of one set."
+            f"{files['labels']} has no video in common with the other files; use files of one set."
         )
     samples = _samples(gathered)
     samples.facts |= {
@@ -149,7 +150,7 @@ def _check_kinds(sequences: Mapping[str, ComputationalSequence], text: Text) -> 
         if sequence.holds_words != words:
             found, expected = ("words", "numbers") if sequence.holds_words else ("numbers", "words")
             raise DataError(
-                f"{sequence.path} holds {found}; expected {expected} for {role}: name another file."
+                f"{sequence.path} contains {found}; expected {expected} for {role}: name another file."
             )
 
 
@@ -166,7 +167,7 @@ def _gather(
     absent = [role for role, sequence in sequences.items() if video not in sequence]
     if absent:
         file = sequences[absent[0]].path
-        line = f"{file} does not have the video {video!r}; get the complete file, or leave it out"
+        line = f"{file} does not have the video {video!r}; get the complete file, or remove it"
         values = labels.features[:, 0].tolist()
         pairs = zip(names, values, strict=True)
         gathered.lost += [Lost(name, file, "missing", f"{line}.", None, value) for name, value in pairs]
@@ -195,7 +196,7 @@ def _gather(
 
 def _segment_names(video: str, count: int) -> tuple[list[str], str]:
     name, group = parse_name(video)
-    if group != name and count == 1:  # files that were aligned by the SDK name segments, not videos
+    if group != name and count == 1:  # files aligned by the SDK have names of segments, not of videos
         return [name], group
     return [f"{video}[{segment}]" for segment in range(count)], group
 
@@ -210,7 +211,7 @@ def _finite(sequence: Sequence, found: NonFinite) -> Sequence:
 def _windows(
     words: Sequence, begin: float, end: float, steps: int, align: Align
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return the windows of time `[T, 2]` that make up a segment, and the rows of the words in it."""
+    """Return the time windows `[T, 2]` of a segment, and the rows of its words."""
     starts, stops = words.intervals.T
     said = np.flatnonzero((starts < end) & ((stops > begin) | ((starts == stops) & (starts == begin))))
     if align == "even":

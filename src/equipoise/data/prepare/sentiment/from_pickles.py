@@ -1,4 +1,4 @@
-"""The pickles in which CMU-MOSI and CMU-MOSEI go round: of MulT, of MultiBench and of MMSA."""
+"""Read the published pickles of CMU-MOSI and CMU-MOSEI: of MulT, MultiBench and MMSA."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data.format.layout import listed
+from equipoise.data.format.folder import listed
 from equipoise.data.prepare.sentiment.pickles import read_pickle
-from equipoise.data.prepare.sentiment.samples import (
+from equipoise.data.prepare.sentiment.utterances import (
     NonFinite,
     Text,
     Utterances,
@@ -27,19 +27,19 @@ Parts = dict[str, MutableMapping[str, Any]]
 
 
 def read_utterances(path: Path, text: Text, nonfinite: str) -> Utterances:
-    """Read a pickle with the splits train, valid and test, each with a column for everything.
+    """Read a pickle with the splits train, valid and test, each a dictionary of columns.
 
     Args:
         path: the file.
-        text: `"features"` takes the column `text`, `"bert-tokens"` the token numbers in `text_bert`,
-            `"hashed"` no more than `raw_text`.
+        text: `"features"` reads the column `text`, `"bert-tokens"` the token numbers in `text_bert`,
+            `"hashed"` only `raw_text`.
         nonfinite: `"zero"` or `"fail"`.
 
     Returns:
-        All splits one after the other; padding is as in the file.
+        The concatenated splits, padded as in the file.
 
     Raises:
-        DataError: the file is no such pickle, or a column is missing or does not fit the others.
+        DataError: the file is not such a pickle, or a column is missing or does not match the others.
     """
     parts = _parts(path, read_pickle(path))
     key = next((key for key in _VALUES if all(key in part for part in parts.values())), None)
@@ -87,7 +87,7 @@ def _lacking(path: Path, parts: Parts, key: str) -> DataError:
 
 
 def _column(path: Path, parts: Parts, key: str, lengths: Mapping[str, int]) -> dict[str, Any]:
-    """Take a column out of all splits, so that its memory is free once the caller is done with it."""
+    """Remove a column from all splits and return it; the caller can then free its memory."""
     if any(key not in part for part in parts.values()):
         raise _lacking(path, parts, key)
     column = {split: part.pop(key) for split, part in parts.items()}
@@ -105,11 +105,13 @@ def _values(path: Path, split: str, labels: Any) -> NDArray[np.float64]:
     try:
         values = np.asarray(labels, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: the labels of {split} are no numbers ({error}).") from error
+        raise DataError(
+            f"{path}: the labels of {split} are not numbers ({error}); get another copy."
+        ) from error
     if values.ndim == 0 or values.size != len(values):
         raise DataError(
-            f"{path}: the labels of {split} have the shape {list(values.shape)}; expected one sentiment a "
-            "sample [n, 1, 1]: take the file of sentiments, not that of emotions."
+            f"{path}: the labels of {split} have the shape {list(values.shape)}; expected one sentiment "
+            "per sample [n, 1, 1]: use the file of sentiments, not that of emotions."
         )
     return values.reshape(-1)
 
@@ -121,7 +123,7 @@ def _names(path: Path, parts: Parts, lengths: Mapping[str, int]) -> tuple[list[s
 
 
 def _read_text(path: Path, parts: Parts, lengths: Mapping[str, int], text: Text, samples: Utterances) -> None:
-    samples.inputs["text"] = np.empty(0, np.float32)  # keeps its place before the others
+    samples.inputs["text"] = np.empty(0, np.float32)  # reserves the first position
     if text == "hashed":
         column = _column(path, parts, "raw_text", lengths)
         samples.transcripts = [
@@ -134,7 +136,7 @@ def _read_text(path: Path, parts: Parts, lengths: Mapping[str, int], text: Text,
 
 
 def _tokens(path: Path, column: dict[str, Any]) -> NDArray[np.int32]:
-    """Take the first of the three rows (numbers, mask, segments) that a tokenizer of BERT gives a text."""
+    """Return the first of the three rows (numbers, mask, segments) of a BERT tokenizer."""
     pieces = []
     for split, values in column.items():
         array = np.asarray(values)
@@ -145,7 +147,9 @@ def _tokens(path: Path, column: dict[str, Any]) -> NDArray[np.int32]:
             )
         numbers = np.where(array[:, 1] > 0, array[:, 0], 0)
         if not np.array_equal(numbers, np.clip(np.rint(numbers), 0, np.iinfo(np.int32).max)):
-            raise DataError(f"{path}: text_bert of {split} holds values that are no token numbers.")
+            raise DataError(
+                f"{path}: text_bert of {split} holds values that are not token numbers; get another copy."
+            )
         pieces.append(numbers.astype(np.int32))
     return np.concatenate(pieces)
 
@@ -184,7 +188,7 @@ def _array(path: Path, split: str, name: str, values: Any) -> NDArray[Any]:
 
 
 def _copy(array: NDArray[Any], out: NDArray[np.float32]) -> None:
-    """Copy in pieces; what float32 cannot hold becomes infinite and is counted with the others."""
+    """Copy in chunks; values too large for float32 become infinite and are counted as such."""
     step = max(1, _PIECE // max(1, array[0].size))
     with np.errstate(over="ignore"):
         for first in range(0, len(array), step):

@@ -1,7 +1,7 @@
-"""Read a pickle of arrays without trusting it.
+"""Read an untrusted pickle of arrays safely.
 
-A pickle is a program: it names functions and has them called. Here the names lead nowhere but to the few
-makers below, which build arrays, dtypes and plain containers out of checked arguments; nothing is imported.
+A pickle is a program that calls functions by name. Here, names refer only to the few functions below, which
+build arrays, dtypes and plain containers from checked arguments; nothing is imported.
 """
 
 from __future__ import annotations
@@ -25,24 +25,23 @@ from equipoise.types import DataError
 _DTYPE: Final = re.compile(r"[<>|=]?[biufcSUO]\d*")
 _DEEPEST: Final = 100
 _OTHERS: Final = (b"PK\x03\x04", b"\x89HDF", b"\x93NUMPY", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
-_STRANGE: Final = "holds an array that is written in no way that NumPy writes one"
-_AGAIN: Final = "download it again from where it came from"
+_STRANGE: Final = "holds an array that is not encoded as by NumPy"
 _DISTRUST: Final = (
-    "which is neither an array nor a plain container and may run code; do not open this file with anything "
-    "else: get it from its source, or have its owner save arrays and plain containers only"
+    "which is neither an array nor a plain container and may run code; do not open this file with other "
+    "software: get it from its source, or have its owner save only arrays and plain containers"
 )
 
 
 class _RefusedError(Exception):
-    """What a pickle asks for and does not get, as the middle of a sentence."""
+    """A refused request of a pickle, as the middle of a sentence."""
 
 
 def read_pickle(path: str | os.PathLike[str]) -> Any:
     """Read a pickle that holds NumPy arrays, plain containers, texts and numbers.
 
-    Pickles of Python 2 are read too; their texts are taken as Latin-1. The file is read as a stream, and an
-    array keeps the bytes that were read for it: memory stays at about the size of the file, plus, where
-    Python 3 wrote protocol 2 or lower, twice the largest array.
+    Pickles of Python 2 are read too, with texts in Latin-1. The file is read as a stream, and arrays use the
+    bytes read without a copy: memory is about the size of the file, plus twice the largest array if Python 3
+    wrote it with protocol 2 or lower.
 
     Args:
         path: the file.
@@ -52,15 +51,15 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
         objects of these kinds.
 
     Raises:
-        DataError: it asks for anything else, such as a function. Nothing of the kind is called or imported.
-        MediaError: the file is missing, empty, a Git LFS pointer, cut short or no pickle.
+        DataError: it requests another object, such as a function; no such object is called or imported.
+        MediaError: the file is missing, empty, a Git LFS pointer, truncated or not a pickle.
     """
     file = os.fspath(path)
     check_media(file)
     try:
         with Path(file).open("rb") as stream:
             if stream.peek(8).startswith(_OTHERS):
-                raise ValueError("it begins as another kind of file does")
+                raise ValueError("it has the first bytes of another format")
             return _plain(_Unpickler(stream, encoding="latin1").load(), {}, 0)
     except _RefusedError as refused:
         raise DataError(f"{file} {refused}, {_DISTRUST}.") from None
@@ -68,32 +67,33 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
         raise _truncated(file) from None
     except MemoryError:
         raise DataError(
-            f"{file} needs more memory than there is, or is damaged; use a larger machine, or {_AGAIN}."
+            f"{file} needs more memory than available, or is damaged; use a larger machine, or download it "
+            "again."
         ) from None
     except OSError as error:
-        raise MediaError(file, "unreadable", f"cannot be read ({error})", _AGAIN) from error
-    except Exception as error:  # a damaged pickle fails in whatever operation the damage happens to spell
+        raise MediaError(file, "unreadable", f"cannot be read ({error})") from error
+    except Exception as error:  # a damaged pickle can raise any error
         if "truncated" in str(error):
             raise _truncated(file) from None
-        found = f"is no pickle, or a damaged one ({type(error).__name__}: {' '.join(str(error).split())})"
-        raise MediaError(file, "wrong-format", found, _AGAIN) from error
+        found = f"is not a pickle, or is damaged ({type(error).__name__}: {' '.join(str(error).split())})"
+        raise MediaError(file, "wrong-format", found) from error
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the makers by exact name only, so that dotted and attribute names lead nowhere."""
+    """Finds only the functions below by exact name; dotted and attribute names are refused."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _MAKERS[module, name]
         except KeyError:
-            raise _RefusedError(f"asks for the Python object {f'{module}.{name}'!r}") from None
+            raise _RefusedError(f"requests the Python object {f'{module}.{name}'!r}") from None
 
     def persistent_load(self, pid: Any) -> NoReturn:
         raise _RefusedError(f"refers to something outside itself ({pid!r})")
 
 
 class _Maker:
-    """A function as a pickle gets it: to be called, and with nothing that a pickle could set or read."""
+    """A wrapped function for a pickle: it can be called, but has no attributes to read or set."""
 
     __slots__ = ("_make",)
 
@@ -104,11 +104,11 @@ class _Maker:
         return self._make(*arguments)
 
     def __setstate__(self, state: Any) -> NoReturn:
-        raise _RefusedError("tries to alter a function")
+        raise _RefusedError("tries to change a function")
 
 
 class _Dtype:
-    """A dtype in the making; flags and fields of a pickled one could make numbers pass for objects."""
+    """A dtype under construction; flags and fields of a pickled dtype could turn numbers into objects."""
 
     __slots__ = ("_dtype",)
 
@@ -130,9 +130,9 @@ class _Dtype:
 
 
 class _Array:
-    """An array that a pickle fills, once.
+    """An array that a pickle fills once.
 
-    It is no NumPy array yet: what fills those believes whatever a pickle says, and can end the process.
+    It is not yet a NumPy array: NumPy's `__setstate__` trusts the pickle, and can crash the process.
     """
 
     __slots__ = ("value",)
@@ -149,7 +149,7 @@ class _Array:
 
 
 def _filled(content: Any, dtype: Any, shape: Any, order: Literal["C", "F"]) -> NDArray[Any]:
-    """Make an array of bytes (kept, not copied) or of a list of objects, after all checks."""
+    """Create an array from bytes (not copied) or from a list of objects, after all checks."""
     if not isinstance(dtype, _Dtype) or not _is_shape(shape):
         raise _RefusedError(_STRANGE)
     if isinstance(content, str):  # Python 2
@@ -168,7 +168,7 @@ def _filled(content: Any, dtype: Any, shape: Any, order: Literal["C", "F"]) -> N
         raw: Any = content
         array = np.frombuffer(raw, dtype.value)
     if dtype.value.kind == "U":
-        array[:].tolist()  # fails where a number is no character
+        array[:].tolist()  # raises ValueError for an invalid character
     return array.reshape(shape, order=order)
 
 
@@ -190,12 +190,12 @@ def _scalar(dtype: Any, content: Any = b"") -> Any:
 
 def _encoded(text: str, encoding: str = "latin1", *_: Any) -> bytes:
     if not isinstance(text, str) or encoding.lower().replace("-", "") != "latin1":
-        raise _RefusedError(f"asks for the encoding {encoding!r}")
+        raise _RefusedError(f"requests the encoding {encoding!r}")
     return text.encode("latin1")
 
 
 def _bytes(content: Any = b"", encoding: str = "latin1") -> bytes:
-    # bytes(n) would allocate as much memory as a few characters of pickle ask for
+    # bytes(n) would let a short pickle allocate any amount of memory
     return content if isinstance(content, bytes) else _encoded(content, encoding)
 
 
@@ -236,9 +236,9 @@ _MAKERS: Final[dict[tuple[str, str], _Maker]] = {
 
 
 def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
-    """Check that what was read is plain, replacing arrays in the making; `done` is keyed by identity.
+    """Check that a value is plain, and replace `_Array` by its array; `done` is keyed by identity.
 
-    Containers are altered in place, so that nothing large is held twice.
+    Containers are changed in place, so that no large object exists twice.
     """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, bytearray, np.generic)):
         return value
@@ -269,11 +269,11 @@ def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
     if isinstance(value, (tuple, set, frozenset)):
         kind = tuple if isinstance(value, tuple) else type(value)
         done[id(value)] = kind(_plain(item, done, depth + 1) for item in value)
-        # What was replaced must outlive the walk: a new object at its address would be taken for it.
+        # Keep the replaced object alive: a new object could get its address, and thus its identity.
         done[-id(value)] = value
         return done[id(value)]
     raise _RefusedError("holds a function instead of a value")
 
 
 def _truncated(file: str) -> MediaError:
-    return MediaError(file, "truncated", "ends before the pickle does", _AGAIN)
+    return MediaError(file, "truncated", "ends within the pickle")

@@ -1,4 +1,4 @@
-"""Readers of modalities out of media files."""
+"""Readers of spectrograms, frames and images."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data.prepare.clips import Clip, Layout, ModalityReader
+from equipoise.data.format.modality import Layout
+from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.audio import read_audio
 from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import DOWNLOAD_AGAIN
 from equipoise.data.prepare.media.images import read_image
 from equipoise.data.prepare.media.video import Pick, read_frames
-from equipoise.types import UnknownNameError, UsageError
+from equipoise.types import UnknownNameError
 
 
 @dataclass(frozen=True)
 class StftReader(ModalityReader):
     """Log-magnitude spectrogram of the first seconds (recipe `ogm`; Peng et al., CVPR 2022).
 
-    The sound is repeated until it is long enough, cut, and clipped to [-1, 1]. Stored as float16: an error of
-    at most 2^-8 where the logarithm is below -8, and half of that above.
+    Short sound is repeated, long sound is cut, and samples are clipped to [-1, 1]. Stored as float16, with an
+    error of at most 2^-8 for logarithms below -8, and half of that above.
 
     Attributes:
-        role: which file of the clip.
-        rate: samples a second.
-        seconds: of sound.
+        role: file of the clip.
+        rate: sampling rate in Hz.
+        seconds: length of the sound.
         n_fft: samples of a frame.
         hop: samples between frames.
     """
@@ -39,7 +39,7 @@ class StftReader(ModalityReader):
     hop: int = 353
 
     def __post_init__(self) -> None:
-        check_positive(self, "rate", "seconds", "n_fft", "hop")
+        self.check_positive("rate", "seconds", "n_fft", "hop")
 
     @property
     def layout(self) -> Layout:
@@ -52,24 +52,24 @@ class StftReader(ModalityReader):
         from equipoise.data.prepare.media.spectrograms import log_stft
 
         wave = read_audio(clip.files[self.role], self.rate, start=clip.start, seconds=clip.seconds)
-        long = np.resize(wave, round(self.seconds * self.rate))  # repeats what it has
+        long = np.resize(wave, round(self.seconds * self.rate))  # repeats a short wave
         return log_stft(np.clip(long, -1, 1), self.n_fft, self.hop)[None].astype(np.float16)
 
 
 @dataclass(frozen=True)
 class FbankReader(ModalityReader):
-    """Log mel filterbank energies, as the Audio Spectrogram Transformer reads them (Gong et al., 2021).
+    """Log mel filterbank energies, the input of the Audio Spectrogram Transformer (Gong et al., 2021).
 
-    The mean of the wave is taken away; the energies are filled up with zeros or cut to `frames` and then
-    become `(x - mean) / scale`: in this order, as in the published code.
+    The mean of the wave is subtracted. The energies are padded with zeros or cut to `frames`, and then become
+    `(x - mean) / scale`, in the order of the published code.
 
     Attributes:
-        role: which file of the clip.
-        rate: samples a second.
-        bins: mel bins.
+        role: file of the clip.
+        rate: sampling rate in Hz.
+        bins: number of mel bins.
         frames: length in steps of 10 ms.
-        mean: that is taken away.
-        scale: by which the rest is divided.
+        mean: subtracted from the energies.
+        scale: divisor of the result.
     """
 
     role: str = "audio"
@@ -80,7 +80,7 @@ class FbankReader(ModalityReader):
     scale: float = 2 * 5.141276
 
     def __post_init__(self) -> None:
-        check_positive(self, "rate", "bins", "frames", "scale")
+        self.check_positive("rate", "bins", "frames", "scale")
 
     @property
     def layout(self) -> Layout:
@@ -94,7 +94,7 @@ class FbankReader(ModalityReader):
         file = clip.files[self.role]
         wave = read_audio(file, self.rate, start=clip.start, seconds=clip.seconds)
         if len(wave) < self.rate // 40:
-            raise MediaError(file, "truncated", f"has {len(wave)} samples of sound only", DOWNLOAD_AGAIN)
+            raise MediaError(file, "truncated", f"has only {len(wave)} samples of sound")
         energies = fbank(wave - wave.mean(), self.rate, self.bins)[: self.frames]
         whole = np.zeros((self.frames, self.bins), np.float32)
         whole[: len(energies)] = energies
@@ -103,10 +103,10 @@ class FbankReader(ModalityReader):
 
 @dataclass(frozen=True)
 class FramesReader(ModalityReader):
-    """RGB frames of a video or of a folder of pictures; see `read_frames`.
+    """RGB frames of a video or of a folder of images; see `read_frames`.
 
     Attributes:
-        role: which file of the clip.
+        role: file of the clip.
         count: number of frames.
         size: side of a frame in pixels.
         pick: `even` or `second`.
@@ -118,7 +118,7 @@ class FramesReader(ModalityReader):
     pick: Pick = "even"
 
     def __post_init__(self) -> None:
-        check_positive(self, "count", "size")
+        self.check_positive("count", "size")
         if self.pick not in ("even", "second"):
             raise UnknownNameError("way to pick frames", self.pick, ("even", "second"))
 
@@ -141,10 +141,10 @@ class FramesReader(ModalityReader):
 
 @dataclass(frozen=True)
 class ImageReader(ModalityReader):
-    """One picture; see `read_image`.
+    """One image; see `read_image`.
 
     Attributes:
-        role: which file of the clip.
+        role: file of the clip.
         size: side in pixels.
     """
 
@@ -152,7 +152,7 @@ class ImageReader(ModalityReader):
     size: int = 224
 
     def __post_init__(self) -> None:
-        check_positive(self, "size")
+        self.check_positive("size")
 
     @property
     def layout(self) -> Layout:
@@ -160,16 +160,5 @@ class ImageReader(ModalityReader):
         return Layout((3, self.size, self.size), "uint8", "image", content="frames")
 
     def read(self, clip: Clip) -> NDArray[Any]:
-        """Return the picture."""
+        """Return the image."""
         return read_image(clip.files[self.role], self.size)
-
-
-def check_positive(reader: ModalityReader, *names: str) -> None:
-    """Refuse options of a reader that are not above 0.
-
-    Raises:
-        UsageError: it names the option.
-    """
-    for name in names:
-        if not getattr(reader, name) > 0:
-            raise UsageError(f"{name} is {getattr(reader, name)}; expected a number above 0.")

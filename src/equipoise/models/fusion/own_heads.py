@@ -1,4 +1,4 @@
-"""One classifier for each modality: the heads of late fusion, and auxiliary ones beside any fusion."""
+"""One classifier for each modality: the heads of late fusion, and auxiliary heads of any model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class OwnHeads(nn.Module):
         linears: the classifiers, in the same order.
 
     Raises:
-        ModelError: no modality, an empty name, a width or number of classes below 1.
+        ModelError: there is no modality, a name is empty, or a width or the number of classes is below 1.
     """
 
     def __init__(self, widths: Mapping[str, int], num_classes: int) -> None:
@@ -56,7 +56,7 @@ class OwnHeads(nn.Module):
         return logits
 
     def forward(self, z: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the logits `{m: [B, C]}` of the features `{m: [B, d_m]}` that are given, in order.
+        """Return the logits `{m: [B, C]}` of the given features `{m: [B, d_m]}`, in order.
 
         Raises:
             ModelError: a modality is unknown, or a feature has another width.

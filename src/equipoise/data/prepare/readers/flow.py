@@ -1,4 +1,4 @@
-"""Readers of optical flow: computed from frames, or ready-made as pictures."""
+"""Readers of optical flow: computed from frames, or stored as images."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data.prepare.clips import Clip, Layout, ModalityReader
+from equipoise.data.format.modality import Layout
+from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.errors import MediaError
 from equipoise.data.prepare.media.flow import METHODS, encode_flow, method_used, optical_flow
 from equipoise.data.prepare.media.images import frame_files, read_image
-from equipoise.data.prepare.media.readers import check_positive
-from equipoise.data.prepare.media.video import Span, frames_at
+from equipoise.data.prepare.media.video import Span, frames_at, middles
 from equipoise.types import UnknownNameError
 
 DIRECTIONS: Final = ("u", "v")
-"""Horizontal and vertical motion, as folders of ready-made flow are named."""
+"""Folder names of stored horizontal and vertical flow."""
 
 
 @dataclass(frozen=True)
 class FlowReader(ModalityReader):
     """Optical flow at some moments of a video, computed from its frames.
 
-    Frames are cut to the centre square and resized to `size` first: motion is in pixels of that size.
+    Frames are first cropped to the centre square and resized to `size`: motion is in pixels of that size.
 
     Attributes:
-        role: which file of the clip.
-        count: moments, in the middles of `count` equal parts of the clip.
-        stack: consecutive flows of a moment, along the channels.
+        role: file of the clip.
+        count: number of moments, in the middles of `count` equal parts of the clip.
+        stack: number of consecutive flows of a moment, along the channels.
         size: side in pixels.
         method: see `optical_flow`.
-        bound: pixels a frame that are stored at most.
+        bound: maximum motion that can be stored, in pixels per frame.
     """
 
     role: str = "video"
@@ -44,14 +44,14 @@ class FlowReader(ModalityReader):
     bound: float = 20.0
 
     def __post_init__(self) -> None:
-        check_positive(self, "count", "stack", "size", "bound")
+        self.check_positive("count", "stack", "size", "bound")
         if self.method not in METHODS:
             raise UnknownNameError("flow method", self.method, METHODS)
 
     @property
     def layout(self) -> Layout:
         """`[count, 2 * stack, size, size]`."""
-        return Layout((self.count, 2 * self.stack, self.size, self.size), "uint8", "video", content="flow")
+        return _layout(self)
 
     def read(self, clip: Clip) -> NDArray[Any]:
         """Return the flow."""
@@ -63,10 +63,10 @@ class FlowReader(ModalityReader):
                 raise MediaError(
                     file,
                     "truncated",
-                    f"has {span.count} frames where flow needs {needed}",
-                    "take it from the list",
+                    f"has {span.count} frames, but flow needs {needed}",
+                    "remove it from the list",
                 )
-            starts = _moments(span.count - self.stack, self.count)
+            starts = middles(span.count - self.stack, self.count)
             return [span.first + start + step for start in starts for step in range(needed)]
 
         gray = frames_at(file, choose, self.size, start=clip.start, seconds=clip.seconds, grey=True).reshape(
@@ -76,21 +76,21 @@ class FlowReader(ModalityReader):
         return np.stack(flows).reshape(self.layout.shape)
 
     def describe(self) -> dict[str, Any]:
-        """Name the method that was really used: another one makes other data."""
+        """Describe the reader with the method in use, not `auto`: the values depend on it."""
         return {**super().describe(), "method": method_used(self.method)}
 
 
 @dataclass(frozen=True)
 class FlowImagesReader(ModalityReader):
-    """Ready-made flow, as one grey picture a frame and direction, 127.5 for no motion.
+    """Stored flow: one grey image for each frame and direction, 127.5 for no motion.
 
     The clip's folder holds `flow_x_0001.jpg` and `flow_y_0001.jpg` (or `x_0001.jpg` and `y_0001.jpg`), or its
-    subfolders `u` and `v` (or `x` and `y`) hold the pictures.
+    subfolders `u` and `v` (or `x` and `y`) hold the images.
 
     Attributes:
-        role: which folder of the clip.
-        count: moments, in the middles of `count` equal parts.
-        stack: consecutive flows of a moment, along the channels.
+        role: folder of the clip.
+        count: number of moments, in the middles of `count` equal parts.
+        stack: number of consecutive flows of a moment, along the channels.
         size: side in pixels.
     """
 
@@ -100,12 +100,12 @@ class FlowImagesReader(ModalityReader):
     size: int = 224
 
     def __post_init__(self) -> None:
-        check_positive(self, "count", "stack", "size")
+        self.check_positive("count", "stack", "size")
 
     @property
     def layout(self) -> Layout:
         """`[count, 2 * stack, size, size]`."""
-        return Layout((self.count, 2 * self.stack, self.size, self.size), "uint8", "video", content="flow")
+        return _layout(self)
 
     def read(self, clip: Clip) -> NDArray[Any]:
         """Return the flow."""
@@ -114,8 +114,8 @@ class FlowImagesReader(ModalityReader):
             raise MediaError(
                 self._folder(clip),
                 "truncated",
-                f"has {len(across)} pictures of horizontal motion, and there are {len(down)} of vertical",
-                f"expected as many of both, {self.stack} at least: extract them again",
+                f"has {len(across)} images of horizontal motion and {len(down)} of vertical motion",
+                f"expected equal numbers of at least {self.stack}: extract them again",
             )
         moments = [
             np.concatenate(
@@ -125,25 +125,25 @@ class FlowImagesReader(ModalityReader):
                     for files in (across, down)
                 ]
             )
-            for start in _moments(len(across) - self.stack + 1, self.count)
+            for start in middles(len(across) - self.stack + 1, self.count)
         ]
         return np.stack(moments)
 
     def _folder(self, clip: Clip) -> Path:
-        """Return the folder that an error names."""
+        """Return the folder for error messages."""
         return clip.files[self.role]
 
     def _pictures(self, clip: Clip) -> tuple[list[Path], list[Path]]:
-        """Return the pictures of horizontal and of vertical motion."""
+        """Return the images of horizontal and of vertical motion."""
         return flow_files(clip.files[self.role])
 
 
 @dataclass(frozen=True)
 class FlowFoldersReader(FlowImagesReader):
-    """Ready-made flow whose two directions stand in two folders (two-stream networks; Feichtenhofer et al.).
+    """Stored flow with one folder for each direction (two-stream networks; Feichtenhofer et al.).
 
     Attributes:
-        role: beginning of the names of the two folders, `flow_u` and `flow_v`.
+        role: common prefix of the two folders, `flow_u` and `flow_v`.
     """
 
     def _folder(self, clip: Clip) -> Path:
@@ -155,7 +155,7 @@ class FlowFoldersReader(FlowImagesReader):
 
 
 def flow_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the pictures of horizontal and of vertical motion in a folder, in natural order.
+    """Return the images of horizontal and of vertical motion in a folder, in natural order.
 
     Raises:
         MediaError: the folder is missing, or holds neither.
@@ -174,6 +174,6 @@ def flow_files(folder: Path) -> tuple[list[Path], list[Path]]:
     return found[0], found[1]
 
 
-def _moments(places: int, count: int) -> list[int]:
-    """Return the middles of `count` equal parts of `places` positions."""
-    return [int((part + 0.5) * places / count) for part in range(count)]
+def _layout(reader: FlowReader | FlowImagesReader) -> Layout:
+    shape = (reader.count, 2 * reader.stack, reader.size, reader.size)
+    return Layout(shape, "uint8", "video", content="flow")

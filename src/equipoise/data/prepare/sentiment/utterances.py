@@ -1,4 +1,4 @@
-"""Utterances with a sentiment, however they were stored; what the readers of the sources return."""
+"""Utterances with a sentiment, read from any source, and the operations common to all sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from equipoise.data.format.layout import listed
+from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Lost
 from equipoise.types import DataError
 
@@ -24,23 +24,24 @@ _FOLDS = {"train": "train", "valid": "val", "validation": "val", "val": "val", "
 _SEGMENT = re.compile(r"(?P<video>.+?)(?:\$_\$\d+|\[\d+\])")
 _NUMBERED = re.compile(r"(?P<video>.+)_\d+")
 _VIDEO_LENGTH = 11
+_LARGEST = 3.0
 
 
 @dataclass
 class Utterances:
-    """Utterances as a source holds them.
+    """The utterances of a source.
 
     Attributes:
-        layout: the layout that was recognised.
-        names: of the utterances, as the source writes them `[N]`; not yet unique.
+        layout: the recognised layout of the source.
+        names: of the utterances in the source `[N]`; not necessarily unique.
         videos: the video of each `[N]`.
         values: sentiment of each, -3 to 3 `[N]`.
-        splits: split of each `[N]`, or None where the source prescribes none.
+        splits: split of each `[N]`, or None if the source has no splits.
         inputs: modality to float32 features `[N, T, d]` or `[N, d]`, or int32 tokens `[N, T]`.
-        transcripts: spoken words of each `[N]`, where the source has them and they were asked for.
-        lost: what could not be used.
-        facts: what else there is to know, as plain values.
-        notes: lines for whoever prepares the dataset.
+        transcripts: spoken words of each `[N]`, if hashed text was requested.
+        lost: samples that could not be used.
+        facts: see `Preparation`.
+        notes: see `Preparation`.
     """
 
     layout: str
@@ -55,7 +56,7 @@ class Utterances:
     notes: list[str] = field(default_factory=list)
 
     def select(self, keep: NDArray[np.bool_]) -> None:
-        """Leave out the utterances whose entry in `keep` `[N]` is false."""
+        """Remove the utterances whose entry in `keep` `[N]` is false."""
         if keep.all():
             return
         rows = np.flatnonzero(keep)
@@ -64,19 +65,19 @@ class Utterances:
         self.splits = None if self.splits is None else self.splits[keep]
         if self.transcripts is not None:
             self.transcripts = [self.transcripts[row] for row in rows]
-        for name in list(self.inputs):  # one after the other, so that one copy exists at a time
+        for name in list(self.inputs):  # one at a time, so that only one copy exists
             self.inputs[name] = self.inputs[name][keep]
 
 
 @dataclass
 class NonFinite:
-    """Values that are not finite in one modality: how many, and in how many samples."""
+    """Counts of values that are not finite in one modality, and of samples with such values."""
 
     counts: Counter[str] = field(default_factory=Counter)
     samples: int = 0
 
     def replace(self, values: NDArray[np.float32]) -> None:
-        """Count what is not finite in `values` `[n, ...]` and put 0 in its place; `n` are samples."""
+        """Count the values of `[n, ...]` (n samples) that are not finite, and replace them by 0."""
         step = max(1, _PIECE // max(1, values[0].size)) if len(values) else 1
         for first in range(0, len(values), step):
             piece = values[first : first + step]
@@ -90,22 +91,22 @@ class NonFinite:
                 piece[bad] = 0
 
     def describe(self) -> dict[str, int]:
-        """Return the counts as plain values; empty where everything is finite."""
+        """Return the counts as plain values; empty if all values are finite."""
         return (
             {**{k: n for k, n in self.counts.items() if n}, "samples": self.samples} if self.samples else {}
         )
 
 
 def report_nonfinite(found: Mapping[str, NonFinite], how: str, samples: Utterances) -> None:
-    """Put the counts into facts and notes of `samples`.
+    """Add the counts to facts and notes of `samples`.
 
     Args:
         found: modality to counts.
         how: `"zero"` or `"fail"`.
-        samples: whose they are.
+        samples: the utterances.
 
     Raises:
-        DataError: `how` is `"fail"` and there is any.
+        DataError: `how` is `"fail"` and a value is not finite.
     """
     counts = {name: counted.describe() for name, counted in found.items()}
     samples.facts["nonfinite"] = counts
@@ -116,14 +117,14 @@ def report_nonfinite(found: Mapping[str, NonFinite], how: str, samples: Utteranc
         line = f"{name}: {values} in {count['samples']} samples"
         if how == "fail":
             raise DataError(f"{line}; expected finite features: repair the source, or choose nonfinite zero.")
-        samples.notes.append(f"{line}; 0 was put in their place.")
+        samples.notes.append(f"{line}; they were replaced by 0.")
 
 
 def parse_name(name: Any) -> tuple[str, str]:
-    """Return the name of an utterance and its video, from any form in circulation.
+    """Return the name of an utterance and its video, from any published form.
 
     These are `"VIDEO$_$3"`, `"VIDEO[3]"`, `"VIDEO_3"`, and rows of video, begin and end, as texts or bytes.
-    A text of eleven characters is a video itself, for identifiers of YouTube may end in `_3` too.
+    A text of eleven characters is the name of a video: YouTube ids may also end in `_3`.
     """
     if isinstance(name, (list, tuple, np.ndarray)):
         parts = [_text(part) for part in np.asarray(name, dtype=object).ravel()]
@@ -140,7 +141,7 @@ def _text(value: Any) -> str:
 
 
 def unique_names(names: Sequence[str]) -> tuple[list[str], int]:
-    """Put `#2`, `#3`... behind all but the first of equal names; return how many were changed."""
+    """Append `#2`, `#3`... to repeated names; return the names and the number of changes."""
     taken, seen, unique = set(names), Counter[str](), []
     for name in names:
         seen[name] += 1
@@ -160,7 +161,7 @@ def read_folds(path: Path) -> dict[str, str]:
         Video to `"train"`, `"val"` or `"test"`.
 
     Raises:
-        DataError: it cannot be read, lacks a column, has an unknown fold, or one video in two folds.
+        DataError: it cannot be read, lacks a column, has an unknown fold, or a video in two folds.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -178,12 +179,14 @@ def read_folds(path: Path) -> dict[str, str]:
         if split is None:
             raise DataError(f"{path}, line {row}: the fold is {fold!r}; expected train, valid or test.")
         if folds.setdefault(video.strip(), split) != split:
-            raise DataError(f"{path}, line {row}: {video!r} was in another fold before; give it one fold.")
+            raise DataError(
+                f"{path}, line {row}: {video!r} has another fold in an earlier line; give it one fold."
+            )
     return folds
 
 
 def apply_folds(samples: Utterances, path: Path) -> None:
-    """Split `samples` by the table of folds at `path` instead of as their source does.
+    """Replace the splits of `samples` by the folds of the table at `path`.
 
     Raises:
         DataError: see `read_folds`; or a video of the samples is not in the table.
@@ -200,7 +203,7 @@ def apply_folds(samples: Utterances, path: Path) -> None:
 
 
 def report_shared_videos(samples: Utterances) -> None:
-    """Count the videos that stand in several splits, in facts and notes of `samples`."""
+    """Count the videos that are in several splits, in facts and notes of `samples`."""
     if samples.splits is None:
         return
     where: dict[str, set[str]] = {}
@@ -211,6 +214,63 @@ def report_shared_videos(samples: Utterances) -> None:
     if shared:
         rows = sum(len(where[video]) > 1 for video in samples.videos)
         samples.notes.append(
-            f"{len(shared)} videos ({rows} samples) stand in more than one split ({listed(shared)}), so that "
-            "speakers are shared by training and test; give folds by video with split-file."
+            f"{len(shared)} videos ({rows} samples) are in more than one split ({listed(shared)}), so that "
+            "training and test share speakers; give folds by video with split-file."
         )
+
+
+def check_values(samples: Utterances) -> None:
+    """Raise DataError if a sentiment is not in [-3, 3]."""
+    bad = np.flatnonzero(~(np.abs(samples.values) <= _LARGEST))
+    if len(bad):
+        names = [f"{samples.names[row]} ({samples.values[row]:g})" for row in bad]
+        raise DataError(
+            f"{len(bad)} sentiments are not between -3 and 3 ({listed(names)}); use the file of "
+            "sentiments, or an undamaged copy."
+        )
+
+
+def report_size(samples: Utterances, published: tuple[int, int]) -> None:
+    """Record the numbers of utterances and videos; add a note if they are not the published ones."""
+    found = len(samples.names), len(set(samples.videos))
+    samples.facts["utterances"], samples.facts["videos"] = found
+    if found != published:
+        samples.notes.append(
+            f"the source has {found[0]} utterances of {found[1]} videos, the published dataset "
+            f"{published[0]} of {published[1]}; compare only results on the same file."
+        )
+
+
+def cut(samples: Utterances, steps: int) -> None:
+    """Cut or pad all sequences to `steps`, from their first step that is not padding."""
+    dense = {name: x for name, x in samples.inputs.items() if x.ndim == 3}
+    spans = {name: _content(x) for name, x in dense.items()}
+    if len({x.shape[1] for x in dense.values()}) == 1:  # aligned: modalities have common steps
+        first = np.min([begin for begin, _ in spans.values()], axis=0)
+        last = np.max([end for _, end in spans.values()], axis=0)
+        spans = dict.fromkeys(spans, (first, last))
+    for name, x in dense.items():
+        samples.inputs[name] = _resized(x, *spans[name], steps)
+    tokens = samples.inputs["text"]
+    if tokens.dtype.kind == "i":
+        padded = np.zeros((len(tokens), steps), dtype=tokens.dtype)
+        padded[:, : tokens.shape[1]] = tokens[:, :steps]
+        samples.inputs["text"] = padded
+    samples.facts["steps"] = steps
+
+
+def _content(x: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return begin and end of each sequence `[N, T, d]` without its padding; `(T, 0)` if it is empty."""
+    filled: NDArray[np.bool_] = np.any(x, axis=2)
+    steps = filled.shape[1]
+    some: NDArray[np.bool_] = np.any(filled, axis=1)
+    first = np.where(some, filled.argmax(axis=1), steps)
+    return first, np.where(some, steps - filled[:, ::-1].argmax(axis=1), 0)
+
+
+def _resized(x: NDArray[Any], first: NDArray[np.intp], last: NDArray[np.intp], steps: int) -> NDArray[Any]:
+    out = np.zeros((len(x), steps, x.shape[2]), dtype=x.dtype)
+    for row, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        kept = x[row, begin : min(end, begin + steps)]
+        out[row, : len(kept)] = kept
+    return out

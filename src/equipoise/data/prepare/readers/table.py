@@ -1,4 +1,4 @@
-"""Readers of what stands in a table itself: numbers, texts, and arrays in files that it names."""
+"""Read a table, and its cells as numbers, texts or names of array files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from equipoise.data.prepare.clips import Clip, Layout, ModalityReader
+from equipoise.data.format.modality import Layout
+from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.errors import MediaError
 from equipoise.data.prepare.media.files import check_media
-from equipoise.data.prepare.media.text import TokensReader
+from equipoise.data.prepare.readers.text import TokensReader
 from equipoise.types import DataError, MissingExtraError
 
 PARQUET: Final = (".parquet", ".pq")
@@ -24,7 +25,7 @@ TABLE: Final = "table"
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table of one row a sample.
+    """Read a table with one row for each sample.
 
     Args:
         path: `.csv`, `.tsv` (every cell is a text) or `.parquet`.
@@ -36,9 +37,7 @@ def read_table(path: Path) -> pd.DataFrame:
     check_media(path)
     kind = path.suffix.lower()
     if kind not in (*SEPARATORS, *PARQUET):
-        raise DataError(
-            f"{path} is no table that can be read; expected {', '.join((*SEPARATORS, *PARQUET))}."
-        )
+        raise DataError(f"{path} is not a readable table; expected {', '.join((*SEPARATORS, *PARQUET))}.")
     try:
         if kind in PARQUET:
             table = pd.read_parquet(path)
@@ -58,7 +57,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 @lru_cache(maxsize=2)
 def _cells(path: Path, _changed: int, id_column: str | None) -> pd.DataFrame:
-    """Return the table by id, read once in each process and again when the file has changed."""
+    """Return the table by id; each process reads it once, and again after the file has changed."""
     table = read_table(path)
     ids = table.index.astype(str) if id_column is None else table[id_column].astype(str)
     return table.set_index(pd.Index(ids))
@@ -74,9 +73,9 @@ class NumbersReader(ModalityReader):
     """Numbers in the cells of a table.
 
     Attributes:
-        columns: the columns, in order; or one whose cells are lists (Parquet).
+        columns: the columns in order, or one whose cells are lists (Parquet).
         shape: of a sample.
-        id_column: holds the ids; None where they are the numbers of the rows.
+        id_column: column of ids; None if ids are row numbers.
     """
 
     columns: tuple[str, ...]
@@ -85,7 +84,7 @@ class NumbersReader(ModalityReader):
 
     @property
     def layout(self) -> Layout:
-        """A vector [d], or a sequence [T, d] out of nested lists."""
+        """A vector [d], or a sequence [T, d] from nested lists."""
         return Layout(self.shape, "float32", "vector" if len(self.shape) == 1 else "sequence")
 
     def read(self, clip: Clip) -> NDArray[Any]:
@@ -105,7 +104,7 @@ class NumbersReader(ModalityReader):
 
 
 def numbers_of(values: Any) -> NDArray[np.float64] | None:
-    """Return cells as an array of at least one axis, or None where they are no numbers or ragged."""
+    """Return cells as an array of at least one axis, or None if they are ragged or not numbers."""
     try:
         nested = [list(one) if isinstance(one, np.ndarray) else one for one in np.atleast_1d(values)]
         return np.array(nested, dtype=np.float64)
@@ -119,7 +118,7 @@ class CellTextReader(TokensReader):
 
     Attributes:
         role: the column.
-        id_column: holds the ids; None where they are the numbers of the rows.
+        id_column: column of ids; None if ids are row numbers.
     """
 
     id_column: str | None = None
@@ -136,12 +135,12 @@ class CellTextReader(TokensReader):
 
 @dataclass(frozen=True)
 class ArrayFileReader(ModalityReader):
-    """Arrays in `.npy` files, all of one shape.
+    """Arrays in `.npy` files of equal shape.
 
     Attributes:
-        role: the column that names the files.
+        role: the column with the file names.
         shape: of a sample.
-        dtype: in which they are stored.
+        dtype: type in which they are stored.
         kind: of the modality.
     """
 
@@ -152,7 +151,7 @@ class ArrayFileReader(ModalityReader):
 
     @property
     def layout(self) -> Layout:
-        """As the first file has it."""
+        """The layout of the first file."""
         return Layout(self.shape, self.dtype, self.kind)
 
     def read(self, clip: Clip) -> NDArray[Any]:
@@ -176,7 +175,7 @@ def array_in(path: Path) -> NDArray[Any]:
     """Read a `.npy` file of numbers.
 
     Raises:
-        MediaError: it is missing, or holds anything else.
+        MediaError: it is missing, or holds other content.
     """
     check_media(path)
     try:
@@ -184,7 +183,7 @@ def array_in(path: Path) -> NDArray[Any]:
     except (ValueError, EOFError, OSError) as error:
         reason = " ".join(str(error).split())[:120]
         raise MediaError(
-            path, "wrong-format", f"is no array ({reason})", "write it with numpy.save"
+            path, "wrong-format", f"is not an array ({reason})", "write it with numpy.save"
         ) from error
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf" or not 1 <= found.ndim <= 4:
         raise MediaError(

@@ -1,4 +1,4 @@
-"""The files of AVLetters: cepstra as HTK writes them, lips as MATLAB does, or one NumPy archive of both."""
+"""Readers of AVLetters: cepstra in HTK files, lips in MATLAB files, or both in one NumPy archive."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data.prepare.clips import Clip, Layout, ModalityReader
+from equipoise.data.format.modality import Layout
+from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import DOWNLOAD_AGAIN, check_media
+from equipoise.data.prepare.media.files import check_media
 from equipoise.types import UsageError
 
 HEIGHT, WIDTH, COEFFICIENTS = 60, 80, 26
@@ -33,24 +34,23 @@ _DAMAGED: Final = (
     zlib.error,
     zipfile.BadZipFile,
 )
-"""What readers of MATLAB files and NumPy archives raise on damaged ones."""
+"""Errors that damaged MATLAB files and NumPy archives can raise."""
 
 
 @dataclass(frozen=True)
 class MfccReader(ModalityReader):
-    """Cepstra of a sample at evenly spread moments, as they are in the file.
+    """Unchanged cepstra of a sample at evenly spaced moments.
 
     Attributes:
         steps: number of moments `T`.
-        image: give them as a picture, which convolutions read.
+        image: return them as an image, for convolutions.
     """
 
     steps: int = 24
     image: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UsageError(f"steps is {self.steps}; expected at least 1.")
+        self.check_positive("steps")
 
     @property
     def layout(self) -> Layout:
@@ -76,11 +76,11 @@ class MfccReader(ModalityReader):
 
 @dataclass(frozen=True)
 class LipsReader(ModalityReader):
-    """Grey pictures of lips at evenly spread moments.
+    """Grey images of lips at evenly spaced moments.
 
     Attributes:
-        count: number of pictures `T`.
-        height: of a picture; below 60, blocks of pixels are averaged and rounded.
+        count: number of images `T`.
+        height: of an image; below 60, blocks of pixels are averaged and rounded.
     """
 
     count: int = 12
@@ -100,54 +100,52 @@ class LipsReader(ModalityReader):
         return Layout(shape, "uint8", "video", content="frames")
 
     def read(self, clip: Clip) -> NDArray[Any]:
-        """Return the pictures."""
+        """Return the images."""
         file = clip.files["video"]
         whole = _from_archive(file, "lips", clip.id) if file.suffix == ".npz" else read_lips(file)
         taken = whole[spread(len(whole), self.count)]
         block = HEIGHT // self.height
         blocks = taken.reshape(self.count, self.height, block, WIDTH // block, block)
-        pictures: NDArray[np.uint8] = np.round(blocks.mean(axis=(2, 4))).astype(np.uint8)
-        return pictures[:, None]
+        images: NDArray[np.uint8] = np.round(blocks.mean(axis=(2, 4))).astype(np.uint8)
+        return images[:, None]
 
 
 def spread(length: int, count: int) -> NDArray[np.int64]:
-    """Return `count` evenly spread indices from the first to the last of `length`."""
+    """Return `count` evenly spaced indices from the first to the last of `length`."""
     return np.round(np.linspace(0, length - 1, count)).astype(np.int64)
 
 
 def read_htk(path: Path) -> NDArray[np.float32]:
     """Read vectors `[T, d]` in the format of HTK (the HTK book, section 5.10).
 
-    A header of 12 bytes, the highest byte first (number of vectors, their distance in 100 ns, bytes of a
-    vector, kind), goes before 32-bit floats.
+    A big-endian header of 12 bytes (number of vectors, their distance in 100 ns, bytes of a vector, kind) is
+    followed by 32-bit floats.
 
     Raises:
-        MediaError: the file is missing, empty, cut short, compressed, or of another format.
+        MediaError: the file is missing, empty, truncated, compressed, or of another format.
     """
     check_media(path)
     content = path.read_bytes()
     if len(content) < _HTK_HEADER.size:
-        raise MediaError(path, "truncated", "ends before its header does", DOWNLOAD_AGAIN)
+        raise MediaError(path, "truncated", "ends within its header")
     count, period, width, kind = _HTK_HEADER.unpack_from(content)
     if count < 1 or period < 1 or width < 4 or width % 4:
-        raise MediaError(path, "wrong-format", "has no header of HTK", "give the *.mfcc files of AVLetters")
+        raise MediaError(path, "wrong-format", "has no HTK header", "give the *.mfcc files of AVLetters")
     if kind & _HTK_COMPRESSED:
         raise MediaError(path, "wrong-format", "is compressed", "write it again with HCopy without _C")
     promised = _HTK_HEADER.size + count * width
     if len(content) != promised:
         reason = "truncated" if len(content) < promised else "wrong-format"
-        raise MediaError(
-            path, reason, f"has {len(content)} bytes where its header says {promised}", DOWNLOAD_AGAIN
-        )
+        raise MediaError(path, reason, f"has {len(content)} bytes, but its header says {promised}")
     values = np.frombuffer(content, ">f4", offset=_HTK_HEADER.size).astype(np.float32)
     return values.reshape(count, width // 4)
 
 
 def read_lips(path: Path) -> NDArray[np.uint8]:
-    """Read pictures `[T, 60, 80]` from `vid` `[4800, T]` of a MATLAB file, by columns of pixels.
+    """Read images `[T, 60, 80]` from `vid` `[4800, T]` of a MATLAB file, stored by columns of pixels.
 
     Raises:
-        MediaError: the file is missing, empty, cut short, or has no such pictures.
+        MediaError: the file is missing, empty, truncated, or has no such images.
     """
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
@@ -157,7 +155,7 @@ def read_lips(path: Path) -> NDArray[np.uint8]:
         content = loadmat(path)
     except (*_DAMAGED, MatReadError) as error:
         raise MediaError(
-            path, "unreadable", f"is no readable MATLAB file ({type(error).__name__})", DOWNLOAD_AGAIN
+            path, "unreadable", f"is not a readable MATLAB file ({type(error).__name__})"
         ) from error
     video = content.get("vid")
     if video is None or video.ndim != 2 or video.shape[0] != HEIGHT * WIDTH or not video.shape[1]:
@@ -168,7 +166,7 @@ def read_lips(path: Path) -> NDArray[np.uint8]:
     size = [int(number) for number in np.ravel(content.get("siz", (HEIGHT, WIDTH)))[:2]]
     if size != [HEIGHT, WIDTH]:
         raise MediaError(
-            path, "wrong-format", f"says pictures of {size}", f"expected 'siz' {HEIGHT} {WIDTH} frames"
+            path, "wrong-format", f"has images of {size}", f"expected 'siz' {HEIGHT} {WIDTH} frames"
         )
     pixels = np.round(np.clip(video, 0, 255)).astype(np.uint8)
     return np.ascontiguousarray(pixels.reshape(HEIGHT, WIDTH, -1, order="F").transpose(2, 0, 1))
@@ -177,11 +175,11 @@ def read_lips(path: Path) -> NDArray[np.uint8]:
 def archive_names(path: Path) -> tuple[str, ...]:
     """Return the names `A1_Anya` of the samples in an archive, in order.
 
-    The archive holds `lips` `[frames, 60, 80]` and `mfcc` `[steps, 26]` of all samples one after the other,
-    with `lips_offsets` and `mfcc_offsets` `[N + 1]`, `label` 0 to 25, `rep` 1 to 3 and `speaker`.
+    The archive holds the concatenated `lips` `[frames, 60, 80]` and `mfcc` `[steps, 26]` of all samples, with
+    `lips_offsets` and `mfcc_offsets` `[N + 1]`, `label` 0 to 25, `rep` 1 to 3 and `speaker`.
 
     Raises:
-        MediaError: the file is missing, damaged or holds something else.
+        MediaError: the file is missing, damaged or holds other arrays.
     """
     check_media(path)
     label, repetition, speaker = (_array(path, name) for name in ("label", "rep", "speaker"))
@@ -189,7 +187,7 @@ def archive_names(path: Path) -> tuple[str, ...]:
         0 <= label.min() <= label.max() < 26 and 1 <= repetition.min() <= repetition.max() <= 3
     ):
         raise MediaError(
-            path, "wrong-format", "has labels or repetitions of no letter", "expected 0 to 25, and 1 to 3"
+            path, "wrong-format", "has invalid labels or repetitions", "expected 0 to 25, and 1 to 3"
         )
     return tuple(
         f"{ascii_uppercase[int(letter)]}{int(time)}_{who}"
@@ -198,7 +196,7 @@ def archive_names(path: Path) -> tuple[str, ...]:
 
 
 def _from_archive(path: Path, name: str, sample: str) -> NDArray[Any]:
-    """Return one sample's part of an array."""
+    """Return the part of an array that belongs to a sample."""
     check_media(path)
     stamp = path.stat().st_mtime_ns
     rows, flat, offsets = _opened(path, name, stamp)
@@ -211,9 +209,9 @@ def _from_archive(path: Path, name: str, sample: str) -> NDArray[Any]:
 def _opened(
     path: Path,
     name: str,
-    stamp: int,  # noqa: ARG001 (the cache tells versions of a file apart by it)
+    stamp: int,  # noqa: ARG001 (part of the cache key)
 ) -> tuple[dict[str, int], NDArray[Any], NDArray[Any]]:
-    """Read an array of an archive once for a process; `stamp` is the time of its last change."""
+    """Read an array of an archive once in each process; `stamp` is the modification time."""
     rows = {sample: row for row, sample in enumerate(archive_names(path))}
     return rows, _array(path, name), _array(path, f"{name}_offsets")
 
@@ -227,5 +225,5 @@ def _array(path: Path, name: str) -> NDArray[Any]:
             path, "wrong-format", f"has no array {name!r}", "expected the archive of AVLetters"
         ) from None
     except _DAMAGED as error:
-        raise MediaError(path, "unreadable", f"cannot be read ({error})", DOWNLOAD_AGAIN) from error
+        raise MediaError(path, "unreadable", f"cannot be read ({error})") from error
     return values

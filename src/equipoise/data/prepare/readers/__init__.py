@@ -1,0 +1,1 @@
+"""Readers that turn the files of a clip into one modality."""
