@@ -243,7 +243,7 @@ def test_a_convolutional_network_is_averaged_over_its_map():
             "tokens",
             {"folder": "bert-base-uncased"},
             UsageError,
-            "no local folder.*nothing is downloaded",
+            "not a local folder.*models are not downloaded",
         ),
         ((4,), "tokens", {"config": BERT}, UsageError, "needs 'model_type'"),
         ((4,), "tokens", {"config": "absent.json"}, UsageError, "absent.json cannot be read"),

@@ -145,5 +145,5 @@ def test_parts_that_do_not_fit_are_refused():
         build_model({m: SHAPES[m] for m in ("pose", "text")}, 5, fusion="mbt")
     options = {"text": {"width": 8}, "pose": {"width": 16}}
     shapes = {m: SHAPES[m] for m in ("pose", "text")}
-    with pytest.raises(ModelError, match=r"one width; found \{'pose': 16, 'text': 8\}"):
+    with pytest.raises(ModelError, match=r"equal width; found \{'pose': 16, 'text': 8\}"):
         build_model(shapes, 5, encoders={"pose": "transformer"}, encoder_options=options, fusion="mbt")

@@ -1,4 +1,4 @@
-"""Encoders: one file each, one sample's tensor to one feature vector."""
+"""Encoders, one file each: the tensor of a sample to one feature vector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an encoder is: a module that turns a batch of one modality into one feature vector per sample."""
+"""The base of encoders: modules that turn a batch of one modality into one feature vector per sample."""
 
 from __future__ import annotations
 
@@ -33,25 +33,24 @@ DEFAULT_ENCODER: Mapping[str, str] = MappingProxyType(
         "video": "cnn",
     }
 )
-"""The encoder that `auto` means for each kind."""
+"""The encoder that `auto` chooses for each kind."""
 
 
 class Encoder(nn.Module):
     """Base of the encoders: `[B, *shape]` to pooled features `[B, out_features]`.
 
-    A subclass sets `name` and `kinds`, takes the number of input features or channels as the first argument
-    of its constructor and its options as keyword-only ones, sets `out_features` there, and defines `embed`.
-    An encoder that intermediate fusion can reach into sets `channel_dim` and `stage_widths` too and defines
-    `stages` in place of `embed`.
+    A subclass sets `name` and `kinds`. Its constructor takes the number of input features or channels as
+    first argument and options as keyword-only arguments, and sets `out_features`. It defines `embed`, or, to
+    support intermediate fusion, `channel_dim`, `stage_widths` and `stages`.
 
     Attributes:
         name: the encoder's name in the registry.
         kinds: the kinds of modality it accepts, keys of `KINDS`.
-        channel_dim: the dimension of an intermediate map that holds its channels, all but this and the first
-            being positions; None for an encoder that does not run stage by stage.
+        channel_dim: the channel dimension of an intermediate map; all others except the first are positions.
+            None for an encoder that does not run stage by stage.
         stage_widths: channels of the map after each stage.
         in_features: features `d` or channels `C` of its input.
-        loaded_weights: what was read from a file of weights, None where they were drawn.
+        loaded_weights: a `LoadedWeights`, or None for random initial weights.
         out_features: width of the feature vector.
     """
 
@@ -77,8 +76,8 @@ class Encoder(nn.Module):
             options: keyword arguments of the constructor.
 
         Raises:
-            ModelError: the kind or the shape does not fit; the message names encoders that do.
-            UsageError: an option is unknown or has an impossible value.
+            ModelError: the kind or the shape does not match; the message names encoders that do.
+            UsageError: an option is unknown or invalid.
         """
         sizes = check_shape(shape, kind)
         if kind not in cls.kinds:
@@ -97,8 +96,8 @@ class Encoder(nn.Module):
         """Encode a batch.
 
         Args:
-            x: `[B, *shape]`, of one of the encoder's kinds; or the end of a pass that was driven stage by
-                stage, whose value is returned.
+            x: `[B, *shape]`, of one of the encoder's kinds; or the result of a forward pass by stages, whose
+                value is returned.
 
         Returns:
             `[B, out_features]`.
@@ -118,8 +117,9 @@ class Encoder(nn.Module):
             x: `[B, *shape]`, of one of the encoder's kinds.
 
         Returns:
-            A generator that yields the map after each stage, is sent the map to go on with, and returns the
-            feature `[B, out_features]`. The map of a video has a row for every frame, sample by sample.
+            A generator that yields the map after each stage, receives the input of the next stage, and
+            returns the feature `[B, out_features]`. The map of a video has a row for every frame, sample by
+            sample.
 
         Raises:
             ModelError: the encoder does not run stage by stage, or `x` has another shape.
@@ -133,25 +133,25 @@ class Encoder(nn.Module):
         return self.stages(x)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Encode a batch whose shape is known to be right: `[B, *shape]` to `[B, out_features]`."""
+        """Encode a batch of checked shape: `[B, *shape]` to `[B, out_features]`."""
         return unchanged(self.stages(x))
 
     def stages(self, x: Tensor) -> Stages:
-        """Encode a batch whose shape is known to be right, as `stagewise` says.
+        """Encode a batch of checked shape stage by stage; see `stagewise`.
 
         Raises:
-            ModelError: the class defines neither this nor `embed`, which calls it.
+            ModelError: the class defines neither `stages` nor `embed`.
         """
         raise self._lacks("stages", "embed")
 
     def padding(self, x: Tensor) -> Tensor | None:
-        """Return which steps of a batch's maps are padding, `[B, T]` (bool), or None where none is."""
+        """Return which steps of a batch's maps are padding, `[B, T]` (bool), or None without padding."""
         return None
 
     def _lacks(self, staged: str, whole: str) -> ModelError:
         return ModelError(
             f"encoder {self.name!r} has no stages; expected its class to define {whole!r}, or {staged!r} "
-            "where it runs stage by stage."
+            "to run stage by stage."
         )
 
     def _check_input(self, x: Tensor) -> None:
@@ -166,7 +166,7 @@ class Encoder(nn.Module):
 
 
 class FrameEncoder(Encoder):
-    """Base of encoders of images that read a video frame by frame and average over the frames.
+    """Base of image encoders that read a video frame by frame and average over the frames.
 
     A subclass defines `image_stages`, or `embed_images` if it does not run stage by stage: `[B, C, H, W]` to
     `[B, out_features]`.
@@ -194,7 +194,7 @@ class FrameEncoder(Encoder):
         """Encode images stage by stage: `[B, C, H, W]` to `[B, out_features]`.
 
         Raises:
-            ModelError: the class defines neither this nor `embed_images`, which calls it.
+            ModelError: the class defines neither `image_stages` nor `embed_images`.
         """
         raise self._lacks("image_stages", "embed_images")
 
@@ -209,7 +209,7 @@ def check_shape(shape: Sequence[int], kind: str) -> tuple[int, ...]:
     """Return the shape of one sample as a tuple of ints, checked against its kind.
 
     Raises:
-        ModelError: an unknown kind, another number of dimensions, or a size below 1.
+        ModelError: the kind is unknown, the number of dimensions differs, or a size is below 1.
     """
     if kind not in KINDS:
         raise ModelError(f"unknown kind of modality {kind!r}; known: {', '.join(KINDS)}.")
@@ -227,7 +227,7 @@ def check_shape(shape: Sequence[int], kind: str) -> tuple[int, ...]:
 
 
 def input_features(shape: Sequence[int], kind: str) -> int:
-    """Return the features `d` or the channels `C` of a sample; a step of tokens is one number."""
+    """Return the features `d` or the channels `C` of a sample; 1 for tokens."""
     return 1 if kind == "tokens" else int(shape[{"vector": 0, "sequence": 1, "image": 0, "video": 1}[kind]])
 
 
@@ -237,15 +237,15 @@ def fitting_encoders(kind: str) -> tuple[str, ...]:
 
 
 def stagewise_encoders() -> tuple[str, ...]:
-    """Return the names of the encoders that intermediate fusion can reach into."""
+    """Return the names of the encoders that support intermediate fusion."""
     return tuple(name for name, encoder in ENCODERS.items() if encoder.channel_dim is not None)
 
 
 def default_encoder(kind: str) -> str:
-    """Return the name of the encoder that `auto` means for a kind.
+    """Return the name of the encoder that `auto` chooses for a kind.
 
     Raises:
-        ModelError: an unknown kind.
+        ModelError: the kind is unknown.
     """
     if kind not in DEFAULT_ENCODER:
         raise ModelError(f"unknown kind of modality {kind!r}; known: {', '.join(KINDS)}.")

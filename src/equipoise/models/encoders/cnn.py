@@ -1,4 +1,4 @@
-"""Small convolutional encoder of images and of video frames."""
+"""Small convolutional encoder of images and video frames."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class CNN(FrameEncoder):
     """Small convolutional network with batch normalisation; averages over the frames of a video.
 
     One block per entry of `channels`: 3x3 convolution, batch normalisation, ReLU, 2x2 max-pooling. Pooling
-    rounds sizes up, so that an image of any size, 1x1 included, comes through every block.
+    rounds sizes up, so that images of any size are accepted, including 1x1.
 
     Args:
         in_features: channels `C` of the input `[B, C, H, W]` or `[B, T, C, H, W]`.
         channels: channels of each block; the last number is `out_features`.
 
     Raises:
-        UsageError: an impossible option.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "cnn"
@@ -35,7 +35,7 @@ class CNN(FrameEncoder):
         widths = positive_sizes("channels", channels)
         layers: list[nn.Module] = []
         for before, after in pairwise((in_features, *widths)):
-            # The bias would be cancelled by the mean that batch normalisation subtracts.
+            # No bias: batch normalisation would subtract it with the mean.
             layers += [nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(after)]
             layers += [nn.ReLU(), nn.MaxPool2d(kernel_size=2, ceil_mode=True)]
         self.layers = nn.Sequential(*layers)

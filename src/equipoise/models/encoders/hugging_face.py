@@ -1,4 +1,4 @@
-"""Any encoder of the package `transformers`, from a local folder or a configuration."""
+"""Encoders of the package `transformers`, from a local folder or a configuration."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ POOLINGS = ("mean", "cls", "pooler")
 class TransformersEncoder(Encoder):
     """An encoder of the package transformers, such as ViT, AST or BERT, by class and folder or configuration.
 
-    Nothing is ever downloaded. What a model reads decides what it fits: pixels (`image`, and each frame of a
-    `video`, averaged), a spectrogram `[1, bins, frames]` (`image`), or tokens (`tokens`, 0 being padding; and
-    `sequence`, whose steps a linear layer turns into embeddings).
+    Nothing is downloaded. The input of a model determines the kinds it accepts: pixels (`image`, and `video`
+    with a mean over the frames), a spectrogram `[1, bins, frames]` (`image`), or tokens (`tokens`, with
+    padding 0; and `sequence`, whose steps a linear layer turns into embeddings).
 
     Args:
         in_features: features `d` or channels `C` of the input.
-        kind: the kind of modality; `for_shape` gives it.
-        model: name of a class of transformers, `ViTModel` for instance.
+        kind: the kind of modality; set by `for_shape`.
+        model: name of a class of transformers, for instance `ViTModel`.
         folder: local folder with `config.json` and weights, as `save_pretrained` writes it.
-        config: in place of the folder: the configuration as a mapping, or the path of a `config.json`. The
-            weights are then drawn.
-        pooling: `mean` over the steps that are no padding, `cls` (the first step), or `pooler` (the model's
-            own; intermediate fusion cannot reach behind it).
-        freeze: keep the model as it is: no gradients, and always in evaluation mode.
+        config: instead of the folder, the configuration as a mapping, or the path of a `config.json`, for
+            random initial weights.
+        pooling: `mean` over the steps that are not padding, `cls` (the first step), or `pooler` (that of the
+            model; it does not support intermediate fusion).
+        freeze: no gradients, and always in evaluation mode.
 
     Raises:
         MissingExtraError: transformers is not installed.
-        UsageError: no such class, folder or file, or an impossible option.
+        UsageError: the class, folder or file does not exist, or an option is invalid.
         ModelError: the model cannot be built or does not read this kind of modality.
     """
 
@@ -68,7 +68,7 @@ class TransformersEncoder(Encoder):
         self.settings: Any = self.model.config
         self.reads = self._checked_input(model)
         self.out_features = _width(self.settings, model)
-        # A pooler reads the model's own steps: nothing that is changed behind them would reach it.
+        # A pooler reads the steps inside the model, so that changes of the map would have no effect.
         self.stage_widths = () if pooling == "pooler" else (self.out_features,)
         self.projection: nn.Module | None = None
         if kind == "sequence":
@@ -86,18 +86,14 @@ class TransformersEncoder(Encoder):
         return encoder
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode, but leave a frozen model in evaluation mode."""
+        """Set the mode; a frozen model stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.model.eval()
         return self
 
     def check_length(self, shape: tuple[int, ...]) -> None:
-        """Refuse samples that are longer than the model's positions.
-
-        Raises:
-            ModelError: as said.
-        """
+        """Raise ModelError if samples are longer than the model's positions."""
         limit = getattr(self.settings, "max_position_embeddings", None)
         if self.reads == "input_ids" and isinstance(limit, int) and 0 < limit < shape[0]:
             raise ModelError(
@@ -109,7 +105,7 @@ class TransformersEncoder(Encoder):
             if shape[0] != 1 or shape[1] != bins or shape[2] > frames:
                 raise ModelError(
                     f"encoder {self.name!r}: the model reads spectrograms [1, {bins}, up to {frames}]; found "
-                    f"{list(shape)}: prepare such ones, or change num_mel_bins and max_length of its config."
+                    f"{list(shape)}: prepare these, or change num_mel_bins and max_length of its config."
                 )
 
     def embed(self, x: Tensor) -> Tensor:
@@ -178,7 +174,7 @@ class TransformersEncoder(Encoder):
         kinds = ("image",) if spectrograms else fitting.get(reads, ())
         if self.kind not in kinds:
             raise ModelError(
-                f"encoder {self.name!r}: {model} reads {reads or 'nothing known'}, which fits samples of "
+                f"encoder {self.name!r}: {model} reads {reads or 'no known input'}, for samples of "
                 f"kind {listed(kinds) or 'none'}, not {self.kind!r}; choose another class."
             )
         channels = int(getattr(self.settings, "num_channels", 3))
@@ -200,7 +196,7 @@ class TransformersEncoder(Encoder):
 
 
 def _model(name: str, folder: str | None, config: Mapping[str, Any] | str | None, pooler: bool) -> nn.Module:
-    """Return a model with the weights of a folder, or with new ones."""
+    """Return a model with the weights of a folder, or with random ones."""
     try:
         import transformers
     except ImportError as error:
@@ -214,13 +210,13 @@ def _model(name: str, folder: str | None, config: Mapping[str, Any] | str | None
     if (folder is None) == (config is None):
         raise UsageError(
             "encoder 'transformers' needs one of the options 'folder' (of a pretrained model) and 'config' "
-            f"(weights are drawn); found {'none' if folder is None else 'both'}."
+            f"(for random weights); found {'none' if folder is None else 'both'}."
         )
     built: nn.Module = (
         _from_folder(cls, str(folder), pooler) if config is None else _from_config(cls, name, config)
     )
     if not pooler and "add_pooling_layer" in inspect.signature(type(built).__init__).parameters:
-        built.register_module("pooler", None)  # its weights would be trained by nothing
+        built.register_module("pooler", None)  # its weights would never be trained
     return built
 
 
@@ -228,12 +224,12 @@ def _from_folder(cls: Any, folder: str, pooler: bool) -> Any:
     path = Path(folder).expanduser()
     if not (path / "config.json").is_file():
         raise UsageError(
-            f"option 'folder': {folder!r} is no local folder with a config.json; nothing is downloaded: save "
-            "the model there with save_pretrained, and give the folder."
+            f"option 'folder': {folder!r} is not a local folder with a config.json; models are not "
+            "downloaded: save the model with save_pretrained, and give this folder."
         )
     try:
         built, info = cls.from_pretrained(path, local_files_only=True, output_loading_info=True)
-    except Exception as error:  # of many kinds, by file format
+    except Exception as error:  # its type depends on the file format
         raise ModelError(f"{path} cannot be read as {cls.__name__}: {_line(error)}") from error
     missing = sorted(key for key in info["missing_keys"] if pooler or not key.startswith("pooler."))
     unfit = missing + sorted(str(key[0]) for key in info.get("mismatched_keys", ()))
@@ -260,18 +256,18 @@ def _from_config(cls: Any, name: str, config: Mapping[str, Any] | str) -> Any:
         from transformers import AutoConfig
 
         if "model_type" not in values:
-            raise UsageError("option 'config' needs 'model_type' where 'model' is AutoModel.")
+            raise UsageError("option 'config' needs 'model_type' if 'model' is AutoModel.")
         return cls.from_config(AutoConfig.for_model(**values))
     except UsageError:
         raise
-    except Exception as error:  # of many kinds, by model
+    except Exception as error:  # its type depends on the model
         raise ModelError(f"{name} cannot be built from this configuration: {_line(error)}") from error
 
 
 def _width(settings: Any, model: str) -> int:
     width = getattr(settings, "hidden_size", None) or (getattr(settings, "hidden_sizes", None) or [None])[-1]
     if not isinstance(width, int):
-        raise ModelError(f"the configuration of {model} does not say 'hidden_size'; choose another class.")
+        raise ModelError(f"the configuration of {model} has no 'hidden_size'; choose another class.")
     return width
 
 

@@ -16,8 +16,8 @@ from equipoise.models.options import positive_sizes, probability
 class MLP(Encoder):
     """Multi-layer perceptron for feature vectors.
 
-    Every layer ends in a ReLU, the last one too: the head behind it is linear, and a linear last layer would
-    be absorbed by it.
+    Every layer ends in a ReLU, including the last one: the following head is linear and would absorb a linear
+    last layer.
 
     Args:
         in_features: width `d` of the input `[B, d]`.
@@ -25,7 +25,7 @@ class MLP(Encoder):
         dropout: probability of dropping a hidden unit, after each ReLU.
 
     Raises:
-        UsageError: an impossible option.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "mlp"

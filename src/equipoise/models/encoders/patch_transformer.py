@@ -8,12 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.models.encoders.transformer import (
-    AttentionEncoder,
-    checked_heads,
-    sinusoids,
-    transformer_layers,
-)
+from equipoise.models.encoders.transformer import AttentionEncoder, checked_heads, sinusoids
 from equipoise.models.options import positive, probability
 from equipoise.types import UsageError
 
@@ -21,9 +16,9 @@ from equipoise.types import UsageError
 class PatchTransformer(AttentionEncoder):
     """Small pre-norm transformer over the patches of an image, or of all frames of a video together.
 
-    A side that is no multiple of the patch is filled up with zeros. Positions are sinusoidal: half of the
-    width tells the row, half the column, and for a video the frame is added over the whole width. The feature
-    is the mean over the patches, where ViT reads a token of its own.
+    A side that is not a multiple of the patch is padded with zeros. Positions are sinusoidal: half of the
+    width encodes the row, half the column, and for a video the frame is added over the whole width. The
+    feature is the mean over the patches, while ViT uses a classification token.
 
     Args:
         in_features: channels `C` of the input `[B, C, H, W]` or `[B, T, C, H, W]`.
@@ -34,7 +29,7 @@ class PatchTransformer(AttentionEncoder):
         dropout: probability of dropping, in training.
 
     Raises:
-        UsageError: an impossible option.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "patch-transformer"
@@ -56,15 +51,12 @@ class PatchTransformer(AttentionEncoder):
             raise UsageError(f"option 'width' must be even, for rows and columns; found {width}.")
         self.patch = positive("patch", patch)
         self.projection = nn.Conv2d(in_features, width, self.patch, stride=self.patch)
-        self.layers = transformer_layers(width, layers, heads, probability("dropout", dropout))
-        self.norm = nn.LayerNorm(width)
-        self.stage_widths = (width,) * len(self.layers)
-        self.out_features = width
+        self.add_layers(width, layers, heads, probability("dropout", dropout))
 
     def tokens(self, x: Tensor) -> Tensor:
         """Return the patches of images or videos as `[B, N, width]`, with their positions.
 
-        They stand row by row, and those of a video frame by frame.
+        Patches are ordered by frame, then row, then column.
         """
         frames = x if x.ndim == 5 else x[:, None]
         bottom, right = (-side % self.patch for side in frames.shape[-2:])

@@ -18,18 +18,18 @@ SMALL_IMAGE = 64
 class ResNet18(FrameEncoder):
     """ResNet-18 without its classifier, for any number of channels; averages over the frames of a video.
 
-    The `imagenet` stem is the paper's: a 7x7 convolution and a 3x3 max-pooling, both of stride 2, which leave
-    1/32 of each side at the end. The `small` stem is one 3x3 convolution of stride 1, which leaves 1/8.
-    Parameters carry the names that published ImageNet checkpoints use (`conv1`, `layer1.0.bn2`, ...).
+    The `imagenet` stem is that of the paper: a 7x7 convolution and a 3x3 max-pooling, both of stride 2; the
+    last map has 1/32 of each side. The `small` stem is one 3x3 convolution of stride 1; the last map has 1/8.
+    Parameters have the names of published ImageNet checkpoints (`conv1`, `layer1.0.bn2`, ...).
 
     Args:
         in_features: channels `C` of the input `[B, C, H, W]` or `[B, T, C, H, W]`.
         width: channels of the first stage, 64 in the paper; `out_features` is eight times as many.
-        stem: `imagenet` or `small`; `auto`, which needs `for_shape`, takes `small` if the shorter side has
-            fewer than 64 pixels.
+        stem: `imagenet` or `small`; `auto`, only with `for_shape`, is `small` if the shorter side has fewer
+            than 64 pixels.
 
     Raises:
-        UsageError: an impossible option.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "resnet18"
@@ -51,7 +51,7 @@ class ResNet18(FrameEncoder):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the convolutions anew, for the outgoing signal (He et al. 2015)."""
+        """Draw the convolutions (He et al. 2015, mode `fan_out`)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -74,9 +74,9 @@ class ResNet18(FrameEncoder):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut: `relu(F(x) + x)`, equation 1 of the paper.
+    """Two 3x3 convolutions with a shortcut: `relu(F(x) + x)`, equation 1 of the paper.
 
-    Where the shape changes the shortcut is a 1x1 convolution (equation 2, option B).
+    If the shape changes, the shortcut is a 1x1 convolution (equation 2, option B).
     """
 
     def __init__(self, before: int, after: int, stride: int) -> None:

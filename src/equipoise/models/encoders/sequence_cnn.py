@@ -17,15 +17,15 @@ from equipoise.types import UsageError
 class SequenceCNN(Encoder):
     """Convolutions over time with batch normalisation, averaged over the sequence.
 
-    Padding keeps the length, so that sequences of any length, one step included, are accepted.
+    Padding preserves the length, so that sequences of any length are accepted, including one step.
 
     Args:
         in_features: features `d` of each step of the input `[B, T, d]`.
         channels: channels of each layer; the last number is `out_features`.
-        kernel_size: steps that a layer sees at once, an odd number.
+        kernel_size: number of steps of a kernel, odd.
 
     Raises:
-        UsageError: an impossible option.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "sequence-cnn"

@@ -1,22 +1,23 @@
-"""Run an encoder stage by stage, so that somebody outside may change what passes between its stages."""
+"""Run an encoder stage by stage, so that the maps between its stages can be changed."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 Stages = Generator[Tensor, Tensor, Tensor]
-"""Yields the map after each stage, is sent the map to go on with, and returns the feature `[B, d]`."""
+"""Yields the map after each stage, receives the input of the next one, and returns the feature `[B, d]`."""
 
 
 @dataclass(frozen=True)
 class StagedPass:
-    """The feature that an encoder has computed stage by stage.
+    """The feature of a forward pass by stages.
 
-    Who drives the stages ends by calling the encoder with it: the encoder gives the value back, and its
-    forward hooks see the final feature as they do after an ordinary call.
+    The final step of such a pass is to call the encoder with this object: the encoder returns the value, and
+    its forward hooks receive the feature as after an ordinary call.
 
     Attributes:
         value: `[B, out_features]`.
@@ -26,14 +27,14 @@ class StagedPass:
 
 
 class StagedRun:
-    """One pass through an encoder's stages that stops after each.
+    """A forward pass through an encoder that stops after each stage.
 
     Args:
-        stages: what `Encoder.stagewise` returned.
+        stages: the result of `Encoder.stagewise`.
 
     Attributes:
-        map: the map after the stage that was run last.
-        feature: `[B, out_features]` once the last map has been sent, None before.
+        map: the map after the last stage that has run.
+        feature: `[B, out_features]` after the last stage, None before.
     """
 
     def __init__(self, stages: Stages) -> None:
@@ -42,7 +43,7 @@ class StagedRun:
         self.feature: Tensor | None = None
 
     def send(self, changed: Tensor) -> None:
-        """Go on with a map, which may be another one than `map`, to the end of the next stage."""
+        """Run the next stage with this map as input."""
         try:
             self.map = self._stages.send(changed)
         except StopIteration as end:
@@ -50,7 +51,7 @@ class StagedRun:
 
 
 def unchanged(stages: Stages) -> Tensor:
-    """Run all stages without a change and return the feature `[B, out_features]`."""
+    """Run all stages without changing maps and return the feature `[B, out_features]`."""
     run = StagedRun(stages)
     while run.feature is None:
         run.send(run.map)
@@ -58,21 +59,26 @@ def unchanged(stages: Stages) -> Tensor:
 
 
 def masked_mean(steps: Tensor, padding: Tensor | None) -> Tensor:
-    """Return the mean over the steps of `[B, T, d]` that are no padding: `[B, d]`.
+    """Return the mean over the steps of `[B, T, d]` that are not padding: `[B, d]`.
 
     Args:
         steps: `[B, T, d]`.
-        padding: `[B, T]` (bool), True where a step is padding, never everywhere; None where none is.
+        padding: `[B, T]` (bool), True at padding, but not at all steps of a sample; None without padding.
     """
     if padding is None:
         return steps.mean(dim=1)
     kept = (~padding).to(steps.dtype)[:, :, None]
-    # Chosen, not multiplied away: what stands at padding need not be finite.
+    # A multiplication by 0 would keep values at padding that are not finite.
     return steps.masked_fill(padding[:, :, None], 0.0).sum(dim=1) / kept.sum(dim=1)
 
 
+def with_one_step(padding: Tensor) -> Tensor:
+    """Return padding `[B, T]` (bool) with at least one step to read: attention over none would be 0 / 0."""
+    return torch.cat([padding[:, :1] & ~padding.all(dim=1, keepdim=True), padding[:, 1:]], dim=1)
+
+
 def in_stages(layers: nn.Sequential, count: int, x: Tensor) -> Stages:
-    """Run layers in `count` groups of the same length, a stage each; the last map, as sent, is returned."""
+    """Run layers in `count` stages of equal length; return the last map after the change."""
     length = len(layers) // count
     for number, layer in enumerate(layers, start=1):
         x = layer(x)

@@ -1,4 +1,4 @@
-"""Transformer encoder of tokens, the words or word pieces of a text."""
+"""Transformer encoder of tokens: words or word pieces of a text."""
 
 from __future__ import annotations
 
@@ -7,32 +7,28 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from equipoise.models.encoders.transformer import (
-    AttentionEncoder,
-    checked_heads,
-    sinusoids,
-    transformer_layers,
-)
+from equipoise.models.encoders.stages import with_one_step
+from equipoise.models.encoders.transformer import AttentionEncoder, checked_heads, sinusoids
 from equipoise.models.options import positive, probability
 from equipoise.types import ModelError
 
 
 class TokenTransformer(AttentionEncoder):
-    """Embedding and small pre-norm transformer for tokens, averaged over those that are no padding.
+    """Embedding and small pre-norm transformer for tokens, averaged over those that are not padding.
 
-    0 is padding, which no other token reads. A text of nothing but padding reads its first step alone, so
-    that it has a feature, the same one for all such texts.
+    0 is padding, which other tokens ignore. Of an empty text, only the first step is read; all such texts
+    thus have the same feature.
 
     Args:
-        in_features: 1, the number that stands at each step of the input `[B, T]`.
-        vocabulary: number of different tokens, 0 among them.
+        in_features: 1, the size of each step of the input `[B, T]`.
+        vocabulary: number of different tokens, including 0.
         width: width of the model, which is `out_features`.
         layers: number of layers; the feed-forward part of each is four times as wide as the model.
         heads: attention heads; must divide `width`.
         dropout: probability of dropping, in training.
 
     Raises:
-        UsageError: an impossible option.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "token-transformer"
@@ -52,19 +48,16 @@ class TokenTransformer(AttentionEncoder):
         width, heads = checked_heads(width, heads)
         self.vocabulary = positive("vocabulary", vocabulary)
         self.embedding = nn.Embedding(self.vocabulary, width, padding_idx=0)
-        self.layers = transformer_layers(width, layers, heads, probability("dropout", dropout))
-        self.norm = nn.LayerNorm(width)
-        self.stage_widths = (width,) * len(self.layers)
-        self.out_features = width
+        self.add_layers(width, layers, heads, probability("dropout", dropout))
 
     def tokens(self, x: Tensor) -> Tensor:
         """Return the embeddings `[B, T, width]` of tokens `[B, T]`, with their positions.
 
         Args:
-            x: whole numbers, of any type: a loader may serve them as float32.
+            x: whole numbers of any type: a loader may return them as float32.
 
         Raises:
-            ModelError: a number is none of the vocabulary.
+            ModelError: a number is not in the vocabulary.
         """
         steps = self.embedding(token_ids(x, self.vocabulary, self.name, "vocabulary"))
         length, width = steps.shape[1:]
@@ -77,25 +70,21 @@ class TokenTransformer(AttentionEncoder):
 
 
 def padded(x: Tensor) -> Tensor:
-    """Return which of the tokens `[B, T]` are padding (bool): zeros, but for the first of nothing else.
-
-    Attention over no step at all would be 0 / 0.
-    """
-    padding = x == 0
-    return torch.cat([padding[:, :1] & ~padding.all(dim=1, keepdim=True), padding[:, 1:]], dim=1)
+    """Return which of the tokens `[B, T]` are padding (bool): zeros, except the first of an empty text."""
+    return with_one_step(x == 0)
 
 
 def token_ids(x: Tensor, vocabulary: int, encoder: str, option: str) -> Tensor:
     """Return tokens `[B, T]` as int64.
 
     Raises:
-        ModelError: one lies outside `[0, vocabulary)`.
+        ModelError: a token is not in `[0, vocabulary)`.
     """
     ids = x.long()
     low, high = (int(value) for value in torch.aminmax(ids))
     if low < 0 or high >= vocabulary:
         raise ModelError(
-            f"encoder {encoder!r} knows the tokens 0 to {vocabulary - 1}; found {low if low < 0 else high}: "
-            f"give the option {option!r} a number above the largest token of the data."
+            f"encoder {encoder!r} has the tokens 0 to {vocabulary - 1}; found {low if low < 0 else high}: "
+            f"set the option {option!r} to a number above the largest token of the data."
         )
     return ids

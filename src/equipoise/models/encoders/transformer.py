@@ -9,24 +9,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equipoise.models.encoders.base import Encoder
-from equipoise.models.encoders.stages import Stages, masked_mean
+from equipoise.models.encoders.stages import Stages, masked_mean, with_one_step
 from equipoise.models.options import one_of, positive, probability
 from equipoise.types import ModelError, UsageError
 
 
 class AttentionEncoder(Encoder):
-    """Base of the encoders that are layers of self-attention over tokens, averaged over those.
+    """Base of the encoders with layers of self-attention over tokens, and a mean over the tokens.
 
-    A subclass sets `layers`, `norm` and `stage_widths` and defines `tokens`. Further tokens that somebody
-    appends to a map are read, and have to be taken off before the feature is pooled.
+    The constructor of a subclass calls `add_layers`, and the subclass defines `tokens`. Layers read tokens
+    that are appended to a map; they must be removed before the feature is pooled.
     """
 
     channel_dim: ClassVar[int | None] = -1
     layers: nn.Sequential
     norm: nn.LayerNorm
 
+    def add_layers(self, width: int, layers: int, heads: int, dropout: float) -> None:
+        """Create the layers and the final normalisation; see `transformer_layers`."""
+        self.layers = transformer_layers(width, layers, heads, dropout)
+        self.norm = nn.LayerNorm(width)
+        self.stage_widths = (width,) * len(self.layers)
+        self.out_features = width
+
     def tokens(self, x: Tensor) -> Tensor:
-        """Return what the first layer reads: `[B, T, width]`.
+        """Return the input of the first layer: `[B, T, width]`.
 
         Raises:
             ModelError: the class does not define it.
@@ -38,7 +45,7 @@ class AttentionEncoder(Encoder):
         return (yield from self._attend(self.tokens(x), self.padding(x)))
 
     def stages_from_tokens(self, x: Tensor) -> Stages:
-        """Encode a batch as `stagewise` does, with one stage more, the first one, before any layer.
+        """Encode a batch like `stagewise`, with an additional first stage before any layer.
 
         Raises:
             ModelError: `x` has another shape.
@@ -53,17 +60,16 @@ class AttentionEncoder(Encoder):
 
 
 def repeated_ends(x: Tensor) -> Tensor:
-    """Return which steps of sequences `[B, T, d]` belong to a run of equal ones at an end, `[B, T]` (bool).
+    """Return which steps of sequences `[B, T, d]` belong to a run of equal steps at an end, `[B, T]` (bool).
 
-    Of a sequence that is nothing else the first step is no padding: attention over no step would be 0 / 0.
+    Of a constant sequence, the first step is not padding; see `with_one_step`.
     """
     if x.shape[1] < 2:
         return torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
-    equal = (x[:, 1:] == x[:, :-1]).all(dim=2).long()  # each step to the one behind it
+    equal = (x[:, 1:] == x[:, :-1]).all(dim=2).long()  # each step and the next
     front = equal.cumprod(dim=1).bool()
     back = equal.flip(1).cumprod(dim=1).flip(1).bool()
-    padding = torch.cat([front[:, :1], front], dim=1) | torch.cat([back, back[:, -1:]], dim=1)
-    return torch.cat([padding[:, :1] & ~padding.all(dim=1, keepdim=True), padding[:, 1:]], dim=1)
+    return with_one_step(torch.cat([front[:, :1], front], dim=1) | torch.cat([back, back[:, -1:]], dim=1))
 
 
 class Transformer(AttentionEncoder):
@@ -76,13 +82,12 @@ class Transformer(AttentionEncoder):
         heads: attention heads; must divide `width`.
         dropout: probability of dropping, in training.
         positions: `sinusoidal` (any length) or `learned`.
-        max_length: longest sequence with `learned` positions; `for_shape` takes the `T` of the shape.
-        mask: `none` reads all steps; `ends` takes steps that repeat at the end or the beginning of a sequence
-            for padding, which then says nothing. Padding with zeros repeats after normalisation, too, where
-            it is no longer zero.
+        max_length: maximum length with `learned` positions; `for_shape` uses the `T` of the shape.
+        mask: `none` reads all steps; `ends` treats steps that repeat at the start or end of a sequence as
+            padding. This also finds padding with zeros after normalisation, when it is no longer zero.
 
     Raises:
-        UsageError: an impossible option.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "transformer"
@@ -110,13 +115,10 @@ class Transformer(AttentionEncoder):
             table = torch.empty(positive("max_length", max_length), width)
             self.positions = nn.Parameter(table)
             self.reset_parameters()
-        self.layers = transformer_layers(width, layers, heads, rate)
-        self.norm = nn.LayerNorm(width)
-        self.stage_widths = (width,) * len(self.layers)
-        self.out_features = width
+        self.add_layers(width, layers, heads, rate)
 
     def reset_parameters(self) -> None:
-        """Draw the learned positions anew."""
+        """Draw the learned positions."""
         if self.positions is not None:
             nn.init.normal_(self.positions, std=0.02)
 
@@ -135,7 +137,7 @@ class Transformer(AttentionEncoder):
         return placed
 
     def padding(self, x: Tensor) -> Tensor | None:
-        """Return which steps are padding, `[B, T]` (bool), or None where all are read."""
+        """Return which steps are padding, `[B, T]` (bool), or None if all are read."""
         return repeated_ends(x) if self.mask == "ends" else None
 
     def _positions(self, steps: Tensor) -> Tensor:
@@ -151,7 +153,7 @@ class Transformer(AttentionEncoder):
 
 
 def checked_heads(width: int, heads: int) -> tuple[int, int]:
-    """Return a width and the number of attention heads that share it, or raise UsageError."""
+    """Return a width and its number of attention heads, or raise UsageError."""
     width, heads = positive("width", width), positive("heads", heads)
     if width % heads:
         raise UsageError(f"option 'heads' must divide 'width'; found {heads} heads for width {width}.")
@@ -160,7 +162,7 @@ def checked_heads(width: int, heads: int) -> tuple[int, int]:
 
 def transformer_layers(width: int, layers: int, heads: int, dropout: float) -> nn.Sequential:
     """Return pre-norm layers of self-attention whose feed-forward part is four times as wide as the model."""
-    # nn.TransformerEncoder would clone one layer and so start every layer from the same weights.
+    # nn.TransformerEncoder would clone one layer, so that all layers had the same initial weights.
     return nn.Sequential(
         *(
             nn.TransformerEncoderLayer(
@@ -172,13 +174,12 @@ def transformer_layers(width: int, layers: int, heads: int, dropout: float) -> n
 
 
 def attend_in_stages(layers: nn.Sequential, steps: Tensor, padding: Tensor | None) -> Stages:
-    """Run layers of self-attention, a stage each, over steps some of which are padding; return the last map.
+    """Run layers of self-attention, a stage each, over steps with padding; return the last map.
 
     Args:
-        layers: what `transformer_layers` made.
+        layers: the result of `transformer_layers`.
         steps: `[B, T, width]`.
-        padding: `[B, T]` (bool), True where a step is not to be read; steps that somebody appends to a map
-            are read.
+        padding: `[B, T]` (bool), True at steps to ignore; steps appended to a map are read.
     """
     for layer in layers:
         mask = padding
