@@ -125,7 +125,7 @@ def test_files_are_told_apart_or_asked_for(folder: Path) -> None:
     assert CMUMOSEI(vision_csd="CMU_MOSEI_VisualFacet42.csd").plan(folder).facts["files"]["vision"] == (
         "CMU_MOSEI_VisualFacet42.csd"
     )
-    with pytest.raises(DataError, match="holds words; expected numbers for text"):
+    with pytest.raises(DataError, match="contains words; expected numbers for text"):
         CMUMOSEI(text_csd="CMU_MOSEI_TimestampedWords.csd", vision_csd="CMU_MOSEI_VisualFacet42.csd").plan(
             folder
         )
@@ -136,7 +136,7 @@ def test_files_are_told_apart_or_asked_for(folder: Path) -> None:
 
 def test_a_damaged_csd_is_named(folder: Path) -> None:
     (folder / "CMU_MOSEI_COVAREP.csd").write_bytes(b"not HDF5" * 100)
-    with pytest.raises(DataError, match=r"COVAREP\.csd is no HDF5 file"):
+    with pytest.raises(DataError, match=r"COVAREP\.csd is not an HDF5 file"):
         CMUMOSEI().plan(folder)
 
 

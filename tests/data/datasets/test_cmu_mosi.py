@@ -261,7 +261,7 @@ def test_a_pickle_that_would_run_code_makes_no_dataset(tmp_path: Path) -> None:
             return (tmp_path / "ran").mkdir, ()
 
     path = dump(tmp_path / "mosi_raw.pkl", {"train": Attack(), "test": {}})
-    with pytest.raises(DataError, match="asks for the Python object"):
+    with pytest.raises(DataError, match="requests the Python object"):
         CMUMOSI().plan(path)
     assert not (tmp_path / "ran").exists()
 

@@ -75,7 +75,7 @@ def test_links_to_other_files_are_not_followed(tmp_path: Path) -> None:
     with open_csd(path) as sequence:
         assert sequence.videos == ["u", "w"]
         assert "v" not in sequence
-        with pytest.raises(DataError, match="no features of its own"):
+        with pytest.raises(DataError, match="no features in this file"):
             sequence.read("w")
 
 

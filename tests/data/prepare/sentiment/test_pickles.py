@@ -123,7 +123,7 @@ def test_nothing_that_a_pickle_asks_for_is_run(protocol: int, save: Save, tmp_pa
     ]
     for attack in attacks:
         path = save(pickle.dumps(attack, protocol))
-        with pytest.raises(DataError, match="asks for the Python object") as caught:
+        with pytest.raises(DataError, match="requests the Python object") as caught:
             read_pickle(path)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -150,7 +150,7 @@ def test_nothing_that_a_pickle_asks_for_is_run(protocol: int, save: Save, tmp_pa
 def test_hidden_names_lead_nowhere(module: str, name: str, save: Save, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     path = save(global_and_call(module, name, f"touch {mark}"))
-    with pytest.raises(DataError, match="asks for the Python object") as caught:
+    with pytest.raises(DataError, match="requests the Python object") as caught:
         read_pickle(path)
     assert f"'{module}.{name}'" in str(caught.value)
     assert not mark.exists()
@@ -171,11 +171,11 @@ def test_old_opcodes_run_nothing(save: Save, tmp_path: Path) -> None:
 
 
 def test_what_is_allowed_cannot_be_altered_or_returned(save: Save) -> None:
-    with pytest.raises(DataError, match="alter a function"):
+    with pytest.raises(DataError, match="change a function"):
         read_pickle(save(b"\x80\x02c_codecs\nencode\n}X\x08\x00\x00\x00__code__NsbS'x'\n."))
     with pytest.raises(DataError, match="a function instead of a value"):
         read_pickle(save(b"\x80\x02]c_codecs\nencode\na."))
-    with pytest.raises(DataError, match="holds no pickle|is no pickle|way that NumPy"):
+    with pytest.raises(DataError, match="is not a pickle|encoded as by NumPy"):
         read_pickle(save(b"\x80\x02cnumpy\nndarray\n(I1000000000000\ntR."))
 
 
@@ -209,7 +209,7 @@ def test_an_array_described_wrongly_is_refused(state: bytes, save: Save) -> None
         b"cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tbq\x09"
     )
     begin = b"\x80\x03cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    with pytest.raises(DataError, match="NumPy writes one|has [08] bytes"):
+    with pytest.raises(DataError, match="encoded as by NumPy|has [08] bytes"):
         read_pickle(save(begin + state.replace(b"%s", dtype) + b"."))
 
 
