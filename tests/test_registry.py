@@ -87,7 +87,7 @@ def test_entry_points_add_to_them(package, monkeypatch):
 def test_two_of_one_name(package, monkeypatch):
     package(dog=DOG)
     entry_points(monkeypatch, type("Impostor", (Animal,), {"name": "dog"}))
-    with pytest.raises(EquipoiseError, match="two animals are named 'dog'"):
+    with pytest.raises(EquipoiseError, match="two animals have the name 'dog'"):
         list(zoo())
 
 

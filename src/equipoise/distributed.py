@@ -1,4 +1,4 @@
-"""The processes of a distributed training: each reads its share of the samples, all take one decision."""
+"""Distributed training: shared values and decisions, sharded weights, wrappers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 
 def process_count() -> int:
-    """Return the number of processes that train together, 1 without `torch.distributed`."""
+    """Return the number of training processes, 1 without `torch.distributed`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def gathered(value: T) -> list[T]:
-    """Return the value of every process, by rank; to be called by all of them."""
+    """Return the values of all processes, by rank; all processes must call it."""
     if process_count() == 1:
         return [value]
     found: list[Any] = [None] * process_count()
@@ -32,7 +32,7 @@ def gathered(value: T) -> list[T]:
 
 
 def agreed(value: T) -> T:
-    """Return the value of the first process; to be called by all of them."""
+    """Return the value of the first process; all processes must call it."""
     if process_count() == 1:
         return value
     box = [value]
@@ -42,9 +42,9 @@ def agreed(value: T) -> T:
 
 @torch.no_grad()
 def share_values(tensors: Iterable[Tensor]) -> None:
-    """Give tensors the values that they have in the first process; to be called by all of them, in one order.
+    """Copy the values of tensors from the first process; all processes must call it, in the same order.
 
-    What is sharded is left as it is: each process holds another part of it.
+    Sharded tensors are skipped, as each process has a different part.
     """
     if process_count() == 1:
         return
@@ -55,9 +55,9 @@ def share_values(tensors: Iterable[Tensor]) -> None:
 
 @contextmanager
 def buffers_of_first(model: nn.Module) -> Iterator[None]:
-    """Give a model's buffers the values of the first process for a block; to be called by all processes.
+    """Use the first process's values of a model's buffers in a block; all processes must call it.
 
-    `DistributedDataParallel` does so before each of its passes, but not for the module inside.
+    `DistributedDataParallel` does so before each of its forward passes, but not for the wrapped module.
     """
     if process_count() == 1:
         yield
@@ -74,7 +74,7 @@ def buffers_of_first(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def average_values(tensors: Iterable[Tensor]) -> None:
-    """Give tensors the mean of their values over all processes; to be called by all of them, in one order."""
+    """Average tensors over all processes; all processes must call it, in the same order."""
     if process_count() == 1:
         return
     for tensor in tensors:
@@ -84,7 +84,7 @@ def average_values(tensors: Iterable[Tensor]) -> None:
 
 @contextmanager
 def unsynced(model: nn.Module) -> Iterator[None]:
-    """Keep `DistributedDataParallel` from exchanging gradients and buffers in the passes of a block."""
+    """Turn off the exchange of gradients and buffers by `DistributedDataParallel` in a block."""
     wrapped = [part for part in model.modules() if isinstance(part, DistributedDataParallel)]
     before = [(part.broadcast_buffers, part.require_backward_grad_sync) for part in wrapped]
     try:
@@ -97,20 +97,20 @@ def unsynced(model: nn.Module) -> Iterator[None]:
 
 
 def is_sharded(tensor: Tensor) -> TypeGuard[Any]:
-    """Tell whether this process holds a part of the tensor only, as under `fully_shard`."""
-    return hasattr(tensor, "placements")  # a DTensor; to import that class takes half a second
+    """Return whether this process has only a part of the tensor, as under `fully_shard`."""
+    return hasattr(tensor, "placements")  # a DTensor, whose import takes half a second
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """Return what this process holds of a tensor, in the same memory."""
+    """Return the part of a tensor on this process, in the same memory."""
     part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor
     return part
 
 
 def part_like(value: Tensor, tensor: Tensor) -> Tensor:
-    """Return the part of `value` that belongs to what this process holds of `tensor`.
+    """Return the part of `value` that corresponds to this process's part of `tensor`.
 
-    All processes call it where `tensor` is sharded and `value` is not; the first one's value is taken.
+    If `tensor` is sharded and `value` is not, all processes must call it; the first process's value is used.
     """
     if not is_sharded(tensor) or is_sharded(value):
         return own_part(value)
@@ -120,16 +120,16 @@ def part_like(value: Tensor, tensor: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor as it is without shards, on the CPU; all processes call it where it is sharded."""
+    """Return the full tensor on the CPU; if it is sharded, all processes must call it."""
     if is_sharded(tensor):
         tensor = tensor.to(tensor.device_mesh.device_type).full_tensor()
     return tensor.cpu()
 
 
 def reshard(model: nn.Module) -> None:
-    """Let the modules of `fully_shard` give up whole weights, which a pass without a backward pass leaves.
+    """Free the full weights of `fully_shard` modules, which remain after a forward pass without a backward.
 
-    Until then `parameters()` are temporary copies, and what is written into them is lost.
+    Before that, `parameters()` are temporary copies, and changes to them are lost.
     """
     if "torch.distributed.fsdp" in sys.modules:
         from torch.distributed.fsdp import FSDPModule
@@ -140,10 +140,10 @@ def reshard(model: nn.Module) -> None:
 
 
 def refuse_flattened(module: nn.Module, what: str) -> None:
-    """Check that no weights are flattened into one vector by `FullyShardedDataParallel`.
+    """Check that `FullyShardedDataParallel` has not flattened the weights; `what` names the module.
 
     Raises:
-        ModelError: they are; `what` names the module.
+        ModelError: it has.
     """
     if "torch.distributed.fsdp" in sys.modules:
         from torch.distributed.fsdp import FullyShardedDataParallel
@@ -151,12 +151,12 @@ def refuse_flattened(module: nn.Module, what: str) -> None:
         if any(isinstance(part, FullyShardedDataParallel) for part in module.modules()):
             raise ModelError(
                 f"{what} is wrapped by FullyShardedDataParallel, which flattens its weights and leaves no "
-                "layer to be blended; shard it with torch.distributed.fsdp.fully_shard."
+                "layer to blend; shard it with torch.distributed.fsdp.fully_shard."
             )
 
 
 def interleaved(parts: Sequence[Tensor]) -> Tensor:
-    """Return rows `[N, ...]` of which process r of P holds those at `r, r + P, r + 2 P, ...`."""
+    """Return rows `[N, ...]` from parts, of which part r of P has the rows `r, r + P, r + 2 P, ...`."""
     whole = torch.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype)
     for rank, part in enumerate(parts):
         whole[rank :: len(parts)] = part
@@ -164,7 +164,7 @@ def interleaved(parts: Sequence[Tensor]) -> Tensor:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the module inside wrappers for distributed training and compilation."""
+    """Return the module without wrappers for distributed training and compilation."""
     while True:
         inner = module.module if isinstance(module, DistributedDataParallel | DataParallel) else None
         inner = getattr(module, "_orig_mod", None) if inner is None else inner

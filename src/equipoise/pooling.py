@@ -1,4 +1,4 @@
-"""One vector per sample out of feature maps, sequences and stacks of frames."""
+"""Pool feature maps, sequences and frames to one vector per sample."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ def pool_features(features: Tensor, batch_size: int | None = None) -> Tensor:
     """Average an encoder's output over space and time.
 
     Args:
-        features: `[B, d]` (returned as it is), `[B, T, d]` (sequence: mean over `T`), `[B, C, H, W]` or
-            `[B, C, T, H, W]` (feature map: mean over everything behind the channels).
-        batch_size: number of samples `B`, where it is known. An encoder that saw `k` frames of each sample
-            as `k * B` rows, sample by sample, is averaged over its frames.
+        features: `[B, d]` (returned unchanged), `[B, T, d]` (sequence: mean over `T`), `[B, C, H, W]` or
+            `[B, C, T, H, W]` (feature map: mean over all dimensions after the channels).
+        batch_size: number of samples `B`, if known. An output of `k * B` rows, `k` frames of each sample in
+            sequence, is averaged over the frames.
 
     Returns:
         `[B, d]`, on the same device and in the same precision.
 
     Raises:
-        ModelError: the output has one dimension only, or its rows are no multiple of `batch_size`.
+        ModelError: the output has one dimension only, or its rows are not a multiple of `batch_size`.
     """
     if not isinstance(features, Tensor):
         raise ModelError(
             f"an encoder must return one tensor, found {type(features).__name__}; "
-            "wrap the encoder in a module whose forward picks the feature tensor."
+            "wrap the encoder in a module whose forward returns the feature tensor."
         )
     if features.ndim < 2:
         raise ModelError(

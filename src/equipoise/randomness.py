@@ -1,6 +1,6 @@
-"""Seeds that depend on names instead of call order, and guards for the caller's random streams."""
+"""Seeds derived from names instead of call order, and protection of the global random states."""
 
-# The global streams that NPY002 warns of are the subject of this module.
+# This module saves and restores the global random states that NPY002 warns of.
 # ruff: noqa: NPY002
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import torch
 
 
 def derive_seed(*parts: object) -> int:
-    """Turn names and numbers into a 63-bit seed; equal parts give equal seeds on every machine.
+    """Return a 63-bit seed from names and numbers; equal parts give equal seeds on every machine.
 
-    Random streams that are keyed by what they are for (`derive_seed(seed, "order", epoch)`) do not shift
-    when another part of the program draws more or fewer numbers.
+    A generator seeded by its purpose (`derive_seed(seed, "order", epoch)`) does not depend on how many
+    numbers other parts of the program draw.
     """
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
@@ -25,7 +25,7 @@ def derive_seed(*parts: object) -> int:
 
 @contextmanager
 def isolated_rng() -> Iterator[None]:
-    """Give back Python's, NumPy's and torch's global random states (CPU and CUDA) as they were."""
+    """Restore the global random states of Python, NumPy and torch (CPU and CUDA) after the block."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     torch_state = torch.get_rng_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -40,7 +40,7 @@ def isolated_rng() -> Iterator[None]:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's global random states from one number."""
+    """Seed the global random states of Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -48,7 +48,7 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def seeded_rng(seed: int) -> Iterator[None]:
-    """Run a block under the global random states of `seed`, then restore the caller's."""
+    """Run a block with the global random states of `seed`, then restore the caller's."""
     with isolated_rng():
         seed_everything(seed)
         yield

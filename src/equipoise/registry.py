@@ -1,4 +1,4 @@
-"""Find methods, datasets and encoders by name: one file each, or an entry point of another package."""
+"""Methods, datasets and encoders by name, from modules of the package and entry points of others."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, type[T]], Generic[T]):
-    """Classes of one kind, keyed by their `name` attribute and loaded at the first question.
+    """Classes of one kind by their attribute `name`, imported on first access.
 
     Args:
-        kind: what an entry is called in messages, for instance `"method"`.
-        base: the class that entries derive from.
-        package: dotted name of the package whose modules hold the built-in entries.
+        kind: name of the kind in messages, for instance `"method"`.
+        base: base class of the entries.
+        package: dotted name of the package whose modules define the built-in entries.
         group: entry-point group through which other packages add entries.
     """
 
@@ -62,10 +62,12 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     def _add(self, found: dict[str, type[T]], entry: type[T]) -> None:
         if not self._is_entry(entry):
             raise EquipoiseError(
-                f"entry point group {self.group!r} offers {entry!r}; "
+                f"an entry point of the group {self.group!r} is {entry!r}; "
                 f"expected a class derived from {self._base.__name__} with a 'name'."
             )
         name: str = entry.name  # type: ignore[attr-defined]
         if name in found:
-            raise EquipoiseError(f"two {self.kind}s are named {name!r}: {found[name]!r} and {entry!r}.")
+            raise EquipoiseError(
+                f"two {self.kind}s have the name {name!r}: {found[name]!r} and {entry!r}; rename one."
+            )
         found[name] = entry

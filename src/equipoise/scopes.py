@@ -1,4 +1,4 @@
-"""Scopes for passes that must leave no trace: evaluation mode, and parameters held constant."""
+"""Context managers for forward passes without side effects: evaluation mode, constant parameters."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import nn
 
 @contextmanager
 def modes_restored(module: nn.Module) -> Iterator[None]:
-    """Give every submodule its own mode back.
+    """Restore the mode of every submodule after the block.
 
-    `module.train()` at the end would wake submodules that the user holds in evaluation mode, for instance
-    frozen batch normalisation.
+    `module.train()` would also switch submodules that the user keeps in evaluation mode, for instance frozen
+    batch normalisation.
     """
     modes = [(part, part.training) for part in module.modules()]
     try:
@@ -33,7 +33,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def constant(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Build graphs in which `parameters` are constants: a later backward pass does not reach them."""
+    """Treat `parameters` as constants in the block: a backward pass gives them no gradients."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)

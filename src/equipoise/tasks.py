@@ -1,4 +1,4 @@
-"""What a model is trained for: one class, several labels, or a number; its loss and its figures."""
+"""Tasks: classification, several labels or regression, each with its loss and metrics."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Final
 
 from equipoise.types import UnknownNameError
 
-if TYPE_CHECKING:  # the options of the command line name figures, and are shown without loading torch
+if TYPE_CHECKING:  # the command line lists the metrics in its options without importing torch
     from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of target.
+    """A task.
 
     Attributes:
         name: `classification`, `multilabel` or `regression`.
         losses: from the model's output and the target to the loss of each sample `[B]`.
-        figures: what is reported beside the loss, by name in a record to name on a page; more of them is
-            better, but for `errors`.
-        errors: figures of which less is better.
-        summary: in words.
+        figures: the reported metrics, from the name in a record to the name in a report; higher is better,
+            except for `errors`.
+        errors: metrics of which lower is better.
+        summary: a short description.
     """
 
     name: str
@@ -33,19 +33,19 @@ class Task:
 
     @property
     def main(self) -> str:
-        """The figure that picks the epoch and ranks methods, the first; more is better."""
+        """The metric that selects the epoch and ranks methods, the first; higher is better."""
         return next(iter(self.figures))
 
     @property
     def main_name(self) -> str:
-        """Its name on a page."""
+        """The name of the main metric in a report."""
         return self.figures[self.main]
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the loss that is minimised, the mean over the batch.
+        """Return the training loss, the mean over the batch.
 
         Args:
-            output: `[B, C]`, or `[B, 1]` for a number.
+            output: `[B, C]`, or `[B, 1]` for regression.
             target: `[B]` or `[B, C]`.
         """
         return self.losses(output, target).mean()
@@ -75,7 +75,7 @@ def numbers_of(output: Tensor, target: Tensor) -> Tensor:
 
 class _Classification(Task):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean cross-entropy in one call, whose last bits are those of every paper's code."""
+        """Return the mean cross-entropy in one call, bit for bit as the code of the papers."""
         from torch.nn import functional as F
 
         return F.cross_entropy(output, target)
@@ -86,14 +86,14 @@ CLASSIFICATION: Final = _Classification(
     classes_of,
     {"accuracy": "accuracy", "macro_f1": "macro F1"},
     frozenset(),
-    "one class a sample; cross-entropy",
+    "one class per sample; cross-entropy",
 )
 MULTILABEL: Final = Task(
     "multilabel",
     labels_of,
     {"map": "mean average precision", "macro_f1": "macro F1", "micro_f1": "micro F1"},
     frozenset(),
-    "any number of labels a sample; binary cross-entropy, the mean over labels",
+    "any number of labels per sample; binary cross-entropy, the mean over labels",
 )
 REGRESSION: Final = Task(
     "regression",
@@ -105,19 +105,19 @@ REGRESSION: Final = Task(
         "rmse": "root mean squared error",
     },
     frozenset({"mae", "rmse"}),
-    "a number a sample; squared error of the standardised target",
+    "one number per sample; squared error of the standardised target",
 )
 TASKS: Final[dict[str, Task]] = {task.name: task for task in (CLASSIFICATION, MULTILABEL, REGRESSION)}
 EVERY_TASK: Final = frozenset(TASKS)
 FIGURES: Final = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.figures))
-"""Names of all figures."""
+"""Names of all metrics."""
 
 
 def task_named(name: str) -> Task:
     """Return a task by name.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: no such task.
     """
     if name not in TASKS:
         raise UnknownNameError("task", name, TASKS)
@@ -125,7 +125,7 @@ def task_named(name: str) -> Task:
 
 
 def task_of(target: Tensor) -> Task:
-    """Return the task that a target is one of: whole numbers `[N]`, a table `[N, C]`, or numbers `[N]`."""
+    """Return the task of a target: labels `[N, C]`, classes (integers) `[N]`, or numbers `[N]`."""
     if target.ndim > 1:
         return MULTILABEL
     return REGRESSION if target.is_floating_point() else CLASSIFICATION

@@ -1,4 +1,4 @@
-"""CPU threads: how many a block computes with, and independent work side by side."""
+"""CPU threads: how many a block uses, and independent work in parallel."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SMALL_MODEL: Final = 2_000_000
-"""Parameters below which several threads cost more time than they save."""
-AT_ONCE: Final = 2
-"""Measurements at a time: each holds a copy of its features, so more would need more memory."""
+"""Parameters below which several threads are slower than one."""
+WORKERS: Final = 2
+"""Items processed in parallel; each worker holds a copy of its features, so more would need more memory."""
 
 
 @contextmanager
 def cpu_threads(model: nn.Module, wanted: int | None = None) -> Iterator[None]:
-    """Run a block with `wanted` threads; by default one for a small model, else torch's own number.
+    """Run a block with `wanted` threads; by default one for a small model, otherwise torch's number.
 
-    Threads that wait for each other spin, so that a small model on a busy machine runs many times slower on
-    two threads than on one.
+    Waiting threads spin, so that a small model on a busy machine runs many times slower on two threads than
+    on one.
     """
     before = torch.get_num_threads()
     if wanted is None:
@@ -40,23 +40,26 @@ def cpu_threads(model: nn.Module, wanted: int | None = None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def in_turn_or_two(work: Callable[[Item], Result], items: Sequence[Item], *, together: bool) -> list[Result]:
-    """Return `work` of each item, in order; with `together` two run at a time where there are two cores.
+def map_on_single_threads(
+    work: Callable[[Item], Result], items: Sequence[Item], *, parallel: bool
+) -> list[Result]:
+    """Return `work` of each item, in order, each computed on one thread.
 
-    Each runs on one thread, as several threads add up in any order: the results are the same either way.
+    The order of sums of several threads varies, so results are the same with and without `parallel`, which
+    processes two items at a time if there are two cores.
     """
 
     def alone(item: Item) -> Result:
-        with threadpool_limits(limits=1):  # OpenMP's limit is one of each thread, BLAS's of the process
+        with threadpool_limits(limits=1):  # OpenMP's limit is per thread, that of BLAS per process
             return work(item)
 
-    # Threads that filter warnings restore each other's filters; this restores the caller's.
+    # Threads that change warning filters may restore each other's; this restores the caller's.
     with threadpool_limits(limits=1), warnings.catch_warnings():
-        # What the measures ignore is ignored here too, as one thread's filter may end with another's.
+        # Filters that a measure sets itself may be lost while another thread ends.
         warnings.filterwarnings("ignore", message="self.within_class_std_dev_", category=UserWarning)
         warnings.filterwarnings("ignore", message="Number of distinct clusters", category=UserWarning)
         warnings.filterwarnings("ignore", message="lbfgs failed to converge", category=UserWarning)
-        if not together or len(items) < 2 or (os.cpu_count() or 1) < 2:
+        if not parallel or len(items) < 2 or (os.cpu_count() or 1) < 2:
             return [alone(item) for item in items]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(WORKERS) as pool:
             return list(pool.map(alone, items))

@@ -1,4 +1,4 @@
-"""Options that are not of the type they are declared with, met before they do harm."""
+"""Check the types of options."""
 
 from __future__ import annotations
 
@@ -34,12 +34,11 @@ def check_types(declared: type, options: Mapping[str, Any], whose: str = "") -> 
 
     Args:
         declared: the dataclass; its fields are the options.
-        options: name to value; names that are no field are passed over.
+        options: name to value; names without a field are ignored.
         whose: what the options belong to, for the message.
 
     Raises:
-        UsageError: a value is of another type; a whole number is accepted where a float is expected, and true
-            or false nowhere but for a bool.
+        UsageError: a value has another type; an integer is accepted for a float, a bool only for a bool.
     """
     hints = typing.get_type_hints(declared)
     fields = {field.name: field.type for field in dataclasses.fields(declared)}

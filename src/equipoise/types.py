@@ -1,4 +1,4 @@
-"""Values and errors that every room of the house shares."""
+"""Types and errors that the whole package shares."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the command line shows its help without loading torch
+if TYPE_CHECKING:  # the command line prints its help without importing torch
     from torch import Tensor
 
 
 class EquipoiseError(Exception):
-    """Base of every error that Equipoise raises on purpose; `exit_code` is what the command line returns."""
+    """Base of all errors of Equipoise; `exit_code` is that of the command line."""
 
     exit_code = 1
 
 
 class UsageError(EquipoiseError, ValueError):
-    """The call or command cannot be meant as it was given."""
+    """The arguments of a call or command are invalid."""
 
     exit_code = 2
 
 
 class UnknownNameError(UsageError, KeyError):
-    """A method, dataset, model or metric of that name does not exist.
+    """There is no method, dataset, model, metric or option of that name.
 
-    It is a `KeyError` too, so that `mapping.get` and `in` work on the mappings that raise it.
+    It is also a `KeyError`, so that `mapping.get` and `in` work on mappings that raise it.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -41,7 +41,7 @@ class UnknownNameError(UsageError, KeyError):
 
 
 class MissingExtraError(UsageError, ImportError):
-    """A package that belongs to an optional extra is not installed."""
+    """A package of an optional extra is not installed."""
 
     def __init__(self, package: str, extra: str, need: str) -> None:
         self.package, self.extra = package, extra
@@ -49,27 +49,27 @@ class MissingExtraError(UsageError, ImportError):
 
 
 class DataError(EquipoiseError, ValueError):
-    """Data are not what they have to be: shapes, labels, missing values, splits."""
+    """Data are invalid: shapes, labels, missing values, splits."""
 
 
 class LeakError(DataError):
-    """The same sample, group or content stands in two splits."""
+    """Two splits share a sample, group or content."""
 
 
 class ModelError(EquipoiseError, ValueError):
-    """A model or a module handle does not fit what is asked of it."""
+    """A model or a module handle does not meet a requirement."""
 
 
 class RunFolderError(EquipoiseError):
-    """A run folder is in the way, is incomplete, or holds another configuration."""
+    """A run folder already exists, is incomplete, or has another configuration."""
 
 
 class TrainingError(EquipoiseError, RuntimeError):
-    """Training could not go on, for instance because the loss is no longer finite."""
+    """Training cannot continue, for instance because the loss is not finite."""
 
 
 class EquipoiseWarning(UserWarning):
-    """Something will probably not do what was intended; the message names a remedy."""
+    """Something probably has an unintended effect; the message names a remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class Batch:
         inputs: modality name to tensor `[B, ...]`.
         target: class indices `[B]` (int64); labels `[B, C]` or standardised numbers `[B]` (float32) for the
             other tasks.
-        index: row of each sample in its dataset `[B]` (int64), stable over epochs.
-        keep: where a method trains on copies that lack modalities, modality name to `[B]` (bool): whether
-            the sample's feature is kept; else None.
+        index: row of each sample in its dataset `[B]` (int64), the same in all epochs.
+        keep: for methods that train with missing modalities: modality name to `[B]` (bool), whether the
+            feature of the sample is kept; else None.
     """
 
     inputs: Mapping[str, Tensor]
@@ -94,7 +94,7 @@ class Batch:
         return int(self.target.shape[0])
 
     def to(self, device: object, non_blocking: bool = False) -> Batch:
-        """Return the batch on `device`; tensors that are there already are not copied."""
+        """Return the batch on `device`; tensors on that device are not copied."""
         move = {"device": device, "non_blocking": non_blocking}
         return Batch(
             {name: x.to(**move) for name, x in self.inputs.items()},  # type: ignore[call-overload]
@@ -106,7 +106,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """What a multimodal model returns.
+    """The output of a multimodal model.
 
     Attributes:
         logits: `[B, C]`.
@@ -122,5 +122,5 @@ def _either(names: list[str]) -> str:
 
 
 def warn(message: str) -> None:
-    """Warn that something will probably not do what was intended; the message names a remedy."""
+    """Issue an `EquipoiseWarning`; the message names a remedy."""
     warnings.warn(message, EquipoiseWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""From features and labels to the learning state of each modality."""
+"""The learning state of each modality, from features and labels."""
 
 from equipoise.diagnosis.contribution.contributions import Contribution, Contributions
 from equipoise.diagnosis.diagnose import diagnose, diagnose_with, purity

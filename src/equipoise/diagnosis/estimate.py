@@ -1,15 +1,16 @@
-"""From the features of one modality to its scores, their gap and the gap's interval."""
+"""From the features of one modality to its scores, their gap and the interval of the gap."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.diagnosis.measures.catalogue import MEASURES
-from equipoise.diagnosis.measures.scores import Array, Fitting, Score, Splits, Values
+from equipoise.diagnosis.measures.scores import Array, Score, Splits, Values
 from equipoise.diagnosis.options import WITHOUT_CLASSES, DiagnosisOptions
 from equipoise.diagnosis.state import LearningState
 from equipoise.types import DataError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from sklearn.preprocessing import StandardScaler
 
 ROWS: Final = 4096
-"""Rows from which a standard scaler is fitted at a time."""
+"""Rows per step in which a standard scaler is fitted."""
 
 
 def estimate(name: str, splits: Splits, options: DiagnosisOptions) -> LearningState:
@@ -26,23 +27,16 @@ def estimate(name: str, splits: Splits, options: DiagnosisOptions) -> LearningSt
     if options.metric == "binned-purity":
         splits = binned(splits, options.bins)
     generator = np.random.default_rng(options.kmeans_seed)
-    n_clusters = options.n_clusters or _cluster_count(splits, options)
+    clusters = 1 if options.metric in WITHOUT_CLASSES else int(splits.train_target.max()) + 1
     pairs: list[tuple[Score, Score]] = []
     for drawn in scaled_draws(splits, options, generator):
-        how = Fitting(
-            n_clusters,
-            options.kmeans_seed + len(pairs),
-            options.assign,
-            options.folds,
-            options.n_init,
-            options.max_iter,
-            options.backend,
-        )
+        how = options.fitting(options.n_clusters or clusters, options.kmeans_seed + len(pairs))
         pairs.append(MEASURES[options.metric].pair(drawn, how))
         del drawn  # frees its memory before the next draw
     chance = _chance(splits.train_target, options), _chance(splits.val_target, options)
-    train_score = float(np.mean([_above_chance(train.value, chance[0]) for train, _ in pairs]))
-    val_score = float(np.mean([_above_chance(val.value, chance[1]) for _, val in pairs]))
+    train_score, val_score = (
+        float(np.mean([(pair[i].value - chance[i]) / (1 - chance[i]) for pair in pairs])) for i in (0, 1)
+    )
     signed = train_score - val_score
     interval = None
     if options.bootstrap:
@@ -63,32 +57,21 @@ def estimate(name: str, splits: Splits, options: DiagnosisOptions) -> LearningSt
 
 
 def binned(splits: Splits, bins: int) -> Splits:
-    """Cut a continuous target into quantile bins of the training split; ties make for fewer bins."""
-    edges = np.unique(np.quantile(splits.train_target.astype(np.float64), np.linspace(0, 1, bins + 1)[1:-1]))
-    return Splits(
-        splits.train,
-        np.searchsorted(edges, splits.train_target.astype(np.float64), side="right"),
-        splits.val,
-        np.searchsorted(edges, splits.val_target.astype(np.float64), side="right"),
-        splits.disposable,
+    """Bin a continuous target by quantiles of the training split; ties reduce the number of bins."""
+    numbers, val_numbers = splits.train_target.astype(np.float64), splits.val_target.astype(np.float64)
+    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, bins + 1)[1:-1]))
+    return replace(
+        splits,
+        train_target=np.searchsorted(edges, numbers, side="right"),
+        val_target=np.searchsorted(edges, val_numbers, side="right"),
     )
-
-
-def _above_chance(score: float, chance: float) -> float:
-    return (score - chance) / (1 - chance)
 
 
 def _negligible(gap: float, interval: tuple[float, float] | None, options: DiagnosisOptions) -> bool:
     if isinstance(options.min_gap, str):
-        assert interval is not None  # DiagnosisOptions asks for resamples with min_gap="bootstrap"
+        assert interval is not None  # DiagnosisOptions sets resamples if min_gap is "bootstrap"
         return interval[0] <= 0 <= interval[1]
     return gap < options.min_gap
-
-
-def _cluster_count(splits: Splits, options: DiagnosisOptions) -> int:
-    if options.metric in WITHOUT_CLASSES:
-        return 1
-    return int(splits.train_target.max()) + 1
 
 
 def _chance(target: Values, options: DiagnosisOptions) -> float:
@@ -103,50 +86,46 @@ def _chance(target: Values, options: DiagnosisOptions) -> float:
 def scaled_draws(
     splits: Splits, options: DiagnosisOptions, generator: np.random.Generator
 ) -> Iterator[Splits]:
-    """Yield the samples of each repeat, scaled; whole splits are scaled once."""
-    sizes = drawn_sizes(len(splits.train), len(splits.val), options)
-    whole = sizes == (len(splits.train), len(splits.val))
+    """Yield the scaled samples of each repeat; a split that is used whole is scaled once."""
+    cap = options.max_samples or MEASURES[options.metric].cap
+    sizes = [len(part) if cap is None else min(len(part), cap) for part in (splits.train, splits.val)]
+    if options.matched_size:
+        sizes = [min(sizes)] * 2
     scaled = None
     for _ in range(options.repeats):
-        # One seed for both draws, so that two equal splits give equal subsets and no gap.
+        # Both draws use one seed, so that two equal splits give equal subsets and no gap.
         seed = int(generator.integers(2**63))
-        if whole:
-            once = options.repeats == 1
-            scaled = scaled or _scaled_splits(
-                splits, options, in_place=splits.disposable, disposable=once and options.scaler != "none"
-            )
-            yield scaled
-        else:
-            yield _scaled_splits(
-                _subset(splits, sizes, options, seed), options, in_place=True, disposable=True
-            )
+        if sizes != [len(splits.train), len(splits.val)]:
+            yield _scaled_splits(_subset(splits, sizes, options, seed), options)
+            continue
+        if scaled is None:
+            disposable = options.repeats == 1 and options.scaler != "none"
+            scaled = replace(_scaled_splits(splits, options), disposable=disposable)
+        yield scaled
 
 
-def drawn_sizes(n_train: int, n_val: int, options: DiagnosisOptions) -> tuple[int, int]:
-    """Return how many samples of either split are scored."""
-    cap = options.max_samples or MEASURES[options.metric].cap
-    sizes = (n_train, n_val) if cap is None else (min(n_train, cap), min(n_val, cap))
-    return (min(sizes), min(sizes)) if options.matched_size else sizes
+def _scaled_splits(splits: Splits, options: DiagnosisOptions) -> Splits:
+    train, val = scale_features(
+        splits.train, splits.val, options.scaler, options.pca, in_place=splits.disposable
+    )
+    return replace(splits, train=train, val=val)
 
 
-def _scaled_splits(splits: Splits, options: DiagnosisOptions, *, in_place: bool, disposable: bool) -> Splits:
-    train, val = scale_features(splits.train, splits.val, options.scaler, options.pca, in_place=in_place)
-    return Splits(train, splits.train_target, val, splits.val_target, disposable)
-
-
-def _subset(splits: Splits, sizes: tuple[int, int], options: DiagnosisOptions, seed: int) -> Splits:
+def _subset(splits: Splits, sizes: Sequence[int], options: DiagnosisOptions, seed: int) -> Splits:
     continuous = options.metric in WITHOUT_CLASSES
     train, val = (
         _stratified_rows(target, size, np.random.default_rng(seed), continuous)
         for target, size in zip((splits.train_target, splits.val_target), sizes, strict=True)
     )
-    return Splits(splits.train[train], splits.train_target[train], splits.val[val], splits.val_target[val])
+    return Splits(
+        splits.train[train], splits.train_target[train], splits.val[val], splits.val_target[val], True
+    )
 
 
 def _stratified_rows(
     target: Values, size: int, generator: np.random.Generator, continuous: bool
 ) -> NDArray[np.int64]:
-    """Return `size` rows in their order, each class in proportion (largest remainders get the rest)."""
+    """Return `size` rows in their order, each class in proportion; remainders go to the largest fractions."""
     if size >= len(target):
         return np.arange(len(target))
     if continuous:
@@ -168,14 +147,13 @@ def scale_features(
     """Scale training and validation features `[N, d]`, optionally reduced to `pca` components.
 
     `minmax-per-split` is the paper's: each feature of each split to [-1, 1] by that split's own range. With
-    `in_place` the given arrays are overwritten, where the scaler allows it.
+    `in_place` the given arrays are overwritten, if the scaler allows it.
     """
     train, val = _scaled(train, val, scaler, copy=not in_place)
     if pca is not None and pca < train.shape[1]:
         from sklearn.decomposition import PCA
 
-        components = min(pca, len(train))
-        reduction = PCA(components, svd_solver="full").fit(train)
+        reduction = PCA(min(pca, len(train)), svd_solver="full").fit(train)
         train, val = reduction.transform(train), reduction.transform(val)
     return train, val
 
@@ -193,20 +171,19 @@ def _scaled(train: Array, val: Array, scaler: str, *, copy: bool) -> tuple[Array
         return train, val
     if scaler == "minmax-per-split":
         return minmax(train, copy=copy), minmax(val, copy=copy)
+    from sklearn.preprocessing import MinMaxScaler, normalize
+
     if scaler == "l2":
-        from sklearn.preprocessing import normalize
-
         return normalize(train, copy=copy), normalize(val, copy=copy)
-    from sklearn.preprocessing import MinMaxScaler
-
-    fitted = (
-        MinMaxScaler((-1, 1), copy=copy).fit(train) if scaler == "minmax-train" else _standard(train, copy)
-    )
+    if scaler == "minmax-train":
+        fitted = MinMaxScaler((-1, 1), copy=copy).fit(train)
+    else:
+        fitted = _standard(train, copy)
     return fitted.transform(train), fitted.transform(val)
 
 
 def _standard(train: Array, copy: bool) -> StandardScaler:
-    """Fit in parts: the variance of all rows at once would need a copy of them in double precision."""
+    """Fit in steps: the variance of all rows at once would need a copy of them in double precision."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler(copy=copy)
@@ -226,9 +203,10 @@ def centred_interval(
 
     Each resample draws the samples of both splits with replacement, under one repeat chosen at random. (The
     repeats share samples, so an interval of their mean would be too narrow; their spread is that of k-means
-    starts, folds and subsets.) Fits are kept, the names of the clusters included. Measures that are not a
-    mean over samples (nmi, R^2) are biased in a resample, which holds duplicates, so the resamples are
-    centred on the gap. With one repeat the interval does not cover the choice of the k-means start.
+    starts, folds and subsets.) Fitted models are kept, and so are the classes assigned to clusters. Measures
+    that are not a mean over samples (nmi, R^2) are biased in a resample, which contains duplicates, so the
+    resamples are centred on the gap. With one repeat the interval does not cover the choice of the k-means
+    start.
 
     Args:
         pairs: scores of the training and validation split, one pair for each repeat.

@@ -1,4 +1,4 @@
-"""How a learning state is measured: every choice by name, with the paper's choices as a preset."""
+"""Options of a diagnosis, and presets of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from equipoise.diagnosis.measures.catalogue import MEASURES
+from equipoise.diagnosis.measures.scores import Fitting
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
 
@@ -16,7 +17,7 @@ METRICS: Final = {name: measure.summary for name, measure in MEASURES.items()}
 CONTINUOUS: Final = frozenset(name for name, measure in MEASURES.items() if measure.target == "continuous")
 LABELS: Final = frozenset(name for name, measure in MEASURES.items() if measure.target == "labels")
 WITHOUT_CLASSES: Final = (CONTINUOUS | LABELS) - {"binned-purity"}
-"""Measures to which a target is no classes, once numbers are binned where that is asked for."""
+"""Measures that do not use classes; `binned-purity` turns numbers into classes."""
 ACCURACY_LIKE: Final = frozenset(name for name, measure in MEASURES.items() if measure.is_share)
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "metric": tuple(METRICS),
@@ -30,36 +31,36 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnosisOptions:
-    """Choices of a diagnosis; the defaults are those of the official D&R code.
+    """Options of a diagnosis; the defaults are those of the official D&R code.
 
-    The one addition is an explicit `n_init=10`: the official code leaves it to scikit-learn, whose default
-    fell from 10 to 1 after the paper, and a single start spreads purity widely.
+    The only addition is an explicit `n_init=10`: the official code uses the default of scikit-learn, which
+    fell from 10 to 1 after the paper, and purity varies widely with a single start.
 
     Attributes:
         metric: measure of separability, one of `METRICS`.
         scaler: scaling of the features before the measure. `minmax-per-split` maps each feature of each
-            split to [-1, 1] on its own; the `-train` scalers are fitted on the training features.
+            split to [-1, 1] by itself; the `-train` scalers are fitted on the training features.
         assign: `refit` clusters (or fits) each split by itself; `transfer` fits on the training features and
-            scores both splits with that fit; `cross-fit` fits on all but a part of the training features and
-            scores that part of either split, so that no sample is scored by a fit that has seen it. Only
-            purity and the predictors hold out; nmi and ari are transferred, and silhouette and
-            Davies-Bouldin, which fit nothing, are the same under all three.
-        folds: parts of `cross-fit`.
-        matched_size: compare splits of one size: stratified subsets of the larger split, as purity rises
-            when there are few samples per cluster.
+            scores both splits with that fit; `cross-fit` fits on all folds of the training features but one
+            and scores that fold of both splits, so that no sample is scored by a model fitted on it. Only
+            purity and the predictors are cross-fitted; nmi and ari are transferred instead, and silhouette
+            and Davies-Bouldin, which fit nothing, are the same under all three.
+        folds: number of folds of `cross-fit`.
+        matched_size: reduce the larger split to the size of the smaller by stratified sampling, as purity
+            rises if there are few samples per cluster.
         repeats: number of subsets and k-means seeds that are averaged.
-        n_clusters: clusters of k-means; None means one per class.
-        n_init, kmeans_seed, max_iter: the k-means starts, seed of the first repeat, and iteration limit.
-        backend: `scikit-learn`, or `torch` (on the GPU where there is one; another start, so other numbers).
-        max_samples: stratified cap on the samples of a split; None means all, but 5000 for knn, knn-r2,
-            linear-probe and silhouette, whose cost would grow out of hand; the counts are in the result.
-        pca: number of principal components (fitted on the scaled training features) that are kept.
+        n_clusters: number of k-means clusters; None means one per class.
+        n_init, kmeans_seed, max_iter: number of k-means starts, seed of the first repeat, iteration limit.
+        backend: `scikit-learn`, or `torch` (on a GPU if available; its starts and numbers differ).
+        max_samples: largest number of samples of a split, drawn in proportion to the classes; None means all,
+            but 5000 for the measures whose cost grows fastest, see `Measure.cap`. The result has the counts.
+        pca: number of principal components to keep, fitted on the scaled training features.
         chance_correct: rescale a score P to (P - P0) / (1 - P0), P0 the share of the largest class.
-        sign: `abs` takes the size of the gap; `positive` counts it only where training is ahead.
-        min_gap: gaps below it give strength 0; `"bootstrap"` asks that the 95 % interval excludes zero.
+        sign: `abs` takes the absolute gap; `positive` counts it only if the training score is higher.
+        min_gap: gaps below it give strength 0; `"bootstrap"` requires a 95 % interval that excludes zero.
         bootstrap: resamples for the interval of the gap; 0 computes none. No score depends on it.
-        bins: quantile bins of `binned-purity`.
-        missing_classes: whether a class of the training split may lack in validation.
+        bins: number of quantile bins of `binned-purity`.
+        missing_classes: whether a class of the training split may be missing in validation.
     """
 
     metric: str = "purity"
@@ -113,7 +114,7 @@ class DiagnosisOptions:
 
     @classmethod
     def preset(cls, name: str = "paper", **changes: Any) -> DiagnosisOptions:
-        """Return the options of a preset, with `changes` on top.
+        """Return the options of a preset with `changes`.
 
         Raises:
             UnknownNameError: no such preset, option or value.
@@ -127,12 +128,17 @@ class DiagnosisOptions:
         check_types(cls, changes)
         return cls(**{**PRESETS[name], **changes})
 
+    def fitting(self, n_clusters: int, seed: int) -> Fitting:
+        """Return what a measure needs to fit with `n_clusters` and the seed of one repeat."""
+        shared = {name: getattr(self, name) for name in ("assign", "folds", "n_init", "max_iter", "backend")}
+        return Fitting(n_clusters, seed, **shared)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain values, for a run record."""
         return asdict(self)
 
     def departures(self) -> dict[str, Any]:
-        """Return the options that are not the paper's."""
+        """Return the options that differ from the paper's."""
         plain = DiagnosisOptions().to_dict()
         return {name: value for name, value in self.to_dict().items() if value != plain[name]}
 
@@ -142,9 +148,9 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "robust": {"matched_size": True, "repeats": 5, "n_init": 1},
     "held-out": {"assign": "cross-fit", "scaler": "standard-train", "repeats": 3, "n_init": 1},
 }
-"""`paper` is the official procedure. `robust` compares subsets of one size, five times, each from one start:
-of the estimators that were studied (docs/results/diagnosis.md) it ranks modalities by their true over-fitting
-best and rarely sees one where there is none; more starts do not help. `held-out` scores samples that a fit
-has not seen: its interval of purity holds the true gap most often and raises the fewest false alarms, and it
-is the only choice under which a linear probe tells of its features and not of itself.
+"""`paper` is the official procedure. `robust` averages five comparisons of subsets of one size, each from one
+k-means start: of the estimators that were studied (docs/results/diagnosis.md) it ranks modalities by their
+true over-fitting best and rarely finds over-fitting where there is none; more starts do not help. `held-out`
+scores samples that were not used for fitting: its interval of purity covers the true gap most often and
+raises the fewest false alarms, and under no other preset a linear probe measures the features, not itself.
 """

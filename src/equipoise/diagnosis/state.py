@@ -1,4 +1,4 @@
-"""The learning state of each modality: scores of both splits, their gap, and the strength it asks for."""
+"""The learning state of each modality: scores of both splits, their gap, and the re-learning strength."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ STRENGTH_KINDS = ("tanh", "linear", "fixed")
 def relearning_strength(
     gap: float, lam: float = 3.0, *, kind: str = "tanh", max_strength: float = 1.0
 ) -> float:
-    """Turn a gap of separability into the strength of re-learning, `alpha = tanh(lam * gap)`.
+    """Return the re-learning strength of a gap, `alpha = tanh(lam * gap)` (Wei et al., ECCV 2024).
 
     Args:
         gap: distance between the scores of training and validation features, at least 0.
         lam: the paper's `lambda`, at least 0.
-        kind: `tanh` (Wei et al., ECCV 2024), `linear` (`min(1, lam * gap)`), or `fixed` (`min(1, lam)`
-            whatever the gap; with `lam=1` a hard re-initialisation).
+        kind: `tanh` (the paper's), `linear` (`min(1, lam * gap)`), or `fixed` (`min(1, lam)` for any gap;
+            with `lam=1` the encoder is re-initialised).
         max_strength: upper bound of the result.
 
     Returns:
-        A strength in [0, 1]; 0 leaves an encoder as it is, 1 restores its initial weights.
+        A strength in [0, 1]; 0 leaves an encoder unchanged, 1 restores its initial weights.
 
     Raises:
         UsageError: a value is negative or not finite.
@@ -50,17 +50,17 @@ def relearning_strength(
 
 @dataclass(frozen=True)
 class LearningState:
-    """How well one modality's encoder is learnt.
+    """How well the encoder of one modality has been learnt.
 
     Attributes:
         modality: its name.
         train_score, val_score: separability of the training and validation features.
         gap: `|train_score - val_score|`, or its positive part with `sign="positive"`.
-        interval: 95 % bootstrap interval of `train_score - val_score`; None where it was not asked for.
-        negligible: the gap lies below `min_gap`, and the strength is 0.
+        interval: 95 % bootstrap interval of `train_score - val_score`; None if it was not requested.
+        negligible: the gap is below `min_gap`, and the strength is 0.
         metric: the measure of separability.
-        n_train, n_val: samples that were scored.
-        applied: strength of the re-learning that followed, where one did.
+        n_train, n_val: numbers of samples that were scored.
+        applied: strength of the re-learning that followed, if any.
     """
 
     modality: str
@@ -98,7 +98,7 @@ class LearningState:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LearningState:
-        """Read what `to_dict` gave."""
+        """Return the object that `to_dict` was called on."""
         known = {name: values[name] for name in cls.__dataclass_fields__}
         interval = known["interval"]
         return cls(**{**known, "interval": None if interval is None else (interval[0], interval[1])})
@@ -110,7 +110,7 @@ class Diagnosis(Mapping[str, LearningState]):
 
     Attributes:
         states: modality name to learning state.
-        options: the choices it was measured with.
+        options: the options it was measured with.
     """
 
     states: Mapping[str, LearningState]
@@ -136,10 +136,10 @@ class Diagnosis(Mapping[str, LearningState]):
         return Diagnosis(states, self.options)
 
     def to_frame(self, lam: float = 3.0) -> pd.DataFrame:
-        """Return one row a modality.
+        """Return one row per modality.
 
-        `gap` has no sign; `difference` is training minus validation, with its interval. `strength` is the one
-        applied, else `tanh(lam * gap)`.
+        `difference` is training minus validation, with its interval. `strength` is the applied one, else
+        `tanh(lam * gap)`.
         """
         import pandas as pd
 
@@ -167,6 +167,6 @@ class Diagnosis(Mapping[str, LearningState]):
 
     def __str__(self) -> str:
         frame = self.to_frame().drop(columns="metric").dropna(axis="columns", how="all")
-        # Of a record the states know it; its options may be left out.
+        # Not from the options: a diagnosis read from a run record may lack them.
         metric = " and ".join(dict.fromkeys(state.metric for state in self.values()))
         return f"learning state by {metric}\n{frame.to_string(float_format=lambda value: f'{value:.3f}')}"

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from equipoise.diagnosis.diagnose import diagnose_with, kind_of, usual_options
+from equipoise.diagnosis.diagnose import diagnose_with, usual_options
+from equipoise.diagnosis.features.arrays import kind_of
 from equipoise.diagnosis.features.capture import collect_features
 from equipoise.diagnosis.features.reading import BatchReader, Pool
 from equipoise.diagnosis.state import Diagnosis

@@ -12,7 +12,7 @@ import pytest
 from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.contribution.shapley import antithetic_orders
 from equipoise.diagnosis.contribution.subset_queries import Choices, queries
-from equipoise.diagnosis.contribution.subset_scores import Task, answers, contributions_from
+from equipoise.diagnosis.contribution.subset_scores import ScoredSplit, answers, contributions_from
 from equipoise.types import UnknownNameError
 
 
@@ -22,9 +22,8 @@ def table_of(modalities: tuple[str, ...], n: int = 40, classes: int = 3, seed: i
     rng = np.random.default_rng(seed)
     y, y_train = rng.integers(classes, size=n), rng.integers(classes, size=n)
     said = {query: rng.normal(size=(n, classes)) for query in queries(modalities, choices)}
-    found = contributions_from(
-        lambda query: answers(said[query], y), Task(modalities, y, y_train, classes), choices
-    )
+    answered = {query: answers(logits, y) for query, logits in said.items()}
+    found = contributions_from(answered, ScoredSplit(modalities, y, y_train, classes), choices)
     return found, said, y, choices
 
 
@@ -67,8 +66,8 @@ def test_sampled_orders_keep_the_sum_and_come_close() -> None:
     exact, said, y, _ = table_of(names)
     choices = Choices(exact_up_to=4, order_pairs=200, resamples=10)
     held = {(q.present, q.stand_in, q.repeat): logits for q, logits in said.items()}
-    task = Task(names, y, y, 3)
-    sampled = contributions_from(lambda q: answers(held[q.present, q.stand_in, q.repeat], y), task, choices)
+    answered = {q: answers(held[q.present, q.stand_in, q.repeat], y) for q in queries(names, choices)}
+    sampled = contributions_from(answered, ScoredSplit(names, y, y, 3), choices)
     assert (sampled.exact, sampled.permutations, exact.exact) == (False, 400, True)
     total = sum(own.shapley for own in sampled.values())
     assert total == pytest.approx(sampled.score - sampled.baseline, abs=1e-12)

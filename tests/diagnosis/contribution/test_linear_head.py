@@ -11,8 +11,9 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from equipoise.diagnosis.contribution import linear_head
-from equipoise.diagnosis.contribution.linear_head import STRENGTHS, fit_head, fit_whole, refits_of
+from equipoise.diagnosis.contribution.linear_head import STRENGTHS, fit_head, fit_whole
 from equipoise.diagnosis.contribution.of_features import contribution_of_features
+from equipoise.diagnosis.contribution.refits import refits_of
 from equipoise.types import DataError, UnknownNameError
 
 DATA = Path(__file__).parents[4] / "shared" / "data"

@@ -223,7 +223,7 @@ def test_what_does_not_fit_is_one_clear_line(encoder: Any, head: Any, message: s
     model = Late(encoder, nn.Identity(), head)
     given = handles(model)
     if message is None:
-        given, message = {"audio": nn.Identity()}, "no part of the model"
+        given, message = {"audio": nn.Identity()}, "not part of the model"
     with pytest.raises(ModelError, match=message):
         contribution(model, loader(a, v, y), loader(a, v, y), given)
 

@@ -274,8 +274,8 @@ def test_readers_of_ones_own(model, data):
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (torch.zeros(4, 3), "cannot tell the target of a batch of type Tensor"),
-        ((torch.zeros(4, 3),), "cannot tell the target of a batch of type tuple"),
+        (torch.zeros(4, 3), "a batch of type Tensor has no known target"),
+        ((torch.zeros(4, 3),), "a batch of type tuple has no known target"),
         (
             {"audio": torch.zeros(4, 3), "klass": torch.zeros(4)},
             r"keys \['audio', 'klass'\] and none of target",
@@ -361,7 +361,7 @@ def test_outputs_that_are_no_features(output, pool, error, message):
 
 
 def test_handles_that_do_not_fit(model, data):
-    with pytest.raises(ModelError, match=r"handle of 'audio' \(Linear\) is no part of the model"):
+    with pytest.raises(ModelError, match=r"handle of 'audio' \(Linear\) is not part of the model"):
         collect_features({"audio": nn.Linear(3, 4)}, model, [data])
     with pytest.raises(ModelError, match="handle of 'audio' .* was called 0 times"):
         collect_features({"audio": model.unused}, model, [data])

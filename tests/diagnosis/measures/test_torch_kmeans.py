@@ -7,11 +7,13 @@ import pytest
 
 from equipoise.diagnosis import diagnose, purity
 from equipoise.diagnosis.measures.clusters import fit_kmeans
+from equipoise.diagnosis.options import DiagnosisOptions
 from equipoise.types import DataError
 
 
 def fit(features, n_clusters, backend="torch", seed=0, n_init=10):
-    return fit_kmeans(features, n_clusters, seed=seed, n_init=n_init, max_iter=300, backend=backend)
+    how = DiagnosisOptions(n_init=n_init, backend=backend).fitting(n_clusters, seed)
+    return fit_kmeans(features, how)
 
 
 def same_partition(one, other):

@@ -1,4 +1,4 @@
-"""What each modality contributes to the joint prediction: figures, intervals, and the table of them."""
+"""What each modality contributes to the joint prediction: scores, intervals, and a table of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ABSENCES: Final = ("mean", "zero")
-"""What stands in for an absent modality: its mean feature over the training split, or a feature of zeros."""
+"""What replaces the feature of an absent modality: its mean over the training split, or zeros."""
 DROPS: Final = ("drop_removed", "drop_permuted", "drop_averaged")
 Interval = tuple[float, float]
 
@@ -25,17 +25,16 @@ class Contribution:
     Attributes:
         modality: its name.
         score: with all modalities present.
-        alone: score when only this modality is present.
-        removed: score when its feature is zero and all others are present.
-        permuted: score when its feature is taken from other samples, by random orders of the whole split;
-            the mean over several orders.
-        averaged: score when its feature is its mean over the training split.
+        alone: score if only this modality is present.
+        removed: score if its feature is zero and all others are present.
+        permuted: score if its feature is taken from other samples, by random permutations of the whole split;
+            the mean over several permutations.
+        averaged: score if its feature is its mean over the training split.
         shapley: its Shapley value: what it adds to the score, averaged over all orders in which modalities
             may join.
         intervals: 95 % bootstrap intervals, paired over samples, of `drop_removed`, `drop_permuted`,
-            `drop_averaged` and `shapley`. They tell how far the figures depend on the samples of the split,
-            not on the training.
-        sampling_error: standard error of `shapley` from having sampled the orders; None where it is exact.
+            `drop_averaged` and `shapley`. They reflect the choice of samples, not that of the training run.
+        sampling_error: standard error of `shapley` due to sampled orders; None if it is exact.
     """
 
     modality: str
@@ -50,27 +49,27 @@ class Contribution:
 
     @property
     def drop_removed(self) -> float:
-        """What the score loses when the feature is zero."""
+        """Loss of score if the feature is zero."""
         return self.score - self.removed
 
     @property
     def drop_permuted(self) -> float:
-        """What the score loses when the feature is another sample's."""
+        """Loss of score if the feature is that of another sample."""
         return self.score - self.permuted
 
     @property
     def drop_averaged(self) -> float:
-        """What the score loses when the feature is the mean of the training split."""
+        """Loss of score if the feature is the mean of the training split."""
         return self.score - self.averaged
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values."""
+        """Return the scores as plain values."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return plain | {"intervals": {name: list(interval) for name, interval in self.intervals.items()}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Contribution:
-        """Read what `to_dict` gave."""
+        """Return the object that `to_dict` was called on."""
         known = {name: values[name] for name in cls.__dataclass_fields__}
         intervals = {name: (float(low), float(high)) for name, (low, high) in known["intervals"].items()}
         return cls(**{**known, "intervals": intervals})
@@ -82,23 +81,23 @@ class Contributions(Mapping[str, Contribution]):
 
     Attributes:
         contributions: modality name to contribution.
-        score: of the predictions from all modalities.
-        baseline: score when every modality is absent, its stand-in in its place: what the model answers
-            without having seen anything. The Shapley values add up to `score - baseline`. A model that
-            ignores a modality thus gives it exactly 0, which no other choice of the empty set's value would.
-        chance: score of the best constant that the training split knows: its most frequent class, or its
-            mean. `baseline` may lie below it, as the one class that a model names unseen may be a rare one.
+        score: score of the predictions from all modalities.
+        baseline: score if every modality is absent. The Shapley values add up to `score - baseline`, so a
+            modality that the model ignores gets exactly 0, which would not hold for another value of the
+            empty set.
+        chance: score of the best constant prediction by the training split: its most frequent class, or its
+            mean. `baseline` may be lower, as the model may predict a rare class if all modalities are absent.
         metric: `accuracy`, or `r2` for a continuous target.
         split: the split that was scored.
-        absence: what stands in for an absent modality in `alone`, `baseline` and `shapley`, see `ABSENCES`.
+        absence: what replaces an absent modality in `alone`, `baseline` and `shapley`, see `ABSENCES`.
         n: number of samples.
-        exact: whether the Shapley values are over all subsets; else over sampled orders.
-        permutations: number of sampled orders; 0 where exact.
+        exact: whether the Shapley values are over all subsets; otherwise over sampled orders.
+        permutations: number of sampled orders; 0 if exact.
         confusion: `[C][C]` counts with all modalities present, true class by predicted class; None for a
             continuous target.
-        classes: names of the classes, where they are known.
-        refitted: score of a new linear head that was fitted, on training features, to this modality alone:
-            what its features carry, whether the joint model uses it or not. None where it was not measured.
+        classes: names of the classes, if known.
+        refitted: score of a new linear head, fitted on the training features of this modality alone: the
+            information in the features, whether the joint model uses it or not. None if not measured.
         without: score of such a head on all other modalities.
         refitted_all: score of such a head on all modalities.
     """
@@ -134,7 +133,7 @@ class Contributions(Mapping[str, Contribution]):
         return len(self.contributions)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a modality; `*_low` and `*_high` are the ends of the intervals."""
+        """Return one row per modality; `*_low` and `*_high` are the ends of the intervals."""
         import pandas as pd
 
         return pd.DataFrame([self._row(name) for name in self]).set_index("modality")
@@ -164,7 +163,7 @@ class Contributions(Mapping[str, Contribution]):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Contributions:
-        """Read what `to_dict` gave."""
+        """Return the object that `to_dict` was called on."""
         known = {name: values[name] for name in cls.__dataclass_fields__}
         confusion, classes = known["confusion"], known["classes"]
         known["contributions"] = {

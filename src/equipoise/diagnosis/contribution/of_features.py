@@ -1,4 +1,4 @@
-"""Contribution of each modality from features in hand, through a joint linear head."""
+"""Contribution of each modality to a joint linear head on given features."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from equipoise.diagnosis.contribution.contributions import Contributions
-from equipoise.diagnosis.contribution.head_inputs import head_targets, matched_features
-from equipoise.diagnosis.contribution.linear_head import fit_whole, refits
-from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Choices, Query
-from equipoise.diagnosis.contribution.subset_scores import Task, answers, contributions_from
+from equipoise.diagnosis.contribution.refits import HeadData, refits
+from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Choices, Query, queries
+from equipoise.diagnosis.contribution.subset_scores import ScoredSplit, answers, contributions_from
 from equipoise.randomness import isolated_rng
 
 
-@isolated_rng()  # merely importing scikit-learn draws from Python's stream
+@isolated_rng()  # importing scikit-learn draws from Python's random state
 def contribution_of_features(
     train: Mapping[str, ArrayLike],
     train_labels: ArrayLike,
@@ -27,10 +26,10 @@ def contribution_of_features(
     split: str = "validation",
     **choices: Any,
 ) -> Contributions:
-    """Tell how much each modality contributes where there are features, and no model that joins them.
+    """Measure how much each modality contributes if there are features, but no model that joins them.
 
     The model is a joint linear head: ridge regression of one-hot classes (or of numbers) on the standardised
-    features of all modalities, fitted to the training split. Its inputs being standardised, a feature of
+    features of all modalities, fitted to the training split. As its inputs are standardised, a feature of
     zeros is the mean, and `removed` equals `averaged`.
 
     Args:
@@ -38,32 +37,33 @@ def contribution_of_features(
         train_labels: classes `[N]` (integers or strings), or numbers.
         val: modality name to the features that are scored, `[N_val, d_m]`.
         val_labels: their classes or numbers `[N_val]`.
-        split: what the second split is called.
+        split: name of the scored split.
         **choices: see `Choices`.
 
     Returns:
-        The contributions, with `refitted`, `without` and `refitted_all` beside them.
+        The contributions, including `refitted`, `without` and `refitted_all`.
 
     Raises:
-        DataError: modalities, lengths, widths or classes do not fit, or features are not finite.
+        DataError: modalities, lengths, widths or classes do not match, or features are not finite.
         UnknownNameError: an option does not exist.
     """
     chosen = Choices.of(choices)
-    y, y_val, classes = head_targets(train_labels, val_labels)
-    x, x_val = matched_features(train, val, len(y), len(y_val))
-    with threadpool_limits(limits=1):  # sums of several threads would not be repeatable
-        known, whole = fit_whole(x, y, len(classes))
-        parts = whole.parts(x_val)
-        task = Task(tuple(x), y_val, y, len(classes), split, tuple(str(c) for c in classes) or None)
+    data = HeadData.of(train, train_labels, val, val_labels)
+    target, num_classes = data.val_target, len(data.classes)
+    heads = refits(data.train, data.train_target, data.val, target, num_classes)
+    with threadpool_limits(limits=1):  # the order of sums of several threads varies
+        parts = heads.head.parts(data.val)
 
         def answer(query: Query) -> NDArray[Any]:
-            scores = np.tile(whole.bias, (len(y_val), 1))
+            scores = np.tile(heads.head.bias, (len(target), 1))
             for m, part in parts.items():
                 if m in query.present:
                     scores += part
                 elif query.stand_in == PERMUTED:
-                    scores += part[chosen.permutation(len(y_val), query.repeat)]
-            return answers(scores, y_val)
+                    scores += part[chosen.permutation(len(target), query.repeat)]
+            return answers(scores, target)
 
-        found = contributions_from(answer, task, chosen)
-        return refits(known, whole, x_val, y_val).into(found)
+        answered = {query: answer(query) for query in queries(tuple(parts), chosen)}
+    names = tuple(str(c) for c in data.classes) or None
+    scored = ScoredSplit(tuple(parts), target, data.train_target, num_classes, split, names)
+    return heads.into(contributions_from(answered, scored, chosen))

@@ -1,4 +1,4 @@
-"""Contribution of each modality to any model's predictions: forward hooks give it other features."""
+"""Replace what a model's encoders return, whatever its structure."""
 
 from __future__ import annotations
 
@@ -11,195 +11,109 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Query
+from equipoise.diagnosis.contribution.subset_queries import Query
+from equipoise.diagnosis.features.encoder_hooks import EncoderHooks
 from equipoise.types import ModelError
 
 Leaves = list[Tensor]
+"""The floating-point tensors `[B, k, ...]` of an encoder's output, `k` rows for each sample."""
 
 
 class FeatureHooks:
-    """Hooks on encoders that note what they return and, where asked, return something else.
+    """Hooks on encoders that record their outputs and replace them on request.
 
-    What is replaced are the floating-point tensors of an encoder's raw output, whatever it is: a tensor, or
-    tensors in tuples, lists, mappings and dataclasses. Each must hold the batch in its first dimension, with
-    one row a sample or the same number of rows for each, sample by sample (frames).
+    The floating-point tensors of an encoder's output are replaced: the output itself, or tensors in tuples,
+    lists, mappings and dataclasses. Each must have the batch in its first dimension, with one row per sample
+    or the same number of rows for each, sample by sample (frames).
 
     Args:
-        encoders: modality name to module. One that serves several modalities stands under each of their
-            names, in the order in which the model calls it.
+        encoders: as for `EncoderHooks`.
     """
 
     def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
-        self._names: dict[nn.Module, list[str]] = {}
-        for name, module in encoders.items():
-            self._names.setdefault(module, []).append(name)
-        self._calls: dict[nn.Module, int] = {}
+        self._hooks = EncoderHooks(encoders, self._replace)
+        self._shapes: dict[str, list[torch.Size]] = {}
         self._given: Mapping[str, Leaves] = {}
         self._seen: dict[str, Leaves] = {}
         self._rows = 0
 
     @contextmanager
-    def hooked(self) -> Iterator[FeatureHooks]:
-        """Place the hooks for the time of a block."""
-        handles = [module.register_forward_hook(self._hook) for module in self._names]
-        try:
+    def registered(self) -> Iterator[FeatureHooks]:
+        """Register the hooks for a block."""
+        with self._hooks.registered():
             yield self
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def call(
         self, forward: Callable[[], Any], rows: int, given: Mapping[str, Leaves] | None = None
     ) -> tuple[Any, dict[str, Leaves]]:
-        """Call a model once.
+        """Run one forward pass.
 
         Args:
             forward: calls the model on a batch.
             rows: number of samples `B`.
-            given: modality to tensors `[B, k, ...]` that take the place of what its encoder returned.
+            given: modality to the tensors that replace those of its encoder.
 
         Returns:
-            What `forward` returned, and for each modality what its encoder returned, as `[B, k, ...]`.
+            The result of `forward`, and for each modality the tensors that its encoder returned.
 
         Raises:
-            ModelError: an encoder was not called once for each of its modalities, or its output cannot be
-                replaced.
+            ModelError: an encoder was not called once for each of its modalities, its output cannot be
+                replaced, or its shape differs between batches.
         """
-        self._calls = dict.fromkeys(self._names, 0)
         self._given, self._seen, self._rows = given or {}, {}, rows
         output = forward()
-        for module, names in self._names.items():
-            if self._calls[module] != len(names):
-                raise ModelError(
-                    f"the encoder handle of {' and '.join(map(repr, names))} ({type(module).__name__}) was "
-                    f"called {self._calls[module]} times in one pass of the model; expected {len(names)}: "
-                    "choose a module that is called once for each modality, and whose output reaches the "
-                    "fusion."
-                )
+        self._hooks.end_pass()
         return output, self._seen
 
-    def _hook(self, module: nn.Module, _: Any, output: Any) -> Any:
-        names, position = self._names[module], self._calls[module]
-        self._calls[module] += 1
-        if position >= len(names):
-            return None  # reported when the pass is over
-        name = names[position]
-        seen = self._seen[name] = []
-        given = self._given.get(name)
+    def _replace(self, name: str, output: Any, _: Mapping[str, Any]) -> Any:
+        seen: Leaves = []
 
-        def change(tensor: Tensor) -> Tensor:
+        def record(tensor: Tensor) -> Tensor:
             if tensor.ndim == 0 or tensor.shape[0] % self._rows or not tensor.shape[0]:
                 raise ModelError(
                     f"the encoder of {name!r} returned a tensor of shape {list(tensor.shape)} for a batch of "
                     f"{self._rows} samples; expected the batch in the first dimension: choose another "
                     "module, such as one that picks or pools the feature."
                 )
-            by_sample = tensor.reshape(self._rows, -1, *tensor.shape[1:])
-            seen.append(by_sample)
-            if given is None:
-                return tensor
-            other = given[len(seen) - 1]
-            if other.shape[1:] != by_sample.shape[1:]:
-                raise shapes_differ(name, other, by_sample)
-            return other.to(tensor).reshape(tensor.shape)
+            seen.append(tensor.reshape(self._rows, -1, *tensor.shape[1:]))
+            return tensor
 
-        changed = _map_tensors(output, change, name)
+        _map_tensors(output, record, name)
         if not seen:
             raise ModelError(
                 f"the encoder of {name!r} returned a {type(output).__name__} without floating-point tensors; "
                 "choose the module whose output reaches the fusion."
             )
-        return None if given is None else changed
+        shapes = [leaf.shape[1:] for leaf in seen]
+        if self._shapes.setdefault(name, shapes) != shapes:
+            raise ModelError(
+                f"the encoder of {name!r} returned {[list(s) for s in self._shapes[name]]} numbers per "
+                f"sample in one batch and {[list(s) for s in shapes]} in another; features of other samples "
+                "can only replace those of equal shape: choose a module after the pooling, or pad all "
+                "batches to one length."
+            )
+        self._seen[name] = seen
+        if name not in self._given:
+            return None
+        others = iter(self._given[name])
+        return _map_tensors(output, lambda own: next(others).to(own).reshape(own.shape), name)
 
 
-class MeanFeatures:
-    """Running means of what encoders return, over samples."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Leaves] = {}
-        self._count = 0
-
-    def add(self, seen: Mapping[str, Leaves], rows: int) -> None:
-        """Take in a batch `{m: [[B, k, ...], ..]}`.
-
-        Raises:
-            ModelError: shapes differ between batches.
-        """
-        for name, leaves in seen.items():
-            sums = [leaf.sum(dim=0, dtype=torch.float64, keepdim=True).cpu() for leaf in leaves]
-            held = self._sums.get(name)
-            for old, new in zip(held or sums, sums, strict=True):
-                if old.shape != new.shape:
-                    raise shapes_differ(name, old, new)
-            self._sums[name] = sums if held is None else [a + b for a, b in zip(held, sums, strict=True)]
-        self._count += rows
-
-    def result(self) -> dict[str, Leaves]:
-        """Return the means `{m: [[1, k, ...], ..]}`."""
-        return {name: [total / self._count for total in sums] for name, sums in self._sums.items()}
-
-
-class Kept:
-    """What encoders return for a whole split, on the CPU."""
-
-    def __init__(self) -> None:
-        self._parts: dict[str, list[Leaves]] = {}
-
-    def add(self, seen: Mapping[str, Leaves]) -> None:
-        """Take in a batch."""
-        for name, leaves in seen.items():
-            self._parts.setdefault(name, []).append([leaf.cpu() for leaf in leaves])
-
-    def result(self) -> dict[str, Leaves]:
-        """Return `{m: [[N, k, ...], ..]}`.
-
-        Raises:
-            ModelError: shapes differ between batches.
-        """
-        for name, parts in self._parts.items():
-            for leaves in parts[1:]:
-                for first, leaf in zip(parts[0], leaves, strict=True):
-                    if first.shape[1:] != leaf.shape[1:]:
-                        raise shapes_differ(name, first, leaf)
-        return {
-            name: [torch.cat(list(leaf)) for leaf in zip(*parts, strict=True)]
-            for name, parts in self._parts.items()
-        }
-
-
-def stand_ins(
-    query: Query,
-    own: Mapping[str, Leaves],
-    means: Mapping[str, Leaves],
-    others: Mapping[str, Leaves] | None = None,
-) -> dict[str, Leaves]:
-    """Return what the absent modalities of a query give for a batch, `{m: [[B, k, ...], ..]}`.
+def stand_ins(query: Query, own: Mapping[str, Leaves], means: Mapping[str, Leaves]) -> dict[str, Leaves]:
+    """Return zeros or means for the absent modalities of a query.
 
     Args:
-        query: what is asked.
+        query: with the stand-in `zero` or `mean`.
         own: what the encoders returned for the batch.
-        means: their means over the training split.
-        others: what they returned for the samples that stand in, where the query permutes.
+        means: means over the training split `[1, k, ...]`.
     """
     absent = [m for m in own if m not in query.present]
-    if query.stand_in == PERMUTED:
-        assert others is not None
-        return {m: others[m] for m in absent}
     if query.stand_in == "zero":
         return {m: [torch.zeros_like(leaf) for leaf in own[m]] for m in absent}
     return {
         m: [mean.expand(leaf.shape[0], *mean.shape[1:]) for mean, leaf in zip(means[m], own[m], strict=True)]
         for m in absent
     }
-
-
-def shapes_differ(name: str, one: Tensor, other: Tensor) -> ModelError:
-    """Return the error for features that have no mean and cannot be exchanged."""
-    return ModelError(
-        f"the encoder of {name!r} returned {list(one.shape[1:])} numbers a sample in one batch and "
-        f"{list(other.shape[1:])} in another; features of other samples can only stand in for those of one "
-        "shape: choose a module behind the pooling, or pad all batches to one length."
-    )
 
 
 def _map_tensors(value: Any, change: Callable[[Tensor], Tensor], name: str) -> Any:

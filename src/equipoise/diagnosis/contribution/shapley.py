@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import combinations
 from math import comb
+from operator import add
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -36,42 +38,41 @@ def shapley_values(value: Callable[[frozenset[str]], A], modalities: Sequence[st
     `v(all) - v(empty)`.
 
     Args:
-        value: `v`, called once for each of the `2^M` subsets, with a set of modalities, the empty one
-            included; returns numbers, arrays or tensors of one shape, through which gradients flow. The value
-            of the empty set is its to define.
+        value: `v`, called once for each of the `2^M` sets of modalities, the empty set included; returns
+            numbers, arrays or tensors of one shape, through which gradients flow.
         modalities: `M` different names.
 
     Returns:
         `{m: value}` of the shape that `value` returns, in the order of `modalities`.
 
     Raises:
-        UsageError: no modality, or one that is named twice.
+        UsageError: no modality, or a name given twice.
     """
     _check(modalities)
-    values = {subset: value(subset) for subset in subsets(modalities)}
-    return {m: _mean_gain(values, m, modalities) for m in modalities}
+    values, count = {subset: value(subset) for subset in subsets(modalities)}, len(modalities)
+
+    def weighted_gains(m: str) -> list[A]:
+        others = subsets([name for name in modalities if name != m])
+        return [(values[s | {m}] - values[s]) / (count * comb(count - 1, len(s))) for s in others]
+
+    return {m: reduce(add, weighted_gains(m)) for m in modalities}
 
 
 def antithetic_orders(modalities: Sequence[str], pairs: int, seed: int = 0) -> list[tuple[str, ...]]:
     """Draw orders of joining in pairs, each order followed by its reverse.
 
-    Who joins early in one order joins late in the other, so that the errors of a pair partly cancel
-    (antithetic sampling; Mitchell, Cooper, Frank and Holmes, JMLR 2022).
-
-    Args:
-        modalities: `M` different names.
-        pairs: number of pairs.
-        seed: of the draw.
+    A modality that joins early in one order joins late in the other, so that the errors of a pair partly
+    cancel (antithetic sampling; Mitchell, Cooper, Frank and Holmes, JMLR 2022).
 
     Returns:
         `2 * pairs` orders.
 
     Raises:
-        UsageError: no modality, one that is named twice, or no pair.
+        UsageError: no modality, a name given twice, or no pair.
     """
     _check(modalities)
     if pairs < 1:
-        raise UsageError(f"{pairs} pairs of orders were asked for; expected at least 1.")
+        raise UsageError(f"the number of pairs of orders is {pairs}; expected at least 1.")
     generator = np.random.default_rng(seed)
     orders: list[tuple[str, ...]] = []
     for _ in range(pairs):
@@ -81,31 +82,17 @@ def antithetic_orders(modalities: Sequence[str], pairs: int, seed: int = 0) -> l
 
 
 def prefixes(order: Sequence[str]) -> list[frozenset[str]]:
-    """Return the `M + 1` sets that an order of joining passes, from the empty to the full one."""
+    """Return the `M + 1` sets of an order of joining, from the empty to the full one."""
     return [frozenset(order[:count]) for count in range(len(order) + 1)]
 
 
 def gains(value: Callable[[frozenset[str]], A], order: Sequence[str]) -> dict[str, A]:
     """Return what each modality adds when it joins in this order.
 
-    The mean over all orders is the Shapley value. The gains of one order add up to `v(all) - v(empty)`, and
-    so does their mean over any orders.
+    They add up to `v(all) - v(empty)`; their mean over all orders is the Shapley value.
     """
     values = [value(subset) for subset in prefixes(order)]
     return {m: values[i + 1] - values[i] for i, m in enumerate(order)}
-
-
-def _mean_gain(values: dict[frozenset[str], A], modality: str, modalities: Sequence[str]) -> A:
-    """Return what a modality adds to the subsets without it, each weighted by its orders of joining."""
-    count = len(modalities)
-    weighted: list[A] = [
-        (values[subset | {modality}] - values[subset]) / (count * comb(count - 1, len(subset)))
-        for subset in subsets([m for m in modalities if m != modality])
-    ]
-    total = weighted[0]
-    for gain in weighted[1:]:
-        total = total + gain
-    return total
 
 
 def _check(modalities: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a model is asked so that the contribution of each modality can be told."""
+"""The predictions that contributions are computed from: which modalities are present in each."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Query:
     """One set of predictions.
 
     Attributes:
-        present: modalities that give their own features.
-        stand_in: what the others give: `mean`, `zero` or `permuted`; `none` where there are no others.
+        present: modalities with their own features.
+        stand_in: the features of the others: `mean`, `zero` or `permuted`; `none` if all are present.
         repeat: number of the permutation.
     """
 
@@ -33,18 +33,18 @@ class Query:
 
 @dataclass(frozen=True)
 class Choices:
-    """How contributions are measured.
+    """Options of a measurement of contributions.
 
     Attributes:
-        absence: what stands in for an absent modality in `alone`, the baseline and the Shapley values. The
-            mean is the default: it tells nothing about the sample, and the fusion gets about what it is used
-            to on average. Zeros may lie far from everything that the fusion has ever seen, and then shift the
-            logits; the drop that this alone causes is not one of information.
+        absence: what replaces an absent modality in `alone`, the baseline and the Shapley values. The default
+            is the mean, which has no information about the sample and which the fusion gets on average. Zeros
+            may lie far from all features seen in training and then shift the logits, which lowers the score
+            without any loss of information.
         repeats: permutations whose scores are averaged.
         exact_up_to: largest number of modalities with Shapley values over all subsets.
-        order_pairs: pairs of sampled orders where there are more modalities.
-        resamples: bootstrap samples behind the intervals.
-        seed: of permutations, sampled orders and bootstrap.
+        order_pairs: pairs of sampled orders if there are more modalities.
+        resamples: bootstrap samples for the intervals.
+        seed: seed of permutations, sampled orders and bootstrap.
 
     Raises:
         UnknownNameError: no such absence.
@@ -67,7 +67,7 @@ class Choices:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Choices:
-        """Build the choices from options by name.
+        """Return the choices with these options.
 
         Raises:
             UnknownNameError: an option does not exist.
@@ -79,34 +79,35 @@ class Choices:
         return cls(**options)
 
     def permutation(self, count: int, repeat: int) -> NDArray[np.int64]:
-        """Return for each of `count` samples the one whose features it is given, `[count]`."""
+        """Return for each of `count` samples the sample whose features replace its own, `[count]`."""
         order: NDArray[np.int64] = np.random.default_rng([self.seed, repeat]).permutation(count)
         return order
 
-    def query(self, modalities: Sequence[str], present: frozenset[str], stand_in: str | None = None) -> Query:
-        """Return the query of a subset, by default with the chosen absence."""
-        return Query(present, NONE if len(present) == len(modalities) else stand_in or self.absence)
+    def query(
+        self, modalities: Sequence[str], present: frozenset[str], stand_in: str | None = None, repeat: int = 0
+    ) -> Query:
+        """Return the query of a subset; by default absent modalities are replaced as in `absence`."""
+        complete = len(present) == len(modalities)
+        return Query(present, NONE if complete else stand_in or self.absence, repeat)
 
     def orders(self, modalities: Sequence[str]) -> list[tuple[str, ...]]:
-        """Return the sampled orders; none where the Shapley values are exact."""
+        """Return the sampled orders; none if the Shapley values are exact."""
         if len(modalities) <= self.exact_up_to:
             return []
         return antithetic_orders(modalities, self.order_pairs, self.seed)
 
 
 def queries(modalities: Sequence[str], choices: Choices) -> list[Query]:
-    """Return all that is asked of the model, all modalities present first; permuted ones come last."""
+    """Return all predictions that are needed, the one with all modalities first, permuted ones last."""
     everything = frozenset(modalities)
     orders = choices.orders(modalities)
-    wanted = [s for order in orders for s in prefixes(order)] if orders else subsets(modalities)
-    found = [choices.query(modalities, everything)]
-    found += [choices.query(modalities, subset) for subset in wanted]
-    found += [choices.query(modalities, frozenset([m])) for m in modalities]
+    wanted = [everything, *(s for order in orders for s in prefixes(order))]
+    wanted += [frozenset([m]) for m in modalities] if orders else subsets(modalities)
+    found = [choices.query(modalities, subset) for subset in wanted]
     found += [choices.query(modalities, everything - {m}, kind) for m in modalities for kind in ABSENCES]
-    found += [permuted(everything, m, repeat) for m in modalities for repeat in range(choices.repeats)]
+    found += [
+        choices.query(modalities, everything - {m}, PERMUTED, repeat)
+        for m in modalities
+        for repeat in range(choices.repeats)
+    ]
     return list(dict.fromkeys(found))
-
-
-def permuted(everything: frozenset[str], modality: str, repeat: int) -> Query:
-    """Return the query in which one modality's features are those of other samples."""
-    return Query(everything - {modality}, PERMUTED, repeat)

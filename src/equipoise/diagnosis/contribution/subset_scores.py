@@ -1,4 +1,4 @@
-"""Contributions from answers: what is asked of a model, and what follows from what it says."""
+"""From a model's predictions under every query to the contributions of its modalities."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from threadpoolctl import threadpool_limits
 
 from equipoise.diagnosis.contribution.contributions import Contribution, Contributions, Interval
 from equipoise.diagnosis.contribution.shapley import gains, shapley_values
-from equipoise.diagnosis.contribution.subset_queries import Choices, Query, permuted
+from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Choices, Query
 from equipoise.types import DataError, ModelError
 
 Values = NDArray[Any]
+Outcomes = NDArray[np.float64]
 LEVELS: Final = (2.5, 97.5)
 
 
@@ -41,38 +42,33 @@ def answers(predictions: Values, target: Values) -> Values:
 
 
 @dataclass(frozen=True)
-class Ruler:
-    """A score as a sum over samples: `base + sum_i outcome_i / denominator`.
+class Metric:
+    """Accuracy or R^2 as a sum over samples: `base + sum_i outcome_i / denominator`.
 
-    Accuracy has the outcomes `[hit]`, base 0 and the denominator N; R^2 has the outcomes `-(error)^2`, base 1
-    and the denominator `sum_i (y_i - mean(y))^2`. Shapley values are linear in the outcomes in both cases.
+    Accuracy has outcomes 0 and 1, base 0 and the denominator N; R^2 has the outcomes `-(error)^2`, base 1 and
+    the denominator `sum_i (y_i - mean(y))^2`. Shapley values are linear in the outcomes in both cases.
 
     Attributes:
-        target: classes or numbers `[N]`.
+        target: classes (integers) or numbers `[N]`.
     """
 
     target: Values
-
-    @property
-    def metric(self) -> str:
-        """`accuracy` or `r2`."""
-        return "r2" if self.continuous else "accuracy"
 
     @property
     def continuous(self) -> bool:
         """Whether the target is continuous."""
         return bool(np.issubdtype(self.target.dtype, np.floating))
 
-    def outcomes(self, answered: Values) -> NDArray[np.float64]:
-        """Return what each sample adds `[N]`."""
+    def outcomes(self, answered: Values) -> Outcomes:
+        """Return the term of each sample `[N]`."""
         if not self.continuous:
-            hits: NDArray[np.float64] = (answered == self.target).astype(np.float64)
+            hits: Outcomes = (answered == self.target).astype(np.float64)
             return hits
-        errors: NDArray[np.float64] = answered.astype(np.float64) - self.target
+        errors: Outcomes = answered.astype(np.float64) - self.target
         return -np.square(errors)
 
     def denominator(self, counts: Values | None = None) -> float:
-        """Return the denominator, of a resample in which each sample stands `counts` times."""
+        """Return the denominator, of a resample that contains each sample `counts` times."""
         if not self.continuous:
             return float(len(self.target))
         weights = np.ones(len(self.target)) if counts is None else counts
@@ -96,7 +92,7 @@ class Ruler:
         return float(outcomes.sum()) / self.whole + (1.0 if self.continuous else 0.0)
 
     def chance(self, train_target: Values) -> float:
-        """Return the score of the best constant of the training split."""
+        """Return the score of the best constant prediction by the training split."""
         if self.continuous:
             return self.score(self.outcomes(np.full(len(self.target), train_target.mean(dtype=np.float64))))
         most = np.bincount(train_target.astype(np.int64)).argmax()
@@ -104,132 +100,119 @@ class Ruler:
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is scored.
+class ScoredSplit:
+    """The split whose predictions are scored.
 
     Attributes:
         modalities: names.
         target: classes (integers) or numbers `[N]`.
         train_target: those of the training split.
         num_classes: `C`, for classes.
-        split: name of the split.
-        classes: names of the classes, where they are known.
+        name: name of the split.
+        classes: names of the classes, if known.
     """
 
     modalities: tuple[str, ...]
     target: Values
     train_target: Values
     num_classes: int
-    split: str = "validation"
+    name: str = "validation"
     classes: tuple[str, ...] | None = None
 
 
-def contributions_from(answer_of: Callable[[Query], Values], task: Task, choices: Choices) -> Contributions:
-    """Return the contributions that follow from what a model answers.
+def contributions_from(
+    answered: Mapping[Query, Values], split: ScoredSplit, choices: Choices
+) -> Contributions:
+    """Return the contributions that follow from a model's predictions.
 
     Args:
-        answer_of: called with the queries of `queries`, some of them several times; returns predicted classes
-            or values `[N]`, see `answers`.
-        task: what is scored.
-        choices: how.
+        answered: for each of `queries` the predicted classes or values `[N]`, see `answers`.
+        split: the scored split.
+        choices: the options that the queries were made with.
 
     Raises:
         DataError: a continuous target is constant.
     """
-    ruler = Ruler(task.target)
-    modalities, everything = task.modalities, frozenset(task.modalities)
+    metric, modalities = Metric(split.target), split.modalities
+    everything = frozenset(modalities)
 
-    def of_query(query: Query) -> NDArray[np.float64]:
-        return ruler.outcomes(answer_of(query))
+    def outcomes(present: frozenset[str], stand_in: str | None = None, repeat: int = 0) -> Outcomes:
+        return metric.outcomes(answered[choices.query(modalities, present, stand_in, repeat)])
 
-    def of_subset(subset: frozenset[str]) -> NDArray[np.float64]:
-        return of_query(choices.query(modalities, subset))
+    def contribution(modality: str, phi: Outcomes, error: float | None) -> Contribution:
+        others, full = everything - {modality}, outcomes(everything)
+        removed, averaged = outcomes(others, "zero"), outcomes(others, "mean")
+        repeats = [outcomes(others, PERMUTED, repeat) for repeat in range(choices.repeats)]
+        permuted: Outcomes = np.mean(repeats, axis=0)
+        drops = {
+            "drop_removed": full - removed,
+            "drop_permuted": full - permuted,
+            "drop_averaged": full - averaged,
+        }
+        return Contribution(
+            modality=modality,
+            score=metric.score(full),
+            alone=metric.score(outcomes(frozenset([modality]))),
+            removed=metric.score(removed),
+            permuted=metric.score(permuted),
+            averaged=metric.score(averaged),
+            shapley=float(phi.sum()) / metric.whole,
+            intervals=_intervals({**drops, "shapley": phi}, metric, choices),
+            sampling_error=error,
+        )
 
-    with threadpool_limits(limits=1):  # sums of several threads would not be repeatable
+    with threadpool_limits(limits=1):  # the order of sums of several threads varies
         orders = choices.orders(modalities)
         if orders:
-            phi, errors = _sampled(of_subset, orders, ruler)
+            phi, errors = _sampled(outcomes, orders, metric)
         else:
-            phi, errors = shapley_values(of_subset, modalities), {}
+            phi, errors = shapley_values(outcomes, modalities), {}
+        full = answered[choices.query(modalities, everything)]
         return Contributions(
-            {m: _contribution(m, of_query, phi[m], errors.get(m), task, choices) for m in modalities},
-            score=ruler.score(of_subset(everything)),
-            baseline=ruler.score(of_subset(frozenset())),
-            chance=ruler.chance(task.train_target),
-            metric=ruler.metric,
-            split=task.split,
+            {m: contribution(m, phi[m], errors.get(m)) for m in modalities},
+            score=metric.score(metric.outcomes(full)),
+            baseline=metric.score(outcomes(frozenset())),
+            chance=metric.chance(split.train_target),
+            metric="r2" if metric.continuous else "accuracy",
+            split=split.name,
             absence=choices.absence,
-            n=len(task.target),
+            n=len(split.target),
             exact=not orders,
             permutations=len(orders),
-            confusion=_confusion(answer_of(choices.query(modalities, everything)), task, ruler),
-            classes=task.classes,
+            confusion=None if metric.continuous else _confusion(full, split),
+            classes=split.classes,
         )
 
 
-def _contribution(
-    modality: str,
-    of_query: Callable[[Query], NDArray[np.float64]],
-    phi: NDArray[np.float64],
-    error: float | None,
-    task: Task,
-    choices: Choices,
-) -> Contribution:
-    ruler, everything = Ruler(task.target), frozenset(task.modalities)
-    others = everything - {modality}
-    full = of_query(choices.query(task.modalities, everything))
-    removed = of_query(choices.query(task.modalities, others, "zero"))
-    averaged = of_query(choices.query(task.modalities, others, "mean"))
-    repeats = [of_query(permuted(everything, modality, r)) for r in range(choices.repeats)]
-    mixed: NDArray[np.float64] = np.mean(repeats, axis=0)
-    rows = {
-        "drop_removed": full - removed,
-        "drop_permuted": full - mixed,
-        "drop_averaged": full - averaged,
-        "shapley": phi,
-    }
-    return Contribution(
-        modality=modality,
-        score=ruler.score(full),
-        alone=ruler.score(of_query(choices.query(task.modalities, frozenset([modality])))),
-        removed=ruler.score(removed),
-        permuted=ruler.score(mixed),
-        averaged=ruler.score(averaged),
-        shapley=float(phi.sum()) / ruler.whole,
-        intervals=_intervals(rows, ruler, choices),
-        sampling_error=error,
-    )
-
-
 def _sampled(
-    value: Callable[[frozenset[str]], NDArray[np.float64]], orders: list[tuple[str, ...]], ruler: Ruler
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """Return mean gains `[N]` over the orders, and the standard errors of the scores they sum up to.
+    value: Callable[[frozenset[str]], Outcomes], orders: list[tuple[str, ...]], metric: Metric
+) -> tuple[dict[str, Outcomes], dict[str, float]]:
+    """Return mean gains `[N]` over the orders, and the standard errors of their sums.
 
     The pairs are independent, the two orders of a pair are not.
     """
-    sums = {m: np.zeros(len(ruler.target)) for m in sorted(orders[0])}
+    sums = {m: np.zeros(len(metric.target)) for m in sorted(orders[0])}
     scores: dict[str, list[float]] = {m: [] for m in sums}
     for first, second in zip(orders[::2], orders[1::2], strict=True):
         one, other = gains(value, first), gains(value, second)
         for m in sums:
             gain = (one[m] + other[m]) / 2
             sums[m] += gain
-            scores[m].append(float(gain.sum()) / ruler.whole)
+            scores[m].append(float(gain.sum()) / metric.whole)
     pairs = len(orders) // 2
     errors = {m: float(np.std(found, ddof=1) / np.sqrt(pairs)) for m, found in scores.items()}
     return {m: total / pairs for m, total in sums.items()}, errors
 
 
-def _intervals(rows: Mapping[str, Values], ruler: Ruler, choices: Choices) -> dict[str, Interval]:
-    """Return percentile intervals of sums over samples; all modalities meet the same resamples."""
+def _intervals(rows: Mapping[str, Values], metric: Metric, choices: Choices) -> dict[str, Interval]:
+    """Return percentile intervals of sums over samples; all modalities share the resamples."""
     generator = np.random.default_rng(choices.seed)
-    table, count = np.stack(list(rows.values())), len(ruler.target)
+    table, count = np.stack(list(rows.values())), len(metric.target)
     drawn = []
     for _ in range(choices.resamples):
         counts = np.bincount(generator.integers(count, size=count), minlength=count).astype(np.float64)
-        denominator = ruler.denominator(counts)
-        if denominator > 0:  # a resample of one value has no R^2
+        denominator = metric.denominator(counts)
+        if denominator > 0:  # R^2 of a constant resample is undefined
             drawn.append(table @ counts / denominator)
     if not drawn:
         return {}
@@ -237,9 +220,7 @@ def _intervals(rows: Mapping[str, Values], ruler: Ruler, choices: Choices) -> di
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(rows)}
 
 
-def _confusion(answered: Values, task: Task, ruler: Ruler) -> tuple[tuple[int, ...], ...] | None:
-    if ruler.continuous:
-        return None
-    cells = task.target.astype(np.int64) * task.num_classes + answered
-    table = np.bincount(cells, minlength=task.num_classes**2).reshape(task.num_classes, task.num_classes)
-    return tuple(tuple(int(count) for count in row) for row in table)
+def _confusion(answered: Values, split: ScoredSplit) -> tuple[tuple[int, ...], ...]:
+    cells = split.target.astype(np.int64) * split.num_classes + answered
+    table = np.bincount(cells, minlength=split.num_classes**2)
+    return tuple(tuple(row) for row in table.reshape(split.num_classes, -1).tolist())

@@ -1,1 +1,1 @@
-"""Features: captured from a model, read from batches, drawn in the plane."""
+"""Features: checked, captured from a model, and projected to two dimensions."""

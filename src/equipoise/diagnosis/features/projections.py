@@ -1,4 +1,4 @@
-"""Features in the plane: what an encoder has learnt, as a picture (Wei et al., ECCV 2024, Fig. 3)."""
+"""Features in two dimensions, to be plotted (Wei et al., ECCV 2024, Fig. 3)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from equipoise.diagnosis.diagnose import class_indices, feature_matrix, label_vector
+from equipoise.diagnosis.features.arrays import class_indices, feature_matrix, label_vector
 from equipoise.randomness import isolated_rng
 from equipoise.types import DataError, UnknownNameError, UsageError
 
 KINDS: Final = ("t-sne", "pca")
 PERPLEXITY: Final = 30.0
 KEPT: Final = 50
-"""Principal components that t-SNE starts from, as its authors advise."""
+"""Number of principal components that t-SNE gets, as its authors recommend."""
 FEWEST: Final = 5
-"""Points below which neighbourhoods mean nothing, and t-SNE gives way to principal components."""
+"""Number of points below which principal components are used instead of t-SNE."""
 WIDE: Final = 2000
-"""Features above which the leading components are found by a seeded random projection, for speed."""
+"""Number of features above which a seeded randomized PCA is used, for speed."""
 Plane = NDArray[np.float64]
 
 
@@ -32,12 +32,12 @@ class Projection:
     Attributes:
         modality: its name.
         kind: `t-sne` or `pca`.
-        train, val: positions of the samples that are shown, `[n, 2]` and `[n_val, 2]`.
+        train, val: positions of the plotted samples, `[n, 2]` and `[n_val, 2]`.
         train_labels, val_labels: their class indices, `[n]` and `[n_val]`.
         classes: name of each class.
-        total_train, total_val: samples of each split, shown or not.
-        explained: share of the training features' variance along both axes; None for t-SNE.
-        perplexity: of t-SNE; None for PCA, and where there were too few points for t-SNE.
+        total_train, total_val: all samples of each split.
+        explained: shares of the training features' variance along both axes; None for t-SNE.
+        perplexity: of t-SNE; None for PCA, or if there were too few points for t-SNE.
     """
 
     modality: str
@@ -65,11 +65,11 @@ def project(
     modality: str = "",
     classes: Sequence[str] | None = None,
 ) -> Projection:
-    """Project the features of both splits onto a plane.
+    """Project the features of both splits to two dimensions.
 
     t-SNE (van der Maaten and Hinton, 2008) embeds both splits together, so that their positions can be
-    compared; PCA is fitted on the training features and applied to both. One thread computes: sums of several
-    would differ in the last bits from call to call.
+    compared; PCA is fitted on the training features and applied to both. One thread is used, as the order of
+    sums of several threads varies.
 
     Args:
         features_train: `[N, d]`.
@@ -77,14 +77,14 @@ def project(
         features_val: `[N_val, d]`.
         labels_val: class of each validation sample, `[N_val]`.
         kind: `t-sne` or `pca`.
-        max_samples: samples of a split that are shown at most: a subset with the classes in proportion.
-        seed: of the subset and of t-SNE.
+        max_samples: largest number of plotted samples of a split, drawn in proportion to the classes.
+        seed: seed of the subset and of t-SNE.
         modality: name of the modality.
-        classes: names of classes where the labels are their indices; without it the labels name themselves.
+        classes: names of the classes if the labels are indices; by default the labels are the names.
 
     Raises:
-        DataError: features or labels do not fit each other, or are no numbers or classes.
-        UnknownNameError: there is no such kind.
+        DataError: features and labels do not match, or are not numbers and classes.
+        UnknownNameError: no such kind.
         UsageError: `max_samples` is less than 1.
     """
     if kind not in KINDS:
@@ -109,7 +109,7 @@ def project(
     generator = np.random.default_rng(seed)
     rows = [_stratified(part, max_samples, generator) for part in split]
     points = train[rows[0]].astype(np.float64), val[rows[1]].astype(np.float64)
-    # What is read from a file for this alone can go: no more than the samples that are shown is needed.
+    # Frees the memory of features that were read from a file only for this call.
     del features_train, features_val, train, val
     with threadpool_limits(limits=1), isolated_rng():
         plane = _tsne(*points, seed) if kind == "t-sne" else _pca(*points, seed)
@@ -143,7 +143,7 @@ def _named(
         return indices, tuple(str(name) for name in found)
     if found.dtype.kind not in "iub" or int(found.min()) < 0 or int(found.max()) >= len(classes):
         raise DataError(
-            f"the labels reach from {found.min()} to {found.max()} and {len(classes)} classes are named; "
+            f"the labels range from {found.min()} to {found.max()}, but {len(classes)} classes are named; "
             "expected indices into the names."
         )
     return found.astype(np.int64)[indices], tuple(str(name) for name in classes)
@@ -152,8 +152,8 @@ def _named(
 def _stratified(labels: NDArray[np.int64], size: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """Return `size` rows in their order, each class in proportion, by systematic sampling.
 
-    The rows, shuffled within their class, are taken at equal steps: no class is further than one sample from
-    its share.
+    Rows are shuffled within their class and taken at equal steps, so no class differs from its share by more
+    than one sample.
     """
     if size >= len(labels):
         return np.arange(len(labels))
@@ -190,7 +190,7 @@ def _components(fit: Plane, shown: Plane, count: int, seed: int) -> tuple[Plane,
     """Return `shown` along the leading components of `fit`, and their shares of its variance."""
     from sklearn.decomposition import PCA
 
-    if (fit == fit[0]).all():  # no direction leads: nothing varies
+    if (fit == fit[0]).all():  # all points are equal
         return np.zeros((len(shown), 1)), np.zeros(1)
     solver = "covariance_eigh" if fit.shape[1] <= WIDE else "randomized"
     pca = PCA(min(count, *fit.shape), svd_solver=solver, random_state=seed).fit(fit)

@@ -1,4 +1,4 @@
-"""How batches are read and given to a model, and how the outputs of its encoders become features."""
+"""Read batches, call a model on them, and pool the outputs of its encoders to features."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ TARGET_KEYS = ("target", "targets", "label", "labels", "y")
 
 @dataclass(frozen=True)
 class BatchReader:
-    """How a loader's batches are read and given to the model.
+    """How a loader's batches are read and passed to the model.
 
-    Without further word these are understood: an `equipoise.Batch`; a tuple or list whose last entry is the
-    target and whose other entries are the model's arguments; a mapping with a key `target`, `targets`,
-    `label`, `labels` or `y`. A mapping of inputs is passed by keyword where the model's `forward` names its
-    keys, else as one argument; the target goes with it where `forward` requires it.
+    By default a batch is an `equipoise.Batch`; a tuple or list whose last entry is the target and whose other
+    entries are the model's arguments; or a mapping with a key `target`, `targets`, `label`, `labels` or `y`.
+    A mapping of inputs is passed by keyword if the parameters of `forward` have the names of its keys, else
+    as one argument; the target is passed too if `forward` requires it.
 
     Attributes:
         inputs_of: batch to the model's input: a mapping, a tuple of arguments, or one value.
         target_of: batch to target `[B]`.
-        forward: called as `forward(model, batch)` in place of all the above.
+        forward: called as `forward(model, batch)` instead of all the above.
     """
 
     inputs_of: Callable[[Any], Any] | None = None
@@ -48,12 +48,12 @@ class BatchReader:
         if isinstance(batch, tuple | list) and len(batch) >= 2:
             return torch.as_tensor(batch[-1])
         raise UsageError(
-            f"cannot tell the target of a batch of type {type(batch).__name__}; "
+            f"a batch of type {type(batch).__name__} has no known target; "
             "give target_of=, a function from batch to labels."
         )
 
     def run(self, model: nn.Module, batch: Any) -> Any:
-        """Call the model on a batch that lies on the model's device."""
+        """Call the model on a batch on the model's device."""
         if self.forward is not None:
             return self.forward(model, batch)
         if self.inputs_of is not None:
@@ -69,7 +69,7 @@ class BatchReader:
             inputs = tuple(batch[:-1]) if len(batch) > 2 else batch[0]
         else:
             raise UsageError(
-                f"cannot tell the inputs of a batch of type {type(batch).__name__}; give inputs_of=, "
+                f"a batch of type {type(batch).__name__} has no known inputs; give inputs_of=, "
                 "a function from batch to the model's input, or forward=, called with model and batch."
             )
         if isinstance(inputs, Mapping):
@@ -78,7 +78,7 @@ class BatchReader:
         return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
     def logits(self, model: nn.Module, batch: Any) -> Tensor:
-        """Call the model and return its logits `[B, C]`: its output, or the attribute `logits` of that.
+        """Call the model and return its logits `[B, C]`: its output, or the output's attribute `logits`.
 
         Raises:
             UsageError: the model returns neither.
@@ -88,7 +88,7 @@ class BatchReader:
         if not isinstance(logits, Tensor):
             raise UsageError(
                 f"the model returned a {type(logits).__name__}; expected logits: a tensor, or an output with "
-                "the attribute 'logits'; give forward= to pick them."
+                "the attribute 'logits'; give forward= to return them."
             )
         return logits
 
@@ -104,7 +104,7 @@ def _target_key(batch: Mapping[Any, Any]) -> str:
 
 
 def _keywords(model: nn.Module, inputs: Mapping[Any, Any]) -> dict[str, Any] | None:
-    """Return the inputs that `forward` names, or None where it wants the mapping itself."""
+    """Return the inputs that are parameters of `forward`, or None if it takes the mapping itself."""
     parameters = inspect.signature(unwrapped(model).forward).parameters.values()
     single = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     named = {p.name for p in single if p.kind is not p.POSITIONAL_ONLY}
@@ -118,14 +118,14 @@ def _keywords(model: nn.Module, inputs: Mapping[Any, Any]) -> dict[str, Any] | N
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model's first parameter or buffer; the CPU where it has none."""
+    """Return the device of a model's first parameter or buffer; the CPU if it has none."""
     return next((p.device for p in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 def moved_batches(loader: Iterable[Any], device: torch.device, *, repeat: bool = False) -> Iterator[Any]:
-    """Yield a loader's batches on `device`, with `repeat` until a pass gives none.
+    """Yield a loader's batches on `device`; with `repeat` again and again, until an iteration gives none.
 
-    The loader is asked for its first batch when the first one is taken, not before: it may draw numbers.
+    The loader is first iterated when the first batch is taken, as it may draw random numbers.
     """
     found = True
     while found:
@@ -150,7 +150,7 @@ def move_batch(value: Any, device: torch.device) -> Any:
 
 Pool = Callable[[Any], Tensor]
 POOLED, SEQUENCE = "pooler_output", "last_hidden_state"
-"""What the outputs of `transformers` call an encoder's vector of each sample, and its sequence."""
+"""Names of the pooled vector and of the sequence in the outputs of `transformers`."""
 
 
 def pooled_output(
@@ -160,21 +160,21 @@ def pooled_output(
     pool: Pool | Mapping[str, Pool] | None = None,
     mask: Any = None,
 ) -> Tensor:
-    """Return the feature `[B, d]` in what an encoder returned, attached to its graph.
+    """Return the feature `[B, d]` of an encoder's output, attached to its graph.
 
-    Without `pool`, maps, sequences and frames are averaged (`equipoise.pooling.pool_features`). Of a tuple
-    the first entry counts; of a mapping or dataclass, such as the outputs of `transformers`, its only
-    tensor, else `pooler_output`, else `last_hidden_state`, averaged over the positions of the mask.
+    Without `pool`, maps, sequences and frames are averaged (`equipoise.pooling.pool_features`). From a tuple
+    the first entry is taken; from a mapping or dataclass, such as the outputs of `transformers`, its only
+    tensor, else `pooler_output`, else the mean of `last_hidden_state` over the positions of the mask.
 
     Args:
         name: the modality, for messages and for `pool`.
-        output: what the encoder returned.
+        output: the output of the encoder.
         batch_size: number of samples `B`.
         pool: from the output to `[B, d]`, for all modalities or by name.
-        mask: `[B, T]`, 0 at the positions of `last_hidden_state` that are no part of a sample.
+        mask: `[B, T]`, 0 at the padded positions of `last_hidden_state`.
 
     Raises:
-        ModelError: it cannot be pooled.
+        ModelError: the output cannot be pooled.
     """
     chosen = pool.get(name) if isinstance(pool, Mapping) else pool
     if chosen is None:
@@ -183,7 +183,7 @@ def pooled_output(
             what = f" with {', '.join(entries)}" if (entries := _entries(output)) else ""
             raise ModelError(
                 f"the encoder of {name!r} returned a {type(output).__name__}{what}; expected a tensor, a "
-                f"tuple that begins with one, {POOLED} or {SEQUENCE}: give pool= to pick its features."
+                f"tuple that begins with one, {POOLED} or {SEQUENCE}: give pool= to return its features."
             )
         return pool_features(output, batch_size)
     features = chosen(output)
@@ -196,7 +196,7 @@ def pooled_output(
 
 
 def _feature_in(output: Any, mask: Any) -> Any:
-    """Return the tensor that stands for an encoder's features, or what is there in place of one."""
+    """Return the tensor of features in an encoder's output, or the output if there is none."""
     while isinstance(output, tuple | list) and output:
         output = output[0]
     entries = _entries(output)
@@ -215,7 +215,7 @@ def _feature_in(output: Any, mask: Any) -> Any:
 
 
 def _entries(output: Any) -> dict[str, Any]:
-    """Return what an output holds by name."""
+    """Return the named entries of an output."""
     if isinstance(output, Mapping):
         return {str(key): value for key, value in output.items()}
     if is_dataclass(output) and not isinstance(output, type):

@@ -1,4 +1,4 @@
-"""Measures by k-means: how well clusters, found without labels, agree with the classes."""
+"""Measures that compare k-means clusters with the classes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from equipoise.types import DataError
 def purity_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
     """Score by purity (Wei et al., ECCV 2024): the share of samples of their cluster's majority class.
 
-    A bootstrap keeps the names of the clusters: naming the clusters of every draw again would bias each
-    draw above the score itself.
+    A bootstrap keeps the class of each cluster: choosing the majority again in every resample would bias it
+    upwards.
     """
     if how.assign == "refit":
         return (
@@ -31,8 +31,8 @@ def purity_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
         )
 
     def fit(features: Array, labels: Values) -> Predict:
-        clustering = _fit(features, how)
-        # By the nearest centre: a point between two centres may have been fitted to the other one.
+        clustering = fit_kmeans(features, how)
+        # k-means may have assigned a point between two centres to the farther one.
         fitted = clustering.assign(features)
         names = majorities(fitted, labels.astype(np.int64), how.n_clusters)
         return lambda rows: names[clustering.assign(rows)]
@@ -54,38 +54,20 @@ def ari_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
     return _agreement(splits, how, adjusted_rand_score)
 
 
-def _agreement(
-    splits: Splits,
-    how: Fitting,
-    statistic: Callable[..., float],
-) -> tuple[Score, Score]:
-    """Compare clusters with classes; clusters have no class names, so `cross-fit` has nothing to hold out."""
-    clustering = _fit(splits.train, how)
+def _agreement(splits: Splits, how: Fitting, statistic: Callable[..., float]) -> tuple[Score, Score]:
+    """Compare clusters with classes. Nothing is fitted to the classes, so `cross-fit` is `transfer` here."""
+    clustering = fit_kmeans(splits.train, how)
     if how.assign == "refit":
-        labels = clustering.labels, _fit(splits.val, how).labels
+        train, val = clustering.labels, fit_kmeans(splits.val, how).labels
     else:
-        labels = clustering.assign(splits.train), clustering.assign(splits.val)
-    return Score(statistic, (labels[0], splits.train_target)), Score(
-        statistic, (labels[1], splits.val_target)
-    )
+        train, val = clustering.assign(splits.train), clustering.assign(splits.val)
+    return Score(statistic, (train, splits.train_target)), Score(statistic, (val, splits.val_target))
 
 
 def _refitted(features: Array, target: Values, how: Fitting, disposable: bool) -> Score:
-    clusters = _fit(features, how, disposable=disposable).labels
+    clusters = fit_kmeans(features, how, disposable=disposable).labels
     labels: Labels = target.astype(np.int64)
     return Score(share, (majorities(clusters, labels, how.n_clusters)[clusters] == labels,))
-
-
-def _fit(features: Array, how: Fitting, *, disposable: bool = False) -> Clustering:
-    return fit_kmeans(
-        features,
-        how.n_clusters,
-        seed=how.seed,
-        n_init=how.n_init,
-        max_iter=how.max_iter,
-        backend=how.backend,
-        disposable=disposable,
-    )
 
 
 def contingency(clusters: Labels, labels: Labels, n_clusters: int) -> NDArray[np.int64]:
@@ -108,7 +90,7 @@ def majorities(clusters: Labels, labels: Labels, n_clusters: int) -> Labels:
 
 
 class Clustering(Protocol):
-    """A fitted clustering."""
+    """Fitted clusters; `labels` are those of the fitted samples `[N]`."""
 
     labels: Labels
 
@@ -117,42 +99,30 @@ class Clustering(Protocol):
         ...
 
 
-def fit_kmeans(
-    features: Array,
-    n_clusters: int,
-    *,
-    seed: int,
-    n_init: int,
-    max_iter: int,
-    backend: str,
-    disposable: bool = False,
-) -> Clustering:
+def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Clustering:
     """Cluster `features [N, d]` by Lloyd's algorithm from k-means++ starts.
 
-    Equal input gives equal clusters on every call: scikit-learn runs on one thread, as several add up in any
-    order. With `disposable`, `features` are overwritten and no copy of them is made.
+    Equal input gives equal clusters: scikit-learn runs on one thread, as the order of sums of several threads
+    varies. With `disposable`, `features` are overwritten and not copied.
 
     Raises:
         DataError: fewer samples than clusters.
     """
-    if len(features) < n_clusters:
+    if len(features) < how.n_clusters:
         raise DataError(
-            f"{len(features)} samples are fewer than the {n_clusters} clusters asked for; "
-            "give more samples, or a smaller n_clusters."
+            f"{len(features)} samples are fewer than the {how.n_clusters} clusters; give more samples, or a "
+            "smaller n_clusters."
         )
-    if backend == "torch":
-        return TorchKMeans(n_clusters, seed, n_init, max_iter).fit(features)
-    return SklearnKMeans(n_clusters, seed, n_init, max_iter).fit(features, disposable=disposable)
+    if how.backend == "torch":
+        return TorchKMeans(how).fit(features)
+    return SklearnKMeans(how).fit(features, disposable=disposable)
 
 
 @dataclass
 class SklearnKMeans:
     """scikit-learn's k-means, on one thread."""
 
-    n_clusters: int
-    seed: int
-    n_init: int
-    max_iter: int
+    how: Fitting
 
     def fit(self, features: Array, *, disposable: bool = False) -> SklearnKMeans:
         """Cluster `features [N, d]`."""
@@ -160,13 +130,13 @@ class SklearnKMeans:
         from sklearn.exceptions import ConvergenceWarning
 
         with threadpool_limits(limits=1), warnings.catch_warnings():
-            # Features that have collapsed into fewer points than clusters are a valid result.
+            # Features may have collapsed into fewer distinct points than clusters.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model = KMeans(
-                self.n_clusters,
-                random_state=self.seed,
-                n_init=self.n_init,
-                max_iter=self.max_iter,
+                self.how.n_clusters,
+                random_state=self.how.seed,
+                n_init=self.how.n_init,
+                max_iter=self.how.max_iter,
                 copy_x=not disposable,
             ).fit(features)
         self.labels = self._model.labels_.astype(np.int64)
@@ -181,24 +151,21 @@ class SklearnKMeans:
 
 @dataclass
 class TorchKMeans:
-    """k-means on the GPU where there is one, else on the CPU."""
+    """k-means on a GPU if available, else on the CPU."""
 
-    n_clusters: int
-    seed: int
-    n_init: int
-    max_iter: int
+    how: Fitting
     tolerance: float = 1e-4
 
     def fit(self, features: Array) -> TorchKMeans:
-        """Cluster `features [N, d]`; the start of the lowest inertia wins."""
+        """Cluster `features [N, d]`; the start with the lowest inertia is kept."""
         x = self._on_device(features)
-        # Squared distances of points far from the origin would cancel in float32.
+        # Squared distances of points far from the origin would lose precision in float32.
         self._origin = x.mean(dim=0)
         x = x - self._origin
-        # Starts are drawn on the CPU, so that they do not depend on the device.
-        generator = torch.Generator().manual_seed(self.seed)
+        # Starts are drawn on the CPU, to be the same on every device.
+        generator = torch.Generator().manual_seed(self.how.seed)
         best = float("inf")
-        for _ in range(self.n_init):
+        for _ in range(self.how.n_init):
             centers = self._lloyd(x, self._plus_plus(x, generator))
             distance, labels = _nearest(x, centers)
             inertia = float(distance.sum())
@@ -215,7 +182,7 @@ class TorchKMeans:
     def _plus_plus(self, x: Tensor, generator: torch.Generator) -> Tensor:
         chosen = [int(torch.randint(len(x), (1,), generator=generator))]
         distance = (x - x[chosen[0]]).square().sum(1)
-        for _ in range(1, self.n_clusters):
+        for _ in range(1, self.how.n_clusters):
             weights = distance.double().cpu()
             if float(weights.sum()) <= 0:  # all points coincide with a centre
                 weights = torch.ones_like(weights)
@@ -225,9 +192,9 @@ class TorchKMeans:
 
     def _lloyd(self, x: Tensor, centers: Tensor) -> Tensor:
         threshold = self.tolerance * float(x.var(dim=0, unbiased=False).mean())
-        for _ in range(self.max_iter):
+        for _ in range(self.how.max_iter):
             distance, labels = _nearest(x, centers)
-            one_hot = torch.nn.functional.one_hot(labels, self.n_clusters).to(x.dtype)
+            one_hot = torch.nn.functional.one_hot(labels, self.how.n_clusters).to(x.dtype)
             counts = one_hot.sum(0)
             moved = (one_hot.T @ x) / counts.clamp(min=1)[:, None]
             empty = (counts == 0).nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""Measures by distances among the features themselves: nothing is fitted, so that nothing is transferred."""
+"""Measures from distances between features; nothing is fitted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from equipoise.diagnosis.measures.predictors import require_classes
 from equipoise.diagnosis.measures.scores import Array, Fitting, Score, Splits, Values, mean
 
 MEGABYTES = 8
-"""Memory of one chunk of the distances of the silhouette."""
+"""Memory of one chunk of distances of the silhouette."""
 
 
 def silhouette_pair(splits: Splits, _how: Fitting) -> tuple[Score, Score]:
@@ -18,7 +18,7 @@ def silhouette_pair(splits: Splits, _how: Fitting) -> tuple[Score, Score]:
 
 
 def davies_bouldin_pair(splits: Splits, _how: Fitting) -> tuple[Score, Score]:
-    """Score by the index of Davies and Bouldin (1979), less being more separable.
+    """Score by the index of Davies and Bouldin (1979); lower is more separable.
 
     `mean_i max_j (s_i + s_j) / |c_i - c_j|` with `c` the class means and `s` the mean distance to them.
     """
@@ -50,15 +50,15 @@ def _davies_bouldin(features: Array, labels: Values) -> Score:
 
     def statistic(distance: Values, index: Values) -> float:
         sizes = np.bincount(index.astype(np.int64), minlength=len(counts))
-        there = sizes > 0  # a resample may lack a class
+        present = sizes > 0  # a resample may lack a class
         total = np.bincount(
             index.astype(np.int64), weights=distance.astype(np.float64), minlength=len(counts)
         )
         spread = total / np.maximum(sizes, 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = (spread[:, None] + spread) / apart
-        # Means that coincide cannot be told apart, even where all their samples coincide as well.
+        # Classes with equal means are not separable, even if all their samples are equal.
         ratio[np.isnan(ratio)] = np.inf
-        return float(ratio[np.ix_(there, there)].max(axis=1).mean())
+        return float(ratio[np.ix_(present, present)].max(axis=1).mean())
 
     return Score(statistic, (distance, index))

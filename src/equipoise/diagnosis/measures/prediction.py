@@ -1,4 +1,4 @@
-"""Fit on some samples, predict others: refitted, transferred or cross-fitted."""
+"""Fit a predictor and score both splits: refitted, transferred or cross-fitted."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from equipoise.types import DataError
 
 Predict = Callable[[Array], Values]
 Fit = Callable[[Array, Values], Predict]
-"""Takes features `[N, d]` and targets `[N]`."""
+"""From features `[N, d]` and targets `[N]` to a fitted predictor."""
 Statistic = Callable[[Values, Values], float]
 
 
 def predicted_pair(
     splits: Splits, fit: Fit, how: Fitting, *, statistic: Statistic | None = None
 ) -> tuple[Score, Score]:
-    """Score both splits by how often the target is predicted, or by a statistic of predictions and targets.
+    """Score both splits by the share of correct predictions, or by a statistic of predictions and targets.
 
-    `refit` fits each split to itself; `transfer` fits the training split, which then scores itself as well;
-    `cross-fit` fits the training split without one fold after another and scores that fold of either split,
-    so that no sample is scored by a fit that has seen it, and without over-fitting both scores have the
-    same expectation whatever the sizes. Two equal splits have equal folds, hence equal scores.
+    `refit` fits and scores each split by itself; `transfer` fits on the training split and scores both;
+    `cross-fit` fits on all folds of the training split but one and scores that fold of both splits. No sample
+    is then scored by a model fitted on it, and without over-fitting both scores have the same expectation,
+    whatever the sizes. Two equal splits have equal folds, hence equal scores.
     """
     if how.assign == "cross-fit":
         train, val = _cross_fitted(splits, fit, how.folds, how.seed)
@@ -42,7 +42,7 @@ def predicted_pair(
 def _cross_fitted(splits: Splits, fit: Fit, folds: int, seed: int) -> tuple[Values, Values]:
     count = len(splits.train)
     if count < 2:
-        raise DataError(f"{count} training sample cannot be cut into folds; expected at least two.")
+        raise DataError(f"{count} training sample cannot be split into folds; expected at least two.")
     fold = stratified_folds(splits.train_target, min(folds, count), seed)
     val_fold = stratified_folds(splits.val_target, min(folds, count), seed)
     train: list[Values] = []
@@ -59,7 +59,7 @@ def _cross_fitted(splits: Splits, fit: Fit, folds: int, seed: int) -> tuple[Valu
 
 
 def _in_order(parts: list[Values], fold: NDArray[np.int64]) -> Values:
-    """Put the predictions of one fold after another back into the order of the samples."""
+    """Return the predictions of all folds in the order of the samples."""
     joined = np.concatenate(parts)
     ordered = np.empty_like(joined)
     ordered[np.argsort(fold, kind="stable")] = joined
@@ -67,7 +67,7 @@ def _in_order(parts: list[Values], fold: NDArray[np.int64]) -> Values:
 
 
 def mean_average_precision(predicted: Values, target: Values) -> float:
-    """Return the mean over labels of the average precision; labels that no sample carries do not count.
+    """Return the mean over labels of the average precision; labels without a sample do not count.
 
     Args:
         predicted: scores `[N, C]`, higher for a label that is more likely.
@@ -75,14 +75,14 @@ def mean_average_precision(predicted: Values, target: Values) -> float:
     """
     from sklearn.metrics import average_precision_score
 
-    carried = target.any(axis=0)
-    if not carried.any():
+    present = target.any(axis=0)
+    if not present.any():
         return 0.0
-    return float(average_precision_score(target[:, carried], predicted[:, carried], average="macro"))
+    return float(average_precision_score(target[:, present], predicted[:, present], average="macro"))
 
 
 def r2(predicted: Values, target: Values) -> float:
-    """Return the coefficient of determination; 0 for a constant target that is not met, 1 if it is."""
+    """Return the coefficient of determination; for a constant target 1 if predicted exactly, else 0."""
     from sklearn.metrics import r2_score
 
     return float(r2_score(target, predicted))
@@ -91,9 +91,9 @@ def r2(predicted: Values, target: Values) -> float:
 def stratified_folds(target: Values, folds: int, seed: int) -> NDArray[np.int64]:
     """Return the fold `[N]` of each sample: every class, or range of a continuous target, in equal parts.
 
-    Equal targets get equal folds, so that two equal splits are cut alike.
+    Equal targets get equal folds.
     """
-    if target.ndim > 1:  # a class is a set of labels
+    if target.ndim > 1:  # each combination of labels is a class
         target = np.unique(target, axis=0, return_inverse=True)[1].reshape(-1)
     shuffled = np.random.default_rng(seed).random(len(target))
     fold = np.empty(len(target), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Measures by prediction: how well a simple model tells the target from the features."""
+"""Measures that predict the target from the features by a simple model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def probe_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
         from sklearn.linear_model import LogisticRegression
 
         with warnings.catch_warnings():
-            # The last digits of the weights change no class; a thousand steps are an answer.
+            # After a thousand steps the weights change too little to change a class.
             warnings.simplefilter("ignore", ConvergenceWarning)
             return _of(LogisticRegression(max_iter=1000), features, labels)
 
@@ -38,7 +38,7 @@ def centroid_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
         from sklearn.neighbors import NearestCentroid
 
         with warnings.catch_warnings():
-            # A feature that is constant in every class says nothing, and does no harm to a mean.
+            # Features that are constant within every class do not affect the nearest mean.
             warnings.simplefilter("ignore", UserWarning)
             return _of(NearestCentroid(), features, labels)
 
@@ -47,7 +47,7 @@ def centroid_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
 
 
 def neighbours_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
-    """Score by the majority of the nearest neighbours; of classes that tie, the first."""
+    """Score by the majority class of the nearest neighbours; ties go to the first class."""
 
     def fit(features: Array, labels: Values) -> Predict:
         def predict(rows: Array) -> Values:
@@ -65,12 +65,17 @@ def neighbours_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
 
 def neighbours_r2_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
     """Score by the R^2 of the mean target of the nearest neighbours."""
+    return predicted_pair(splits, _neighbour_mean, how, statistic=r2)
 
-    def fit(features: Array, target: Values) -> Predict:
-        numbers = target.astype(np.float64)
-        return lambda rows: numbers[nearest(features, rows)].mean(axis=1)
 
-    return predicted_pair(splits, fit, how, statistic=r2)
+def neighbour_labels_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
+    """Score by the mean average precision of each label's share among the nearest neighbours."""
+    return predicted_pair(splits, _neighbour_mean, how, statistic=mean_average_precision)
+
+
+def _neighbour_mean(features: Array, target: Values) -> Predict:
+    numbers = target.astype(np.float64)
+    return lambda rows: numbers[nearest(features, rows)].mean(axis=1)
 
 
 def ridge_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
@@ -90,17 +95,7 @@ def linear_labels_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
     def fit(features: Array, target: Values) -> Predict:
         from sklearn.linear_model import Ridge
 
-        return Ridge().fit(features, target.astype(np.float64)).predict  # type: ignore[no-any-return]
-
-    return predicted_pair(splits, fit, how, statistic=mean_average_precision)
-
-
-def neighbour_labels_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
-    """Score by the mean average precision of each label's share among the nearest neighbours."""
-
-    def fit(features: Array, target: Values) -> Predict:
-        numbers = target.astype(np.float64)
-        return lambda rows: numbers[nearest(features, rows)].mean(axis=1)
+        return _of(Ridge(), features, target.astype(np.float64))
 
     return predicted_pair(splits, fit, how, statistic=mean_average_precision)
 
@@ -108,9 +103,9 @@ def neighbour_labels_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
 def nearest(references: Array, rows: Array) -> Labels:
     """Return the indices `[N, k]` of the `NEIGHBOURS` nearest references of each row, nearest first.
 
-    Of the references that coincide with a row one is left out. A sample that is among its own references is
-    thus not its own neighbour, by which training would be ahead from nothing, and the same sample seen
-    again in validation is treated alike: equal splits have equal neighbours.
+    One reference that equals the row is left out. A training sample is thus not its own neighbour, which
+    would raise the training score, and the same sample in validation is treated alike: equal splits have
+    equal neighbours.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -128,7 +123,7 @@ def _without_itself(references: Array, rows: Array, candidates: Labels) -> Label
     count, width = candidates.shape
     if width == 1:
         return candidates
-    dropped = np.full(count, width - 1)  # the farthest, where no candidate coincides
+    dropped = np.full(count, width - 1)  # the farthest, unless a candidate equals the row
     for column in reversed(range(width)):
         dropped[(references[candidates[:, column]] == rows).all(axis=1)] = column
     kept: Labels = candidates[np.arange(width) != dropped[:, None]].reshape(count, width - 1)
@@ -136,18 +131,18 @@ def _without_itself(references: Array, rows: Array, candidates: Labels) -> Label
 
 
 def require_classes(splits: Splits, metric: str) -> None:
-    """Raise where a measure is not defined by the classes of a split."""
+    """Raise if a measure is undefined for the classes of a split."""
     for split, target in (("training", splits.train_target), ("validation", splits.val_target)):
         classes = len(np.unique(target))
         if classes < 2 or (metric in ("silhouette", "davies-bouldin") and classes == len(target)):
             raise DataError(
-                f"{len(target)} {split} samples are of {classes} classes, by which the metric {metric!r} is "
-                "not defined; expected at least two classes with several samples each."
+                f"{len(target)} {split} samples are of {classes} classes, for which the metric {metric!r} "
+                "is undefined; expected at least two classes with several samples each."
             )
 
 
 def _of(model: Any, features: Array, target: Values) -> Predict:
     if np.issubdtype(target.dtype, np.integer) and len(np.unique(target)) == 1:
-        only = target[0]  # the other classes were single samples, all of them in the fold left out
+        only = target[0]  # all other classes are in the fold that was left out
         return lambda rows: np.full(len(rows), only)
     return model.fit(features, target).predict  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What a measure is, what it is given, and the score it returns."""
+"""Types of a measure: its input, its score and its description."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Values = NDArray[np.generic]
 
 @dataclass(frozen=True)
 class Score:
-    """A score together with what it was computed from, so that it can be resampled.
+    """A score with the values it was computed from, so that it can be resampled.
 
     Attributes:
         statistic: function of the columns that gives the score.
-        columns: arrays of one entry per sample, for instance clusters and labels.
+        columns: arrays with one entry per sample, for instance clusters and labels.
     """
 
     statistic: Callable[..., float]
@@ -37,7 +37,7 @@ class Score:
         return len(self.columns[0])
 
     def resampled(self, generator: np.random.Generator) -> float:
-        """The score of a bootstrap sample, the fitted clusters, their names and classifiers kept."""
+        """Return the score of a bootstrap sample; nothing is fitted again."""
         if self.statistic is share:  # a bootstrap of zeros and ones is a binomial draw
             return float(generator.binomial(self.count, self.value) / self.count)
         rows = generator.integers(self.count, size=self.count)
@@ -48,7 +48,7 @@ class Score:
 class Splits:
     """Scaled features `[N, d]` and targets `[N]` of both splits.
 
-    With `disposable` a measure may overwrite the features: they are not read again.
+    With `disposable` a measure may overwrite the features.
     """
 
     train: Array
@@ -60,7 +60,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Fitting:
-    """How a measure fits; the fields are those of `DiagnosisOptions`, `seed` is that of starts and folds."""
+    """How a measure fits, see `DiagnosisOptions`; `seed` is that of k-means starts and folds."""
 
     n_clusters: int
     seed: int
@@ -77,14 +77,14 @@ class Measure:
 
     Attributes:
         name: its name in the options.
-        summary: one line on what it is.
-        score_splits: from both splits and a `Fitting` to the score of either split.
+        summary: a description in one line.
+        score_splits: from both splits and a `Fitting` to the scores of both splits.
         target: whether it takes classes, a continuous target, or several labels a sample.
-        higher_is_better: whether the published index rises with separability. Where it falls, the score is
+        higher_is_better: whether the published index rises with separability. If it falls, the score is
             `1 / (1 + index)`, so that a gap has the same sign and bounds as under the other measures.
         is_share: whether it is a share of samples, which can be corrected for chance.
-        cap: largest number of samples of a split that are scored, in proportion to the classes, unless
-            `max_samples` is given; None scores all.
+        cap: largest number of samples of a split that are scored, unless `max_samples` is given; None scores
+            all.
     """
 
     name: str
@@ -106,7 +106,7 @@ def _inverted(score: Score) -> Score:
 
 
 def share(hits: Values) -> float:
-    """Return the share of samples that were hit, of booleans `[N]`."""
+    """Return the share of true entries of booleans `[N]`."""
     return float(np.count_nonzero(hits) / len(hits))
 
 

@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from equipoise.diagnosis.contribution.contributions import Contributions
-from equipoise.diagnosis.contribution.linear_head import fit_whole, refits
-from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Choices, Query
-from equipoise.diagnosis.contribution.subset_scores import Task, answers, contributions_from
-from equipoise.diagnosis.features.capture import untouched_generators
+from equipoise.diagnosis.contribution.refits import refits
+from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Choices, Query, queries
+from equipoise.diagnosis.contribution.subset_scores import ScoredSplit, answers, contributions_from
+from equipoise.diagnosis.features.loaders import untouched_generators
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.models import BalancedModel
 from equipoise.randomness import isolated_rng
@@ -106,10 +106,13 @@ def contribution_of_model(
     ):
         mixed = "mid_fusion" in model.capabilities
         asked = (_Mixed if mixed else _Encoded)(model, train_loader, loader, chosen)
-        task = Task(model.modalities, asked.target, asked.train_target, model.num_outputs, split, classes)
-        found = contributions_from(asked.answer, task, chosen)
-        known, whole = fit_whole(asked.own_train, asked.train_target, model.num_outputs)
-        return refits(known, whole, asked.own, asked.target).into(found)
+        scored = ScoredSplit(
+            model.modalities, asked.target, asked.train_target, model.num_outputs, split, classes
+        )
+        answered = {query: asked.answer(query) for query in queries(model.modalities, chosen)}
+        found = contributions_from(answered, scored, chosen)
+        heads = refits(asked.own_train, asked.train_target, asked.own, asked.target, model.num_outputs)
+        return heads.into(found)
 
 
 class _Encoded:
@@ -124,14 +127,11 @@ class _Encoded:
         self.means = {m: z.mean(dim=0, dtype=torch.float64).to(z) for m, z in train_features.items()}
         self.features, self.target, self.sizes = self._encode(loader)
         self.own_train, self.own = self._alone(train, train_features), self._alone(loader, self.features)
-        self._answered: dict[Query, NDArray[Any]] = {}
 
     def answer(self, query: Query) -> NDArray[Any]:
         """Return the predicted classes of a query, `[N]`."""
-        if query not in self._answered:
-            logits = torch.cat(list(self._logits(query)))
-            self._answered[query] = answers(logits.double().cpu().numpy(), self.target)
-        return self._answered[query]
+        logits = torch.cat(list(self._logits(query)))
+        return answers(logits.double().cpu().numpy(), self.target)
 
     def _logits(self, query: Query) -> Iterator[Tensor]:
         """Yield the logits batch by batch, of the sizes in which evaluation sees them."""

@@ -16,10 +16,11 @@ from torch import nn
 
 from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, diagnose_with, separability
 from equipoise.diagnosis.contribution.contributions import Contributions
-from equipoise.diagnosis.contribution.linear_head import refits_of
 from equipoise.diagnosis.contribution.of_features import contribution_of_features
 from equipoise.diagnosis.contribution.of_model import contribution
-from equipoise.diagnosis.diagnose import has_labels, is_continuous, options_for
+from equipoise.diagnosis.contribution.refits import refits_of
+from equipoise.diagnosis.diagnose import options_for
+from equipoise.diagnosis.features.arrays import has_labels, is_continuous
 from equipoise.diagnosis.features.projections import KINDS, Projection, project
 from equipoise.diagnosis.features.reading import BatchReader, Pool
 from equipoise.diagnosis.verdict.verdict import verdicts
@@ -30,7 +31,7 @@ from equipoise.experiments.examine.input_heads import input_scores
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.experiments.examine.saved_features import SavedFeatures
 from equipoise.randomness import isolated_rng
-from equipoise.threads import cpu_threads, in_turn_or_two
+from equipoise.threads import cpu_threads, map_on_single_threads
 from equipoise.training.record.record import RunRecord
 from equipoise.types import UsageError
 
@@ -244,7 +245,7 @@ def _pictures(hands: Hands, classes: Sequence[str] | None) -> list[Projection]:
         ]
 
     with isolated_rng():  # of two threads each would give back what the other one has drawn
-        return list(chain.from_iterable(in_turn_or_two(projected, list(train), together=True)))
+        return list(chain.from_iterable(map_on_single_threads(projected, list(train), parallel=True)))
 
 
 def _quantiles(

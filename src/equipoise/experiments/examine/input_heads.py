@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.diagnosis.contribution.linear_head import refits_of
+from equipoise.diagnosis.contribution.refits import refits_of
 from equipoise.types import Batch
 
 WIDTH: Final = 1024

@@ -1,0 +1,151 @@
+"""Check features and labels that are given as arrays or tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from equipoise.diagnosis.measures.scores import Array, Labels, Values
+from equipoise.types import DataError, UsageError
+
+
+def check_modalities(train: Mapping[str, ArrayLike], val: Mapping[str, ArrayLike]) -> None:
+    """Check that both splits have the same modalities, and at least one."""
+    if not train:
+        raise DataError("no modality was given; expected at least one entry of name and features.")
+    if set(train) != set(val):
+        raise DataError(
+            f"train has the modalities {sorted(train)}, val has {sorted(val)}; expected the same names."
+        )
+
+
+def feature_pair(
+    modality: str, train: ArrayLike, val: ArrayLike, train_target: Values, val_target: Values
+) -> tuple[Array, Array]:
+    """Return the features of both splits as matrices of one width, with a row for each target."""
+    x, x_val = feature_matrix(train, f"train[{modality!r}]"), feature_matrix(val, f"val[{modality!r}]")
+    for split, features, target in (("train", x, train_target), ("val", x_val, val_target)):
+        if len(features) != len(target):
+            raise DataError(
+                f"{split}[{modality!r}] has {len(features)} rows, but there are {len(target)} {split} "
+                "labels; expected one row of features for each label."
+            )
+    if x.shape[1] != x_val.shape[1]:
+        raise DataError(
+            f"{modality!r} has {x.shape[1]} features in train and {x_val.shape[1]} in val; "
+            "expected the same width."
+        )
+    return x, x_val
+
+
+def feature_matrix(features: ArrayLike, what: str) -> Array:
+    """Return features as a finite array `[N, d]` of floats; `what` names them in errors."""
+    x = _as_numpy(features)
+    if not np.issubdtype(x.dtype, np.number) or np.issubdtype(x.dtype, np.complexfloating):
+        raise DataError(f"{what} has the type {x.dtype}; expected numbers.")
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise DataError(f"{what} has the shape {list(x.shape)}; expected [samples, features].")
+    if len(x) == 0:
+        raise DataError(f"{what} is empty; expected at least one sample.")
+    if x.dtype not in (np.float32, np.float64):
+        x = x.astype(np.float32)
+    bad = ~np.isfinite(x).all(axis=1)
+    if bad.any():
+        raise DataError(
+            f"{what} holds NaN or infinite values in {int(bad.sum())} of {len(x)} rows, first in row "
+            f"{int(bad.argmax())}; expected finite numbers: repair or drop these samples."
+        )
+    return x
+
+
+def kind_of(*labels: ArrayLike) -> str:
+    """Return the kind of a target, as in `Measure.target`: `classes`, `continuous` or `labels`."""
+    if has_labels(*labels):
+        return "labels"
+    return "continuous" if is_continuous(*labels) else "classes"
+
+
+def has_labels(*labels: ArrayLike) -> bool:
+    """Return whether a target is a table of labels `[N, C]`, not a vector of classes or numbers."""
+    return all(_as_numpy(part).ndim == 2 for part in labels)
+
+
+def is_continuous(*labels: ArrayLike) -> bool:
+    """Return whether a target is continuous: floating-point numbers, not all of them whole.
+
+    Whole floats are probably classes of the wrong type, which `class_indices` refuses.
+    """
+    targets = [_as_numpy(part) for part in labels]
+    return all(y.dtype.kind == "f" for y in targets) and any(bool((y != np.round(y)).any()) for y in targets)
+
+
+def label_table(labels: ArrayLike, what: str) -> Values:
+    """Return labels as 0 and 1 `[N, C]`; `what` names them in errors."""
+    y = _as_numpy(labels)
+    if y.ndim != 2 or not len(y) or not np.isin(y, (0, 1)).all():
+        raise DataError(
+            f"{what} have the shape {list(y.shape)}; expected 0 or 1 for each sample and label, "
+            "[samples, labels]."
+        )
+    return y.astype(np.int64)
+
+
+def label_vector(labels: ArrayLike, what: str, length: int | None = None) -> Values:
+    """Return labels as an array `[N]`; `what` names them in errors."""
+    y = _as_numpy(labels)
+    if y.ndim != 1:
+        raise DataError(f"{what} have the shape {list(y.shape)}; expected one label per sample, [samples].")
+    if len(y) == 0:
+        raise DataError(f"{what} are empty; expected at least one sample.")
+    if length is not None and len(y) != length:
+        raise DataError(f"there are {length} rows of features and {len(y)} {what}; expected equal numbers.")
+    return y
+
+
+def class_indices(labels: Values, what: str = "labels") -> tuple[Labels, Values]:
+    """Return labels as indices `[N]` into their sorted classes, and the classes `[C]`."""
+    if labels.dtype == object and all(isinstance(label, str) for label in labels):  # a pandas column, say
+        labels = labels.astype(np.str_)
+    if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype.kind in "bUS"):
+        raise DataError(
+            f"{what} have the type {labels.dtype}; expected integers or strings. For classes stored as "
+            "whole floats use .astype(int); for a continuous target choose metric='ridge-r2', "
+            "'knn-r2' or 'binned-purity'."
+        )
+    classes, indices = np.unique(labels, return_inverse=True)
+    return indices.astype(np.int64), classes
+
+
+def class_indices_of_splits(
+    train: Values, val: Values, *, allow_missing: bool
+) -> tuple[Labels, Labels, Values]:
+    """Return the class indices of both splits and the classes.
+
+    Raises:
+        DataError: a class has no training sample, or no validation sample without `allow_missing`.
+    """
+    indices, classes = class_indices(np.concatenate([train, val]))
+    y, y_val = indices[: len(train)], indices[len(train) :]
+    for split, part in (("training", y),) if allow_missing else (("training", y), ("validation", y_val)):
+        missing = np.setdiff1d(np.arange(len(classes)), part)
+        if len(missing):
+            names = ", ".join(str(classes[index]) for index in missing[:5])
+            raise DataError(
+                f"{len(missing)} of {len(classes)} classes have no sample in the {split} split: {names}; "
+                "expected samples of each class: split by class, or leave the class out"
+                + (' (or allow it: missing_classes="allow").' if split == "validation" else ".")
+            )
+    return y, y_val, classes
+
+
+def _as_numpy(values: ArrayLike) -> NDArray[Any]:
+    if hasattr(values, "detach"):  # a tensor, perhaps on a device or in a precision that NumPy lacks
+        tensor = values.detach().cpu()
+        return np.asarray(tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor)
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise UsageError(f"expected an array of one shape, found {type(values).__name__}: {error}") from None
