@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "integrations" / "methods.md"
 
 def test_it_lists_supported_and_unsupported_methods() -> None:
     text = PAGE.read_text(encoding="utf-8").split("## Which methods")[1]
-    work, refused = text.split("The others say")
+    work, refused = text.split("The others raise")
     assert set(re.findall("`([a-z0-9-]+)`", work.split("With the same data")[0])) == set(FITTING)
     named = set(re.findall("`([a-z0-9-]+)`", refused.split("`equipoise.fit`")[0]))
     assert named == set(METHODS) - set(FITTING) - {"diagnose-relearn"}

@@ -1,1 +1,1 @@
-"""The methods inside other people's trainers; each module needs the extra of its name."""
+"""Methods in user-defined loops and in other trainers; a trainer's module needs the extra of its name."""

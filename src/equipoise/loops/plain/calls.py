@@ -1,4 +1,4 @@
-"""The calls of a model's encoders: what they return, and what they return instead."""
+"""Hooks on a model's encoders: record their outputs, or replace them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor, nn
 from equipoise.types import ModelError
 
 
-class Encoded(Exception):  # noqa: N818 - no error, but the way out of a forward pass that has seen enough
+class Encoded(Exception):  # noqa: N818 - not an error: it ends a forward pass early
     """All encoders have been called."""
 
 
 class Returned(NamedTuple):
-    """What an encoder returned, and the mask of padding that it was given, if any."""
+    """The output of an encoder, and its mask of padding, if any."""
 
     output: Any
     mask: Any
 
 
 class EncoderCalls:
-    """Watches the encoders of a model while it runs.
+    """Hooks on the encoders of a model.
 
     Args:
-        encoders: modality to module. One that serves several modalities stands under each of their names,
-            in the order in which the model calls it.
+        encoders: modality to module. A module that serves several modalities is given for each of them, in
+            the order in which the model calls it.
     """
 
     def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
@@ -39,10 +39,10 @@ class EncoderCalls:
 
     @contextmanager
     def recorded(self, *, stop: bool = False) -> Iterator[dict[str, Returned]]:
-        """Note what each encoder returns, by modality, with its graph; with `stop` end the pass by then.
+        """Record the output of each encoder, by modality, with its graph; with `stop` end the pass then.
 
         Raises:
-            Encoded: within the block, where it is to stop.
+            Encoded: within the block, to stop.
             ModelError: an encoder was not called once for each of its modalities.
         """
         found: dict[str, Returned] = {}
@@ -70,11 +70,11 @@ class EncoderCalls:
     def replaced(
         self, outputs: Mapping[str, Any], on_last: Callable[[], None] | None = None
     ) -> Iterator[None]:
-        """Let encoders return what is given, by modality, without running.
+        """Let encoders return the given outputs, by modality, without running.
 
         Args:
-            outputs: modality to what its encoder returns.
-            on_last: called when the last of them is asked.
+            outputs: modality to the output of its encoder.
+            on_last: called when the last of them is called.
 
         Raises:
             ModelError: an encoder was not called once for each of its modalities.
@@ -97,7 +97,7 @@ class EncoderCalls:
 
     @contextmanager
     def zeroed(self) -> Iterator[None]:
-        """Let encoders see zeros in place of their first tensor argument."""
+        """Replace the first tensor argument of each encoder by zeros."""
         with ExitStack() as stack:
             for module in self._names:
                 hook = module.register_forward_pre_hook(_first_zeroed, with_kwargs=True)
@@ -122,26 +122,25 @@ class EncoderCalls:
 
 
 def with_feature(output: Any, old: Tensor, new: Tensor, modality: str) -> Any:
-    """Return an encoder's output with its feature exchanged.
+    """Return an encoder's output with its feature replaced.
 
     Args:
-        output: what the encoder returned: the feature itself, or what holds it: tuples, lists, mappings and
-            dataclasses.
-        old: the feature in it, the very tensor.
-        new: what takes its place.
+        output: the feature itself, or tuples, lists, mappings and dataclasses that contain it.
+        old: the feature in it, the same tensor object.
+        new: the tensor that replaces it.
         modality: for messages.
 
     Raises:
-        ModelError: the feature was computed from the output, so that it cannot be put back.
+        ModelError: the feature was computed from the output, so it cannot be replaced.
     """
     if output is old:
         return new
     exchanged, found = _exchanged(output, old, new)
     if not found:
         raise ModelError(
-            f"the feature of {modality!r} is pooled from what its encoder returns, so that a changed one "
-            "cannot be put back; choose as its handle a module that returns the feature [B, d] itself, or a "
-            "method that leaves features as they are."
+            f"the feature of {modality!r} is pooled from its encoder's output, so that it cannot be "
+            "replaced; choose as its handle a module that returns the feature [B, d] itself, or a method "
+            "that does not change features."
         )
     return exchanged
 
@@ -172,7 +171,7 @@ def _exchanged(value: Any, old: Tensor, new: Tensor) -> tuple[Any, bool]:
 
 @contextmanager
 def _forward_replaced(module: nn.Module, answer: Callable[[nn.Module], Any]) -> Iterator[None]:
-    """Exchange a module's `forward`; hooks of others on it go on to see what it returns."""
+    """Replace a module's `forward`; other forward hooks still see its output."""
     own = module.__dict__.get("forward")
     module.__dict__["forward"] = lambda *_, **__: answer(module)
     try:

@@ -1,4 +1,4 @@
-"""The head of a user's model as a sum of what it reads of each modality."""
+"""The linear head of a user's model as a sum of parts, one for each modality."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def head_view(
 
     Raises:
         UsageError: it is something else.
-        ModelError: the logits are not what it makes of the features; says in which order it would be so.
+        ModelError: its output for the features is not the logits; names the right order if there is one.
     """
     if head is None:
         return None
@@ -44,9 +44,9 @@ def head_view(
                     f"order, not as {', '.join(widths)}."
                 )
     raise ModelError(
-        "the logits are not what the head makes of the features, W [z_1 .. z_M] + b: something lies between "
-        "the encoders and the head, or behind it; leave head= out, and choose logits='zero-feature' or 'aux' "
-        "where the method has that option."
+        "the logits are not the output of the head for the features, W [z_1 .. z_M] + b: there are layers "
+        "between the encoders and the head, or after it; leave head= out, and choose logits='zero-feature' "
+        "or 'aux' if the method has that option."
     )
 
 

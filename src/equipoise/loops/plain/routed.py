@@ -1,4 +1,4 @@
-"""A loss whose backward pass is the method's own, however the loop asks for it."""
+"""A loss whose backward pass is defined by the method."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Routed(torch.autograd.Function):
 def routed(value: Tensor, route: Route) -> Tensor:
     """Return a loss of that value; `loss.backward()`, scaled or not, calls `route` with its gradient.
 
-    So a loop may divide it by the number of accumulated batches, or have a scaler multiply it, as always.
+    So the loop can scale it as usual, by the number of accumulated batches or a gradient scaler.
     """
     trigger = torch.zeros((), device=value.device, requires_grad=True)
     loss: Tensor = _Routed.apply(trigger, value, route)  # type: ignore[no-untyped-call]
@@ -35,10 +35,10 @@ def routed(value: Tensor, route: Route) -> Tensor:
 
 
 class Accumulated:
-    """Lets a block set gradients, and adds those that were there before.
+    """Adds the gradients set in a block to those before it.
 
     Args:
-        parameters: whose gradients are meant.
+        parameters: the parameters of these gradients.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
