@@ -364,7 +364,7 @@ def test_pooled_features_work_until_they_would_have_to_be_put_back() -> None:
     net = fitted("ogm-ge", Maps, end_epoch=2)
     assert not equal(net, made(Maps))
     fitted("multi-loss", Maps)
-    with pytest.raises(eq.ModelError, match="pooled from what its encoder returns"):
+    with pytest.raises(eq.ModelError, match="pooled from its encoder's output"):
         fitted("dgl", Maps)
 
 
