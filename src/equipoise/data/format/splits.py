@@ -139,12 +139,7 @@ def splits_of(dataset: PreparedDataset, seed: int = 0) -> Splits:
     )
     if dataset.split is None:
         drawn = draw_splits(
-            target,
-            dataset.group,
-            seed=seed,
-            duplicates=contents,
-            ids=dataset.ids,
-            classes=classes,
+            target, dataset.group, seed=seed, duplicates=contents, ids=dataset.ids, classes=classes
         )
         if missing := missing_label(dataset, dict(drawn.items())):
             raise DataError(f"{missing} of dataset {dataset.name!r}; remove this label, or give splits.")
