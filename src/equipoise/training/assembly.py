@@ -21,16 +21,16 @@ from equipoise.training.settings import Settings
 from equipoise.types import LeakError, ModelError, UsageError
 
 VERIFIED_BYTES = 256 * 2**20
-"""Datasets up to this size are read through before each run, to see that nobody changed them."""
+"""Datasets up to this size are checked before each run for changes since they were written."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a model is built from; kept in the result, so that it can be built again without the data.
+    """What a model is built from; kept in the result, so that the model can be rebuilt without the data.
 
     Attributes:
         shapes: modality to shape and kind of one sample.
-        num_classes: `C`; of labels as many as there are, 1 for a number.
+        num_classes: `C`; the number of labels, 1 for a number.
         task: what the target is.
     """
 
@@ -40,7 +40,7 @@ class ModelSpec:
 
     @classmethod
     def of(cls, dataset: PreparedDataset) -> ModelSpec:
-        """Return what a dataset asks of a model."""
+        """Return the specification for a dataset."""
         return cls(
             {m: (spec.shape, spec.kind) for m, spec in dataset.modalities.items()},
             len(dataset.classes) or 1,
@@ -54,16 +54,16 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> ModelSpec:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` returned."""
         shapes, classes = values["shapes"], values["num_classes"]
         assert isinstance(shapes, Mapping)
         assert isinstance(classes, int)
-        task = str(values.get("task", CLASSIFICATION.name))  # records of older versions do not say it
+        task = str(values.get("task", CLASSIFICATION.name))  # records of older versions have no task
         return cls({m: (tuple(s["shape"]), str(s["kind"])) for m, s in shapes.items()}, classes, task)
 
 
 def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
-    """Load a dataset, split it three ways, and check that nothing stands in two splits.
+    """Load a dataset, split it three ways, and check that nothing occurs in two splits.
 
     Raises:
         UnknownNameError, DataError, LeakError: see `load_dataset`, `splits_of` and `guard`.
@@ -71,7 +71,7 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
     dataset = load_dataset(settings.data)
     if settings.trace and dataset.task != CLASSIFICATION.name:
         raise UsageError(
-            f"a trace follows the purity of clusters, which is one of classes, and {dataset.name!r} is "
+            f"a trace measures the purity of clusters by class, and the target of {dataset.name!r} is "
             f"{dataset.task}; train without it."
         )
     settings.budget.selector(task_named(dataset.task))
@@ -80,9 +80,10 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
     splits = splits_of(dataset, settings.splitting_seed)
     for leak in guard(dataset, splits, allow=settings.allow_leaks):
         if leak.kind in ("id", "content") and {"val", "test"} <= set(leak.splits):
-            # Diagnosis and selection see validation, so that it must never hold a test sample.
+            # Diagnosis and selection use validation, so it must never contain a test sample.
             raise LeakError(
-                f"{leak}; validation decides, so this is refused even with allow_leaks: repair it."
+                f"{leak}; selection uses validation, so this is refused even with allow_leaks. Remove the "
+                "sample from one split."
             )
     return dataset, RunData(
         dataset,
@@ -119,10 +120,11 @@ def build_reference(settings: Settings, spec: ModelSpec) -> BalancedModel:
 def build_for(method: Method, settings: Settings, reference: BalancedModel) -> BalancedModel:
     """Build the model that a method trains, around the encoders of the reference.
 
-    What a method adds is drawn from a stream of its own, so that it is the same within a combination.
+    Weights that a method adds come from a random stream of their own, so that they are the same in a
+    combination.
 
     Raises:
-        UsageError: in a combination, one method cannot work with the model that another one brings.
+        UsageError: in a combination, one method cannot work with the model that another one builds.
     """
     model = reference
     for member in method.members():
@@ -137,7 +139,7 @@ def build_for(method: Method, settings: Settings, reference: BalancedModel) -> B
 
 
 def model_name(settings: Settings, spec: ModelSpec) -> str:
-    """Return the name of the model that a comparison is made with."""
+    """Return the name of the model of a comparison."""
     if settings.model != "auto":
         return settings.model
     return describe(encoder_names(spec.shapes, settings.encoder), settings.fusion)

@@ -1,4 +1,4 @@
-"""Whether the device that was asked for is there."""
+"""Check that the requested device exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def check_device(name: str) -> None:
     """Refuse a device that this machine does not have.
 
     Raises:
-        UsageError: `cuda` or `mps` was asked for, and torch finds none.
+        UsageError: `cuda` or `mps` was requested, and torch finds none.
     """
     missing = (name == "cuda" and not torch.cuda.is_available()) or (
         name == "mps" and not torch.backends.mps.is_available()

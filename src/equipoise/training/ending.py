@@ -1,4 +1,4 @@
-"""What is measured of the kept weights once training has ended, the test split among it."""
+"""Measure the kept weights after training, also on the test split."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Ending:
 
 
 def conclude(training: Training, data: RunData) -> Ending:
-    """Open the test split, the one time, and write what is to be kept of it.
+    """Open the test split, the only time, and write the predictions and figures.
 
     Args:
-        training: has ended; its model holds the kept weights, before and after.
-        data: of the run; its test split is opened.
+        training: a finished one; its model holds the kept weights, before and after.
+        data: of the run.
     """
     record = training.run_record
     with training.repeatable():
         batches = data.open_test()
         test = training.evaluate(batches)
         record.append(METRICS, {"event": "test", **{f"test_{k}": value for k, value in test.scores.items()}})
-        peak_memory = training.peak_memory  # that of what follows is no matter of the method's
+        peak_memory = training.peak_memory  # what follows does not belong to the method
         splits = {"val": training.best["predictions"], "test": test.predictions}
         write_predictions(record.path(PREDICTIONS), splits)
         probes = _probes(training)
@@ -54,6 +54,6 @@ def _probes(training: Training) -> dict[str, float]:
     try:
         return probe_scores(training.model, training.train_eval, training.val)
     except (DataError, ModelError) as error:
-        # A training that took hours does not fail of this.
+        # A training that took hours must not fail because of this.
         warn(f"the features of the kept weights were not probed: {error}")
         return {}

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-
 from equipoise.data import RunData
 from equipoise.methods import Method, create_method
 from equipoise.models import BalancedModel
@@ -24,6 +22,7 @@ from equipoise.training.ending import conclude
 from equipoise.training.loop import OnEpoch, Training
 from equipoise.training.option_text import from_options, to_options
 from equipoise.training.record import fingerprints
+from equipoise.training.record.files import read_weights, weights_of, write_weights
 from equipoise.training.record.history import RecordedDiagnosis, read_diagnoses
 from equipoise.training.record.record import (
     DIAGNOSES,
@@ -40,17 +39,18 @@ from equipoise.types import RunFolderError, warn
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training run gave.
+    """The result of a training run.
 
     Attributes:
         test: `loss` and the task's figures (`accuracy` and `macro_f1` for classes, see `equipoise.tasks`) on
             the test split, measured once, with the weights of the best epoch.
         validation: the same on validation, of the best epoch.
         best_epoch: the epoch (0-based) whose weights were kept.
-        diagnoses: in order, each with its `epoch` and `event`: the re-learnings, and the looks in between.
+        diagnoses: in order, each with its `epoch` and `event`: the re-learnings, and the diagnoses in between
+            that change nothing.
         run_dir: folder of the run record.
-        model: the model with the weights of the best epoch, in evaluation mode. Of a numeric target it gives
-            the standardised value; `summary["target_scale"]` has mean and deviation.
+        model: the model with the weights of the best epoch, in evaluation mode. For a numeric target it
+            predicts the standardised value; `summary["target_scale"]` has mean and deviation.
         summary: all of `result.json`: fingerprints, cost, probes, environment.
     """
 
@@ -64,7 +64,7 @@ class FitResult:
 
     @property
     def relearnings(self) -> list[RecordedDiagnosis]:
-        """The diagnoses that a re-learning followed."""
+        """The diagnoses that were followed by a re-learning."""
         return [diagnosis for diagnosis in self.diagnoses if diagnosis.event == "relearning"]
 
 
@@ -90,13 +90,13 @@ def fit(
         seed: decides initial weights and the order of batches.
         epochs: passes over the training split.
         out: run folder; None writes into a new temporary folder.
-        resume: go on with the run in `out`; a finished one is read again.
+        resume: continue the run in `out`; a finished one is read.
         overwrite: replace the run in `out`.
         on_epoch: called with the epoch and its validation figures.
         **options: fields of `Settings` and `Budget`, for instance `lr=0.01` or `encoder={"audio": "mlp"}`.
 
     Raises:
-        EquipoiseError: of a kind that says whether the call, the data or the run folder is at fault.
+        EquipoiseError: its kind tells a wrong call from wrong data or a wrong run folder.
     """
     settings = Settings.from_options(
         str(os.fspath(data)),
@@ -124,13 +124,13 @@ def run(
 
     Args:
         settings: the run.
-        folder: where its record goes.
+        folder: of its record.
         resume: see `fit`.
         overwrite: see `fit`.
         on_epoch: see `fit`.
-        parts_folder: where the finished runs lie that the method builds on; by default they are trained into
-            the subfolder `parts`.
-        is_part: another run builds on this one, and waits where a process is at it already.
+        parts_folder: folder of the finished runs that the method builds on; by default the subfolder `parts`,
+            where they are trained.
+        is_part: another run builds on this one, and waits where a process is already computing it.
     """
     check_device(settings.device)
     method = create_method(settings.method, settings.method_options)
@@ -146,8 +146,8 @@ def run(
     record.open(to_options(settings), resume=resume, overwrite=overwrite)
     with locked(folder, wait=is_part):
         if record.complete:
-            # What stands in the folder may be older than a change of the data.
-            record.check_data(_data_identity(data))
+            # The data may have changed since the run.
+            record.check_data(fingerprints.of_data(data))
             record.tidy()
         else:
             prepared = _Prepared(settings, method, spec, data, model, initial, record, reference.modalities)
@@ -157,7 +157,7 @@ def run(
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A run that nothing stands against."""
+    """A run whose settings, data and model have been checked."""
 
     settings: Settings
     method: Method
@@ -176,10 +176,10 @@ def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None
     method.load_parts(model, {name: part.model for name, part in parts.items()})
     training = Training(settings, data, model, method, record, on_epoch, joint_encoders=len(run.modalities))
     initial = dict(run.initial)
-    if not parts:  # what is built on finished runs starts from theirs
+    if not parts:  # a model built on finished runs starts from their weights
         initial |= fingerprints.of_encoders({m: model.encoder_module(m) for m in model.modalities})
     identity = {
-        **_data_identity(data),
+        **fingerprints.of_data(data),
         "init_fingerprint": fingerprints.of_text(repr(sorted(initial.items()))),
         "budget_fingerprint": fingerprints.of_budget(settings.budget),
     }
@@ -187,9 +187,7 @@ def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None
     with isolated_rng():
         training.fit()
         ending = conclude(training, data)
-    # Clones, because tensors that share memory (tied weights) cannot be written otherwise.
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    save_file(weights, record.path(WEIGHTS))
+    write_weights(record.path(WEIGHTS), weights_of(model))
     record.finish(
         {
             "dataset": data.name,
@@ -232,16 +230,12 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
     record = RunRecord(Path(folder))
     result = record.result()
     settings = from_options(record.options())
-    # All weights are in the record: the files that training began with may be gone.
+    # All weights are in the record. The files that training started from may be missing.
     settings = replace(settings, encoder_options=without_weights(settings.encoder_options))
     spec = ModelSpec.from_dict(result["model_spec"])
     method = create_method(settings.method, settings.method_options)
     model = build_for(method, settings, build_reference(settings, spec))
-    try:
-        model.load_state_dict(load_file(record.path(WEIGHTS)))
-    except Exception as error:  # safetensors and torch raise kinds of their own
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RunFolderError(f"cannot read {record.path(WEIGHTS)}: {line}. Run again.") from None
+    read_weights(record.path(WEIGHTS), model)
     return FitResult(
         test=result["test"],
         validation=result["validation"],
@@ -254,27 +248,20 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
 
 
 def _origins(model: BalancedModel) -> dict[str, str]:
-    """Return where the weights of encoders came from, of those that began with given ones."""
+    """Return the origin of the weights of each encoder that started from given ones."""
     origins = {m: weights_origin(model.encoder_module(m)) for m in model.modalities}
     return {m: origin for m, origin in origins.items() if origin is not None}
 
 
-def _data_identity(data: RunData) -> dict[str, str]:
-    return {
-        "data_fingerprint": data.dataset_fingerprint,
-        "split_fingerprint": data.split_fingerprint,
-    }
-
-
 def _start(record: RunRecord, identity: dict[str, str]) -> None:
-    """Write the first event, or check that an interrupted run was made with these very data."""
+    """Write the first event, or check that an interrupted run was made with the same data and weights."""
     for event in record.events(METRICS):
         if event.get("event") == "start" and record.resumable:
             held = {key: event.get(key) for key in identity}
             if held != identity:
                 changed = [key for key, value in identity.items() if held[key] != value]
                 raise RunFolderError(
-                    f"{record.folder} was begun with other data or weights ({', '.join(changed)} differ); "
+                    f"{record.folder} was started with other data or weights ({', '.join(changed)} differ); "
                     "choose another folder, or overwrite it."
                 )
             return
@@ -301,7 +288,7 @@ def run_name(method: str, seed: int) -> str:
 
 
 def _cost(training: Training, parts: Mapping[str, FitResult]) -> dict[str, Any]:
-    """Return what the run cost, that of its parts included: without them there is no such model."""
+    """Return the cost of the run with that of its parts, without which there is no such model."""
     return {
         key: value + sum(part.summary[key] for part in parts.values()) for key, value in training.cost.items()
     }

@@ -1,4 +1,4 @@
-"""What a method sees of our own training: the protocol `equipoise.methods.Run`, on lightning-fabric."""
+"""The protocol `equipoise.methods.Run` on lightning-fabric: what a method sees of our own training loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from equipoise.types import Batch
 
 
 class _Stepped(nn.Module):
-    """The method's forward pass as a module, which is what fabric's strategies wrap."""
+    """The method's forward pass as a module, for fabric's strategies to wrap."""
 
     def __init__(self, model: BalancedModel, modules: nn.ModuleDict) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class RunHandle:
         settings: the run.
         data: its data.
         model: what is trained.
-        method: how.
-        record_of: where events go.
-        joint_encoders: encoders of the joint model, in whose passes samples are counted.
+        method: by which it is trained.
+        record_of: the record that events are written to.
+        joint_encoders: number of encoders of the joint model; a sample counts when all have seen it.
     """
 
     def __init__(
@@ -111,8 +111,8 @@ class RunHandle:
     def take(self, positions: Sequence[int]) -> Batch:
         """Return training samples by their positions in the split.
 
-        While the model is in training mode they are augmented, as the epoch's batches are; else a method is
-        measuring, and sees them as they are.
+        In training mode they are augmented like the epoch's batches. In evaluation mode, when a method
+        measures something, they are not.
         """
         return self._source[Positions(positions, self.epoch) if self.model.training else positions]
 
@@ -121,7 +121,7 @@ class RunHandle:
         return torch.Generator().manual_seed(derive_seed(self.settings.seed, "method", method))
 
     def count_passes(self, module: nn.Module) -> None:
-        """Count what passes through a module as passes of one encoder."""
+        """Count the passes through a module as passes of one encoder."""
         self._counter.watch(module)
 
     def fresh_optimizer(self, parameters: Iterable[Any]) -> Optimizer:
@@ -138,7 +138,7 @@ class RunHandle:
         return logits
 
     def backward(self, loss: Tensor) -> None:
-        """Propagate a loss back."""
+        """Run the backward pass of a loss."""
         self.fabric.backward(loss)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -162,13 +162,13 @@ class RunHandle:
             self.counters.method_seconds += self._now() - start
 
     def _now(self) -> float:
-        """Return the seconds of a clock that stands still while something is done aside."""
-        if self.device.type == "cuda":  # work that was queued before is not the method's
+        """Return the seconds of a clock that is stopped while snapshots are kept."""
+        if self.device.type == "cuda":  # earlier work in the queue is not the method's
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - self._aside_seconds
 
     def record(self, kind: str, **values: Any) -> None:
-        """Write an event of this epoch into the run record; a re-learning is told right before it is done."""
+        """Write an event of this epoch into the run record; that of a re-learning comes right before it."""
         if kind == "relearning":
             self._keep_snapshot(BEFORE)
             self._relearnt = True
@@ -176,7 +176,7 @@ class RunHandle:
         self.run_record.append(name, {"event": kind, "epoch": self.epoch, **values})
 
     def _keep_snapshot(self, event: str) -> None:
-        """Keep the weights as they are now, where a trace was asked for; the time it takes counts nowhere."""
+        """Keep the present weights where the run has a trace; the time for it is not counted."""
         if self.snapshots is None:
             return
         start = self._now()
@@ -185,7 +185,7 @@ class RunHandle:
 
     def _ordered(self) -> Iterator[Batch]:
         """Serve the epoch's batches, and note their order."""
-        if self.changes_data:  # what it serves is its own affair; what it was offered is not
+        if self.changes_data:  # the order before the method's choice is noted
             for positions in self._train.sampler:
                 self._note(self._source.indices[positions])
             yield from self._train
@@ -199,7 +199,7 @@ class RunHandle:
 
     @property
     def changes_data(self) -> bool:
-        """Whether the method chooses its training data by itself."""
+        """Whether the method changes the training data."""
         return any(member.changes_data() for member in self.method.members())
 
     def _extra_modules(self) -> nn.ModuleDict:
@@ -215,7 +215,7 @@ class RunHandle:
 
     @property
     def cost(self) -> dict[str, Any]:
-        """What the run took: a sample counts as passed when all encoders of the joint model have seen it."""
+        """The cost of the run; a sample counts once all encoders of the joint model have seen it."""
         encoders = self._joint_encoders
         return {
             "train_seconds": self.train_seconds,

@@ -19,7 +19,7 @@ from equipoise.randomness import derive_seed, seed_everything
 from equipoise.tasks import CLASSIFICATION
 from equipoise.threads import cpu_threads
 from equipoise.training.handle import RunHandle
-from equipoise.training.measuring.evaluation import Evaluation, evaluate_samples
+from equipoise.training.measuring.evaluation import Evaluation, evaluate
 from equipoise.training.measuring.memory import PeakMemory
 from equipoise.training.record.checkpoint import load_checkpoint, save_checkpoint
 from equipoise.training.record.record import CHECKPOINT, RunRecord
@@ -34,8 +34,9 @@ DIAGNOSES_IN_A_RUN = 10
 class Training(RunHandle):
     """One run of the loop.
 
-    Every epoch starts from random states that follow from seed and epoch alone. A resumed run therefore draws
-    what an unbroken one draws, and what a method or a diagnosis draws in one epoch cannot shift the next.
+    Every epoch starts from random states that depend on seed and epoch alone. A resumed run therefore draws
+    the same numbers as an uninterrupted one, and what a method or a diagnosis draws in one epoch does not
+    affect the next.
 
     Args:
         settings, data, model, method, record_of, joint_encoders: see `RunHandle`.
@@ -65,8 +66,8 @@ class Training(RunHandle):
 
     @contextmanager
     def repeatable(self) -> Iterator[None]:
-        """Compute as the settings say, and so that one run gives one result."""
-        # cuDNN would choose its algorithms by a race.
+        """Compute with the threads of the settings, and deterministically."""
+        # cuDNN would otherwise choose its algorithms by timing them.
         algorithms = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
         with cpu_threads(self.model, self.settings.threads), algorithms:
             yield
@@ -87,7 +88,7 @@ class Training(RunHandle):
             self.train_seconds += self._now() - start
             if self._relearnt:
                 self._keep_snapshot(AFTER)
-            self._look()
+            self._diagnose()
             if (epoch + 1) % self.settings.checkpoint_every == 0 and epoch + 1 < self.total_epochs:
                 self._save()
         if not self.total_epochs:
@@ -144,21 +145,21 @@ class Training(RunHandle):
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Return the model's predictions with their loss and the figures of the task."""
-        return evaluate_samples(self.model, batches, self._num_classes, self.device, self._target_scale)
+        return evaluate(self.model, batches, self._num_classes, self.device, self._target_scale)
 
     def _rank(self, scores: dict[str, float]) -> tuple[float, float]:
-        """Order epochs by the chosen figure; equal ones by the loss, which ties more rarely."""
+        """Order epochs by the chosen figure; ties are broken by the loss."""
         figure = self.settings.budget.selector(self.task)
         less_is_better = figure == "loss" or figure in self.task.errors
         return -scores[figure] if less_is_better else scores[figure], -scores["loss"]
 
-    def _look(self) -> None:
+    def _diagnose(self) -> None:
         """Diagnose without changing anything, for the curves of the report."""
         every = self.settings.diagnose_every
         if every is None:
             every = math.ceil(self.total_epochs / DIAGNOSES_IN_A_RUN)
         last = self.epoch == self.total_epochs - 1
-        # Behind a re-learning one more look shows what it did.
+        # After a re-learning one more diagnosis shows its effect.
         wanted = self._relearnt or last or (every > 0 and self.epoch % every == 0)
         self._relearnt = False
         if every == 0 or not wanted:
@@ -167,7 +168,7 @@ class Training(RunHandle):
         encoders = {name: self.model.encoder_module(name) for name in self.model.modalities}
         train = collect_features(encoders, self.model, self._train_eval)
         val = collect_features(encoders, self.model, self._val)
-        # A regression that scores the samples it was fitted on tells their number; clusters are the paper's.
+        # A regression scored on the samples that it was fitted on would be biased; purity stays the paper's.
         own = {} if self.task is CLASSIFICATION else {"assign": "cross-fit"}
         states = diagnose(train.features, train.target, val.features, val.target, **own)
         departures = states.options.departures()
@@ -197,7 +198,7 @@ class Training(RunHandle):
         state = load_checkpoint(self.run_record.path(CHECKPOINT))
         self.run_record.truncate(state["lengths"])
         if self.snapshots is not None:
-            self.snapshots.all()  # says now, not after the training, where one is gone
+            self.snapshots.all()  # raises now, not after the training, where one is missing
         self.model.load_state_dict(state["model"])
         self.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])

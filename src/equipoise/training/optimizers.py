@@ -1,4 +1,4 @@
-"""The optimiser of a run: a group for each encoder, so that each can be treated by itself."""
+"""The optimiser of a run: one parameter group for each encoder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def build_optimizer(model: BalancedModel, modules: nn.ModuleDict, budget: Budget
     parameters = [group for group in wanted if group["params"]]
     if not parameters:
         raise TrainingError("the model has no parameter that requires a gradient; nothing can be trained.")
-    assert budget.lr is not None  # filled in by Budget
+    assert budget.lr is not None  # set by Budget
     return optimizer_of(parameters, budget, budget.lr)
 
 

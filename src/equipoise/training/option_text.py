@@ -1,4 +1,4 @@
-"""Settings as options in text, which is how the command line and `config.yaml` hold them."""
+"""Settings as options in text, as the command line and `config.yaml` have them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ IN_TEXT: Final = {
 
 
 def parse_assignments(texts: Iterable[str], option: str) -> dict[str, Any]:
-    """Read `name=value` texts; values are YAML: `3`, `true`, `[1, 2]` and `{a: 1}` are what they look like.
+    """Read `name=value` texts; values are YAML: `3`, `true`, `[1, 2]`, `{a: 1}`.
 
     Raises:
-        UsageError: a text has no `=`, a name stands twice, or a value is no YAML.
+        UsageError: a text has no `=`, a name occurs twice, or a value is not YAML.
     """
     values: dict[str, Any] = {}
     for text in texts:

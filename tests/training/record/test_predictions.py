@@ -156,7 +156,7 @@ def test_runs_without_predictions_and_damaged_ones(tmp_path: Path) -> None:
         read_predictions(tmp_path)
     path.unlink()
     assert read_predictions(tmp_path) is None
-    with pytest.raises(eq.RunFolderError, match="before predictions were kept"):
+    with pytest.raises(eq.RunFolderError, match="a version that kept no predictions"):
         confusion(tmp_path)
 
 

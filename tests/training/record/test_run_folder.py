@@ -54,7 +54,7 @@ def test_a_folder_with_a_run_is_kept(data: str, out: Path) -> None:
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(eq.RunFolderError, match="holds a run already"):
         eq.fit(data, out=out, **QUICK)
-    with pytest.raises(eq.RunFolderError, match=r"another configuration: .*lr 0.05 \(asked for: 0.5\)"):
+    with pytest.raises(eq.RunFolderError, match=r"another configuration: .*lr 0.05 \(requested: 0.5\)"):
         eq.fit(data, out=out, resume=True, lr=0.5, **QUICK)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     eq.fit(data, out=out, overwrite=True, lr=0.5, **QUICK)
@@ -160,7 +160,7 @@ def test_an_interrupted_run_does_not_go_on_with_other_data(tmp_path: Path) -> No
         eq.fit(folder, out=tmp_path / "run", on_epoch=kill, **settings)
     inputs, target = synthetic.samples(synthetic.VECTORS, 150, seed=1)
     eq.write_dataset(folder, inputs, target, overwrite=True)
-    with pytest.raises(eq.RunFolderError, match="begun with other data"):
+    with pytest.raises(eq.RunFolderError, match="started with other data"):
         eq.fit(folder, out=tmp_path / "run", resume=True, **settings)
 
 

@@ -91,7 +91,7 @@ def test_a_file_that_is_gone_or_damaged(snapshots: Snapshots) -> None:
     with pytest.raises(eq.RunFolderError, match="cannot read"):
         list(snapshots.states(Tied(0.0)))
     path.unlink()
-    with pytest.raises(eq.RunFolderError, match="of epoch 7 is gone"):
+    with pytest.raises(eq.RunFolderError, match="of epoch 7 is missing"):
         snapshots.all()
 
 
@@ -117,6 +117,6 @@ def test_a_resumed_run_says_at_once_that_a_snapshot_is_gone(data: str, tmp_path:
     assert len(held) == 2
     held[0].unlink()
     epochs: list[int] = []
-    with pytest.raises(eq.RunFolderError, match="is gone"):
+    with pytest.raises(eq.RunFolderError, match="is missing"):
         eq.fit(data, resume=True, on_epoch=lambda epoch, _: epochs.append(epoch), **options)
     assert epochs == []

@@ -216,7 +216,7 @@ def test_a_trace_that_was_not_recorded_is_not_made_up(data: str, out: Path) -> N
     quick = {"epochs": 2, "batch_size": 32}
     eq.fit(data, out=out, **quick)
     assert "trace" not in (out / "config.yaml").read_text()
-    with pytest.raises(eq.RunFolderError, match=r"trace not set \(asked for: True\)"):
+    with pytest.raises(eq.RunFolderError, match=r"trace not set \(requested: True\)"):
         eq.fit(data, out=out, resume=True, trace=True, **quick)
     assert eq.fit(data, out=out, resume=True, trace=False, **quick).run_dir == out
     with pytest.raises(eq.UsageError, match="diagnose_every is 0"):
@@ -226,7 +226,7 @@ def test_a_trace_that_was_not_recorded_is_not_made_up(data: str, out: Path) -> N
 def test_a_damaged_trace_says_so(data: str, out: Path) -> None:
     eq.fit(data, out=out, epochs=1, batch_size=32, trace=True)
     (out / "trace.jsonl").write_text('{"epoch": 1}\n')
-    with pytest.raises(eq.RunFolderError, match="no moment of a trace"):
+    with pytest.raises(eq.RunFolderError, match="not a point of a trace"):
         read_trace(out)
     with pytest.raises(eq.RunFolderError):
         read_trace(out / "nowhere")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from equipoise.training.fit import run
+from equipoise.training.record.files import first_line
 from equipoise.training.settings import Settings
 from equipoise.types import EquipoiseError, EquipoiseWarning, MissingExtraError, UnknownNameError, UsageError
 
@@ -212,7 +213,7 @@ class RayExecutor:
                 try:
                     outcome = self._ray.get(reference)
                 except self._ray.exceptions.RayError as error:
-                    outcome = Outcome(task, f"the worker ended: {str(error).splitlines()[0]}")
+                    outcome = Outcome(task, f"the worker ended: {first_line(error)}")
                 yield from agenda.ended(outcome)
             pending |= {remote.remote(task): task for task in agenda.ready()}
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
+from equipoise.training.record.files import first_line
 from equipoise.training.record.record import ERROR, LOCK, MACHINE_ONLY, RunRecord, write_atomically
 from equipoise.types import RunFolderError
 
@@ -41,7 +42,7 @@ def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool,
             differing = [key for key in fixed if held.get(key) != configuration.get(key)]
             if differing:
                 shown = "; ".join(
-                    f"{key} {held.get(key)!r} (asked for: {configuration.get(key)!r})"
+                    f"{key} {held.get(key)!r} (requested: {configuration.get(key)!r})"
                     for key in differing[:4]
                 )
                 raise RunFolderError(
@@ -66,7 +67,7 @@ def held_configuration(folder: Path) -> dict[str, Any]:
     try:
         held = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RunFolderError(f"cannot read {path}: {str(error).splitlines()[0]}.") from None
+        raise RunFolderError(f"cannot read {path}: {first_line(error)}.") from None
     if not isinstance(held, dict):
         raise RunFolderError(f"{path} is no mapping of options; the comparison is damaged.")
     return held

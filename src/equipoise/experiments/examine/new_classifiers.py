@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from safetensors.torch import load_file, save_file
-
 from equipoise.data import RunData
 from equipoise.methods import Run
 from equipoise.methods.unimodal import Unimodal
@@ -22,6 +20,7 @@ from equipoise.training.loop import Training
 from equipoise.training.measuring.evaluation import evaluate
 from equipoise.training.option_text import to_options
 from equipoise.training.record import fingerprints
+from equipoise.training.record.files import read_weights, weights_of, write_weights
 from equipoise.training.record.record import DIAGNOSES, METRICS, WEIGHTS, RunRecord, locked
 from equipoise.training.settings import Settings
 from equipoise.types import Batch, RunFolderError
@@ -31,11 +30,11 @@ from equipoise.types import Batch, RunFolderError
 class Classifier(Unimodal):
     """A new linear classifier on an encoder of a finished run.
 
-    These are no methods to compare: they stand outside the methods' package, so that no list shows them.
+    It is not a method to compare, and so outside the package of methods, where no list shows it.
     """
 
     figure: ClassVar[str]
-    """Field of `EncoderState` that holds its accuracy."""
+    """Field of `EncoderState` for its accuracy."""
 
     def take_over(self, model: BalancedModel, trained_model: BalancedModel) -> None:
         """Copy the trained encoder, weights and buffers."""
@@ -45,7 +44,7 @@ class Classifier(Unimodal):
 
 @dataclass
 class Probe(Classifier):
-    """Train the classifier alone: `min over h of CE(h(f_m(x^m)), y)`; nothing of the encoder changes."""
+    """Train the classifier alone: `min over h of CE(h(f_m(x^m)), y)`; the encoder does not change."""
 
     name = "encoder-probe"
     figure = "probe"
@@ -56,7 +55,7 @@ class Probe(Classifier):
         model.encoder_module(self.modality).requires_grad_(False)
 
     def epoch_start(self, run: Run) -> None:
-        """Keep the encoder in evaluation mode, so that its running statistics stay too."""
+        """Keep the encoder in evaluation mode, so that its running statistics do not change either."""
         run.model.encoder_module(self.modality).eval()
 
 
@@ -76,29 +75,29 @@ def trained(
     folder: Path,
     open_test: Callable[[], Iterable[Batch]] | None = None,
 ) -> dict[str, Any]:
-    """Train a classifier, or go on with what is in its folder; see `encoder_quality`.
+    """Train a classifier, or continue the one in its folder; see `encoder_quality`.
 
     Args:
         method: the classifier.
         finished: the run whose encoder it takes.
-        settings: those of the run, with the classifier's budget.
+        settings: of the run, with the classifier's budget.
         data: the run's data.
         folder: run folder of the classifier.
-        open_test: gives the test split; None leaves it closed.
+        open_test: returns the test split; None does not open it.
 
     Returns:
-        The result of its record: `validation` has the figures of the best epoch, `test` those on test or {}.
+        The result of its record: `validation` has the figures of the best epoch, `test` those on the test
+        split, or {}.
     """
     own = settings.with_method(f"{method.name}:{method.modality}", {}, settings.seed)
     encoder = {method.modality: finished.model.encoder_module(method.modality)}
     identity = {
-        "data_fingerprint": data.dataset_fingerprint,
-        "split_fingerprint": data.split_fingerprint,
+        **fingerprints.of_data(data),
         "encoder_fingerprint": fingerprints.of_encoders(encoder)[method.modality],
     }
     record = _opened(RunRecord(folder), own, identity)
     spec = ModelSpec.from_dict(finished.summary["model_spec"])
-    # The encoder is taken over from the run; the file that its weights came from may be gone.
+    # The encoder comes from the run; the file that its weights were loaded from may be missing.
     drawn = replace(own, encoder_options=without_weights(own.encoder_options))
     model = build_for(method, own, build_reference(drawn, spec))
     method.take_over(model, finished.model)
@@ -108,13 +107,13 @@ def trained(
         training = Training(own, data, model, method, record)
         if record.complete:
             result = record.result()
-            model.load_state_dict(load_file(record.path(WEIGHTS)))
+            read_weights(record.path(WEIGHTS), model)
         else:
             training.fit()
             result = _result(training, own, model, record, identity)
         if open_test is not None:
             with cpu_threads(model, own.threads):
-                result["test"] = evaluate(model, open_test(), data.class_count, training.device)
+                result["test"] = evaluate(model, open_test(), data.class_count, training.device).scores
             scores = {f"test_{name}": value for name, value in result["test"].items()}
             record.append(METRICS, {"event": "test", **scores})
         record.finish(result)
@@ -122,7 +121,7 @@ def trained(
 
 
 def _opened(record: RunRecord, settings: Settings, identity: dict[str, str]) -> RunRecord:
-    """Open the folder to go on in it, or anew where it holds another encoder's, or other settings."""
+    """Open the folder to continue, or start again where it has another encoder or other settings."""
     options = to_options(settings)
     try:
         record.open(options, resume=True)
@@ -141,9 +140,8 @@ def _opened(record: RunRecord, settings: Settings, identity: dict[str, str]) -> 
 def _result(
     training: Training, settings: Settings, model: BalancedModel, record: RunRecord, identity: dict[str, str]
 ) -> dict[str, Any]:
-    """Keep the weights, and return what the record is to say."""
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    save_file(weights, record.path(WEIGHTS))
+    """Write the weights, and return the result for the record."""
+    write_weights(record.path(WEIGHTS), weights_of(model))
     return {
         "method": settings.method,
         "seed": settings.seed,

@@ -1,4 +1,4 @@
-"""Features that a user saved with `numpy.savez`: keys checked at once, arrays read when asked for."""
+"""Features saved with `numpy.savez`: names are checked at once, arrays are read when they are used."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.training.record.files import first_line
 from equipoise.types import DataError
 
 Split = Literal["train", "val"]
@@ -55,7 +56,7 @@ class SavedFeatures:
         self.modalities = names["train"]
 
     def split(self, split: Split) -> Mapping[str, NDArray[Any]]:
-        """Return modality to features `[N, d]`; each access reads the array anew, for the caller to keep."""
+        """Return modality to features `[N, d]`; each access reads a new array."""
         return _Arrays(self, split)
 
     def labels(self, split: Split) -> NDArray[Any]:
@@ -112,9 +113,9 @@ class SavedFeatures:
 
     @staticmethod
     def _unreadable(what: str, error: Exception) -> DataError:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
         return DataError(
-            f"cannot read {what}: {line}; expected an .npz file of plain arrays, written by numpy.savez."
+            f"cannot read {what}: {first_line(error)}; expected an .npz file of plain arrays, written by "
+            "numpy.savez."
         )
 
 

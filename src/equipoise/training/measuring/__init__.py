@@ -1,1 +1,1 @@
-"""What a run measures: losses and figures, probes, cost."""
+"""Losses and figures, probes and cost of a run."""

@@ -1,4 +1,4 @@
-"""How many samples pass through the encoders of a run, forward and backward."""
+"""Count the samples that pass through the encoders of a run, forward and backward."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from equipoise.methods import Counters
 
 
 class PassCounter:
-    """Counts by hooks, so that no pass a method makes can be forgotten, and none is counted twice.
+    """Counts by hooks, so that every pass is counted once, whoever makes it.
 
-    A backward pass is counted where a gradient arrives at an encoder's output, however it is asked for.
-    Nothing is counted outside `counting()`: evaluation is the same for all methods.
+    A backward pass is counted where a gradient arrives at an encoder's output. Nothing is counted outside
+    `counting()`: evaluation is the same for all methods.
 
     Args:
-        counters: where the counts go.
+        counters: to which the counts are added.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -26,12 +26,12 @@ class PassCounter:
         self._on = False
 
     def watch(self, module: nn.Module) -> None:
-        """Count what passes through a module as passes of one encoder."""
+        """Count the passes through a module as passes of one encoder."""
         module.register_forward_hook(self._passed)
 
     @contextmanager
     def counting(self, on: bool = True) -> Iterator[None]:
-        """Count within a block, or do not."""
+        """Turn counting on, or off, within a block."""
         before, self._on = self._on, on
         try:
             yield

@@ -1,4 +1,4 @@
-"""Loss and figures of a model on a split, and what it says of each sample."""
+"""Loss, figures and predictions of a model on a split."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from equipoise.types import Batch
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one pass over a split gave.
+    """The result of one pass over a split.
 
     Attributes:
         scores: `loss` (the task's, mean over all samples) and the task's figures, see `equipoise.tasks`;
-            those of a number in its own units.
+            for a numeric target in its own units.
         predictions: of each sample, `[n]` on the CPU, in the order of the split: `predicted` and `target`
             (class indices), `probability` of the true class (float32), and `index`, its row in the dataset.
-            Of labels the first three are `[n, C]`, the last of them each label's probability; of numbers
-            they are in the target's units, and the probability is NaN.
+            For labels the first three are `[n, C]`, with the probability of each label. For numbers they are
+            in the target's units, and the probability is NaN.
     """
 
     scores: dict[str, float]
@@ -38,22 +38,11 @@ def evaluate(
     num_classes: int,
     device: torch.device,
     scale: tuple[float, float] = (0.0, 1.0),
-) -> dict[str, float]:
-    """Return `loss` and the task's figures alone; see `evaluate_samples`."""
-    return evaluate_samples(model, batches, num_classes, device, scale).scores
-
-
-def evaluate_samples(
-    model: BalancedModel,
-    batches: Iterable[Batch],
-    num_classes: int,
-    device: torch.device,
-    scale: tuple[float, float] = (0.0, 1.0),
 ) -> Evaluation:
-    """Pass a split through the model once.
+    """Evaluate a model on a split in one pass.
 
     Args:
-        model: runs in evaluation mode; the modes of its submodules are then as before.
+        model: runs in evaluation mode; the modes of its submodules are then restored.
         batches: the split.
         num_classes: `C`.
         device: where the model is.

@@ -21,7 +21,7 @@ def figures_of(
         predictions: see `equipoise.training.measuring.evaluation.Evaluation`.
         num_classes: `C`.
     """
-    # Imported when it is needed, as it loads transformers by itself where that is installed.
+    # Imported here, as it also loads transformers and matplotlib where they are installed.
     from torchmetrics.functional.classification import (
         multiclass_accuracy,
         multiclass_f1_score,
@@ -52,7 +52,7 @@ def _of_numbers(predicted: Tensor, target: Tensor) -> dict[str, float]:
     constant = float(predicted.std(unbiased=False)) == 0 or float(target.std(unbiased=False)) == 0
     return {
         "r2": float(r2_score(predicted, target)) if len(target) > 1 else 0.0,
-        # Of a constant no correlation is defined; it tells as little as one that has none.
+        # The correlation of a constant is undefined, and it carries no information.
         "pearson": 0.0 if constant else float(torch.clamp(pearson_corrcoef(predicted, target), -1, 1)),
         "mae": float(mean_absolute_error(predicted, target)),
         "rmse": float(mean_squared_error(predicted, target, squared=False)),

@@ -1,4 +1,4 @@
-"""The largest memory that a run takes."""
+"""The peak memory of a run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ RESET_PEAK = "5"
 
 
 class PeakMemory:
-    """Watches the peak from its construction on.
+    """Measures the peak from its construction on.
 
-    On a GPU it is what tensors took there. Elsewhere it is the resident memory of the whole process, the
-    libraries included, and known on Linux alone.
+    On a GPU it is the memory of tensors. Elsewhere it is the resident memory of the whole process, with its
+    libraries, and available on Linux only.
 
     Args:
         device: of the run.
-        earlier: peak of the parts of the run that an interruption ended.
+        earlier: peak of the run before it was interrupted.
     """
 
     def __init__(self, device: torch.device, earlier: int | None = None) -> None:
@@ -30,11 +30,11 @@ class PeakMemory:
             CLEAR.write_text(RESET_PEAK)
             self._known = True
         except OSError:
-            # The peak of the whole life of the process would be that of whichever run came before.
+            # Without the reset the peak could be that of an earlier run in the process.
             self._known = False
 
     def bytes(self) -> int | None:
-        """Return the peak in bytes, None where it cannot be known."""
+        """Return the peak in bytes, None where it is not available."""
         now = self._now()
         known = [value for value in (now, self._earlier) if value is not None]
         return max(known) if known else None

@@ -1,4 +1,4 @@
-"""How much each encoder's features tell a new linear classifier (Wei et al., ECCV 2024, Fig. 1b)."""
+"""Linear probes of the features of each encoder (Wei et al., ECCV 2024, Fig. 1b)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from equipoise.tasks import CLASSIFICATION
 from equipoise.types import Batch
 
 MAX_SAMPLES: Final = 5_000
-"""Training samples that a probe is fitted on; more of them cost time and hardly change its accuracy."""
+"""Training samples that a probe is fitted on; more take time and hardly change its accuracy."""
 PENALTIES: Final = tuple(10.0**exponent for exponent in range(-2, 6))
 TOLERANCE, MAX_ITERATIONS = 1e-3, 200
 """Ten times looser than scikit-learn's, which takes four times as long for the same accuracy."""
@@ -28,13 +28,13 @@ def probe_scores(model: BalancedModel, train: Iterable[Batch], val: Iterable[Bat
     """Fit a linear model on each modality's frozen training features, and score it on validation.
 
     Args:
-        model: runs in evaluation mode without gradients, and is then as before.
+        model: runs in evaluation mode without gradients; its modes are then restored.
         train: the training split in order, not augmented.
         val: the validation split.
 
     Returns:
         Modality to the main figure of the model's task on all validation samples: accuracy of a logistic
-        regression, R^2 of a ridge regression of a number, mean average precision of one of each label.
+        regression, R^2 of a ridge regression for a number, or its mean average precision for labels.
 
     Raises:
         ModelError, DataError: see `collect_features`.
@@ -52,7 +52,7 @@ def probe_accuracy(train: Tensor, train_target: Tensor, val: Tensor, val_target:
     """Return the validation accuracy of a logistic regression on standardised features.
 
     Args:
-        train: features `[N, d]`; of more than `MAX_SAMPLES` as many are taken, each class in proportion.
+        train: features `[N, d]`; at most `MAX_SAMPLES` are used, each class in proportion.
         train_target: classes `[N]`, at least two different ones.
         val: features `[N_val, d]`.
         val_target: classes `[N_val]`.
@@ -65,7 +65,7 @@ def probe_accuracy(train: Tensor, train_target: Tensor, val: Tensor, val_target:
     y, y_val = train_target.numpy(), val_target.numpy()
     rows = spread_rows(y, MAX_SAMPLES)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(tol=TOLERANCE, max_iter=MAX_ITERATIONS))
-    # The sums of several threads arrive in any order, and with them the last bits.
+    # With several threads the order of sums varies, and with it the last bits.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(train.numpy()[rows].astype(np.float64), y[rows])
@@ -73,12 +73,12 @@ def probe_accuracy(train: Tensor, train_target: Tensor, val: Tensor, val_target:
 
 
 def ridge_score(train: Tensor, train_target: Tensor, val: Tensor, val_target: Tensor) -> float:
-    """Return what a ridge regression on standardised features is worth on validation.
+    """Return the validation score of a ridge regression on standardised features.
 
-    Its penalty is chosen by leaving out one training sample after another.
+    Its penalty is chosen by leave-one-out on the training samples.
 
     Args:
-        train: features `[N, d]`; of more than `MAX_SAMPLES` as many are taken.
+        train: features `[N, d]`; at most `MAX_SAMPLES` are used.
         train_target: numbers `[N]`, or labels `[N, C]`.
         val: features `[N_val, d]`.
         val_target: numbers `[N_val]`, for R^2, or labels `[N_val, C]`, for the mean average precision.
@@ -100,7 +100,7 @@ def ridge_score(train: Tensor, train_target: Tensor, val: Tensor, val_target: Te
 
 
 def spread_rows(target: NDArray[Any], limit: int) -> NDArray[np.int64]:
-    """Return at most `limit` rows, evenly spread over the rows of each class; nothing is drawn."""
+    """Return at most `limit` rows, evenly spread over the rows of each class, without randomness."""
     if len(target) <= limit:
         return np.arange(len(target))
     by_class = np.argsort(target, kind="stable")

@@ -1,4 +1,4 @@
-"""Short digests by which a comparison knows that its runs are comparable."""
+"""Short digests by which a comparison checks that its runs are comparable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from equipoise.data import AugmentOptions
+from equipoise.data import AugmentOptions, RunData
 from equipoise.training.settings import Budget
 
 LENGTH = 16
@@ -31,11 +31,16 @@ def of_encoders(encoders: Mapping[str, nn.Module]) -> dict[str, str]:
     return {name: of_tensors(encoder.state_dict()) for name, encoder in encoders.items()}
 
 
+def of_data(data: RunData) -> dict[str, str]:
+    """Return the digests of the dataset and of its splits, under their names in a record."""
+    return {"data_fingerprint": data.dataset_fingerprint, "split_fingerprint": data.split_fingerprint}
+
+
 def of_budget(budget: Budget) -> str:
     """Digest everything that a comparison holds equal."""
     held = asdict(budget)
     options = held.pop("augment_options")
-    if held["augment"] == "none":  # runs of before it was there had none
+    if held["augment"] == "none":  # runs of versions without augmentation have no such key
         del held["augment"]
     else:
         held["augment_options"] = AugmentOptions.of(options).to_dict()

@@ -11,12 +11,12 @@ from equipoise.diagnosis import Diagnosis, DiagnosisOptions, LearningState
 
 @dataclass(frozen=True)
 class RecordedDiagnosis(Diagnosis):
-    """A diagnosis made in training: modality to `LearningState`, with the moment it was made.
+    """A diagnosis made in training: modality to `LearningState`, with the epoch.
 
     Attributes:
         epoch: the epoch (0-based) that had ended.
-        event: `relearning` where encoders were re-learnt right after, by the strengths `applied`; `diagnosis`
-            where the toolkit only looked.
+        event: `relearning` where encoders were then re-learnt, by the strengths `applied`; `diagnosis` where
+            nothing was changed.
     """
 
     epoch: int = 0

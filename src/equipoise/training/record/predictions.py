@@ -1,4 +1,4 @@
-"""What a run's kept weights say of each validation and test sample, so that test is not opened again."""
+"""The predictions of a run's kept weights for validation and test, so that test is not opened again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equipoise.tasks import CLASSIFICATION
+from equipoise.training.record.files import first_line, replaced
 from equipoise.training.record.record import PREDICTIONS, RunRecord
 from equipoise.types import RunFolderError, UnknownNameError, UsageError
 
@@ -26,7 +27,7 @@ class Predictions:
 
     Attributes:
         predicted: class indices `[n]` (int64); of labels 0 or 1 `[n, C]`, of numbers `[n]` (float64).
-        target: the truth, likewise.
+        target: the true values, likewise.
         probability: of the true class `[n]` (float32); of each label `[n, C]`; NaN of numbers.
         index: row of each sample in the dataset `[n]` (int64), by which runs are paired.
     """
@@ -45,23 +46,21 @@ def write_predictions(path: Path, splits: Mapping[str, Mapping[str, Tensor]]) ->
     arrays: dict[str, Any] = {
         f"{split}_{name}": splits[split][name].numpy() for split in SPLITS for name in FIELDS
     }
-    partial = path.with_name(f".{path.name}.part")
-    with partial.open("wb") as file:
+    with replaced(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    partial.replace(path)
 
 
 def read_predictions(run_dir: str | os.PathLike[str]) -> dict[str, Predictions] | None:
     """Read the predictions of a finished run, by split (`val`, `test`).
 
     Returns:
-        None where the run was made before predictions were kept.
+        None for runs of versions that kept no predictions.
 
     Raises:
         RunFolderError: there is no finished run, or the file is damaged.
     """
     record = RunRecord(Path(run_dir))
-    record.result()  # says so where there is none
+    record.result()  # raises where there is none
     path = record.path(PREDICTIONS)
     if not path.is_file():
         return None
@@ -71,8 +70,7 @@ def read_predictions(run_dir: str | os.PathLike[str]) -> dict[str, Predictions] 
                 split: Predictions(**{name: held[f"{split}_{name}"] for name in FIELDS}) for split in SPLITS
             }
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RunFolderError(f"cannot read {path}: {line}. Run again.") from None
+        raise RunFolderError(f"cannot read {path}: {first_line(error)}. Run again.") from None
     for split, values in found.items():
         shapes = {getattr(values, name).shape[:1] for name in FIELDS}
         if len(shapes) > 1 or shapes == {()}:
@@ -84,7 +82,7 @@ def read_predictions(run_dir: str | os.PathLike[str]) -> dict[str, Predictions] 
 
 
 def confusion(run_dir: str | os.PathLike[str], split: str = "test") -> NDArray[np.int64]:
-    """Return how often each class was taken for each other one.
+    """Return how often each class was predicted as each other class.
 
     Args:
         run_dir: folder of a finished run.
@@ -96,17 +94,19 @@ def confusion(run_dir: str | os.PathLike[str], split: str = "test") -> NDArray[n
     Raises:
         UnknownNameError: there are no predictions of such a split.
         RunFolderError: there is no finished run, it keeps no predictions, or they are damaged.
-        UsageError: the run is not one of classes.
+        UsageError: the target of the run is not a class.
     """
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
     predictions = read_predictions(run_dir)
     if predictions is None:
-        raise RunFolderError(f"the run in {run_dir} was made before predictions were kept; train it again.")
+        raise RunFolderError(
+            f"the run in {run_dir} was made by a version that kept no predictions; train it again."
+        )
     target, predicted = predictions[split].target, predictions[split].predicted
     result = RunRecord(Path(run_dir)).result()
     if result.get("task", CLASSIFICATION.name) != CLASSIFICATION.name:
-        raise UsageError(f"the run in {run_dir} is {result['task']}; only classes are taken for each other.")
+        raise UsageError(f"the run in {run_dir} is {result['task']}; a confusion matrix needs classes.")
     count = len(result["classes"])
     named = np.concatenate([target, predicted])
     if len(named) and not 0 <= named.min() <= named.max() < count:

@@ -1,4 +1,4 @@
-"""The run record: a folder that tells what was done, event by event, and what came out."""
+"""The run record: a folder with the settings, events and results of one run."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from typing import Any, Final
 import yaml
 from filelock import FileLock, Timeout
 
+from equipoise.training.record.files import first_line, replaced
 from equipoise.types import RunFolderError
 
 CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
 PREDICTIONS, TRACE = "predictions.npz", "trace.jsonl"
 SNAPSHOTS: Final = "snapshots"
-"""Folder of the weights that a run with a trace keeps until it has come to its end."""
+"""Folder of the weights that a run with a trace keeps until it is finished."""
 SNAPSHOT_INDEX: Final = f"{SNAPSHOTS}/index.jsonl"
 EVENTS: Final = (METRICS, DIAGNOSES, SNAPSHOT_INDEX)
-"""Files that grow while a run goes on."""
+"""Files to which events are appended during a run."""
 LOCK = ".lock"
 ERROR: Final = "error.txt"
-"""What a run failed of that nobody foresaw; gone once it has come to its end."""
+"""The traceback of an unexpected error; removed once the run is finished."""
 PAGES: Final = ("report.html", "diagnosis.html")
 FILES: Final = (
     CONFIG, METRICS, DIAGNOSES, RESULT, WEIGHTS, CHECKPOINT, PREDICTIONS, TRACE, ERROR, *PAGES
 )  # fmt: skip
 MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every"})
-"""Settings that may differ when a run is resumed: a comparison checks the device by itself."""
+"""Settings that may differ when a run is resumed; a comparison checks the device itself."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +44,24 @@ class RunRecord:
     """The files of one run.
 
     Attributes:
-        folder: where they lie.
+        folder: their folder.
     """
 
     folder: Path
 
     @property
     def complete(self) -> bool:
-        """Whether the run came to its end, and all that it gave is still there."""
+        """Whether the run is finished, and its weights are still there."""
         return self.has_result and self.path(WEIGHTS).is_file()
 
     @property
     def has_result(self) -> bool:
-        """Whether there are figures to report, be the weights kept or not."""
+        """Whether there are figures to report, with or without the weights."""
         return self.path(RESULT).is_file()
 
     @property
     def resumable(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return self.path(CHECKPOINT).is_file()
 
     def path(self, name: str) -> Path:
@@ -68,7 +69,7 @@ class RunRecord:
         return self.folder / name
 
     def open(self, options: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
-        """Make the folder ready for a run, or check that it holds this very run.
+        """Prepare the folder for a run, or check that it holds the same run.
 
         Args:
             options: the settings as options, see `to_options`.
@@ -76,8 +77,8 @@ class RunRecord:
             overwrite: replace the run that the folder holds.
 
         Raises:
-            RunFolderError: it cannot be written, holds other things, or a run of another configuration; a
-                record that exists is kept unless `overwrite` is given.
+            RunFolderError: it cannot be written, or holds other things or a run of another configuration. An
+                existing record is kept unless `overwrite` is given.
         """
         if self._in_use():
             if not self.path(CONFIG).is_file():
@@ -103,7 +104,7 @@ class RunRecord:
             ) from None
 
     def _in_use(self) -> bool:
-        """Tell whether the folder holds anything but the traces of a run that failed before it began."""
+        """Return whether the folder holds more than what a run leaves that failed before it began."""
         if not self.folder.is_dir():
             return self.folder.exists()
         return any(path.name not in (ERROR, LOCK) for path in self.folder.iterdir())
@@ -115,14 +116,14 @@ class RunRecord:
             identity: fingerprints by their keys in the result.
 
         Raises:
-            RunFolderError: it was not.
+            RunFolderError: it was made with others.
         """
         result = self.result()
         changed = [key for key, value in identity.items() if result.get(key) != value]
         if changed:
             raise RunFolderError(
                 f"{self.folder} holds a finished run on other data ({', '.join(changed)} differ): data or "
-                "splits were changed since. Choose another folder, or overwrite it."
+                "splits have changed since. Choose another folder, or overwrite it."
             )
 
     def clear(self) -> None:
@@ -146,9 +147,9 @@ class RunRecord:
                 "'equipoise train' or 'equipoise compare'."
             ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RunFolderError(f"cannot read {self.path(CONFIG)}: {_first_line(error)}.") from None
+            raise RunFolderError(f"cannot read {self.path(CONFIG)}: {first_line(error)}.") from None
         if not isinstance(values, dict):
-            raise RunFolderError(f"{self.path(CONFIG)} is no mapping of options; the run is damaged.")
+            raise RunFolderError(f"{self.path(CONFIG)} is not a mapping of options; the run is damaged.")
         return values
 
     def append(self, name: str, event: Mapping[str, Any]) -> None:
@@ -157,7 +158,7 @@ class RunRecord:
             file.write(json.dumps(event, allow_nan=True) + "\n")
 
     def events(self, name: str) -> Iterator[dict[str, Any]]:
-        """Read a file of JSON lines; a last line that a kill left unfinished is passed over."""
+        """Read a file of JSON lines; an incomplete last line, left by a killed process, is skipped."""
         path = self.path(name)
         if not path.is_file():
             return
@@ -174,18 +175,18 @@ class RunRecord:
         return {name: self._size(name) for name in EVENTS}
 
     def truncate(self, lengths: Mapping[str, int]) -> None:
-        """Cut the event files back to earlier sizes: what a checkpoint does not know did not happen."""
+        """Truncate the event files to the sizes at a checkpoint; the events after it will be repeated."""
         for name, length in lengths.items():
             if self._size(name) > length:
                 os.truncate(self.path(name), length)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write the result, which completes the run."""
+        """Write the result, which marks the run as finished."""
         write_atomically(self.path(RESULT), json.dumps(result, indent=2) + "\n")
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove what a run needs only until it has its result."""
+        """Remove the files that a finished run no longer needs."""
         for name in (CHECKPOINT, ERROR):
             self.path(name).unlink(missing_ok=True)
         shutil.rmtree(self.path(SNAPSHOTS), ignore_errors=True)
@@ -194,22 +195,22 @@ class RunRecord:
         """Return the result.
 
         Raises:
-            RunFolderError: the run has not come to its end, or the file is damaged.
+            RunFolderError: the run is not finished, or the file is damaged.
         """
         try:
             result: dict[str, Any] = json.loads(self.path(RESULT).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            self.options()  # says so where there is no run at all
+            self.options()  # raises where there is no run at all
             if (self.folder / "runs").is_dir():
                 raise RunFolderError(
                     f"{self.folder} holds a comparison; expected one of its runs, a folder in "
                     f"{self.folder / 'runs'}."
                 ) from None
             raise RunFolderError(
-                f"the run in {self.folder} is not finished; go on with 'equipoise train --resume'."
+                f"the run in {self.folder} is not finished; continue it with 'equipoise train --resume'."
             ) from None
         except (OSError, ValueError) as error:
-            raise RunFolderError(f"cannot read {self.path(RESULT)}: {_first_line(error)}.") from None
+            raise RunFolderError(f"cannot read {self.path(RESULT)}: {first_line(error)}.") from None
         if not isinstance(result, dict) or not {"test", "validation", "seed"} <= result.keys():
             raise RunFolderError(
                 f"{self.path(RESULT)} is damaged; delete the folder {self.folder} and run again."
@@ -221,10 +222,10 @@ class RunRecord:
         return path.stat().st_size if path.is_file() else 0
 
     def check_same(self, options: Mapping[str, Any]) -> None:
-        """Check that the run is one of these options; what only the machine sees may differ.
+        """Check that the run has these options; those of the machine alone may differ.
 
         Raises:
-            RunFolderError: it is not.
+            RunFolderError: it has others.
         """
         differing = self._differing(options)
         if differing:
@@ -236,7 +237,7 @@ class RunRecord:
     def _differing(self, options: Mapping[str, Any]) -> list[str]:
         held = self.options()
         return [
-            f"{key} {_shown(held, key)} (asked for: {_shown(options, key)})"
+            f"{key} {_shown(held, key)} (requested: {_shown(options, key)})"
             for key in sorted({*held, *options} - MACHINE_ONLY)
             if held.get(key) != options.get(key)
         ]
@@ -244,10 +245,10 @@ class RunRecord:
 
 @contextmanager
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes out of a folder while a block writes into it.
+    """Hold the lock of a folder, so that no other process writes into it.
 
     Raises:
-        RunFolderError: another process is at it, and `wait` was not asked for.
+        RunFolderError: another process holds the lock, and `wait` is false.
     """
     path = folder / LOCK
     lock = FileLock(path, timeout=-1 if wait else 0)
@@ -265,10 +266,9 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    """Write a text so that the file is there whole or not at all."""
+    with replaced(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def environment(device: object) -> dict[str, Any]:
@@ -287,7 +287,3 @@ def environment(device: object) -> dict[str, Any]:
 
 def _shown(options: Mapping[str, Any], key: str) -> str:
     return repr(options[key]) if key in options else "not set"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

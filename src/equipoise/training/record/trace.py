@@ -1,4 +1,4 @@
-"""How well each split's features separate over a training, measured once it has ended (paper, Fig. 4)."""
+"""How well the features of each split separate over a training, measured after it (paper, Fig. 4)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from equipoise.types import Batch, RunFolderError
 
 @dataclass(frozen=True)
 class TracePoint:
-    """One moment of a training.
+    """One point of a training.
 
     Attributes:
         epoch: the epoch (0-based) that had ended.
-        event: `epoch` for a look, else `before-relearning` or `after-relearning`.
+        event: `epoch` for an evaluation point, else `before-relearning` or `after-relearning`.
         modalities: modality to purity of its `train`, `val` and `test` features, as the paper measures it.
         accuracy: of `val` and `test`.
     """
@@ -49,15 +49,15 @@ def measure_trace(
     test: Iterable[Batch],
     device: torch.device,
 ) -> list[TracePoint]:
-    """Measure every snapshot of a training that has ended; the model has its weights back afterwards.
+    """Measure every snapshot of a training that has ended; the weights of the model are then restored.
 
-    Nothing of this can decide anything any more, which is why the test split may be among it.
+    No decision depends on it any more, so that the test split may be measured too.
 
     Args:
         snapshots: of the run.
         model: whose weights they are.
         data: train and validation.
-        test: the test split, which the run has opened already.
+        test: the test split, which the run has already opened.
         device: where the model is.
     """
     splits = {"train": data.train_eval, "val": data.val, "test": test}
@@ -65,10 +65,10 @@ def measure_trace(
     points: list[TracePoint] = []
     try:
         for snapshot, changed in snapshots.states(model):
-            if changed:  # not by a strength of 0, nor between a re-learning and the look behind it
+            if changed:  # else they are those of the point before, as with a strength of 0
                 modalities = _purities(model, splits)
                 accuracy = {
-                    split: evaluate(model, splits[split], data.class_count, device)["accuracy"]
+                    split: evaluate(model, splits[split], data.class_count, device).scores["accuracy"]
                     for split in ("val", "test")
                 }
             points.append(TracePoint(snapshot.epoch, snapshot.event, modalities, accuracy))
@@ -83,7 +83,7 @@ def _purities(model: BalancedModel, splits: Mapping[str, Iterable[Batch]]) -> di
     for split, batches in splits.items():
         captured = collect_features(encoders, model, batches)
         for name, features in captured.features.items():
-            # Every split of a run holds every class, so that there are as many clusters in each.
+            # Every split of a run has every class, and so the same number of clusters.
             found[name][split] = purity(features, captured.target.numpy())
     return found
 
@@ -97,13 +97,13 @@ def read_trace(run_dir: str | os.PathLike[str]) -> list[TracePoint] | None:
     """Read the trace of a finished run.
 
     Returns:
-        The moments in order; None where none was asked for.
+        The points in order; None where the run has none.
 
     Raises:
         RunFolderError: there is no finished run, or the file is damaged.
     """
     record = RunRecord(Path(run_dir))
-    record.result()  # says so where there is none
+    record.result()  # raises where there is none
     if not record.path(TRACE).is_file():
         return None
     return [_point(record, event) for event in record.events(TRACE)]
@@ -114,5 +114,5 @@ def _point(record: RunRecord, event: Mapping[str, Any]) -> TracePoint:
         return TracePoint(**event)
     except TypeError:
         raise RunFolderError(
-            f"{record.path(TRACE)} holds {str(event)[:80]!r}, which is no moment of a trace; run again."
+            f"{record.path(TRACE)} holds {str(event)[:80]!r}, which is not a point of a trace; run again."
         ) from None

@@ -1,0 +1,50 @@
+"""Files of a record: written whole or not at all, and weights without pickles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from equipoise.types import RunFolderError
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; its file replaces `path` when the block ends without error."""
+    partial = path.with_name(f".{path.name}.part")
+    yield partial
+    partial.replace(path)
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of weights and buffers on the CPU; tensors that share memory could not be saved."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+
+
+def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write what `weights_of` returned."""
+    with replaced(path) as partial:
+        save_file(weights, partial)
+
+
+def read_weights(path: Path, model: nn.Module) -> None:
+    """Load weights and buffers from a file into a model.
+
+    Raises:
+        RunFolderError: the file is missing or damaged, or does not fit the model.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors and torch raise many kinds
+        raise RunFolderError(
+            f"cannot read {path}: {first_line(error)}. Overwrite the run to train it again."
+        ) from None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
