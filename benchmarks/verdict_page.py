@@ -24,7 +24,8 @@ from synthetic_worlds import (
     noisy,
 )
 
-from equipoise.diagnosis.verdict.verdict import ModalityNumbers, Thresholds, Verdict, judge, state_of
+from equipoise.diagnosis.verdict.rules import ModalityNumbers, Thresholds
+from equipoise.diagnosis.verdict.verdict import Verdict, judge, state_of
 
 TUNING_SEED = 1000
 PROCESSES = 2

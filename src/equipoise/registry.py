@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
-from equipoise.types import EquipoiseError, UnknownNameError
+from equipoise.types import ByName, EquipoiseError
 
 T = TypeVar("T")
 
 
-class Registry(Mapping[str, type[T]], Generic[T]):
+class Registry(ByName[type[T]], Generic[T]):
     """Classes of one kind by their attribute `name`, imported on first access.
 
     Args:
@@ -25,25 +24,10 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     def __init__(self, kind: str, base: type[T], package: str, group: str) -> None:
         self.kind, self.group, self._base, self._package = kind, group, base, package
-        self._entries: dict[str, type[T]] | None = None
+        self._loaded: dict[str, type[T]] | None = None
 
-    def __getitem__(self, name: str) -> type[T]:
-        entries = self._load()
-        if name not in entries:
-            raise UnknownNameError(self.kind, name, entries)
-        return entries[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._load()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._load())
-
-    def __len__(self) -> int:
-        return len(self._load())
-
-    def _load(self) -> dict[str, type[T]]:
-        if self._entries is None:
+    def _entries(self) -> dict[str, type[T]]:
+        if self._loaded is None:
             found: dict[str, type[T]] = {}
             package = importlib.import_module(self._package)
             for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
@@ -53,8 +37,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
                         self._add(found, value)
             for point in entry_points(group=self.group):
                 self._add(found, point.load())
-            self._entries = dict(sorted(found.items()))
-        return self._entries
+            self._loaded = dict(sorted(found.items()))
+        return self._loaded
 
     def _is_entry(self, value: object) -> bool:
         return isinstance(value, type) and issubclass(value, self._base) and bool(vars(value).get("name"))

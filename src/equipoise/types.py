@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:  # the command line prints its help without importing torch
     from torch import Tensor
+
+Entry = TypeVar("Entry")
 
 
 class EquipoiseError(Exception):
@@ -38,6 +41,31 @@ class UnknownNameError(UsageError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show the message in quotes
+
+
+class ByName(Mapping[str, Entry]):
+    """A mapping that raises `UnknownNameError` for unknown names; `kind` is what its entries are called."""
+
+    kind = "modality"
+
+    @abstractmethod
+    def _entries(self) -> Mapping[str, Entry]:
+        """Return the entries by name."""
+
+    def __getitem__(self, name: str) -> Entry:
+        entries = self._entries()
+        if name not in entries:
+            raise UnknownNameError(self.kind, name, entries)
+        return entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries())
+
+    def __len__(self) -> int:
+        return len(self._entries())
 
 
 class MissingExtraError(UsageError, ImportError):

@@ -364,7 +364,7 @@ def test_a_rule_of_inference_is_part_of_the_model(data: str, tmp_path: Path) -> 
             return with_fusion(reference, Negative(reference.fusion), reference.num_outputs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(METHODS._load(), "upside-down", Upside)
+        patch.setitem(METHODS._entries(), "upside-down", Upside)
         result = eq.fit(data, "upside-down", epochs=12, batch_size=16, diagnose_every=0, out=tmp_path / "a")
         held = eq.load_run(tmp_path / "a")
     assert result.test["accuracy"] > 0.8
@@ -384,7 +384,7 @@ def test_a_method_that_starts_from_other_weights_is_found_out(data: str) -> None
                     parameter.mul_(0.5)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(METHODS._load(), "head-start", Head)
+        patch.setitem(METHODS._entries(), "head-start", Head)
         table = eq.compare(data, ["joint", "head-start"], seeds=3, workers=1, **QUICK)
     assert table["rank"].isna().all()
     assert "differ in initial weights" in table.attrs["not_ranked_because"][0]
@@ -397,7 +397,7 @@ def test_a_run_in_another_order_is_found_out(data: str, monkeypatch: pytest.Monk
         def epoch_start(self, run: Any) -> None:
             run._set_epoch(run.epoch + 1000)
 
-    monkeypatch.setitem(METHODS._load(), "lucky-order", Lucky)
+    monkeypatch.setitem(METHODS._entries(), "lucky-order", Lucky)
     table = eq.compare(data, ["joint", "lucky-order"], seeds=3, workers=1, **QUICK)
     assert "differ in order of the training batches" in table.attrs["not_ranked_because"][0]
 

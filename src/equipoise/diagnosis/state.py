@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from equipoise.diagnosis.options import DiagnosisOptions
-from equipoise.types import UnknownNameError, UsageError
+from equipoise.types import ByName, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ class LearningState:
 
 
 @dataclass(frozen=True)
-class Diagnosis(Mapping[str, LearningState]):
+class Diagnosis(ByName[LearningState]):
     """The learning states of all modalities, by name.
 
     Attributes:
@@ -116,19 +116,8 @@ class Diagnosis(Mapping[str, LearningState]):
     states: Mapping[str, LearningState]
     options: DiagnosisOptions = field(default_factory=DiagnosisOptions)
 
-    def __getitem__(self, modality: str) -> LearningState:
-        if modality not in self.states:
-            raise UnknownNameError("modality", modality, self.states)
-        return self.states[modality]
-
-    def __contains__(self, modality: object) -> bool:
-        return modality in self.states
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.states)
-
-    def __len__(self) -> int:
-        return len(self.states)
+    def _entries(self) -> Mapping[str, LearningState]:
+        return self.states
 
     def applied(self, strengths: Mapping[str, float]) -> Diagnosis:
         """Return the diagnosis with the strength that is applied to each modality."""

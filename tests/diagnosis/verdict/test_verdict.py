@@ -9,16 +9,8 @@ import pytest
 from equipoise.diagnosis import diagnose
 from equipoise.diagnosis.contribution.contributions import Contribution, Contributions
 from equipoise.diagnosis.contribution.of_features import contribution_of_features
-from equipoise.diagnosis.verdict.rules import rule_amounts
-from equipoise.diagnosis.verdict.verdict import (
-    STATES,
-    ModalityNumbers,
-    Thresholds,
-    Verdict,
-    judge,
-    state_of,
-    verdicts,
-)
+from equipoise.diagnosis.verdict.rules import STATES, ModalityNumbers, Thresholds, rule_amounts
+from equipoise.diagnosis.verdict.verdict import Verdict, judge, state_of, verdicts
 from equipoise.types import UsageError
 
 FINE = ModalityNumbers(

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import equipoise as eq
 import synthetic
 from equipoise.data import RunData, load_dataset, splits_of
-from equipoise.diagnosis.verdict.verdict import STATES, verdicts
+from equipoise.diagnosis.verdict.rules import STATES
+from equipoise.diagnosis.verdict.verdict import verdicts
 from equipoise.experiments.examine import input_heads
 from equipoise.experiments.examine.input_heads import input_scores
 

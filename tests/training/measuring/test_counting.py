@@ -81,7 +81,7 @@ def test_further_passes_of_a_method_are_found(data: str) -> None:
             context.run.model.encode(context.batch, only=["audio"])["audio"].sum().backward()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(METHODS._load(), "twice", Twice)
+        patch.setitem(METHODS._entries(), "twice", Twice)
         assert cost(data, "twice") == (1.5, 1.5)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from equipoise.types import UnknownNameError
+from equipoise.types import ByName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class Contributions(Mapping[str, Contribution]):
+class Contributions(ByName[Contribution]):
     """The contributions of all modalities, by name.
 
     Attributes:
@@ -118,19 +118,8 @@ class Contributions(Mapping[str, Contribution]):
     without: Mapping[str, float] | None = None
     refitted_all: float | None = None
 
-    def __getitem__(self, modality: str) -> Contribution:
-        if modality not in self.contributions:
-            raise UnknownNameError("modality", modality, self.contributions)
-        return self.contributions[modality]
-
-    def __contains__(self, modality: object) -> bool:
-        return modality in self.contributions
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.contributions)
-
-    def __len__(self) -> int:
-        return len(self.contributions)
+    def _entries(self) -> Mapping[str, Contribution]:
+        return self.contributions
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per modality; `*_low` and `*_high` are the ends of the intervals."""

@@ -1,4 +1,4 @@
-"""From a diagnosis, contributions and encoder qualities to the numbers that a verdict is made from."""
+"""From a diagnosis, contributions and encoder qualities to the numbers that a verdict is based on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from equipoise.diagnosis.verdict.rules import ModalityNumbers
 
 
 class QualityLike(Protocol):
-    """What is read of the quality of one encoder."""
+    """The scores of one encoder that a verdict uses, see `ModalityNumbers`."""
 
     @property
     def probe(self) -> float | None: ...  # noqa: D102
@@ -30,10 +30,11 @@ def numbers_of(
     quality: Mapping[str, QualityLike] | None = None,
     inputs: Mapping[str, float] | None = None,
 ) -> ModalityNumbers:
-    """Gather what is known of the modality of `state`.
+    """Collect what is known of the modality of `state`.
 
-    The gap is left out where the measure is no share of samples: no threshold in points of accuracy fits it.
+    The gap is left out unless the measure is a share of samples, as the thresholds are shares of samples.
     """
+    modality = state.modality
     known: dict[str, Any] = {"n_val": state.n_val}
     if state.metric in ACCURACY_LIKE:
         known |= {
@@ -42,40 +43,36 @@ def numbers_of(
             "gap_interval": state.interval,
             "measure": state.metric,
         }
-    if inputs is not None and state.modality in inputs:
-        known["inputs"] = inputs[state.modality]
-    if quality is not None and state.modality in quality:
-        encoder = quality[state.modality]
-        known |= {"probe": encoder.probe, "fine_tuned": encoder.fine_tuned, "alone": encoder.alone}
-        known["chance"] = encoder.chance
-    if contributions is not None and state.modality in contributions:
-        known |= _contributed(state.modality, contributions)
-    return ModalityNumbers(modality=state.modality, **known)
-
-
-def _contributed(modality: str, contributions: Contributions) -> dict[str, Any]:
-    own = contributions[modality]
-    return {
-        "n_val": contributions.n,
-        "chance": _chance(contributions),
-        "joint": contributions.score,
-        "score_name": contributions.metric,
-        "refit": (contributions.refitted or {}).get(modality),
-        "without_refit": (contributions.without or {}).get(modality),
-        "all_refit": contributions.refitted_all,
-        # Its mean in a feature's place stays within what the fusion has seen; zeros need not.
-        "removed_drop": own.drop_averaged,
-        "removed_interval": own.intervals.get("drop_averaged"),
-        "shapley": own.shapley,
-        "shapley_interval": own.intervals.get("shapley"),
-    }
+    if inputs is not None and modality in inputs:
+        known["inputs"] = inputs[modality]
+    if quality is not None and modality in quality:
+        known |= {
+            name: getattr(quality[modality], name) for name in ("probe", "fine_tuned", "alone", "chance")
+        }
+    if contributions is not None and modality in contributions:
+        own = contributions[modality]
+        known |= {
+            "n_val": contributions.n,
+            "chance": _chance(contributions),
+            "joint": contributions.score,
+            "score_name": contributions.metric,
+            "refit": (contributions.refitted or {}).get(modality),
+            "without_refit": (contributions.without or {}).get(modality),
+            "all_refit": contributions.refitted_all,
+            # A mean feature stays within the range of the training features; zeros may not.
+            "removed_drop": own.drop_averaged,
+            "removed_interval": own.intervals.get("drop_averaged"),
+            "shapley": own.shapley,
+            "shapley_interval": own.intervals.get("shapley"),
+        }
+    return ModalityNumbers(modality=modality, **known)
 
 
 def _chance(contributions: Contributions) -> float:
-    """Return what a constant answer can reach on the very samples that are scored.
+    """Return the best score of a constant prediction on the scored samples.
 
-    That may be more than the most frequent class of training reaches there, and whatever chooses an epoch by
-    these samples will find it.
+    It may exceed that of the most frequent training class, and selecting an epoch by these samples can reach
+    it.
     """
     if contributions.confusion is None:
         return contributions.chance

@@ -1,4 +1,4 @@
-"""The numbers of one modality, the thresholds, and the rules between them: by how much each holds."""
+"""The numbers of one modality, the thresholds, and the rules that compare them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What separates the states; all but `errors` in units of the scores, 0.1 being ten points of accuracy.
+    """The limits between the states; all but `errors` are differences of scores (0.1: 10 points of accuracy).
 
-    The page `docs/results/verdicts.md` measures them on synthetic data.
+    `docs/results/verdicts.md` evaluates them on synthetic data.
 
     Attributes:
-        information: a modality that takes less than this part of the way from chance to a perfect score, at
-            its best, is scarcely informative.
-        gap: training features ahead of validation features by this much are over-trained. It lies above the
-            gap of encoders that were never trained, or on noise that they could not learn by heart (to 0.1).
-        shortfall: an encoder this far below what its modality reaches alone is under-trained; two trainings
-            with other seeds differ by half of it.
+        information: a modality whose best score covers less than this share of the distance from chance to a
+            perfect score is scarcely informative.
+        gap: from this difference between training and validation score on, an encoder is over-trained.
+            Untrained encoders, or encoders of noise that they could not memorise, have gaps up to 0.1.
+        shortfall: from this difference to the score of the modality alone on, an encoder is under-trained;
+            runs with different seeds differ by half of it.
         use: a joint model that loses less than this without a modality does not need it.
-        errors: differences of validation accuracies count where they exceed this many standard errors.
-        border: a verdict whose margin is below this is called close to the border.
+        errors: differences of validation accuracies count if they exceed this many standard errors.
+        border: a verdict with a smaller margin is close to the border.
     """
 
     information: float = 0.1
@@ -53,31 +53,31 @@ class Thresholds:
 
 @dataclass(frozen=True, kw_only=True)
 class ModalityNumbers:
-    """What is known of one modality; a number that is not known is None, and what hangs on it is not said.
+    """What is known of one modality; an unknown number is None, and rules that need it are skipped.
 
-    All but the first five are accuracies (or R^2) on validation, or differences of them.
+    From `chance` on they are accuracies (or R^2) on validation, or differences of them.
 
     Attributes:
         modality: its name.
         train_score, val_score: separability of training and validation features.
         gap_interval: 95 % interval of `train_score - val_score`.
-        measure: what the separability is measured by.
-        n_val: validation samples; gives the standard errors of accuracies.
-        chance: what knows nothing reaches: the share of the largest class among the samples that are scored
-            (0 for R^2).
-        refit: a linear head fitted on this modality's features alone.
-        without_refit: a linear head fitted on the features of all the others.
-        all_refit: a linear head fitted on the features of all modalities.
-        inputs: a linear head fitted on this modality's inputs, which no encoder has touched.
-        alone: the modality trained alone, from its initial weights.
-        probe: a classifier trained on the frozen encoder.
-        fine_tuned: encoder and classifier trained on from the joint model's weights.
-        joint: the joint model with everything present.
-        removed_drop: what the joint model loses without the modality.
+        measure: the measure of separability.
+        n_val: number of validation samples, for the standard errors of accuracies.
+        chance: score of a constant prediction: the share of the largest class among the scored samples (0
+            for R^2).
+        refit: score of a linear head on this modality's features.
+        without_refit: score of a linear head on the features of all others.
+        all_refit: score of a linear head on the features of all modalities.
+        inputs: score of a linear head on this modality's inputs, without an encoder.
+        alone: score of the modality trained alone, from its initial weights.
+        probe: score of a classifier trained on the frozen encoder.
+        fine_tuned: score of encoder and classifier, trained further from the joint model's weights.
+        joint: score of the joint model with all modalities.
+        removed_drop: loss of the joint model without the modality.
         removed_interval: 95 % interval of `removed_drop`.
         shapley: the modality's Shapley value.
         shapley_interval: 95 % interval of `shapley`.
-        score_name: `accuracy` or `r2`, what the scores are.
+        score_name: `accuracy` or `r2`.
     """
 
     modality: str
@@ -112,52 +112,52 @@ class ModalityNumbers:
                 raise UsageError(f"{name} of {self.modality!r} is {value}; expected (low, high).")
         if self.chance is not None and self.chance >= 1:
             raise UsageError(
-                f"chance of {self.modality!r} is {self.chance}; expected less than 1: with a single class "
-                "there is nothing to tell apart."
+                f"chance of {self.modality!r} is {self.chance}; expected less than 1, that is at least two "
+                "classes."
             )
 
     def known(self) -> dict[str, Any]:
-        """Return the numbers that are there, by name."""
+        """Return the numbers that are known, by name."""
         texts = ("modality", "measure", "score_name")
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in texts}
         return {name: value for name, value in values.items() if value is not None}
 
     @property
     def gap(self) -> float | None:
-        """`train_score - val_score`, below zero where validation features are more separable."""
+        """`train_score - val_score`, negative if validation features are more separable."""
         if self.train_score is None or self.val_score is None:
             return None
         return self.train_score - self.val_score
 
     @property
     def learnt(self) -> float | None:
-        """The best that is read from the encoder as it is."""
+        """The best score from the encoder as it is."""
         return _best(self.refit, self.probe)
 
     @property
     def reference(self) -> float | None:
-        """The best that the modality gives without this encoder as it is."""
+        """The best score from the modality without this encoder as it is."""
         return _best(self.trained, self.inputs)
 
     @property
     def trained(self) -> float | None:
-        """The best that further or separate training of the encoder gives."""
+        """The best score after further or separate training of the encoder."""
         return _best(self.alone, self.fine_tuned)
 
     @property
     def potential(self) -> float | None:
-        """The best that anything fitted on this modality alone reaches."""
+        """The best score from this modality alone."""
         return _best(self.learnt, self.reference)
 
     def standard_error(self, *scores: float) -> float:
-        """Return that of a difference of accuracies as if of independent samples: paired ones vary less."""
+        """Return that of a difference of accuracies on independent samples; paired ones vary less."""
         if self.n_val is None or self.score_name != "accuracy":
             return 0.0
         return math.sqrt(sum(score * (1 - score) for score in scores) / self.n_val)
 
 
 def rule_amounts(numbers: ModalityNumbers, limits: Thresholds) -> dict[str, float]:
-    """Return by how much each rule holds, in the order in which they are tried; None ones are left out."""
+    """Return by how much each rule holds, in order; rules with missing numbers are left out."""
     amounts = {
         SCARCE: scarce(numbers, limits),
         OVER_TRAINED: over_trained(numbers, limits),
@@ -167,7 +167,7 @@ def rule_amounts(numbers: ModalityNumbers, limits: Thresholds) -> dict[str, floa
 
 
 def information_floor(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
-    """Return the score that a modality must pass to count as informative."""
+    """Return the score from which on a modality counts as informative."""
     if numbers.chance is None:
         return None
     way = limits.information * (1 - numbers.chance)
@@ -175,9 +175,9 @@ def information_floor(numbers: ModalityNumbers, limits: Thresholds) -> float | N
 
 
 def needed(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
-    """Return by how much the joint model needs the modality, above zero where it does.
+    """Return by how much the joint model needs the modality, above zero if it does.
 
-    It does where it loses clearly without it, and a head fitted anew on the others does not make up for that.
+    It does if it clearly loses without it, and a new head on the others does not compensate for that.
     """
     loss, interval = numbers.removed_drop, numbers.removed_interval
     if loss is None:
@@ -191,12 +191,12 @@ def needed(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
 
 
 def shortfall_limit(numbers: ModalityNumbers, limits: Thresholds, *scores: float) -> float:
-    """Return the difference of two scores from which on it counts."""
+    """Return the limit above which a difference of these scores counts."""
     return max(limits.shortfall, limits.errors * numbers.standard_error(*scores))
 
 
 def scarce(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
-    """Return by how much the modality is scarcely informative; None where that cannot be told."""
+    """Return by how much the modality is scarcely informative; None if unknown."""
     floor, potential = information_floor(numbers, limits), numbers.potential
     if floor is None or potential is None:
         return None
@@ -205,7 +205,7 @@ def scarce(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
 
 
 def over_trained(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
-    """Return by how much the encoder is over-trained; None where that cannot be told."""
+    """Return by how much the encoder is over-trained; None if unknown."""
     if numbers.gap is None:
         return None
     ahead = numbers.gap - limits.gap
@@ -213,13 +213,13 @@ def over_trained(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
 
 
 def under_trained(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
-    """Return by how much the encoder is under-trained; None where that cannot be told."""
+    """Return by how much the encoder is under-trained; None if unknown."""
     amounts = [behind(numbers, limits), neglected(numbers, limits)]
     return max((amount for amount in amounts if amount is not None), default=None)
 
 
 def behind(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
-    """Return by how much the encoder has learnt too little of its modality; None if not known."""
+    """Return by how much the encoder has learnt too little of its modality; None if unknown."""
     learnt, reference = numbers.learnt, numbers.reference
     if learnt is None or reference is None:
         return None
@@ -227,11 +227,11 @@ def behind(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
 
 
 def neglected(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
-    """Return by how much the joint model neglects what the encoder has learnt, above zero where it does.
+    """Return by how much the joint model neglects what the encoder has learnt; None if unknown.
 
-    It does where it loses next to nothing without a modality that adds to the others, and a head fitted anew
-    does better than it. A redundant modality adds nothing; and a joint linear head on saved features is that
-    head itself, of which nothing more can be asked.
+    It does if it loses almost nothing without a modality that adds to the others, and a new head on all
+    modalities does better. A redundant modality adds nothing; a joint linear head on saved features cannot be
+    exceeded by the new head, which is the same.
     """
     with_it = numbers.refit if numbers.all_refit is None else numbers.all_refit
     others, joint, drop = numbers.without_refit, numbers.joint, numbers.removed_drop

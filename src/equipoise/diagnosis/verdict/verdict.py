@@ -1,17 +1,18 @@
-"""From the numbers of a modality to a verdict in words: state, reasons, advice, and how near the border.
+"""From the numbers of a modality to a verdict: state, reasons, advice and margin.
 
-Four rules are tried in order, and the first that holds gives the state (`Thresholds` has the numbers):
+Four rules are tried in order, and the first that holds gives the state (see `Thresholds` for the numbers):
 
 1. *scarcely informative*: nothing fitted on this modality alone beats chance, and the joint model does not
-   need it either. It comes first, as more training, or less, cannot help (Wei et al., ECCV 2024, section
-   3.2): an encoder that has learnt noise by heart is over-trained as well, which the verdict then remarks.
+   need it. This rule is first, as neither more nor less training helps (Wei et al., ECCV 2024, section 3.2);
+   an encoder that has memorised noise is over-trained as well, and a remark says so.
 2. *over-trained*: training features are clearly more separable than validation features.
-3. *under-trained*: the modality tells more than its encoder has learnt, or than the joint model uses.
-4. *balanced*: none of these. Where the others tell the same (a redundant modality), or the class shows only
-   in several modalities together, this is remarked.
+3. *under-trained*: the modality has more information than its encoder has learnt, or than the joint model
+   uses.
+4. *balanced*: none of these. A remark says if the modality is redundant, or informative only together with
+   others.
 
-A rule is an amount by which it holds (above zero) or fails; "and" is the smaller of two amounts, "or" the
-larger. The smallest amount on the way to a verdict is its margin.
+A rule is a number and holds if it is above zero. "And" is the minimum of two numbers, "or" the maximum. The
+margin of a verdict is the smallest absolute number among the rules up to the one that holds.
 """
 
 from __future__ import annotations
@@ -24,31 +25,23 @@ from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.state import LearningState
 from equipoise.diagnosis.verdict import words
 from equipoise.diagnosis.verdict.inputs import QualityLike, numbers_of
-from equipoise.diagnosis.verdict.rules import (
-    BALANCED,
-    STATES,
-    ModalityNumbers,
-    Thresholds,
-    rule_amounts,
-)
+from equipoise.diagnosis.verdict.rules import BALANCED, STATES, ModalityNumbers, Thresholds, rule_amounts
 from equipoise.types import UsageError
-
-__all__ = ["STATES", "ModalityNumbers", "Thresholds", "Verdict", "judge", "state_of", "verdicts"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of one modality.
+    """The verdict on one modality.
 
     Attributes:
         modality: its name.
         state: one of `STATES`.
-        margin: how far the nearest number lies from its threshold, in units of the scores.
+        margin: distance of the nearest number from its threshold, in units of the scores.
         certain: whether the margin is at least `Thresholds.border`.
         reasons: sentences with the numbers that led to the state.
         advice: what to try.
-        remarks: what else is to be said: redundancy, a second state, a close border.
-        lacks: what could not be judged, as a number is missing.
+        remarks: redundancy, a second state, a small margin.
+        lacks: what could not be judged because a number is missing.
         numbers: the numbers that were used, by name; intervals are pairs.
     """
 
@@ -74,7 +67,7 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
-        """Read what `to_dict` gave."""
+        """Return the verdict that `to_dict` was called on."""
         known = {f.name: values[f.name] for f in fields(cls)}
         for name in ("reasons", "advice", "remarks", "lacks"):
             known[name] = tuple(known[name])
@@ -86,14 +79,14 @@ def judge(numbers: ModalityNumbers, thresholds: Thresholds | None = None) -> Ver
     """Judge one modality by the rules of this module.
 
     Raises:
-        UsageError: there is neither a gap nor a score to judge by.
+        UsageError: there is neither a gap nor a score.
     """
     limits = thresholds or Thresholds()
     judged = rule_amounts(numbers, limits)
     if not judged:
         raise UsageError(
-            f"nothing is known of {numbers.modality!r} to judge by; expected scores of training and "
-            "validation features, or chance and the score of something fitted on the modality alone."
+            f"nothing is known of {numbers.modality!r}; expected scores of training and validation features, "
+            "or chance and the score of a head, probe or model on the modality alone."
         )
     holding = [state for state, amount in judged.items() if amount > 0]
     state = state_of(numbers, limits)
@@ -119,7 +112,7 @@ def judge(numbers: ModalityNumbers, thresholds: Thresholds | None = None) -> Ver
 
 
 def state_of(numbers: ModalityNumbers, thresholds: Thresholds) -> str:
-    """Return the state alone, without the words; see `judge`."""
+    """Return only the state; see `judge`."""
     amounts = rule_amounts(numbers, thresholds)
     return next((state for state, amount in amounts.items() if amount > 0), BALANCED)
 
@@ -135,17 +128,17 @@ def verdicts(
     """Judge every modality of a diagnosis.
 
     Args:
-        diagnosis: learning states by modality. The thresholds were set for purity by the preset `robust`.
-        contributions: what each modality adds to the joint model, or to a linear head on saved features.
-        quality: how good each encoder is, where models were trained for that.
+        diagnosis: learning states by modality. The thresholds are set for purity with the preset `robust`.
+        contributions: those to the joint model, or to a linear head on saved features.
+        quality: scores of each encoder, if models were trained to measure them.
         inputs: score of a linear head on each modality's inputs.
-        thresholds: the borders between the states.
+        thresholds: the limits between the states.
 
     Returns:
         Modality to verdict, in the order of the diagnosis.
 
     Raises:
-        UsageError: nothing is known of a modality by which it could be judged.
+        UsageError: there is neither a gap nor a score of a modality.
     """
     return {
         name: judge(numbers_of(state, contributions, quality, inputs), thresholds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from equipoise.training.option_text import to_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.record import RunRecord, locked, write_atomically
 from equipoise.training.settings import Settings
-from equipoise.types import RunFolderError, UnknownNameError, UsageError
+from equipoise.types import ByName, RunFolderError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ class EncoderState:
 
 
 @dataclass(frozen=True)
-class EncoderQuality(Mapping[str, EncoderState]):
+class EncoderQuality(ByName[EncoderState]):
     """The quality of all encoders of a run, by modality.
 
     Attributes:
@@ -67,19 +67,8 @@ class EncoderQuality(Mapping[str, EncoderState]):
     seed: int
     score: float
 
-    def __getitem__(self, modality: str) -> EncoderState:
-        if modality not in self.states:
-            raise UnknownNameError("modality", modality, self.states)
-        return self.states[modality]
-
-    def __contains__(self, modality: object) -> bool:
-        return modality in self.states
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.states)
-
-    def __len__(self) -> int:
-        return len(self.states)
+    def _entries(self) -> Mapping[str, EncoderState]:
+        return self.states
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a modality; the accuracies on test, if any, as `test_probe` and so on."""
