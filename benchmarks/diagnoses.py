@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 import equipoise as eq
-from equipoise.report.examination import examination_page
-from equipoise.report.export import write_figures
+from equipoise.report.pages.examination import examination_page
+from equipoise.report.render import write_figures
 from equipoise.training.assembly import prepare_data
 from equipoise.training.option_text import from_options
 from equipoise.training.record.record import RunRecord

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 import equipoise as eq
-from equipoise.report.examination import examination_page
-from equipoise.report.export import write_figures
-from equipoise.report.figures import Chart
-from equipoise.report.learning import readings
-from equipoise.report.learning_charts import strengths
+from equipoise.report.charts.chart import Chart
+from equipoise.report.charts.relearning import strengths
+from equipoise.report.charts.trace import over_epochs
+from equipoise.report.pages.examination import examination_page
 from equipoise.report.records import read_run
-from equipoise.report.trace_charts import over_epochs
+from equipoise.report.render import write_figures
+from equipoise.report.text.learning import readings
 from equipoise.training.record.record import TRACE, RunRecord
 
 SAMPLES, CLASSES, EPOCHS, SEED = 900, 6, 60, 0

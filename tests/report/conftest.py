@@ -303,21 +303,27 @@ def drawings():
 
     from equipoise.diagnosis import Diagnosis, LearningState
     from equipoise.diagnosis.features.projections import project
-    from equipoise.report import diagnosis_charts, layer_chart, quality_charts, state_charts, trace_charts
+    from equipoise.report.charts.confusion import confusion
+    from equipoise.report.charts.contributions import contributions
+    from equipoise.report.charts.encoders import QualityPoint, encoder_quality
+    from equipoise.report.charts.layers import layer_strengths
+    from equipoise.report.charts.projections import projections
+    from equipoise.report.charts.states import measures, states
+    from equipoise.report.charts.trace import over_epochs
 
     def build(modalities=("audio", "video"), classes=("walk", "run", "jump"), n=60):
         rng, count = np.random.default_rng(0), len(classes)
-        shown, states, contributed = [], {}, Contributions()
+        shown, learned, contributed = [], {}, Contributions()
         for place, name in enumerate(modalities):
             centres = 3 * rng.normal(size=(count, 5))
             y, yv = np.arange(n) % count, np.arange(n // 2) % count
             x, xv = centres[y] + rng.normal(size=(n, 5)), centres[yv] + rng.normal(size=(n // 2, 5))
             shown.append(project(x, y, xv, yv, kind="pca", modality=name, classes=classes))
-            states[name] = LearningState(name, 0.8, 0.6, 0.2, (0.1, 0.25), False, "purity", n, n // 2)
+            learned[name] = LearningState(name, 0.8, 0.6, 0.2, (0.1, 0.25), False, "purity", n, n // 2)
             contributed[name] = Contributed(
                 0.6, 0.4, 0.3 - 0.4 * place, 0.2, 0.1, {"shapley": (0.3, 0.5), "drop_removed": (-0.2, 0.4)}
             )
-        diagnosis = Diagnosis(states)
+        diagnosis = Diagnosis(learned)
         trace = [
             {
                 "epoch": epoch,
@@ -333,22 +339,20 @@ def drawings():
             )
         ]
         points = [
-            quality_charts.QualityPoint(
-                method, seed, dict.fromkeys(modalities, 0.5 + 0.1 * seed), 0.6 + 0.1 * seed
-            )
+            QualityPoint(method, seed, dict.fromkeys(modalities, 0.5 + 0.1 * seed), 0.6 + 0.1 * seed)
             for method in ("joint", "diagnose-relearn")
             for seed in range(2)
         ]
         counts = np.arange(count * count).reshape(count, count)
         return [
-            state_charts.states(diagnosis),
-            diagnosis_charts.projections(shown),
-            diagnosis_charts.contributions(contributed),
-            diagnosis_charts.measures({"purity": diagnosis, "knn": diagnosis}),
-            quality_charts.confusion(counts, classes),
-            quality_charts.encoder_quality(points, dict.fromkeys(modalities, 0.55)),
-            layer_chart.layer_strengths({name: {"stem": 0.1, "block": 0.4} for name in modalities}),
-            trace_charts.over_epochs(trace),
+            states(diagnosis),
+            projections(shown),
+            contributions(contributed),
+            measures({"purity": diagnosis, "knn": diagnosis}),
+            confusion(counts, classes),
+            encoder_quality(points, dict.fromkeys(modalities, 0.55)),
+            layer_strengths({name: {"stem": 0.1, "block": 0.4} for name in modalities}),
+            over_epochs(trace),
         ]
 
     return build

@@ -6,7 +6,8 @@ import pytest
 import equipoise as eq
 import synthetic
 from equipoise.report import write_examination_report, write_run_report
-from equipoise.report.examination import examination_page
+from equipoise.report.pages.examination import examination_page
+from vega import column
 
 HOSTILE = "<b>a</b>"
 
@@ -77,6 +78,6 @@ def test_the_report_of_a_run_shows_what_the_run_left_behind(run, read, tmp_path)
     figures = read(write_run_report(run, tmp_path / "run.html")).figures
     for name in ("trace-0", "confusion-validation-0", "confusion-test-0", "layers-0"):
         assert name in figures
-    (bars,) = figures["layers-0"]["data"]
+    bars = column(figures["layers-0"], "strength", "layer")
     applied = eq.load_run(run).relearnings[-1][HOSTILE].applied
-    assert bars["x"] == pytest.approx([0.5 * applied] * len(bars["x"]), rel=1e-4)
+    assert bars == pytest.approx([0.5 * applied] * len(bars), rel=1e-4)

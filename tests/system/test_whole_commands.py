@@ -22,7 +22,7 @@ def run(*words: object, cwd: Path, **environment: str) -> Ended:
 
 
 def test_help_loads_none_of_the_heavy_parts(tmp_path: Path) -> None:
-    heavy = ("torch", "numpy", "pandas", "sklearn", "lightning_fabric", "plotly", "torchmetrics")
+    heavy = ("torch", "numpy", "pandas", "sklearn", "lightning_fabric", "altair", "torchmetrics")
     script = (
         "import sys\nfrom equipoise.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as ended:\n    assert not ended.code\n"

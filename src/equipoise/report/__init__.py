@@ -1,11 +1,11 @@
 """Reports: one self-contained HTML file that says what was found, and shows it."""
 
-from equipoise.report.critical_difference import write_critical_difference
-from equipoise.report.export import check_formats
+from equipoise.report.render import check_formats
 from equipoise.report.write import (
     default_path,
     write_across_report,
     write_comparison_report,
+    write_critical_difference,
     write_diagnosis_report,
     write_examination_figures,
     write_examination_report,

@@ -1,4 +1,8 @@
-"""From a folder to its report."""
+"""From a folder to its report.
+
+Charts are made by Altair, which takes half a second to import. The pages import it, so they are imported when
+one is written.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.diagnosis import Diagnosis
+from equipoise.experiments.compare.across import AcrossDatasets
 from equipoise.experiments.compare.comparison import RESULTS, SUMMARY, Comparison, read_comparison
 from equipoise.experiments.examine.examination import Examination
-from equipoise.report.across import across_page
-from equipoise.report.comparison import comparison_page
-from equipoise.report.diagnosis import diagnosis_page
-from equipoise.report.examination import examination_page
-from equipoise.report.export import FORMATS, write_figures
-from equipoise.report.page import Page, write
+from equipoise.report.html import write
+from equipoise.report.pages.page import Page
 from equipoise.report.records import gather, runs_of
-from equipoise.report.single import run_page
+from equipoise.report.render import FORMATS, file_bytes, write_bytes, write_figures
 from equipoise.training.record.record import CONFIG, RESULT, RunRecord, write_atomically
 from equipoise.types import RunFolderError, UsageError
 
@@ -38,6 +39,8 @@ def write_comparison_report(comparison: Comparison, path: Path) -> Path:
     Raises:
         RunFolderError: a record is damaged, or the file cannot be written.
     """
+    from equipoise.report.pages.comparison import comparison_page
+
     return write(comparison_page(comparison, runs_of(comparison)), path)
 
 
@@ -46,11 +49,15 @@ def write_across_report(comparisons: Sequence[Comparison], path: Path) -> Path:
 
     Where the methods cannot be ranked over the datasets, the page says why.
     """
+    from equipoise.report.pages.across import across_page
+
     return write(across_page(comparisons), path)
 
 
 def write_run_report(run_dir: Path, path: Path) -> Path:
     """Write the report of one finished run; see `write_comparison_report`."""
+    from equipoise.report.pages.run import run_page
+
     return write(run_page(run_dir), path)
 
 
@@ -62,11 +69,15 @@ def write_diagnosis_report(diagnosis: Diagnosis, path: Path, source: str) -> Pat
         path: the HTML file.
         source: what was diagnosed, such as the path of a run or a file.
     """
+    from equipoise.report.pages.diagnosis import diagnosis_page
+
     return write(diagnosis_page(diagnosis, source), path)
 
 
 def write_examination_report(found: Examination, path: str | os.PathLike[str]) -> Path:
     """Write the report of an examination, and beside it its numbers as JSON; see `write_run_report`."""
+    from equipoise.report.pages.examination import examination_page
+
     written = write(examination_page(found), Path(path))
     write_atomically(written.with_suffix(".json"), found.to_json())
     return written
@@ -76,7 +87,29 @@ def write_examination_figures(
     found: Examination, folder: Path, formats: Sequence[str] | None = None
 ) -> list[Path]:
     """Write the charts of an examination as figures for a paper; see `write_figures`."""
-    return write_figures(examination_page(found), folder, formats or FORMATS)
+    from equipoise.report.pages.examination import examination_page
+
+    return write_figures(examination_page(found).all_charts, folder, formats)
+
+
+def write_critical_difference(across: AcrossDatasets, path: Path) -> Path:
+    """Write the critical-difference diagram as a figure for a paper.
+
+    Args:
+        across: ranks over datasets.
+        path: the file; its suffix chooses SVG, PNG or PDF, an existing one is replaced.
+
+    Raises:
+        UsageError: the suffix is another one.
+        RunFolderError: the file cannot be written.
+    """
+    from equipoise.report.charts.ranks import critical_difference
+
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        expected = ", ".join(f".{name}" for name in FORMATS)
+        raise UsageError(f"{path} ends in '{path.suffix}'; expected one of {expected}.")
+    return write_bytes(path, file_bytes(critical_difference(across), kind))
 
 
 def default_path(folders: Sequence[Path]) -> Path:
@@ -114,11 +147,15 @@ def write_report_figures(
     folders: Sequence[Path], out: Path, formats: Sequence[str] | None = None
 ) -> list[Path]:
     """Write the charts of the report of these folders as figures for a paper; see `write_figures`."""
-    return write_figures(page_of(folders), out, formats or FORMATS)
+    return write_figures(page_of(folders).all_charts, out, formats)
 
 
 def page_of(folders: Sequence[Path]) -> Page:
     """Return the page of a comparison, of several, of a run, or of several runs; see `write_report`."""
+    from equipoise.report.pages.across import across_page
+    from equipoise.report.pages.comparison import comparison_page
+    from equipoise.report.pages.run import run_page
+
     if not folders:
         raise UsageError("no folder was given; expected comparisons, or one or more runs.")
     distinct = list({folder.resolve(): folder for folder in folders}.values())

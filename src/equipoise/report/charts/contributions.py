@@ -1,0 +1,132 @@
+"""The chart of what each modality contributes to the joint prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import altair as alt
+
+from equipoise.diagnosis.contribution.contributions import Contributions
+from equipoise.report.charts.chart import Chart, Key, Panel
+from equipoise.report.charts.look import (
+    INK,
+    by_color,
+    heading,
+    layered,
+    modality_colors,
+    padded,
+    rules,
+    source,
+    tips,
+    x_axis,
+)
+from equipoise.report.text.tables import Cell, Table, amount
+from equipoise.report.text.wording import decimal, percent
+
+BAR_ROW: Final = 30
+FIGURES: Final = {
+    "alone": "alone",
+    "drop_removed": "drop when removed",
+    "drop_permuted": "drop when permuted",
+    "drop_averaged": "drop when averaged",
+    "shapley": "Shapley value",
+}
+
+
+def contributions(measured: Contributions) -> Chart | None:
+    """Return what each modality contributes: alone, its drops, and its Shapley value, with intervals."""
+    own = dict(measured.items())
+    drawn = {
+        key: label
+        for key, label in FIGURES.items()
+        if any(math.isfinite(float(getattr(item, key))) for item in own.values())
+    }
+    if not own or not drawn:
+        return None
+    colors, panels = modality_colors(list(own)), []
+    differences = [
+        value
+        for key in drawn
+        if key != "alone"
+        for item in own.values()
+        for value in (0.0, float(getattr(item, key)), *item.intervals.get(key, ()))
+    ]
+    for key, label in drawn.items():
+        if key == "alone":
+            unit, dashed = measured.metric, {measured.score: "dash", measured.baseline: "dot"}
+            reach = padded([0.0, measured.score, *(float(item.alone) for item in own.values())])
+        else:
+            unit, dashed, reach = f"difference of {measured.metric}", {0.0: "line"}, padded(differences)
+        drawing = _bars(own, key, colors, unit, reach, dashed)
+        panels.append(
+            Panel(label, f"{label} of each modality, {measured.metric} on {measured.split}", drawing)
+        )
+    full, none = (_score(value, measured.metric) for value in (measured.score, measured.baseline))
+    caption = (
+        f"On the {measured.split} split. The joint model with all modalities scores {full} (dashed), with "
+        f"none {none} (dotted). Drops and Shapley values are differences of that score; thin lines are "
+        "95 % intervals."
+    )
+    return Chart(
+        "contributions",
+        "Contribution of each modality",
+        caption,
+        panels,
+        min(3, len(panels)),
+        [Key(heading(name), colors[name], "band") for name in own],
+        _table(own, drawn, measured.metric),
+    )
+
+
+def _score(value: float, metric: str) -> str:
+    return percent(value) if metric == "accuracy" else decimal(value, 3)
+
+
+def _bars(
+    own: Mapping[str, Any],
+    key: str,
+    colors: Mapping[str, str],
+    unit: str,
+    reach: Sequence[float] | None,
+    dashed: Mapping[float, str],
+) -> alt.LayerChart:
+    rows = [{"modality": name, "value": float(getattr(item, key))} for name, item in own.items()]
+    ends = [
+        {"modality": name, "low": float(low), "high": float(high)}
+        for name, item in own.items()
+        if key in item.intervals
+        for low, high in [item.intervals[key]]
+    ]
+    axis = alt.Axis(labelLimit=110, grid=False)
+    y = alt.Y("modality:N", sort=list(own), title=None, axis=axis, scale=alt.Scale(padding=0.38))
+    form = "~%" if "accuracy" in unit else ""
+
+    def across(field: str) -> alt.X:
+        return x_axis(field, unit, reach, ticks=5, form=form, grid=True)
+
+    shown = tips(modality="", low=(".3f", "95 % interval, low"), high=(".3f", "95 % interval, high"))
+    bars = source(rows).mark_bar().encode(across("value"), y, by_color("modality", colors))
+    whiskers = source(ends).mark_rule(color=INK, strokeWidth=1.5).encode(across("low"), y, tooltip=shown)
+    tick = source(ends).mark_tick(color=INK, orient="vertical", thickness=1.5, height=8, opacity=1)
+    return layered(
+        bars.encode(tooltip=tips(modality="", value=(".3f", unit))),
+        *(rules([value], across("value"), "value", dash) for value, dash in dashed.items()),
+        *([whiskers.encode(alt.X2("high:Q"))] if ends else []),
+        *(tick.encode(across(end), y, tooltip=shown) for end in ("low", "high") if ends),
+        height=BAR_ROW * len(own),
+    )
+
+
+def _table(own: Mapping[str, Any], drawn: Mapping[str, str], metric: str) -> Table:
+    rows = []
+    for name, item in own.items():
+        cells = [Cell(name)]
+        for key in drawn:
+            value, ends = float(getattr(item, key)), item.intervals.get(key)
+            note = " to ".join(decimal(float(end), 3) for end in ends) if ends else ""
+            found = amount(value, decimal(value, 3))
+            cells.append(Cell(found.text, found.value, note))
+        rows.append(cells)
+    return Table(f"In {metric}, with 95 % intervals.", ["modality", *drawn.values()], rows)

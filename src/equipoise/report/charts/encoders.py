@@ -1,0 +1,171 @@
+"""The chart of how good each encoder is by itself (Wei et al., ECCV 2024, Fig. 1b and c)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import altair as alt
+
+from equipoise.report.charts.chart import Chart, Key, Panel
+from equipoise.report.charts.look import (
+    MUTED,
+    PALETTE,
+    SHAPES,
+    by_color,
+    heading,
+    layered,
+    padded,
+    rules,
+    source,
+    tips,
+    x_axis,
+    y_axis,
+)
+from equipoise.report.text.tables import Cell, Table, amount
+from equipoise.report.text.wording import percent, shortened
+
+PAIRS: Final = 6
+METHOD_KEYS: Final = 12
+SPOTS: Final = (80, 680)
+"""Area of the spots of the lowest and the highest multimodal accuracy, in square pixels."""
+
+
+@dataclass(frozen=True)
+class QualityPoint:
+    """One run in the picture of encoder quality.
+
+    Attributes:
+        method: its method.
+        seed: its seed.
+        encoders: modality to the accuracy of its encoder under a new classifier.
+        accuracy: of the multimodal model.
+    """
+
+    method: str
+    seed: int
+    encoders: Mapping[str, float]
+    accuracy: float
+
+
+def encoder_quality(
+    points: Sequence[QualityPoint],
+    alone: Mapping[str, float],
+    split: str = "validation",
+    colors: Mapping[str, str] | None = None,
+) -> Chart | None:
+    """Return how good each encoder is under a new classifier.
+
+    A spot a run, a panel a pair of modalities; the area of a spot grows with the multimodal accuracy.
+
+    Args:
+        points: runs.
+        alone: accuracy of each modality trained alone.
+        split: what the accuracies were measured on.
+        colors: of the methods; None takes those of the palette in turn.
+    """
+    names = list(dict.fromkeys(name for point in points for name in point.encoders))
+    pairs = list(itertools.combinations(names, 2))
+    methods = list(dict.fromkeys(point.method for point in points))
+    styles = _styles(methods, colors)
+    found = [point.accuracy for point in points if math.isfinite(point.accuracy)] or [0.0]
+    panels = []
+    for pair in pairs[:PAIRS]:
+        held = [p for p in points if all(math.isfinite(p.encoders.get(name, math.nan)) for name in pair)]
+        if held:
+            said = f"accuracy of the encoders of {pair[0]} and {pair[1]} under a new classifier, by method"
+            title = " and ".join(map(shortened, pair)) if len(pairs) > 1 else ""
+            drawing = _pair(held, pair, alone, styles, (min(found), max(found)))
+            panels.append(Panel(title, said, drawing))
+    if not panels:
+        return None
+    caption = (
+        f"Accuracy on the {split} split of a new classifier on each frozen encoder, a spot a run. The larger "
+        f"the spot, the higher the multimodal accuracy: from {percent(min(found))} (smallest) to "
+        f"{percent(max(found))} (largest)."
+    )
+    caption += " Dashed: the modality trained alone." if alone else ""
+    caption += f" The first {PAIRS} of {len(pairs)} pairs are drawn." if len(pairs) > PAIRS else ""
+    legend = [Key(heading(method), *style) for method, style in styles.items()]
+    legend = legend if len(methods) <= METHOD_KEYS else []
+    legend += [Key("trained alone", MUTED, "rule")] if alone else []
+    table, columns = _table(points, names, alone), min(3, max(2, len(panels)))
+    return Chart("encoder-quality", "Quality of the encoders", caption, panels, columns, legend, table)
+
+
+def _styles(methods: Sequence[str], colors: Mapping[str, str] | None) -> dict[str, tuple[str, str]]:
+    """Return colour and shape of each method: methods of one colour differ in shape."""
+    styles: dict[str, tuple[str, str]] = {}
+    for place, method in enumerate(methods):
+        color = (colors or {}).get(method, PALETTE[place % len(PALETTE)])
+        alike = sum(other == color for other, _ in styles.values())
+        styles[method] = (color, SHAPES[alike % len(SHAPES)])
+    return styles
+
+
+def _pair(
+    held: Sequence[QualityPoint],
+    pair: tuple[str, str],
+    alone: Mapping[str, float],
+    styles: Mapping[str, tuple[str, str]],
+    scale: tuple[float, float],
+) -> alt.LayerChart:
+    rows = [
+        {
+            "method": p.method,
+            "seed": p.seed,
+            "first": p.encoders[pair[0]],
+            "second": p.encoders[pair[1]],
+            "multimodal": p.accuracy if math.isfinite(p.accuracy) else scale[0],
+        }
+        for p in sorted(held, key=lambda p: -p.accuracy)  # small spots are drawn on top of large ones
+    ]
+    reach = [padded([*(p.encoders[n] for p in held), alone.get(n, math.nan)], share=0.15) for n in pair]
+    titles = [f"{shortened(name, 24)}, accuracy" for name in pair]
+    x = x_axis("first", titles[0], reach[0], ticks=6, form="~%", grid=True)
+    y = y_axis("second", titles[1], reach[1], form="~%")
+    colors = {method: color for method, (color, _) in styles.items()}
+    shapes = alt.Scale(domain=list(styles), range=[shape for _, shape in styles.values()])
+    sizes = alt.Scale(domain=list(scale), range=list(SPOTS), zero=False)
+    spots = source(rows).mark_point(filled=True, fillOpacity=0.55, strokeWidth=1, strokeOpacity=1)
+    shown = tips(
+        method="",
+        seed="d",
+        first=(".1%", shortened(pair[0])),
+        second=(".1%", shortened(pair[1])),
+        multimodal=".1%",
+    )
+    return layered(
+        rules([alone.get(pair[0], math.nan)], x, "first"),
+        rules([alone.get(pair[1], math.nan)], y, "second"),
+        spots.encode(
+            x,
+            y,
+            by_color("method", colors),
+            by_color("method", colors, alt.Stroke),
+            alt.Shape("method:N", scale=shapes, legend=None),
+            alt.Size("multimodal:Q", scale=sizes, legend=None),
+            tooltip=shown,
+        ),
+        height=300,
+    )
+
+
+def _table(points: Sequence[QualityPoint], names: Sequence[str], alone: Mapping[str, float]) -> Table:
+    rows = [
+        [
+            Cell(p.method),
+            Cell(str(p.seed), float(p.seed)),
+            *(amount(p.encoders.get(n), percent(p.encoders.get(n, math.nan))) for n in names),
+            amount(p.accuracy, percent(p.accuracy)),
+        ]
+        for p in points
+    ]
+    if alone:
+        own = [amount(alone.get(name), percent(alone.get(name, math.nan))) for name in names]
+        rows.append([Cell("trained alone"), amount(None, ""), *own, amount(None, "")])
+    head = ["method", "seed", *(f"encoder of {name}" for name in names), "multimodal"]
+    return Table("Accuracies of a new classifier on each encoder, and of the model.", head, rows)

@@ -1,0 +1,47 @@
+"""The strength of re-learning of each layer, where it differs by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import altair as alt
+
+from equipoise.report.charts.chart import Chart, Panel
+from equipoise.report.charts.look import heading, layered, modality_colors, source, tips, x_axis
+from equipoise.report.text.tables import Cell, Table, amount
+from equipoise.report.text.wording import decimal
+
+LAYER_ROW: Final = 20
+MOST_ROWS: Final = 60
+"""Layers above which rows get lower instead of more; labels that would overlap are left out."""
+
+
+def layer_strengths(strengths: Mapping[str, Mapping[str, float]]) -> Chart | None:
+    """Return the strength of re-learning of each layer, where it differs by layer.
+
+    Args:
+        strengths: modality to layer to strength, in the order of the layers.
+    """
+    held = {name: own for name, own in strengths.items() if own}
+    if not held:
+        return None
+    colors, panels, rows = modality_colors(list(held)), [], []
+    top = max(1e-3, *(value for own in held.values() for value in own.values() if math.isfinite(value)), 0.0)
+    for name, own in held.items():
+        drawing = _layers(own, colors[name], 1.05 * top)
+        panels.append(Panel(heading(name), f"strength of re-learning of each layer of {name}", drawing))
+        rows += [[Cell(layer), Cell(name), amount(value, decimal(value, 3))] for layer, value in own.items()]
+    caption = "0 leaves a layer as it is, 1 restores its initial weights. The first layer is on top."
+    table = Table("Strength by layer.", ["layer", "modality", "strength"], rows, frozenset({1}))
+    return Chart("layers", "Strength of re-learning per layer", caption, panels, 2, numbers=table)
+
+
+def _layers(own: Mapping[str, float], color: str, top: float) -> alt.LayerChart:
+    axis = alt.Axis(labelOverlap=True, labelLimit=160, grid=False)
+    y = alt.Y("layer:N", title=None, sort=None, axis=axis, scale=alt.Scale(padding=0.3))
+    x = x_axis("strength", "strength", [0, top], ticks=5, grid=True)
+    bars = source({"layer": layer, "strength": value} for layer, value in own.items())
+    drawn = bars.mark_bar(color=color).encode(x, y, tooltip=tips(layer="", strength=".3f"))
+    return layered(drawn, height=LAYER_ROW * min(len(own), MOST_ROWS))

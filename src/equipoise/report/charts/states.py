@@ -1,0 +1,150 @@
+"""The charts of diagnoses at one moment: training and validation score by modality, and the gap between."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import altair as alt
+
+from equipoise.diagnosis import Diagnosis, LearningState
+from equipoise.report.charts.chart import Chart, Key, Panel
+from equipoise.report.charts.look import (
+    INK,
+    PAPER,
+    ROW,
+    by_color,
+    layered,
+    modality_colors,
+    padded,
+    place_axis,
+    row_labels,
+    source,
+    tips,
+    x_axis,
+)
+from equipoise.report.text.tables import Cell, Table, amount
+from equipoise.report.text.wording import decimal, shortened
+
+States = Mapping[str, LearningState]
+LEGEND = (Key("training", INK, "disc"), Key("validation", INK, "dots"))
+INTERVAL = Key("95 % interval of the gap", INK)
+
+
+def states(diagnosis: Diagnosis) -> Chart | None:
+    """Return the scores of one diagnosis: for each modality training and validation with the gap between."""
+    held = _measured(diagnosis)
+    if not held:
+        return None
+    measure = diagnosis.options.metric
+    drawing = state_rows(held, modality_colors(list(held)), measure, strength=True)
+    caption, legend = "The bar between the two scores is the gap. The axis does not start at zero.", [*LEGEND]
+    if any(state.interval for state in held.values()):
+        caption += (
+            " The thin line below is the 95 % interval of training minus validation, drawn from the "
+            "validation score: where it reaches that score, the gap may be chance."
+        )
+        legend.append(INTERVAL)
+    said = f"{measure} of training and validation features by modality; the table holds the same numbers."
+    title = f"{measure[0].upper()}{measure[1:]} by modality"
+    return Chart("states", title, caption, [Panel("", said, drawing)], legend=legend)
+
+
+def measures(diagnoses: Mapping[str, Diagnosis]) -> Chart | None:
+    """Return the scores of several measures side by side, each with the interval of its gap.
+
+    Args:
+        diagnoses: name of a measure to what it found.
+    """
+    panels, rows = [], []
+    names = list(dict.fromkeys(name for diagnosis in diagnoses.values() for name in diagnosis))
+    colors = modality_colors(names)
+    for measure, diagnosis in diagnoses.items():
+        held = _measured(diagnosis)
+        if not held:
+            continue
+        said = f"{measure} of training and validation features by modality"
+        panels.append(Panel(measure, said, state_rows(held, colors, measure)))
+        for name, state in held.items():
+            gap = state.train_score - state.val_score
+            values = (state.train_score, state.val_score, gap, *(state.interval or (math.nan, math.nan)))
+            rows.append([Cell(measure), Cell(name), *(amount(value, decimal(value, 3)) for value in values)])
+    if not panels:
+        return None
+    caption, legend = "Each measure has its own axis. The bar between the two scores is the gap.", [*LEGEND]
+    if any(state.interval for diagnosis in diagnoses.values() for state in diagnosis.values()):
+        caption += " The thin line below it is the 95 % interval of the gap, drawn from the validation score."
+        legend.append(INTERVAL)
+    head = ["measure", "modality", "training", "validation", "gap", "gap, low", "gap, high"]
+    table = Table("Scores by measure, and the 95 % interval of the gap.", head, rows, frozenset({1}))
+    columns = min(2, len(panels))
+    return Chart("measures", "Other measures of separability", caption, panels, columns, legend, table)
+
+
+def _measured(diagnosis: Diagnosis) -> States:
+    """Return the states whose scores are finite."""
+    return {n: s for n, s in diagnosis.items() if math.isfinite(s.train_score) and math.isfinite(s.val_score)}
+
+
+def state_rows(
+    held: States, colors: Mapping[str, str], measure: str, *, strength: bool = False
+) -> alt.LayerChart:
+    """Return a drawing of learning states, a row a modality.
+
+    Args:
+        held: states whose scores are finite.
+        colors: of the modalities.
+        measure: title of the axis.
+        strength: write the strength beside the gap.
+    """
+    rows = [
+        _row(name, state, len(held) - 1 - place, strength) for place, (name, state) in enumerate(held.items())
+    ]
+    ends = [row[key] for row in rows for key in ("training", "validation", "low", "high") if key in row]
+    across = partial(x_axis, title=measure, domain=padded(ends, share=0.12), ticks=7, grid=True)
+    y, bars = place_axis(len(rows), bottom=0.55), source(rows)
+    own = {name: colors[name] for name in held}
+    color, stroke = by_color("modality", own), by_color("modality", own, alt.Stroke)
+    point = {"filled": True, "size": 140, "strokeWidth": 2.5, "opacity": 1}
+    gap = bars.mark_rule(strokeWidth=5, opacity=0.45, tooltip=None)
+    return layered(
+        gap.encode(across("validation"), alt.X2("training:Q"), y, color),
+        bars.mark_point(color=PAPER, **point).encode(
+            across("validation"), y, stroke, tooltip=tips(modality="", validation=".3f")
+        ),
+        bars.mark_point(**point).encode(
+            across("training"), y, color, stroke, tooltip=tips(modality="", training=".3f")
+        ),
+        *_intervals([row for row in rows if "low" in row], across, place_axis(len(rows), 0.55, "below")),
+        *row_labels(rows, y),
+        height=ROW * (len(rows) + 0.35),
+    )
+
+
+def _row(name: str, state: LearningState, place: int, strength: bool) -> dict[str, Any]:
+    note = f"gap {decimal(state.train_score - state.val_score, 3)}"
+    if strength:
+        pull = state.strength() if state.applied is None else state.applied
+        note += f", strength {decimal(pull, 2)}"
+    row = {"modality": name, "name": shortened(name, 26), "note": note, "place": place}
+    row |= {"training": state.train_score, "validation": state.val_score}
+    if state.interval:  # of the gap; drawn from the validation score
+        low, high = state.interval
+        row |= {"gap low": low, "gap high": high}
+        row |= {"low": state.val_score + low, "high": state.val_score + high, "below": place - 0.3}
+    return row
+
+
+def _intervals(rows: list[dict[str, Any]], across: Any, below: alt.Y) -> list[alt.Chart]:
+    """Return thin lines with ends below the rows."""
+    if not rows:
+        return []
+    tooltip = tips(modality="", **{"gap low": (".3f", "gap, low"), "gap high": (".3f", "gap, high")})
+    line = source(rows).mark_rule(strokeWidth=1.5, color=INK)
+    end = source(rows).mark_tick(orient="vertical", thickness=1.5, height=7, color=INK, opacity=1)
+    return [
+        line.encode(across("low"), alt.X2("high:Q"), below, tooltip=tooltip),
+        *(end.encode(across(field), below, tooltip=tooltip) for field in ("low", "high")),
+    ]

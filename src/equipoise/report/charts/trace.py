@@ -1,0 +1,182 @@
+"""What training did to each modality, epoch by epoch (Wei et al., ECCV 2024, Fig. 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from equipoise.report.charts.chart import Chart, Key, Panel
+from equipoise.report.charts.look import (
+    INK,
+    MUTED,
+    PALETTE,
+    band,
+    curve,
+    heading,
+    layered,
+    modality_colors,
+    padded,
+    rules,
+    tips,
+    x_axis,
+    y_axis,
+)
+from equipoise.report.text.tables import Cell, Table, amount
+from equipoise.report.text.wording import decimal, number
+
+SPLITS: Final = {"train": ("training", "line"), "val": ("validation", "dot"), "test": ("test", "dash")}
+BEFORE, AFTER = "before-relearning", "after-relearning"
+HEIGHT: Final = 200
+Records = Sequence[Mapping[str, Any]]
+
+
+def over_epochs(trace: Records, measure: str = "purity") -> Chart | None:
+    """Return scores of all splits, gap and accuracy over epochs, with the re-learning moments marked.
+
+    Args:
+        trace: records `{"epoch", "event", "modalities": {m: {"train", "val", "test"}}, "accuracy": {"val",
+            "test"}}`; `event` is `epoch`, `before-relearning` or `after-relearning`, and `test` may be None.
+        measure: of the scores.
+    """
+    # Within one epoch the order is: before a re-learning, after it, end of the epoch.
+    order = {BEFORE: 0, AFTER: 1}
+    records = sorted(trace, key=lambda r: (int(r["epoch"]), order.get(str(r["event"]), 2)))
+    if not records:
+        return None
+    names = list(dict.fromkeys(name for record in records for name in record["modalities"]))
+    colors, moments = modality_colors(names), _moments(records)
+    panels = [_score_panel(records, name, colors[name], measure, names) for name in names]
+    panels.append(_gap_panel(records, colors, measure))
+    if accuracy := _accuracy_panel(records):
+        panels.append(accuracy)
+    caption = "The tinted area between training and validation is the gap."
+    legend = [Key(label, INK, dash) for split, (label, dash) in SPLITS.items() if _has(records, split)]
+    legend += [Key("gap", INK, "tint"), *(Key(heading(name), colors[name]) for name in names)]
+    if moments:
+        caption += " At a re-learning the lines step: measured right before, and right after."
+        legend.append(Key("re-learning", MUTED, "rule"))
+    if _has(records, "test"):
+        caption += " The test split was opened once, when training had ended; it decided nothing."
+    title = f"{measure[0].upper()}{measure[1:]}, gap and accuracy over epochs"
+    return Chart("trace", title, caption, panels, 2, legend, _numbers(records, names, measure))
+
+
+def _moments(records: Records) -> list[int]:
+    return sorted({int(r["epoch"]) for r in records if r["event"] in (BEFORE, AFTER)})
+
+
+def _score(record: Mapping[str, Any], name: str, split: str) -> float:
+    return number(record["modalities"].get(name, {}).get(split))
+
+
+def _accuracy(record: Mapping[str, Any], split: str) -> float:
+    return number((record.get("accuracy") or {}).get(split))
+
+
+def _has(records: Records, split: str) -> bool:
+    found = [number(own.get(split)) for record in records for own in record["modalities"].values()]
+    return any(math.isfinite(value) for value in found + [_accuracy(record, split) for record in records])
+
+
+def _panel(
+    records: Records,
+    title: str,
+    said: str,
+    unit: str,
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    styles: Mapping[str, tuple[str, str]],
+    reach: Sequence[float],
+    form: str = ".3f",
+) -> Panel:
+    """Return a panel of curves over epochs.
+
+    Args:
+        records: all measurements.
+        title: of the panel.
+        said: its description for a screen reader.
+        unit: title of the vertical axis.
+        rows: name of a curve to its rows of `name`, `epoch` and `value`.
+        styles: name of a curve to its colour and dash.
+        reach: values that the vertical axis holds.
+        form: format of the values that are shown when pointed at.
+    """
+    epochs = [int(record["epoch"]) for record in records]
+    air = 0.02 * max(1, max(epochs) - min(epochs))
+    x = x_axis("epoch", "epoch", [min(epochs) - air, max(epochs) + air], form="d")
+    share = form.endswith("%")
+
+    def up(field: str) -> Any:
+        return y_axis(field, unit, padded(reach), form="~%" if share else "")
+
+    tooltip = tips(name="", epoch="d", value=(form, unit))
+    both = [rows[name] for name in ("training", "validation") if name in rows]
+    gap = [
+        {"epoch": train["epoch"], "train": train["value"], "val": val["value"]}
+        for train, val in (zip(*both, strict=True) if len(both) == 2 and unit != "accuracy" else ())
+    ]
+    drawing = layered(
+        rules(_moments(records), x, "epoch"),
+        band(gap, x, up("val"), "train", styles["training"][0]) if gap else None,
+        *(curve(own, x, up("value"), *styles[name], tooltip) for name, own in rows.items()),
+        height=HEIGHT,
+    )
+    return Panel(title, said, drawing)
+
+
+def _rows(records: Records, name: str, values: Sequence[float]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "epoch": int(record["epoch"]), "value": value}
+        for record, value in zip(records, values, strict=True)
+    ]
+
+
+def _score_panel(records: Records, name: str, color: str, measure: str, names: Sequence[str]) -> Panel:
+    rows, styles = {}, {}
+    for split, (label, dash) in SPLITS.items():
+        values = [_score(record, name, split) for record in records]
+        if any(map(math.isfinite, values)):
+            rows[label], styles[label] = _rows(records, f"{name}, {label}", values), (color, dash)
+    said = f"{measure} of training, validation and test features of {name} over epochs"
+    # All modalities share the vertical axis.
+    reach = [_score(record, other, split) for record in records for other in names for split in SPLITS]
+    return _panel(records, heading(name), said, measure, rows, styles, reach)
+
+
+def _gap_panel(records: Records, colors: Mapping[str, str], measure: str) -> Panel:
+    gaps = {n: [_score(r, n, "train") - _score(r, n, "val") for r in records] for n in colors}
+    rows = {f"gap of {name}": _rows(records, name, own) for name, own in gaps.items()}
+    styles = {f"gap of {name}": (color, "line") for name, color in colors.items()}
+    said = f"gap of {measure}, training minus validation, of each modality over epochs"
+    reach = [0.0, *(value for own in gaps.values() for value in own)]
+    return _panel(records, "gap", said, f"gap of {measure}", rows, styles, reach)
+
+
+def _accuracy_panel(records: Records) -> Panel | None:
+    rows, styles, reach = {}, {}, []
+    for split in ("val", "test"):
+        label, dash = SPLITS[split]
+        values = [_accuracy(record, split) for record in records]
+        if any(map(math.isfinite, values)):
+            rows[label], styles[label] = _rows(records, label, values), (PALETTE[0], dash)
+            reach += values
+    if not rows:
+        return None
+    said = "accuracy of the multimodal model over epochs"
+    return _panel(records, "accuracy of the model", said, "accuracy", rows, styles, reach, ".1%")
+
+
+def _numbers(records: Records, names: Sequence[str], measure: str) -> Table:
+    splits = [split for split in SPLITS if _has(records, split)]
+    accuracies = [split for split in ("val", "test") if split in splits]
+    head = ["epoch", "event"]
+    head += [f"{name}, {SPLITS[split][0]} {measure}" for name in names for split in splits]
+    head += [f"{SPLITS[split][0]} accuracy" for split in accuracies]
+    rows = []
+    for record in records:
+        own = [_score(record, name, split) for name in names for split in splits]
+        own += [_accuracy(record, split) for split in accuracies]
+        epoch, event = int(record["epoch"]), str(record["event"]).replace("-", " ")
+        cells = [amount(value, decimal(value, 3)) for value in own]
+        rows.append([Cell(str(epoch), float(epoch)), Cell(event), *cells])
+    return Table("All measurements.", head, rows, frozenset({1}))

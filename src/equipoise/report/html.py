@@ -1,0 +1,113 @@
+"""One HTML file that holds everything: words, tables, figures, style, and the library that draws."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from equipoise.report.charts.chart import Chart
+from equipoise.report.pages.page import Page
+from equipoise.report.render import fixed_svg, plain, specification, static_svg, vega
+from equipoise.training.record.record import write_atomically
+from equipoise.types import RunFolderError
+
+WIDE, NARROW, COLUMN = 860, 358, {2: 500, 3: 340}
+"""Widths of pictures without JavaScript: one panel on a screen and on a phone, and panels side by side."""
+
+
+def write(page: Page, path: Path) -> Path:
+    """Write the page, whole or not at all.
+
+    Raises:
+        RunFolderError: the file cannot be written.
+    """
+    # Names of files may hold bytes that are no letters; a page must be UTF-8.
+    text = render(page).encode("utf-8", "replace").decode("utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write the report {path} ({error.strerror or error}); choose another file."
+        ) from None
+    return path
+
+
+def render(page: Page) -> str:
+    """Return the page as HTML.
+
+    Every text is escaped by the template. Only three things are inserted without escaping: files of this
+    package and of Vega, SVG elements made by Vega, and JSON without a letter that HTML could read.
+
+    Raises:
+        ValueError: two charts have one name, which is an id of the page.
+    """
+    environment = Environment(
+        loader=PackageLoader("equipoise.report"), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["breakable"] = breakable
+    environment.filters["fixed_svg"] = lambda drawing: fixed_svg(drawing, "drawing")
+    templates = files("equipoise.report") / "templates"
+    names = [chart.name for chart in page.all_charts]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two charts of the page are named {twice[0]!r}; expected one name a chart.")
+    figures = {
+        f"{chart.name}-{place}": specification(panel.drawing)
+        for chart in page.all_charts
+        for place, panel in enumerate(chart.panels)
+    }
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        version=version("equipoise"),
+        style=Markup((templates / "page.css").read_text(encoding="utf-8")),
+        script=Markup((templates / "page.js").read_text(encoding="utf-8")),
+        vega=Markup(library()) if figures else "",
+        figures=embedded(figures),
+        statics={c.name: static_panels(c, f"s{place}") for place, c in enumerate(page.all_charts)},
+    )
+
+
+@cache
+def library() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script, which needs neither network nor `eval`."""
+    return str(vega().javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+
+
+def static_panels(chart: Chart, ids: str = "s") -> list[Markup]:
+    """Return each panel's pictures for a reader without JavaScript, for a wide window and for a phone.
+
+    Args:
+        chart: the chart.
+        ids: starts the ids of its elements.
+    """
+    wide = COLUMN.get(chart.columns, WIDE)
+    picture = Markup('<div class="static {}" role="img" aria-label="{}">{}</div>')
+    panels = []
+    for place, panel in enumerate(chart.panels):
+        both = Markup("")
+        for kind, width in (("wide", wide), ("narrow", NARROW)):
+            svg = static_svg(panel.drawing, width, f"{ids}-{place}{kind[0]}")
+            both += picture.format(kind, panel.description, svg)
+        panels.append(both)
+    return panels
+
+
+def breakable(text: str) -> Markup:
+    """Escape a name, and let it break after its punctuation where a narrow column needs it."""
+    return Markup(re.sub(r"[:/_=,-](?=\w)", r"\g<0><wbr>", str(escape(text))))
+
+
+def embedded(value: Any) -> Markup:
+    """Return a value as JSON that can stand inside a script element, whatever its texts hold."""
+    text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)

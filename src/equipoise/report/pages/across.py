@@ -1,0 +1,145 @@
+"""The page of several comparisons: what their datasets say together, and each one by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from equipoise.experiments.compare.across import FEW_DATASETS, AcrossDatasets, across_datasets
+from equipoise.experiments.compare.comparison import Comparison
+from equipoise.report.charts.methods import accuracy
+from equipoise.report.charts.ranks import critical_difference
+from equipoise.report.pages.comparison import facts, notices
+from equipoise.report.pages.page import Drawing, Notice, Page, Section
+from equipoise.report.records import runs_of
+from equipoise.report.text import sentences, tables
+from equipoise.report.text.evidence import Evidence
+from equipoise.report.text.sentences import Statement
+from equipoise.report.text.tables import Cell, Table, amount
+from equipoise.report.text.wording import counted, decimal, listed, p_value
+from equipoise.types import UsageError
+
+DIAGRAM = (
+    "Mean ranks, 1 being the best. A bar joins methods that Nemenyi's test does not tell apart at 5 %; joint "
+    "and diagnose-relearn stand out by their colour."
+)
+
+
+def across_page(comparisons: Sequence[Comparison]) -> Page:
+    """Return the page of several comparisons.
+
+    Where the methods cannot be ranked over the datasets, the page says why, and shows each dataset.
+
+    Args:
+        comparisons: one a dataset.
+    """
+    names = list(dict.fromkeys(str(comparison.summary["dataset"]) for comparison in comparisons))
+    methods = dict.fromkeys(name for c in comparisons for name in c.summary["methods"])
+    sections = [_dataset(comparison, place) for place, comparison in enumerate(comparisons)]
+    return Page(
+        kind="across datasets",
+        title=f"{counted(len(names), 'dataset')}: {listed(names)}",
+        facts=[counted(len(methods), "method"), counted(len(comparisons), "comparison")],
+        sections=[_together(comparisons), *sections],
+    )
+
+
+def _together(comparisons: Sequence[Comparison]) -> Section:
+    title = "Across datasets"
+    try:
+        across = across_datasets(comparisons)
+    except UsageError as error:
+        return Section(title, notices=[Notice(f"There is no ranking across datasets: {error}")])
+    return Section(
+        title,
+        statements=_statements(across),
+        notices=_cautions(across),
+        tables=[_rank_table(across)],
+        drawing=_diagram(across),
+    )
+
+
+def _diagram(across: AcrossDatasets) -> Drawing:
+    ranks = ", ".join(f"{name} {across.mean_ranks[name]:.1f}" for name in across.names)
+    return Drawing("Critical differences", DIAGRAM, f"Mean ranks: {ranks}", critical_difference(across))
+
+
+def _statements(across: AcrossDatasets) -> list[Statement]:
+    count, datasets = len(across.names), len(across.datasets)
+    test = (
+        f"Friedman test over {counted(datasets, 'dataset')} and {counted(count, 'method')}: "
+        f"p\N{NO-BREAK SPACE}{_equals(across.friedman_p)}."
+    )
+    verdict = "The methods differ." if across.differ else "No difference can be claimed."
+    distance = f"Two mean ranks differ where they lie {decimal(across.critical_difference, 1)} or more apart"
+    if across.critical_difference > count - 1:
+        distance += ", which is more than the ranks of so many methods on so few datasets can"
+    elif not across.differ:
+        distance += "; as the Friedman test finds no difference, single pairs must not be read as one"
+    first = across.names[0]
+    best = f"Its mean rank is {decimal(across.mean_ranks[first], 1)} of {count}."
+    return [
+        Statement("Do they differ?", verdict, test),
+        Statement("By how much?", "Nemenyi's critical difference.", f"{distance}."),
+        Statement("Lowest mean rank", f"{first}.", best),
+    ]
+
+
+def _equals(value: float) -> str:
+    text = p_value(value)
+    return text if text.startswith("<") else f"=\N{NO-BREAK SPACE}{text}"
+
+
+def _cautions(across: AcrossDatasets) -> list[Notice]:
+    found = []
+    if across.few_datasets:
+        number = counted(len(across.datasets), "dataset")
+        text = (
+            f"With {number} the tests have little power: that no difference "
+            f"is found does not mean that there is none. At least {FEW_DATASETS} datasets are advisable."
+        )
+        found.append(Notice(text))
+    if across.left_out:
+        items = [f"{name}: {reason}" for name, reason in across.left_out.items()]
+        found.append(Notice("These methods have no mean rank:", items))
+    return found
+
+
+def _rank_table(across: AcrossDatasets) -> Table:
+    rows = []
+    for name in across.names:
+        note = "experimental" if name in across.experimental else ""
+        mean, own = across.mean_ranks[name], [float(rank) for rank in across.ranks.loc[[name]].to_numpy()[0]]
+        rows.append(
+            [
+                Cell(name, note=note),
+                amount(mean, decimal(mean, 2)),
+                *map(_rank, own),
+            ]
+        )
+    caption = (
+        "Ranks by the mean of each dataset's main test figure (accuracy, where there are classes) among the "
+        "methods of this table; equal ones share their mean rank."
+    )
+    return Table(caption, ["method", "mean rank", *across.datasets], rows)
+
+
+def _rank(rank: float) -> Cell:
+    return amount(rank, decimal(rank, 0 if rank.is_integer() else 1))
+
+
+def _dataset(comparison: Comparison, place: int) -> Section:
+    runs = runs_of(comparison)
+    evidence, summary = Evidence.of(comparison, runs), comparison.summary
+    drawn = accuracy(evidence)
+    return Section(
+        title=str(summary["dataset"]),
+        facts=facts(
+            runs, [f"model {summary['model']}", f"seeds {listed([str(s) for s in summary['seeds']])}"]
+        ),
+        statements=sentences.of_comparison(evidence),
+        notices=notices(evidence, runs),
+        tables=[tables.results(evidence)],
+        # The name is an id of the page, and must stand in it once.
+        charts=[replace(drawn, name=f"{drawn.name}-of-{place}")] if drawn else [],
+    )

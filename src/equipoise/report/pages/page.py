@@ -1,0 +1,92 @@
+"""What a page is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from equipoise.report.charts.chart import Chart
+from equipoise.report.text.sentences import Statement
+from equipoise.report.text.tables import Table
+
+if TYPE_CHECKING:
+    import altair as alt
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that the reader must not overlook."""
+
+    text: str
+    items: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A part of the details that opens on demand."""
+
+    title: str
+    texts: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture of fixed width that is not live: title, how to read it, what it shows, and the chart."""
+
+    title: str
+    caption: str
+    description: str
+    drawing: alt.LayerChart
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page about one of its subjects, such as a dataset.
+
+    Attributes:
+        title: its subject.
+        facts, statements, notices, tables, charts: see `Page`.
+        drawing: a picture that is not live.
+    """
+
+    title: str
+    facts: Sequence[str] = ()
+    statements: Sequence[Statement] = ()
+    notices: Sequence[Notice] = ()
+    tables: Sequence[Table] = ()
+    drawing: Drawing | None = None
+    charts: Sequence[Chart] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a report shows, from top to bottom.
+
+    Attributes:
+        kind: what it reports on, such as `comparison`.
+        title: its subject.
+        facts: what was run, in a few words each.
+        statements: what was found.
+        notices: what must not be overlooked.
+        tables: the results.
+        charts: the pictures.
+        folds: the details.
+        sections: parts about single subjects, below what holds for all of them.
+    """
+
+    kind: str
+    title: str
+    facts: Sequence[str] = ()
+    statements: Sequence[Statement] = ()
+    notices: Sequence[Notice] = ()
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+    folds: Sequence[Fold] = ()
+    sections: Sequence[Section] = ()
+
+    @property
+    def all_charts(self) -> list[Chart]:
+        """The charts of the page and of its sections."""
+        return [*self.charts, *(chart for section in self.sections for chart in section.charts)]

@@ -1,0 +1,1 @@
+"""What a report says: evidence from the records, wording, sentences and tables."""

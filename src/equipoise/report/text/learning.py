@@ -1,0 +1,178 @@
+"""How the learning states of a method's runs developed: gaps, re-learning, and what it did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from equipoise.report.records import Run
+from equipoise.report.text.wording import Spread, number
+
+RELEARNING, DIAGNOSIS = "relearning", "diagnosis"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One modality in one event of one run.
+
+    Attributes:
+        seed: of the run.
+        epoch: of the event, from 0.
+        event: `relearning` (measured right before the weights were pulled back) or `diagnosis`.
+        modality: its name.
+        train, val: separability of the training and validation features.
+        applied: strength of the re-learning; NaN for a diagnosis.
+        metric: the measure of separability.
+    """
+
+    seed: int
+    epoch: int
+    event: str
+    modality: str
+    train: float
+    val: float
+    applied: float
+    metric: str
+
+    @property
+    def gap(self) -> float:
+        """Training minus validation, with its sign: only a positive one speaks of over-training."""
+        return self.train - self.val
+
+
+@dataclass(frozen=True)
+class Point:
+    """The scores of one modality at one event, over the seeds."""
+
+    epoch: int
+    event: str
+    train: Spread
+    val: Spread
+    gap: Spread
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What re-learning did to one modality, over seeds and moments.
+
+    Attributes:
+        strength: of the pull toward the initial weights.
+        before, after: the gap right before and right after, where both were measured.
+    """
+
+    strength: Spread
+    before: Spread
+    after: Spread
+
+
+def readings(runs: Iterable[Run]) -> list[Reading]:
+    """Return what the finished runs' diagnoses read, run by run, in the order of events."""
+    return [
+        Reading(
+            seed=run.seed,
+            epoch=int(event["epoch"]),
+            event=str(event["event"]),
+            modality=modality,
+            train=number(state.get("train_score")),
+            val=number(state.get("val_score")),
+            applied=number(state.get("applied")),
+            metric=str(state.get("metric", "purity")),
+        )
+        for run in runs
+        if run.finished
+        for event in run.states
+        if event.get("event") in (RELEARNING, DIAGNOSIS)
+        for modality, state in event["modalities"].items()
+    ]
+
+
+def modalities(read: Iterable[Reading]) -> list[str]:
+    """Return the names in order of appearance."""
+    return list(dict.fromkeys(reading.modality for reading in read))
+
+
+def metric(read: Sequence[Reading]) -> str:
+    """Return the measure of separability; `purity` where nothing was read."""
+    return next((reading.metric for reading in read if reading.event == DIAGNOSIS), "purity")
+
+
+def relearning_epochs(read: Iterable[Reading]) -> list[int]:
+    """Return the epochs at whose end some run was re-learned."""
+    return sorted({reading.epoch for reading in read if reading.event == RELEARNING})
+
+
+def trajectory(read: Iterable[Reading], modality: str) -> list[Point]:
+    """Return the scores of a modality over epochs, a re-learning before the diagnosis that follows it."""
+    own = sorted(
+        (reading for reading in read if reading.modality == modality),
+        key=lambda reading: (reading.epoch, reading.event != RELEARNING),
+    )
+    points = []
+    for (epoch, event), group in groupby(own, key=lambda reading: (reading.epoch, reading.event)):
+        seeds = list(group)
+        train, val, gap = (Spread.of(getattr(r, name) for r in seeds) for name in ("train", "val", "gap"))
+        points.append(Point(epoch, event, train, val, gap))
+    return points
+
+
+def last_diagnosis(read: Iterable[Reading]) -> dict[str, Point]:
+    """Return, by modality, the scores of each run's last diagnosis whose readings are numbers."""
+    last: dict[tuple[str, int], Reading] = {}
+    for reading in read:
+        if reading.event == DIAGNOSIS and math.isfinite(reading.gap):
+            last[reading.modality, reading.seed] = reading
+    points = {}
+    for modality in modalities(last.values()):
+        own = [reading for reading in last.values() if reading.modality == modality]
+        train, val, gap = (Spread.of(getattr(r, name) for r in own) for name in ("train", "val", "gap"))
+        points[modality] = Point(max(reading.epoch for reading in own), DIAGNOSIS, train, val, gap)
+    return points
+
+
+def leads(read: Iterable[Reading], modality: str) -> int:
+    """Return on how many seeds a modality's gap was the largest at the last diagnosis."""
+    last: dict[int, dict[str, float]] = {}
+    for reading in read:
+        if reading.event == DIAGNOSIS and math.isfinite(reading.gap):
+            last.setdefault(reading.seed, {})[reading.modality] = reading.gap
+    return sum(gaps.get(modality, -math.inf) >= max(gaps.values()) for gaps in last.values())
+
+
+def mean_gaps(read: Iterable[Reading]) -> dict[str, float]:
+    """Return the gap of each modality over all diagnoses and seeds: less noisy than a single one."""
+    looks = [reading for reading in read if reading.event == DIAGNOSIS]
+    means = {m: Spread.of(r.gap for r in looks if r.modality == m) for m in modalities(looks)}
+    return {modality: spread.mean for modality, spread in means.items() if spread}
+
+
+def effects(read: Sequence[Reading], *, same_ruler: bool = True) -> dict[str, Effect]:
+    """Return what re-learning did to each modality.
+
+    Args:
+        read: readings of one method.
+        same_ruler: whether both events were measured with the same options; else gaps are not compared.
+    """
+    found = {}
+    for modality in modalities(read):
+        own = [reading for reading in read if reading.modality == modality]
+        pulls = [reading for reading in own if reading.event == RELEARNING]
+        pairs = [pair for pull in pulls if (pair := _pair(pull, own)) is not None] if same_ruler else []
+        if pulls:
+            found[modality] = Effect(
+                strength=Spread.of(pull.applied for pull in pulls),
+                before=Spread.of(before for before, _ in pairs),
+                after=Spread.of(after for _, after in pairs),
+            )
+    return found
+
+
+def _pair(pull: Reading, own: Sequence[Reading]) -> tuple[float, float] | None:
+    """Return the gap before and after one re-learning; None where one of them is unknown."""
+    for reading in own:
+        same_moment = (reading.seed, reading.epoch) == (pull.seed, pull.epoch)
+        if same_moment and reading.event == DIAGNOSIS and reading.metric == pull.metric:
+            both = (pull.gap, reading.gap)
+            return both if all(map(math.isfinite, both)) else None
+    return None

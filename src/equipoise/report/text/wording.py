@@ -1,0 +1,97 @@
+"""How numbers and names are written in a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+MINUS: Final = "\N{MINUS SIGN}"
+MISSING: Final = "\N{EN DASH}"
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
+NARROW: Final = "\N{NARROW NO-BREAK SPACE}"
+
+
+def number(value: Any) -> float:
+    """Return a value of a record as a float; what is no number is NaN."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def decimal(value: float, digits: int = 2, *, signed: bool = False) -> str:
+    """Write a number with a true minus sign; a value that rounds to zero has no sign."""
+    if not math.isfinite(value):
+        return MISSING
+    text = f"{abs(value):,.{digits}f}"
+    if float(text.replace(",", "")) == 0:
+        return text
+    return (MINUS if value < 0 else "+" if signed else "") + text
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Write a share as per cent: 0.924 is `92.4 %`."""
+    return f"{decimal(100 * share, digits)}{NARROW}%" if math.isfinite(share) else MISSING
+
+
+def points(share: float, digits: int = 1) -> str:
+    """Write a difference of shares in percentage points, with its sign."""
+    return decimal(100 * share, digits, signed=True)
+
+
+def p_value(value: float) -> str:
+    """Write a p-value; tiny ones as a bound."""
+    if not math.isfinite(value):
+        return MISSING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join parts as a sentence does: `a, b and c`."""
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1] if parts else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun: `1 seed`, `3 seeds`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def shortened(text: str, limit: int = 40) -> str:
+    """Cut a long name in its middle; names of models and files differ at both ends."""
+    if len(text) <= limit:
+        return text
+    half = (limit - 1) // 2
+    return f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"
+
+
+def printable(text: str) -> str:
+    """Replace what cannot be printed, such as control characters and lone surrogates, by spaces."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds with its range.
+
+    Attributes:
+        mean, low, high: mean, smallest and largest value; NaN where there is none.
+        n: number of finite values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Return the spread of the finite values."""
+        finite = [value for value in values if math.isfinite(value)]
+        if not finite:
+            return cls(math.nan, math.nan, math.nan, 0)
+        return cls(math.fsum(finite) / len(finite), min(finite), max(finite), len(finite))
+
+    def __bool__(self) -> bool:
+        return self.n > 0
