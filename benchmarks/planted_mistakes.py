@@ -41,44 +41,53 @@ MOVED = {"loops": ("loops", "integrations")}
 
 @dataclass(frozen=True)
 class Mistake:
-    """One edit: the first of `files` that holds `old` exactly once gets `new` in its place.
+    """One edit: the first of `files` that holds an old text exactly once gets the new one in its place.
 
     Attributes:
         name: of the mistake.
         why: what is wrong with it.
         files: paths below `src/equipoise` that the file has had.
-        old, new: texts.
+        texts: old and new text; several pairs where the code has been written in several ways.
     """
 
     name: str
     why: str
     files: tuple[str, ...]
-    old: str
-    new: str
+    texts: tuple[tuple[str, str], ...]
 
-    def place(self, tree: Path) -> Path | str:
-        """Return the file to change, or say why there is none."""
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> Mistake:
+        """Read an entry of the list."""
+        pairs = [entry, *entry.get("also", [])]
+        texts = tuple((pair["old"], pair["new"]) for pair in pairs)
+        return cls(entry["name"], entry["why"], tuple(entry["files"]), texts)
+
+    def place(self, tree: Path) -> tuple[Path, str] | str:
+        """Return the file to change and its new content, or say why there is none."""
         listed = [tree / PACKAGE / path for path in self.files if (tree / PACKAGE / path).is_file()]
         # A file that has moved since is found by its content.
         for candidates in (listed, sorted((tree / PACKAGE).rglob("*.py"))):
-            counts = {path: path.read_text(encoding="utf-8").count(self.old) for path in candidates}
-            found = {path: count for path, count in counts.items() if count}
-            if list(found.values()) == [1]:
-                return next(iter(found))
-            if found:
-                where = ", ".join(f"{path.relative_to(tree)} ({count})" for path, count in found.items())
-                return f"the old text occurs more than once: {where}"
+            contents = {path: path.read_text(encoding="utf-8") for path in candidates}
+            for old, new in self.texts:
+                found = {path: text.count(old) for path, text in contents.items() if old in text}
+                if list(found.values()) == [1]:
+                    path = next(iter(found))
+                    return path, contents[path].replace(old, new)
+                if found:
+                    where = ", ".join(f"{path.relative_to(tree)} ({count})" for path, count in found.items())
+                    return f"the old text occurs more than once: {where}"
         return "the old text occurs nowhere"
 
-    @contextmanager
-    def planted(self, path: Path) -> Iterator[None]:
-        """Make the edit for a while."""
-        before = path.read_text(encoding="utf-8")
-        path.write_text(before.replace(self.old, self.new), encoding="utf-8")
-        try:
-            yield
-        finally:
-            path.write_text(before, encoding="utf-8")
+
+@contextmanager
+def planted(path: Path, content: str) -> Iterator[None]:
+    """Give a file another content for a while."""
+    before = path.read_text(encoding="utf-8")
+    path.write_text(content, encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(before, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ class Outcome:
 def read_mistakes(path: Path = LIST) -> list[Mistake]:
     """Read the list; names are unique."""
     entries = tomllib.loads(path.read_text(encoding="utf-8"))["mistake"]
-    mistakes = [Mistake(**{**entry, "files": tuple(entry["files"])}) for entry in entries]
+    mistakes = [Mistake.of(entry) for entry in entries]
     names = [mistake.name for mistake in mistakes]
     assert len(set(names)) == len(names), "two mistakes have one name"
     return mistakes
@@ -169,14 +178,15 @@ def run_tests(tree: Path, tests: list[str], workers: int, limit: float) -> Outco
 
 def judge(mistake: Mistake, tree: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Plant a mistake and run the room, then the rest; say which noticed it."""
-    path = mistake.place(tree)
-    if isinstance(path, str):
-        return {"verdict": "not planted", "reason": path}
+    place = mistake.place(tree)
+    if isinstance(place, str):
+        return {"verdict": "not planted", "reason": place}
+    path, content = place
     room = tests_of(tree, path)
     found: dict[str, Any] = {"file": str(path.relative_to(tree)), "why": mistake.why}
     rest = ["tests", *(f"--ignore={folder}" for folder in room)]
     stages = {"room": room, **({} if arguments.room_only else {"rest": rest})}
-    with mistake.planted(path):
+    with planted(path, content):
         for stage, tests in stages.items():
             if not tests:
                 continue
@@ -246,7 +256,7 @@ def main() -> int:
         if arguments.check:
             places = {mistake.name: mistake.place(tree) for mistake in mistakes}
             for name, place in places.items():
-                print(f"{name}: {place if isinstance(place, str) else place.relative_to(tree)}")
+                print(f"{name}: {place if isinstance(place, str) else place[0].relative_to(tree)}")
             return int(any(isinstance(place, str) for place in places.values()))
         if not arguments.trust and "unchanged" not in held:
             unchanged = run_tests(tree, ["tests"], arguments.workers, arguments.limit)
