@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 OUT ?= runs/demo
+EPOCHS := 60
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo test test-all check lint types docs docs-serve browser ray bench pictures figures studies diagnoses media pretrained method-index task-tables clean
@@ -13,13 +14,13 @@ help:  ## List the targets.
 
 demo: $(VENV)/.demo  ## Compare D&R with its baselines on real data, and write a report.
 	$(BIN)/equipoise compare --data htad --methods references ogm-ge diagnose-relearn \
-		--seeds 3 --epochs 60 --out $(OUT) --resume
+		--seeds 3 --epochs $(EPOCHS) --out $(OUT) --resume
 
 test: check browser  ## Run the checks and the tests, without the full test matrix (within eight minutes).
-	$(BIN)/python -m pytest -n auto -m 'not matrix'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not matrix'
 
 test-all: check browser  ## Run the checks and all tests, including the full matrix, multi-process and soak tests.
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.dev  ## Run the static checks.
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types docs

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -21,6 +18,7 @@ from equipoise.data.datasets import DATASETS
 from equipoise.methods import METHODS, create_method
 from equipoise.training.option_text import from_options, parse_assignments
 from page_blocks import PAGES, ROOT, Block, all_blocks, blocks, install
+from processes import python
 
 ELSEWHERE = {"docs/pretrained.md": "test_pretrained_page.py", "docs/tasks.md": "test_tasks_page.py"}
 """Pages whose Python blocks run in a separate test, which also checks their results."""
@@ -61,16 +59,12 @@ def run_here(command: str, place: str) -> None:
 
 
 def run(command: str, folder: Path, place: str) -> None:
-    path = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    environment = {
-        **os.environ,
-        "PATH": path,
-        "PYTHONPATH": str(folder),
-        "XDG_CACHE_HOME": str(folder / "cache"),
-    }
-    done = subprocess.run(
-        ["bash", "-euc", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
+    """Run a command in a process that finds the packages of the folder."""
+    program, *words = shlex.split(command)
+    if program != "python":
+        assert program in ("equipoise", "pytest"), f"{place}: {command}"
+        words = ["-m", program, *words]
+    done = python(*words, cwd=folder, PYTHONPATH=str(folder), XDG_CACHE_HOME=str(folder / "cache"))
     assert done.returncode == 0, f"{place}: {command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from processes import python, torchrun
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {"lightning": "lightning", "huggingface": "transformers", "two_processes_accelerate": "accelerate"}
 TWICE = ("ddp", "two_processes_accelerate")
@@ -29,18 +31,22 @@ SAYS = {
 }
 
 
-def run(name: str, source: str, folder: Path) -> str:
-    """Run source code as `NAME.py` in the given folder; return its output."""
+def written(name: str, source: str, folder: Path) -> Path:
+    """Write source code as `NAME.py` into the given folder; skip the test if a package is missing."""
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
     script = folder / f"{name}.py"
     script.write_text(source, encoding="utf-8")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if name in TWICE else []
-    done = subprocess.run(
-        [sys.executable, *launch, script], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    return script
+
+
+def run(name: str, source: str, folder: Path) -> str:
+    """Run source code as `NAME.py` in the given folder; return its output."""
+    script = written(name, source, folder)
+    processes = torchrun(script, cwd=folder) if name in TWICE else [python(script, cwd=folder)]
+    for ended in processes:
+        assert ended.returncode == 0, ended.stderr[-2000:]
+    return "".join(ended.stdout for ended in processes)
 
 
 def source_of(name: str) -> str:
@@ -52,7 +58,16 @@ def test_no_example_is_forgotten() -> None:
     assert all(len(source_of(name).splitlines()) < 100 for name in SAYS)
 
 
-@pytest.mark.parametrize("name", sorted(SAYS))
+@pytest.mark.parametrize("name", ["pytorch", "ddp"])
+def test_it_runs_in_a_new_interpreter(name: str, tmp_path: Path) -> None:
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if name in TWICE else []
+    command = [sys.executable, *launch, written(name, source_of(name), tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(SAYS[name], done.stdout)
+
+
+@pytest.mark.parametrize("name", sorted(SAYS.keys() - set(LOOPS)))
 def test_it_runs_and_prints_the_expected_output(name: str, tmp_path: Path) -> None:
     assert re.search(SAYS[name], run(name, source_of(name), tmp_path))
 
@@ -73,7 +88,8 @@ def test_a_few_lines_are_added_and_at_strength_zero_they_change_no_bit(name: str
     ):
         folder = tmp_path / case
         folder.mkdir()
-        run(name, text.replace("    main()\n", f"    {keeping}"), folder)
+        said = run(name, text.replace("    main()\n", f"    {keeping}"), folder)
+        assert case != "with" or re.search(SAYS[name], said)
         weights = [torch.load(path, weights_only=True) for path in sorted(folder.glob("weights*.pt"))]
         assert len(weights) == 1 + (name in TWICE)
         assert all(torch.equal(value, weights[-1][key]) for key, value in weights[0].items())

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from sybil import Document, Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
+
+from processes import python
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLING = "pip install"
@@ -50,25 +59,44 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_python_blocks_and_the_commands_on_their_data(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> str:
+    """The output of the Python blocks."""
     names: dict[str, Any] = {"__name__": "readme"}
-    python = blocks("python")
-    assert len(python) == 4
-    for block in python:
-        exec(compile(block, "README.md", "exec"), names)
-    out = capsys.readouterr().out
-    assert "after epoch 4" in out
-    assert "after epoch 12" in out
-    assert "diagnose-relearn" in out
-    assert "contribution by accuracy on validation" in out
+    texts = blocks("python")
+    assert len(texts) == 4
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        for block in texts:
+            exec(compile(block, "README.md", "exec"), names)
+    return printed.getvalue()
+
+
+def test_python_blocks(folder: Path, trained: str) -> None:
+    assert "after epoch 4" in trained
+    assert "after epoch 12" in trained
+    assert "diagnose-relearn" in trained
+    assert "contribution by accuracy on validation" in trained
     assert (folder / "diagnosis.html").is_file()
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("shortened", [True, pytest.param(False, marks=pytest.mark.matrix)])
+def test_the_commands_on_the_data_of_the_python_blocks(folder: Path, shortened: bool) -> None:
+    shutil.rmtree(folder / "runs", ignore_errors=True)
     commands = [block for block in blocks("bash") if INSTALLING not in block]
     assert len(commands) == 2
-    for command in commands:
-        ended = shell(command, folder)
-        assert ended.returncode == 0, ended.stderr
+    for block in commands:
+        if not shortened:
+            ended = shell(block, folder)
+            assert ended.returncode == 0, ended.stderr
+            continue
+        for line in block.splitlines():
+            program, *words = shlex.split(re.sub(r"--epochs \d+", "--epochs 2", line))
+            assert program == "equipoise"
+            few = ["--workers", 1] if words[0] == "compare" else []
+            ended = python("-m", program, *words, *few, cwd=folder)
+            assert ended.returncode == 0, ended.stderr
     assert all((folder / "runs" / name / "report.html").is_file() for name in ("mine", "both", "mmtm"))
 
 
@@ -91,17 +119,35 @@ def test_the_first_commands_clone_and_then_do_all_the_setup(folder: Path) -> Non
     assert places == sorted(places)
 
 
-def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path) -> None:
+@pytest.mark.parametrize("epochs", [8, pytest.param(60, marks=pytest.mark.matrix)])
+def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path, epochs: int) -> None:
     pytest.importorskip("multiviewstacking")
+    out = folder / "runs" / "demo"
+    shutil.rmtree(out, ignore_errors=True)
     demo, _, diagnose = console()[2:]
+    assert demo.split("#")[0].strip() == "make demo"
+    demo = f"make demo EPOCHS={epochs}"
     if not (Path(sys.prefix) / ".demo").exists():
         # An environment that make did not set up: leave it alone, and run what make would run.
-        demo = shell("make --dry-run demo | sed -n '/equipoise compare/,$p'", folder).stdout
+        demo = shell(f"{demo} --dry-run | sed -n '/equipoise compare/,$p'", folder).stdout
     for command in (demo, diagnose):
         ended = shell(command, folder)
         assert ended.returncode == 0, ended.stderr
-    assert (folder / "runs" / "demo" / "report.html").is_file()
     assert "accelerometer" in ended.stdout
+    results = pd.read_csv(out / "results.csv")
+    assert (results["status"] == "ok").all()
+    assert len(results) == 18
+    assert set(results["dataset"]) == {"htad"}
+    assert set(results["epochs"]) == {epochs}
+    summary = json.loads((out / "summary.json").read_text())
+    means = {method: values["mean"] for method, values in summary["methods"].items()}
+    assert means["joint"] > 0.85
+    assert means["unimodal:audio"] < means["joint"]
+    assert means["unimodal:accelerometer"] < means["joint"]
+    assert "diagnose-relearn" in (out / "report.html").read_text()
+    again = shell(demo, folder)  # it resumes, and finds all runs finished
+    assert again.returncode == 0, again.stderr
+    pd.testing.assert_frame_equal(pd.read_csv(out / "results.csv"), results)
 
 
 def test_no_block_is_of_another_kind() -> None:

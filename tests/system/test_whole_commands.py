@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -11,7 +10,6 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 import synthetic
 from processes import Ended, python
@@ -33,36 +31,6 @@ def test_help_loads_none_of_the_heavy_parts(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert "compare" in ended.stdout
-
-
-def test_the_comparison_on_the_built_in_data(tmp_path: Path) -> None:
-    pytest.importorskip("multiviewstacking")
-    methods = ["joint", "unimodal", "ensemble", "ogm-ge", "diagnose-relearn"]
-    ended = run(
-        *["compare", "--methods", *methods, "--seeds", 3, "--epochs", 8, "--out", "runs/first"],
-        cwd=tmp_path,
-        EQUIPOISE_CACHE=str(tmp_path / "cache"),
-    )
-    assert ended.returncode == 0, ended.stderr
-    out = tmp_path / "runs" / "first"
-    results = pd.read_csv(out / "results.csv")
-    assert (results["status"] == "ok").all()
-    assert len(results) == 18
-    assert set(results["dataset"]) == {"htad"}
-    summary = json.loads((out / "summary.json").read_text())
-    means = {method: values["mean"] for method, values in summary["methods"].items()}
-    assert means["joint"] > 0.85  # eight epochs; the demo has sixty
-    assert means["unimodal:audio"] < means["joint"]
-    assert means["unimodal:accelerometer"] < means["joint"]
-    page = (out / "report.html").read_text()
-    assert "diagnose-relearn" in page
-    again = run(
-        *["compare", "--methods", *methods, "--seeds", 3, "--epochs", 8, "--out", "runs/first", "--resume"],
-        cwd=tmp_path,
-        EQUIPOISE_CACHE=str(tmp_path / "cache"),
-    )
-    assert again.returncode == 0, again.stderr
-    pd.testing.assert_frame_equal(pd.read_csv(out / "results.csv"), results)
 
 
 def test_a_killed_comparison_is_gone_on_with(tmp_path: Path) -> None:

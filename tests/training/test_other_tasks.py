@@ -21,7 +21,7 @@ from hand_run import same
 from interrupted import fit_with_and_without_break
 
 KINDS = ("multilabel", "regression")
-QUICK: dict[str, Any] = {"epochs": 4, "batch_size": 16, "lr": 0.01, "device": "cpu"}
+QUICK: dict[str, Any] = {"epochs": 4, "batch_size": 16, "lr": 0.01, "device": "cpu", "diagnose_every": 0}
 RELEARN: dict[str, Any] = {"epochs": [1], "strength": "fixed", "lam": 0.3}
 LEARNT = {"multilabel": 0.75, "regression": 0.6}
 
@@ -40,7 +40,7 @@ def task(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def fitted(task: str, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> FitResult:
     out = tmp_path_factory.mktemp("run") / "run"
-    return eq.fit(folders[task], "joint", out=out, **(QUICK | {"epochs": 12}))
+    return eq.fit(folders[task], "joint", out=out, **(QUICK | {"epochs": 12, "diagnose_every": 6}))
 
 
 def by_hand(task: str, run_dir: Path, split: str) -> dict[str, float]:
@@ -133,7 +133,7 @@ def test_a_break_changes_nothing(method: str, task: str, folders: dict[str, Path
 
 
 def test_strength_zero_is_joint_training(task: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    joint = eq.fit(folders[task], out=tmp_path / "joint", **QUICK)
+    joint = eq.fit(folders[task], out=tmp_path / "joint", **(QUICK | {"diagnose_every": 3}))
     off, on = (
         eq.fit(
             folders[task],

@@ -44,7 +44,7 @@ def data(task: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def compared(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compared") / "out"
-    words = ["compare", "--data", data, "--methods", *METHODS, "--seeds", "3", "--epochs", "2"]
+    words = ["compare", "--data", data, "--methods", *METHODS, "--seeds", "3", "--epochs", "1"]
     assert run(*words, "--workers", "1", "--out", str(out)) == 0
     return out
 
