@@ -274,7 +274,14 @@ def test_options_of_encoders_and_fusion_reach_the_model(data: str, fusion: str) 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
 def test_optimisers_and_schedules_learn(data: str, optimizer: str, schedule: str) -> None:
     result = eq.fit(
-        data, optimizer=optimizer, schedule=schedule, warmup_epochs=1, clip_norm=5.0, epochs=12, batch_size=16
+        data,
+        optimizer=optimizer,
+        schedule=schedule,
+        warmup_epochs=1,
+        clip_norm=5.0,
+        epochs=12,
+        batch_size=16,
+        diagnose_every=0,
     )
     assert result.test["accuracy"] > 0.8
 
