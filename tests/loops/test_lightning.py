@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import equipoise as eq
+from processes import python
 from two_processes import TwoStreams, samples
 
 pl = pytest.importorskip("lightning.pytorch")
@@ -205,14 +204,14 @@ def test_wrong_use_is_told_in_a_line(tmp_path: Path) -> None:
         fitted(tmp_path, DiagnoseRelearnCallback(PATHS, every=20, count=3))
 
 
-def test_without_the_extra_one_line_names_it() -> None:
+def test_without_the_extra_one_line_names_it(tmp_path: Path) -> None:
     code = "import sys; sys.modules['lightning'] = None; import equipoise.loops.lightning"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    found = python("-c", code, cwd=tmp_path)
     assert found.returncode == 1
     assert "pip install 'equipoise[lightning]'" in found.stderr.splitlines()[-1]
 
 
-def test_the_core_imports_no_trainer_of_others() -> None:
+def test_the_core_imports_no_trainer_of_others(tmp_path: Path) -> None:
     """What its dependencies import where it is installed is theirs: torchmetrics looks for transformers."""
     code = """
 import builtins
@@ -227,4 +226,5 @@ import equipoise as eq
 for name in dir(eq):
     getattr(eq, name)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    found = python("-c", code, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr

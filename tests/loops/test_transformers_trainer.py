@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import equipoise as eq
+from processes import python
 
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
@@ -233,5 +232,5 @@ def test_wrong_use_is_told_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(eq.ModelError, match=r"no submodule 'sound' for 'text'; it has text, image, head"):
         trained(tmp_path, DiagnoseRelearnCallback({"text": "sound"}, Pairs(9, 1), every=1, count=1))
     code = "import sys; sys.modules['transformers'] = None; import equipoise.loops.transformers"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    found = python("-c", code, cwd=tmp_path)
     assert "pip install 'equipoise[transformers]'" in found.stderr.splitlines()[-1]

@@ -119,7 +119,7 @@ def test_the_first_commands_clone_and_then_do_all_the_setup(folder: Path) -> Non
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("epochs", [8, pytest.param(60, marks=pytest.mark.matrix)])
+@pytest.mark.parametrize("epochs", [4, pytest.param(60, marks=pytest.mark.matrix)])
 def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path, epochs: int) -> None:
     pytest.importorskip("multiviewstacking")
     out = folder / "runs" / "demo"
@@ -136,12 +136,12 @@ def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path, epochs: int
     assert "accelerometer" in ended.stdout
     results = pd.read_csv(out / "results.csv")
     assert (results["status"] == "ok").all()
-    assert len(results) == 18
+    assert len(results) == 27
     assert set(results["dataset"]) == {"htad"}
     assert set(results["epochs"]) == {epochs}
     summary = json.loads((out / "summary.json").read_text())
     means = {method: values["mean"] for method, values in summary["methods"].items()}
-    assert means["joint"] > 0.85
+    assert means["joint"] > 0.8
     assert means["unimodal:audio"] < means["joint"]
     assert means["unimodal:accelerometer"] < means["joint"]
     assert "diagnose-relearn" in (out / "report.html").read_text()

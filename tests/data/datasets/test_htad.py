@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 import equipoise.data.datasets.htad as htad
 from equipoise.data import DATASETS, RunData, guard, load_dataset, splits_of
 from equipoise.types import DataError, MissingExtraError
+from processes import python
 
 needs_table = pytest.mark.skipif(
     importlib.util.find_spec("multiviewstacking") is None, reason="needs the extra 'demo'"
@@ -60,7 +59,8 @@ def test_the_package_itself_is_not_imported(tmp_path: Path) -> None:
         "import sys; from equipoise.data.datasets.htad import HTAD; "
         f"HTAD().build({str(tmp_path / 'htad')!r}); assert 'multiviewstacking' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    ended = python("-c", code, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
