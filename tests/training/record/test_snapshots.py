@@ -97,7 +97,7 @@ def test_a_file_that_is_gone_or_damaged(snapshots: Snapshots) -> None:
 
 def test_where_nothing_can_be_written(snapshots: Snapshots) -> None:
     (snapshots.record.folder / "snapshots").write_text("in the way")
-    with pytest.raises(eq.RunFolderError, match="give it room, or train without a trace"):
+    with pytest.raises(eq.RunFolderError, match="free disk space, or train without a trace"):
         snapshots.keep(Tied(1.0), 0, "epoch")
 
 
