@@ -23,15 +23,15 @@ FINISHED: Final = "ok"
 
 @dataclass(frozen=True)
 class Run:
-    """One run as its record tells it.
+    """One run, read from its record.
 
     Attributes:
-        method: name of the method, made distinct where runs with other options stand beside it.
+        method: name of the method, made distinct where there are runs of it with other options.
         seed: its seed.
         status: `ok`, or why it failed.
         folder: of its record.
         settings: `config.yaml`; empty where it is missing.
-        result: `result.json`; empty for a run that did not come to its end.
+        result: `result.json`; empty for a run that did not finish.
         epochs: `epoch` events in order.
         states: `diagnosis` and `relearning` events in order.
         tests: how often the record says that the test split was opened.
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run finished."""
         return self.status == FINISHED
 
 
@@ -78,7 +78,7 @@ def read_run(folder: Path, *, method: str | None = None) -> Run:
 def runs_of(comparison: Comparison) -> list[Run]:
     """Read the runs of a comparison, in the order of its results.
 
-    Runs that failed, or whose folder has been taken away, stand for what `results.csv` says of them.
+    Of runs that failed, or whose folder is missing, only the row of `results.csv` is known.
     """
     runs = []
     for row in comparison.results.to_dict("records"):

@@ -1,4 +1,4 @@
-"""What a comparison has to say, sorted by method: the common ground of its sentences, tables and charts."""
+"""The records of a comparison, by method: what its sentences, tables and charts are made from."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class Evidence:
         return BASELINE if BASELINE in self.methods else None
 
     def finished(self, method: str) -> list[Run]:
-        """Return the runs of a method that came to their end."""
+        """Return the runs of a method that finished."""
         return [run for run in self.runs[method] if run.finished]
 
     def difference(self, method: str) -> Mapping[str, Any] | None:
-        """Return the paired difference to joint; None where there is none or it would mean nothing."""
+        """Return the paired difference to joint; None where there is none or the runs are not comparable."""
         held: Mapping[str, Any] | None = self.methods[method].get(f"difference_to_{BASELINE}")
         return held if self.comparable else None
 
@@ -81,7 +81,7 @@ class Evidence:
 
 
 def same_ruler(runs: Sequence[Run]) -> bool:
-    """Whether re-learning measured gaps by the options of the diagnoses that only look, the paper's."""
+    """Whether re-learning measured gaps with the options of the other diagnoses, the paper's."""
     known = {field.name for field in fields(DiagnosisOptions)}
     options = [run.result.get("method_options") or {} for run in runs if run.finished]
     return all(own.get("preset", "paper") == "paper" and not known & set(own) for own in options)

@@ -22,7 +22,7 @@ class MainFigure:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> MainFigure:
-        """Return that of a run's result or a comparison's summary; older ones, of classes, do not say it."""
+        """Return that of a run's result or a comparison's summary; one without a task is of classes."""
         return cls(task_named(str(record.get("task") or CLASSIFICATION.name)))
 
     @property
@@ -37,7 +37,7 @@ class MainFigure:
 
     @property
     def title(self) -> str:
-        """Its name at the begin of a sentence."""
+        """Its name at the start of a sentence."""
         return self.name[0].upper() + self.name[1:]
 
     @property
@@ -69,5 +69,5 @@ class MainFigure:
 
     @property
     def difference_unit(self) -> str:
-        """What stands behind a difference in a sentence."""
+        """The unit after a difference in a sentence."""
         return " percentage points" if self.is_share else ""

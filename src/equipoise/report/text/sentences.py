@@ -165,7 +165,7 @@ def _changed(name: str, effect: Effect) -> str:
 
 
 def benefit(evidence: Evidence) -> Statement:
-    """Say whether re-learning helped, or why nothing can be said."""
+    """Say whether re-learning helped, or why this is not known."""
     topic = "Did it help?"
     treatment, baseline = evidence.treatment, evidence.baseline
     if treatment is None:
