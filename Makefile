@@ -142,9 +142,6 @@ pretrained: $(VENV)/.dev needs-source  ## Evaluate re-learning of pretrained enc
 needs-source:
 	@test -n "$(SOURCE)" || { echo "SOURCE is not set; give the folder of the archives: make $(firstword $(MAKECMDGOALS)) SOURCE=DIR" >&2; exit 1; }
 
-catalogue: $(VENV)/.dev  ## Write the facts that `equipoise list` shows, after a change of a method, model, dataset or measure.
-	$(BIN)/python -m equipoise.catalogue
-
 method-index: $(VENV)/.dev  ## Write the index of the method pages.
 	$(BIN)/python benchmarks/method_index.py docs/methods/README.md
 
@@ -163,6 +160,7 @@ $(VENV)/bin/python:
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) torch
 	$(PIP) --editable '.[demo]'
+	@$(BIN)/equipoise list methods >/dev/null # fills the cache of `equipoise list`
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

@@ -1,4 +1,4 @@
-"""The facts that `equipoise list` shows: from the index where it is current, else from the code."""
+"""The facts that `equipoise list` shows: from the cache, or after a change of the sources from the code."""
 
 from __future__ import annotations
 
@@ -8,60 +8,90 @@ from pathlib import Path
 import pytest
 
 from equipoise import catalogue
+from equipoise.cache import CACHE_VARIABLE, remember
 
 
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of the index that may be changed; nothing is remembered from before."""
-    copy = tmp_path / "catalogue.json"
-    copy.write_bytes(catalogue.INDEX.read_bytes())
-    monkeypatch.setattr(catalogue, "INDEX", copy)
-    catalogue.read_index.cache_clear()
-    yield copy
-    catalogue.read_index.cache_clear()
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the file of the cache, which holds what the code says."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    catalogue.list_methods()
+    return tmp_path / catalogue.FILE
 
 
-def test_the_index_holds_what_the_code_says() -> None:
-    held = json.loads(catalogue.INDEX.read_text(encoding="utf-8"))
-    message = "catalogue.json is older than the code; write it by 'make catalogue'"
-    assert {kind: held[kind] for kind in catalogue.from_code()} == catalogue.from_code(), message
-    assert held["sources"] == catalogue.digests(), message
+def change(file: Path) -> None:
+    """Let the cache say something else than the code, so that it shows where facts come from."""
+    kept = json.loads(file.read_text())
+    kept["facts"]["methods"]["joint"]["summary"] = "from the cache"
+    file.write_text(json.dumps(kept))
 
 
-def test_writing_it_again_gives_the_same_bytes(index: Path) -> None:
-    before = index.read_bytes()
-    catalogue.write_index()
-    assert index.read_bytes() == before
+def test_the_cache_holds_what_the_code_says(file: Path) -> None:
+    kept = json.loads(file.read_text())["facts"]
+    assert kept == json.loads(json.dumps(catalogue.from_code()))
+    assert {"joint", "diagnose-relearn", "ogm-ge"} <= set(kept["methods"])
 
 
-def test_facts_come_from_the_index(index: Path) -> None:
-    held = json.loads(index.read_text())
-    held["methods"]["joint"]["summary"] = "from the index"
-    index.write_text(json.dumps(held))
-    assert catalogue.list_methods()["joint"]["summary"] == "from the index"
+def test_facts_come_from_the_cache(file: Path) -> None:
+    change(file)
+    assert catalogue.list_methods()["joint"]["summary"] == "from the cache"
 
 
-@pytest.mark.parametrize("change", ["edited", "added", "removed", "damaged", "missing"])
-def test_an_index_of_other_sources_is_not_used(index: Path, change: str) -> None:
-    held = json.loads(index.read_text())
-    held["methods"]["joint"]["summary"] = "from the index"
-    file = "methods/joint.py"
-    if change == "edited":
-        held["sources"][file] = "0" * 16
-    elif change == "added":  # a file that the index does not know
-        del held["sources"][file]
-    elif change == "removed":
-        held["sources"]["methods/gone.py"] = "0" * 16
-    index.write_text("{" if change == "damaged" else json.dumps(held))
-    if change == "missing":
-        index.unlink()
-    assert catalogue.list_methods()["joint"]["summary"] != "from the index"
-
-
-def test_an_index_is_not_used_where_another_package_adds_entries(
-    index: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["edited", "added", "removed", "renamed"])
+def test_a_change_of_the_sources_is_noticed(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    assert catalogue.read_index() is not None
-    catalogue.read_index.cache_clear()
+    change(file)
+    copy = tmp_path / "package"
+    for source in catalogue.SOURCES:
+        for path in [catalogue.PACKAGE / source, *(catalogue.PACKAGE / source).rglob("*.py")]:
+            if path.is_file():
+                target = copy / path.relative_to(catalogue.PACKAGE)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+    monkeypatch.setattr(catalogue, "PACKAGE", copy)
+    assert catalogue.list_methods()["joint"]["summary"] == "from the cache"
+    joint = copy / "methods" / "joint.py"
+    if how == "edited":
+        joint.write_text(joint.read_text() + "#")
+    elif how == "added":
+        (copy / "methods" / "another.py").touch()
+    elif how == "removed":
+        joint.unlink()
+    else:
+        joint.rename(copy / "methods" / "joined.py")
+    assert catalogue.list_methods()["joint"]["summary"] != "from the cache"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"digest": 1}', ""])
+def test_a_damaged_cache_is_written_again(file: Path, content: str) -> None:
+    whole = file.read_text()
+    file.write_text(content)
+    assert "joint" in catalogue.list_methods()
+    assert file.read_text() == whole
+
+
+def test_without_a_cache_the_code_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))  # no folder, so that nothing can be written
+    assert "joint" in catalogue.list_methods()
+
+
+def test_entries_of_other_packages_are_read_from_the_code(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(file)
     monkeypatch.setattr(catalogue, "entry_points", lambda group: [group] * (group == "equipoise.datasets"))
-    assert catalogue.read_index() is None
+    assert catalogue.list_methods()["joint"]["summary"] != "from the cache"
+
+
+def test_datasets_are_ready_once_they_are_prepared(file: Path, tmp_path: Path) -> None:
+    assert not catalogue.list_datasets()["cremad"]["ready"]
+    assert "equipoise prepare cremad" in catalogue.list_datasets()["cremad"]["how_to_get"]
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "dataset.json").touch()
+    remember("cremad", tmp_path / "set")
+    facts = catalogue.list_datasets()["cremad"]
+    assert facts["ready"]
+    assert facts["how_to_get"] == ""
+    assert "package" not in facts

@@ -1,30 +1,32 @@
 """What can be named on the command line, with its facts: methods, datasets, models and metrics.
 
-The facts are attributes of classes whose modules import torch. So that a list needs no torch,
-`catalogue.json` beside this file holds them, with a digest of every source file that they depend on. The file
-is used where all digests match and no other package adds entries. Otherwise the facts are read from the code.
-`make catalogue` writes the file.
+The facts are attributes of classes whose modules import torch, which takes seconds. They are therefore kept
+in the user's cache folder, with a digest of every source file that they depend on, and read from the code
+again after a change. Where other packages add entries, they are read from the code each time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
-from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from equipoise.cache import cache_folder, place_of, replace_file
+
 if TYPE_CHECKING:
     import pandas as pd
 
 PACKAGE: Final = Path(__file__).parent
-INDEX: Final = PACKAGE / "catalogue.json"
-SOURCES: Final = ("methods", "models", "data/datasets", "diagnosis/measures", "tasks.py")
+FILE: Final = "catalogue.json"
+SOURCES: Final = ("methods", "models", "data/datasets", "diagnosis/measures", "tasks.py", "catalogue.py")
 """Files and folders of the package that the facts depend on."""
-LENGTH: Final = 8
-"""Bytes of a digest."""
+GROUPS: Final = ("equipoise.methods", "equipoise.datasets", "equipoise.encoders", "equipoise.fusions")
+"""Groups of entry points through which other packages add entries."""
 
 Facts = dict[str, dict[str, Any]]
 
@@ -52,13 +54,13 @@ def list_methods() -> Catalogue:
 
 def list_datasets() -> Catalogue:
     """Return the datasets: description, modalities, licence, whether they are ready, and how to get them."""
-    from equipoise.data.datasets import DATASETS
-
     found = Catalogue()
     for name, facts in _facts("datasets").items():
-        ready = DATASETS[name]().available()
-        how_to_get = "" if ready else facts["how_to_get"]
-        found[name] = {**facts, "ready": ready, "how_to_get": how_to_get}
+        shown, package = dict(facts), facts["package"]
+        del shown["package"]
+        if package is not None:
+            shown["ready"] = bool(importlib.util.find_spec(package) if package else place_of(name))
+        found[name] = {**shown, "how_to_get": "" if shown["ready"] else shown["how_to_get"]}
     return found
 
 
@@ -73,32 +75,31 @@ def list_metrics() -> Catalogue:
 
 
 def _facts(kind: str) -> Facts:
-    index = read_index()
-    facts: Facts = index[kind] if index is not None else from_code()[kind]
-    return facts
-
-
-@cache
-def read_index() -> Mapping[str, Any] | None:
-    """Return the content of the index file; None where the code may say something else."""
+    if any(entry_points(group=group) for group in GROUPS):
+        return from_code()[kind]
+    file, current = cache_folder() / FILE, digest()
     try:
-        index: dict[str, Any] = json.loads(INDEX.read_text(encoding="utf-8"))
-        current = index["sources"] == digests()
-        added = any(entry_points(group=group) for group in index["groups"])
-    except (OSError, ValueError, KeyError):
-        return None
-    return index if current and not added else None
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["digest"] == current:
+            facts: Facts = kept["facts"][kind]
+            return facts
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # there is none yet, or it is damaged
+    found = from_code()
+    with suppress(OSError):  # a cache that cannot be written costs time only
+        replace_file(file, json.dumps({"digest": current, "facts": found}))
+    return found[kind]
 
 
-def digests() -> dict[str, str]:
-    """Return the digest of each source file that the facts depend on."""
-    found = {}
+def digest() -> str:
+    """Return a digest of all source files that the facts depend on."""
+    digest = hashlib.blake2b(digest_size=16)
     for source in SOURCES:
         path = PACKAGE / source
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest = hashlib.blake2b(file.read_bytes(), digest_size=LENGTH)
-            found[file.relative_to(PACKAGE).as_posix()] = digest.hexdigest()
-    return found
+            content = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+            digest.update(f"{file.relative_to(PACKAGE).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
 
 
 @cache
@@ -117,8 +118,9 @@ def from_code() -> dict[str, Facts]:
                 "description": dataset.description,
                 "modalities": ", ".join(dataset.modalities),
                 "licence": dataset.licence,
-                "ready": None,
+                "ready": dataset.available(),
                 "how_to_get": dataset.how_to_get(),
+                "package": dataset.package if type(dataset).__module__.startswith("equipoise.") else None,
             }
             for name, dataset in datasets.items()
         },
@@ -155,19 +157,3 @@ def _of_method(method: Any) -> dict[str, Any]:
 
 def _listed(values: Any) -> str:
     return ", ".join(values)
-
-
-def write_index() -> None:
-    """Write the index file from the code."""
-    from equipoise.data.datasets import DATASETS
-    from equipoise.methods.core.method import METHODS
-    from equipoise.models.encoders.base import ENCODERS
-    from equipoise.models.fusion.base import FUSIONS
-
-    groups = [registry.group for registry in (METHODS, DATASETS, ENCODERS, FUSIONS)]
-    index = {"groups": groups, **from_code(), "sources": digests()}
-    INDEX.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write_index()

@@ -48,7 +48,7 @@ class Toy(Dataset):
 def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Register `Toy`, with a cache of its own."""
     monkeypatch.setenv("EQUIPOISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(DATASETS, "_entries", {"toy": Toy})
+    monkeypatch.setattr(DATASETS, "_loaded", {"toy": Toy})
     monkeypatch.setattr(Toy, "builds", 0)
     return tmp_path / "cache" / "datasets"
 

@@ -14,14 +14,14 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import TaskID
 
+from equipoise.cache import cache_folder, remember
 from equipoise.cli.arguments import Whole
 from equipoise.cli.progress import progress_bar
 from equipoise.cli.tables import make_table, output_console, print_plain, progress_console
-from equipoise.data import DATASETS, cache_folder
+from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.prepare.clips import Lost
 from equipoise.data.prepare.engine import prepare
-from equipoise.data.prepare.places import remember
 from equipoise.data.prepare.summary import SHOWN, LostSamplesError, Summary
 
 ROWS = 12

@@ -3,7 +3,6 @@
 from equipoise.data.datasets import DATASETS, Dataset
 from equipoise.data.format.augment import AUGMENTATIONS, Augmenter, AugmentOptions
 from equipoise.data.format.batches import MEMORY_LIMIT, RunData, SplitData, make_loader
-from equipoise.data.format.folder import cache_folder
 from equipoise.data.format.leaks import Leak, find_leaks, guard
 from equipoise.data.format.modality import ModalitySpec
 from equipoise.data.format.normalize import Normalizer, fit_normalizer, fit_normalizers
@@ -29,7 +28,6 @@ __all__ = [
     "RunData",
     "SplitData",
     "Splits",
-    "cache_folder",
     "draw_splits",
     "find_leaks",
     "fit_normalizer",

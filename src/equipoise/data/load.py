@@ -7,9 +7,10 @@ import shutil
 import uuid
 from pathlib import Path
 
+from equipoise.cache import CACHE_VARIABLE, cache_folder
 from equipoise.data.datasets import DATASETS, Dataset
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format.folder import CACHE_VARIABLE, FORMAT_VERSION, cache_folder, slug
+from equipoise.data.format.folder import FORMAT_VERSION, slug
 from equipoise.data.format.prepared import PreparedDataset, open_dataset
 from equipoise.types import DataError, RunFolderError, UnknownNameError
 

@@ -64,7 +64,7 @@ def test_the_package_itself_is_not_imported(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(htad, "PACKAGE", "no_such_package_here")
+    monkeypatch.setattr(DATASETS["htad"], "package", "no_such_package_here")
     assert not DATASETS["htad"]().available()
     assert DATASETS["htad"]().how_to_get() == "pip install 'equipoise[demo]'"
     with pytest.raises(MissingExtraError, match=r"htad.*pip install 'equipoise\[demo\]'"):

@@ -20,6 +20,7 @@ class Dataset(ABC):
         source: where the data come from.
         citation: publication to cite.
         extra: the extra of Equipoise with the required packages, or None.
+        package: the installed package that holds the data; empty without one.
     """
 
     name: ClassVar[str]
@@ -29,6 +30,7 @@ class Dataset(ABC):
     source: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     extra: ClassVar[str | None] = None
+    package: ClassVar[str] = ""
 
     @property
     def origin(self) -> str:

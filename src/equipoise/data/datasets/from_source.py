@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
+from equipoise.cache import place_of
 from equipoise.data.datasets.base import Dataset
 from equipoise.data.format.prepared import PreparedDataset, open_dataset
 from equipoise.data.prepare.clips import ArrayPreparation, Clip, ModalityReader, Preparation
-from equipoise.data.prepare.places import place_of
 from equipoise.typed_options import from_options
 from equipoise.types import DataError, UsageError
 

@@ -16,7 +16,6 @@ from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.writing import write_dataset
 from equipoise.types import DataError, MissingExtraError
 
-PACKAGE = "multiviewstacking"
 COLUMNS = {"audio": ("v1_", 36), "accelerometer": ("v2_", 16)}
 """Modality to prefix and number of its columns."""
 
@@ -40,6 +39,7 @@ class HTAD(Dataset):
         "Features, MultiMedia Modeling (MMM) 2021"
     )
     extra: ClassVar[str | None] = "demo"
+    package: ClassVar[str] = "multiviewstacking"
 
     def available(self) -> bool:
         """Return whether the package with the table is installed."""
@@ -84,7 +84,7 @@ class HTAD(Dataset):
 
 def _find_table() -> Path | None:
     """Find the table in the package without importing it, because the import takes seconds."""
-    spec = importlib.util.find_spec(PACKAGE)
+    spec = importlib.util.find_spec(HTAD.package)
     for location in spec.submodule_search_locations or () if spec else ():
         table = Path(location) / "data" / "htad.csv"
         if table.is_file():
@@ -95,5 +95,5 @@ def _find_table() -> Path | None:
 def _table() -> Path:
     table = _find_table()
     if table is None:
-        raise MissingExtraError(PACKAGE, "demo", "the dataset 'htad'")
+        raise MissingExtraError(HTAD.package, "demo", "the dataset 'htad'")
     return table

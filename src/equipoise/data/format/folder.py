@@ -1,27 +1,23 @@
-"""The folder of a prepared dataset: file names, the description file, and the cache folder."""
+"""The folder of a prepared dataset: file names and the description file."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_dir
-
+from equipoise.cache import DESCRIPTION_FILE
 from equipoise.tasks import TASKS as TASK_KINDS
 from equipoise.types import DataError
 
 FORMAT = "equipoise-dataset"
 FORMAT_VERSION = 1
-DESCRIPTION_FILE = "dataset.json"
 INDEX_FILE = "index.csv"
 PREPARATION_FILE = "preparation.json"
 """How a dataset was made from files, if it was: readers, options, lost samples, versions."""
-CACHE_VARIABLE = "EQUIPOISE_CACHE"
 TASKS = tuple(TASK_KINDS)
 SPLIT_NAMES = ("train", "val", "test")
 
@@ -69,12 +65,6 @@ def slug(name: str) -> str:
     """Turn any name into lower-case ASCII letters, digits and hyphens; two names may give one slug."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub("[^a-z0-9]+", "-", plain)[:40].strip("-") or "unnamed"
-
-
-def cache_folder() -> Path:
-    """Return the folder of built datasets; it may not exist yet."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("equipoise"))
 
 
 def array_file(number: int, modality: str) -> str:

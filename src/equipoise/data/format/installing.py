@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from equipoise.cache import DESCRIPTION_FILE
 from equipoise.data.format.folder import (
-    DESCRIPTION_FILE,
     INDEX_FILE,
     PREPARATION_FILE,
     listed,

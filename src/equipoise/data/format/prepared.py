@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from equipoise.cache import DESCRIPTION_FILE
 from equipoise.data.format.content import chunks, digest, row_hashes
 from equipoise.data.format.folder import (
-    DESCRIPTION_FILE,
     INDEX_FILE,
     PREPARATION_FILE,
     TASKS,

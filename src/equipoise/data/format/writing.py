@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from equipoise.cache import DESCRIPTION_FILE
 from equipoise.data.format.columns import Columns, check_columns
 from equipoise.data.format.content import chunks, row_hashes, write_npy_header
 from equipoise.data.format.folder import (
-    DESCRIPTION_FILE,
     FORMAT,
     FORMAT_VERSION,
     INDEX_FILE,

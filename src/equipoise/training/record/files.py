@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from equipoise.types import RunFolderError
+
+if TYPE_CHECKING:  # the command line shows its help without loading torch
+    from torch import Tensor, nn
 
 
 @contextmanager
@@ -27,6 +28,8 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Write what `weights_of` returned."""
+    from safetensors.torch import save_file
+
     with replaced(path) as partial:
         save_file(weights, partial)
 
@@ -37,6 +40,8 @@ def read_weights(path: Path, model: nn.Module) -> None:
     Raises:
         RunFolderError: the file is missing or damaged, or does not fit the model.
     """
+    from safetensors.torch import load_file
+
     try:
         model.load_state_dict(load_file(path))
     except Exception as error:  # safetensors and torch raise many kinds
