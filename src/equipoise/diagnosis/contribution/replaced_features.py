@@ -1,4 +1,4 @@
-"""Replace what a model's encoders return, whatever its structure."""
+"""Replace the outputs of a model's encoders, for any structure of tensors."""
 
 from __future__ import annotations
 

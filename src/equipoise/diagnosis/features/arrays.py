@@ -105,14 +105,14 @@ def label_vector(labels: ArrayLike, what: str, length: int | None = None) -> Val
     return y
 
 
-def class_indices(labels: Values, what: str = "labels") -> tuple[Labels, Values]:
+def class_indices(labels: Values) -> tuple[Labels, Values]:
     """Return labels as indices `[N]` into their sorted classes, and the classes `[C]`."""
     if labels.dtype == object and all(isinstance(label, str) for label in labels):  # a pandas column, say
         labels = labels.astype(np.str_)
     if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype.kind in "bUS"):
         raise DataError(
-            f"{what} have the type {labels.dtype}; expected integers or strings. For classes stored as "
-            "whole floats use .astype(int); for a continuous target choose metric='ridge-r2', "
+            f"labels have the type {labels.dtype}; expected integers or strings. For classes stored as whole "
+            "floats use .astype(int); for a continuous target choose metric='ridge-r2', "
             "'knn-r2' or 'binned-purity'."
         )
     classes, indices = np.unique(labels, return_inverse=True)

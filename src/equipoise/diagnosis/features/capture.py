@@ -69,7 +69,7 @@ def collect_features(
     own: Captured | EquipoiseError
     try:
         own = _collect(encoders, model, share.loader(loader), loader, reader, pool)
-    except EquipoiseError as error:  # all processes raise it: the others would wait for this one for ever
+    except EquipoiseError as error:  # all processes raise it: the others wait for this one
         own = error
     parts = gathered(own)
     if failed := [part for part in parts if isinstance(part, EquipoiseError)]:

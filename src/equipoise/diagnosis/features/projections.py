@@ -91,10 +91,8 @@ def project(
         raise UnknownNameError("kind of projection", kind, KINDS)
     if max_samples < 1:
         raise UsageError(f"max_samples is {max_samples}; expected at least 1.")
-    train, val = (
-        feature_matrix(features_train, "train features"),
-        feature_matrix(features_val, "val features"),
-    )
+    train = feature_matrix(features_train, "train features")
+    val = feature_matrix(features_val, "val features")
     if train.shape[1] != val.shape[1]:
         raise DataError(
             f"train features are {train.shape[1]} wide and val features {val.shape[1]}; expected one width."
@@ -103,7 +101,7 @@ def project(
         label_vector(labels_train, "train labels", len(train)),
         label_vector(labels_val, "val labels", len(val)),
     ]
-    indices, names = class_indices(np.concatenate(labels), "labels")
+    indices, names = class_indices(np.concatenate(labels))
     own, known = _named(indices, names, classes)
     split = own[: len(train)], own[len(train) :]
     generator = np.random.default_rng(seed)
@@ -112,28 +110,20 @@ def project(
     # Frees the memory of features that were read from a file only for this call.
     del features_train, features_val, train, val
     with threadpool_limits(limits=1), isolated_rng():
-        plane = _tsne(*points, seed) if kind == "t-sne" else _pca(*points, seed)
+        plane, explained, perplexity = (_tsne if kind == "t-sne" else _pca)(*points, seed)
     return Projection(
         modality,
         kind,
-        plane.train,
-        plane.val,
-        split[0][rows[0]],
-        split[1][rows[1]],
-        known,
-        len(split[0]),
-        len(split[1]),
-        plane.explained,
-        plane.perplexity,
+        train=plane[: len(rows[0])],
+        val=plane[len(rows[0]) :],
+        train_labels=split[0][rows[0]],
+        val_labels=split[1][rows[1]],
+        classes=known,
+        total_train=len(split[0]),
+        total_val=len(split[1]),
+        explained=explained,
+        perplexity=perplexity,
     )
-
-
-@dataclass(frozen=True)
-class _Plane:
-    train: Plane
-    val: Plane
-    explained: tuple[float, float] | None = None
-    perplexity: float | None = None
 
 
 def _named(
@@ -163,27 +153,25 @@ def _stratified(labels: NDArray[np.int64], size: int, generator: np.random.Gener
     return np.sort(ordered[steps.astype(np.int64)])
 
 
-def _pca(train: Plane, val: Plane, seed: int) -> _Plane:
+def _pca(train: Plane, val: Plane, seed: int) -> tuple[Plane, tuple[float, float], None]:
     """Return both splits along the first two principal components of the training features."""
-    fitted, shares = _components(train, np.concatenate([train, val]), 2, seed)
-    plane = _two_columns(fitted)
-    explained = (*(float(share) for share in shares[:2]), 0.0, 0.0)[:2]
-    return _Plane(plane[: len(train)], plane[len(train) :], (explained[0], explained[1]))
+    points, shares = _components(train, np.concatenate([train, val]), 2, seed)
+    first, second = (*(float(share) for share in shares[:2]), 0.0, 0.0)[:2]
+    return _two_columns(points), (first, second), None
 
 
-def _tsne(train: Plane, val: Plane, seed: int) -> _Plane:
-    """Return both splits embedded together."""
+def _tsne(train: Plane, val: Plane, seed: int) -> tuple[Plane, None, float | None]:
+    """Return both splits embedded together, and the perplexity."""
     from sklearn.manifold import TSNE
 
     both = np.concatenate([train, val])
     reduced, _ = _components(both, both, KEPT, seed)
-    plane, perplexity = _two_columns(reduced), None
-    if len(both) >= FEWEST and reduced.any():
-        perplexity = min(PERPLEXITY, (len(both) - 1) / 3)
-        init = "pca" if reduced.shape[1] >= 2 else "random"
-        embedding = TSNE(2, perplexity=perplexity, init=init, random_state=seed, n_jobs=1)
-        plane = np.asarray(embedding.fit_transform(reduced), dtype=np.float64)
-    return _Plane(plane[: len(train)], plane[len(train) :], None, perplexity)
+    if len(both) < FEWEST or not reduced.any():
+        return _two_columns(reduced), None, None
+    perplexity = min(PERPLEXITY, (len(both) - 1) / 3)
+    init = "pca" if reduced.shape[1] >= 2 else "random"
+    embedding = TSNE(2, perplexity=perplexity, init=init, random_state=seed, n_jobs=1)
+    return np.asarray(embedding.fit_transform(reduced), dtype=np.float64), None, perplexity
 
 
 def _components(fit: Plane, shown: Plane, count: int, seed: int) -> tuple[Plane, NDArray[np.float64]]:
