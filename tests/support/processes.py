@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.multiprocessing
 
 TIMEOUT = 300.0
@@ -39,7 +40,12 @@ class Ended:
 
 def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:
     """Call `work(rank, *arguments)` in each of two processes; raise what one of them raises."""
-    torch.multiprocessing.start_processes(work, arguments, nprocs=2, start_method="forkserver")
+    torch.multiprocessing.start_processes(_seeded, (work, *arguments), nprocs=2, start_method="forkserver")
+
+
+def _seeded(rank: int, work: Callable[..., None], *arguments: Any) -> None:
+    np.random.seed()  # as in a new interpreter, and not as in the other process
+    work(rank, *arguments)
 
 
 def python(*words: object, cwd: Path, **environment: str) -> Ended:
@@ -80,6 +86,7 @@ def _run_all(environments: Sequence[dict[str, str]], words: list[str], cwd: Path
 def _run(words: list[str], cwd: Path, environment: dict[str, str], folder: Path) -> None:
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), descriptor)
+    np.random.seed()
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
