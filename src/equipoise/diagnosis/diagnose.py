@@ -1,34 +1,18 @@
-"""From features and labels to learning states, without a model and without training."""
+"""Diagnose features and labels that are given as arrays: no model, no training."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from equipoise.diagnosis.estimate import estimate, minmax
-from equipoise.diagnosis.features.arrays import (
-    check_modalities,
-    class_indices,
-    class_indices_of_splits,
-    feature_matrix,
-    feature_pair,
-    kind_of,
-    label_table,
-    label_vector,
-)
+from equipoise.diagnosis.estimate import diagnose_with, fitting, minmax, usual_options
+from equipoise.diagnosis.features.arrays import class_indices, feature_matrix, kind_of, label_vector
 from equipoise.diagnosis.measures.clusters import cluster_purity, fit_kmeans
-from equipoise.diagnosis.measures.scores import Splits, Values
-from equipoise.diagnosis.options import CONTINUOUS, LABELS, DiagnosisOptions
-from equipoise.diagnosis.state import Diagnosis, LearningState
+from equipoise.diagnosis.options import DiagnosisOptions
+from equipoise.diagnosis.state import Diagnosis
 from equipoise.randomness import isolated_rng
-from equipoise.threads import map_on_single_threads
-from equipoise.types import DataError
-
-USUAL_MEASURES: Final = {"continuous": "ridge-r2", "labels": "linear-map"}
-"""Default measures of targets that are not classes, for which purity is not defined."""
 
 
 def purity(
@@ -66,7 +50,7 @@ def purity(
     x = feature_matrix(features, "features")
     y, classes = class_indices(label_vector(labels, "labels", len(x)))
     with isolated_rng():  # importing scikit-learn draws from Python's random state
-        how = options.fitting(n_clusters or len(classes), seed)
+        how = fitting(options, n_clusters or len(classes), seed)
         clusters = fit_kmeans(minmax(x), how, disposable=True)
     return cluster_purity(clusters.labels, y)
 
@@ -110,64 +94,3 @@ def options_for(
     return DiagnosisOptions.preset(
         preset, **{**usual_options(kind_of(train_labels, val_labels), options), **options}
     )
-
-
-def usual_options(kind: str, options: Collection[str]) -> dict[str, Any]:
-    """Return the default metric and assignment for a target of this kind, if `options` give no metric.
-
-    The paper covers classes only. A regression that scores its own training samples measures their number
-    rather than the encoder, so the default is cross-fitted.
-    """
-    if kind not in USUAL_MEASURES or "metric" in options:
-        return {}
-    usual = {"metric": USUAL_MEASURES[kind], "assign": "cross-fit"}
-    return {name: value for name, value in usual.items() if name not in options}
-
-
-def diagnose_with(
-    options: DiagnosisOptions,
-    train: Mapping[str, ArrayLike],
-    train_labels: ArrayLike,
-    val: Mapping[str, ArrayLike],
-    val_labels: ArrayLike,
-    *,
-    disposable: bool = False,
-) -> Diagnosis:
-    """Measure learning states with given options; see `diagnose`.
-
-    With `disposable` the features may be overwritten, for instance if the mapping reads them from a file.
-    """
-    check_modalities(train, val)
-    targets = split_targets(train_labels, val_labels, options)
-
-    def measured(name: str) -> LearningState:
-        return estimate(name, splits_of(name, train[name], val[name], targets, disposable), options)
-
-    with isolated_rng():  # importing scikit-learn draws from Python's random state
-        states = map_on_single_threads(measured, list(train), parallel=options.backend != "torch")
-    return Diagnosis(dict(zip(train, states, strict=True)), options)
-
-
-def splits_of(
-    modality: str, train: ArrayLike, val: ArrayLike, targets: tuple[Values, Values], disposable: bool
-) -> Splits:
-    """Check the features of one modality against the targets, and return both splits in one precision."""
-    x, x_val = feature_pair(modality, train, val, *targets)
-    # A model fitted in one precision does not accept the other.
-    precision = np.promote_types(x.dtype, x_val.dtype)
-    x, x_val = x.astype(precision, copy=False), x_val.astype(precision, copy=False)
-    return Splits(x, targets[0], x_val, targets[1], disposable)
-
-
-def split_targets(
-    train_labels: ArrayLike, val_labels: ArrayLike, options: DiagnosisOptions
-) -> tuple[Values, Values]:
-    """Return the targets of both splits: class indices, numbers, or tables of labels, as the metric needs."""
-    if options.metric in LABELS:
-        return label_table(train_labels, "train labels"), label_table(val_labels, "val labels")
-    y, y_val = label_vector(train_labels, "train labels"), label_vector(val_labels, "val labels")
-    if options.metric in CONTINUOUS:
-        if not all(np.issubdtype(part.dtype, np.number) and np.isfinite(part).all() for part in (y, y_val)):
-            raise DataError(f"the metric {options.metric!r} expects finite numbers as target.")
-        return y, y_val
-    return class_indices_of_splits(y, y_val, allow_missing=options.missing_classes == "allow")[:2]

@@ -1,18 +1,21 @@
-"""From the features of one modality to its scores, their gap and the interval of the gap."""
+"""From the features of every modality to its scores, their gap and the interval of the gap."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from equipoise.diagnosis.features.arrays import check_modalities, split_targets, splits_of
 from equipoise.diagnosis.measures.catalogue import MEASURES
-from equipoise.diagnosis.measures.scores import Array, Score, Splits, Values
+from equipoise.diagnosis.measures.scores import Array, Fitting, Score, Splits, Values
 from equipoise.diagnosis.options import WITHOUT_CLASSES, DiagnosisOptions
-from equipoise.diagnosis.state import LearningState
+from equipoise.diagnosis.state import Diagnosis, LearningState
+from equipoise.randomness import isolated_rng
+from equipoise.threads import map_on_single_threads
 from equipoise.types import DataError
 
 if TYPE_CHECKING:
@@ -20,6 +23,44 @@ if TYPE_CHECKING:
 
 ROWS: Final = 4096
 """Rows per step in which a standard scaler is fitted."""
+USUAL_MEASURES: Final = {"continuous": "ridge-r2", "labels": "linear-map"}
+"""Default measures of targets that are not classes, for which purity is not defined."""
+
+
+def diagnose_with(
+    options: DiagnosisOptions,
+    train: Mapping[str, ArrayLike],
+    train_labels: ArrayLike,
+    val: Mapping[str, ArrayLike],
+    val_labels: ArrayLike,
+    *,
+    disposable: bool = False,
+) -> Diagnosis:
+    """Measure learning states with given options; see `diagnose`.
+
+    With `disposable` the features may be overwritten, for instance if the mapping reads them from a file.
+    """
+    check_modalities(train, val)
+    targets = split_targets(train_labels, val_labels, options)
+
+    def measured(name: str) -> LearningState:
+        return estimate(name, splits_of(name, train[name], val[name], targets, disposable), options)
+
+    with isolated_rng():  # importing scikit-learn draws from Python's random state
+        states = map_on_single_threads(measured, list(train), parallel=options.backend != "torch")
+    return Diagnosis(dict(zip(train, states, strict=True)), options)
+
+
+def usual_options(kind: str, options: Collection[str]) -> dict[str, Any]:
+    """Return the default metric and assignment for a target of this kind, if `options` give no metric.
+
+    The paper covers classes only. A regression that scores its own training samples measures their number
+    rather than the encoder, so the default is cross-fitted.
+    """
+    if kind not in USUAL_MEASURES or "metric" in options:
+        return {}
+    usual = {"metric": USUAL_MEASURES[kind], "assign": "cross-fit"}
+    return {name: value for name, value in usual.items() if name not in options}
 
 
 def estimate(name: str, splits: Splits, options: DiagnosisOptions) -> LearningState:
@@ -30,7 +71,7 @@ def estimate(name: str, splits: Splits, options: DiagnosisOptions) -> LearningSt
     clusters = 1 if options.metric in WITHOUT_CLASSES else int(splits.train_target.max()) + 1
     pairs: list[tuple[Score, Score]] = []
     for drawn in scaled_draws(splits, options, generator):
-        how = options.fitting(options.n_clusters or clusters, options.kmeans_seed + len(pairs))
+        how = fitting(options, options.n_clusters or clusters, options.kmeans_seed + len(pairs))
         pairs.append(MEASURES[options.metric].pair(drawn, how))
         del drawn  # frees its memory before the next draw
     chance = _chance(splits.train_target, options), _chance(splits.val_target, options)
@@ -54,6 +95,12 @@ def estimate(name: str, splits: Splits, options: DiagnosisOptions) -> LearningSt
         n_train=pairs[0][0].count,
         n_val=pairs[0][1].count,
     )
+
+
+def fitting(options: DiagnosisOptions, n_clusters: int, seed: int) -> Fitting:
+    """Return what a measure needs to fit with `n_clusters` and the seed of one repeat."""
+    shared = {name: getattr(options, name) for name in ("assign", "folds", "n_init", "max_iter", "backend")}
+    return Fitting(n_clusters, seed, **shared)
 
 
 def binned(splits: Splits, bins: int) -> Splits:

@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 
 from equipoise.diagnosis.measures.catalogue import MEASURES
-from equipoise.diagnosis.measures.scores import Fitting
 from equipoise.typed_options import check_types
 from equipoise.types import UnknownNameError, UsageError
 
@@ -127,11 +126,6 @@ class DiagnosisOptions:
                 raise UnknownNameError("diagnosis option", option, known)
         check_types(cls, changes)
         return cls(**{**PRESETS[name], **changes})
-
-    def fitting(self, n_clusters: int, seed: int) -> Fitting:
-        """Return what a measure needs to fit with `n_clusters` and the seed of one repeat."""
-        shared = {name: getattr(self, name) for name in ("assign", "folds", "n_init", "max_iter", "backend")}
-        return Fitting(n_clusters, seed, **shared)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain values, for a run record."""

@@ -7,9 +7,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from equipoise.diagnosis.diagnose import split_targets, splits_of
 from equipoise.diagnosis.estimate import estimate
-from equipoise.diagnosis.features.arrays import check_modalities, kind_of
+from equipoise.diagnosis.features.arrays import check_modalities, kind_of, split_targets, splits_of
 from equipoise.diagnosis.measures.catalogue import CAP, MEASURES
 from equipoise.diagnosis.options import DiagnosisOptions
 from equipoise.diagnosis.state import Diagnosis, LearningState

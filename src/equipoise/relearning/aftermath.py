@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel
 
-from equipoise.diagnosis.features.loaders import untouched_generators
-from equipoise.diagnosis.features.reading import BatchReader, device_of, moved_batches
+from equipoise.diagnosis.features.reading import BatchReader, device_of, moved_batches, untouched_generators
 from equipoise.distributed import average_values, reshard, share_values, unsynced, unwrapped
 from equipoise.randomness import isolated_rng
 from equipoise.relearning.blend import snapshot, soft_reinitialize

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from equipoise.diagnosis.diagnose import diagnose_with, usual_options
+from equipoise.diagnosis.estimate import diagnose_with, usual_options
 from equipoise.diagnosis.features.arrays import kind_of
 from equipoise.diagnosis.features.capture import collect_features
-from equipoise.diagnosis.features.reading import BatchReader, Pool
+from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.diagnosis.state import Diagnosis
 from equipoise.distributed import (
     agreed,
@@ -22,6 +22,7 @@ from equipoise.distributed import (
     unwrapped,
     whole,
 )
+from equipoise.pooling import Pool
 from equipoise.relearning.aftermath import Aftermath
 from equipoise.relearning.blend import soft_reinitialize
 from equipoise.relearning.optimizer_state import Optimizers

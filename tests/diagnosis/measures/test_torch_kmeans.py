@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from equipoise.diagnosis import diagnose, purity
+from equipoise.diagnosis.estimate import fitting
 from equipoise.diagnosis.measures.clusters import fit_kmeans
 from equipoise.diagnosis.options import DiagnosisOptions
 from equipoise.types import DataError
 
 
 def fit(features, n_clusters, backend="torch", seed=0, n_init=10):
-    how = DiagnosisOptions(n_init=n_init, backend=backend).fitting(n_clusters, seed)
+    how = fitting(DiagnosisOptions(n_init=n_init, backend=backend), n_clusters, seed)
     return fit_kmeans(features, how)
 
 

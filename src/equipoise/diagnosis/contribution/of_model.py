@@ -16,9 +16,14 @@ from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.contribution.replaced_features import FeatureHooks, Leaves, stand_ins
 from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Choices, Query, queries
 from equipoise.diagnosis.contribution.subset_scores import ScoredSplit, answers, contributions_from
-from equipoise.diagnosis.features.encoder_hooks import check_handles
-from equipoise.diagnosis.features.loaders import in_order, untouched_generators
-from equipoise.diagnosis.features.reading import BatchReader, device_of, move_batch
+from equipoise.diagnosis.features.capture import check_handles
+from equipoise.diagnosis.features.reading import (
+    BatchReader,
+    device_of,
+    in_order,
+    move_batch,
+    untouched_generators,
+)
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
 from equipoise.types import DataError, ModelError, UsageError

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.diagnosis.contribution.subset_queries import Query
-from equipoise.diagnosis.features.encoder_hooks import EncoderHooks
+from equipoise.diagnosis.features.capture import EncoderHooks
 from equipoise.types import ModelError
 
 Leaves = list[Tensor]

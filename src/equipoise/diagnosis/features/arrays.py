@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from equipoise.diagnosis.measures.scores import Array, Labels, Values
+from equipoise.diagnosis.measures.scores import Array, Labels, Splits, Values
+from equipoise.diagnosis.options import CONTINUOUS, LABELS, DiagnosisOptions
 from equipoise.types import DataError, UsageError
 
 
@@ -20,6 +21,31 @@ def check_modalities(train: Mapping[str, ArrayLike], val: Mapping[str, ArrayLike
         raise DataError(
             f"train has the modalities {sorted(train)}, val has {sorted(val)}; expected the same names."
         )
+
+
+def splits_of(
+    modality: str, train: ArrayLike, val: ArrayLike, targets: tuple[Values, Values], disposable: bool
+) -> Splits:
+    """Check the features of one modality against the targets, and return both splits in one precision."""
+    x, x_val = feature_pair(modality, train, val, *targets)
+    # A model fitted in one precision does not accept the other.
+    precision = np.promote_types(x.dtype, x_val.dtype)
+    x, x_val = x.astype(precision, copy=False), x_val.astype(precision, copy=False)
+    return Splits(x, targets[0], x_val, targets[1], disposable)
+
+
+def split_targets(
+    train_labels: ArrayLike, val_labels: ArrayLike, options: DiagnosisOptions
+) -> tuple[Values, Values]:
+    """Return the targets of both splits: class indices, numbers, or tables of labels, as the metric needs."""
+    if options.metric in LABELS:
+        return label_table(train_labels, "train labels"), label_table(val_labels, "val labels")
+    y, y_val = label_vector(train_labels, "train labels"), label_vector(val_labels, "val labels")
+    if options.metric in CONTINUOUS:
+        if not all(np.issubdtype(part.dtype, np.number) and np.isfinite(part).all() for part in (y, y_val)):
+            raise DataError(f"the metric {options.metric!r} expects finite numbers as target.")
+        return y, y_val
+    return class_indices_of_splits(y, y_val, allow_missing=options.missing_classes == "allow")[:2]
 
 
 def feature_pair(

@@ -1,19 +1,28 @@
-"""Read batches, call a model on them, and pool the outputs of its encoders to features."""
+"""How loaders and their batches are read: in order, in shares of processes, and given to a model."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.data import (
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
 
-from equipoise.distributed import unwrapped
-from equipoise.pooling import pool_features
-from equipoise.types import Batch, ModelError, UsageError
+from equipoise.distributed import process_count, unwrapped
+from equipoise.types import Batch, UsageError
 
 TARGET_KEYS = ("target", "targets", "label", "labels", "y")
 
@@ -148,76 +157,105 @@ def move_batch(value: Any, device: torch.device) -> Any:
     return value
 
 
-Pool = Callable[[Any], Tensor]
-POOLED, SEQUENCE = "pooler_output", "last_hidden_state"
-"""Names of the pooled vector and of the sequence in the outputs of `transformers`."""
+@dataclass(frozen=True)
+class Share:
+    """The part of a dataset that one process reads under a distributed sampler."""
+
+    size: int
+    rank: int
+    processes: int
+
+    @classmethod
+    def of(cls, loader: Any) -> Share | None:
+        """Return the share of this process; None if every process reads the whole dataset."""
+        if _is_of_accelerate(loader):
+            whole = isinstance(_innermost(loader).sampler, SequentialSampler | RandomSampler)
+            if not whole or process_count() == 1:
+                return None
+            return cls(len(loader.dataset), dist.get_rank(), process_count())
+        if not _rebuildable(loader) or not isinstance(loader.sampler, DistributedSampler):
+            return None
+        sampler = loader.sampler
+        if sampler.dataset is not loader.dataset or process_count() != sampler.num_replicas:
+            return None
+        return cls(len(sampler.dataset), sampler.rank, sampler.num_replicas)  # type: ignore[arg-type]
+
+    @property
+    def counts(self) -> list[int]:
+        """Samples of each process, by rank."""
+        return [len(range(rank, self.size, self.processes)) for rank in range(self.processes)]
+
+    def loader(self, loader: Any) -> DataLoader[Any]:
+        """Return a loader of the samples `rank, rank + processes, ...`.
+
+        Models may communicate in each forward pass, so every process gets the same number of samples: a
+        shorter share repeats the last sample of the dataset, to be dropped beyond `counts`.
+        """
+        own = [*range(self.rank, self.size, self.processes)]
+        own += [self.size - 1] * (-(-self.size // self.processes) - len(own))
+        return _rebuilt(loader, own)
 
 
-def pooled_output(
-    name: str,
-    output: Any,
-    batch_size: int,
-    pool: Pool | Mapping[str, Pool] | None = None,
-    mask: Any = None,
-) -> Tensor:
-    """Return the feature `[B, d]` of an encoder's output, attached to its graph.
-
-    Without `pool`, maps, sequences and frames are averaged (`equipoise.pooling.pool_features`). From a tuple
-    the first entry is taken; from a mapping or dataclass, such as the outputs of `transformers`, its only
-    tensor, else `pooler_output`, else the mean of `last_hidden_state` over the positions of the mask.
-
-    Args:
-        name: the modality, for messages and for `pool`.
-        output: the output of the encoder.
-        batch_size: number of samples `B`.
-        pool: from the output to `[B, d]`, for all modalities or by name.
-        mask: `[B, T]`, 0 at the padded positions of `last_hidden_state`.
-
-    Raises:
-        ModelError: the output cannot be pooled.
-    """
-    chosen = pool.get(name) if isinstance(pool, Mapping) else pool
-    if chosen is None:
-        output = _feature_in(output, mask)
-        if not isinstance(output, Tensor):
-            what = f" with {', '.join(entries)}" if (entries := _entries(output)) else ""
-            raise ModelError(
-                f"the encoder of {name!r} returned a {type(output).__name__}{what}; expected a tensor, a "
-                f"tuple that begins with one, {POOLED} or {SEQUENCE}: give pool= to return its features."
-            )
-        return pool_features(output, batch_size)
-    features = chosen(output)
-    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != batch_size:
-        raise ModelError(
-            f"pool= returned {getattr(features, 'shape', type(features).__name__)} for {name!r}; "
-            f"expected a tensor [{batch_size}, features]."
-        )
-    return features
+def in_order(loader: Any) -> Any:
+    """Return a shuffled `DataLoader` in the order of its dataset; any other loader unchanged."""
+    if not _rebuildable(loader) and not _is_of_accelerate(loader):
+        return loader
+    sampler = _innermost(loader).sampler if _is_of_accelerate(loader) else loader.sampler
+    if isinstance(sampler, SubsetRandomSampler):
+        return _rebuilt(loader, sorted(sampler.indices))
+    if not isinstance(sampler, RandomSampler) or sampler.replacement:
+        return loader
+    return _rebuilt(loader, None)
 
 
-def _feature_in(output: Any, mask: Any) -> Any:
-    """Return the tensor of features in an encoder's output, or the output if there is none."""
-    while isinstance(output, tuple | list) and output:
-        output = output[0]
-    entries = _entries(output)
-    tensors = [entry for entry in entries.values() if isinstance(entry, Tensor)]
-    if len(tensors) == 1 and SEQUENCE not in entries:
-        return tensors[0]
-    if isinstance(entries.get(POOLED), Tensor):
-        return entries[POOLED]
-    sequence = entries.get(SEQUENCE)
-    if not isinstance(sequence, Tensor):
-        return output
-    if isinstance(mask, Tensor) and mask.shape == sequence.shape[:2] and sequence.ndim == 3:
-        weight = (mask != 0).to(sequence.dtype)[..., None]
-        return (sequence * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
-    return sequence
+@contextmanager
+def untouched_generators(loader: Iterable[Any]) -> Iterator[None]:
+    """Restore the random states of a loader's own generators, and of its samplers', after the block."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    samplers = [getattr(loader, "sampler", None), getattr(batch_sampler, "sampler", None)]
+    generators = [
+        generator
+        for owner in (loader, batch_sampler, *samplers)
+        if isinstance(generator := getattr(owner, "generator", None), torch.Generator)
+    ]
+    states = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
-def _entries(output: Any) -> dict[str, Any]:
-    """Return the named entries of an output."""
-    if isinstance(output, Mapping):
-        return {str(key): value for key, value in output.items()}
-    if is_dataclass(output) and not isinstance(output, type):
-        return {entry.name: getattr(output, entry.name) for entry in fields(output)}
-    return {}
+def _rebuildable(loader: Iterable[Any]) -> TypeGuard[DataLoader[Any]]:
+    """Return whether dataset and sampler alone determine the loader's batches."""
+    return (
+        isinstance(loader, DataLoader)
+        and loader.batch_size is not None
+        and type(loader).__iter__ is DataLoader.__iter__
+    )
+
+
+def _is_of_accelerate(loader: Any) -> bool:
+    """Return whether `accelerate` has prepared the loader, and its dataset can be read in any order."""
+    return type(loader).__module__ == "accelerate.data_loader" and not isinstance(
+        getattr(loader, "dataset", None), IterableDataset | None
+    )
+
+
+def _innermost(loader: Any) -> Any:
+    """Return the batch sampler that `accelerate` has wrapped."""
+    found = loader.batch_sampler
+    while not hasattr(found, "sampler"):
+        found = found.batch_sampler
+    return found
+
+
+def _rebuilt(loader: DataLoader[Any], chosen: list[int] | None) -> DataLoader[Any]:
+    return DataLoader(
+        loader.dataset,
+        batch_size=_innermost(loader).batch_size,
+        sampler=chosen,
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+        worker_init_fn=loader.worker_init_fn,
+    )

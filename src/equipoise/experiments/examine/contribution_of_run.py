@@ -16,7 +16,7 @@ from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.contribution.refits import refits
 from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Choices, Query, queries
 from equipoise.diagnosis.contribution.subset_scores import ScoredSplit, answers, contributions_from
-from equipoise.diagnosis.features.loaders import untouched_generators
+from equipoise.diagnosis.features.reading import untouched_generators
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.models import BalancedModel
 from equipoise.randomness import isolated_rng

@@ -22,7 +22,7 @@ from equipoise.diagnosis.contribution.refits import refits_of
 from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.features.arrays import has_labels, is_continuous
 from equipoise.diagnosis.features.projections import KINDS, Projection, project
-from equipoise.diagnosis.features.reading import BatchReader, Pool
+from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.diagnosis.verdict.verdict import verdicts
 from equipoise.experiments.examine.contribution_of_run import contribution_of_run
 from equipoise.experiments.examine.encoder_quality import EncoderQuality, encoder_quality
@@ -30,6 +30,7 @@ from equipoise.experiments.examine.examination import Examination
 from equipoise.experiments.examine.input_heads import input_scores
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.experiments.examine.saved_features import SavedFeatures
+from equipoise.pooling import Pool
 from equipoise.randomness import isolated_rng
 from equipoise.threads import cpu_threads, map_on_single_threads
 from equipoise.training.record.record import RunRecord

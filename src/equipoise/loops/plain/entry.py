@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from equipoise.diagnosis.features.reading import BatchReader, Pool, device_of
+from equipoise.diagnosis.features.reading import BatchReader, device_of
 from equipoise.distributed import process_count, share_values, unwrapped
 from equipoise.loops.plain.heads import Head
 from equipoise.loops.plain.model import HandledModel
@@ -18,6 +18,7 @@ from equipoise.methods.core.creation import create_method
 from equipoise.methods.core.method import Method, overrides
 from equipoise.methods.diagnose_relearn import DiagnoseRelearnMethod
 from equipoise.models import BalancedModel
+from equipoise.pooling import Pool
 from equipoise.types import UsageError, warn
 
 INSTEAD = "train with equipoise.fit, which takes a model of your own as model='module:Class'."

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.diagnosis.features.reading import BatchReader, Pool, pooled_output
+from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.loops.plain.calls import EncoderCalls, Returned, with_feature
 from equipoise.loops.plain.heads import Head, head_view
 from equipoise.loops.plain.passes import HandBatch, Pass, loss_in, random_state, set_random_state
 from equipoise.models import BalancedModel
 from equipoise.models.fusion.head import HeadView
+from equipoise.pooling import Pool, pooled_output
 from equipoise.scopes import evaluating
 from equipoise.types import Batch, ModelError, UsageError
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
-from equipoise.diagnosis.features.loaders import untouched_generators
-from equipoise.diagnosis.features.reading import BatchReader, device_of
+from equipoise.diagnosis.features.reading import BatchReader, device_of, untouched_generators
 from equipoise.distributed import process_count
 from equipoise.loops.plain.model import HandledModel
 from equipoise.loops.plain.passes import HandBatch
