@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from equipoise.diagnosis.diagnose import USUAL_MEASURES
+from equipoise.diagnosis.estimate import USUAL_MEASURES
 from equipoise.diagnosis.measures.catalogue import MEASURES
 from equipoise.methods import METHODS
 from equipoise.tasks import TASKS

@@ -56,11 +56,13 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from readers_of_tests import plan_of_numbers
 from equipoise.data.prepare.engine import prepare
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
     root = Path(sys.argv[1])
     plan = plan_of_numbers(root / "in", 60, seconds=0.02, log=str(root / "log"))
     prepare(plan, root / "out", workers=int(sys.argv[2]))
