@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 OUT ?= runs/demo
 EPOCHS := 60
+SEEDS := 3
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo test test-all check lint types docs docs-serve browser ray bench pictures figures studies diagnoses media pretrained method-index task-tables clean
@@ -14,7 +15,7 @@ help:  ## List the targets.
 
 demo: $(VENV)/.demo  ## Compare D&R with its baselines on real data, and write a report.
 	$(BIN)/equipoise compare --data htad --methods references ogm-ge diagnose-relearn \
-		--seeds 3 --epochs $(EPOCHS) --out $(OUT) --resume
+		--seeds $(SEEDS) --epochs $(EPOCHS) --out $(OUT) --resume
 
 test: check browser  ## Run the checks and the tests, without the full test matrix (within eight minutes).
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not matrix'

@@ -119,14 +119,14 @@ def test_the_first_commands_clone_and_then_do_all_the_setup(folder: Path) -> Non
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("epochs", [4, pytest.param(60, marks=pytest.mark.matrix)])
-def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path, epochs: int) -> None:
+@pytest.mark.parametrize(("seeds", "epochs"), [(1, 4), pytest.param(3, 60, marks=pytest.mark.matrix)])
+def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path, seeds: int, epochs: int) -> None:
     pytest.importorskip("multiviewstacking")
     out = folder / "runs" / "demo"
     shutil.rmtree(out, ignore_errors=True)
     demo, _, diagnose = console()[2:]
     assert demo.split("#")[0].strip() == "make demo"
-    demo = f"make demo EPOCHS={epochs}"
+    demo = f"make demo SEEDS={seeds} EPOCHS={epochs}"
     if not (Path(sys.prefix) / ".demo").exists():
         # An environment that make did not set up: leave it alone, and run what make would run.
         demo = shell(f"{demo} --dry-run | sed -n '/equipoise compare/,$p'", folder).stdout
@@ -136,7 +136,7 @@ def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path, epochs: int
     assert "accelerometer" in ended.stdout
     results = pd.read_csv(out / "results.csv")
     assert (results["status"] == "ok").all()
-    assert len(results) == 27
+    assert len(results) == 9 * seeds
     assert set(results["dataset"]) == {"htad"}
     assert set(results["epochs"]) == {epochs}
     summary = json.loads((out / "summary.json").read_text())
