@@ -4,7 +4,9 @@ import re
 import numpy as np
 import pytest
 
+from equipoise.cache import CACHE_VARIABLE
 from equipoise.diagnosis import diagnose
+from equipoise.report import html as html_page
 from equipoise.report import write_comparison_report, write_diagnosis_report, write_report, write_run_report
 from equipoise.report.html import embedded, library
 from equipoise.report.text.wording import decimal
@@ -324,3 +326,23 @@ def test_the_same_comparison_gives_the_same_page(make, tmp_path, usual):
     comparison = make(usual)
     pages = [write_comparison_report(comparison, tmp_path / name).read_bytes() for name in ("a", "b")]
     assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("damage", [None, "half", "empty", "no folder"])
+def test_the_library_is_bundled_once(tmp_path, monkeypatch, damage):
+    bundled = html_page.library.__wrapped__
+    script = bundled()
+    calls = []
+    original = html_page.vega
+    monkeypatch.setattr(html_page, "vega", lambda: calls.append(1) or original())
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    assert bundled() == script
+    (file,) = (tmp_path / "cache").iterdir()
+    whole = file.read_bytes()
+    if damage == "no folder":
+        monkeypatch.setenv(CACHE_VARIABLE, str(file))
+    elif damage:
+        file.write_bytes(whole[: len(whole) // 2] if damage == "half" else b"")
+    assert bundled() == script
+    assert len(calls) == (2 if damage else 1)
+    assert file.read_bytes() == whole

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -13,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from equipoise.cache import cache_folder, replace_file
 from equipoise.report.charts.chart import Chart
 from equipoise.report.pages.page import Page
 from equipoise.report.render import fixed_svg, plain, specification, static_svg, vega
@@ -77,8 +80,23 @@ def render(page: Page) -> str:
 
 @cache
 def library() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script, which needs neither network nor `eval`."""
-    return str(vega().javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    """Return Vega, Vega-Lite and Vega-Embed as one script, which needs neither network nor `eval`.
+
+    Bundling takes a second, so the script is kept in the user's cache folder, with its digest.
+    """
+    file = cache_folder() / f"vega-{version('vl-convert-python')}.js"
+    with suppress(OSError, ValueError):
+        digest, _, script = file.read_bytes().decode().partition("\n")
+        if digest == _digest(script):
+            return script
+    script = str(vega().javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    with suppress(OSError):  # a cache that cannot be written costs time only
+        replace_file(file, f"{_digest(script)}\n{script}")
+    return script
+
+
+def _digest(script: str) -> str:
+    return hashlib.blake2b(script.encode()).hexdigest()
 
 
 def static_panels(chart: Chart, ids: str = "s") -> list[Markup]:
