@@ -11,6 +11,7 @@ import multiprocessing.util
 import os
 import runpy
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,6 +24,15 @@ import torch.multiprocessing
 
 TIMEOUT = 300.0
 multiprocessing.util.get_temp_dir()  # now, as that of the tests is removed before the server ends
+SCRIPT_AND_EXIT = """
+import os, runpy, sys
+sys.argv = sys.argv[1:]
+sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(0)
+"""
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     ["torch.distributed", "sklearn.cluster", "pandas", "lightning.pytorch", "transformers", "accelerate"]
@@ -39,8 +49,8 @@ class Ended:
 
 
 def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:
-    """Call `work(rank, *arguments)` in each of two processes; raise what one of them raises."""
-    torch.multiprocessing.start_processes(_seeded, (work, *arguments), nprocs=2, start_method="forkserver")
+    """Call `work(rank, *arguments)` in each of two new interpreters; raise what one of them raises."""
+    torch.multiprocessing.start_processes(_seeded, (work, *arguments), nprocs=2, start_method="spawn")
 
 
 def _seeded(rank: int, work: Callable[..., None], *arguments: Any) -> None:
@@ -55,14 +65,37 @@ def python(*words: object, cwd: Path, **environment: str) -> Ended:
 
 
 def torchrun(*words: object, cwd: Path) -> list[Ended]:
-    """Run a script with its arguments in two processes, in the environment that `torchrun` gives."""
+    """Run a script with its arguments in two processes, in the environment that `torchrun` gives.
+
+    They are new interpreters: forked processes that train together hang now and then. They leave at once when
+    the script has ended: at a regular exit torch aborts a process now and then.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [{**common, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-    return _run_all(ranks, [str(word) for word in words], cwd)
+    command = [sys.executable, "-c", SCRIPT_AND_EXIT, *map(str, words)]
+    processes = [
+        subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    ended = []
+    for process in processes:
+        try:
+            texts = process.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            texts = process.communicate()
+        ended.append(Ended(process.returncode, *texts))
+    return ended
 
 
 def _run_all(environments: Sequence[dict[str, str]], words: list[str], cwd: Path) -> list[Ended]:
