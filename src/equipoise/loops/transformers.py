@@ -16,6 +16,8 @@ from equipoise.diagnosis.features.reading import device_of
 from equipoise.distributed import process_count, unwrapped
 from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
 from equipoise.methods import Method
+from equipoise.relearning.optimizer_state import as_optimizers
+from equipoise.training.record.files import replaced
 from equipoise.types import MissingExtraError, ModelError, RunFolderError, UsageError
 
 try:
@@ -72,7 +74,7 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Keep the initial weights of the encoders, or restore them from the checkpoint."""
-        self._start(given["model"], int(state.num_train_epochs or 0), optimizer=_optimizer(given))
+        self._start(given["model"], int(state.num_train_epochs or 0), optimizer=given.get("optimizer"))
         if state.global_step:
             folder = self.resume_from or _checkpoint(args, state)
             self._restore(_read(Path(folder) / self.file, "the initial weights of the encoders are unknown"))
@@ -154,7 +156,7 @@ class MethodCallback(TrainsByMethod, TrainerCallback):
         training = self._start(
             model,
             train_loader=given["train_dataloader"],
-            optimizer=_optimizer(given),
+            optimizer=as_optimizers(given["optimizer"]),
             epochs=max(1, int(state.num_train_epochs)),
         )
         if state.global_step:
@@ -249,12 +251,6 @@ def _epoch(state: TrainerState) -> int:
     return int((state.epoch or 0) + 1e-6)  # a fraction in the middle of an epoch
 
 
-def _optimizer(given: Mapping[str, Any]) -> Any:
-    """Return the Trainer's optimiser without the wrapper of accelerate."""
-    optimizer = given.get("optimizer")
-    return getattr(optimizer, "optimizer", optimizer)
-
-
 def _precision(args: TrainingArguments, model: nn.Module) -> AbstractContextManager[Any]:
     """Return the precision of the Trainer's forward passes."""
     if not (args.bf16 or args.fp16):
@@ -289,8 +285,8 @@ def _write(args: TrainingArguments, state: TrainerState, name: str, kept: dict[s
     folder = _checkpoint(args, state)
     if not state.is_world_process_zero or not folder.is_dir():
         return
-    torch.save(kept, folder / f"{name}.part")
-    (folder / f"{name}.part").replace(folder / name)
+    with replaced(folder / name) as partial:
+        torch.save(kept, partial)
 
 
 def _read(path: Path, problem: str) -> dict[str, Any]:
