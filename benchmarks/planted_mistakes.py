@@ -2,12 +2,13 @@
 
     python benchmarks/planted_mistakes.py                # all mistakes, on the revision that is checked out
     python benchmarks/planted_mistakes.py --revision 2fb6d6e --results before.json
+    python benchmarks/planted_mistakes.py --marker 'not matrix'     # only what `make test` runs
     python benchmarks/planted_mistakes.py --only ogm-slows-the-weaker pmr-old-for-new
     python benchmarks/planted_mistakes.py --check        # show where each mistake would go, and run nothing
 
-The tests of the room of the mistake run first, and the rest of the suite where they notice nothing. Results
-are kept in a JSON file after each mistake, and mistakes that it holds are not run again. First the suite must
-pass without a mistake: a test that fails anyway notices nothing.
+The tests that name the changed module run first, then those of its room, then the rest of the suite, until
+one fails. Results are kept in a JSON file after each mistake, and mistakes that it holds are not run again.
+First the suite must pass without a mistake: a test that fails anyway notices nothing.
 
 The tests run in a scratch worktree of the revision, in the environment of the Python that runs this file.
 """
@@ -141,11 +142,25 @@ def tests_of(tree: Path, path: Path) -> list[str]:
     return [f"tests/{name}" for name in MOVED.get(room, (room,)) if (tree / "tests" / name).is_dir()]
 
 
-def run_tests(tree: Path, tests: list[str], workers: int, limit: float) -> Outcome:
+def naming(tree: Path, path: Path, folders: list[str]) -> list[str]:
+    """Return the test files of some folders that name the module of a file of the package."""
+    module = ".".join(path.relative_to(tree / "src").with_suffix("").parts)
+    package, _, name = module.rpartition(".")
+    names = re.compile(rf"\b{re.escape(module)}\b|from {re.escape(package)} import .*\b{name}\b")
+    files = [file for folder in folders for file in sorted((tree / folder).rglob("test_*.py"))]
+    return [
+        str(file.relative_to(tree))
+        for file in files
+        if file.stem.removeprefix("test_") == name or names.search(file.read_text(encoding="utf-8"))
+    ]
+
+
+def run_tests(tree: Path, tests: list[str], arguments: argparse.Namespace) -> Outcome:
     """Run tests until the first failure; nothing is cached that could change the next run."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=line"]
-    if workers > 1:
-        command += ["-n", str(workers), "--dist", "loadscope"]
+    command += ["-m", arguments.marker]
+    if arguments.workers > 1:
+        command += ["-n", str(arguments.workers), "--dist", "worksteal"]
     # The package of the scratch tree, in place of the installed one.
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
     # A compiled file counts as fresh where size and second of the change are those of the source.
@@ -162,7 +177,7 @@ def run_tests(tree: Path, tests: list[str], workers: int, limit: float) -> Outco
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=limit)
+        output, _ = process.communicate(timeout=arguments.limit)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         process.communicate()
@@ -177,20 +192,21 @@ def run_tests(tree: Path, tests: list[str], workers: int, limit: float) -> Outco
 
 
 def judge(mistake: Mistake, tree: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Plant a mistake and run the room, then the rest; say which noticed it."""
+    """Plant a mistake and run one stage of tests after the other; say which noticed it."""
     place = mistake.place(tree)
     if isinstance(place, str):
         return {"verdict": "not planted", "reason": place}
     path, content = place
     room = tests_of(tree, path)
     found: dict[str, Any] = {"file": str(path.relative_to(tree)), "why": mistake.why}
-    rest = ["tests", *(f"--ignore={folder}" for folder in room)]
-    stages = {"room": room, **({} if arguments.room_only else {"rest": rest})}
+    stages = {"naming": naming(tree, path, room), "room": room}
+    if not arguments.room_only:
+        stages["rest"] = ["tests", *(f"--ignore={folder}" for folder in room)]
     with planted(path, content):
         for stage, tests in stages.items():
             if not tests:
                 continue
-            outcome = run_tests(tree, tests, arguments.workers, arguments.limit)
+            outcome = run_tests(tree, tests, arguments)
             found[stage] = asdict(outcome)
             found["verdict"] = outcome.verdict
             # An endless loop is noticed by whoever waits for the tests.
@@ -208,7 +224,7 @@ def report(mistakes: list[Mistake], results: dict[str, Any]) -> str:
         if found is None:
             continue
         counts[found["verdict"]] = counts.get(found["verdict"], 0) + 1
-        stages = [found[stage] for stage in ("room", "rest") if stage in found]
+        stages = [found[stage] for stage in ("naming", "room", "rest") if stage in found]
         seconds = sum(stage["seconds"] for stage in stages)
         by = (stages[-1]["first"] if stages else None) or found.get("reason") or found["verdict"]
         lines.append(f"| {mistake.name} | {found.get('file', '')} | {by} | {seconds:.0f} |")
@@ -224,6 +240,7 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these mistakes alone")
     parser.add_argument("--workers", type=int, default=2, help="processes of pytest (default: %(default)s)")
     parser.add_argument("--limit", type=float, default=3600, help="seconds of a run (default: %(default)s)")
+    parser.add_argument("--marker", default="", help="marker expression of the tests to run")
     parser.add_argument("--room-only", action="store_true", help="leave the rest of the suite out")
     parser.add_argument("--trust", action="store_true", help="take the suite without a mistake for passing")
     parser.add_argument("--check", action="store_true", help="say where each mistake goes, and run nothing")
@@ -259,7 +276,7 @@ def main() -> int:
                 print(f"{name}: {place if isinstance(place, str) else place[0].relative_to(tree)}")
             return int(any(isinstance(place, str) for place in places.values()))
         if not arguments.trust and "unchanged" not in held:
-            unchanged = run_tests(tree, ["tests"], arguments.workers, arguments.limit)
+            unchanged = run_tests(tree, ["tests"], arguments)
             if unchanged.verdict != "passed":
                 print(f"without a mistake: {unchanged.verdict}, {unchanged.first}", file=sys.stderr)
                 return 1
