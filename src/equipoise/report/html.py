@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -62,10 +63,9 @@ def render(page: Page) -> str:
     names = [chart.name for chart in page.all_charts]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two charts of the page are named {twice[0]!r}; expected one name a chart.")
+    specifications = {c.name: [specification(panel.drawing) for panel in c.panels] for c in page.all_charts}
     figures = {
-        f"{chart.name}-{place}": specification(panel.drawing)
-        for chart in page.all_charts
-        for place, panel in enumerate(chart.panels)
+        f"{name}-{place}": spec for name, specs in specifications.items() for place, spec in enumerate(specs)
     }
     return environment.get_template("page.html.j2").render(
         page=page,
@@ -74,7 +74,10 @@ def render(page: Page) -> str:
         script=Markup((templates / "page.js").read_text(encoding="utf-8")),
         vega=Markup(library()) if figures else "",
         figures=embedded(figures),
-        statics={c.name: static_panels(c, f"s{place}") for place, c in enumerate(page.all_charts)},
+        statics={
+            c.name: static_panels(c, specifications[c.name], f"s{place}")
+            for place, c in enumerate(page.all_charts)
+        },
     )
 
 
@@ -99,20 +102,21 @@ def _digest(script: str) -> str:
     return hashlib.blake2b(script.encode()).hexdigest()
 
 
-def static_panels(chart: Chart, ids: str = "s") -> list[Markup]:
+def static_panels(chart: Chart, specifications: Sequence[Mapping[str, Any]], ids: str = "s") -> list[Markup]:
     """Return each panel's pictures for a reader without JavaScript, for a wide window and for a phone.
 
     Args:
         chart: the chart.
+        specifications: of its panels.
         ids: starts the ids of its elements.
     """
     wide = COLUMN.get(chart.columns, WIDE)
     picture = Markup('<div class="static {}" role="img" aria-label="{}">{}</div>')
     panels = []
-    for place, panel in enumerate(chart.panels):
+    for place, (panel, spec) in enumerate(zip(chart.panels, specifications, strict=True)):
         both = Markup("")
         for kind, width in (("wide", wide), ("narrow", NARROW)):
-            svg = static_svg(panel.drawing, width, f"{ids}-{place}{kind[0]}")
+            svg = static_svg(spec, width, f"{ids}-{place}{kind[0]}")
             both += picture.format(kind, panel.description, svg)
         panels.append(both)
     return panels

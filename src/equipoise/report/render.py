@@ -51,18 +51,21 @@ CONFIG: Final[Mapping[str, Any]] = {
 }
 
 
-def specification(drawing: alt.LayerChart, width: int | str = "container") -> dict[str, Any]:
-    """Return the Vega-Lite specification of a drawing, as wide as its container or as given in pixels."""
-    found = {**dictionary(drawing), "config": {**CONFIG, "font": PAGE_FONT}, "width": width}
+def specification(drawing: alt.LayerChart) -> dict[str, Any]:
+    """Return the Vega-Lite specification of a drawing that is as wide as its container."""
+    found = {**dictionary(drawing), "config": {**CONFIG, "font": PAGE_FONT}, "width": "container"}
     return found | {"autosize": {"type": "fit-x", "contains": "padding", "resize": True}, "padding": 3}
 
 
 def dictionary(drawing: alt.LayerChart) -> dict[str, Any]:
-    """Return an Altair chart as a dictionary, whatever theme the user has enabled."""
+    """Return an Altair chart as a dictionary, whatever theme the user has enabled.
+
+    Altair's check against the schema takes as long as everything else, so it is left to the tests.
+    """
     import altair as alt
 
     with alt.theme.enable("none"):
-        found: dict[str, Any] = drawing.to_dict()
+        found: dict[str, Any] = drawing.to_dict(validate=False)
     return found
 
 
@@ -79,15 +82,15 @@ def plain(value: Any) -> Any:
     return value
 
 
-def static_svg(drawing: alt.LayerChart, width: int, name: str) -> Markup:
+def static_svg(spec: Mapping[str, Any], width: int, name: str) -> Markup:
     """Return a drawing as an SVG element whose colours are those of the page's style sheet.
 
     Args:
-        drawing: the drawing.
+        spec: the `specification` of the drawing.
         width: in pixels.
         name: starts the ids of the element, which are ids of the page.
     """
-    return Markup(shared(_svg(specification(drawing, width)), name))
+    return Markup(shared(_svg({**spec, "width": width}), name))
 
 
 def fixed_svg(drawing: alt.LayerChart, name: str) -> Markup:
