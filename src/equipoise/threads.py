@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Final, TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
+from typing import Any, Final, TypeVar
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import nn
 
 Item = TypeVar("Item")
@@ -40,6 +42,21 @@ def cpu_threads(model: nn.Module, wanted: int | None = None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def one_thread() -> AbstractContextManager[Any]:
+    """Limit BLAS and OpenMP to one thread in a block: the order of sums of several threads varies.
+
+    OpenMP's limit is that of the calling thread, that of BLAS is the process's.
+    """
+    limit: AbstractContextManager[Any] = _libraries(len(sys.modules)).limit(limits=1)
+    return limit
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001
+    """Find the loaded libraries, which takes 10 ms, again only after `modules` were imported."""
+    return ThreadpoolController()
+
+
 def map_on_single_threads(
     work: Callable[[Item], Result], items: Sequence[Item], *, parallel: bool
 ) -> list[Result]:
@@ -50,11 +67,11 @@ def map_on_single_threads(
     """
 
     def alone(item: Item) -> Result:
-        with threadpool_limits(limits=1):  # OpenMP's limit is per thread, that of BLAS per process
+        with one_thread():
             return work(item)
 
     # Threads that change warning filters may restore each other's; this restores the caller's.
-    with threadpool_limits(limits=1), warnings.catch_warnings():
+    with one_thread(), warnings.catch_warnings():
         # Filters that a measure sets itself may be lost while another thread ends.
         warnings.filterwarnings("ignore", message="self.within_class_std_dev_", category=UserWarning)
         warnings.filterwarnings("ignore", message="Number of distinct clusters", category=UserWarning)

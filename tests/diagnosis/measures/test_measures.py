@@ -8,9 +8,11 @@ from itertools import product
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from equipoise.diagnosis import METRICS, diagnose, separability
 from equipoise.diagnosis.estimate import scale_features
+from equipoise.diagnosis.measures.clusters import adjusted_rand_index, mutual_information
 from equipoise.diagnosis.options import ACCURACY_LIKE, CONTINUOUS, LABELS
 from equipoise.types import DataError
 
@@ -130,6 +132,19 @@ def test_agreement_of_clusters_and_classes(splits, metric, slow):
         fits[name] = KMeans(3, random_state=0, n_init=10).fit(x)
     expected = slow(fits["train"].labels_, y), slow(fits["val"].labels_, y_val)
     assert measured(*splits, metric=metric) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs"),
+    [(mutual_information, normalized_mutual_info_score), (adjusted_rand_index, adjusted_rand_score)],
+)
+def test_agreement_is_that_of_scikit_learn(own, theirs):
+    rng = np.random.default_rng(0)
+    one, each, halves = np.zeros(6, np.int64), np.arange(6), np.array([0, 0, 0, 1, 1, 1])
+    pairs = [*product((one, each, halves), repeat=2), (each, each[::-1])]
+    pairs += [tuple(rng.integers(2 + k // 5, size=(2, 5 + 3 * k))) for k in range(30)]
+    for clusters, labels in pairs:
+        assert own(clusters, labels) == pytest.approx(theirs(labels, clusters), abs=1e-12)
 
 
 def slow_knn(x_train, y, x):

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
 from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.contribution.refits import HeadData, refits
 from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Choices, Query, queries
 from equipoise.diagnosis.contribution.subset_scores import ScoredSplit, answers, contributions_from
 from equipoise.randomness import isolated_rng
+from equipoise.threads import one_thread
 
 
 @isolated_rng()  # importing scikit-learn draws from Python's random state
@@ -51,7 +51,7 @@ def contribution_of_features(
     data = HeadData.of(train, train_labels, val, val_labels)
     target, num_classes = data.val_target, len(data.classes)
     heads = refits(data.train, data.train_target, data.val, target, num_classes)
-    with threadpool_limits(limits=1):  # the order of sums of several threads varies
+    with one_thread():
         parts = heads.head.parts(data.val)
 
         def answer(query: Query) -> NDArray[Any]:

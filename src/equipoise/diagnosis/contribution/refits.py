@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
 from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.contribution.linear_head import Features, LinearHead, fit_head, fit_whole
@@ -20,6 +19,7 @@ from equipoise.diagnosis.features.arrays import (
     is_continuous,
     label_vector,
 )
+from equipoise.threads import one_thread
 from equipoise.types import DataError
 
 
@@ -121,7 +121,7 @@ def refits(
         scores = sum(head.parts(val).values(), start=head.bias)
         return metric.score(metric.outcomes(answers(scores, target)))
 
-    with threadpool_limits(limits=1):  # the order of sums of several threads varies
+    with one_thread():
         known, whole = fit_whole(train, train_target, num_classes)
         alone = {m: scored(fit_head(known, [m])) for m in names}
         others = {m: [name for name in names if name != m] for m in names}

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from equipoise.diagnosis.contribution.contributions import Contribution, Contributions, Interval
 from equipoise.diagnosis.contribution.shapley import gains, shapley_values
 from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Choices, Query
+from equipoise.threads import one_thread
 from equipoise.types import DataError, ModelError
 
 Values = NDArray[Any]
@@ -161,7 +161,7 @@ def contributions_from(
             sampling_error=error,
         )
 
-    with threadpool_limits(limits=1):  # the order of sums of several threads varies
+    with one_thread():
         orders = choices.orders(modalities)
         if orders:
             phi, errors = _sampled(outcomes, orders, metric)

@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
 from equipoise.diagnosis.features.arrays import class_indices, feature_matrix, label_vector
 from equipoise.randomness import isolated_rng
+from equipoise.threads import one_thread
 from equipoise.types import DataError, UnknownNameError, UsageError
 
 KINDS: Final = ("t-sne", "pca")
@@ -109,7 +109,7 @@ def project(
     points = train[rows[0]].astype(np.float64), val[rows[1]].astype(np.float64)
     # Frees the memory of features that were read from a file only for this call.
     del features_train, features_val, train, val
-    with threadpool_limits(limits=1), isolated_rng():
+    with one_thread(), isolated_rng():
         plane, explained, perplexity = (_tsne if kind == "t-sne" else _pca)(*points, seed)
     return Projection(
         modality,

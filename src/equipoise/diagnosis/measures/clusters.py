@@ -10,11 +10,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from equipoise.diagnosis.measures.prediction import Predict, predicted_pair
 from equipoise.diagnosis.measures.scores import Array, Fitting, Labels, Score, Splits, Values, share
+from equipoise.threads import one_thread
 from equipoise.types import DataError
 
 
@@ -42,16 +42,12 @@ def purity_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
 
 def nmi_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
     """Score by the normalised mutual information of clusters and classes."""
-    from sklearn.metrics import normalized_mutual_info_score
-
-    return _agreement(splits, how, normalized_mutual_info_score)
+    return _agreement(splits, how, mutual_information)
 
 
 def ari_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
     """Score by the adjusted Rand index of clusters and classes."""
-    from sklearn.metrics import adjusted_rand_score
-
-    return _agreement(splits, how, adjusted_rand_score)
+    return _agreement(splits, how, adjusted_rand_index)
 
 
 def _agreement(splits: Splits, how: Fitting, statistic: Callable[..., float]) -> tuple[Score, Score]:
@@ -81,6 +77,33 @@ def cluster_purity(clusters: Labels, labels: Labels) -> float:
     """Return `(1/N) * sum_k max_c #{i : cluster(i) = k and label(i) = c}` (purity, Wei et al., ECCV 2024)."""
     table = contingency(clusters, labels, int(clusters.max()) + 1)
     return float(table.max(axis=1).sum() / len(labels))
+
+
+def mutual_information(clusters: Labels, labels: Labels) -> float:
+    """Return the mutual information of clusters and classes over the mean of their entropies.
+
+    It is computed from the contingency table: scikit-learn's function, whose checks take most of its time, is
+    too slow for hundreds of bootstrap samples.
+    """
+    from scipy.special import entr, rel_entr
+
+    joint = contingency(clusters, labels, int(clusters.max()) + 1) / len(labels)
+    rows, columns = joint.sum(axis=1), joint.sum(axis=0)
+    entropies = entr(rows).sum() + entr(columns).sum()
+    information = rel_entr(joint, np.outer(rows, columns)).sum()
+    return float(2 * max(0.0, information) / entropies) if entropies > 0 else 1.0
+
+
+def adjusted_rand_index(clusters: Labels, labels: Labels) -> float:
+    """Return the Rand index of clusters and classes, corrected for chance, from their contingency table."""
+    table = contingency(clusters, labels, int(clusters.max()) + 1)
+    both, in_clusters, in_classes, pairs = (
+        float((counts * (counts - 1)).sum())
+        for counts in (table, table.sum(axis=1), table.sum(axis=0), table.sum())
+    )
+    by_chance = in_clusters * in_classes / max(pairs, 1.0)
+    highest = (in_clusters + in_classes) / 2
+    return 1.0 if highest == by_chance else (both - by_chance) / (highest - by_chance)
 
 
 def majorities(clusters: Labels, labels: Labels, n_clusters: int) -> Labels:
@@ -129,7 +152,7 @@ class SklearnKMeans:
         from sklearn.cluster import KMeans
         from sklearn.exceptions import ConvergenceWarning
 
-        with threadpool_limits(limits=1), warnings.catch_warnings():
+        with one_thread(), warnings.catch_warnings():
             # Features may have collapsed into fewer distinct points than clusters.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model = KMeans(
@@ -144,7 +167,7 @@ class SklearnKMeans:
 
     def assign(self, features: Array) -> Labels:
         """Return the nearest cluster `[N]` of each row."""
-        with threadpool_limits(limits=1):
+        with one_thread():
             labels: Labels = self._model.predict(features).astype(np.int64)
         return labels
 

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from equipoise.diagnosis.contribution.contributions import Contributions
@@ -22,7 +21,7 @@ from equipoise.models import BalancedModel
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
 from equipoise.tasks import MULTILABEL
-from equipoise.threads import cpu_threads
+from equipoise.threads import cpu_threads, one_thread
 from equipoise.training.record.record import METRICS, RunRecord
 from equipoise.types import Batch, UnknownNameError, UsageError
 
@@ -102,7 +101,7 @@ def contribution_of_model(
         untouched_generators(loader),
         evaluating(model),
         torch.no_grad(),
-        threadpool_limits(limits=1),
+        one_thread(),
     ):
         mixed = "mid_fusion" in model.capabilities
         asked = (_Mixed if mixed else _Encoded)(model, train_loader, loader, chosen)

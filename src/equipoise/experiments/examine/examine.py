@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, diagnose_with, separability
@@ -32,7 +31,7 @@ from equipoise.experiments.examine.run_data import open_run
 from equipoise.experiments.examine.saved_features import SavedFeatures
 from equipoise.pooling import Pool
 from equipoise.randomness import isolated_rng
-from equipoise.threads import cpu_threads, map_on_single_threads
+from equipoise.threads import cpu_threads, map_on_single_threads, one_thread
 from equipoise.training.record.record import RunRecord
 from equipoise.types import UsageError
 
@@ -74,7 +73,7 @@ def examine_run(
     refuse_labels(data.train_samples.target.numpy())
     model, classes = result.model, tuple(data.classes)
     encoders = {name: model.encoder_module(name) for name in model.modalities}
-    with cpu_threads(model), threadpool_limits(limits=1):  # sums of several threads are not repeatable
+    with cpu_threads(model), one_thread():
         inputs = input_scores(data.train_eval, data.val)
         train = collect_features(encoders, model, data.train_eval)
         val = collect_features(encoders, model, data.val)

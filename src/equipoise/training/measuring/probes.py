@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from equipoise.diagnosis import collect_features
 from equipoise.diagnosis.measures.prediction import mean_average_precision
 from equipoise.models import BalancedModel
 from equipoise.tasks import CLASSIFICATION
+from equipoise.threads import one_thread
 from equipoise.types import Batch
 
 MAX_SAMPLES: Final = 5_000
@@ -66,7 +66,7 @@ def probe_accuracy(train: Tensor, train_target: Tensor, val: Tensor, val_target:
     rows = spread_rows(y, MAX_SAMPLES)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(tol=TOLERANCE, max_iter=MAX_ITERATIONS))
     # With several threads the order of sums varies, and with it the last bits.
-    with threadpool_limits(limits=1), warnings.catch_warnings():
+    with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(train.numpy()[rows].astype(np.float64), y[rows])
         return float(classifier.score(val.numpy().astype(np.float64), y_val))
@@ -91,7 +91,7 @@ def ridge_score(train: Tensor, train_target: Tensor, val: Tensor, val_target: Te
     y, y_val = train_target.numpy(), val_target.numpy()
     rows = np.linspace(0, len(y) - 1, min(len(y), MAX_SAMPLES)).round().astype(np.int64)
     model = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
-    with threadpool_limits(limits=1):
+    with one_thread():
         model.fit(train.numpy()[rows].astype(np.float64), y[rows])
         predicted = model.predict(val.numpy().astype(np.float64))
     if y.ndim > 1:
