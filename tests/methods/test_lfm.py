@@ -67,7 +67,7 @@ def test_the_loss_against_numpy(kind, modalities, a):
     run.method.weight = a
     batch = random_batch(run.model, seed=4)
     gradients, context = run.gradients(batch)
-    heads = run.model.fusion.heads_by_modality()
+    heads = run.model.fusion.own.by_modality()
     z = {m: context.z[m].detach() for m in modalities}
     own = {m: (z[m] @ h.weight.T + h.bias).detach().numpy() for m, h in heads.items()}
     u = sum(own.values()) / len(own)
@@ -110,7 +110,7 @@ def one_step(run, a, seen, held, rate):
     m, n = run.model.modalities[:2]
 
     def logits(batch):
-        z, heads = model.encode(batch), model.fusion.heads_by_modality()
+        z, heads = model.encode(batch), model.fusion.own.by_modality()
         return {name: heads[name](z[name]) for name in z}
 
     own = logits(seen)
@@ -209,7 +209,7 @@ def test_the_order_of_modalities_changes_nothing(align):
     run, turned = started(**options), started(("video", "audio"), **options)
     for m in ("audio", "video"):
         turned.model.encoder_module(m).load_state_dict(run.model.encoder_module(m).state_dict())
-        modules = [(r.model.fusion.heads_by_modality(), r.modules) for r in (turned, run)]
+        modules = [(r.model.fusion.own.by_modality(), r.modules) for r in (turned, run)]
         modules[0][0][m].load_state_dict(modules[1][0][m].state_dict())
         if align == "infonce":
             pair = [own["projections"].by_modality()[m] for _, own in modules]

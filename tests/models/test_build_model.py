@@ -59,7 +59,7 @@ def test_same_shape_modalities_and_fusions_draw_their_own_weights():
     assert equal(build_fusion("sum", widths, 3, seed=1), build_fusion("sum", widths, 3, seed=1))
     assert not equal(build_fusion("sum", widths, 3, seed=1), build_fusion("sum", widths, 3, seed=2))
     concat, average = (build_fusion(name, {"a": 4}, 3) for name in ("concat", "average"))
-    assert not torch.equal(concat.linear.weight, average.heads[0].weight)
+    assert not torch.equal(concat.linear.weight, average.own.linears[0].weight)
 
 
 def test_the_callers_random_streams_are_untouched():

@@ -141,7 +141,7 @@ def test_what_is_missing_or_unknown_is_named():
     z = model.encode(x)
     with pytest.raises(ModelError, match="subset names the unknown modality 't'"):
         subset_logits(model, z, ["t"])
-    with pytest.raises(ModelError, match="features names the unknown modality 't'"):
+    with pytest.raises(ModelError, match="features name the unknown modality 't'"):
         subset_logits(model, {**z, "t": z["keys"]}, ["keys"])
     with pytest.raises(ModelError, match="present modality 'keys'"):
         subset_logits(model, {"train": z["train"]}, ["keys"])

@@ -18,7 +18,7 @@ from equipoise.data import RunData, load_dataset, splits_of
 from equipoise.methods import METHODS, create_method
 from equipoise.methods.joint import Joint
 from equipoise.models import with_fusion
-from equipoise.models.fusion import Fusion
+from equipoise.models.fusion.base import Fusion
 
 QUICK: dict[str, Any] = {"epochs": 4, "batch_size": 16, "diagnose_every": 0}
 RELEARN: dict[str, Any] = {"method": "diagnose-relearn", "method_options": {"every": 1, "count": 2}}

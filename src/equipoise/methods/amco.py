@@ -23,10 +23,6 @@ class RecombinedFusion(Fusion):
     """Recombine the sum of an additive head's parts: `u = A(sum_m u^m) + c`, `u^m = z^m W_m^T + b / M`.
 
     Initially `A` is the identity and `c` zero, so that the fusion starts as the additive head.
-
-    Args:
-        widths: modality to feature width `d_m`, in the model's order.
-        num_classes: `C`.
     """
 
     def __init__(self, widths: Mapping[str, int], num_classes: int) -> None:

@@ -30,8 +30,6 @@ class GrowingFusion(Fusion):
     layers that are not in use yet get no gradient.
 
     Args:
-        widths: modality to feature width `d_m`, in the model's order.
-        num_classes: `C`.
         hidden: units of each layer `E^m_j`.
         layers: how many layers a modality can grow beyond its first.
         weights: modality to `w_m`, scaled to the sum 1; empty is `1 / M` each.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -47,7 +48,7 @@ class Ensemble(StartsFromUnimodal):
             ModelError: a unimodal model has no linear head.
         """
         super().load_parts(model, parts)
-        heads = model.fusion.heads_by_modality()  # type: ignore[union-attr,operator]
+        heads = cast("AverageFusion", model.fusion).own.by_modality()
         for modality, own in heads.items():
             trained = parts[f"{Unimodal.name}:{modality}"].head
             if trained is None:

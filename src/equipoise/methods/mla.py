@@ -22,8 +22,6 @@ class WeightedSharedFusion(SharedFusion):
     """A shared head with fixed weights of the modalities: `u = sum_m w_m u^m`.
 
     Args:
-        widths: modality to feature width `d_m`, in the model's order.
-        num_classes: `C`.
         weights: modality to weight; divided by their sum.
     """
 

@@ -22,8 +22,6 @@ class CosineFusion(Fusion):
     """Add cosines: `u^m = scale * unit(z^m) unit_rows(W_m)^T`, `u = sum_m u^m`; `|u_ic| <= scale * M`.
 
     Args:
-        widths: modality to feature width `d_m`, in the model's order.
-        num_classes: `C`.
         scale: the `s` of the paper.
     """
 

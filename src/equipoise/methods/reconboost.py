@@ -24,8 +24,6 @@ class BoostedFusion(SharedFusion):
     `c_m` is the identity, or a projection where the widths differ.
 
     Args:
-        widths: modality to feature width `d_m`, in the model's order.
-        num_classes: `C`.
         hidden: units of the head's hidden layer.
 
     Attributes:

@@ -20,19 +20,14 @@ from equipoise.models.build import (
 )
 from equipoise.models.contract import BalancedModel
 from equipoise.models.custom import check_contract, custom_model
-from equipoise.models.encoders import (
-    DEFAULT_ENCODER,
-    ENCODERS,
-    KINDS,
-    Encoder,
-    StagedPass,
-    stagewise_encoders,
-)
-from equipoise.models.fusion import FUSIONS, ConcatHead, Fusion, HeadView, SumHead
+from equipoise.models.encoders.base import DEFAULT_ENCODER, ENCODERS, KINDS, Encoder, stagewise_encoders
+from equipoise.models.encoders.stages import StagedPass
 from equipoise.models.fusion.average import AverageFusion
+from equipoise.models.fusion.base import FUSIONS, Fusion
 from equipoise.models.fusion.concat import ConcatFusion
 from equipoise.models.fusion.film import FiLMFusion
 from equipoise.models.fusion.gated import GatedFusion
+from equipoise.models.fusion.head import ConcatHead, HeadView, SumHead
 from equipoise.models.fusion.low_rank_bilinear import LowRankBilinearFusion
 from equipoise.models.fusion.own_heads import OwnHeads
 from equipoise.models.fusion.shared import SharedFusion, entropy_weights

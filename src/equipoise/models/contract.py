@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from equipoise.models.fusion.head import HeadView
-from equipoise.models.options import listed
+from equipoise.models.options import listed, require_known
 from equipoise.types import Batch, ModelError, ModelOutput
 
 NamedParameter = tuple[str, nn.Parameter]
@@ -46,6 +46,9 @@ class BalancedModel(nn.Module, ABC):
 
         `encode` calls it as `module(x)` once per batch; a module of several modalities, once for each. Hooks
         on this call count costs and read features.
+
+        Raises:
+            ModelError: unknown modality.
         """
 
     def forward(self, batch: Batch | Mapping[str, Tensor]) -> ModelOutput:
@@ -139,10 +142,7 @@ class BalancedModel(nn.Module, ABC):
         return self.modalities.index(modality)
 
     def _require_known(self, modalities: Sequence[str]) -> None:
-        if unknown := [m for m in modalities if m not in self.modalities]:
-            raise ModelError(
-                f"the model has no modality {listed(unknown)}; its modalities: {listed(self.modalities)}."
-            )
+        require_known(modalities, self.modalities, "the model has no modality")
 
 
 def batch_inputs(batch: Batch | Mapping[str, Tensor]) -> Mapping[str, Tensor]:

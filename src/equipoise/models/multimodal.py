@@ -54,11 +54,7 @@ class MultimodalModel(BalancedModel):
         return dict(zip(self.modalities, self.encoder_list, strict=True))
 
     def encoder_module(self, modality: str) -> nn.Module:
-        """Return the encoder of a modality.
-
-        Raises:
-            ModelError: unknown modality.
-        """
+        """Return the encoder of a modality."""
         return self.encoder_list[self._position(modality)]
 
     def encode(
@@ -82,13 +78,7 @@ class MultimodalModel(BalancedModel):
         return {m: self._features(m, encoders[m], x) for m, x in self._inputs(batch, only).items()}
 
     def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
-        """Fuse the features of all modalities.
-
-        Args:
-            z: `{m: [B, d_m]}`, in any order.
-
-        Returns:
-            Joint logits `[B, C]`.
+        """Return the joint logits `[B, C]` of the features `{m: [B, d_m]}` of all modalities, in any order.
 
         Raises:
             ModelError: a modality is unknown or missing.

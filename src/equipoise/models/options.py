@@ -1,4 +1,4 @@
-"""Check the options of encoders and fusions, before a layer fails with an obscure error."""
+"""Check options and features of encoders and fusions, before a layer fails with an obscure error."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 
-from torch import nn
+from torch import Tensor, nn
 
-from equipoise.types import UsageError
+from equipoise.types import ModelError, UsageError
 
 
 def option_names(cls: type[nn.Module]) -> tuple[str, ...]:
-    """Return the options of an encoder or fusion: the keyword-only parameters of its constructor."""
-    parameters = inspect.signature(cls).parameters.values()
+    """Return the options of an encoder or fusion: the keyword-only parameters of its constructor.
+
+    Those of an intermediate fusion are the parameters of `new_blocks`.
+    """
+    parameters = inspect.signature(getattr(cls, "new_blocks", cls)).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -23,7 +26,7 @@ def check_options(cls: type[nn.Module], name: str, options: Mapping[str, object]
     Raises:
         UsageError: an option is unknown; the message lists the known ones.
     """
-    parameters = inspect.signature(cls).parameters.values()
+    parameters = inspect.signature(getattr(cls, "new_blocks", cls)).parameters.values()
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
         return
     known = option_names(cls)
@@ -57,6 +60,18 @@ def one_of(option: str, value: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise UsageError(f"option {option!r} must be one of {listed(choices)}; found {value!r}.")
     return value
+
+
+def require_known(names: Iterable[str], known: Sequence[str], whose: str) -> None:
+    """Raise ModelError if a modality is none of the known ones; `whose` begins the message."""
+    if unknown := [name for name in names if name not in known]:
+        raise ModelError(f"{whose} {listed(unknown)}; known: {listed(known)}.")
+
+
+def require_width(z: Tensor, width: int, reader: str) -> None:
+    """Raise ModelError unless a feature is `[B, width]`; `reader` begins the message."""
+    if z.ndim != 2 or z.shape[1] != width:
+        raise ModelError(f"{reader}; found {list(z.shape)}.")
 
 
 def listed(names: Iterable[object]) -> str:

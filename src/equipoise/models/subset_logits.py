@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.models.contract import BalancedModel, batch_inputs
-from equipoise.models.options import listed
+from equipoise.models.options import listed, require_known
 from equipoise.scopes import constant, evaluating
 from equipoise.types import Batch, ModelError, UnknownNameError
 
@@ -55,8 +55,8 @@ def subset_logits(
         UnknownNameError: the kind is unknown.
     """
     present = (subset,) if isinstance(subset, str) else tuple(subset)
-    _require_known(model, present, "subset")
-    _require_known(model, z, "the features")
+    require_known(present, model.modalities, "subset names the unknown modality")
+    require_known(z, model.modalities, "the features name the unknown modality")
     if kind not in ABSENCES:
         raise UnknownNameError("kind of absence", kind, ABSENCES)
     if missing := [m for m in present if m not in z]:
@@ -111,10 +111,3 @@ def head_gradient(head_grad: bool, *modules: nn.Module) -> AbstractContextManage
     """Let gradients reach the parameters of `modules`, or make these constants."""
     parameters = [p for module in modules for p in module.parameters()]
     return nullcontext() if head_grad else constant(parameters)
-
-
-def _require_known(model: BalancedModel, modalities: Collection[str], what: str) -> None:
-    if unknown := [m for m in modalities if m not in model.modalities]:
-        raise ModelError(
-            f"{what} names the unknown modality {listed(unknown)}; known: {listed(model.modalities)}."
-        )

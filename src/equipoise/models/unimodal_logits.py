@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from equipoise.models.contract import BalancedModel
 from equipoise.models.fusion.shared import SharedFusion
-from equipoise.models.options import listed
+from equipoise.models.options import require_known
 from equipoise.models.subset_logits import answers_to_zeros, head_gradient, subset_logits, zeros_for
 from equipoise.types import Batch, ModelError, UnknownNameError
 
@@ -71,18 +71,16 @@ def unimodal_logits(
         ModelError: the model does not support this source, or an argument of the source is missing.
         UnknownNameError: the source is unknown.
     """
-    if unknown := [m for m in z if m not in model.modalities]:
-        raise ModelError(
-            f"features of unknown modality {listed(unknown)}; known: {listed(model.modalities)}."
-        )
+    require_known(z, model.modalities, "features of unknown modality")
     given = {m: z[m] for m in model.modalities if m in z}
     match source:
         case "slice":
             return _slice(model, given, head_grad)
-        case "zero-feature":
-            return _one_at_a_time(model, given, zeros_for(model, given), head_grad)
-        case "zero-input":
-            return _one_at_a_time(model, given, answers_to_zeros(model, batch), head_grad)
+        case "zero-feature" | "zero-input":
+            absent, names = zeros_for(model, given), model.modalities
+            if source == "zero-input":
+                absent = answers_to_zeros(model, batch)
+            return {m: subset_logits(model, z, (m,), absent=absent, head_grad=head_grad) for m in names}
         case "aux":
             return _aux(model, given, heads, head_grad)
         case "shared":
@@ -127,12 +125,6 @@ def _slice(model: BalancedModel, z: Features, head_grad: bool) -> dict[str, Tens
             "use 'zero-feature', which any fusion supports, or 'aux' with a head for every modality."
         )
     return {m: head.slice(m, feature, head_grad) for m, feature in z.items()}
-
-
-def _one_at_a_time(model: BalancedModel, z: Features, absent: Features, head_grad: bool) -> dict[str, Tensor]:
-    if missing := [m for m in model.modalities if m not in z]:
-        raise ModelError(f"zeroed passes need the features of every modality; missing: {listed(missing)}.")
-    return {m: subset_logits(model, z, (m,), absent=absent, head_grad=head_grad) for m in model.modalities}
 
 
 def _aux(

@@ -21,9 +21,8 @@ def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None
 
     Encoders, and the blocks of intermediate fusion, are shared and not copied: training one model trains
     the other. For a `MultimodalModel` and the models of `MID_FUSIONS` the result is of the same class,
-    without the old fusion. Any other model, including subclasses of these, is wrapped (`OtherFusionModel`,
-    `OtherMidFusionModel` if it has the capability `mid_fusion`, or `OtherGatedModel` if it has `gates`); only
-    its `fuse` and `forward` are replaced.
+    without the old fusion. Any other model, including subclasses of these, is wrapped (`OtherFusionModel`);
+    only its `fuse` and `forward` are replaced.
 
     Args:
         model: the model with the encoders.
@@ -34,19 +33,15 @@ def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None
         ModelError: the fusion does not match the encoders.
     """
     changed: BalancedModel
-    wrapper: type[OtherFusionModel]
     # A subclass may have other parts than encoders; rebuilding it from them would lose these parts.
     if isinstance(model, LockstepModel) and type(model) in MID_FUSIONS.values():
         changed = type(model)(model.encoders, fusion, num_classes, list(model.block_list))
     elif type(model) is MultimodalModel:
         changed = MultimodalModel(model.encoders, fusion, num_classes)
     else:
-        wrapper = OtherMidFusionModel if "mid_fusion" in model.capabilities else OtherFusionModel
-        wrapper = OtherGatedModel if "gates" in model.capabilities else wrapper
-        inner: BalancedModel = model
-        if isinstance(model, OtherFusionModel) and type(model) in (OtherFusionModel, wrapper):
-            inner = model.inner  # do not nest wrappers
-        changed = wrapper(inner, fusion, num_classes)
+        # Wrappers are not nested.
+        inner = model.inner if isinstance(model, OtherFusionModel) else model
+        changed = OtherFusionModel(inner, fusion, num_classes)
     changed.task = model.task
     return changed
 
@@ -59,6 +54,9 @@ class OtherFusionModel(BalancedModel):
     Otherwise they cannot be distinguished from parameters that `encode` needs: they stay in
     `fusion_parameters`, but never get a gradient, so that optimisers skip them. In both cases `state_dict`
     contains them.
+
+    Around a model with the capability `gates` it has the interface of a `MidFusionModel`; blocks belong to
+    `fusion_parameters`.
 
     Args:
         inner: the model that encodes.
@@ -101,6 +99,11 @@ class OtherFusionModel(BalancedModel):
         """The new fusion's view of an additive head, else None."""
         return head_of(self.fusion)
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """The capabilities of the features and the new fusion, and what the encoders exchange."""
+        return super().capabilities | (self.inner.capabilities & {"mid_fusion", "gates"})
+
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
@@ -120,24 +123,6 @@ class OtherFusionModel(BalancedModel):
 
     def _fusion_module(self) -> nn.Module:
         return self.fusion
-
-
-class OtherMidFusionModel(OtherFusionModel):
-    """A wrapper of a model with intermediate fusion; its blocks belong to `fusion_parameters`."""
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        """The capabilities, with `mid_fusion`."""
-        return super().capabilities | {"mid_fusion"}
-
-
-class OtherGatedModel(OtherMidFusionModel):
-    """A wrapper of a model whose encoders exchange gates, with the interface of a `MidFusionModel`."""
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        """The capabilities, with `gates`."""
-        return super().capabilities | {"gates"}
 
     @property
     def blocks(self) -> list[MMTM]:

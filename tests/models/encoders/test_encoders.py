@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from equipoise.models import DEFAULT_ENCODER, ENCODERS, KINDS, Encoder
-from equipoise.models.encoders import default_encoder, fitting_encoders
+from equipoise.models.encoders.base import default_encoder, fitting_encoders
 from equipoise.models.encoders.cnn import CNN
 from equipoise.models.encoders.mlp import MLP
 from equipoise.models.encoders.resnet import ResNet18

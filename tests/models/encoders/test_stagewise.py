@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from equipoise.models import ENCODERS, Encoder, StagedPass, build_encoder, stagewise_encoders
-from equipoise.models.encoders import StagedRun
+from equipoise.models.encoders.stages import StagedRun
 from equipoise.models.encoders.transformer import sinusoids
 from equipoise.types import ModelError
 

@@ -71,7 +71,7 @@ def test_sum_by_hand():
 )
 def test_average_by_hand(rule, expected):
     fusion = AverageFusion({"a": 1, "v": 1}, 2, rule=rule).double()
-    for head, bias in zip(fusion.heads, [[math.log(9.0), 0.0], [0.0, 0.0]], strict=True):
+    for head, bias in zip(fusion.own.linears, [[math.log(9.0), 0.0], [0.0, 0.0]], strict=True):
         nn.init.zeros_(head.weight)
         with torch.no_grad():
             head.bias.copy_(torch.tensor(bias, dtype=torch.float64))
@@ -169,8 +169,8 @@ def test_reordering_the_modalities_permutes(name):
     with torch.no_grad():
         if name == "average":
             for m in order:
-                source = first.heads[first.modalities.index(m)]
-                second.heads[second.modalities.index(m)].load_state_dict(source.state_dict())
+                source = first.own.linears[first.modalities.index(m)]
+                second.own.linears[second.modalities.index(m)].load_state_dict(source.state_dict())
         else:
             for m in order:
                 second.head.weight(m).copy_(first.head.weight(m))

@@ -230,8 +230,7 @@ class TestOwnHeads:
         fusion = AverageFusion({"a": 3, "b.c": 2}, 4, rule="logit").double()
         z = features({"a": 3, "b.c": 2})
         torch.testing.assert_close(fusion(z), (fusion.own(z)["a"] + fusion.own(z)["b.c"]) / 2)
-        assert list(fusion.heads_by_modality()) == ["a", "b.c"]
-        assert fusion.heads == list(fusion.own.linears)
+        assert fusion.own.by_modality() == dict(zip(["a", "b.c"], fusion.own.linears, strict=True))
 
     def test_draws_what_layers_in_a_row_draw(self):
         torch.manual_seed(3)

@@ -81,7 +81,7 @@ def test_fused_layers_by_the_formula(fused):
     z = model.encode(x)
     for m, encoder in encoders.items():
         torch.testing.assert_close(z[m], encoder.norm(maps[m]).mean(dim=1), rtol=0, atol=1e-12)
-    heads = model.fusion.heads
+    heads = model.fusion.own.linears
     logits = (heads[0](z["frames"]) + heads[1](z["pose"])) / 2
     torch.testing.assert_close(model(x).logits, logits, rtol=0, atol=1e-12)
 

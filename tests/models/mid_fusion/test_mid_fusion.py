@@ -237,7 +237,7 @@ def test_encoders_and_heads_start_as_they_do_elsewhere():
     for m in SHAPES:
         for name, value in late.encoder_module(m).state_dict().items():
             assert torch.equal(model.encoder_module(m).state_dict()[name], value)
-    for one, two in zip(late.fusion.heads, model.fusion.heads, strict=True):
+    for one, two in zip(late.fusion.own.linears, model.fusion.own.linears, strict=True):
         assert torch.equal(one.weight, two.weight)
     assert model.fusion.rule == "logit"
     same = zip(model.state_dict().values(), again.state_dict().values(), strict=True)
@@ -285,7 +285,7 @@ def test_parts_that_do_not_fit_are_refused():
         MidFusionModel({"a": mlp}, ConcatFusion({"a": 5}, 2))
     with pytest.raises(ModelError, match="at least two"):
         built(("audio",))
-    with pytest.raises(ModelError, match=r"block 0 gates maps of \{'a': 5"):
+    with pytest.raises(ModelError, match=r"block 0 joins maps of \{'a': 5"):
         MidFusionModel(pair, fusion, None, [block, block])
     with pytest.raises(ModelError, match="found 0 blocks"):
         MidFusionModel(pair, fusion, None, [])

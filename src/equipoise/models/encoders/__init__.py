@@ -2,28 +2,7 @@
 
 from __future__ import annotations
 
-from equipoise.models.encoders.base import (
-    DEFAULT_ENCODER,
-    ENCODERS,
-    KINDS,
-    Encoder,
-    FrameEncoder,
-    default_encoder,
-    fitting_encoders,
-    stagewise_encoders,
-)
-from equipoise.models.encoders.stages import StagedPass, StagedRun, Stages
+from equipoise.models.encoders.base import Encoder, FrameEncoder
+from equipoise.models.encoders.stages import Stages
 
-__all__ = [
-    "DEFAULT_ENCODER",
-    "ENCODERS",
-    "KINDS",
-    "Encoder",
-    "FrameEncoder",
-    "StagedPass",
-    "StagedRun",
-    "Stages",
-    "default_encoder",
-    "fitting_encoders",
-    "stagewise_encoders",
-]
+__all__ = ["Encoder", "FrameEncoder", "Stages"]

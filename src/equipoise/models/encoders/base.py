@@ -50,8 +50,12 @@ class Encoder(nn.Module):
             None for an encoder that does not run stage by stage.
         stage_widths: channels of the map after each stage.
         in_features: features `d` or channels `C` of its input.
+        accepted: the kinds that this instance accepts, by default all.
         loaded_weights: a `LoadedWeights`, or None for random initial weights.
         out_features: width of the feature vector.
+
+    Raises:
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = ""
@@ -64,6 +68,7 @@ class Encoder(nn.Module):
     def __init__(self, in_features: int) -> None:
         super().__init__()
         self.in_features = in_features
+        self.accepted = self.kinds
 
     @classmethod
     def for_shape(cls, shape: Sequence[int], kind: str, **options: Any) -> Self:
@@ -155,10 +160,10 @@ class Encoder(nn.Module):
         )
 
     def _check_input(self, x: Tensor) -> None:
-        for kind in self.kinds:
+        for kind in self.accepted:
             if x.ndim == 1 + len(KINDS[kind]) and input_features(x.shape[1:], kind) == self.in_features:
                 return
-        expected = " or ".join(f"[B, {', '.join(KINDS[kind])}]" for kind in self.kinds)
+        expected = " or ".join(f"[B, {', '.join(KINDS[kind])}]" for kind in self.accepted)
         raise ModelError(
             f"encoder {self.name!r} takes {expected} with {self.in_features} input features or channels; "
             f"found a batch of shape {tuple(x.shape)}."

@@ -22,9 +22,6 @@ class CNN(FrameEncoder):
     Args:
         in_features: channels `C` of the input `[B, C, H, W]` or `[B, T, C, H, W]`.
         channels: channels of each block; the last number is `out_features`.
-
-    Raises:
-        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "cnn"

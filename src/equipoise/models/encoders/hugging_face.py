@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.models.encoders.base import KINDS, Encoder, input_features
+from equipoise.models.encoders.base import Encoder, input_features
 from equipoise.models.encoders.stages import Stages, masked_mean, unchanged
 from equipoise.models.encoders.token_transformer import padded, token_ids
 from equipoise.models.options import listed, one_of
@@ -61,6 +61,7 @@ class TransformersEncoder(Encoder):
     ) -> None:
         super().__init__(in_features)
         self.kind = one_of("kind", kind, self.kinds)
+        self.accepted = (kind,)
         self.pooling = one_of("pooling", pooling, POOLINGS)
         if not isinstance(freeze, bool):
             raise UsageError(f"option 'freeze' must be true or false; found {freeze!r}.")
@@ -184,15 +185,6 @@ class TransformersEncoder(Encoder):
                 f"{self.in_features}: change num_channels of its config, or choose another encoder."
             )
         return reads
-
-    def _check_input(self, x: Tensor) -> None:
-        dims = KINDS[self.kind]
-        if x.ndim == 1 + len(dims) and input_features(x.shape[1:], self.kind) == self.in_features:
-            return
-        raise ModelError(
-            f"encoder {self.name!r} takes [B, {', '.join(dims)}] with {self.in_features} input features or "
-            f"channels; found a batch of shape {tuple(x.shape)}."
-        )
 
 
 def _model(name: str, folder: str | None, config: Mapping[str, Any] | str | None, pooler: bool) -> nn.Module:

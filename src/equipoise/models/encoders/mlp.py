@@ -23,9 +23,6 @@ class MLP(Encoder):
         in_features: width `d` of the input `[B, d]`.
         hidden: width of each layer; the last one is `out_features`.
         dropout: probability of dropping a hidden unit, after each ReLU.
-
-    Raises:
-        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "mlp"

@@ -27,9 +27,6 @@ class PatchTransformer(AttentionEncoder):
         layers: number of layers; the feed-forward part of each is four times as wide as the model.
         heads: attention heads; must divide `width`.
         dropout: probability of dropping, in training.
-
-    Raises:
-        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "patch-transformer"

@@ -27,9 +27,6 @@ class ResNet18(FrameEncoder):
         width: channels of the first stage, 64 in the paper; `out_features` is eight times as many.
         stem: `imagenet` or `small`; `auto`, only with `for_shape`, is `small` if the shorter side has fewer
             than 64 pixels.
-
-    Raises:
-        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "resnet18"

@@ -23,9 +23,6 @@ class SequenceCNN(Encoder):
         in_features: features `d` of each step of the input `[B, T, d]`.
         channels: channels of each layer; the last number is `out_features`.
         kernel_size: number of steps of a kernel, odd.
-
-    Raises:
-        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "sequence-cnn"

@@ -26,9 +26,6 @@ class TokenTransformer(AttentionEncoder):
         layers: number of layers; the feed-forward part of each is four times as wide as the model.
         heads: attention heads; must divide `width`.
         dropout: probability of dropping, in training.
-
-    Raises:
-        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "token-transformer"

@@ -85,9 +85,6 @@ class Transformer(AttentionEncoder):
         max_length: maximum length with `learned` positions; `for_shape` uses the `T` of the shape.
         mask: `none` reads all steps; `ends` treats steps that repeat at the start or end of a sequence as
             padding. This also finds padding with zeros after normalisation, when it is no longer zero.
-
-    Raises:
-        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "transformer"

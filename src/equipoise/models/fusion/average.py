@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from equipoise.models.fusion.base import Fusion
 from equipoise.models.fusion.own_heads import OwnHeads
@@ -26,12 +26,10 @@ class AverageFusion(Fusion):
     - `log-probability`: `mean_m log p^m`, the geometric mean up to a constant.
 
     Args:
-        widths: modality to feature width `d_m`, in the model's order.
-        num_classes: `C`.
         rule: the quantity to average.
 
-    Raises:
-        UsageError: the rule is unknown.
+    Attributes:
+        own: the classifiers.
     """
 
     name: ClassVar[str] = "average"
@@ -41,21 +39,8 @@ class AverageFusion(Fusion):
         self.rule = one_of("rule", rule, RULES)
         self.own = OwnHeads(self.widths, self.num_classes)
 
-    @property
-    def heads(self) -> list[nn.Linear]:
-        """The classifiers, in the order of `modalities`."""
-        return list(self.own.by_modality().values())
-
-    def heads_by_modality(self) -> dict[str, nn.Linear]:
-        """Return the classifiers by modality, in order."""
-        return self.own.by_modality()
-
     def own_logits(self, modality: str, z: Tensor) -> Tensor:
-        """Return the logits `[B, C]` of the classifier of one modality for its feature `[B, d_m]`.
-
-        Raises:
-            ModelError: unknown modality, or `z` has another width.
-        """
+        """Return the logits `[B, C]` of one modality; see `OwnHeads.own_logits`."""
         return self.own.own_logits(modality, z)
 
     def forward(self, z: Mapping[str, Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from equipoise.models.fusion.head import HeadView
-from equipoise.models.options import listed
+from equipoise.models.options import listed, require_width
 from equipoise.registry import Registry
 from equipoise.types import ModelError
 
@@ -17,9 +17,10 @@ from equipoise.types import ModelError
 class Fusion(nn.Module, ABC):
     """Base of the fusions: `{m: [B, d_m]}` to joint logits `[B, C]`.
 
-    A subclass sets `name`, takes its options as keyword-only arguments of the constructor and defines
-    `forward`. Modules of single modalities are in an `nn.ModuleList` in the order of `modalities`: a modality
-    may have any name, but a key of an `nn.ModuleDict` may not contain a dot or be an attribute of a module.
+    A subclass sets `name`, takes its options, which its docstring describes, as keyword-only arguments of the
+    constructor and defines `forward`. Modules of single modalities are in an `nn.ModuleList` in the order of
+    `modalities`: a modality may have any name, but a key of an `nn.ModuleDict` may not contain a dot or be an
+    attribute of a module.
 
     Args:
         widths: modality to feature width `d_m`, in the model's order.
@@ -33,6 +34,7 @@ class Fusion(nn.Module, ABC):
 
     Raises:
         ModelError: there is no modality, a name is empty, or a width or the number of classes is below 1.
+        UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = ""
@@ -58,12 +60,13 @@ class Fusion(nn.Module, ABC):
         if missing := [m for m in self.modalities if m not in z]:
             raise ModelError(f"fusion {self.name!r} misses the features of {listed(missing)}.")
         for m in self.modalities:
-            if z[m].ndim != 2 or z[m].shape[1] != self.widths[m]:
-                raise ModelError(
-                    f"fusion {self.name!r} takes [B, {self.widths[m]}] of modality {m!r}; "
-                    f"found {list(z[m].shape)}."
-                )
+            self.require_width_of(m, z[m])
         return [z[m] for m in self.modalities]
+
+    def require_width_of(self, modality: str, z: Tensor) -> None:
+        """Raise ModelError if the feature of a modality has another shape than `[B, d_m]`."""
+        width = self.widths[modality]
+        require_width(z, width, f"fusion {self.name!r} takes [B, {width}] of modality {modality!r}")
 
     @abstractmethod
     def forward(self, z: Mapping[str, Tensor]) -> Tensor:

@@ -21,13 +21,8 @@ class FiLMFusion(Fusion):
     modality there is no modulation: `u = h W^T + b`.
 
     Args:
-        widths: modality to feature width `d_m`, in the model's order.
-        num_classes: `C`.
         conditioned: the modulated modality; None is the first.
         width: width of `h`.
-
-    Raises:
-        UsageError: an impossible option.
     """
 
     name: ClassVar[str] = "film"

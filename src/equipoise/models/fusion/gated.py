@@ -20,12 +20,7 @@ class GatedFusion(Fusion):
     feature of zeros contributes nothing to the sum, but still affects the gates of the others.
 
     Args:
-        widths: modality to feature width `d_m`, in the model's order.
-        num_classes: `C`.
         width: hidden units of each `h_m` and `g_m`.
-
-    Raises:
-        UsageError: an impossible option.
     """
 
     name: ClassVar[str] = "gated"

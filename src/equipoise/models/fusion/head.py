@@ -9,7 +9,7 @@ from itertools import accumulate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.models.options import listed
+from equipoise.models.options import require_known, require_width
 from equipoise.types import ModelError
 
 
@@ -52,17 +52,14 @@ class HeadView(ABC):
             ModelError: unknown modality, or `z` has another width.
         """
         weight, bias = self.weight(modality), self.bias() / len(self.modalities)
-        if z.ndim != 2 or z.shape[1] != weight.shape[1]:
-            raise ModelError(
-                f"the head reads [B, {weight.shape[1]}] of modality {modality!r}; found {list(z.shape)}."
-            )
+        width = weight.shape[1]
+        require_width(z, width, f"the head reads [B, {width}] of modality {modality!r}")
         if not head_grad:
             weight, bias = weight.detach(), bias.detach()
         return F.linear(z, weight, bias)
 
     def _check(self, modality: str) -> None:
-        if modality not in self.modalities:
-            raise ModelError(f"the head has no modality {modality!r}; it has {listed(self.modalities)}.")
+        require_known([modality], self.modalities, "the head has no modality")
 
 
 class ConcatHead(HeadView):

@@ -22,12 +22,7 @@ class LowRankBilinearFusion(Fusion):
     an absent modality multiplies the others by one.
 
     Args:
-        widths: modality to feature width `d_m`, in the model's order.
-        num_classes: `C`.
         rank: number of products.
-
-    Raises:
-        UsageError: an impossible option.
     """
 
     name: ClassVar[str] = "low-rank-bilinear"

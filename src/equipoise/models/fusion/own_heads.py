@@ -8,8 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from equipoise.models.fusion.base import check_widths
-from equipoise.models.options import listed
-from equipoise.types import ModelError
+from equipoise.models.options import require_known, require_width
 
 
 class OwnHeads(nn.Module):
@@ -43,15 +42,10 @@ class OwnHeads(nn.Module):
         Raises:
             ModelError: unknown modality, or `z` has another width.
         """
-        if modality not in self.modalities:
-            raise ModelError(
-                f"there is no head of modality {modality!r}; there are {listed(self.modalities)}."
-            )
+        require_known([modality], self.modalities, "there is no head of")
         head = self.by_modality()[modality]
-        if z.ndim != 2 or z.shape[1] != head.in_features:
-            raise ModelError(
-                f"the head of modality {modality!r} takes [B, {head.in_features}]; found {list(z.shape)}."
-            )
+        width = head.in_features
+        require_width(z, width, f"the head of modality {modality!r} takes [B, {width}]")
         logits: Tensor = head(z)
         return logits
 
@@ -61,6 +55,5 @@ class OwnHeads(nn.Module):
         Raises:
             ModelError: a modality is unknown, or a feature has another width.
         """
-        if unknown := [m for m in z if m not in self.modalities]:
-            raise ModelError(f"there is no head of {listed(unknown)}; there are {listed(self.modalities)}.")
+        require_known(z, self.modalities, "there is no head of")
         return {m: self.own_logits(m, z[m]) for m in self.modalities if m in z}

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.models.fusion.base import Fusion
-from equipoise.models.options import listed, one_of, positive
-from equipoise.types import ModelError
+from equipoise.models.options import one_of, positive, require_known
 
 COMBINATIONS = ("mean", "sum", "entropy")
 
@@ -26,8 +25,6 @@ class SharedFusion(Fusion):
     - `entropy`: `sum_m omega^m u^m`, weighted by the certainty for each sample (`entropy_weights`).
 
     Args:
-        widths: modality to feature width `d_m`, in the model's order.
-        num_classes: `C`.
         combine: `mean`, `sum` or `entropy`.
         width: input width of the head; 0 is the largest of `widths`.
         hidden: units of a hidden layer with a ReLU; 0 is a linear head.
@@ -35,9 +32,6 @@ class SharedFusion(Fusion):
     Attributes:
         classifier: the head `h`, `[B, width]` to `[B, C]`.
         width: input width of the head.
-
-    Raises:
-        UsageError: an impossible option.
     """
 
     name: ClassVar[str] = "shared"
@@ -67,22 +61,13 @@ class SharedFusion(Fusion):
         Raises:
             ModelError: unknown modality, or `z` has another width.
         """
-        if modality not in self.modalities:
-            raise ModelError(f"the fusion has no modality {modality!r}; it has {listed(self.modalities)}.")
-        if z.ndim != 2 or z.shape[1] != self.widths[modality]:
-            raise ModelError(
-                f"fusion {self.name!r} takes [B, {self.widths[modality]}] of modality {modality!r}; "
-                f"found {list(z.shape)}."
-            )
+        require_known([modality], self.modalities, "the fusion has no modality")
+        self.require_width_of(modality, z)
         feature: Tensor = self.projections[self.modalities.index(modality)](z)
         return feature
 
     def own_logits(self, modality: str, z: Tensor) -> Tensor:
-        """Return the logits `u^m` `[B, C]` for the feature `[B, d_m]` of one modality.
-
-        Raises:
-            ModelError: unknown modality, or `z` has another width.
-        """
+        """Return the logits `u^m` `[B, C]` for the feature `[B, d_m]` of one modality; see `common`."""
         logits: Tensor = self.classifier(self.common(modality, z))
         return logits
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -64,11 +64,9 @@ class BottleneckModel(LockstepModel):
     one linear head for each modality. Features are means over the tokens, while the paper uses a
     classification token. In a forward pass without some modalities, the mean is over the others.
 
+    The encoders consist of transformer layers of one width. For the other arguments see `LockstepModel`.
+
     Args:
-        encoders: modality to an encoder of transformer layers, all of the same width.
-        fusion: the late fusion, see `LockstepModel`.
-        num_classes: `C`.
-        blocks: existing blocks, for instance those of another model.
         bottlenecks: number of bottleneck tokens.
         fused_layers: number of last layers that read the tokens: at least two, because a modality reads in
             one layer what others wrote in the layer before. 0 is late fusion.
@@ -80,22 +78,11 @@ class BottleneckModel(LockstepModel):
 
     name: ClassVar[str] = "mbt"
 
-    def __init__(
-        self,
-        encoders: Mapping[str, nn.Module],
-        fusion: nn.Module,
-        num_classes: int | None = None,
-        blocks: Sequence[nn.Module] | None = None,
-        *,
-        bottlenecks: int = 4,
-        fused_layers: int = 2,
-    ) -> None:
-        super().__init__(
-            encoders, fusion, num_classes, blocks, bottlenecks=bottlenecks, fused_layers=fused_layers
-        )
-
-    def _made(self, encoders: Mapping[str, Encoder], **options: Any) -> list[nn.Module]:
-        fused, count = options["fused_layers"], positive("bottlenecks", options["bottlenecks"])
+    def new_blocks(
+        self, encoders: Mapping[str, Encoder], *, bottlenecks: int = 4, fused_layers: int = 2
+    ) -> list[nn.Module]:
+        """Return a block before the first fused layer and one after each."""
+        fused, count = fused_layers, positive("bottlenecks", bottlenecks)
         if isinstance(fused, bool) or not isinstance(fused, int) or fused < 0 or fused == 1:
             raise UsageError(
                 "option 'fused_layers' must be 0 (late fusion) or a whole number of at least 2: a single "

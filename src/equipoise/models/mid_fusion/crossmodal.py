@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +62,8 @@ class Target(nn.Module):
 
     Args:
         sources: the other modalities, in the model's order.
-        width: width `d` in which modalities attend to each other.
         channels: of the returned map.
+        width: see `CrossmodalModel`, as for the other options.
         layers: of each crossmodal transformer.
         self_layers: of the self-attention transformer, of width `len(sources) * width`.
         heads: attention heads.
@@ -72,9 +73,9 @@ class Target(nn.Module):
     def __init__(
         self,
         sources: Sequence[str],
-        width: int,
         channels: int,
         *,
+        width: int,
         layers: int,
         self_layers: int,
         heads: int,
@@ -119,40 +120,21 @@ class Crossing(nn.Module):
         widths: modality to channels of its map.
         dims: modality to the channel dimension of its map.
         width: width `d` in which modalities attend to each other.
-        layers: of each crossmodal transformer.
-        self_layers: of the self-attention transformer of each target.
-        heads: attention heads; must divide `width`.
-        dropout: probability of dropping, in training.
-
-    Raises:
-        UsageError: an impossible option.
+        target: makes the `Target` of a modality from the other modalities and the channels of its map.
     """
 
     def __init__(
         self,
         widths: Mapping[str, int],
         dims: Mapping[str, int],
-        *,
         width: int,
-        layers: int,
-        self_layers: int,
-        heads: int,
-        dropout: float,
+        target: Callable[[Sequence[str], int], Target],
     ) -> None:
         super().__init__()
-        width, heads = checked_heads(width, heads)
-        parts = {
-            "layers": positive("layers", layers),
-            "self_layers": positive("self_layers", self_layers),
-            "heads": heads,
-        }
-        rate = probability("dropout", dropout)
         self.widths, self.dims = dict(widths), dict(dims)
         # By position: a modality may have a name that is not valid for an nn.ModuleDict.
         self.projections = nn.ModuleList(nn.Linear(d, width, bias=False) for d in widths.values())
-        self.targets = nn.ModuleList(
-            Target([n for n in widths if n != m], width, d, dropout=rate, **parts) for m, d in widths.items()
-        )
+        self.targets = nn.ModuleList(target([n for n in widths if n != m], d) for m, d in widths.items())
 
     def forward(
         self, maps: Mapping[str, Tensor], batch_size: int, padding: Mapping[str, Tensor]
@@ -192,11 +174,9 @@ class CrossmodalModel(LockstepModel):
     projections; here any encoder that runs stage by stage can be used, with its own positions. In a forward
     pass without some modalities, the attention to them is skipped.
 
+    For the other arguments see `LockstepModel`.
+
     Args:
-        encoders: see `LockstepModel`, as for `fusion` and `num_classes`.
-        fusion: the late fusion.
-        num_classes: `C`.
-        blocks: the existing block, for instance that of another model.
         width: width in which modalities attend to each other.
         layers: layers of each crossmodal transformer.
         self_layers: layers of the self-attention transformer of each modality.
@@ -211,33 +191,32 @@ class CrossmodalModel(LockstepModel):
     name: ClassVar[str] = "mult"
     late: ClassVar[tuple[str, Mapping[str, object]]] = ("concat", {})
 
-    def __init__(
+    block_kind: ClassVar[type[nn.Module]] = Crossing
+
+    def new_blocks(
         self,
-        encoders: Mapping[str, nn.Module],
-        fusion: nn.Module,
-        num_classes: int | None = None,
-        blocks: Sequence[nn.Module] | None = None,
+        encoders: Mapping[str, Encoder],
         *,
         width: int = 64,
         layers: int = 2,
         self_layers: int = 1,
         heads: int = 4,
         dropout: float = 0.1,
-    ) -> None:
-        options = {"width": width, "layers": layers, "self_layers": self_layers, "heads": heads}
-        super().__init__(encoders, fusion, num_classes, blocks, **options, dropout=dropout)
-
-    def _made(self, encoders: Mapping[str, Encoder], **options: Any) -> list[nn.Module]:
+    ) -> list[nn.Module]:
+        """Return the one block, after the last stages."""
+        width, heads = checked_heads(width, heads)
+        target = partial(
+            Target,
+            width=width,
+            layers=positive("layers", layers),
+            self_layers=positive("self_layers", self_layers),
+            heads=heads,
+            dropout=probability("dropout", dropout),
+        )
         dims = {m: encoder.channel_dim or 1 for m, encoder in encoders.items()}
-        return [Crossing(widths_at(encoders, -1), dims, **options)]
+        return [Crossing(widths_at(encoders, -1), dims, width, target)]
 
     def _check_blocks(self, encoders: Mapping[str, Encoder]) -> None:
         if len(self.block_list) != 1:
             raise ModelError(f"found {len(self.block_list)} blocks; expected one, after the last stages.")
         super()._check_blocks(encoders)
-
-    def _check_block(self, number: int, block: nn.Module, encoders: Mapping[str, Encoder]) -> None:
-        expected = widths_at(encoders, -1)
-        if not isinstance(block, Crossing) or list(block.widths.items()) != list(expected.items()):
-            found = block.widths if isinstance(block, Crossing) else type(block).__name__
-            raise ModelError(f"block {number} joins maps of {found} channels, the encoders' have {expected}.")

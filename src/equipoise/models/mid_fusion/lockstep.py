@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class LockstepModel(MultimodalModel):
     Attributes:
         name: of this kind of fusion in `build_model`.
         late: name and options of the default late fusion.
+        new_blocks: returns new blocks for checked encoders; its keyword-only parameters are the options.
+        block_kind: class of the blocks, with the channels of each map in the attribute `widths`.
         block_list: the blocks in order.
 
     Raises:
@@ -44,6 +46,8 @@ class LockstepModel(MultimodalModel):
 
     name: ClassVar[str] = ""
     late: ClassVar[tuple[str, Mapping[str, object]]] = ("average", {"rule": "logit"})
+    new_blocks: Callable[..., list[nn.Module]]
+    block_kind: ClassVar[type[nn.Module]]
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class LockstepModel(MultimodalModel):
                 f"intermediate fusion ({self.name!r}) joins at least two modalities; found {len(checked)}: "
                 "for one modality use the encoder alone, with the fusion 'concat'."
             )
-        self.block_list = nn.ModuleList(self._made(checked, **options) if blocks is None else blocks)
+        self.block_list = nn.ModuleList(self.new_blocks(checked, **options) if blocks is None else blocks)
         self._check_blocks(checked)
 
     @property
@@ -71,18 +75,10 @@ class LockstepModel(MultimodalModel):
     def encode(
         self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """Encode the inputs of a batch in lockstep.
-
-        Args:
-            batch: a batch, or its inputs `{m: [B, ...]}`.
-            only: modalities to encode; None is all. Absent modalities send no signals.
-
-        Returns:
-            `{m: [B, d_m]}`, in the order of `modalities`.
+        """Encode the inputs of a batch in lockstep; modalities left out by `only` send no signals.
 
         Raises:
-            ModelError: `only` names an unknown modality, an input is missing or has another shape, or the
-                inputs differ in their number of samples.
+            ModelError: see `MultimodalModel.encode`; or the inputs differ in their number of samples.
         """
         inputs = self._inputs(batch, only)
         sizes = {m: len(x) for m, x in inputs.items()}
@@ -97,12 +93,13 @@ class LockstepModel(MultimodalModel):
                 run.send(changed[m])
         return {m: self._finished(m, run) for m, run in runs.items()}
 
-    def _made(self, encoders: Mapping[str, Encoder], **options: Any) -> list[nn.Module]:
-        """Return new blocks for these encoders, in order."""
-        raise NotImplementedError
-
     def _check_block(self, number: int, block: nn.Module, encoders: Mapping[str, Encoder]) -> None:
         """Raise ModelError if a block does not match the maps of its stage."""
+        expected = widths_at(encoders, number - len(self.block_list))
+        kind = type(block).__name__
+        found = getattr(block, "widths", kind) if isinstance(block, self.block_kind) else kind
+        if not isinstance(found, dict) or list(found.items()) != list(expected.items()):
+            raise ModelError(f"block {number} joins maps of {found} channels, the encoders' have {expected}.")
 
     def _check_blocks(self, encoders: Mapping[str, Encoder]) -> None:
         if len(self.block_list) > min(self._places(encoder) for encoder in encoders.values()):

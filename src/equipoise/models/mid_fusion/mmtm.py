@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Mapping
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from equipoise.models.encoders.base import Encoder
 from equipoise.models.encoders.stages import masked_mean
 from equipoise.models.fusion.base import check_modalities
 from equipoise.models.mid_fusion.lockstep import LockstepModel, widths_at
-from equipoise.models.options import listed, positive
+from equipoise.models.options import listed, positive, require_known
 from equipoise.types import ModelError
 
 
@@ -40,7 +40,7 @@ class MMTM(nn.Module):
         gate_count: the number `n` of forward passes in the running mean.
 
     Raises:
-        ModelError: there are fewer than two modalities.
+        ModelError: there are fewer than two modalities, or a method is given an unknown one.
         UsageError: an option is invalid.
     """
 
@@ -79,29 +79,18 @@ class MMTM(nn.Module):
         Until then the modality gets no signal from the others through this block, in evaluation mode too, and
         the running means do not change. Before the first forward pass in training mode, the mean over the
         current batch is used.
-
-        Raises:
-            ModelError: unknown modality.
         """
         if modality is not None:
             self._position(modality)
         self._curated = modality
 
     def mean_gate(self, modality: str) -> Tensor:
-        """Return the buffer with the running mean of a modality's gates `[d_m]`, at first zeros.
-
-        Raises:
-            ModelError: unknown modality.
-        """
+        """Return the buffer with the running mean of a modality's gates `[d_m]`, at first zeros."""
         mean: Tensor = getattr(self, self._mean_name(self._position(modality)))
         return mean
 
     def excite_layer(self, modality: str) -> nn.Module:
-        """Return the layer `E_m` of a modality.
-
-        Raises:
-            ModelError: unknown modality.
-        """
+        """Return the layer `E_m` of a modality."""
         return self.excite[self._position(modality)]
 
     def gates(self, squeezed: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -188,10 +177,7 @@ class MMTM(nn.Module):
                 )
 
     def _position(self, modality: str) -> int:
-        if modality not in self.modalities:
-            raise ModelError(
-                f"the MMTM block has no modality {modality!r}; it has {listed(self.modalities)}."
-            )
+        require_known([modality], self.modalities, "the MMTM block has no modality")
         return self.modalities.index(modality)
 
     @staticmethod
@@ -208,31 +194,25 @@ class MidFusionModel(LockstepModel):
     running means.
 
     Args:
-        encoders: see `LockstepModel`, as for `fusion` and `num_classes`.
-        fusion: the late fusion.
-        num_classes: `C`.
-        blocks: existing MMTM blocks in order, for instance those of another model.
-        ratio: see `MMTM`.
+        ratio: see `MMTM`; for the other arguments see `LockstepModel`.
         stages: maximum number of blocks.
 
     Raises:
-        ModelError: see `LockstepModel`.
+        ModelError: see `LockstepModel`; or a method is given an unknown modality.
         UsageError: an option is invalid.
     """
 
     name: ClassVar[str] = "mmtm"
 
-    def __init__(
-        self,
-        encoders: Mapping[str, nn.Module],
-        fusion: nn.Module,
-        num_classes: int | None = None,
-        blocks: Sequence[nn.Module] | None = None,
-        *,
-        ratio: int = 4,
-        stages: int = 3,
-    ) -> None:
-        super().__init__(encoders, fusion, num_classes, blocks, ratio=ratio, stages=stages)
+    block_kind: ClassVar[type[nn.Module]] = MMTM
+
+    def new_blocks(
+        self, encoders: Mapping[str, Encoder], *, ratio: int = 4, stages: int = 3
+    ) -> list[nn.Module]:
+        """Return a block after each of the last stages."""
+        count = min(positive("stages", stages), *(len(encoder.stage_widths) for encoder in encoders.values()))
+        dims = {m: encoder.channel_dim or 1 for m, encoder in encoders.items()}
+        return [MMTM(widths_at(encoders, k - count), dims, ratio=ratio) for k in range(count)]
 
     @property
     def blocks(self) -> list[MMTM]:
@@ -249,9 +229,6 @@ class MidFusionModel(LockstepModel):
 
         These are its layers `E_m` and the layers `A`, which all modalities have in common. They belong to
         `fusion_parameters`.
-
-        Raises:
-            ModelError: unknown modality.
         """
         self._require_known([modality])
         serving = [part for block in self.blocks for part in (block.squeeze, block.excite_layer(modality))]
@@ -262,29 +239,13 @@ class MidFusionModel(LockstepModel):
         """Replace the gates of a modality by their running means in all blocks; see `MMTM.curate`.
 
         This also applies in evaluation mode: call it with None before validation.
-
-        Raises:
-            ModelError: unknown modality.
         """
         if modality is not None:
             self._require_known([modality])
         for block in self.blocks:
             block.curate(modality)
 
-    def _made(self, encoders: Mapping[str, Encoder], **options: Any) -> list[nn.Module]:
-        stages = positive("stages", options["stages"])
-        count = min(stages, *(len(encoder.stage_widths) for encoder in encoders.values()))
-        dims = {m: encoder.channel_dim or 1 for m, encoder in encoders.items()}
-        widths = [widths_at(encoders, k - count) for k in range(count)]
-        return [MMTM(each, dims, ratio=options["ratio"]) for each in widths]
-
     def _check_blocks(self, encoders: Mapping[str, Encoder]) -> None:
         if not self.block_list:
             raise ModelError("found 0 blocks; expected at least one, and no more than the fewest stages.")
         super()._check_blocks(encoders)
-
-    def _check_block(self, number: int, block: nn.Module, encoders: Mapping[str, Encoder]) -> None:
-        expected = widths_at(encoders, number - len(self.block_list))
-        if not isinstance(block, MMTM) or list(block.widths.items()) != list(expected.items()):
-            found = block.widths if isinstance(block, MMTM) else type(block).__name__
-            raise ModelError(f"block {number} gates maps of {found} channels, the encoders' have {expected}.")
