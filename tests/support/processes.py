@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,16 @@ def _seeded(rank: int, work: Callable[..., None], *arguments: Any) -> None:
 
 def python(*words: object, cwd: Path, **environment: str) -> Ended:
     """Run `python WORDS`: a script, `-m` and a module, or `-c` and a program, and their arguments."""
-    (ended,) = _run_all([environment], [str(word) for word in words], cwd)
-    return ended
+    folder = Path(tempfile.mkdtemp())
+    given = ([str(word) for word in words], cwd, {**os.environ, **environment}, folder)
+    process = _context.Process(target=_run, args=given)
+    process.start()
+    process.join(TIMEOUT)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+    texts = [(folder / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")]
+    return Ended(process.exitcode, *texts)
 
 
 def torchrun(*words: object, cwd: Path) -> list[Ended]:
@@ -95,24 +103,6 @@ def torchrun(*words: object, cwd: Path) -> list[Ended]:
             process.kill()
             texts = process.communicate()
         ended.append(Ended(process.returncode, *texts))
-    return ended
-
-
-def _run_all(environments: Sequence[dict[str, str]], words: list[str], cwd: Path) -> list[Ended]:
-    started = []
-    for environment in environments:
-        folder = Path(tempfile.mkdtemp())
-        process = _context.Process(target=_run, args=(words, cwd, {**os.environ, **environment}, folder))
-        process.start()
-        started.append((process, folder))
-    ended = []
-    for process, folder in started:
-        process.join(TIMEOUT)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-        texts = [(folder / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")]
-        ended.append(Ended(process.exitcode, *texts))
     return ended
 
 
