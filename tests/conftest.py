@@ -3,6 +3,7 @@ folders that go when the tests end. And float64 for tests that compare the resul
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -12,6 +13,13 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+gc.disable()  # the objects of imported modules would be searched for garbage again and again, for seconds
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but not among the objects of modules."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
