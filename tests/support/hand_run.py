@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from equipoise.methods import Counters, Method, StepContext
-from equipoise.methods.core.combination import module_name
 from equipoise.models import BalancedModel, MidFusionModel, MultimodalModel
 from equipoise.models.build import build_fusion
 from equipoise.models.encoders.cnn import CNN
@@ -123,7 +122,7 @@ class HandRun:
                 torch.manual_seed(derive_seed(seed, member.name))
                 built = member.extra_modules(model, _Plan(epochs))
             for name, module in built.items():
-                key = name if len(members) == 1 else module_name(member.name, name)
+                key = name if len(members) == 1 else f"{member.name}/{name}"
                 self.modules[key] = module.double()
         self.optimizer = optimizer or self.make_optimizer()
         self.device = torch.device("cpu")

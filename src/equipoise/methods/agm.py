@@ -23,11 +23,9 @@ from equipoise.types import UsageError
 
 
 def contribution_scores(parts: Mapping[str, Tensor], target: Tensor) -> dict[str, float]:
-    """Return `s^m = mean_i -log softmax(phi^m_i)[y_i]`, with probabilities of at least 1e-8.
+    """Return `s^m = mean_i -log softmax(phi^m_i)[y_i]` of parts `phi^m [B, C]` and target `[B]`.
 
-    Args:
-        parts: modality to its part `phi^m [B, C]` of the joint logits.
-        target: `[B]`.
+    Probabilities are at least 1e-8.
     """
     scores = {}
     for m, part in parts.items():
@@ -56,10 +54,6 @@ class AGM(Modulates, Windowed):
         mode: `encoder-grad` scales the gradient of encoder m, and evaluates the subsets without gradient;
             `shapley-branch` scales the gradient into `phi^m`, through the passes of the subsets.
         cap: upper limit of `tau^m - r^m`; None is 10 for two modalities and 7 for more.
-        start_epoch: first epoch (0-based) with modulation.
-        end_epoch: last epoch with modulation; None is the last of training.
-        tensors: what is scaled with `encoder-grad`.
-        apply: how it is scaled with `encoder-grad`.
     """
 
     alpha: float = number(0.1, high=10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -118,8 +119,7 @@ class AMCo(Method):
     def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
         """Mask the modalities that were dependent in the last step, and compute the present shares."""
         run = context.run
-        fusion = run.model.get_submodule("fusion")
-        assert isinstance(fusion, RecombinedFusion)
+        fusion = cast("RecombinedFusion", run.model.fusion)
         parts = {m: fusion.own_logits(m, z[m]) for m in fusion.modalities}
         sigma, before = 1 / len(parts) if self.sigma is None else self.sigma, self._shares
         # In the order of their shares, so that draws do not depend on the order of the modalities.

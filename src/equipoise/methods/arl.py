@@ -21,13 +21,8 @@ from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 def contribution_weights(logits: Mapping[str, Tensor], temperature: float, floor: float) -> dict[str, float]:
     """Return `omega = softmax_m(T * w^m * (1 - c^m))`, with sum 1.
 
-    `w^m` is proportional to the inverse entropy of m's predictions, `c^m` the share of m in the mean
-    absolute logits.
-
-    Args:
-        logits: modality to `u^m [B, C]`.
-        temperature: `T`.
-        floor: smallest share of the entropy, as a fraction of an equal share.
+    `w^m` is proportional to the inverse entropy of the predictions of logits `u^m [B, C]`, `c^m` the share of
+    m in the mean absolute logits, and `floor` the smallest share of the entropy, see `ARL`.
     """
     count = len(logits)
     entropy = _shares({m: _mean_entropy(u) for m, u in logits.items()})
@@ -51,9 +46,6 @@ class ARL(Modulates, ReadsUnimodal):
         floor: smallest share of the entropy, as a fraction of an equal share `1 / M`.
         warmup_epochs: first epochs, without boost.
         boost: `asymmetric`; `symmetric` gives every modality `omega^m = 1 / M` (as released); `off`.
-        tensors: what the boost scales.
-        apply: how.
-        logits: source of `u^m`.
     """
 
     gamma: float = number(4.0)
@@ -74,13 +66,12 @@ class ARL(Modulates, ReadsUnimodal):
     def problems(self, plan: Plan) -> list[str]:
         """Warn that training ends with the warm-up."""
         found = super().problems(plan) if self.boost != "off" else []
-        if self.warmup_epochs < plan.epochs:
-            return found
-        return [
-            *found,
-            f"the warm-up of {self.name} lasts {self.warmup_epochs} epochs of {plan.epochs}: lower "
-            "warmup_epochs, or train longer.",
-        ]
+        if self.warmup_epochs >= plan.epochs:
+            found.append(
+                f"the warm-up of {self.name} lasts {self.warmup_epochs} epochs of {plan.epochs}: lower "
+                "warmup_epochs, or train longer."
+            )
+        return found
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
         """Return the joint term and the unimodal ones."""

@@ -83,15 +83,10 @@ class GrowingFusion(Fusion):
 
 
 def residual_loss(logits: list[Tensor], target: Tensor, weight: float) -> Tensor:
-    """Return the loss of one modality.
+    """Return the loss of the logits `a_0 .. a_k` `[B, C]` of one modality, and target `[B]`.
 
     With `u = sum_j a_j`, `o` the sum of all but the newest `a_k` and the constant `q = softmax(o)` it is
     `CE(u, y) + CE(o, y) + CE(a_k, y) - weight * mean(q_y * -log softmax(a_k)_y)`; with one layer `CE(u, y)`.
-
-    Args:
-        logits: `a_0 .. a_k`, each `[B, C]`.
-        target: `[B]`.
-        weight: of the part that the older layers explain.
     """
     whole = F.cross_entropy(torch.stack(logits).sum(0), target)
     if len(logits) == 1:
@@ -118,7 +113,6 @@ class AUG(WeighsTurns):
         residual_weight: weight of the part that the older layers of a modality explain.
         weights: modality to its weight in the prediction; empty is equal weights.
         hidden: units of each layer.
-        order: see `TakesTurns`.
     """
 
     period: int | None = number(None, low=1)

@@ -25,12 +25,8 @@ from equipoise.types import UsageError
 def improvement_shares(gains: Mapping[str, float], limit: float) -> dict[str, float]:
     """Return `B^m = (sum_n d^n - d^m) / sum_n d^n`, the others' share of the improvement, in `[0, limit]`.
 
-    Before clipping their sum is `M - 1`. Where the sum of the improvements is near zero each is
-    `(M - 1) / M`.
-
-    Args:
-        gains: modality to `d^m`, the change of its metric.
-        limit: largest `B^m`.
+    `d^m` is the gain of the metric of m. Before clipping the sum of all `B^m` is `M - 1`. Where the sum of
+    the gains is near zero, each is `(M - 1) / M`.
     """
     total, count = sum(gains.values()), len(gains)
     if abs(total) < 1e-6:
@@ -43,10 +39,7 @@ def improvement_shares(gains: Mapping[str, float], limit: float) -> dict[str, fl
 def output_gradient(logits: Tensor, target: Tensor, z: Tensor | None) -> Tensor:
     """Return `d CE / d W = (softmax(u) - Y)^T z / B` in closed form, with a graph, as one vector.
 
-    Args:
-        logits: `u [B, C]`.
-        target: `[B]`.
-        z: input of the output layer, `[B, d]`; None returns `d CE / d u` instead.
+    `u` are logits `[B, C]`, `z [B, d]` the input of the output layer; None returns `d CE / d u` instead.
     """
     with torch.autocast(logits.device.type, enabled=False):
         residual = (widened(logits).softmax(1) - F.one_hot(target, logits.shape[1])) / len(target)
@@ -72,10 +65,6 @@ class CGGM(Modulates, Windowed):
         direction: gradients that are compared: of the `weights` that read m (an additive head), or of the
             `logits` (any fusion).
         classifier_factor: factor on the learning rate of the classifiers.
-        start_epoch: first epoch (0-based) in which the method acts.
-        end_epoch: last such epoch; None is the last of training.
-        tensors: what is scaled.
-        apply: how.
     """
 
     rho: float | None = number(1.3)
@@ -98,9 +87,7 @@ class CGGM(Modulates, Windowed):
     def needs(self) -> Requirements:
         """Add the additive head whose weights are compared."""
         needs = super().needs()
-        if not self.lam or self.direction != "weights":
-            return needs
-        return needs.and_of("additive_head")
+        return needs.and_of("additive_head") if self.lam and self.direction == "weights" else needs
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
         """Return the classifiers."""

@@ -73,12 +73,9 @@ class CML(Method):
 
 
 def confidence_rise(logits: Sequence[Tensor], target: Tensor, detach_larger: bool = False) -> Tensor:
-    """Return `L_conf`, the sum of the rises of confidence from each subset to the next smaller one.
+    """Return `L_conf` of the logits `[B, C]` of nested subsets, the largest first, and target `[B]`.
 
-    Args:
-        logits: of the nested subsets, the largest first, each `[B, C]`.
-        target: `[B]`.
-        detach_larger: see `CML`.
+    It is the sum of the rises of confidence from each subset to the next smaller one.
     """
     sure = [widened(u).softmax(1).amax(1) for u in logits]
     right = [u.argmax(1) == target for u in logits]

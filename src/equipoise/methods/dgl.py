@@ -26,8 +26,6 @@ class DGL(ReadsUnimodal, Windowed):
 
     Attributes:
         alpha: weight of the unimodal losses; 0 does not train the encoders.
-        start_epoch: first epoch (0-based) with disentangled gradients.
-        end_epoch: last such epoch; None is the last of training.
         logits: source of `u^m`, always through the joint head: `zero-feature`, `slice`, or `paired` (the
             modality's feature in place of all others), for fusions that multiply features.
     """

@@ -11,7 +11,7 @@ from equipoise.methods.shared.modulation import Modulates
 from equipoise.methods.shared.windows import Windowed
 from equipoise.models import BalancedModel
 from equipoise.tasks import EVERY_TASK
-from equipoise.types import UnknownNameError
+from equipoise.typed_options import require_known
 
 
 @dataclass
@@ -40,9 +40,7 @@ class FixedModulation(Modulates, Windowed):
     def check(self, model: BalancedModel) -> None:
         """Refuse factors of unknown modalities."""
         super().check(model)
-        for modality in self.factors:
-            if modality not in model.modalities:
-                raise UnknownNameError("modality", modality, model.modalities)
+        require_known("modality", self.factors, model.modalities)
 
     def after_backward(self, context: StepContext) -> None:
         """Scale the gradients."""

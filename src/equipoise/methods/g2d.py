@@ -74,16 +74,15 @@ class G2D(ReadsTeachers, Windowed):
 
     def problems(self, plan: Plan) -> list[str]:
         """Warn that encoders are frozen to the end of training."""
-        last = plan.epochs - 1
-        if not self.start_epoch <= last <= self.last_epoch(plan.epochs):
-            return super().problems(plan)
-        never = "" if self.start_epoch else ", which is thus never trained"
-        return [
-            *super().problems(plan),
-            f"{self.name} freezes the encoder of the most confident teacher to the end of training{never}: "
-            f"its window has the epochs {self.start_epoch} to {last}, and epoch {last} is the last; "
-            f"set end_epoch={last - 1} or lower, or train longer.",
-        ]
+        found, last = super().problems(plan), plan.epochs - 1
+        if self.start_epoch <= last <= self.last_epoch(plan.epochs):
+            never = "" if self.start_epoch else ", which is thus never trained"
+            found.append(
+                f"{self.name} freezes the encoder of the most confident teacher to the end of "
+                f"training{never}: its window has the epochs {self.start_epoch} to {last}, and epoch {last} "
+                f"is the last; set end_epoch={last - 1} or lower, or train longer."
+            )
+        return found
 
     def phase(self, run: Run) -> int:
         """Return the phase of the epoch, from 0 to M - 2."""
@@ -150,12 +149,6 @@ def frozen(scores: Mapping[str, float], phase: int) -> tuple[str, ...]:
 
 
 def distillation(u: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    """Return `T^2 KL(softmax(t / T) || softmax(u / T))`, the mean over the batch.
-
-    Args:
-        u: joint logits `[B, C]`.
-        taught: a teacher's logits `[B, C]`.
-        temperature: `T`.
-    """
+    """Return `T^2 KL(softmax(t / T) || softmax(u / T))` of logits `[B, C]`, the mean over the batch."""
     student, teacher = ((widened(x) / temperature).log_softmax(1) for x in (u, taught))
     return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)

@@ -14,10 +14,9 @@ from torch.optim import Optimizer
 
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.methods.core.run import Plan, Run, StepContext, own_heads
 from equipoise.methods.shared.heldout import HoldsOut
 from equipoise.methods.shared.positions import chunks, shuffled, stratified
-from equipoise.methods.shared.unimodal_views import own_heads
 from equipoise.models import BalancedModel, OwnHeads
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
@@ -62,7 +61,6 @@ class GBlend(HoldsOut):
         super_epoch: epochs between online estimates.
         probe_epochs: epochs of a probe; None is the number of epochs that its weights are used for.
         floor: see `blend_weights`; 0 is the plain formula.
-        heldout: share of each class that is held out, or of all samples where there are no classes.
     """
 
     mode: str = choice("online", "offline")
@@ -103,7 +101,7 @@ class GBlend(HoldsOut):
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
         """Return the blend."""
-        logits = context.unimodal_logits("aux", heads=own_heads(context.run).by_modality())
+        logits = context.unimodal_logits("aux")
         logits[JOINT] = context.u
         parts = [w * context.run.loss(logits[k], context.batch.target) for k, w in self.weights.items()]
         return {"blend": torch.stack(parts).sum()}

@@ -45,7 +45,6 @@ class Greedy(Windowed):
         eps: difference of speeds that starts a curation.
         window: steps of a curation; 0 is the plain model.
         start_epoch: first epoch (0-based) with curation; speeds are summed from the first step on.
-        end_epoch: last epoch with curation; None is the last of training.
     """
 
     eps: float = number(0.01)

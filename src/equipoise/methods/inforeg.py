@@ -21,12 +21,7 @@ from equipoise.tasks import EVERY_TASK, task_named
 
 
 def still_grows(traces: list[float], threshold: float) -> bool:
-    """Whether the last trace exceeds the previous one by more than a share of itself.
-
-    Args:
-        traces: `Tr` of the epochs so far, in order; False for fewer than two.
-        threshold: `K` in `(Tr_{e-1} - Tr_{e-2}) / Tr_{e-1} > K`.
-    """
+    """Whether the last two traces fulfil `(Tr_{e-1} - Tr_{e-2}) / Tr_{e-1} > K`; False for fewer than two."""
     if len(traces) < 2 or traces[-1] <= 0:
         return False
     return (traces[-1] - traces[-2]) / traces[-1] > threshold
@@ -53,9 +48,6 @@ class InfoReg(ReadsUnimodal, Windowed):
         threshold: `K`, the relative growth of the trace that keeps the window open; it never opens at 1 or
             more.
         loss: `joint`, or `joint+unimodal` which adds `sum_m CE(u^m, y)`.
-        start_epoch: first epoch (0-based) in which windows may be open.
-        end_epoch: last such epoch; None is the last of training.
-        logits: source of `u^m`, for the scores and the unimodal losses.
     """
 
     beta: float = number(0.9, high=10)

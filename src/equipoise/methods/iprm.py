@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,19 +27,11 @@ FLAT = 1e-3
 
 
 def slerp(first: Tensor, second: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return `[sin(a w) n^1 + sin(b w) n^2] / sin w`, the mix on the circle through two directions.
+    """Return `[sin(a w) n^1 + sin(b w) n^2] / sin w`, the mix on the circle through two directions `[B, d]`.
 
-    `n` are the features scaled to length one, `w` is the angle between them, for each sample. Features in
-    (almost) equal or opposite directions do not define a circle, and are mixed as `a n^1 + b n^2`.
-
-    Args:
-        first: `[B, d]`.
-        second: `[B, d]`.
-        a: weight of the first, a number.
-        b: weight of the second.
-
-    Returns:
-        `[B, d]`, of length one where `a + b = 1` and the directions are not opposite.
+    `n` are the features scaled to length one, `w` is the angle between them, for each sample; `a` and `b` are
+    numbers. Features in (almost) equal or opposite directions do not define a circle, and are mixed as
+    `a n^1 + b n^2`. The length is one where `a + b = 1` and the directions are not opposite.
     """
     n1, n2 = unit_rows(first), unit_rows(second)
     # Clamped, because the arc cosine has no finite gradient at -1 and 1.
@@ -141,7 +134,7 @@ class IPRM(Method):
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
         """Probe, rebalance, and return the terms of the mixes and of the modalities."""
-        fusion, z, target = fusion_of(context), context.z, context.batch.target
+        fusion, z, target = cast("ProbedFusion", context.run.model.fusion), context.z, context.batch.target
         own = {m: fusion.own_logits(m, z[m]) for m in fusion.modalities}
         chosen = range(len(fusion.pairs))
         if self.pairs == "random":
@@ -166,10 +159,3 @@ class IPRM(Method):
         weights = distances if self.swap else distances.flip(0)
         total = distances.sum()
         fusion.lamh[index] = torch.where(total > 0, weights / total, 0.5).to(fusion.lamh.dtype)
-
-
-def fusion_of(context: StepContext) -> ProbedFusion:
-    """Return the fusion of the model that `IPRM.build` made."""
-    fusion = context.run.model.get_submodule("fusion")
-    assert isinstance(fusion, ProbedFusion)
-    return fusion

@@ -28,12 +28,8 @@ LIMITS = (0.05, 0.95)
 def divergence(left: Tensor, right: Tensor, *, reverse: bool = False) -> Tensor:
     """Return the Jensen-Shannon divergence of the predictions of two modalities, mean over the batch.
 
-    With `c = (p + q) / 2` it is `1/2 KL(p || c) + 1/2 KL(q || c)`; `reverse` swaps the arguments of each KL.
-
-    Args:
-        left: logits `[B, C]` of p.
-        right: logits `[B, C]` of q.
-        reverse: whether to swap the arguments.
+    Both are given by logits `[B, C]`. With `c = (p + q) / 2` it is `1/2 KL(p || c) + 1/2 KL(q || c)`;
+    `reverse` swaps the arguments of each KL.
     """
     log_p, log_q = left.log_softmax(1), right.log_softmax(1)
     log_c = torch.logaddexp(log_p, log_q) - math.log(2)
@@ -66,7 +62,6 @@ class LFM(HoldsOut):
             factor of it: with the released 1e-4 the weight practically does not change.
         weight_lr_epochs: number of epochs after which that rate is halved, repeatedly.
         temperature: of `infonce`.
-        heldout: share of each class that is held out, for `learned`.
     """
 
     align: str = choice("js", "reverse-js", "infonce")

@@ -33,7 +33,6 @@ class MBSD(ReadsUnimodal):
         w_uni: weight of the unimodal losses.
         representation: what `L_RS` compares: `probabilities`, or `logits`, which are not bounded: training
             diverged with large learning rates.
-        logits: source of `u^m`.
     """
 
     logits: str = choice("slice", "aux", "zero-feature")
@@ -67,12 +66,9 @@ class MBSD(ReadsUnimodal):
 def self_distillation(
     logits: Mapping[str, Tensor], target: Tensor, representation: str
 ) -> tuple[Tensor, Tensor]:
-    """Return `L_KL` and `L_RS`, the means over all pairs of modalities.
+    """Return `L_KL` and `L_RS` of the logits `u^m [B, C]` of two modalities or more, see `MBSD`.
 
-    Args:
-        logits: modality to `u^m [B, C]`, two at least.
-        target: `[B]`.
-        representation: see `MBSD`.
+    They are the means over all pairs of modalities.
     """
     pairs = [_of_pair(a, b, target, representation) for a, b in combinations(logits.values(), 2)]
     divergences, distances = zip(*pairs, strict=True)

@@ -42,7 +42,6 @@ class MCR(ReadsUnimodal):
         lam_con: weight of the contrastive loss.
         temperature: of the contrastive loss.
         lam_ceb: weight of the reconstruction of the features from the logits.
-        logits: source of `u^m`.
     """
 
     logits: str = choice("aux", "slice", "zero-feature")
@@ -107,11 +106,7 @@ def routed(z: Mapping[str, Tensor], modality: str, kappa: float) -> dict[str, Te
 def divergence(model: BalancedModel, z: Mapping[str, Tensor], modality: str, sigma: Tensor) -> Tensor:
     """Return `D^m`, from 0 to ln 2, by one batched call of the fusion in evaluation mode.
 
-    Args:
-        model: the model.
-        z: modality to `[B, d_m]`.
-        modality: `m`.
-        sigma: `[n, B]`, for each permutation the sample whose feature is used.
+    `z` are the features `[B, d_m]`, `sigma [n, B]` the sample whose feature is used, for each permutation.
     """
     n, size = sigma.shape
     rows = torch.cat([torch.arange(size, device=sigma.device), sigma.reshape(-1)])
@@ -130,17 +125,11 @@ def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def draw_permutations(kind: str, target: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Draw `n` permutations of a batch, `[n, B]`.
+    """Draw `n` permutations of a batch of target `[B]`, `[n, B]`; all on the CPU.
 
-    Derangements are random cycles through the whole batch, so that every other sample is equally likely. With
-    `other-label` the draws are independent, as such a permutation need not exist; if all samples are of one
-    class, any sample is drawn.
-
-    Args:
-        kind: see `MCR`.
-        target: `[B]`, on the CPU.
-        n: how many.
-        generator: on the CPU.
+    For `kind` see `MCR`. Derangements are random cycles through the whole batch, so that every other sample
+    is equally likely. With `other-label` the draws are independent, as such a permutation need not exist; if
+    all samples are of one class, any sample is drawn.
     """
     size = len(target)
     if kind == "other-label":

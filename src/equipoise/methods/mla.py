@@ -39,12 +39,9 @@ class WeightedSharedFusion(SharedFusion):
 
 
 def absorb(p: Tensor, r: Tensor, a: float) -> Tensor:
-    """Return `P - k k^T / (a + r^T k)`, `k = P r`: the matrix that suppresses the direction of `r`.
+    """Return `P - k k^T / (a + r^T k)`, `k = P r`: the matrix that suppresses the direction of `r [d]`.
 
-    Args:
-        p: `[d, d]`, symmetric, with eigenvalues in (0, 1].
-        r: `[d]`.
-        a: the smaller, the less is kept along `r`.
+    `P [d, d]` is symmetric, with eigenvalues in (0, 1]. The smaller `a`, the less is kept along `r`.
     """
     k = p @ r
     return p - torch.outer(k, k) / (a + r @ k)
@@ -63,7 +60,6 @@ class MLA(WeighsTurns):
         projection: `rls`, or `none`, as in the released code.
         memory: the steps that `P_m` absorbs, those of the `others` or of `all`.
         reset: whether `P_m` is reset at the start of each epoch.
-        order: see `TakesTurns`.
         weights: modality to its weight at inference; empty is by certainty.
     """
 
@@ -101,7 +97,7 @@ class MLA(WeighsTurns):
         if self.projection == "rls":
             rows = len(run.model.modalities) if self.memory == "others" else 1
             wide = torch.float32 if run.device.type == "mps" else torch.float64
-            self._p = torch.eye(head_of(run).width, dtype=wide, device=run.device).repeat(rows, 1, 1)
+            self._p = torch.eye(_head(run).width, dtype=wide, device=run.device).repeat(rows, 1, 1)
 
     def epoch_start(self, run: Run) -> None:
         """Restart the count of batches."""
@@ -118,7 +114,7 @@ class MLA(WeighsTurns):
     def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
         """Return the shared head's logits for the active modality."""
         (modality,) = context.active or ()
-        return head_of(context.run).own_logits(modality, z[modality])
+        return _head(context.run).own_logits(modality, z[modality])
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:
         """Return the loss of the active modality."""
@@ -128,7 +124,7 @@ class MLA(WeighsTurns):
     def after_backward(self, context: StepContext) -> None:
         """Project the gradient of the head, and then absorb its present input."""
         (modality,) = context.active or ()
-        head = head_of(context.run)
+        head = _head(context.run)
         gradient = cast("nn.Linear", head.classifier).weight.grad
         if self._p is None or gradient is None:
             return
@@ -153,8 +149,5 @@ class MLA(WeighsTurns):
             self._p.copy_(state["p"])
 
 
-def head_of(run: Run) -> SharedFusion:
-    """Return the fusion of the model that `MLA.build` made."""
-    fusion = run.model.get_submodule("fusion")
-    assert isinstance(fusion, SharedFusion)
-    return fusion
+def _head(run: Run) -> SharedFusion:
+    return cast("SharedFusion", run.model.fusion)

@@ -22,12 +22,8 @@ def pareto_gradient(joint: Sequence[Tensor], unimodal: Sequence[Tensor], norm_sc
     """Return a common descent direction of two gradients, not shorter than their sum.
 
     If their inner product is not negative it is their sum. Else it is `h = 2 a G_j + 2 (1 - a) G_m` with the
-    `a` that minimises `|a G_j + (1 - a) G_m|`, scaled up to the length `|G_j + G_m|` if it is shorter.
-
-    Args:
-        joint: `G_j`, a tensor for each parameter of an encoder.
-        unimodal: `G_m`, likewise.
-        norm_scope: what is scaled up: each `tensor` alone, or the `encoder` as one vector.
+    `a` that minimises `|a G_j + (1 - a) G_m|`, scaled up to the length `|G_j + G_m|` if it is shorter: each
+    `tensor` alone, or the `encoder` as one vector. `G_j` and `G_m` have a tensor for each of its parameters.
     """
     total = [j + u for j, u in zip(joint, unimodal, strict=True)]
     across = inner_product(joint, unimodal)
@@ -53,9 +49,6 @@ class MMPareto(ReadsUnimodal, Windowed):
         gamma: factor on the encoders' gradients.
         norm_scope: where the length of the sum is restored: for each `tensor` alone, or for the `encoder` as
             a whole, which keeps the direction of `h`.
-        start_epoch: first epoch (0-based) with unimodal losses.
-        end_epoch: last such epoch; None is the last of training.
-        logits: source of `u^m`.
     """
 
     gamma: float = number(1.5)

@@ -49,7 +49,6 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
             official code, where the encoders are ResNets), or `all`.
         apply: `grad` scales gradients (the paper); `update` scales the optimiser's step, including the noise
             of GE, for optimisers such as Adam that undo a scaled gradient.
-        logits: source of the unimodal logits.
     """
 
     alpha: float = number(0.8)

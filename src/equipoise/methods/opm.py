@@ -42,9 +42,6 @@ class OPM(ReadsUnimodal, Windowed):
         q_base: drop probability of a modality with the smallest lead; 0 is joint training.
         lam: increase of the drop probability with the lead.
         p_exe: probability with which a batch is modulated.
-        start_epoch: first epoch (0-based) with modulation.
-        end_epoch: last epoch with modulation; None is the last of training.
-        logits: source of the unimodal logits.
     """
 
     q_base: float = number(0.5, high=1)

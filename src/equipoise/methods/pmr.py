@@ -40,8 +40,6 @@ class PMR(Windowed):
         subset: share of each class's training samples that prototypes are computed from, drawn every epoch.
         per_epochs: number of epochs, from the start of the window, in which entropy is rewarded.
         weights: `paper`, or `hard`: 1 in place of `beta^m` for every modality but the fastest.
-        start_epoch: first epoch (0-based) in which the method acts.
-        end_epoch: last such epoch; None is the last of training.
     """
 
     alpha: float = number(1.0)
@@ -105,9 +103,7 @@ class PMR(Windowed):
 def balance_weights(log_pi: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
     """Return `beta [M]` of the prototypical loss and `gamma [M]` of the entropy, without gradient.
 
-    Args:
-        log_pi: log-probabilities `[M, B, K]`.
-        column: column of the true class `[B]`.
+    `log_pi` are log-probabilities `[M, B, K]`, `column` is that of the true class `[B]`.
     """
     true = log_pi.detach().exp().gather(2, column.expand(len(log_pi), -1)[:, :, None])
     scores = true.sum((1, 2)).clamp(min=1e-8)

@@ -42,14 +42,10 @@ class BoostedFusion(SharedFusion):
 
 
 def boosting_loss(logits: Tensor, rest: Tensor, target: Tensor, label: float, residual: float) -> Tensor:
-    """Return the mean over the batch of `-(label - residual * q_y) / C * log p_y`.
+    """Return the mean over the batch of `-(w1 - w2 * q_y) / C * log p_y`, `w1` for the label.
 
-    Args:
-        logits: `[B, C]` of the learner, `p = softmax(logits)`.
-        rest: logits `[B, C]` of the other learners' ensemble, `q = softmax(rest)`, without gradient.
-        target: `[B]`.
-        label: weight `w1` of the label.
-        residual: weight `w2` of the part that the others explain.
+    `p = softmax(logits)` is of the learner, `q = softmax(rest)` of the ensemble of the others, without
+    gradient; both logits are `[B, C]`. `w2` is for the residual, the part that the others explain.
     """
     place = target[:, None]
     explained = rest.detach().softmax(1).gather(1, place)
@@ -74,7 +70,6 @@ class ReconBoost(TakesTurns):
         consolidation: whether to add the consolidation term (it has no effect as released).
         consolidation_weight: its weight.
         hidden: units of the head's hidden layer.
-        order: see `TakesTurns`.
     """
 
     boost_epochs: int = number(4, low=1)
@@ -92,14 +87,13 @@ class ReconBoost(TakesTurns):
 
     def problems(self, plan: Plan) -> list[str]:
         """Warn that training is too short for two stages."""
-        stage = self.boost_epochs + self.rectify_epochs
-        if plan.epochs > stage:
-            return super().problems(plan)
-        return [
-            *super().problems(plan),
-            f"{self.name} boosts one modality only: a stage takes {stage} epochs and there are "
-            f"{plan.epochs}; train longer, or lower boost_epochs and rectify_epochs.",
-        ]
+        found, stage = super().problems(plan), self.boost_epochs + self.rectify_epochs
+        if plan.epochs <= stage:
+            found.append(
+                f"{self.name} boosts one modality only: a stage takes {stage} epochs and there are "
+                f"{plan.epochs}; train longer, or lower boost_epochs and rectify_epochs."
+            )
+        return found
 
     def build(self, reference: BalancedModel) -> BalancedModel:
         """Return the encoders with the ensemble."""

@@ -9,7 +9,7 @@ from equipoise.methods.core.method import Method
 from equipoise.methods.core.requirements import Requirements
 from equipoise.models import BalancedModel, ConcatFusion, MultimodalModel
 from equipoise.tasks import EVERY_TASK
-from equipoise.types import UnknownNameError
+from equipoise.typed_options import require_known
 
 
 @dataclass
@@ -38,13 +38,8 @@ class Unimodal(Method):
         return [f"{cls.name}:{modality}" for modality in modalities]
 
     def check(self, model: BalancedModel) -> None:
-        """Refuse an unknown modality.
-
-        Raises:
-            UnknownNameError: lists the modalities of the data.
-        """
-        if self.modality not in model.modalities:
-            raise UnknownNameError("modality", self.modality, model.modalities)
+        """Refuse an unknown modality."""
+        require_known("modality", [self.modality], model.modalities)
 
     def build(self, reference: BalancedModel) -> BalancedModel:
         """Return the encoder with a plain linear head, independent of the fusion of the joint model."""

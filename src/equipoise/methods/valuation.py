@@ -31,10 +31,8 @@ def contributions(run: Run, batches: Iterable[Batch]) -> dict[str, Tensor]:
     It is the Shapley value of `v(S)`, which is `|S|` where the prediction from the modalities in S is right,
     else 0. The features outside S are zero, and the model is in evaluation mode.
     """
-    found = []
     with evaluating(run.model):
-        for batch in batches:
-            found.append(_shapley(run, batch.to(run.device)))
+        found = [_shapley(run, batch.to(run.device)) for batch in batches]
     return {m: torch.cat([phi[m] for phi in found]) for m in run.model.modalities}
 
 
@@ -83,13 +81,13 @@ class Resamples(Method, ABC):
 
     def problems(self, plan: Plan) -> list[str]:
         """Warn that training ends with the warm-up."""
-        if plan.epochs > self.warmup:
-            return super().problems(plan)
-        return [
-            *super().problems(plan),
-            f"{self.name} copies no sample: its warm-up takes {self.warmup} of {plan.epochs} epochs; "
-            "train longer, or lower warmup.",
-        ]
+        found = super().problems(plan)
+        if plan.epochs <= self.warmup:
+            found.append(
+                f"{self.name} copies no sample: its warm-up takes {self.warmup} of {plan.epochs} epochs; "
+                "train longer, or lower warmup."
+            )
+        return found
 
     def setup(self, run: Run) -> None:
         """Start without copies."""
@@ -132,10 +130,6 @@ class SampleValuation(Resamples):
     After every epoch `phi^m_i` (`contributions`) is computed for all samples; sample i is copied for m once
     where `phi^m_i` is below 1, twice below 0.4, three times below -0.1 (for two modalities: at 0.5, 0 and
     -0.5).
-
-    Attributes:
-        warmup: epochs of joint training before the first copies.
-        budget: see `Resamples`.
     """
 
     name = "sample-valuation"
@@ -164,8 +158,6 @@ class ModalityValuation(Resamples):
         alpha: strength; 0 is joint training.
         part: share of the training split over which contributions are averaged.
         rate: how the number of copies grows with the gap, see `copy_rate`.
-        warmup: epochs of joint training before the first copies.
-        budget: see `Resamples`.
     """
 
     alpha: float = number(1.0)

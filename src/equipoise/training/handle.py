@@ -13,9 +13,8 @@ from torch.optim import Optimizer
 
 from equipoise.data import Positions, RunData
 from equipoise.methods import Counters, Method
-from equipoise.methods.core.combination import module_name
+from equipoise.methods.core.combination import build_modules
 from equipoise.models import BalancedModel
-from equipoise.models.build import drawing
 from equipoise.randomness import derive_seed
 from equipoise.tasks import task_named
 from equipoise.training.fabric import fabric_class
@@ -68,7 +67,7 @@ class RunHandle:
         self.fabric = fabric_class()(accelerator=settings.device, devices=1, precision=precision)
         self.device: torch.device = self.fabric.device
         self.model, self.task = model, task_named(model.task)
-        self.modules = self._extra_modules()
+        self.modules = build_modules(method, model, settings.budget, settings.seed)
         optimizer = build_optimizer(model, self.modules, budget)
         self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, self.modules), optimizer)
         self.generator = self.stream(method.name)
@@ -201,17 +200,6 @@ class RunHandle:
     def changes_data(self) -> bool:
         """Whether the method changes the training data."""
         return any(member.changes_data() for member in self.method.members())
-
-    def _extra_modules(self) -> nn.ModuleDict:
-        """Build the modules of the method, or of those that it combines, each from its own stream."""
-        modules = nn.ModuleDict()
-        members = self.method.members()
-        for member in members:
-            with drawing(self.settings.seed, "modules", member.name):
-                built = member.extra_modules(self.model, self.settings.budget)
-            for name, module in built.items():
-                modules[name if len(members) == 1 else module_name(member.name, name)] = module
-        return modules
 
     @property
     def cost(self) -> dict[str, Any]:

@@ -16,10 +16,9 @@ from equipoise.diagnosis.features.reading import BatchReader, device_of, untouch
 from equipoise.distributed import process_count
 from equipoise.loops.plain.model import HandledModel
 from equipoise.loops.plain.passes import HandBatch
-from equipoise.methods.core.combination import module_name
+from equipoise.methods.core.combination import build_modules
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.run import Counters
-from equipoise.models.build import drawing
 from equipoise.randomness import derive_seed, isolated_rng
 from equipoise.tasks import task_named
 from equipoise.types import UsageError
@@ -82,7 +81,7 @@ class HandRun:
         self._target: Tensor | None = None
         self._autocast: tuple[str, torch.dtype] | None = None
         self.plan = _Plan(epochs, type(self._own[0]).__name__.lower(), self.learning_rates)
-        self.modules = self._extra_modules().to(self.device)
+        self.modules = build_modules(method, self.model, self.plan, seed).to(self.device)
         self.optimizer: Any = AllOptimizers(self._own)
 
     # Data ------------------------------------------------------------------------------------------------
@@ -188,16 +187,6 @@ class HandRun:
     def record(self, kind: str, **values: Any) -> None:
         """Add an event to `HandTraining.history`."""
         self.events.append({"event": kind, "epoch": self.epoch, **values})
-
-    def _extra_modules(self) -> nn.ModuleDict:
-        """Build the modules of the method like our own training does, from the same random streams."""
-        modules, members = nn.ModuleDict(), self.method.members()
-        for member in members:
-            with drawing(self.seed, "modules", member.name):
-                built = member.extra_modules(self.model, self.plan)
-            for name, module in built.items():
-                modules[name if len(members) == 1 else module_name(member.name, name)] = module
-        return modules
 
 
 class _Plan:

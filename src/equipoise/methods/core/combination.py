@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from equipoise.methods.core.method import Method, overrides
 from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.models import BalancedModel
+from equipoise.models.build import drawing
 from equipoise.types import Batch, UsageError
 
 SEPARATOR: Final = "+"
@@ -140,7 +141,7 @@ class Combined(Method):
         """Return the terms of all members; the plain joint loss once, or never if a member replaces it."""
         terms: dict[str, Tensor] = {}
         for name, member in self._members.items():
-            if not self._overrides(name, "losses") and len(terms):
+            if not overrides(member, "losses") and terms:
                 continue
             for term, value in member.losses(self._seen_by(name, context)).items():
                 key = term if term == "joint" else f"{name}.{term}"
@@ -193,10 +194,7 @@ class Combined(Method):
         return own
 
     def _owner(self, hook: str) -> str | None:
-        return next((name for name in self._members if self._overrides(name, hook)), None)
-
-    def _overrides(self, name: str, hook: str) -> bool:
-        return overrides(self._members[name], hook)
+        return next((name for name, member in self._members.items() if overrides(member, hook)), None)
 
 
 class _MemberRun:
@@ -205,22 +203,23 @@ class _MemberRun:
     def __init__(self, run: Run, member: str) -> None:
         self._run = run
         self.generator: torch.Generator = run.stream(member)
-        prefix = module_name(member, "")
-        self.modules = nn.ModuleDict(
-            {
-                key.removeprefix(prefix): module
-                for key, module in run.modules.items()
-                if key.startswith(prefix)
-            }
-        )
+        prefix = f"{member}/"  # as in `build_modules`
+        own = {key: module for key, module in run.modules.items() if key.startswith(prefix)}
+        self.modules = nn.ModuleDict({key.removeprefix(prefix): module for key, module in own.items()})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._run, name)
 
 
-def module_name(member: str, name: str) -> str:
-    """Return the name of a member's module among the modules of a run."""
-    return f"{member}/{name}"
+def build_modules(method: Method, model: BalancedModel, plan: Plan, seed: int) -> nn.ModuleDict:
+    """Build the modules of a method, or of those that it combines, each from a separate random stream."""
+    modules, members = nn.ModuleDict(), method.members()
+    for member in members:
+        with drawing(seed, "modules", member.name):
+            built = member.extra_modules(model, plan)
+        prefix = f"{member.name}/" if len(members) > 1 else ""
+        modules.update({prefix + name: module for name, module in built.items()})
+    return modules
 
 
 def _check(members: Mapping[str, Method]) -> None:
@@ -228,15 +227,13 @@ def _check(members: Mapping[str, Method]) -> None:
         if not method.trains or method.argument is not None:
             raise UsageError(f"{name!r} cannot be combined: it trains no joint model.")
     for (first, a), (second, b) in combinations(members.items(), 2):
-        reason = _obstacle(a, b) or _obstacle(b, a)
-        if reason:
+        if reason := _obstacle(a, b) or _obstacle(b, a):
             raise UsageError(f"{first!r} and {second!r} do not combine: {reason}.")
 
 
 def _obstacle(a: Method, b: Method) -> str:
     """Return why the first method does not combine with the second; empty if it does."""
-    known = a.conflicts(b)
-    if known:
+    if known := a.conflicts(b):
         return known
     for hook, what in DOES.items():
         if overrides(a, hook) and overrides(b, hook):

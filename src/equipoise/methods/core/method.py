@@ -17,8 +17,8 @@ from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.models import BalancedModel
 from equipoise.registry import Registry
-from equipoise.typed_options import check_types
-from equipoise.types import Batch, UnknownNameError, UsageError
+from equipoise.typed_options import check_types, require_known
+from equipoise.types import Batch, UsageError
 
 
 @dataclass
@@ -61,15 +61,13 @@ class Method:
             UnknownNameError: an option does not exist.
             UsageError: an option is missing or has an impossible value.
         """
-        known = {option.name: option for option in fields(cls) if option.init}
-        for option in options:
-            if option not in known:
-                raise UnknownNameError(f"option of {cls.name!r}", option, known)
-        for option, description in known.items():
-            required = description.default is MISSING and description.default_factory is MISSING
-            if required and option not in options:
-                raise UsageError(f"the method {cls.name!r} needs the option {option!r}.")
-        check_types(cls, options, f"of {cls.name!r}")
+        whose, known = f"of {cls.name!r}", fields(cls)
+        require_known(f"option {whose}", options, [option.name for option in known])
+        for option in known:
+            required = option.default is MISSING and option.default_factory is MISSING
+            if required and option.name not in options:
+                raise UsageError(f"the method {cls.name!r} needs the option {option.name!r}.")
+        check_types(cls, options, whose)
         return cls(**options)
 
     @classmethod
@@ -79,7 +77,7 @@ class Method:
 
     def options(self) -> dict[str, Any]:
         """Return the options as plain values, for the run record."""
-        return {option.name: value for option, value in zip(fields(self), asdict(self).values(), strict=True)}
+        return asdict(self)
 
     def conflicts(self, other: Method) -> str:
         """Return why the method cannot be combined with another one; empty if it can."""

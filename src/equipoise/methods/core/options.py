@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import field, fields
 from typing import Any
 
-from equipoise.types import UnknownNameError, UsageError
+from equipoise.typed_options import require_known
+from equipoise.types import UsageError
 
 
 def number(
@@ -35,19 +35,9 @@ def check_options(method: Any) -> None:
     for option in fields(method):
         value = getattr(method, option.name)
         if "choices" in option.metadata:
-            check_choice(option.name, value, option.metadata["choices"])
+            require_known(f"value of {option.name}", [value], option.metadata["choices"])
         elif "limits" in option.metadata and not (value is None and "None" in str(option.type)):
             check_number(option.name, value, *option.metadata["limits"])
-
-
-def check_choice(option: str, value: str, known: Collection[str]) -> None:
-    """Refuse a word that is none of the known ones.
-
-    Raises:
-        UnknownNameError: names the choices.
-    """
-    if value not in known:
-        raise UnknownNameError(f"value of {option}", value, known)
 
 
 def check_number(

@@ -8,7 +8,8 @@ from typing import Final
 
 from equipoise.models import BalancedModel
 from equipoise.tasks import CLASSIFICATION
-from equipoise.types import UnknownNameError, UsageError
+from equipoise.typed_options import require_known
+from equipoise.types import UsageError
 
 ONE_CLASS: Final = frozenset({CLASSIFICATION.name})
 
@@ -73,14 +74,12 @@ class Requirements:
                 f"the method {method!r} needs {wanted} modalities; found {count}: "
                 f"{', '.join(model.modalities)}."
             )
-        unfit = sorted(self.excludes & model.capabilities)
-        if unfit:
+        if unfit := sorted(self.excludes & model.capabilities):
             raise UsageError(
                 f"the method {method!r} does not fit a model with {', '.join(unfit)}: choose another fusion, "
                 "such as 'concat'."
             )
-        lacking = sorted(self.capabilities - model.capabilities)
-        if lacking:
+        if lacking := sorted(self.capabilities - model.capabilities):
             advice = "; ".join(ADVICE[name] for name in lacking if name in ADVICE)
             raise UsageError(
                 f"the method {method!r} needs a model with {', '.join(lacking)}; this one offers "
@@ -96,9 +95,7 @@ def check_every_modality(method: str, option: str, names: Iterable[str], model: 
         UsageError: a modality is missing or repeated.
     """
     given = list(names)
-    for modality in given:
-        if modality not in model.modalities:
-            raise UnknownNameError("modality", modality, model.modalities)
+    require_known("modality", given, model.modalities)
     if given and sorted(given) != sorted(model.modalities):
         raise UsageError(
             f"{option} names {', '.join(given)}; {method} needs each modality once: "

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from equipoise.models import BalancedModel, unimodal_logits
+from equipoise.models import BalancedModel, OwnHeads, unimodal_logits
 from equipoise.types import Batch, EquipoiseError
 
 
@@ -163,15 +163,15 @@ class StepContext:
         *,
         detached: bool = False,
         head_grad: bool = True,
-        heads: Mapping[str, nn.Module] | None = None,
     ) -> dict[str, Tensor]:
         """Return `u^m [B, C]` of each modality by a source of `equipoise.models.unimodal_logits`.
+
+        The source `aux` reads the run's module `heads`.
 
         Args:
             source: where the logits come from.
             detached: return scores without gradient.
             head_grad: whether gradients reach the head that is read.
-            heads: for the source `aux`, modality to head.
         """
         if not self.features:
             raise EquipoiseError(
@@ -181,6 +181,12 @@ class StepContext:
             z = self.features
             if detached:
                 z = {name: feature.detach() for name, feature in z.items()}
+            heads = own_heads(self.run).by_modality() if source == "aux" else None
             return unimodal_logits(
                 self.run.model, z, source, batch=self.batch, heads=heads, head_grad=head_grad
             )
+
+
+def own_heads(run: Run) -> OwnHeads:
+    """Return the auxiliary heads of a run, its module `heads`."""
+    return cast("OwnHeads", run.modules["heads"])

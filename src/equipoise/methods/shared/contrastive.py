@@ -28,12 +28,8 @@ def contrastive_loss(z: Mapping[str, Tensor], target: Tensor, temperature: float
     """Return the supervised contrastive loss between modalities, the mean over their pairs.
 
     For a pair (m, n) it is `-mean_i mean_j log softmax_j(cos(z^m_i, z^n_j) / temperature)` over the samples j
-    of the class of sample i, including i itself; the two directions are averaged.
-
-    Args:
-        z: modality to feature `[B, d]`, of one width.
-        target: `[B]`.
-        temperature: above zero.
+    of the class of sample i, including i itself; the two directions are averaged. The features `[B, d]` have
+    one width; the target is `[B]`.
     """
     rows = [unit_rows(feature) for feature in z.values()]
     positive = (target[:, None] == target[None, :]).to(rows[0])
@@ -48,15 +44,10 @@ def contrastive_loss(z: Mapping[str, Tensor], target: Tensor, temperature: float
 
 
 def supervised_contrastive(features: Sequence[Tensor], target: Tensor, temperature: float) -> Tensor:
-    """Return the supervised contrastive loss over the features of all modalities.
+    """Return the supervised contrastive loss over the features `[B, d]` of all modalities, of one width.
 
     It is `mean over anchors a of mean over positives p of -log(exp(s_ap) / sum_{b != a} exp(s_ab))`, with the
     cosine over the temperature as `s`; the positives of a feature are all others of its class.
-
-    Args:
-        features: of each modality `[B, d]`, of one width.
-        target: `[B]`.
-        temperature: of the similarities.
     """
     stacked = torch.cat(list(features))
     label = target.repeat(len(features))

@@ -63,12 +63,7 @@ class HoldsOut(Method):
 
 
 def without(base: Iterable[Batch], rows: Tensor) -> Iterator[Batch]:
-    """Yield batches without some samples; a batch that gets too small is joined to the next one.
-
-    Args:
-        base: batches.
-        rows: `Batch.index` of the samples to leave out.
-    """
+    """Yield batches without the samples of some `Batch.index`; too small ones are joined to the next one."""
     waiting: Batch | None = None
     for batch in base:
         left = _rows_of(batch, ~torch.isin(batch.index, rows.to(batch.index.device)))

@@ -38,13 +38,13 @@ class Modulates(Method):
 
     def problems(self, plan: Plan) -> list[str]:
         """Warn that adaptive optimisers undo a scaled gradient."""
-        if not self.acts_on_encoders() or self.apply == "update" or plan.optimizer == "sgd":
-            return super().problems(plan)
-        return [
-            *super().problems(plan),
-            f"{self.name} scales gradients, which {plan.optimizer} undoes by its own scaling: choose "
-            "apply=update, or the optimizer sgd.",
-        ]
+        found = super().problems(plan)
+        if self.acts_on_encoders() and self.apply == "grad" and plan.optimizer != "sgd":
+            found.append(
+                f"{self.name} scales gradients, which {plan.optimizer} undoes by its own scaling: choose "
+                "apply=update, or the optimizer sgd."
+            )
+        return found
 
     def conflicts(self, other: Method) -> str:
         """Refuse a second method that scales the same gradients."""
@@ -62,9 +62,7 @@ class Modulates(Method):
         if not self.acts_on_encoders():
             return
         for name in model.modalities:
-            if not model.encoder_parameters(name) and any(
-                True for _ in model.encoder_module(name).parameters()
-            ):
+            if not model.encoder_parameters(name) and any(model.encoder_module(name).named_parameters()):
                 raise UsageError(
                     f"the encoder of {name!r} shares all its parameters with others, so {self.name!r} cannot "
                     "scale its gradient alone; choose another method, or separate encoders."

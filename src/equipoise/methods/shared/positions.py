@@ -12,15 +12,9 @@ from equipoise.tasks import CLASSIFICATION, task_of
 
 
 def stratified(target: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Draw a share of each class, at least one sample and never all of them.
+    """Draw a share of each class, at least one sample and never all of them: `[N]` (bool), true where drawn.
 
-    Args:
-        target: classes `[N]`; for multilabel `[N, C]` or regression `[N]` a share of all samples is drawn.
-        share: between 0 and 1.
-        generator: source of the draws.
-
-    Returns:
-        `[N]` (bool), true where a sample is drawn.
+    Of a multilabel `[N, C]` or regression `[N]` target a share of all samples is drawn.
     """
     drawn = torch.zeros(len(target), dtype=torch.bool)
     if task_of(target) is not CLASSIFICATION:

@@ -118,12 +118,7 @@ class ReadsTeachers(Method):
 
 
 def feature_distance(z: Mapping[str, Tensor], taught: Mapping[str, Tensor]) -> Tensor:
-    """Return `sum_m MSE(z^m, zT^m)`, each the mean over samples and features.
-
-    Args:
-        z: modality to feature `[B, d_m]`.
-        taught: modality to the teacher's feature `[B, d_m]`.
-    """
+    """Return `sum_m MSE(z^m, zT^m)` of features `[B, d_m]`, each the mean over samples and features."""
     errors = [F.mse_loss(widened(feature), widened(taught[m])) for m, feature in z.items()]
     return torch.stack(errors).sum()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.options import choice
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.methods.core.run import Plan, StepContext
 from equipoise.methods.shared.precision import widened
 from equipoise.models import BalancedModel, OwnHeads
 
@@ -44,8 +43,7 @@ class ReadsUnimodal(Method):
         self, context: StepContext, *, detached: bool = False, head_grad: bool = True
     ) -> dict[str, Tensor]:
         """Return `u^m [B, C]` of each modality; `detached` returns them without gradient."""
-        heads = own_heads(context.run).by_modality() if self.logits == "aux" else None
-        return context.unimodal_logits(self.logits, detached=detached, head_grad=head_grad, heads=heads)
+        return context.unimodal_logits(self.logits, detached=detached, head_grad=head_grad)
 
     def unimodal_loss(self, context: StepContext, *, head_grad: bool = True) -> Tensor:
         """Return `sum_m CE(u^m, y)`."""
@@ -55,11 +53,6 @@ class ReadsUnimodal(Method):
     def scores(self, context: StepContext) -> dict[str, float]:
         """Return `s^m = sum_i softmax(u^m_i)[y_i]`."""
         return score_sums(self.unimodal(context, detached=True), context.batch.target)
-
-
-def own_heads(run: Run) -> OwnHeads:
-    """Return the auxiliary heads of a run, its module `heads`."""
-    return cast("OwnHeads", run.modules["heads"])
 
 
 def true_class_probability(logits: Tensor, target: Tensor) -> Tensor:

@@ -30,12 +30,11 @@ class Windowed(Method):
 
     def problems(self, plan: Plan) -> list[str]:
         """Warn that the window never opens; an `end_epoch` below `start_epoch` is taken as intended."""
-        last = min(self.last_epoch(plan.epochs), plan.epochs - 1)
+        found, last = super().problems(plan), min(self.last_epoch(plan.epochs), plan.epochs - 1)
         intended = self.end_epoch is not None and self.end_epoch < self.start_epoch
-        if not plan.epochs or intended or self.start_epoch <= last:
-            return super().problems(plan)
-        return [
-            *super().problems(plan),
-            f"{self.name} acts from epoch {self.start_epoch} on, and its last epoch would be {last} of "
-            f"{plan.epochs}: it never acts. Lower start_epoch, raise end_epoch, or train longer.",
-        ]
+        if plan.epochs and not intended and self.start_epoch > last:
+            found.append(
+                f"{self.name} acts from epoch {self.start_epoch} on, and its last epoch would be {last} of "
+                f"{plan.epochs}: it never acts. Lower start_epoch, raise end_epoch, or train longer."
+            )
+        return found
