@@ -1,4 +1,4 @@
-"""AGM: coefficients against a computation from whole passes and all orders of joining."""
+"""AGM: coefficients against slow full passes over all orders of modalities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THREE = ("audio", "video", "text")
 
 
 def slow_parts(model, batch, u):
-    """phi^m by whole passes of the model in evaluation mode and all orders; u stands for all modalities."""
+    """phi^m from full forward passes in evaluation mode over all orders; u is that of all modalities."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
 
@@ -130,7 +130,7 @@ def test_the_branches_of_shapley_mode_against_a_scaled_identity(modalities):
 
 
 def linear_model():
-    """Encoders that answer zero to zeros."""
+    """Encoders whose output is zero for zero inputs."""
     torch.manual_seed(3)
     encoders = {m: nn.Linear(INPUT, 4, bias=False) for m in ("audio", "video")}
     return MultimodalModel(
@@ -138,7 +138,7 @@ def linear_model():
     ).double()
 
 
-def test_for_an_additive_model_both_modes_scale_the_encoders_alike():
+def test_for_an_additive_model_both_modes_scale_the_encoders_equally():
     found = {}
     for mode in ("encoder-grad", "shapley-branch"):
         model = linear_model()
@@ -155,7 +155,7 @@ def test_for_an_additive_model_both_modes_scale_the_encoders_alike():
             assert not torch.allclose(one, plain[name], rtol=1e-3)
 
 
-def test_intermediate_fusion_is_probed_by_whole_passes():
+def test_intermediate_fusion_is_probed_by_full_forward_passes():
     torch.manual_seed(0)
     encoders = {m: MLP(INPUT, hidden=(6, 5), dropout=0.0) for m in ("audio", "video")}
     fusion = build_fusion("concat", {"audio": 5, "video": 5}, CLASSES, {}, 0)
@@ -186,13 +186,13 @@ def coefficients(history, now, **options):
     method = create_method("agm", options)
     method._means, method._steps = dict(history), 9
 
-    def parts(scores):  # two classes whose true one has the probability exp(-s)
+    def parts(scores):  # two classes; the true class has the probability exp(-s)
         return {m: torch.tensor([[-s, math.log(-math.expm1(-s))]]).double() for m, s in scores.items()}
 
     return method._coefficients(parts(now), torch.tensor([0]))
 
 
-def test_a_modality_that_improves_on_its_history_is_slowed_down():
+def test_a_modality_that_improves_on_its_history_is_scaled_down():
     kappa = coefficients({"a": 1.0, "b": 1.0}, {"a": 0.5, "b": 1.0}, alpha=0.5)
     assert kappa["a"] < 1 < kappa["b"]
     same_everywhere = coefficients({"a": 1.0, "b": 1.0}, {"a": 0.4, "b": 0.4}, alpha=0.5)
@@ -223,7 +223,7 @@ def test_identical_modalities_have_one_coefficient():
         torch.testing.assert_close(found[one], found[other], rtol=1e-9, atol=1e-12)
 
 
-def test_probes_leave_statistics_modes_and_streams_alone():
+def test_probes_do_not_change_statistics_modes_and_random_streams():
     for mode in ("encoder-grad", "shapley-branch"):
         model, plain = small_model(), small_model()
         model.encoder_module("audio").norm.eval()
@@ -238,8 +238,8 @@ def test_probes_leave_statistics_modes_and_streams_alone():
 
 
 @pytest.mark.parametrize("mode", ["encoder-grad", "shapley-branch"])
-def test_what_it_costs(mode):
-    """Each encoder sees the batch, the batch again and zeros; switched off, the batch alone."""
+def test_cost(mode):
+    """Each encoder runs on the batch, on the batch again and on zeros; switched off, on the batch only."""
     for alpha, passes in ((0.1, 3), (0.0, 1)):
         model = small_model(THREE)
         seen = []
@@ -249,7 +249,7 @@ def test_what_it_costs(mode):
         assert len(seen) == passes * len(THREE)
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     with pytest.raises(UnknownNameError, match="value of mode"):
         create_method("agm", {"mode": "shapley"})
     for options in ({"alpha": -0.1}, {"alpha": 11.0}, {"cap": -1.0}, {"cap": math.inf}):

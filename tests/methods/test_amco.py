@@ -44,7 +44,7 @@ def cross_entropy(u, y):
     return float(np.mean([-np.log(p[i, int(c)]) for i, c in enumerate(y)]))
 
 
-def test_how_many_entries_are_masked():
+def test_number_of_masked_entries():
     assert [masked_entries(6, length, 0.3) for length in (0.0, 0.1, 0.3, 5.0)] == [0, 3, 6, 6]
     for length in np.linspace(0, 0.4, 9):
         n = masked_entries(10, float(length), 0.3)
@@ -67,7 +67,7 @@ def test_shares(modalities):
 @pytest.mark.parametrize("mask_on", ["logits", "features"])
 @pytest.mark.parametrize(("modalities", "step"), [(TWO, 12), (THREE, 15), (TWO, 40), (TWO, 0)])
 def test_two_steps_against_a_slow_computation(modalities, step, mask_on):
-    sigma = None if modalities == TWO else 0.1  # below which there is nobody of three
+    sigma = None if modalities == TWO else 0.1  # with three, no share is below 0.1
     run = started(modalities, mask_on=mask_on, sigma=sigma, weight=0.7)
     run.steps_per_epoch, run.step = 10, step  # of 100
     method, model = run.method, run.model
@@ -106,7 +106,7 @@ def test_two_steps_against_a_slow_computation(modalities, step, mask_on):
     assert dependents >= len(modalities) - 1
 
 
-def test_nobody_dependent_no_mask():
+def test_without_a_dependent_modality_there_is_no_mask():
     run = started(sigma=1.0)
     run.steps_per_epoch, run.step = 1, 9
     state = run.generator.get_state()
@@ -123,7 +123,7 @@ def test_nobody_dependent_no_mask():
 
 
 @pytest.mark.parametrize("fusion", ["concat", "sum"])
-def test_at_first_it_is_the_joint_model(fusion):
+def test_initially_it_is_the_joint_model(fusion):
     reference = small_model(THREE, fusion)
     expected = reference.eval()(random_batch(reference)).logits
     model = built(AMCo(), THREE, fusion=fusion).eval()
@@ -160,7 +160,7 @@ def test_how_the_mask_grows():
     assert by_run.method._length(by_run) == pytest.approx(10 / 40)
 
 
-def test_the_order_of_modalities_says_nothing():
+def test_the_order_of_modalities_does_not_matter():
     order = ("video", "text", "audio")
     one, two = started(THREE, mask_on="features"), started(order, mask_on="features")
     for run in (one, two):
@@ -180,7 +180,7 @@ def test_the_order_of_modalities_says_nothing():
 
 
 @pytest.mark.parametrize("growth", ["run", "epoch"])
-def test_random_streams_are_left_alone_and_runs_go_on(growth):
+def test_global_random_streams_are_unchanged_and_runs_resume(growth):
     data = [random_batch(small_model(), seed=i) for i in range(4)]
 
     def epoch(run, number):
@@ -205,12 +205,12 @@ def test_random_streams_are_left_alone_and_runs_go_on(growth):
     assert second.method.state_dict() == whole.method.state_dict()
 
 
-def test_it_works_beside_others():
+def test_it_combines_with_other_methods():
     run = HandRun(create_method("amco+multi-loss"), built(AMCo()))
     run.fit([random_batch(run.model, seed=i) for i in range(2)])
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     for options in ({"eps": 0.0}, {"sigma": 1.5}, {"weight": -1.0}, {"eps": -0.1}):
         with pytest.raises(UsageError, match=next(iter(options))):
             AMCo(**options)

@@ -1,4 +1,4 @@
-"""ARL: weights of the modalities against NumPy, and which gradients they reach."""
+"""ARL: weights of the modalities against NumPy, and which gradients they scale."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THREE = ("audio", "video", "text")
 
 
 def slow_weights(logits, temperature=8.0):
-    """omega in NumPy; for two modalities as published, with the other's contribution as factor."""
+    """omega in NumPy; for two modalities as published, with the other modality's contribution as factor."""
     entropy, size = [], []
     for u in logits.values():
         u = u.detach().numpy()
@@ -61,16 +61,16 @@ def test_equal_modalities_have_equal_weights():
     )
 
 
-def test_at_equal_contribution_the_more_certain_one_leads():
+def test_at_equal_contribution_the_more_certain_modality_has_the_larger_weight():
     certain = torch.tensor([[4.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
-    flat = torch.ones(1, 4, dtype=torch.float64)  # as large, and all classes alike
+    flat = torch.ones(1, 4, dtype=torch.float64)  # as large, with equal logits for all classes
     found = contribution_weights({"a": certain, "b": flat}, 8.0, 0.6)
     assert found["a"] > 0.6
     # The floor of 0.3 on a share near 0.2: w = 0.8:0.3 without, 0.728:0.272 with it.
     assert contribution_weights({"a": certain, "b": flat}, 8.0, 0.0)["a"] > found["a"]
 
 
-def test_extremes_do_no_harm():
+def test_extreme_logits_give_finite_weights():
     zeros, sure = torch.zeros(3, 4).double(), torch.tensor([[1e9, 0.0]]).double()
     for logits in ({"a": zeros, "b": zeros}, {"a": sure, "b": sure}):
         assert contribution_weights(logits, 1e4, 0.0) == pytest.approx({"a": 0.5, "b": 0.5})
@@ -93,7 +93,7 @@ def reference(model, batch, weight):
 @pytest.mark.parametrize("modalities", [("audio", "video"), ("video", "audio"), THREE])
 @pytest.mark.parametrize("fusion", ["concat", "gated"])
 @pytest.mark.parametrize("boost", ["asymmetric", "symmetric", "off"])
-def test_gradients_behind_and_in_the_warm_up(modalities, fusion, boost):
+def test_gradients_during_and_after_the_warm_up(modalities, fusion, boost):
     for epoch, gamma in ((5, 1.0), (6, 4.0)):
         model = small_model(modalities, fusion)
         run = HandRun(create_method("arl", {"boost": boost}), model)
@@ -113,7 +113,7 @@ def test_gradients_behind_and_in_the_warm_up(modalities, fusion, boost):
         assert max(share.values()) - min(share.values()) > 0.01
 
 
-def test_a_small_gamma_holds_in_the_warm_up_too():
+def test_a_small_gamma_applies_in_the_warm_up_too():
     model = small_model()
     run = HandRun(create_method("arl", {"gamma": 0.25}), model)
     batch = random_batch(model)
@@ -123,7 +123,7 @@ def test_a_small_gamma_holds_in_the_warm_up_too():
         torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12)
 
 
-def test_problems_are_said_before_training():
+def test_problems_are_reported_before_training():
     def problems(optimizer="sgd", epochs=10, **options):
         plan = SimpleNamespace(epochs=epochs, optimizer=optimizer, learning_rates=lambda: [0.1] * epochs)
         return create_method("arl", options).problems(plan)
@@ -133,7 +133,7 @@ def test_problems_are_said_before_training():
     assert "lower warmup_epochs" in problems(epochs=6)[0]
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     for options in ({"gamma": -1.0}, {"temperature": -1.0}, {"floor": 1.5}, {"warmup_epochs": -1}):
         with pytest.raises(UsageError, match="is"):
             create_method("arl", options)

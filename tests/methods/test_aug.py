@@ -1,4 +1,4 @@
-"""AUG: losses and steps against a loop of its own, growth, and what is grown in checkpoints."""
+"""AUG: losses and steps against a separate plain loop, growth, and grown layers in checkpoints."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_batch_is_a_step_for_each_modality(grown, order):
             gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
             with torch.no_grad():
                 for (name, p), g in zip(named.items(), gradients, strict=True):
-                    if g is not None:  # nobody else moves, not even by momentum
+                    if g is not None:  # no other parameter changes, not even by momentum
                         velocity[name] = 0.9 * velocity.get(name, 0) + g + 1e-3 * p
                         p -= 0.1 * velocity[name]
     for name, value in model.state_dict().items():
@@ -110,7 +110,7 @@ def test_a_batch_is_a_step_for_each_modality(grown, order):
 
 
 @pytest.mark.parametrize("optimizer", [None, torch.optim.AdamW])
-def test_idle_encoders_and_unused_layers_do_not_move(optimizer):
+def test_idle_encoders_and_unused_layers_do_not_change(optimizer):
     run = started(("audio", "video", "text"), optimizer=optimizer, layers=2)
     batch = run.train[0]
     run.method.epoch_start(run)
@@ -127,7 +127,7 @@ def test_idle_encoders_and_unused_layers_do_not_move(optimizer):
     assert "fusion.output.weight" in moved
 
 
-def test_with_intermediate_fusion_all_encoders_run_and_one_alone_moves():
+def test_with_intermediate_fusion_all_encoders_run_and_only_one_is_updated():
     modalities = ("audio", "video", "text")
     method, (reference, batch) = AUG(hidden=8, layers=1), exchanging(modalities)
     run, passes = HandRun(method, drawn(method, reference), train=[batch]), Counter()
@@ -142,12 +142,12 @@ def test_with_intermediate_fusion_all_encoders_run_and_one_alone_moves():
     run.method.standard_step(StepContext(run, run.train[0], ("video",)))
     moved = {name for name, value in run.model.state_dict().items() if not torch.equal(value, start[name])}
     places = {name.split(".")[1] for name in moved if name.startswith("encoder_list")}
-    assert places == {"1"}  # running statistics of the others too
+    assert places == {"1"}  # the running statistics of the other encoders do not change either
     assert any("running_mean" in name for name in moved)
     assert all(part.training for part in run.model.modules())
 
 
-def test_without_intermediate_fusion_the_others_are_not_even_run():
+def test_without_intermediate_fusion_the_other_encoders_do_not_run():
     run, passes = started(("audio", "video", "text")), Counter()
     for m in run.model.modalities:
         run.model.encoder_module(m).register_forward_hook(lambda *_, m=m: passes.update([m]))
@@ -156,11 +156,11 @@ def test_without_intermediate_fusion_the_others_are_not_even_run():
     assert passes == {"video": 1}
 
 
-def test_what_the_active_encoder_shares_is_at_work():
+def test_parts_shared_with_the_active_encoder_are_trained():
     small = small_model(width=4)
     audio, video = (small.encoder_module(m) for m in ("audio", "video"))
     video.first, video.norm = audio.first, audio.norm
-    audio.first.eval()  # held there by somebody else
+    audio.first.eval()  # set to evaluation mode by the user
     video.last.eval()
     before = [part.training for part in small.modules()]
     with others_evaluating(small, "audio"):
@@ -189,7 +189,7 @@ def test_a_grown_layer_is_in_the_optimiser_and_learns():
     run.fit(run.train)
     assert not torch.equal(layer.weight, old)
     assert run.model.fusion.grow("video")
-    assert not run.model.fusion.grow("video")  # that was the last one
+    assert not run.model.fusion.grow("video")  # no layers left to grow
     assert run.model.fusion.grown.tolist() == [0, 2]
 
 
@@ -210,7 +210,7 @@ def test_prediction_is_the_weighted_sum():
         assert np.allclose(out.logits.detach().numpy(), expected, atol=1e-9)
 
 
-def test_who_lags():
+def test_which_modality_lags():
     assert weakest({"a": 10.0, "b": 10.0}, 0.01) is None
     assert weakest({"a": 10.0, "b": 10.09}, 0.01) is None
     assert weakest({"a": 10.0, "b": 10.11}, 0.01) == "a"
@@ -220,10 +220,10 @@ def test_who_lags():
     assert weakest({"a": 0.0, "b": 1.0}, 0.01) == "a"
 
 
-def test_growth_follows_the_scores_of_the_epoch():
+def test_growth_depends_on_the_scores_of_the_epoch():
     run = started(epochs=2, margin=0.0)
     for group in run.optimizer.param_groups:
-        group["lr"] = 0.0  # so that scores can be found afterwards, in training mode as they were
+        group["lr"] = 0.0  # so that the training-mode scores can be recomputed afterwards
     epochs(run, 0, 1)
     scores = {}
     for batch in run.train:
@@ -239,7 +239,7 @@ def test_growth_follows_the_scores_of_the_epoch():
     assert run.model.fusion.grown.sum() == 1
 
 
-def test_growth_comes_when_it_is_due():
+def test_growth_happens_when_it_is_due():
     def ends(count, **options):
         run = started(epochs=count, margin=0.0, layers=20, **options)
         run.train = run.train[:1]
@@ -249,7 +249,7 @@ def test_growth_comes_when_it_is_due():
         assert run.model.fusion.grown.sum() == len(grown)
         return grown
 
-    assert ends(10) == list(range(9))  # not behind the last epoch
+    assert ends(10) == list(range(9))  # not after the last epoch
     assert ends(30, period=10) == [0, 9, 19]
     assert ends(35) == [0, 3, 7, 11, 15, 19, 23, 27, 31]
     assert ends(6, period=9) == [0]
@@ -273,13 +273,13 @@ def test_the_order_of_modalities_in_the_model_changes_nothing():
     assert_close_encoders(run, turned)
 
 
-def test_random_streams_are_left_alone():
+def test_global_random_streams_are_unchanged():
     run = started()
     with run.drawing_nothing():
         epochs(run, 0, 4)
 
 
-def test_a_restored_run_goes_on_as_an_unbroken_one():
+def test_a_restored_run_equals_an_uninterrupted_one():
     whole, half, new = (started(epochs=4, margin=0.0) for _ in range(3))
     epochs(whole, 0, 4)
     epochs(half, 0, 2)
@@ -289,7 +289,7 @@ def test_a_restored_run_goes_on_as_an_unbroken_one():
     assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
 
 
-def test_it_resumes_in_the_trainer_and_is_loaded_as_it_has_grown(tmp_path: Path):
+def test_it_resumes_in_the_trainer_and_loads_with_its_grown_layers(tmp_path: Path):
     synthetic.write(tmp_path / "data", count=90)
     whole = fit_with_and_without_break(
         tmp_path / "data", "aug", tmp_path / "run", killed_behind=4, epochs=6, batch_size=16
@@ -312,12 +312,12 @@ def test_it_resumes_in_the_trainer_and_is_loaded_as_it_has_grown(tmp_path: Path)
         {"weights": {"audio": 0.0, "video": 0.0}},
     ],
 )
-def test_impossible_options(options):
+def test_invalid_options_are_refused(options):
     with pytest.raises(UsageError):
         create_method("aug", options)
 
 
-def test_refused_models():
+def test_unsupported_models_are_refused():
     with pytest.raises(UsageError, match="at least 2"):
         create_method("aug").check(small_model(("audio",)))
     with pytest.raises(UsageError, match="needs each modality once"):

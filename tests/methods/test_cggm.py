@@ -1,4 +1,4 @@
-"""CGGM: shares and direction term against slow computations, and what the classifiers touch."""
+"""CGGM: shares and direction term against slow computations, and which parameters the classifiers change."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_steps_against_a_slow_computation(modalities, fusion, direction, metric)
     assert unequal >= 2
 
 
-def test_the_direction_term_moves_the_gradients_and_not_the_classifiers():
+def test_the_direction_term_changes_the_gradients_but_not_the_classifiers():
     found = {}
     for lam in (1e-12, 5.0):
         run = setting(lam=lam, rho=None)
@@ -113,7 +113,7 @@ def test_the_direction_term_moves_the_gradients_and_not_the_classifiers():
         found[lam, "own"] = {n: p.grad.clone() for n, p in run.modules.named_parameters()}
     assert same(found[1e-12, "own"], found[5.0, "own"])
     for name in found[5.0]:
-        if not name.endswith("first.bias"):  # batch normalisation behind it takes its gradient away
+        if not name.endswith("first.bias"):  # batch normalisation after it cancels its gradient
             assert not torch.allclose(found[1e-12][name], found[5.0][name])
 
 
@@ -138,12 +138,12 @@ def test_shares_add_up_to_one_less_than_the_modalities():
     assert wild == {"a": 0.0, "b": 2.0}
 
 
-def test_classifiers_leave_model_and_its_gradients_alone():
-    # rho * B = 1 and no direction term: with three modalities that stand still, B is 2 / 3.
+def test_classifiers_do_not_change_the_model_and_its_gradients():
+    # rho * B = 1 and no direction term: with three modalities whose metrics do not change, B is 2 / 3.
     run = setting(THREE, rho=1.5, lam=0.0)
     plain = HandRun(create_method("joint"), small_model(THREE))
     batch = random_batch(run.model)
-    for _ in range(3):  # the weights stay, and so do all metrics
+    for _ in range(3):  # the weights stay the same, and so do all metrics
         found, context = run.gradients(batch)
         expected, other = plain.gradients(batch)
         assert torch.equal(context.u, other.u)
@@ -152,13 +152,13 @@ def test_classifiers_leave_model_and_its_gradients_alone():
     assert all(p.grad is not None for p in run.modules.parameters())
 
 
-def test_the_classifiers_have_a_learning_rate_of_their_own():
+def test_the_classifiers_have_their_own_learning_rate():
     run = setting(classifier_factor=0.25)
     factors = {group["name"]: group["factor"] for group in run.optimizer.param_groups}
     assert factors == {"audio": 1.0, "video": 1.0, "fusion": 1.0, "extra": 0.25}
 
 
-def test_a_group_with_others_is_refused():
+def test_a_group_shared_with_other_parameters_is_refused():
     method = create_method("cggm+multi-loss")
     with pytest.raises(UsageError, match="classifier_factor=1"):
         HandRun(method, small_model())
@@ -166,7 +166,7 @@ def test_a_group_with_others_is_refused():
     run.fit([random_batch(run.model, seed=s) for s in range(3)])
 
 
-def test_a_closed_window_forgets():
+def test_after_the_window_the_state_is_cleared():
     run = setting(start_epoch=0, end_epoch=0)
     for step in range(2):
         run.gradients(random_batch(run.model, seed=step))
@@ -176,7 +176,7 @@ def test_a_closed_window_forgets():
     assert run.method.state_dict() == {"metrics": {}, "shares": {}}
 
 
-def test_what_is_refused():
+def test_refusals():
     for options in (
         {"rho": -1.0},
         {"lam": -1.0},

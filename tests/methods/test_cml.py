@@ -1,4 +1,4 @@
-"""CML: subsets, their losses and rises of confidence against loops over samples."""
+"""CML: subsets, their losses and increases of confidence against loops over samples."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def slow_rise(logits, y):
 
 
 def ordered(run, seed=0):
-    """The order in which the method takes modalities away, from the stream that it will read."""
+    """The order in which the method removes modalities, drawn from the random stream that it will use."""
     generator = torch.Generator()
     generator.set_state(run.generator.get_state())
     names = sorted(run.model.modalities)
@@ -50,7 +50,7 @@ def step(options, modalities=BOTH, seed=1, **model_options):
 
 
 def subsets(context, order):
-    """Logits of the nested subsets of a concatenating head, which keep the full bias."""
+    """Logits of the nested subsets with a concatenating head, which keep the full bias."""
     model = context.run.model
     u, out = context.u.detach().numpy(), []
     for gone in range(len(order)):
@@ -71,7 +71,7 @@ def test_losses_against_a_loop(modalities):
 
 
 @pytest.mark.parametrize("fusion", ["concat", "gated"])
-def test_gradients_against_own_forward_passes(fusion):
+def test_gradients_against_separate_forward_passes(fusion):
     options = {"lam": 2.0}
     model = small_model(THREE, fusion)
     run = HandRun(create_method("cml", options), model)
@@ -101,7 +101,7 @@ def test_rises_by_hand():
     y = torch.tensor([0, 0, 0, 0])
     larger = logits_of([[0.6, 0.4], [0.6, 0.4], [0.4, 0.6], [0.4, 0.6]])
     smaller = logits_of([[0.9, 0.1], [0.55, 0.45], [0.9, 0.1], [0.2, 0.8]])
-    # A rise of 0.3; a fall, which pays for nothing; a rise that mends a mistake; a rise of 0.2 in error.
+    # A rise of 0.3; a fall, which costs nothing; a rise that corrects a mistake; a rise of 0.2, still wrong.
     assert confidence_rise([larger, smaller], y).item() == pytest.approx((0.3 + 0.2) / 4, abs=1e-9)
     falling = [logits_of([[p, 1 - p]]) for p in (0.9, 0.8, 0.7)]
     assert confidence_rise(falling, torch.tensor([0])).item() == 0
@@ -111,7 +111,7 @@ def test_rises_by_hand():
 
 def test_detaching_the_larger_subset_where_both_are_wrong():
     y = torch.tensor([0, 0, 0])
-    # Rises of 0.3, 0.2 and 0.3: both subsets right, both wrong, the larger one alone right.
+    # Rises of 0.3, 0.2 and 0.3: both subsets correct, both wrong, only the larger one correct.
     rows = ([[0.6, 0.4], [0.4, 0.6], [0.6, 0.4]], [[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]])
     for detach in (False, True):
         larger, smaller = (logits_of(part).requires_grad_() for part in rows)
@@ -124,7 +124,7 @@ def test_detaching_the_larger_subset_where_both_are_wrong():
     assert terms[0] == terms[1]
 
 
-def test_zeroed_inputs_stand_in_where_asked():
+def test_zeroed_inputs_replace_zeroed_features_on_request():
     terms, context, order = step({"absence": "zero-input", "lam": 1.0}, THREE)
     model, batch = context.run.model, context.batch
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_zeroed_inputs_stand_in_where_asked():
     assert other["confidence"].item() != terms["confidence"].item()
 
 
-def test_every_modality_is_taken_away_first_in_its_turn():
+def test_each_modality_is_removed_first_in_turn():
     model = small_model(THREE)
     run = HandRun(create_method("cml"), model)
     first = set()

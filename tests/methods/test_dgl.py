@@ -1,4 +1,4 @@
-"""DGL: which loss reaches which weights, against separate backward passes."""
+"""DGL: which loss updates which weights, against separate backward passes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ THREE = ("audio", "video", "text")
 
 
 def slow_gradients(model, batch, alpha, logits):
-    """One backward pass for each encoder, and one for the fusion on features that were cut off."""
+    """One backward pass for each encoder, and one for the fusion on detached features."""
     found = {}
     for m in model.modalities:
         copy = deepcopy(model)
@@ -74,7 +74,7 @@ def test_the_weight_of_the_unimodal_losses_never_changes_the_fusion():
     assert same(found[0.0], found[4.0])
 
 
-def test_an_encoder_hears_nothing_of_other_modalities():
+def test_an_encoder_gets_no_gradient_from_other_modalities():
     gradients = []
     for seed in (1, 2):
         model = small_model()
@@ -87,7 +87,7 @@ def test_an_encoder_hears_nothing_of_other_modalities():
     assert same(*gradients)
 
 
-def test_without_unimodal_losses_the_encoders_stay():
+def test_without_unimodal_losses_the_encoders_do_not_change():
     model = small_model()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     HandRun(create_method("dgl", {"alpha": 0.0}), model).fit([random_batch(model, seed=s) for s in range(3)])
@@ -96,7 +96,7 @@ def test_without_unimodal_losses_the_encoders_stay():
     assert not torch.equal(before["fusion.linear.weight"], model.fusion.linear.weight)
 
 
-def test_a_constant_modality_does_no_harm():
+def test_a_constant_modality_gives_finite_gradients():
     model = small_model()
     batch = random_batch(model)
     batch.inputs["audio"].zero_()
@@ -104,7 +104,7 @@ def test_a_constant_modality_does_no_harm():
     assert all(torch.isfinite(g).all() for g in found.values())
 
 
-def test_what_is_refused():
+def test_refusals():
     with pytest.raises(UnknownNameError, match="value of logits"):
         create_method("dgl", {"logits": "aux"})
     with pytest.raises(UsageError, match="alpha is"):

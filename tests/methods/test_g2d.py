@@ -1,4 +1,4 @@
-"""G2D: distillation against NumPy, and encoders that rest in their phases."""
+"""G2D: distillation against NumPy, and encoders that are frozen in their phases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BOTH, THREE = ("audio", "video"), ("audio", "video", "text")
 
 
 def unimodal(modalities=BOTH, gains=()):
-    """Teachers; `gains` makes those named surer of what they say."""
+    """Teachers; `gains` makes the named ones more confident."""
     parts = {f"unimodal:{m}": small_model((m,), seed=5) for m in modalities}
     for m, gain in dict(gains).items():
         parts[f"unimodal:{m}"].fusion.linear.weight.data.mul_(gain)
@@ -99,7 +99,7 @@ def test_the_gradient_of_the_distillation_against_numpy():
 
 @pytest.mark.parametrize("order", ["batch", "train-set"])
 @pytest.mark.parametrize("modalities", [BOTH, ("video", "audio"), THREE])
-def test_in_the_window_one_encoder_alone_is_trained(order, modalities):
+def test_in_the_window_only_one_encoder_is_trained(order, modalities):
     train = [random_batch(small_model(modalities), seed=seed) for seed in range(3)]
     parts = unimodal(modalities)
     window = {"order": order, "start_epoch": 1, "end_epoch": 6}
@@ -113,7 +113,7 @@ def test_in_the_window_one_encoder_alone_is_trained(order, modalities):
             assert trained == list(modalities)
         elif len(modalities) == 2:
             assert trained == ranked[:1]
-        else:  # two phases of three epochs; the surest one never leads
+        else:  # two phases of three epochs; the most confident modality is not trained in them
             assert trained == [ranked[0] if epoch <= 3 else ranked[1]]
         assert all(p.grad is not None for _, p in run.model.fusion_parameters())
 
@@ -124,7 +124,7 @@ def test_the_trained_encoder_gets_the_full_gradient():
     batch = random_batch(run.model)
     (weak,) = set(BOTH) - set(frozen(scores(parts, [batch]), 0))
     (strong,) = set(BOTH) - {weak}
-    # The resting encoder answers in evaluation mode, so hold the other run to that.
+    # The frozen encoder runs in evaluation mode, so run the other model in evaluation mode too.
     plain.model.encoder_module(strong).eval()
     found, expected = run.gradients(batch)[0], plain.gradients(batch)[0]
     for name, gradient in found.items():
@@ -134,7 +134,7 @@ def test_the_trained_encoder_gets_the_full_gradient():
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
-def test_resting_encoders_do_not_move(optimizer):
+def test_frozen_encoders_do_not_change(optimizer):
     train = [random_batch(small_model(), seed=seed) for seed in range(3)]
     parts = unimodal()
     model, method = small_model(), create_method("g2d", {"order": "train-set", "start_epoch": 1})
@@ -149,7 +149,7 @@ def test_resting_encoders_do_not_move(optimizer):
     strong = max(BOTH, key=scores(parts, train).get)
     method.epoch_start(run)
     start = {k: v.clone() for k, v in model.encoder_module(strong).state_dict().items()}
-    run.fit(train)  # momentum gathers
+    run.fit(train)  # so that there is momentum
     run.epoch = 1
     method.epoch_start(run)
     before = {m: {k: v.clone() for k, v in model.encoder_module(m).state_dict().items()} for m in BOTH}
@@ -163,7 +163,7 @@ def test_resting_encoders_do_not_move(optimizer):
     assert all(p.requires_grad for p in model.parameters())
 
 
-def test_nothing_is_propagated_back_through_resting_encoders_and_teachers_are_asked_once():
+def test_no_backward_pass_through_frozen_encoders_and_one_forward_pass_of_teachers():
     run, passed, asked = begun(), {}, []
     for m in BOTH:
         run.model.encoder_module(m).register_forward_hook(
@@ -177,7 +177,7 @@ def test_nothing_is_propagated_back_through_resting_encoders_and_teachers_are_as
     assert set(run.counted) == {t.encoder_module(m) for m, t in run.method._teachers.items()}
 
 
-def test_gradients_that_come_in_another_way_do_not_wake_an_encoder():
+def test_gradients_from_other_sources_do_not_update_a_frozen_encoder():
     model, method = small_model(), create_method("cml+g2d", {"cml.absence": "zero-input"})
     method.load_parts(model, unimodal())
     run = HandRun(method, model)
@@ -187,14 +187,14 @@ def test_gradients_that_come_in_another_way_do_not_wake_an_encoder():
     assert [m for m in BOTH if total_gradient(run, m) is None] == [strong]
 
 
-def test_equal_scores_rest_nobody():
+def test_equal_scores_freeze_no_encoder():
     assert frozen({"a": 1.0, "b": 1.0}, 0) == ()
     assert frozen({"a": 1.0, "b": 3.0, "c": 2.0}, 0) == ("b", "c")
     assert frozen({"a": 1.0, "b": 3.0, "c": 2.0}, 1) == ("a", "b")
     assert frozen({"a": 1.0, "b": 3.0, "c": 1.0}, 1) == ("b",)
 
 
-def test_one_encoder_for_two_modalities_keeps_its_statistics_going():
+def test_one_encoder_for_two_modalities_keeps_updating_its_statistics():
     from equipoise.models import MultimodalModel
 
     small = small_model(width=4)
@@ -223,7 +223,7 @@ def test_default_window_is_the_first_half():
     assert inside(20) == list(range(11))
     assert inside(20, start_epoch=2, end_epoch=4) == [2, 3, 4]
     assert inside(5, end_epoch=99) == list(range(5))
-    # One epoch at the end at least is for all encoders.
+    # At least the last epoch trains all encoders.
     assert inside(3) == [0, 1]
     assert inside(2) == [0]
     assert inside(1) == []
@@ -239,14 +239,14 @@ def test_a_default_run_of_one_epoch_trains_all_encoders():
 
 
 @pytest.mark.parametrize("epochs", [2, 3, 4, 5, 10])
-def test_by_default_encoders_do_not_rest_to_the_end(epochs):
+def test_by_default_encoders_are_not_frozen_to_the_end(epochs):
     assert create_method("g2d").problems(Planned(epochs)) == []
     run = begun()
     run.total_epochs, run.epoch = epochs, epochs - 1
     assert not run.method.in_window(run)
 
 
-def test_a_window_to_the_end_is_said():
+def test_a_window_to_the_last_epoch_is_warned_of():
     def said_of(epochs, **options):
         return create_method("g2d", options).problems(Planned(epochs))
 
@@ -256,7 +256,7 @@ def test_a_window_to_the_end_is_said():
         assert "set end_epoch=8 or lower, or train longer" in line
     (line,) = said_of(10, start_epoch=3, end_epoch=9)
     assert "to the end of training" in line
-    assert "never trained" not in line  # it is, in the epochs before the window
+    assert "never trained" not in line  # it is trained, in the epochs before the window
     (line,) = said_of(1, end_epoch=0)
     assert "end_epoch=-1" in line
     assert said_of(10, end_epoch=8) == said_of(10, end_epoch=-1) == []
@@ -264,7 +264,7 @@ def test_a_window_to_the_end_is_said():
     assert not any("end of training" in line for line in said_of(10, start_epoch=20, end_epoch=30))
 
 
-def test_scores_of_the_training_set_are_kept():
+def test_scores_of_the_training_set_are_recorded():
     train = [random_batch(small_model(), seed=seed) for seed in range(3)]
     run = begun({"order": "train-set"}, train=train)
     state = run.method.state_dict()

@@ -1,4 +1,4 @@
-"""Gradient-Blending: weights by a slow probe on copies, estimations that leave no trace, held-out samples."""
+"""Gradient-Blending: weights from slow probes on copies, no side effects of estimates, held-out data."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_weights_follow_gain_and_overfitting(floor):
     for _ in range(20):
         start = {k: tuple(draw.uniform(1, 2, 2)) for k in ("a", "b", JOINT)}
         end = {k: tuple(draw.uniform(0.2, 1.3, 2)) for k in start}
-        end["a"] = (end["a"][0], start["a"][1] - 0.1)  # one gains at least
+        end["a"] = (end["a"][0], start["a"][1] - 0.1)  # at least one has a gain
         found = blend_weights(start, end, floor)
         assert found == pytest.approx(slow_weights(start, end, floor), abs=1e-9)
         assert min(found.values()) >= 0
@@ -66,28 +66,28 @@ def test_weights_follow_gain_and_overfitting(floor):
         assert blend_weights(*scaled, floor) == pytest.approx(found, abs=1e-9)
 
 
-def test_no_gain_is_no_weight():
+def test_without_gain_the_weight_is_zero():
     start = {"a": (1.0, 1.0), "b": (1.0, 1.0)}
     assert blend_weights(start, {"a": (0.5, 1.0), "b": (0.5, 0.9)}) == {"a": 0.0, "b": 1.0}
     assert blend_weights(start, {"a": (0.5, 1.2), "b": (0.5, 1.0)}) is None
-    # Nothing overfits at all: the gains decide.
+    # Without any overfitting the weights depend on the gains.
     assert blend_weights(start, {"a": (0.7, 0.7), "b": (0.9, 0.9)}) == pytest.approx({"a": 0.75, "b": 0.25})
-    # By a hair's breadth no overfitting: 0.001 counts as a tenth of 0.1.
+    # Barely no overfitting: 0.001 counts as a tenth of 0.1.
     found = blend_weights(start, {"a": (0.499, 0.5), "b": (0.4, 0.5)})
     assert found["a"] / found["b"] == pytest.approx(100)
 
 
-def test_without_a_floor_no_overfitting_is_the_limit_of_little():
+def test_without_a_floor_zero_overfitting_is_the_limit_of_small_overfitting():
     start = {"a": (1.0, 1.0), "b": (1.0, 1.0)}
 
-    def share(growth):  # a gains 0.5 as b does, which overfits by 0.1
+    def share(growth):  # a gains 0.5, and so does b, which overfits by 0.1
         return blend_weights(start, {"a": (0.5 - growth, 0.5), "b": (0.4, 0.5)}, 0.0)["a"]
 
     shares = [share(growth) for growth in (0.1, 1e-2, 1e-4, 1e-7, 0.0)]
     assert shares == sorted(shares)
     assert shares[0] == pytest.approx(0.5)
     assert shares[-1] == pytest.approx(1.0)
-    # Where no stream overfits at all, the gains decide; and one that does not gain has no weight ever.
+    # Without any overfitting the weights depend on the gains; a stream without gain always has weight 0.
     even = blend_weights(start, {"a": (0.75, 0.75), "b": (0.25, 0.25)}, 0.0)
     assert even == pytest.approx({"a": 0.25, "b": 0.75})
     assert blend_weights(start, {"a": (1.0, 1.0), "b": (0.4, 0.5)}, 0.0) == {"a": 0.0, "b": 1.0}
@@ -117,7 +117,7 @@ def test_the_loss_is_the_weighted_sum(modalities):
 
 
 def slow_estimate(run, probe):
-    """Each stream on a copy of everything, in one batch an epoch (its order does not matter then)."""
+    """Each stream on a copy of everything, in one batch an epoch, so that the order does not matter."""
     method, whole = run.method, run.take(list(range(60)))
     seen, held = part(whole, method.seen_positions), part(whole, method.held_positions)
     measured = part(whole, method._measured)
@@ -158,7 +158,7 @@ def slow_estimate(run, probe):
     ],
 )
 @pytest.mark.parametrize("modalities", [("audio", "video"), ("audio", "video", "text")])
-def test_an_estimate_is_that_of_copies(options, probe, modalities):
+def test_an_estimate_equals_that_of_copies(options, probe, modalities):
     run = started(modalities, **options)
     expected = slow_estimate(run, probe)
     run.method.epoch_start(run)
@@ -168,8 +168,8 @@ def test_an_estimate_is_that_of_copies(options, probe, modalities):
     assert event["weights"] == {m: run.method.weights[m] for m in modalities}
 
 
-def test_probes_keep_the_factors_of_the_runs_optimiser():
-    """An encoder at a standstill rests in probes too, as in those of a run whose encoder is frozen."""
+def test_probes_keep_the_learning_rate_factors_of_the_optimiser():
+    """An encoder with learning rate 0 does not change in probes either, like a frozen encoder."""
     runs = {}
     for factor in (0.0, 0.5, 1.0):
         runs[factor] = started(probe_epochs=2)
@@ -186,7 +186,7 @@ def test_probes_keep_the_factors_of_the_runs_optimiser():
     assert len(set(found)) == 3
 
 
-def test_a_probe_moves_each_group_by_its_factor():
+def test_a_probe_scales_the_rate_of_each_group_by_its_factor():
     run, rates = started(probe_epochs=3), []
     run.learning_rates = [0.1, 0.05, 0.02, 0.01]
     factors = {"audio": 0.0, "video": 0.5, "fusion": 1.0, "extra": 2.0}
@@ -207,10 +207,10 @@ def test_a_probe_moves_each_group_by_its_factor():
     assert rates == [[0.0, 0.5 * lr, lr] for lr in (0.1, 0.05, 0.02)]
     rates.clear()
     run.method._probe(run, "video", 1)
-    assert rates == [[0.05, 0.2]]  # the encoder, and the head among the extra modules
+    assert rates == [[0.05, 0.2]]  # the encoder; the head, which is one of the extra modules
 
 
-def test_a_standstill_of_the_encoders_in_the_trainer(tmp_path: Path):
+def test_encoders_with_learning_rate_zero_in_the_trainer(tmp_path: Path):
     synthetic.write(tmp_path / "data", count=90)
     seen = []
     original = GBlend._probe
@@ -238,7 +238,7 @@ def test_a_standstill_of_the_encoders_in_the_trainer(tmp_path: Path):
     assert seen == [True] * 3
 
 
-def test_estimates_come_when_they_are_due():
+def test_estimates_run_when_they_are_due():
     def due(**options):
         run = started(**options, probe_epochs=1)
         epochs(run, 0, 4)
@@ -248,7 +248,7 @@ def test_estimates_come_when_they_are_due():
     assert due(mode="offline") == 1
 
 
-def test_an_estimate_leaves_no_trace():
+def test_an_estimate_has_no_side_effects():
     run = started(size=20, super_epoch=2)
     epochs(run, 0, 1)
     run.model.encoder_module("video").eval()
@@ -273,7 +273,7 @@ def test_an_estimate_leaves_no_trace():
     assert all(p.requires_grad for p in run.model.parameters())
 
 
-def test_with_dropout_too_no_stream_is_shifted():
+def test_with_dropout_no_random_stream_is_advanced():
     model = small_model()
     model.encoder_module("audio").last = torch.nn.Sequential(
         torch.nn.Dropout(0.5), torch.nn.Linear(8, 4)
@@ -284,7 +284,7 @@ def test_with_dropout_too_no_stream_is_shifted():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_held_out_part_is_a_share_of_each_class_and_is_never_trained_on():
+def test_the_held_out_part_is_stratified_and_never_trained_on():
     run = started(size=20, heldout=0.25)
     target = torch.cat([batch.target for batch in run.train])
     held = set(run.method.held_positions.tolist())
@@ -294,7 +294,7 @@ def test_the_held_out_part_is_a_share_of_each_class_and_is_never_trained_on():
     served = list(run.method.train_data(run.train, run))
     rows = [int(row) for batch in served for row in batch.index]
     assert sorted(rows) == sorted(set(range(60)) - held) == run.method.seen_positions.tolist()
-    for batch in served:  # inputs and targets go with their rows
+    for batch in served:  # inputs and targets match their rows
         again = run.take(batch.index.tolist())
         assert torch.equal(batch.target, again.target)
         assert same(batch.inputs, again.inputs)
@@ -303,7 +303,7 @@ def test_the_held_out_part_is_a_share_of_each_class_and_is_never_trained_on():
     assert other.method.held_positions.tolist() == run.method.held_positions.tolist()
 
 
-def test_a_batch_of_one_joins_the_next():
+def test_a_batch_of_one_is_merged_with_the_next():
     model = small_model()
     served = list(without(pieces(random_batch(model), 4), torch.tensor([0, 1, 2, 4])))
     assert [batch.index.tolist() for batch in served] == [[3, 5, 6, 7], [8, 9, 10, 11]]
@@ -330,7 +330,7 @@ def test_the_order_of_modalities_changes_nothing():
     assert_close_encoders(run, other)
 
 
-def test_a_restored_run_goes_on_as_an_unbroken_one():
+def test_a_restored_run_equals_an_uninterrupted_one():
     whole = started(size=20, super_epoch=3, probe_epochs=1)
     epochs(whole, 0, 4)
     half = started(size=20, super_epoch=3, probe_epochs=1)
@@ -355,8 +355,8 @@ def test_it_resumes_in_the_trainer(tmp_path: Path):
         batch_size=16,
         method_options=options,
     )
-    # 54 samples, of which 6 are held out: an epoch of the run passes 48 through all encoders, and a probe of
-    # each modality together with one of both 96 more.
+    # 54 samples, 6 of them held out: an epoch of the run passes 48 through all encoders, and the probes of
+    # each modality and of both together 96 more.
     passed = whole.summary["forward_samples"]
     assert 4 * 3 * 48 < passed < 4 * 3 * 48 + 200
 
@@ -372,12 +372,12 @@ def test_it_resumes_in_the_trainer(tmp_path: Path):
         {"floor": float("nan")},
     ],
 )
-def test_impossible_options(options):
+def test_invalid_options_are_refused(options):
     with pytest.raises(UsageError):
         create_method("gblend", options)
 
 
-def test_unknown_mode_and_one_modality():
+def test_unknown_mode_and_one_modality_are_refused():
     with pytest.raises(UnknownNameError, match="online"):
         create_method("gblend", {"mode": "onlin"})
     with pytest.raises(UsageError, match="at least 2"):

@@ -1,4 +1,4 @@
-"""What AGM, MMPareto, DGL, InfoReg, ARL and CGGM promise alike: off is joint, resuming, order, refusals."""
+"""What AGM, MMPareto, DGL, InfoReg, ARL and CGGM have in common: switched off, resuming, order, refusals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def batches_of(model, seeds):
 
 
 def growing(model, e):
-    """Batches whose labels change every second epoch, so that gradients grow and InfoReg has windows."""
+    """Batches whose labels change every second epoch, so that gradients grow and InfoReg opens windows."""
     batches = batches_of(model, (20, 21, 22))
     for batch in batches:
         batch.target.copy_((batch.target + (e + 1) // 2) % 3)
@@ -65,7 +65,7 @@ def epoch(run, batches):
 
 
 def trained(name, options, modalities=("audio", "video"), epochs=5):
-    """Weights after training by the hooks of a loop."""
+    """Weights after training with the hooks of a loop."""
     model = small_model(modalities)
     run = HandRun(create_method(name, options), model)
     for e in range(epochs):
@@ -74,7 +74,7 @@ def trained(name, options, modalities=("audio", "video"), epochs=5):
 
 
 @pytest.mark.parametrize(("name", "options"), OFF)
-def test_switched_off_they_are_joint_training_bit_for_bit(name, options):
+def test_switched_off_they_equal_joint_training_bit_for_bit(name, options):
     stream = torch.get_rng_state()
     joint, plain = trained("joint", {})
     off, run = trained(name, options)
@@ -84,7 +84,7 @@ def test_switched_off_they_are_joint_training_bit_for_bit(name, options):
 
 
 @pytest.mark.parametrize(("name", "options"), ON)
-def test_switched_on_they_are_not_and_leave_the_random_streams_alone(name, options):
+def test_switched_on_they_differ_and_do_not_change_global_random_streams(name, options):
     stream = torch.get_rng_state()
     on, run = trained(name, options)
     assert not same(trained("joint", {})[0], on)
@@ -95,7 +95,7 @@ def test_switched_on_they_are_not_and_leave_the_random_streams_alone(name, optio
 
 @pytest.mark.parametrize(("name", "options"), ON)
 @pytest.mark.parametrize("modalities", [("audio", "video"), THREE])
-def test_a_training_in_two_halves(name, options, modalities):
+def test_training_in_two_halves_equals_one_run(name, options, modalities):
     def run():
         return HandRun(create_method(name, options), small_model(modalities))
 
@@ -121,7 +121,7 @@ def test_a_training_in_two_halves(name, options, modalities):
 @pytest.mark.parametrize(("name", "options"), ON)
 @pytest.mark.parametrize("order", [("text", "audio", "video"), ("video", "text", "audio")])
 def test_the_order_of_modalities_changes_nothing(name, options, order):
-    """The same encoders and head columns in another order end with the same weights."""
+    """The same encoders and head columns in another order give the same weights."""
     one, two = small_model(THREE, "sum"), small_model(order, "sum")
     for m in THREE:
         two.encoder_module(m).load_state_dict(one.encoder_module(m).state_dict())
@@ -145,14 +145,14 @@ def test_the_order_of_modalities_changes_nothing(name, options, order):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_modality_is_refused_and_four_are_not(name):
+def test_one_modality_is_refused_and_four_are_accepted(name):
     with pytest.raises(UsageError, match="at least 2 modalities"):
         create_method(name).check(small_model(("audio",)))
     trained(name, dict(ON)[name], ("audio", "video", "text", "touch"), epochs=2)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_option_stands_on_the_page(name):
+def test_every_option_is_documented_on_the_page(name):
     page = (Path(__file__).parents[2] / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8")
     for option in fields(METHODS[name]):
         assert f"`{option.name}`" in page
@@ -168,13 +168,13 @@ def test_every_option_stands_on_the_page(name):
         ("arl+cggm", "both scale"),
     ],
 )
-def test_combinations_that_make_no_sense(spec, message):
+def test_incompatible_combinations_are_refused(spec, message):
     with pytest.raises(UsageError, match=message):
         create_method(spec)
 
 
 @pytest.mark.parametrize("spec", ["mmcosine+agm", "inforeg+diagnose-relearn", "diagnose-relearn+cggm"])
-def test_with_the_other_switched_off_a_combination_is_the_method_alone(spec):
+def test_with_the_other_switched_off_a_combination_equals_the_method_alone(spec):
     off = {"multi-loss": {"weight": 0.0}, "agm": {"alpha": 0.0}, "diagnose-relearn": {"count": 0}}
     (name,) = [part for part in spec.split("+") if part not in off or part == spec.split("+")[0] == "agm"]
     other = next(part for part in spec.split("+") if part != name)
@@ -194,7 +194,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_trainer_resumes_what_was_interrupted(name: str, data: str, tmp_path: Path) -> None:
+def test_the_trainer_resumes_an_interrupted_run(name: str, data: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "epochs": 4,
         "batch_size": 16,

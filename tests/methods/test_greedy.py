@@ -1,4 +1,4 @@
-"""Greedy: conditional learning speeds, and when a branch is cut off from the others."""
+"""Greedy: conditional learning speeds, and when a branch is curated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def started(modalities=TWO, seed=0, epoch=2, model=None, train=(), **options):
 
 
 def watch(run):
-    """Note who is curated in every forward pass."""
+    """Record which branches are curated in every forward pass."""
     seen, original = [], run.model.encode
 
     def encode(*args, **kwargs):
@@ -57,7 +57,7 @@ def ratio(parameters):
 
 
 @pytest.mark.parametrize("modalities", [TWO, THREE])
-def test_speeds_of_several_steps(modalities):
+def test_speeds_over_several_steps(modalities):
     run = started(modalities, eps=1e9)
     main, by = dict.fromkeys(modalities, 0.0), dict.fromkeys(modalities, 0.0)
     for seed in range(3):
@@ -86,7 +86,7 @@ def test_norms():
 
 
 @pytest.mark.parametrize("modalities", [TWO, THREE, THREE[::-1]])
-def test_the_fastest_is_curated_for_exactly_so_many_steps(modalities):
+def test_the_fastest_branch_is_curated_for_the_set_number_of_steps(modalities):
     run = started(modalities, eps=1e-6, window=3)
     seen = watch(run)
     data = [random_batch(built(modalities), seed=i) for i in range(9)]
@@ -101,13 +101,13 @@ def test_the_fastest_is_curated_for_exactly_so_many_steps(modalities):
         d = {m: math.log10(by[m] / main[m]) for m in modalities}
         targets.append(max(d, key=d.__getitem__))
     assert seen == [None, *[targets[0]] * 3, None, *[targets[1]] * 3, None]
-    assert all(state == first for state in sums[:4])  # speeds rest while a branch is curated
+    assert all(state == first for state in sums[:4])  # speeds are not updated while a branch is curated
     assert second != first
     assert run.model.blocks[0].curated is None
 
 
 @pytest.mark.parametrize("options", [{"eps": 1e9}, {"window": 0}, {"start_epoch": 3}, {"end_epoch": 1}])
-def test_off_it_is_the_plain_model(options):
+def test_switched_off_it_is_the_plain_model(options):
     data = [random_batch(built(), seed=i) for i in range(4)]
     state = torch.get_rng_state()
     off = started(**({"eps": 0.0} | options)).fit(data)
@@ -116,7 +116,7 @@ def test_off_it_is_the_plain_model(options):
     assert not same(off, started(eps=0.0).fit(data))
 
 
-def test_what_curation_does():
+def test_effect_of_curation():
     run = started(eps=0.0, window=2)
     run.fit([random_batch(run.model)])
     target = run.method.state_dict()["target"]
@@ -129,7 +129,7 @@ def test_what_curation_does():
         assert torch.equal(block.mean_gate(target), mean)
         assert int(block.gate_count) == 1
     assert run.model.blocks[0].squeeze.weight.grad is not None
-    # The branch by hand: its own layers, and gates that are the same for all samples.
+    # The branch computed separately: its own layers, and gates that are the same for all samples.
     encoder, x = run.model.encoder_module(target), batch.inputs[target]
     linears = [layer for layer in encoder.layers if isinstance(layer, torch.nn.Linear)]
     x.requires_grad_()
@@ -155,7 +155,7 @@ def test_evaluation_is_never_curated():
     assert torch.equal(model(batch).logits, plain.eval()(batch).logits)
 
 
-def test_a_failing_pass_leaves_nothing_curated():
+def test_after_a_failing_pass_no_branch_is_curated():
     run = started(eps=0.0)
     run.fit([random_batch(run.model)])
     with pytest.raises(Exception, match="misses the modality"):
@@ -178,7 +178,7 @@ def test_the_end_of_the_window_ends_a_curation():
     assert run.method.state_dict()["left"] == 0
 
 
-def test_symmetric_branches_are_equally_fast():
+def test_symmetric_branches_have_equal_speeds():
     model = built(widths={"audio": (6, 4), "video": (6, 4)})
     with torch.no_grad():
         model.encoder_list[1].load_state_dict(model.encoder_list[0].state_dict())
@@ -210,7 +210,7 @@ def test_a_frozen_branch_is_not_compared(frozen):
 
 
 @pytest.mark.parametrize("when", ["from the start", "later"])
-def test_with_one_branch_that_learns_nobody_is_curated(when):
+def test_with_one_trainable_branch_none_is_curated(when):
     model = built()
     run = started(model=model, eps=0.0 if when == "from the start" else 1e9)
     seen = watch(run)
@@ -224,7 +224,7 @@ def test_with_one_branch_that_learns_nobody_is_curated(when):
     assert run.method.state_dict()["target"] is None
 
 
-def test_blocks_that_do_not_learn_say_nothing():
+def test_frozen_blocks_are_ignored():
     model = built()
     model.block_list.requires_grad_(False)
     run = started(model=model, eps=0.0)
@@ -239,7 +239,7 @@ def test_the_loss_is_the_joint_one():
     torch.testing.assert_close(term, F.cross_entropy(context.u, context.batch.target))
 
 
-def test_resumed_it_goes_on():
+def test_it_resumes():
     data = [random_batch(built(), seed=i) for i in range(6)]
     options = {"eps": 1e-6, "window": 3}
     whole, first = started(**options), started(**options)
@@ -257,7 +257,7 @@ class Killed(Exception):
     pass
 
 
-def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     data = synthetic.write(tmp_path / "data").path
     settings = {
         "epochs": 3,
@@ -284,7 +284,7 @@ def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path):
     assert not same(dict(plain.model.state_dict()), dict(unbroken.model.state_dict()))
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     for options in ({"eps": -0.1}, {"eps": np.inf}, {"window": -1}):
         with pytest.raises(UsageError, match=next(iter(options))):
             Greedy(**options)

@@ -1,4 +1,4 @@
-"""InfoReg: traces, windows and penalties against a training written out by hand."""
+"""InfoReg: traces, windows and penalties against a separate slow training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ THREE = ("audio", "video", "text")
 
 
 def by_epoch(run, epochs):
-    """Train by the hooks of a loop; `epochs` are lists of batches."""
+    """Train with the hooks of a loop; `epochs` are lists of batches."""
     for batches in epochs:
         run.method.epoch_start(run)
         state = run.fit(batches)
@@ -40,7 +40,7 @@ def slices(model, z):
 
 
 def slow_training(model, epochs, beta, threshold, unimodal=False):
-    """The same training with SGD, momentum and weight decay, without anything of the package's methods."""
+    """The same training with SGD, momentum and weight decay, without the package's methods."""
     model = deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     traces = {m: [] for m in model.modalities}
@@ -80,7 +80,7 @@ def slow_training(model, epochs, beta, threshold, unimodal=False):
 
 
 def rising(model, epochs=5, steps=3):
-    """Batches with labels that the model knows in epoch 0 and meets as false ones later: gradients grow."""
+    """Batches whose labels are the model's predictions in epoch 0 and wrong later: gradients grow."""
     with torch.no_grad():
         copy = deepcopy(model)
         known = [copy(random_batch(model, n=10, seed=100 + i)).logits.argmax(1) for i in range(steps)]
@@ -95,7 +95,7 @@ def rising(model, epochs=5, steps=3):
 
 @pytest.mark.parametrize("modalities", [("audio", "video"), ("video", "audio"), THREE])
 @pytest.mark.parametrize("loss", ["joint", "joint+unimodal"])
-def test_a_whole_training_against_one_by_hand(modalities, loss):
+def test_a_full_training_against_a_slow_one(modalities, loss):
     model = small_model(modalities)
     epochs = rising(model)
     expected, traces, strengths = slow_training(model, epochs, 0.9, 0.04, loss != "joint")
@@ -116,8 +116,8 @@ def test_windows_by_hand():
     assert not still_grows([1.0], 0.04)
     assert still_grows([1.0, 1.1], 0.04)
     assert not still_grows([1.0, 1.04], 0.04)  # grown by 0.0385 of the last
-    assert not still_grows([1.0, 0.0], 0.0)  # nothing moves any more
-    assert not still_grows([0.0, 5.0], 1.0)  # the growth is never more than the whole
+    assert not still_grows([1.0, 0.0], 0.0)  # no gradient any more
+    assert not still_grows([0.0, 5.0], 1.0)  # the growth is at most the whole
 
 
 def test_leads_by_hand():
@@ -141,7 +141,7 @@ def plain(run, batch):
     return joint.gradients(batch)[0]
 
 
-def test_the_first_batch_of_an_epoch_has_no_penalty_and_the_weakest_never_one():
+def test_no_penalty_for_the_first_batch_of_an_epoch_and_for_the_weakest_modality():
     run = open_run(THREE)
     first, second = random_batch(run.model, seed=1), random_batch(run.model, seed=2)
     expected = plain(run, first)
@@ -158,7 +158,7 @@ def test_the_first_batch_of_an_epoch_has_no_penalty_and_the_weakest_never_one():
         assert torch.equal(found[name], expected[name])
 
 
-def test_each_modality_has_a_window_of_its_own():
+def test_each_modality_has_its_own_window():
     model = small_model(THREE)
     run = HandRun(create_method("inforeg"), model)
     run.method.load_state_dict({"traces": {"audio": [1.0, 2.0], "video": [2.0, 1.0], "text": [1.0]}})
@@ -178,7 +178,7 @@ def test_an_encoder_without_gradients_has_no_trace():
     assert len(run.method.state_dict()["traces"]["video"]) == 2
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     for options in ({"beta": -1.0}, {"threshold": -0.1}, {"threshold": math.inf}):
         with pytest.raises(UsageError, match="is"):
             create_method("inforeg", options)

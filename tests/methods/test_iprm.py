@@ -23,7 +23,7 @@ def built(method, modalities=TWO, seed=0):
     model = drawn(method, small_model(modalities, width=5, seed=seed), seed)
     with torch.no_grad():
         for parameter in model.fusion.parameters():
-            parameter.mul_(3)  # so that probes lie apart
+            parameter.mul_(3)  # so that probes differ clearly
     return model
 
 
@@ -66,8 +66,8 @@ def test_slerp():
 
 @pytest.mark.parametrize("other", ["same", "opposite", "zero", "near"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_slerp_has_values_and_gradients_everywhere(other, dtype):
-    x = torch.tensor([[0.0, 2.0, 0.0]], dtype=dtype)  # whose cosine with itself is exactly one
+def test_slerp_has_finite_values_and_gradients_everywhere(other, dtype):
+    x = torch.tensor([[0.0, 2.0, 0.0]], dtype=dtype)  # its cosine with itself is exactly one
     near = x + 1e-5 * torch.eye(3, dtype=dtype)[:1]
     y = {"same": 2 * x, "opposite": -x, "zero": 0 * x, "near": near}[other]
     x.requires_grad_()
@@ -91,7 +91,7 @@ def test_probe_distance():
 
 @pytest.mark.parametrize("swap", [False, True])
 @pytest.mark.parametrize("modalities", [TWO, THREE])
-def test_weights_and_losses_of_several_steps(modalities, swap):
+def test_weights_and_losses_over_several_steps(modalities, swap):
     method = IPRM(alpha=0.6, swap=swap)
     model = built(method, modalities)
     fusion, run = model.fusion, HandRun(method, model)
@@ -154,7 +154,7 @@ def test_equal_distances_give_equal_weights():
     assert torch.equal(model.fusion.lamh, torch.full((1, 2), 0.5, dtype=torch.float64))
 
 
-def test_one_random_pair_a_step_with_one_head():
+def test_with_one_head_each_step_draws_one_random_pair():
     method = IPRM(pairs="random")
     model = built(method, THREE)
     run = HandRun(method, model)
@@ -170,14 +170,14 @@ def test_one_random_pair_a_step_with_one_head():
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_evaluation_moves_nothing():
+def test_evaluation_has_no_side_effects():
     model = built(IPRM()).eval()
     batch = random_batch(model)
     assert torch.equal(model(batch).logits, model(batch).logits)
     assert (model.fusion.lam == 0.5).all()
 
 
-def test_the_order_of_modalities_says_nothing():
+def test_the_order_of_modalities_does_not_matter():
     order = ("video", "text", "audio")
     one, two = built(IPRM(), THREE), built(IPRM(), order)
     for m in THREE:
@@ -198,7 +198,7 @@ def test_the_order_of_modalities_says_nothing():
         torch.testing.assert_close(two.fusion.mixes[j].weight, one.fusion.mixes[i].weight)
 
 
-def test_resumed_it_goes_on():
+def test_it_resumes():
     method = IPRM(pairs="random")
     whole = HandRun(method, built(method, THREE))
     data = [random_batch(whole.model, seed=i) for i in range(4)]
@@ -209,7 +209,7 @@ def test_resumed_it_goes_on():
     assert same(second.fit(data[2:]), expected)
 
 
-def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     data = synthetic.write(tmp_path / "data").path
     whole = fit_with_and_without_break(
         data, "iprm", tmp_path / "run", killed_behind=1, epochs=3, batch_size=32
@@ -217,12 +217,12 @@ def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path):
     assert not (whole.model.fusion.lam == 0.5).all()
 
 
-def test_it_works_beside_others():
+def test_it_combines_with_other_methods():
     run = HandRun(create_method("iprm+multi-loss"), built(IPRM()))
     run.fit([random_batch(run.model)])
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     with pytest.raises(UsageError, match="alpha"):
         IPRM(alpha=1.5)
     with pytest.raises(UnknownNameError, match="value of pairs"):
@@ -244,7 +244,7 @@ def test_other_losses_may_have_gradients_through_the_fusion(other):
         gradients.append(found)
         run.fit([random_batch(model, seed=i) for i in range(3)])
         assert not torch.equal(model.fusion.lam, torch.full_like(model.fusion.lam, 0.5))
-    # In the first step the probe leaves the weights at one half, so that the order says nothing.
+    # In the first step the probe leaves the weights at one half, so that the order does not matter.
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], msg=name)

@@ -101,11 +101,11 @@ def test_divergences():
         divergence(left, far[1], reverse=reverse).backward()
         assert torch.isfinite(left.grad).all()
     one = torch.ones(1, 3)
-    assert float(contrast(one, -one, 0.1)) == 0.0  # a single pair has nothing to be told from
+    assert float(contrast(one, -one, 0.1)) == 0.0  # a single pair has no negatives
 
 
 def one_step(run, a, seen, held, rate):
-    """Loss on held samples behind a step of plain SGD on L, all in evaluation mode."""
+    """Loss on held-out samples after one step of plain SGD on L, all in evaluation mode."""
     model = deepcopy(run.model).eval()
     m, n = run.model.modalities[:2]
 
@@ -128,8 +128,8 @@ def one_step(run, a, seen, held, rate):
 
 
 def test_the_learned_weight_follows_the_held_out_loss():
-    # One batch is all that is trained on and all that is held out fits one too: nothing depends on the draw.
-    # The hypergradient is the slope of one step, which the learning rate makes exact as it goes to zero.
+    # The training samples fit one batch and so do the held-out ones: nothing depends on the draw.
+    # The hypergradient is the slope of one step, exact as the learning rate goes to zero.
     run = started(size=60, weight_lr=1e7, align_weight=0.5)
     run.epoch, rate = 2, 1e-6
     run.learning_rates = [rate] * 4
@@ -138,11 +138,11 @@ def test_the_learned_weight_follows_the_held_out_loss():
     slope = (high - low) / 0.8
     assert abs(1e7 * slope) > 0.01
     assert run.method.learn(run) == pytest.approx(0.5 - 1e7 * slope, abs=1e-5)
-    run.method.weight_lr_epochs = 1  # halved twice by now
+    run.method.weight_lr_epochs = 1  # halved twice so far
     assert run.method.learn(run) == pytest.approx(0.5 - 2.5e6 * slope, abs=1e-5)
 
 
-def test_the_learned_weight_keeps_its_limits_and_starts_where_it_is_told():
+def test_the_learned_weight_keeps_its_limits_and_its_initial_value():
     run = started(weight_lr=1e9)
     epochs(run, 0, 1)
     assert run.method.weight == 0.95
@@ -151,14 +151,14 @@ def test_the_learned_weight_keeps_its_limits_and_starts_where_it_is_told():
     assert started(weight_lr=0.0).method.learn(run) == 0.95
 
 
-def test_equal_gradients_leave_the_weight(monkeypatch):
+def test_equal_gradients_do_not_change_the_weight(monkeypatch):
     run = started(align_weight=0.4)
     found = LFM._objectives
     monkeypatch.setattr(LFM, "_objectives", lambda *args: (found(*args)[0],) * 2)
     assert run.method.learn(run) == 0.4
 
 
-def test_learning_changes_nothing_else():
+def test_learning_the_weight_changes_nothing_else():
     run = started(size=20)
     epochs(run, 0, 1)
     run.optimizer.zero_grad(set_to_none=True)
@@ -172,7 +172,7 @@ def test_learning_changes_nothing_else():
     assert all(p.grad is None for p in run.model.parameters())
 
 
-def test_a_fixed_schedule_is_a_line_and_holds_nothing_out():
+def test_a_fixed_schedule_is_linear_and_holds_no_samples_out():
     run = started(schedule="fixed", align_weight=0.9, end_weight=0.3, epochs=4)
     seen = []
     for epoch in range(4):
@@ -189,7 +189,7 @@ def test_a_fixed_schedule_is_a_line_and_holds_nothing_out():
     assert len(served) == 60 - len(learned.method.held_positions) < 60
 
 
-def test_without_alignment_it_is_the_doubled_loss_of_averaged_logits_bit_for_bit():
+def test_without_alignment_it_is_twice_the_loss_of_averaged_logits_bit_for_bit():
     run = started(schedule="fixed", align_weight=0.0, end_weight=0.0)
     plain = started(schedule="fixed")
     batches, stream = run.train, torch.get_rng_state()
@@ -223,7 +223,7 @@ def test_the_order_of_modalities_changes_nothing(align):
     assert_close_encoders(run, turned)
 
 
-def test_a_restored_run_goes_on_as_an_unbroken_one():
+def test_a_restored_run_equals_an_uninterrupted_one():
     whole, half, new = (started(align_weight=0.5) for _ in range(3))
     epochs(whole, 0, 4)
     epochs(half, 0, 2)
@@ -253,12 +253,12 @@ def test_it_resumes_in_the_trainer(tmp_path: Path):
         {"heldout": 0.0},
     ],
 )
-def test_impossible_options(options):
+def test_invalid_options_are_refused(options):
     with pytest.raises(UsageError):
         create_method("lfm", options)
 
 
-def test_unknown_choices_and_one_modality():
+def test_unknown_choices_and_one_modality_are_refused():
     for options in ({"align": "jss"}, {"schedule": "fix"}):
         with pytest.raises(UnknownNameError):
             create_method("lfm", options)

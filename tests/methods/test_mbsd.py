@@ -1,4 +1,4 @@
-"""MBSD: both terms of a pair against a loop over samples, and who gets which gradient."""
+"""MBSD: both terms of a pair against a loop over samples, and which modality gets which gradient."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_terms_and_gradients_against_a_loop(modalities, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_only_the_weaker_side_of_a_sample_is_moved(kind):
+def test_only_the_weaker_modality_of_a_sample_gets_a_gradient(kind):
     logits, y = drawn(BOTH)
     sum(self_distillation(logits, y, kind)).backward()
     p = {m: u.softmax(1).gather(1, y[:, None]).squeeze(1) for m, u in logits.items()}
@@ -95,7 +95,7 @@ def test_only_the_weaker_side_of_a_sample_is_moved(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_identical_logits_and_samples_that_nobody_knows_cost_nothing(kind):
+def test_identical_logits_and_samples_wrong_in_both_modalities_have_zero_loss(kind):
     logits, y = drawn(BOTH)
     same_logits = {"a": logits["audio"], "b": logits["audio"]}
     assert [t.item() for t in self_distillation(same_logits, y, kind)] == [0, 0]

@@ -1,4 +1,4 @@
-"""MCR: every term against loops, and the routing of gradients against passes of our own."""
+"""MCR: every term against loops, and the routing of gradients against separate passes."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_greedy_is_the_negative_of_collaborative_for_the_others_terms():
         torch.testing.assert_close(value, -together[name], atol=1e-12, rtol=0)
 
 
-def test_identity_and_a_head_that_does_not_listen():
+def test_identity_and_a_head_that_ignores_its_input():
     model = small_model(THREE)
     z = {m: torch.randn(8, d, dtype=torch.float64) for m, d in model.feature_widths().items()}
     identity = torch.arange(8).expand(3, 8)
@@ -130,7 +130,7 @@ def test_identity_and_a_head_that_does_not_listen():
     sigma = draw_permutations("derangement", torch.arange(8), 5, torch.Generator())
     assert divergence(model, z, "video", sigma).item() == pytest.approx(0, abs=1e-15)
     assert divergence(model, z, "audio", sigma).item() > 1e-3
-    # Predictions that are certain and change altogether reach the bound, without NaN in value or gradient.
+    # Confident predictions that change completely reach the bound, without NaN in value or gradient.
     model.head.weight("audio").data.mul_(1e4)
     z["audio"].requires_grad_()
     far = divergence(model, z, "audio", sigma)
@@ -175,7 +175,7 @@ def test_the_contrastive_loss_against_a_loop(count):
     assert supervised_contrastive(z, y, 0.5).item() == pytest.approx(total, abs=1e-9)
 
 
-def test_features_of_different_widths_are_projected_and_equal_ones_are_not():
+def test_features_of_different_widths_are_projected_and_equal_widths_are_not():
     run = begun({"lam": 0.0, "lam_uni": 0.0, "lam_con": 2.0}, THREE)
     assert list(run.modules) == ["projections"]
     terms, context = step(run, random_batch(run.model))
@@ -207,7 +207,7 @@ def test_the_reconstruction():
 
 
 @pytest.mark.parametrize("source", ["slice", "aux", "zero-feature"])
-def test_with_unimodal_losses_alone_it_is_multi_loss(source):
+def test_with_unimodal_losses_only_it_is_multi_loss(source):
     off = {"lam": 0.0, "lam_con": 0.0, "lam_uni": 0.5, "logits": source}
     runs = [
         begun(off),
@@ -219,7 +219,7 @@ def test_with_unimodal_losses_alone_it_is_multi_loss(source):
     assert same(*(run.fit(batches) for run in runs))
 
 
-def test_a_fusion_with_normalisation_and_dropout_is_left_as_it_is():
+def test_a_fusion_with_normalisation_and_dropout_is_not_changed():
     class Head(nn.Module):
         def __init__(self):
             super().__init__()

@@ -32,7 +32,7 @@ def started(modalities=TWO, width=None, optimizer=None, train=(), **options):
 
 
 def slow_fit(run, data, *, project=True, memory="others", order=None, per_epoch=1):
-    """Train as `HandRun` does by plain loops, one optimiser for each part so that idle ones rest."""
+    """Train as `HandRun` does with plain loops, one optimiser per part so that idle parts do not change."""
     model, fusion = run.model, run.model.fusion
     d = fusion.width
     head = list(fusion.classifier.parameters())
@@ -81,7 +81,7 @@ def test_training_against_a_plain_loop(modalities, width, memory):
         np.testing.assert_allclose(ours.detach(), theirs.detach(), atol=1e-6, err_msg=name)
 
 
-def test_as_released_nothing_is_projected():
+def test_the_released_variant_projects_nothing():
     data = [random_batch(small_model(), seed=i) for i in range(3)]
     run, slow, projected = started(projection="none"), started(), started()
     run.fit(data)
@@ -101,7 +101,7 @@ def test_the_first_step_is_not_projected():
     assert same(first("rls"), first("none"))
 
 
-def test_an_order_may_be_chosen():
+def test_the_order_is_an_option():
     data = [random_batch(small_model(THREE), seed=i) for i in range(2)]
     order = ["video", "text", "audio"]
     run, slow = started(THREE, order=order, train=data), started(THREE)
@@ -113,9 +113,9 @@ def test_an_order_may_be_chosen():
 
 
 @pytest.mark.parametrize("optimizer", [None, torch.optim.AdamW])
-def test_a_step_leaves_the_other_encoders_as_they_are(optimizer):
+def test_a_step_does_not_change_the_other_encoders(optimizer):
     run = started(THREE, optimizer=optimizer)
-    run.fit([random_batch(run.model)])  # momenta and moments are there now
+    run.fit([random_batch(run.model)])  # so that momenta and moments exist
     for m in THREE:
         before = {name: value.clone() for name, value in run.model.state_dict().items()}
         run.method.standard_step(StepContext(run, random_batch(run.model, seed=5), active=(m,)))
@@ -130,7 +130,7 @@ def test_a_step_leaves_the_other_encoders_as_they_are(optimizer):
         assert not [name for name in moved if name.startswith(tuple(strangers))]
 
 
-def test_what_is_absorbed():
+def test_absorbed_features():
     generator = torch.Generator().manual_seed(0)
     p = torch.eye(6, dtype=torch.float64)
     for _ in range(200):
@@ -145,7 +145,7 @@ def test_what_is_absorbed():
     np.testing.assert_allclose(q, inverse, atol=1e-9)
 
 
-def test_p_stays_what_it_is_in_training():
+def test_training_does_not_change_p():
     run = started(train=[random_batch(small_model())])
     run.fit([random_batch(run.model, seed=i) for i in range(20)])
     for p in run.method.state_dict()["p"]:
@@ -155,7 +155,7 @@ def test_p_stays_what_it_is_in_training():
         assert float(values.min()) < 0.9
 
 
-def test_a_reset_forgets():
+def test_a_reset_clears_p():
     run = started(reset=True)
     run.fit([random_batch(run.model)])
     assert not torch.equal(run.method.state_dict()["p"][0], torch.eye(6, dtype=torch.float64))
@@ -180,7 +180,7 @@ def test_one_modality_is_unimodal_training():
     torch.testing.assert_close(ours.model(data[0]).logits, model(data[0]).logits)
 
 
-def test_inference_weighs_each_sample_by_itself():
+def test_inference_weights_each_sample_separately():
     model = built(MLA(), THREE).eval()
     batch = random_batch(model)
     z, u = model.encode(batch), model(batch).logits.detach().numpy()
@@ -215,7 +215,7 @@ def test_fixed_weights():
     HandRun(method, model.train()).fit([random_batch(model)])
 
 
-def test_the_order_of_the_model_says_nothing_where_one_is_chosen():
+def test_the_model_order_does_not_matter_if_an_order_is_set():
     order = ["audio", "video", "text"]
     one, two = (started(m, width=5, order=order) for m in (THREE, THREE[::-1]))
     for m in THREE:
@@ -231,7 +231,7 @@ def test_the_order_of_the_model_says_nothing_where_one_is_chosen():
             torch.testing.assert_close(ours, theirs)
 
 
-def test_random_streams_are_left_alone_and_runs_go_on():
+def test_global_random_streams_are_unchanged_and_runs_resume():
     data = [random_batch(small_model(), seed=i) for i in range(4)]
     whole, first = started(train=data[:2]), started(train=data[:2])
     state, own = torch.get_rng_state(), whole.generator.get_state()
@@ -255,7 +255,7 @@ def test_random_streams_are_left_alone_and_runs_go_on():
     )
 
 
-def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     data = synthetic.write(tmp_path / "data").path
     settings = {"epochs": 3, "batch_size": 32}
     whole = fit_with_and_without_break(data, "mla", tmp_path / "run", killed_behind=1, **settings)
@@ -263,7 +263,7 @@ def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path):
     assert whole.summary["forward_samples"] == joint.summary["forward_samples"]
 
 
-def test_blocks_of_intermediate_fusion_are_left_out():
+def test_blocks_of_intermediate_fusion_are_removed():
     shapes = dict.fromkeys(TWO, ((5,), "vector"))
     reference = build_model(shapes, 3, fusion="mmtm")
     assert isinstance(reference, MidFusionModel)
@@ -272,13 +272,13 @@ def test_blocks_of_intermediate_fusion_are_left_out():
     assert all(model.encoder_module(m) is reference.encoder_module(m) for m in TWO)
 
 
-def test_it_combines_with_relearning_and_not_with_what_would_not_be_called():
+def test_it_combines_with_relearning_and_not_with_methods_whose_hooks_would_not_run():
     create_method("diagnose-relearn+mla")
     with pytest.raises(UsageError, match="takes over the training step"):
         create_method("mla+multi-loss")
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     with pytest.raises(UnknownNameError, match="value of projection"):
         MLA(projection="owm")
     with pytest.raises(UnknownNameError, match="value of memory"):

@@ -43,7 +43,7 @@ def test_logits_are_cosines_with_the_weights_of_the_joint_head(modalities):
     torch.testing.assert_close(sum(parts), context.u)
 
 
-def test_the_head_of_a_sum_is_taken_over_too():
+def test_the_head_of_a_sum_fusion_is_used_too():
     reference = small_model(fusion="sum")
     model = built(MMCosine(), fusion="sum")
     for m, linear in zip(model.modalities, model.fusion.linears, strict=True):
@@ -130,7 +130,7 @@ def test_the_contrastive_term(modalities):
     assert float(terms["contrastive"].detach()) == pytest.approx(0.5 * slow, abs=1e-6)
 
 
-def test_cosines_are_not_blurred_by_mixed_precision():
+def test_mixed_precision_does_not_round_cosines():
     generator = torch.Generator().manual_seed(0)
     z = {m: torch.randn(64, 32, generator=generator) for m in TWO}
     target = torch.randint(0, CLASSES, (64,), generator=generator)
@@ -144,7 +144,7 @@ def test_cosines_are_not_blurred_by_mixed_precision():
     assert torch.equal(logits, head(z))
 
 
-def test_the_order_of_modalities_says_nothing():
+def test_the_order_of_modalities_does_not_matter():
     one, two = built(MMCosine(), THREE), built(MMCosine(), THREE[::-1])
     for m in THREE:
         i, j = one.modalities.index(m), two.modalities.index(m)
@@ -154,7 +154,7 @@ def test_the_order_of_modalities_says_nothing():
     torch.testing.assert_close(one(batch).logits, two(batch).logits)
 
 
-def test_random_streams_are_left_alone_and_runs_go_on():
+def test_global_random_streams_are_unchanged_and_runs_resume():
     data = [random_batch(small_model(), seed=i) for i in range(4)]
     whole = HandRun(MMCosine(), built(MMCosine()))
     state = torch.get_rng_state()
@@ -170,12 +170,12 @@ def test_random_streams_are_left_alone_and_runs_go_on():
     assert same(second.fit(data[2:]), expected)
 
 
-def test_it_works_beside_others():
+def test_it_combines_with_other_methods():
     run = HandRun(create_method("mmcosine+multi-loss"), built(MMCosine()))
     run.fit([random_batch(run.model)])
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     for options in ({"scale": 0.0}, {"temperature": 0.0}, {"scale": -1.0}, {"lam": -0.1}):
         with pytest.raises(UsageError, match=next(iter(options))):
             MMCosine(**options)

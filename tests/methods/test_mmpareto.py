@@ -1,4 +1,4 @@
-"""MMPareto: gradients against a solution by search over the weights, parameter by parameter."""
+"""MMPareto: gradients against a search over the weights, parameter by parameter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THREE = ("audio", "video", "text")
 
 
 def losses(model, heads, batch, logits="aux"):
-    """CE(u, y) and {m: CE(u^m, y)} from the modules themselves."""
+    """CE(u, y) and {m: CE(u^m, y)} from the modules."""
     z = {m: model.encoder_module(m)(batch.inputs[m]) for m in model.modalities}
     joint = F.cross_entropy(model.fuse(z), batch.target)
     own = {}
@@ -34,7 +34,7 @@ def losses(model, heads, batch, logits="aux"):
 
 
 def slow_mix(joint, own, scope):
-    """h of one encoder in NumPy: the weight by golden-section search for the shortest mixture."""
+    """h of one encoder in NumPy: golden-section search for the weight of the shortest mixture."""
     gj, gm = (np.concatenate([g.numpy().ravel() for g in side]) for side in (joint, own))
     cosine = gj @ gm / (np.linalg.norm(gj) * np.linalg.norm(gm))
     a = 0.5
@@ -60,7 +60,7 @@ def slow_mix(joint, own, scope):
 
 
 def conflicting(run, seed):
-    """Turn the auxiliary heads of a run against the joint head, for the first modalities but the last."""
+    """Invert the auxiliary heads of a run relative to the joint head, for all modalities but the last."""
     model, generator = run.model, torch.Generator().manual_seed(seed)
     heads = run.modules["heads"].by_modality()
     for m in model.modalities[:-1]:
@@ -77,7 +77,7 @@ def setting(modalities=("audio", "video"), fusion="concat", seed=1, **options):
 
 
 def separate(run, batch, logits="aux"):
-    """Gradients {name: G} of the joint loss, and of each unimodal loss, on copies."""
+    """Gradients {name: G} of the joint loss and of each unimodal loss, on copies."""
     model, heads = deepcopy(run.model), deepcopy(run.modules["heads"]) if "heads" in run.modules else None
     joint, own = losses(model, heads, batch, logits)
     named = dict(model.named_parameters())
@@ -120,7 +120,7 @@ def test_other_fusions_and_sources(fusion, logits):
             np.testing.assert_allclose(found[name].numpy(), 2 * h, rtol=1e-6, atol=1e-7)
 
 
-def test_heads_get_what_multi_loss_gives_them():
+def test_heads_get_the_gradients_of_multi_loss():
     for logits in ("aux", "slice", "zero-feature"):
         run, batch = setting(logits=logits)
         other = HandRun(create_method("multi-loss", {"logits": logits}), small_model())
@@ -134,7 +134,7 @@ def test_heads_get_what_multi_loss_gives_them():
 
 
 def random_sides(seed, turn):
-    """Two gradients of three tensors; turned against each other for `turn` of -1."""
+    """Two gradients of three tensors; conflicting for `turn` of -1."""
     generator = torch.Generator().manual_seed(seed)
     shapes = [(4, 3), (4,), (2, 2, 2)]
     joint = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
@@ -154,7 +154,7 @@ def dot(left, right):
     return float(sum((a * b).sum() for a, b in zip(left, right, strict=True)))
 
 
-def test_conflicts_harm_neither_loss_and_keep_the_length():
+def test_with_conflicts_neither_loss_increases_and_the_length_is_kept():
     for seed in range(50):
         joint, own = random_sides(seed, -(0.8 + seed / 10))
         assert dot(joint, own) < 0
@@ -170,7 +170,7 @@ def test_conflicts_harm_neither_loss_and_keep_the_length():
                     assert one.norm() >= sum_of.norm() * (1 - 1e-9)
 
 
-def test_zeros_do_no_harm():
+def test_zero_gradients_give_finite_results():
     joint = [torch.ones(2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)]
     for own in ([-joint[0], joint[1]], [torch.zeros_like(joint[0]), joint[1]]):
         for scope in ("tensor", "encoder"):
@@ -180,7 +180,7 @@ def test_zeros_do_no_harm():
     assert not any(x.any() for x in opposite)
 
 
-def test_frozen_parameters_stay_without_a_gradient():
+def test_frozen_parameters_get_no_gradient():
     run, batch = setting()
     frozen = run.model.encoder_module("audio").first
     frozen.requires_grad_(False)
@@ -191,7 +191,7 @@ def test_frozen_parameters_stay_without_a_gradient():
 
 
 class TwoBiases(nn.Module):
-    """A fusion to two of whose parameters autograd hands out one and the same gradient."""
+    """A fusion for two of whose parameters autograd returns the same gradient tensor."""
 
     modalities, num_classes = ("audio", "video"), CLASSES
 
@@ -204,8 +204,8 @@ class TwoBiases(nn.Module):
         return z["audio"][:, :CLASSES] + z["video"][:, :CLASSES] + (self.one + self.other)
 
 
-def test_gradients_have_storage_of_their_own():
-    """Else clipping would scale one of them twice."""
+def test_gradients_have_separate_storage():
+    """Otherwise clipping would scale one of them twice."""
     model = MultimodalModel(small_model().encoders, TwoBiases().double())
     run = HandRun(create_method("mmpareto"), model)
     run.gradients(random_batch(model))
@@ -213,7 +213,7 @@ def test_gradients_have_storage_of_their_own():
     assert len(pointers) == len(set(pointers))
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     with pytest.raises(UnknownNameError, match="value of norm_scope"):
         create_method("mmpareto", {"norm_scope": "layer"})
     with pytest.raises(UnknownNameError, match="value of logits"):

@@ -1,4 +1,4 @@
-"""What holds for all objective methods: off, renamed, with three modalities, resumed."""
+"""Common tests of all objective methods: switched off, renamed, three modalities, resumed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OFF: list[tuple[str, dict[str, Any]]] = [
 
 def begun(name, options, model=None, modalities=BOTH, teachers=None, count=4):
     model, method = model or small_model(modalities), create_method(name, options)
-    names = teachers or {m: m for m in model.modalities}  # which teacher is whose
+    names = teachers or {m: m for m in model.modalities}  # which modality each teacher is for
     own = {m: small_model((names[m],), seed=5) for m in model.modalities}
     parts = {f"unimodal:{m}": MultimodalModel({m: t.encoder_list[0]}, _head(t, m)) for m, t in own.items()}
     method.load_parts(model, parts)
@@ -62,7 +62,7 @@ def epoch(run, number, batches):
 
 
 @pytest.mark.parametrize(("name", "options"), OFF)
-def test_switched_off_it_is_joint_training_bit_for_bit(name, options):
+def test_switched_off_it_equals_joint_training_bit_for_bit(name, options):
     run, joint, on = begun(name, options), begun("joint", {}), begun(name, ON[name])
     state, stream = run.generator.get_state(), torch.get_rng_state()
     off = epoch(run, 0, run.train)
@@ -73,7 +73,7 @@ def test_switched_off_it_is_joint_training_bit_for_bit(name, options):
 
 
 @pytest.mark.parametrize("name", ON)
-def test_with_a_member_switched_off_a_combination_is_the_other_alone(name):
+def test_with_a_member_switched_off_a_combination_equals_the_other_alone(name):
     alone = begun(name, ON[name])
     options = {f"{name}.{key}": value for key, value in ON[name].items()}
     spec = f"fixed-modulation+{name}"
@@ -86,7 +86,7 @@ RENAMED = {"audio": "a.sound", "video": "weight"}  # in the same alphabetical or
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("name", ON)
-def test_order_and_names_of_modalities_decide_nothing(name, reverse):
+def test_order_and_names_of_modalities_do_not_matter(name, reverse):
     options = ON[name] | ({"logits": "slice", "lam_con": 0.0, "lam_ceb": 0.0} if name == "mcr" else {})
     model = small_model()
     copy = _renamed(model, reverse)
@@ -129,7 +129,7 @@ def test_three_modalities_and_another_fusion(name):
 
 
 @pytest.mark.parametrize("name", ON)
-def test_a_restored_run_goes_on_as_if_nothing_had_been(name):
+def test_a_restored_run_equals_an_uninterrupted_one(name):
     options = ON[name] | ({"order": "train-set"} if name == "g2d" else {})
     run = begun(name, options)
     epoch(run, 0, run.train[:2])
@@ -159,7 +159,7 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["pmr", "g2d", "cml", "mcr"])
-def test_an_interrupted_run_ends_like_an_unbroken_one(name, data, tmp_path):
+def test_an_interrupted_run_equals_an_uninterrupted_one(name, data, tmp_path):
     options = ON[name] | ({"order": "train-set"} if name == "g2d" else {})
     settings = {
         "method_options": options,

@@ -1,4 +1,4 @@
-"""OGM and OGM-GE: coefficients against the formula in double precision, and what they touch."""
+"""OGM and OGM-GE: coefficients against the formula in double precision, and which gradients they scale."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build(modalities=("audio", "video"), seed=0):
 
 
 def batch_for(model, n=12, lead=None, seed=1):
-    """A batch; the head reads the class from the modality `lead` where one is named."""
+    """A batch; if `lead` is named, the head predicts the class from that modality."""
     generator = torch.Generator().manual_seed(seed)
     inputs = {m: torch.randn(n, 1, 4, 4, generator=generator) for m in model.modalities}
     y = torch.arange(n) % CLASSES
@@ -63,7 +63,7 @@ def start(method, model, optimizer=None, **changes):
 
 
 def gradients_after(run, batch):
-    """Gradients before and after the method's hook."""
+    """Gradients before and after the hook of the method."""
     context = StepContext(run, batch)
     run.optimizer.zero_grad()
     run.method.forward(context)
@@ -77,7 +77,7 @@ def gradients_after(run, batch):
 
 
 def slow_coefficients(model, batch, alpha):
-    """k of each modality, in float64 from the weights themselves."""
+    """k of each modality, in float64 from the weights."""
     weight, bias = (
         p.detach().double().numpy() for p in (model.fusion.linear.weight, model.fusion.linear.bias)
     )
@@ -98,7 +98,7 @@ def slow_coefficients(model, batch, alpha):
 
 
 def scales(model, before, after):
-    """By modality, the factors of the gradients of each parameter."""
+    """Factors of the gradients of each parameter, by modality."""
     out = {}
     for m in model.modalities:
         out[m] = {}
@@ -111,7 +111,7 @@ def scales(model, before, after):
 
 
 def test_coefficients_by_hand():
-    # Of 8 and 4 the ratio is 2; the weaker one is left alone.
+    # The ratio of 8 and 4 is 2; the weaker modality is not scaled.
     assert modulation_coefficients({"a": 8.0, "b": 4.0}, 0.5) == {"a": 1 - math.tanh(1.0), "b": 1.0}
     assert modulation_coefficients({"a": 4.0, "b": 4.0}, 0.5) == {"a": 1.0, "b": 1.0}
     three = modulation_coefficients({"a": 6.0, "b": 3.0, "c": 2.0}, 0.1)
@@ -157,7 +157,7 @@ def test_encoder_gradients_are_scaled_by_the_formula(modalities, lead, alpha):
         ("all", {"conv.weight", "linear.weight", "conv.bias", "linear.bias"}),
     ],
 )
-def test_tensors(tensors, scaled):
+def test_tensors_get_equal_factors(tensors, scaled):
     model = build()
     batch = batch_for(model, lead="audio")
     before, after, _ = gradients_after(start(OGM(tensors=tensors), model), batch)
@@ -191,7 +191,7 @@ def joint_training(optimizer=torch.optim.SGD, **options):
         {"start_epoch": 0, "end_epoch": -1},
     ],
 )
-def test_switched_off_it_is_joint_training_bit_for_bit(options):
+def test_switched_off_it_equals_joint_training_bit_for_bit(options):
     model = build()
     batch = batch_for(model, lead="audio")
     run = start(OGM(**options), model)
@@ -222,7 +222,7 @@ def test_epochs_of_modulation():
     assert active(0, total=1)
 
 
-def test_noise_has_the_spread_of_the_unscaled_gradient():
+def test_noise_has_the_standard_deviation_of_the_unscaled_gradient():
     model = build()
     batch = batch_for(model, lead="audio")
     run = start(OGMGE(alpha=0.8, tensors="all"), model)
@@ -246,7 +246,7 @@ def test_noise_has_the_spread_of_the_unscaled_gradient():
         assert all(torch.equal(value, before[key]) for value in drawn[key])
 
 
-def test_noise_comes_from_the_runs_generator_alone():
+def test_noise_is_drawn_from_the_generator_of_the_run():
     def noisy(seed):
         model = build()
         batch = batch_for(model, lead="audio")
@@ -261,7 +261,7 @@ def test_noise_comes_from_the_runs_generator_alone():
     assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_a_gradient_of_one_element_has_no_spread():
+def test_a_gradient_of_one_element_has_no_standard_deviation():
     model = build()
     single = nn.Parameter(torch.tensor([[2.0]]))
     model.encoder_module("audio").scale = single
@@ -297,7 +297,7 @@ def test_scaled_updates(kind, tensors):
             assert torch.allclose(p - old[key], factor * (others[key] - old[key]), rtol=0, atol=1e-10)
 
 
-def test_scaled_updates_leave_the_optimiser_alone():
+def test_scaled_updates_do_not_change_the_optimiser():
     model, plain = build(), build()
     batch = batch_for(model, lead="video")
     run = start(OGM(apply="update"), model, torch.optim.AdamW(model.parameters(), lr=0.1))
@@ -310,7 +310,7 @@ def test_scaled_updates_leave_the_optimiser_alone():
     assert all(torch.equal(x, y) for x, y in zip(*states, strict=True))
 
 
-def test_adaptive_optimizers_are_warned_of():
+def test_adaptive_optimizers_give_a_warning():
     def problems(optimizer, **options):
         plan = SimpleNamespace(epochs=10, optimizer=optimizer, learning_rates=lambda: [0.1] * 10)
         return OGM(**options).problems(plan)
@@ -321,7 +321,7 @@ def test_adaptive_optimizers_are_warned_of():
     assert "apply=update" in line
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     with pytest.raises(UnknownNameError, match="did you mean matrices"):
         OGM(tensors="matrix")
     with pytest.raises(UnknownNameError, match="value of apply"):
@@ -336,7 +336,7 @@ def test_impossible_options():
         OGM(tensors="conv-only").check(flat)
 
 
-def test_what_they_require():
+def test_requirements():
     assert METHODS["ogm"] is OGM
     assert METHODS["ogm-ge"] is OGMGE
     single = MultimodalModel({"a": nn.Linear(2, 4)}, ConcatFusion({"a": 4}, 2))

@@ -20,7 +20,7 @@ def batches(model, count=4, first=1):
 
 
 def leading(lead="video", modalities=("audio", "video")):
-    """A model in which one modality is ahead on `random_batch(model)`: the target is what it says."""
+    """A model in which one modality is ahead on `random_batch(model)`: the target is its prediction."""
     model = small_model(modalities)
     batch = random_batch(model)
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_drop_probabilities_by_hand():
     )
 
 
-def test_one_modality_always_stays():
+def test_one_modality_is_never_dropped():
     rng = np.random.default_rng(0)
     for count in (2, 3, 4):
         for _ in range(50):
@@ -77,7 +77,7 @@ def test_one_modality_always_stays():
 
 
 @pytest.mark.parametrize("modalities", [("audio", "video"), ("video", "text", "audio")])
-def test_features_are_dropped_and_the_rest_scaled_up(modalities):
+def test_features_are_dropped_and_the_others_scaled_up(modalities):
     model, batch = leading("video", modalities)
     run = HandRun(OPM(p_exe=1.0, start_epoch=0), model)
     _, context = run.gradients(batch)
@@ -99,7 +99,7 @@ def test_features_are_dropped_and_the_rest_scaled_up(modalities):
     torch.testing.assert_close(context.u, model.fusion(context.z))
 
 
-def test_over_many_batches_the_drop_rate_is_that_of_the_formula():
+def test_the_drop_rate_over_many_batches_equals_the_formula():
     model, batch = leading("video")
     method = OPM(p_exe=0.7, start_epoch=0)
     run = HandRun(method, model)
@@ -122,12 +122,12 @@ OFF = [{"q_base": 0.0, "start_epoch": 0}, {"start_epoch": 1}, {"end_epoch": -1}]
 
 
 @pytest.mark.parametrize("options", OFF)
-def test_off_it_is_joint_training(options):
+def test_switched_off_it_is_joint_training(options):
     off = HandRun(OPM(**options), small_model()).fit(batches(small_model()))
     assert same(off, HandRun(create_method("joint"), small_model()).fit(batches(small_model())))
 
 
-def test_global_random_states_are_left_alone():
+def test_global_random_states_are_unchanged():
     model, batch = leading()
     state = torch.get_rng_state()
     on = HandRun(OPM(p_exe=1.0, start_epoch=0), model).fit([batch])
@@ -144,7 +144,7 @@ def test_evaluation_drops_nothing():
 
 
 @pytest.mark.parametrize("modalities", [("audio", "video"), ("audio", "video", "text")])
-def test_the_order_of_modalities_says_nothing(modalities):
+def test_the_order_of_modalities_does_not_matter(modalities):
     def edited(order):
         torch.manual_seed(0)
         run = HandRun(OPM(p_exe=1.0, start_epoch=0, logits="zero-feature"), small_model(order))
@@ -157,7 +157,7 @@ def test_the_order_of_modalities_says_nothing(modalities):
         z = {m: draw(12, WIDTHS[m]) for m in sorted(order)}
         context.features = {m: z[m] for m in order}
         linears = {m: draw(3, WIDTHS[m]) for m in sorted(order)}
-        linears["audio"] *= 0  # the last: with three modalities two are ahead of it
+        linears["audio"] *= 0  # the last one: with three modalities two are ahead of it
         with torch.no_grad():
             run.model.fusion.linear.weight.copy_(torch.cat([linears[m] for m in order], dim=1))
             run.model.fusion.linear.bias.zero_()
@@ -169,7 +169,7 @@ def test_the_order_of_modalities_says_nothing(modalities):
         torch.testing.assert_close(one[m], two[m])
 
 
-def test_resumed_it_goes_on():
+def test_it_resumes():
     whole = HandRun(OPM(start_epoch=0), small_model())
     data = batches(whole.model)
     expected = whole.fit(data)
@@ -183,7 +183,7 @@ def test_resumed_it_goes_on():
     assert same(second.fit(data[2:]), expected)
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     for options in ({"q_base": 1.2}, {"lam": -1.0}, {"p_exe": 2.0}):
         with pytest.raises(UsageError, match=next(iter(options))):
             OPM(**options)

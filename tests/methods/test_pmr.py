@@ -1,4 +1,4 @@
-"""PMR: prototypes, weights and losses against loops in NumPy, and who gets which gradient."""
+"""PMR: prototypes, weights and losses against loops in NumPy, and which encoder gets which gradient."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def step(run, batch):
 
 
 def encoded(model, batch):
-    """Features in evaluation mode, by the layers themselves."""
+    """Features in evaluation mode, from the layers."""
     out = {}
     for m in model.modalities:
         e, x = model.encoder_module(m), batch.inputs[m].numpy()
@@ -60,7 +60,7 @@ def slow_means(model, samples):
 
 
 def slow_terms(context, prototypes, alpha, mu):
-    """Weights and losses, sample by sample."""
+    """Weights and losses, computed sample by sample."""
     y, pce, entropy, scores = context.batch.target.tolist(), {}, {}, {}
     for m, z in context.z.items():
         pce[m], entropy[m], scores[m] = 0.0, 0.0, 0.0
@@ -96,7 +96,7 @@ def test_prototypes_are_class_means_in_evaluation_mode_with_a_running_average():
         assert not np.allclose(first[m], second[m])
 
 
-def test_the_subset_is_stratified_and_drawn_from_the_runs_stream():
+def test_the_subset_is_stratified_and_drawn_from_the_generator_of_the_run():
     model = small_model()
     run = HandRun(create_method("pmr"), model, train=batches(model, 5, n=40))
     positions = class_positions(run.train_target)
@@ -107,7 +107,7 @@ def test_the_subset_is_stratified_and_drawn_from_the_runs_stream():
     assert len(set(drawn.tolist())) == len(drawn)
     assert torch.equal(drawn, draw_subset(positions, 0.1, torch.Generator().manual_seed(1)))
     assert not torch.equal(drawn, draw_subset(positions, 0.1, torch.Generator().manual_seed(2)))
-    assert draw_subset(positions, 1e-6, torch.Generator()).shape == (3,)  # one of each class at least
+    assert draw_subset(positions, 1e-6, torch.Generator()).shape == (3,)  # at least one of each class
 
 
 @pytest.mark.parametrize("modalities", [BOTH, THREE])
@@ -126,7 +126,7 @@ def test_losses_against_a_loop(modalities, fusion):
         assert max(beta, key=beta.get) != max(gamma, key=gamma.get)
 
 
-def test_for_two_modalities_the_weights_are_those_of_the_paper():
+def test_for_two_modalities_the_weights_equal_those_of_the_paper():
     def log_pi(first, second):  # of one sample with two classes
         return torch.tensor([[[first, 1 - first]], [[second, 1 - second]]], dtype=torch.float64).log()
 
@@ -138,7 +138,7 @@ def test_for_two_modalities_the_weights_are_those_of_the_paper():
         assert gamma.tolist() == pytest.approx([paper_gamma, paper_beta], abs=1e-9)
 
 
-def test_hard_weights_are_one_for_all_but_the_fastest():
+def test_hard_weights_are_one_for_all_but_the_fastest_modality():
     for modalities in (BOTH, THREE):
         hard = begun({"weights": "hard", "mu": 0.0}, modalities)
         terms, context = step(hard, random_batch(hard.model, seed=9))
@@ -168,7 +168,7 @@ def test_with_equal_scores_the_loss_is_cross_entropy():
     assert sum(terms.values()).item() == joint.item()
 
 
-def test_only_the_slower_encoder_is_pulled():
+def test_only_the_slower_encoder_gets_a_gradient():
     run = begun({"mu": 0.0, "alpha": 2.0})
     batch = random_batch(run.model, seed=9)
     terms, context = step(run, batch)
@@ -181,7 +181,7 @@ def test_only_the_slower_encoder_is_pulled():
 
 
 def test_the_gradient_against_finite_differences():
-    # Weights are constants: differentiate the sum with those of the point.
+    # Weights are constants: differentiate the sum with the weights of that point.
     run = begun({"mu": 0.3, "alpha": 1.0})
     batch = random_batch(run.model, seed=9)
     gradients, context = run.gradients(batch)
@@ -216,7 +216,7 @@ def test_the_gradient_against_finite_differences():
 def test_a_feature_on_its_prototype():
     run = begun()
     z = {m: run.method.state_dict()["prototypes"][m][:1].clone().requires_grad_() for m in BOTH}
-    for m in BOTH:  # the other classes far away
+    for m in BOTH:  # the other classes are far away
         run.method._prototypes[m][1:] += 1e3
     context = StepContext(run, Batch({}, torch.tensor([0]), torch.tensor([0])))
     context.features, context.u = z, torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
@@ -253,7 +253,7 @@ def test_epochs():
     assert terms(0, alpha=0.0) == ["joint", "entropy"]
 
 
-def test_impossible_options():
+def test_invalid_options_are_refused():
     for options in ({"alpha": -1.0}, {"ema": 1.5}, {"subset": 0.0}, {"subset": 2.0}, {"per_epochs": -1}):
         with pytest.raises(UsageError):
             create_method("pmr", options)

@@ -1,4 +1,4 @@
-"""ReconBoost: losses against NumPy, turns and rest of the encoders, fresh optimisers, the ensemble."""
+"""ReconBoost: losses against NumPy, alternating and frozen encoders, fresh optimisers, the ensemble."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def softmax(u):
 
 
 def slow_answers(run, z):
-    """u^m of each modality from the weights: projection where there is one, hidden layer, output."""
+    """u^m of each modality from the weights: projection if there is one, hidden layer, output."""
     fusion, out = run.model.fusion, {}
     first, _, last = fusion.classifier
     for place, m in enumerate(run.model.modalities):
@@ -98,7 +98,7 @@ def test_the_losses_of_both_phases_against_numpy(modalities, consolidation):
         assert found == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_gradient_is_that_of_the_active_learner_alone():
+def test_the_gradient_is_that_of_the_active_learner_only():
     run = started()
     enter(run, 3)  # the second stage boosts video
     batch = run.train[0]
@@ -131,9 +131,9 @@ def test_the_gradient_is_that_of_the_active_learner_alone():
 
 
 @pytest.mark.parametrize("optimizer", [None, torch.optim.AdamW])
-def test_what_rests_does_not_move(optimizer):
+def test_frozen_learners_do_not_change(optimizer):
     run = started(("audio", "video", "text"), optimizer=optimizer)
-    epochs(run, 0, 3)  # moments are there
+    epochs(run, 0, 3)  # so that moments exist
     for epoch, active in ((3, "video"), (4, "video"), (6, "text"), (9, "audio")):
         before = {name: value.clone() for name, value in run.model.state_dict().items()}
         enter(run, epoch)
@@ -156,7 +156,7 @@ def test_what_rests_does_not_move(optimizer):
     )
 
 
-def test_turns():
+def test_alternation():
     run = started(("audio", "video", "text"), order=["text", "audio", "video"])
 
     def turn(epoch):
@@ -190,7 +190,7 @@ def test_every_phase_begins_with_a_fresh_optimiser():
     assert fresh == [True, False, True, True, False, True]
 
 
-def test_consolidation_reaches_the_learner_and_not_the_one_before():
+def test_consolidation_updates_the_learner_and_not_the_previous_one():
     run = started(residual_weight=0.0, label_weight=0.0)
     enter(run, 3)
     context = StepContext(run, run.train[0])
@@ -230,13 +230,13 @@ def test_the_order_of_modalities_changes_nothing():
     assert_close_encoders(run, turned)
 
 
-def test_random_streams_are_left_alone():
+def test_global_random_streams_are_unchanged():
     run = started()
     with run.drawing_nothing():
         epochs(run, 0, 4)
 
 
-def test_a_restored_run_goes_on_as_an_unbroken_one():
+def test_a_restored_run_equals_an_uninterrupted_one():
     for cut in (2, 3, 4):
         whole, half, new = started(), started(), started()
         epochs(whole, 0, 6)
@@ -263,7 +263,7 @@ def test_it_resumes_in_the_trainer(tmp_path: Path):
     assert whole.summary["backward_samples"] * 2 * 7 == whole.summary["forward_samples"] * (5 + 2 * 2)
 
 
-def test_a_plan_too_short_is_said():
+def test_too_few_epochs_give_a_warning():
     class Plan:
         epochs, optimizer = 8, "sgd"
 
@@ -271,7 +271,7 @@ def test_a_plan_too_short_is_said():
     assert ReconBoost(boost_epochs=2).problems(Plan()) == []
 
 
-def test_modalities_without_a_turn_are_named_once():
+def test_modalities_that_are_never_active_are_named_once():
     def lines(epochs, modalities=("audio", "video", "text"), **options):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -285,7 +285,7 @@ def test_modalities_without_a_turn_are_named_once():
     assert "never boosts audio:" in lines(6, order=["text", "video", "audio"])[0][0]
     assert "never boosts video, text" in lines(4, ("audio", "touch", "video", "text"))[0][0]
     assert lines(7) == ([], [])
-    # One turn alone is what `problems` says.
+    # A single stage is reported by `problems`.
     for epochs in (2, 3):
         for modalities in (("audio", "video"), ("audio", "video", "text")):
             said, problems = lines(epochs, modalities)
@@ -304,7 +304,7 @@ def run_plan(epochs):
     return Plan()
 
 
-def test_the_warning_is_in_no_resumed_runs_way():
+def test_a_resumed_run_does_not_repeat_the_warning():
     modalities = ("audio", "video", "text")
     with pytest.warns(EquipoiseWarning):
         whole, half, new = (started(modalities, epochs=6) for _ in range(3))
@@ -312,16 +312,16 @@ def test_the_warning_is_in_no_resumed_runs_way():
     epochs(half, 0, 4)
     new.restore(half)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # once it has begun, nothing more is said
+        warnings.simplefilter("error")  # after the first epoch there are no further warnings
         epochs(new, 4, 6)
     assert same(dict(new.model.state_dict()), dict(whole.model.state_dict()))
 
 
-def test_with_intermediate_fusion_the_encoders_that_rest_do_not_move():
+def test_with_intermediate_fusion_frozen_encoders_do_not_change():
     method = ReconBoost(boost_epochs=1, rectify_epochs=1, hidden=8)
     reference, batch = exchanging(("audio", "video"))
     run = HandRun(method, drawn(method, reference), train=[batch])
-    epochs(run, 0, 2)  # so that momentum could move what gets a gradient of zero
+    epochs(run, 0, 2)  # so that momentum could change parameters with a zero gradient
     enter(run, 2)
     start = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.fit([batch])
@@ -329,7 +329,7 @@ def test_with_intermediate_fusion_the_encoders_that_rest_do_not_move():
     assert {name.split(".")[1] for name in moved if name.startswith("encoder_list")} == {"1"}
 
 
-def test_an_encoder_that_the_active_modality_uses_does_not_rest():
+def test_an_encoder_used_by_the_active_modality_is_not_frozen():
     small = small_model(("audio", "video", "text"), width=4)
     shared = small.encoder_module("audio")
     encoders = {"audio": shared, "video": shared, "text": small.encoder_module("text")}
@@ -345,11 +345,11 @@ def test_an_encoder_that_the_active_modality_uses_does_not_rest():
         assert torch.equal(before, shared.norm.running_mean) != at_work
 
 
-def test_a_part_that_the_active_encoder_uses_does_not_rest():
+def test_a_part_used_by_the_active_encoder_is_not_frozen():
     small = small_model(width=4)
     audio, video = (small.encoder_module(m) for m in ("audio", "video"))
     video.first, video.norm = audio.first, audio.norm
-    audio.first.eval()  # held there by somebody else
+    audio.first.eval()  # set to evaluation mode by the user
     method = ReconBoost(boost_epochs=2, rectify_epochs=1, hidden=8)
     model = method.build(small).double()
     run = HandRun(method, model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
@@ -372,12 +372,12 @@ def test_a_part_that_the_active_encoder_uses_does_not_rest():
         {"consolidation_weight": float("inf")},
     ],
 )
-def test_impossible_options(options):
+def test_invalid_options_are_refused(options):
     with pytest.raises(UsageError):
         create_method("reconboost", options)
 
 
-def test_refused_models():
+def test_unsupported_models_are_refused():
     with pytest.raises(UsageError, match="at least 2"):
         create_method("reconboost").check(small_model(("audio",)))
     for order in (["audio"], ["audio", "audio"], ["audio", "smell"]):

@@ -1,4 +1,4 @@
-"""UMT: the distillation against NumPy, and teachers that stay as they are."""
+"""UMT: the distillation against NumPy, and frozen teachers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def begun(options=None, modalities=BOTH, parts=None, **model_options):
 
 
 def taught(teacher, x):
-    """A teacher's feature in evaluation mode, by the layers themselves."""
+    """A teacher's feature in evaluation mode, from the layers."""
     w = {k: v.detach().numpy() for k, v in teacher.encoder_list[0].state_dict().items()}
     h = x.numpy() @ w["first.weight"].T + w["first.bias"]
     h = (h - w["norm.running_mean"]) / np.sqrt(w["norm.running_var"] + 1e-5)
@@ -37,7 +37,7 @@ def taught(teacher, x):
 @pytest.mark.parametrize("fusion", ["concat", "gated"])
 def test_the_loss_and_its_gradient_against_numpy(modalities, fusion):
     parts = unimodal(modalities)
-    for part in parts.values():  # running statistics that are not those of a fresh layer
+    for part in parts.values():  # running statistics different from those of a new layer
         part.train()
         part(random_batch(part, seed=3))
     run = begun({"lam": 3.0}, modalities, parts, fusion=fusion)
@@ -55,7 +55,7 @@ def test_the_loss_and_its_gradient_against_numpy(modalities, fusion):
         np.testing.assert_allclose(gradient.numpy(), 3 * 2 * e / e.size, atol=1e-9)
 
 
-def test_teachers_never_change_and_are_nobodys_business():
+def test_teachers_never_change_and_are_not_part_of_the_model():
     parts = unimodal()
     before = {name: {k: v.clone() for k, v in part.state_dict().items()} for name, part in parts.items()}
     for part in parts.values():
@@ -71,11 +71,11 @@ def test_teachers_never_change_and_are_nobodys_business():
     assert not held & {p for t in teachers.values() for p in t.parameters()}
     assert not list(run.modules.parameters())
     assert set(run.counted) == {teachers[m].encoder_module(m) for m in BOTH}
-    # The parts themselves are left alone: other methods may build on them too.
+    # The parts do not change: other methods may build on them too.
     assert all(p.requires_grad for part in parts.values() for p in part.parameters())
 
 
-def test_teachers_are_asked_once_a_step():
+def test_teachers_run_once_a_step():
     run, calls = begun(), []
     for teacher in run.method._teachers.values():
         teacher.register_forward_hook(lambda *_: calls.append("whole"))
@@ -84,7 +84,7 @@ def test_teachers_are_asked_once_a_step():
     assert calls == ["encoder"] * 6
 
 
-def test_a_student_that_is_its_teacher_has_nothing_to_learn():
+def test_a_student_equal_to_its_teacher_has_zero_loss():
     parts, model = unimodal(), small_model()
     for m in BOTH:
         model.encoder_module(m).load_state_dict(parts[f"unimodal:{m}"].encoder_module(m).state_dict())
@@ -97,7 +97,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn():
     assert method.losses(context)["distillation"].item() == 0
 
 
-def test_without_weight_there_are_no_teachers():
+def test_with_weight_zero_there_are_no_teachers():
     method = create_method("umt", {"lam": 0.0})
     assert method.parts(BOTH) == []
     assert create_method("umt").parts(BOTH) == ["unimodal:audio", "unimodal:video"]
@@ -108,7 +108,7 @@ def test_without_weight_there_are_no_teachers():
         create_method("umt", {"lam": -1.0})
 
 
-def test_a_run_goes_on_with_the_teachers_that_it_began_with():
+def test_a_resumed_run_keeps_its_teachers():
     state = begun().method.state_dict()
     begun().method.load_state_dict(state)
     others = unimodal()
@@ -127,7 +127,7 @@ def test_in_the_trainer(tmp_path):
     )
     assert same(dict(joint.model.state_dict()), dict(off.model.state_dict()))
     assert off.summary["forward_samples"] == joint.summary["forward_samples"]
-    # The unimodal runs, the student, and the teachers beside it.
+    # The unimodal runs, the student, and the teachers.
     assert on.summary["forward_samples"] == 3 * joint.summary["forward_samples"]
     assert on.summary["backward_samples"] == 2 * joint.summary["backward_samples"]
     assert on.summary["init_fingerprint"] == joint.summary["init_fingerprint"]

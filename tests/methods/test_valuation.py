@@ -1,4 +1,4 @@
-"""Valuation: contributions by enumeration of orders, copies, what is served and what it trains."""
+"""Valuation: contributions over all orders, copies, the samples served, and which parameters they train."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def started(kind=SampleValuation, modalities=("audio", "video"), epochs=6, model
     options = {"warmup": 2} | options
     model = model or small_model(modalities)
     whole = random_batch(model, count)
-    if "audio" in whole.inputs:  # the one modality that knows
+    if "audio" in whole.inputs:  # the only informative modality
         whole.inputs["audio"][:, :CLASSES] += 3 * F.one_hot(whole.target, CLASSES)
     return HandRun(kind(**options), model, train=pieces(whole, 16), epochs=epochs)
 
@@ -53,7 +53,7 @@ def epochs(run, first, last):
 
 
 def slow_contributions(model, batch):
-    """Mean gain of each modality over all orders in which modalities may join."""
+    """Mean gain of each modality over all orders of modalities."""
     state = model.training
     model.eval()
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_number_of_copies():
 
 
 @pytest.mark.parametrize("modalities", [("audio", "video"), ("audio", "video", "text")])
-def test_samples_are_copied_by_their_contributions(modalities):
+def test_samples_are_copied_according_to_their_contributions(modalities):
     run = started(modalities=modalities)
     epochs(run, 0, 2)
     phi, right = slow_contributions(run.model, run.take(list(range(50))))
@@ -122,11 +122,11 @@ def test_samples_are_copied_by_their_contributions(modalities):
     assert event["contributions"] == pytest.approx({m: phi[m].mean() for m in modalities})
 
 
-def test_samples_that_every_view_solves_are_left_alone():
+def test_samples_that_every_subset_classifies_are_not_copied():
     run = started(modalities=("audio", "video", "text"))
     for p in run.model.fusion.parameters():
         p.data.zero_()
-    run.model.fusion.linear.bias.data[0] = 1.0  # always the first class
+    run.model.fusion.linear.bias.data[0] = 1.0  # always predicts the first class
     copied = {row for row, _ in run.method.copies(run).tolist()}
     target = run.take(list(range(50))).target
     assert copied == {i for i in range(50) if target[i] != 0}
@@ -146,12 +146,12 @@ def test_rates():
 @pytest.mark.parametrize("rate", ["linear", "tanh", "power"])
 @pytest.mark.parametrize("count", [2, 3, 6, 7])
 def test_equal_contributions_of_many_modalities_copy_nothing(rate, count):
-    # Added up one by one, six times a number may be less than six times the number.
+    # The sum of six equal numbers may be less than six times the number.
     for k in range(1, 91):
         assert copy_rate({str(m): k / 60 for m in range(count)}, 1.0, rate) == 0
 
 
-def test_only_the_rate_that_is_asked_for_is_computed(monkeypatch):
+def test_only_the_requested_rate_is_computed(monkeypatch):
     called = []
     monkeypatch.setattr(math, "pow", lambda *_: called.append("power") or 0.0)
     monkeypatch.setattr(math, "tanh", lambda *_: called.append("tanh") or 0.0)
@@ -160,7 +160,7 @@ def test_only_the_rate_that_is_asked_for_is_computed(monkeypatch):
     assert called == ["tanh", "power"]
 
 
-def test_what_can_copy_nothing_does_not_change_the_data(tmp_path: Path):
+def test_without_copies_the_data_do_not_change(tmp_path: Path):
     assert ModalityValuation().changes_data()
     assert SampleValuation().changes_data()
     assert not ModalityValuation(alpha=0.0).changes_data()
@@ -176,7 +176,7 @@ def test_what_can_copy_nothing_does_not_change_the_data(tmp_path: Path):
 
 @pytest.mark.parametrize("modalities", [("audio", "video"), ("video", "audio"), ("text", "audio", "video")])
 @pytest.mark.parametrize("part_ratio", [1.0, 0.4])
-def test_the_lowest_modality_is_copied(modalities, part_ratio):
+def test_the_modality_with_the_lowest_contribution_is_copied(modalities, part_ratio):
     run = started(ModalityValuation, modalities, part=part_ratio)
     epochs(run, 0, 1)
     state = run.generator.get_state()
@@ -202,7 +202,7 @@ def test_equal_modalities_are_not_copied():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("budget", ["epochs", "fixed-steps"])
-def test_what_is_served(kind, budget):
+def test_served_samples(kind, budget):
     run = started(kind, ("audio", "video", "text"), budget=budget, warmup=1)
     run.method._copies = torch.tensor([[3, 0], [3, 0], [7, 2], [49, 1], *[[i, i % 3] for i in range(40)]])
     batches = list(run.method.train_data(run.train, run))
@@ -232,10 +232,10 @@ def test_what_is_served(kind, budget):
     again = list(run.method.train_data(run.train, run))
     assert [b.index.tolist() for b in again] != [
         b.index.tolist() for b in batches
-    ]  # another order each epoch
+    ]  # a different order each epoch
 
 
-def test_what_is_not_kept_is_zero_and_teaches_its_encoder_nothing():
+def test_dropped_modalities_are_zero_and_do_not_train_their_encoder():
     run = started()
     batch = random_batch(run.model)
     n = torch.arange(12)
@@ -263,7 +263,7 @@ def test_what_is_not_kept_is_zero_and_teaches_its_encoder_nothing():
         ("modality-valuation", {"warmup": 1, "alpha": 0.0}),
     ],
 )
-def test_before_it_copies_it_is_joint_training_bit_for_bit(name, options):
+def test_before_the_first_copies_it_is_joint_training_bit_for_bit(name, options):
     stream = torch.get_rng_state()
     run = started(type(create_method(name)), **options)
     own = run.generator.get_state()
@@ -279,15 +279,15 @@ def test_before_it_copies_it_is_joint_training_bit_for_bit(name, options):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_copies_begin_behind_the_warm_up(kind):
+def test_copies_start_after_the_warm_up(kind):
     run = started(kind, epochs=5, warmup=3)
     served = epochs(run, 0, 5)
     assert [batches == run.train for batches in served] == [True, True, True, False, False]
     valued = sum(kind == "valuation" for kind, _ in run.events)
-    assert valued == 2  # nothing is trained behind the last epoch
+    assert valued == 2  # no training follows the last epoch
 
 
-def test_the_order_of_modalities_changes_nothing_for_samples():
+def test_the_order_of_modalities_does_not_change_the_samples():
     run = started()
     turned = started(modalities=("video", "audio"))
     for m in ("audio", "video"):
@@ -302,7 +302,7 @@ def test_the_order_of_modalities_changes_nothing_for_samples():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_restored_run_goes_on_as_an_unbroken_one(kind):
+def test_a_restored_run_equals_an_uninterrupted_one(kind):
     whole, half, new = started(kind), started(kind), started(kind)
     epochs(whole, 0, 5)
     epochs(half, 0, 3)
@@ -323,14 +323,14 @@ def test_it_resumes_in_the_trainer(name, tmp_path: Path):
     )
     joint = eq.fit(tmp_path / "data", "joint", diagnose_every=0, **settings)
     assert not same(dict(whole.model.state_dict()), dict(joint.model.state_dict()))
-    assert whole.summary["backward_samples"] == joint.summary["backward_samples"]  # the budget is what it was
+    assert whole.summary["backward_samples"] == joint.summary["backward_samples"]  # the budget is the same
     share = 1.0 if name.startswith("sample") else 0.2
     extra = whole.summary["forward_samples"] - joint.summary["forward_samples"]
     train = joint.summary["split_sizes"]["train"]
     assert extra == 4 * int(share * train)
 
 
-def test_a_plan_too_short_is_said():
+def test_too_few_epochs_give_a_warning():
     class Plan:
         epochs, optimizer = 5, "sgd"
 
@@ -339,7 +339,7 @@ def test_a_plan_too_short_is_said():
 
 
 @pytest.mark.parametrize("name", ["sample-valuation", "modality-valuation"])
-def test_impossible_options(name):
+def test_invalid_options_are_refused(name):
     with pytest.raises(UsageError):
         create_method(name, {"warmup": 0})
     with pytest.raises(UnknownNameError, match="fixed-steps"):
@@ -349,6 +349,6 @@ def test_impossible_options(name):
 
 
 @pytest.mark.parametrize("options", [{"alpha": -1.0}, {"part": 0.0}, {"part": 1.1}, {"rate": "square"}])
-def test_impossible_options_of_the_modality_level(options):
+def test_invalid_options_of_the_modality_level_are_refused(options):
     with pytest.raises(UsageError):
         create_method("modality-valuation", options)

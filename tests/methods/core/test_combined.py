@@ -1,4 +1,4 @@
-"""Combinations of methods: each does what it does alone, and what cannot be combined says why."""
+"""Combinations of methods: each member acts as alone, and invalid combinations are refused with a reason."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("on", "off"), PAIRS)
 @pytest.mark.parametrize("first", [True, False])
-def test_with_a_member_switched_off_the_other_is_as_it_is_alone(on, off, first):
+def test_with_one_member_switched_off_the_other_acts_as_alone(on, off, first):
     spec = f"{on}+{off}" if first else f"{off}+{on}"
     options = {f"{off}.{key}": value for key, value in OFF[off].items()}
     assert same(trained(spec, options), trained(on))
@@ -75,7 +75,7 @@ def test_the_joint_loss_is_counted_once():
     )
 
 
-def test_modules_and_streams_are_those_of_the_members_alone():
+def test_modules_and_random_streams_equal_those_of_the_members_alone():
     model = small_model()
     alone = HandRun(create_method("multi-loss"), model)
     together = HandRun(create_method("multi-loss+ogm-ge"), small_model())
@@ -154,7 +154,7 @@ class Replacer2(Replacer):
     name = "replacer-2"
 
 
-def test_what_cannot_be_combined_says_why():
+def test_invalid_combinations_are_refused_with_a_reason():
     def reason(**members):
         with pytest.raises(UsageError) as error:
             Combined("+".join(members), members)
@@ -180,7 +180,7 @@ def test_what_cannot_be_combined_says_why():
     Combined("a+b", {"a": Router(), "b": ogm})
 
 
-def test_a_loss_that_replaces_the_joint_one_does():
+def test_a_loss_that_replaces_the_joint_loss():
     model = small_model()
     run = HandRun(
         Combined("x+multi-loss", {"x": Replacer(), "multi-loss": create_method("multi-loss")}), model
@@ -190,7 +190,7 @@ def test_a_loss_that_replaces_the_joint_one_does():
     assert list(run.method.losses(context)) == ["x.own", "multi-loss.unimodal"]
 
 
-def test_needs_are_those_of_the_model_that_is_trained(tmp_path):
+def test_needs_depend_on_the_trained_model(tmp_path):
     data = synthetic.write(tmp_path / "data")
     with pytest.raises(UsageError, match=r"'ogm' needs a model with additive_head"):
         eq.fit(data.path, "ogm+mmcosine", epochs=2)
@@ -198,8 +198,8 @@ def test_needs_are_those_of_the_model_that_is_trained(tmp_path):
     assert eq.fit(data.path, "ogm+mmcosine", method_options=options, epochs=2).test["accuracy"] > 0
 
 
-def test_scores_and_losses_read_features_as_they_were_encoded():
-    """What one method drops, another one still judges: OGM says the same with and without OPM."""
+def test_scores_and_losses_read_features_before_editing():
+    """OGM also scores the features that OPM drops: its scores are equal with and without OPM."""
     model = small_model()
     options = {"opm.start_epoch": 0, "opm.p_exe": 1.0, "ogm.tensors": "all"}
     run = HandRun(create_method("opm+ogm", options), model)
@@ -242,7 +242,7 @@ def test_a_dropped_feature_is_dropped_for_all_methods():
         ("mla+aug", "each of them"),
     ],
 )
-def test_what_makes_no_sense_together_is_refused_in_either_order(spec, reason):
+def test_incompatible_methods_are_refused_in_either_order(spec, reason):
     for names in (spec.split("+"), spec.split("+")[::-1]):
         with pytest.raises(UsageError, match=reason):
             create_method("+".join(names))

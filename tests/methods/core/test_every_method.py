@@ -37,7 +37,7 @@ SAMPLES, EPOCHS = 60, 2
 GIVEN: dict[str, dict[str, Any]] = {
     "agm": {"alpha": 5.0},
     "arl": {"warmup_epochs": 0},
-    # A gap of so few samples may be 0 by chance, and that chance differs between processors.
+    # With so few samples a gap may be 0 by chance, which differs between processors.
     "diagnose-relearn": {"every": 1, "count": 1, "epochs": [0], "strength": "fixed", "lam": 0.3},
     "fixed-modulation": {"factors": {"video": 0.5}},
     "greedy": {"start_epoch": 0, "eps": 0.0},
@@ -62,7 +62,7 @@ WHOLE = ("joint", "ogm-ge", "diagnose-relearn")
 
 
 def runs_on(method: str, fusion: str) -> bool:
-    """Whether a method is meant for a fusion; written down here, so that a wrong need is found out."""
+    """Whether a method supports a fusion; written down here, so that a wrong requirement is detected."""
     if method == "greedy":
         return fusion == "mmtm"
     if method == "dgl":
@@ -71,15 +71,15 @@ def runs_on(method: str, fusion: str) -> bool:
 
 
 def meant(method: str, encoder: str, count: int, fusion: str) -> bool:
-    """Whether a cell is in the matrix: intermediate fusion once, and everywhere for what needs it."""
+    """Whether a cell is in the matrix: intermediate fusion once, and always for methods that require it."""
     return fusion != "mmtm" or (encoder, count) == ("cnn", 3) or method == "greedy"
 
 
 def covering(place: int, method: str) -> set[tuple[str, int, str]]:
-    """Choose cells of the method at this place in the list, every encoder, number and fusion among them.
+    """Choose the cells of the method at this position in the list: every encoder, number and fusion occurs.
 
-    The first three are rows of an orthogonal array, other ones than those of the next method. Where the
-    method refuses the fusion, one that it runs on takes its place, and the refusal has a cell of its own.
+    The first three are rows of an orthogonal array, different from those of the next method. If the
+    method refuses the fusion, a supported fusion replaces it, and the refusal has its own cell.
     """
     cells = {("cnn", 3, "mmtm")}
     running = [fusion for fusion in FUSIONS if runs_on(method, fusion)]
@@ -132,7 +132,7 @@ def weights(result: FitResult) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("method", "encoder", "count", "fusion"), list(cells()))
-def test_it_learns_and_can_be_interrupted(
+def test_it_learns_and_resumes_after_an_interruption(
     method: str, encoder: str, count: int, fusion: str, shared: Path, tmp_path: Path
 ) -> None:
     settings = settings_of(shared, method, encoder, count, fusion)
@@ -142,18 +142,18 @@ def test_it_learns_and_can_be_interrupted(
         return run(settings, tmp_path / folder, parts_folder=parts, **options)
 
     def keep(epoch: int, _: dict[str, float]) -> None:
-        if epoch == EPOCHS - 1:  # what a process would leave that ended here
+        if epoch == EPOCHS - 1:  # like a process that ended here
             shutil.copytree(tmp_path / "whole", tmp_path / "halves")
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EquipoiseWarning)  # two epochs are too few for many a plan
+        warnings.simplefilter("ignore", EquipoiseWarning)  # two epochs are too few for many methods
         try:
             whole = fit("whole", on_epoch=keep)
         except UsageError as refusal:
             whole, said = None, str(refusal)
         if whole is None:
             assert "choose" in said
-            assert not (tmp_path / "whole").exists()  # it was said before anything was done
+            assert not (tmp_path / "whole").exists()  # refused before anything was written
             assert not runs_on(method, fusion), said
             return
         assert runs_on(method, fusion)
@@ -173,7 +173,7 @@ def test_it_learns_and_can_be_interrupted(
 
 
 def differs_from_joint(result: FitResult, settings: Settings, shared: Path) -> bool:
-    """Whether the losses of the epochs are others than in joint training; not only the best epoch counts."""
+    """Whether the losses of the epochs differ from joint training; not only those of the best epoch."""
     joint = replace(settings, method="joint", method_options={})
     folder = shared / "joint" / f"{Path(joint.data).name}-{joint.fusion}"
     if not folder.exists():

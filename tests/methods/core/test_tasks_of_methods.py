@@ -1,4 +1,4 @@
-"""Every method on labels and on numbers: it trains, or says before training that it cannot."""
+"""Every method on classification and regression: it trains, or refuses before training."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def dataset(shared: Path, task: str, kind: str) -> str:
 
 
 def train(shared: Path, method: str, task: str, folder: Path) -> FitResult:
-    images = method == "greedy"  # it asks for gates between the stages of convolutions
+    images = method == "greedy"  # it needs gates between the stages of convolutions
     settings = Settings.from_options(
         dataset(shared, task, "images" if images else "vectors"),
         method=method,
@@ -74,7 +74,7 @@ def train(shared: Path, method: str, task: str, folder: Path) -> FitResult:
         device="cpu",
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EquipoiseWarning)  # two epochs are too few for many a plan
+        warnings.simplefilter("ignore", EquipoiseWarning)  # two epochs are too few for many methods
         return run(settings, folder, parts_folder=shared / f"parts-{task}")
 
 
@@ -108,14 +108,14 @@ def test_it_trains_or_is_refused_before_training(
         assert not same({n: joint[n] for n in common}, {n: weights[n] for n in common})
 
 
-def test_what_a_formula_reads_decides() -> None:
+def test_supported_tasks_follow_from_the_formula() -> None:
     assert {name for name in METHODS if tasks_of(name) == EVERY_TASK} >= ALWAYS
     assert {name for name in NEVER if tasks_of(name) != {"classification"}} == set()
     assert all("classification" in tasks_of(name) for name in METHODS)
 
 
 @pytest.mark.parametrize("task", KINDS)
-def test_the_list_of_methods_says_it(task: str) -> None:
+def test_the_list_of_methods_shows_supported_tasks(task: str) -> None:
     frame = eq.list_methods().to_frame()
     listed = {row["name"] for row in frame.reset_index().to_dict("records") if task in row["tasks"]}
     assert listed == {name for name in METHODS if task in tasks_of(name)}
