@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from equipoise.data.datasets import DATASETS
-from equipoise.data.datasets.cmu_mosei import CMUMOSEI
+from equipoise.data.datasets.sentiment import CMUMOSEI
 from equipoise.data.prepare.engine import prepare
 from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.types import DataError, UsageError

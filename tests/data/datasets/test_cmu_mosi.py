@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from equipoise.data import open_dataset
-from equipoise.data.datasets.cmu_mosi import CMUMOSI
+from equipoise.data.datasets.sentiment import CMUMOSI
 from equipoise.data.prepare.engine import prepare
 from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.types import DataError, UsageError

@@ -1,4 +1,4 @@
-"""The named datasets, one file each."""
+"""The named datasets: one file each, or one for several datasets of the same format."""
 
 from equipoise.data.datasets.base import Dataset
 from equipoise.registry import Registry

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from equipoise.data.datasets.web_clips import ListedClips, WebClips
 from equipoise.data.prepare.clips import Clip
@@ -39,15 +39,13 @@ class AVE(WebClips):
             the event is seen and heard.
     """
 
-    name: ClassVar[str] = "ave"
-    description: ClassVar[str] = "AVE: audio-visual events, videos of 10 s, 28 classes"
-    licence: ClassVar[str] = "none stated for the annotations; videos under the terms of YouTube"
-    source: ClassVar[str] = "https://github.com/YapengTian/AVE-ECCV18"
-    citation: ClassVar[str] = (
-        "Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018"
-    )
-    expected: ClassVar[str] = "trainSet.txt, valSet.txt, testSet.txt, Annotations.txt and AVE/VIDEO_ID.mp4"
-    size: ClassVar[str] = "several GB (AVE_Dataset.zip)"
+    name = "ave"
+    description = "AVE: audio-visual events, videos of 10 s, 28 classes"
+    licence = "none stated for the annotations; videos under the terms of YouTube"
+    source = "https://github.com/YapengTian/AVE-ECCV18"
+    citation = "Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018"
+    expected = "trainSet.txt, valSet.txt, testSet.txt, Annotations.txt and AVE/VIDEO_ID.mp4"
+    size = "several GB (AVE_Dataset.zip)"
 
     part: Literal["video", "event"] = "video"
 

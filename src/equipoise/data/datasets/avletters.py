@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.prepare.clips import Clip, Preparation
@@ -38,20 +38,18 @@ class AVLetters(SourceDataset):
         split_seed: of the draw of speakers.
     """
 
-    name: ClassVar[str] = "avletters"
-    description: ClassVar[str] = "AVLetters: spoken letters, MFCCs and lips, 780 samples, 26 classes"
-    modalities: ClassVar[tuple[str, ...]] = ("audio", "video")
-    licence: ClassVar[str] = "research use; cite Matthews et al. 2002"
-    source: ClassVar[str] = "http://www.ee.surrey.ac.uk/Projects/LILiR/datasets/avletters1/index.html"
-    citation: ClassVar[str] = (
+    name = "avletters"
+    description = "AVLetters: spoken letters, MFCCs and lips, 780 samples, 26 classes"
+    modalities = ("audio", "video")
+    licence = "research use; cite Matthews et al. 2002"
+    source = "http://www.ee.surrey.ac.uk/Projects/LILiR/datasets/avletters1/index.html"
+    citation = (
         "Matthews et al., Extraction of Visual Features for Lipreading, IEEE Transactions on Pattern "
         "Analysis and Machine Intelligence 24(2), 2002"
     )
-    expected: ClassVar[str] = (
-        "Lips/A1_Anya-lips.mat and Audio/mfcc/Clean/A1_Anya-lips.mfcc, or one archive avletters.npz"
-    )
-    size: ClassVar[str] = "about 100 MB"
-    extra: ClassVar[str | None] = None
+    expected = "Lips/A1_Anya-lips.mat and Audio/mfcc/Clean/A1_Anya-lips.mfcc, or one archive avletters.npz"
+    size = "about 100 MB"
+    extra = None
 
     frames: int = 12
     pixels: int = 60

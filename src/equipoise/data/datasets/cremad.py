@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.folder import listed
@@ -58,17 +58,17 @@ class CremaD(SourceDataset):
             test.
     """
 
-    name: ClassVar[str] = "cremad"
-    description: ClassVar[str] = "CREMA-D: emotions of actors, sound and face, 7442 clips, 6 classes"
-    modalities: ClassVar[tuple[str, ...]] = ("audio", "video")
-    licence: ClassVar[str] = "Open Database License 1.0, contents under the Database Contents License 1.0"
-    source: ClassVar[str] = "https://github.com/CheyneyComputerScience/CREMA-D"
-    citation: ClassVar[str] = (
+    name = "cremad"
+    description = "CREMA-D: emotions of actors, sound and face, 7442 clips, 6 classes"
+    modalities = ("audio", "video")
+    licence = "Open Database License 1.0, contents under the Database Contents License 1.0"
+    source = "https://github.com/CheyneyComputerScience/CREMA-D"
+    citation = (
         "Cao et al., CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE Transactions on "
         "Affective Computing 5(4), 2014"
     )
-    expected: ClassVar[str] = "AudioWAV/1001_DFA_ANG_XX.wav and VideoFlash/1001_DFA_ANG_XX.flv"
-    size: ClassVar[str] = "several GB, with Git LFS"
+    expected = "AudioWAV/1001_DFA_ANG_XX.wav and VideoFlash/1001_DFA_ANG_XX.flv"
+    size = "several GB, with Git LFS"
 
     recipe: Literal["ogm", "fbank"] = "ogm"
     frames: int = 3

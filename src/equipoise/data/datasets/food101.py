@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.content import digest
@@ -63,20 +63,20 @@ class Food101(SourceDataset):
         tokenizer: local folder of a pretrained tokenizer; by default words are hashed.
     """
 
-    name: ClassVar[str] = "food101"
-    description: ClassVar[str] = "UPMC Food-101: pictures of dishes and texts of web pages, 101 classes"
-    modalities: ClassVar[tuple[str, ...]] = ("image", "text")
-    licence: ClassVar[str] = "none stated; pictures and texts from the web, for research"
-    source: ClassVar[str] = "http://visiir.lip6.fr"
-    citation: ClassVar[str] = (
+    name = "food101"
+    description = "UPMC Food-101: pictures of dishes and texts of web pages, 101 classes"
+    modalities = ("image", "text")
+    licence = "none stated; pictures and texts from the web, for research"
+    source = "http://visiir.lip6.fr"
+    citation = (
         "Wang, Kumar, Thome, Cord, Precioso, Recipe Recognition with Large Multimodal Food Dataset, "
         "ICMEW 2015"
     )
-    expected: ClassVar[str] = (
+    expected = (
         "images/{train,test}/<class>/<name>.jpg, and texts/{train,test}_titles.csv or "
         "texts_txt/<class>/<name>.txt"
     )
-    size: ClassVar[str] = "several GB"
+    size = "several GB"
 
     text: Literal["auto", "titles", "texts"] = "auto"
     classes: tuple[str, ...] = ()

@@ -6,7 +6,6 @@ import importlib.util
 import os
 from hashlib import blake2b
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -27,19 +26,17 @@ class HTAD(Dataset):
     accelerometer.
     """
 
-    name: ClassVar[str] = "htad"
-    description: ClassVar[str] = (
-        "home tasks: 36 audio MFCCs and 16 wrist-accelerometer features, 7 activities"
-    )
-    modalities: ClassVar[tuple[str, ...]] = tuple(COLUMNS)
-    licence: ClassVar[str] = "MIT (as distributed in the package multiviewstacking)"
-    source: ClassVar[str] = "https://pypi.org/project/multiviewstacking"
-    citation: ClassVar[str] = (
+    name = "htad"
+    description = "home tasks: 36 audio MFCCs and 16 wrist-accelerometer features, 7 activities"
+    modalities = tuple(COLUMNS)
+    licence = "MIT (as distributed in the package multiviewstacking)"
+    source = "https://pypi.org/project/multiviewstacking"
+    citation = (
         "Garcia-Ceja et al., HTAD: A Home-Tasks Activities Dataset with Wrist-Accelerometer and Audio "
         "Features, MultiMedia Modeling (MMM) 2021"
     )
-    extra: ClassVar[str | None] = "demo"
-    package: ClassVar[str] = "multiviewstacking"
+    extra = "demo"
+    package = "multiviewstacking"
 
     def available(self) -> bool:
         """Return whether the package with the table is installed."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from equipoise.data.datasets.web_clips import ListedClips, Media, WebClips
 from equipoise.data.format.folder import listed
@@ -43,16 +43,16 @@ class KineticsSounds(WebClips):
             layout with more of the listed clips.
     """
 
-    name: ClassVar[str] = "kinetics-sounds"
-    description: ClassVar[str] = "Kinetics-Sounds: actions seen and heard, clips of 10 s"
-    licence: ClassVar[str] = "annotations of Kinetics CC BY 4.0; videos under the terms of YouTube"
-    source: ClassVar[str] = "https://github.com/cvdfoundation/kinetics-dataset"
-    citation: ClassVar[str] = (
+    name = "kinetics-sounds"
+    description = "Kinetics-Sounds: actions seen and heard, clips of 10 s"
+    licence = "annotations of Kinetics CC BY 4.0; videos under the terms of YouTube"
+    source = "https://github.com/cvdfoundation/kinetics-dataset"
+    citation = (
         "Arandjelovic and Zisserman, Look, Listen and Learn, ICCV 2017; Kay et al., The Kinetics Human "
         "Action Video Dataset, 2017"
     )
-    expected: ClassVar[str] = "ID.mp4 at any depth, or ID.wav and a folder ID of pictures; lists by option"
-    size: ClassVar[str] = "tens of GB, as parts of Kinetics-400"
+    expected = "ID.mp4 at any depth, or ID.wav and a folder ID of pictures; lists by option"
+    size = "tens of GB, as parts of Kinetics-400"
 
     train_list: str = ""
     test_list: str = ""

@@ -1,4 +1,4 @@
-"""The base of CMU-MOSI and CMU-MOSEI: utterances with a sentiment, from pickles or from `.csd` files."""
+"""CMU-MOSI and CMU-MOSEI: utterances with a sentiment, from pickles or from `.csd` files."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class SentimentDataset(SourceDataset):
         vision_csd: name of the .csd file with the visual features.
     """
 
-    modalities: ClassVar[tuple[str, ...]] = ("text", "audio", "vision")
-    licence: ClassVar[str] = "research use, as its authors ask for; see the source"
-    source: ClassVar[str] = "https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK"
+    modalities = MODALITIES
+    licence = "research use, as its authors ask for; see the source"
+    source = "https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK"
     known: ClassVar[tuple[str, ...]] = ()
     published: ClassVar[tuple[int, int]] = (0, 0)
 
@@ -140,6 +140,56 @@ class SentimentDataset(SourceDataset):
             samples.inputs["text"] = np.stack(rows)
             samples.facts["vocabulary"] = self.vocabulary
         return samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class CMUMOSI(SentimentDataset):
+    """CMU-MOSI: 2199 utterances of 93 videos in which one person reviews a film, with a sentiment of -3 to 3.
+
+    For the options see `SentimentDataset`.
+    """
+
+    name = "cmu-mosi"
+    description = "sentiment of film reviews: text, audio, vision; 2199 utterances of 93 videos"
+    citation = (
+        "Zadeh et al., MOSI: Multimodal Corpus of Sentiment Intensity and Subjectivity Analysis in Online "
+        "Opinion Videos, arXiv:1606.06259, 2016"
+    )
+    expected = "mosi_raw.pkl, mosi_data.pkl, aligned_50.pkl or unaligned_50.pkl; or the .csd files of the SDK"
+    size = "some hundred MB, by the file"
+    known = (
+        "mosi_raw.pkl",
+        "mosi_data.pkl",
+        "mosi_data_noalign.pkl",
+        "aligned_50.pkl",
+        "unaligned_50.pkl",
+    )
+    published = (2199, 93)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CMUMOSEI(SentimentDataset):
+    """CMU-MOSEI: 23,453 utterances of 3228 videos of one speaker each, with a sentiment of -3 to 3.
+
+    For the options see `SentimentDataset`.
+    """
+
+    name = "cmu-mosei"
+    description = "sentiment of monologues: text, audio, vision; about 23,000 utterances"
+    citation = (
+        "Zadeh et al., Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable Dynamic "
+        "Fusion Graph, ACL 2018"
+    )
+    expected = "mosei_senti_data.pkl, aligned_50.pkl or unaligned_50.pkl; or the .csd files of the SDK"
+    size = "several GB, by the file"
+    known = (
+        "mosei_senti_data.pkl",
+        "mosei_senti_data_noalign.pkl",
+        "mosei_raw.pkl",
+        "aligned_50.pkl",
+        "unaligned_50.pkl",
+    )
+    published = (23453, 3228)
 
 
 def find_source(source: Path, known: Sequence[str]) -> Path:

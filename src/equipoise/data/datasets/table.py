@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 import pandas as pd
 
@@ -57,14 +57,14 @@ class OwnTable(SourceDataset):
         length: number of tokens of a text.
     """
 
-    name: ClassVar[str] = "table"
-    description: ClassVar[str] = "your own data: a CSV, TSV or Parquet table of files and numbers"
-    modalities: ClassVar[tuple[str, ...]] = ("yours",)
-    licence: ClassVar[str] = "yours"
-    source: ClassVar[str] = "your own files"
-    citation: ClassVar[str] = "yours"
-    expected: ClassVar[str] = "one row for each sample: columns for the modalities and the target"
-    size: ClassVar[str] = "any"
+    name = "table"
+    description = "your own data: a CSV, TSV or Parquet table of files and numbers"
+    modalities = ("yours",)
+    licence = "yours"
+    source = "your own files"
+    citation = "yours"
+    expected = "one row for each sample: columns for the modalities and the target"
+    size = "any"
 
     modalities_from: tuple[str, ...] = ()
     target: str = "target"

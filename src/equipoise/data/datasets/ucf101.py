@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.folder import listed
@@ -48,17 +48,17 @@ class UCF101(SourceDataset):
         stack: number of consecutive flows of a moment, along the channels.
     """
 
-    name: ClassVar[str] = "ucf101"
-    description: ClassVar[str] = "UCF-101: human actions, RGB and optical flow, 13320 clips, 101 classes"
-    modalities: ClassVar[tuple[str, ...]] = ("rgb", "flow")
-    licence: ClassVar[str] = "none stated; videos from the web, for research"
-    source: ClassVar[str] = "https://www.crcv.ucf.edu/data/UCF101.php"
-    citation: ClassVar[str] = (
+    name = "ucf101"
+    description = "UCF-101: human actions, RGB and optical flow, 13320 clips, 101 classes"
+    modalities = ("rgb", "flow")
+    licence = "none stated; videos from the web, for research"
+    source = "https://www.crcv.ucf.edu/data/UCF101.php"
+    citation = (
         "Soomro, Zamir, Shah, UCF101: A Dataset of 101 Human Actions Classes From Videos in The Wild, "
         "CRCV-TR-12-01, 2012"
     )
-    expected: ClassVar[str] = "UCF-101/<Class>/v_<Class>_g01_c01.avi and ucfTrainTestlist/trainlist01.txt"
-    size: ClassVar[str] = "6.5 GB, and 0.1 MB of lists"
+    expected = "UCF-101/<Class>/v_<Class>_g01_c01.avi and ucfTrainTestlist/trainlist01.txt"
+    size = "6.5 GB, and 0.1 MB of lists"
 
     fold: Literal[1, 2, 3] = 1
     lists: str | None = None

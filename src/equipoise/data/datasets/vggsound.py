@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from equipoise.data.datasets.web_clips import ListedClips, Media, WebClips
 from equipoise.data.prepare.clips import Clip
@@ -36,13 +36,13 @@ class VGGSound(WebClips):
             layout with more of the listed clips.
     """
 
-    name: ClassVar[str] = "vggsound"
-    description: ClassVar[str] = "VGGSound: sounds and what makes them, clips of 10 s, 309 classes"
-    licence: ClassVar[str] = "list CC BY 4.0; videos under the terms of YouTube"
-    source: ClassVar[str] = "https://www.robots.ox.ac.uk/~vgg/data/vggsound"
-    citation: ClassVar[str] = "Chen et al., VGGSound: A Large-scale Audio-Visual Dataset, ICASSP 2020"
-    expected: ClassVar[str] = "vggsound.csv, and ID_000030.mp4 at any depth (ID and second of the list)"
-    size: ClassVar[str] = "hundreds of GB"
+    name = "vggsound"
+    description = "VGGSound: sounds and what makes them, clips of 10 s, 309 classes"
+    licence = "list CC BY 4.0; videos under the terms of YouTube"
+    source = "https://www.robots.ox.ac.uk/~vgg/data/vggsound"
+    citation = "Chen et al., VGGSound: A Large-scale Audio-Visual Dataset, ICASSP 2020"
+    expected = "vggsound.csv, and ID_000030.mp4 at any depth (ID and second of the list)"
+    size = "hundreds of GB"
 
     list_file: str = ""
     classes: tuple[str, ...] = ()

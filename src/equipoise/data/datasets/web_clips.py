@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.prepare.clips import Clip, Preparation
@@ -55,7 +55,7 @@ class WebClips(SourceDataset):
         pixels: side of a frame.
     """
 
-    modalities: ClassVar[tuple[str, ...]] = ("audio", "video")
+    modalities = ("audio", "video")
 
     recipe: Literal["fbank", "stft"] = "fbank"
     frames: int = 3
