@@ -24,7 +24,7 @@ from equipoise.data.format.writing import finish_dataset, write_dataset
 from equipoise.data.prepare.clips import ArrayPreparation, Clip, Lost, Preparation
 from equipoise.data.prepare.journal import Work
 from equipoise.data.prepare.summary import LostSamplesError, Summary, count_samples, losses_in_words
-from equipoise.data.prepare.workers import Crew, read_clips
+from equipoise.data.prepare.workers import Crew
 from equipoise.types import DataError, RunFolderError, UsageError
 
 LOSS_ALLOWED = 0.01
@@ -139,7 +139,7 @@ def _read(preparation: Preparation, staging: Path, crew: Crew, observer: Observe
         if observer is not None:
             observer.planned(work.count, work.count - len(todo))
         files = {modality: work.file(modality) for modality in work.layouts}
-        for outcomes in read_clips(todo, preparation.readers, files, crew):
+        for outcomes in crew.read(todo, preparation.readers, files):
             work.add(outcomes)
             if observer is not None:
                 observer.advanced(len(outcomes), sum(one.lost is not None for one in outcomes))

@@ -27,31 +27,6 @@ WAITING = 2
 """Tasks submitted for each worker; memory does not grow with the number of clips."""
 
 
-@dataclass(frozen=True)
-class Crew:
-    """The processes that read.
-
-    Attributes:
-        workers: number of processes; a single one is this process.
-        isolated: use a separate process for a single worker, too, so that this one survives a decoder crash.
-    """
-
-    workers: int = 1
-    isolated: bool = False
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An error that does not concern a single file, as text: not every exception can be pickled."""
-
-    message: str
-    exit_code: int
-
-    def error(self) -> EquipoiseError:
-        """Return it as an exception."""
-        return (UsageError if self.exit_code == UsageError.exit_code else DataError)(self.message)
-
-
 class RowWriter:
     """Reads clips and writes their rows; each process has one.
 
@@ -64,11 +39,11 @@ class RowWriter:
         self._readers = dict(readers)
         self._arrays = {name: np.load(path, mmap_mode="r+") for name, path in files.items()}
 
-    def write(self, items: Sequence[Item]) -> list[Outcome | Failure]:
+    def write(self, items: Sequence[Item]) -> list[Outcome | EquipoiseError]:
         """Read some clips; an error in one does not affect the others."""
         return [self._one(row, clip) for row, clip in items]
 
-    def _one(self, row: int, clip: Clip) -> Outcome | Failure:
+    def _one(self, row: int, clip: Clip) -> Outcome | EquipoiseError:
         stamp = clip_stamp(clip)
         try:
             values = {m: _stored(reader, clip) for m, reader in self._readers.items()}
@@ -77,55 +52,70 @@ class RowWriter:
         except MediaError as error:
             return Outcome(row, stamp, lost=Lost.of(clip, error))
         except EquipoiseError as error:
-            return Failure(str(error), error.exit_code)
+            # Not every exception can be pickled: only its text is sent to the parent.
+            return (UsageError if error.exit_code == UsageError.exit_code else DataError)(str(error))
         except Exception as error:
             text = f"reading {clip.id!r} failed unexpectedly ({type(error).__name__}: {error})"
-            return Failure(f"{text}; please report this with the file.", 1)
+            return DataError(f"{text}; please report this with the file.")
         for modality, array in values.items():
             self._arrays[modality][row] = array
         return Outcome(row, stamp, {m: row_hashes(array[None])[0] for m, array in values.items()})
 
 
-def read_clips(
-    items: Sequence[Item],
-    readers: Mapping[str, ModalityReader],
-    files: Mapping[str, Path],
-    crew: Crew,
-) -> Iterator[list[Outcome]]:
-    """Read clips into the arrays, and yield the outcomes in the order in which they are finished.
+@dataclass(frozen=True)
+class Crew:
+    """The processes that read.
 
-    Args:
-        items: rows and clips.
-        readers: modality to reader.
-        files: modality to array file.
-        crew: the processes that read.
-
-    Raises:
-        EquipoiseError: a package is missing, or a reader failed unexpectedly.
+    Attributes:
+        workers: number of processes; a single one is this process.
+        isolated: use a separate process for a single worker, too, so that this one survives a decoder crash.
     """
-    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    if crew.workers == 1 and not crew.isolated:
-        writer = RowWriter(readers, files)
-        for chunk in chunks:
-            yield _checked(writer.write(chunk))
-        return
-    while chunks:
-        suspects = yield from _in_pool(chunks, readers, files, min(crew.workers, len(chunks)))
-        yield from _one_by_one(suspects, readers, files)
+
+    workers: int = 1
+    isolated: bool = False
+
+    def read(
+        self, items: Sequence[Item], readers: Mapping[str, ModalityReader], files: Mapping[str, Path]
+    ) -> Iterator[list[Outcome]]:
+        """Read clips into the arrays, and yield the outcomes in the order in which they are finished.
+
+        Args:
+            items: rows and clips.
+            readers: modality to reader.
+            files: modality to array file.
+
+        Raises:
+            EquipoiseError: a package is missing, or a reader failed unexpectedly.
+        """
+        chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+        if self.workers == 1 and not self.isolated:
+            writer = RowWriter(readers, files)
+            for chunk in chunks:
+                yield _checked(writer.write(chunk))
+            return
+        arguments = dict(readers), dict(files)
+        while chunks:
+            workers = min(self.workers, len(chunks))
+            suspects = yield from _in_pool(chunks, arguments, workers, WAITING * workers)
+            # One at a time, to find the clip that crashes the decoder; only that one is lost.
+            alone: list[Sequence[Item]] = [[item] for item in suspects]
+            while alone:
+                crashed = yield from _in_pool(alone, arguments, 1, 1)
+                for row, clip in crashed:
+                    yield [_lost_by_crash(row, clip)]
 
 
 def _in_pool(
-    chunks: list[Sequence[Item]],
-    readers: Mapping[str, ModalityReader],
-    files: Mapping[str, Path],
-    workers: int,
+    chunks: list[Sequence[Item]], arguments: tuple[Any, ...], workers: int, waiting: int
 ) -> Generator[list[Outcome], None, list[Item]]:
     """Read `chunks` and remove them from the list; return the unfinished items if a process died."""
-    pending: dict[Future[list[Outcome | Failure]], Sequence[Item]] = {}
-    pool = _pool(readers, files, workers)
+    pending: dict[Future[list[Outcome | EquipoiseError]], Sequence[Item]] = {}
+    # A forked process would inherit locks held by other threads of this process.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=arguments)
     try:
         while chunks or pending:
-            while chunks and len(pending) < WAITING * workers:
+            while chunks and len(pending) < waiting:
                 pending[pool.submit(_write, chunks[0])] = chunks[0]
                 del chunks[0]
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
@@ -141,33 +131,10 @@ def _in_pool(
     return []
 
 
-def _one_by_one(
-    items: Sequence[Item], readers: Mapping[str, ModalityReader], files: Mapping[str, Path]
-) -> Iterator[list[Outcome]]:
-    """Read clips one at a time to find the one that crashes the decoder; only that one is lost."""
-    left = list(items)
-    while left:
-        pool = _pool(readers, files, 1)
-        try:
-            while left:
-                outcomes = _checked(pool.submit(_write, left[:1]).result())
-                del left[0]
-                yield outcomes
-        except BrokenProcessPool:
-            row, clip = left.pop(0)
-            file = next(iter(clip.files.values()))
-            error = MediaError(file, "crash", "crashes the decoder", "convert it again, or remove it")
-            yield [Outcome(row, clip_stamp(clip), lost=Lost.of(clip, error))]
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _pool(
-    readers: Mapping[str, ModalityReader], files: Mapping[str, Path], workers: int
-) -> ProcessPoolExecutor:
-    # A forked process would inherit locks held by other threads of this process.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(dict(readers), dict(files)))
+def _lost_by_crash(row: int, clip: Clip) -> Outcome:
+    file = next(iter(clip.files.values()))
+    error = MediaError(file, "crash", "crashes the decoder", "convert it again, or remove it")
+    return Outcome(row, clip_stamp(clip), lost=Lost.of(clip, error))
 
 
 _writer: RowWriter | None = None
@@ -182,16 +149,16 @@ def _begin(readers: dict[str, ModalityReader], files: dict[str, Path]) -> None:
     _writer = RowWriter(readers, files)
 
 
-def _write(items: Sequence[Item]) -> list[Outcome | Failure]:
+def _write(items: Sequence[Item]) -> list[Outcome | EquipoiseError]:
     assert _writer is not None
     return _writer.write(items)
 
 
-def _checked(found: Sequence[Outcome | Failure]) -> list[Outcome]:
+def _checked(found: Sequence[Outcome | EquipoiseError]) -> list[Outcome]:
     outcomes = []
     for one in found:
-        if isinstance(one, Failure):
-            raise one.error()
+        if isinstance(one, EquipoiseError):
+            raise one
         outcomes.append(one)
     return outcomes
 
