@@ -193,11 +193,7 @@ class CMUMOSEI(SentimentDataset):
 
 
 def find_source(source: Path, known: Sequence[str]) -> Path:
-    """Return the pickle that `source` is or contains, or the folder of `.csd` files.
-
-    Args:
-        source: a pickle, a folder with one of the `known` names, or a folder with `.csd` files.
-        known: names of pickles.
+    """Return the pickle that `source` is or holds under a `known` name, or the folder of `.csd` files.
 
     Raises:
         DataError: there is none, or more than one.

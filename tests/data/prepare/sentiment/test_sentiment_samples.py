@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from equipoise.data.prepare.sentiment.utterances import NonFinite, parse_name, read_folds, unique_names
+from equipoise.data.prepare.sentiment.utterances import (
+    parse_name,
+    read_folds,
+    replace_nonfinite,
+    unique_names,
+)
 
 SHARED = Path(__file__).parents[5] / "shared" / "data"
 
@@ -48,12 +54,12 @@ def test_the_published_folds_are_read() -> None:
 
 
 def test_large_arrays_are_counted_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("equipoise.data.prepare.sentiment.utterances._PIECE", 25)
+    monkeypatch.setattr("equipoise.data.format.content.CHUNK_BYTES", 100)
     values = np.ones((11, 2, 5), np.float32)
     values[0, 0, 0], values[3, 1], values[10, 1, 4], values[10, 0, 0] = np.nan, -np.inf, np.inf, np.nan
-    found = NonFinite()
-    found.replace(values)
-    assert found.describe() == {"nan": 2, "-inf": 5, "inf": 1, "samples": 3}
+    counts = Counter[str]()
+    replace_nonfinite(values, counts)
+    assert counts == {"nan": 2, "-inf": 5, "inf": 1, "samples": 3}
     expected = np.ones((11, 2, 5))
     expected[0, 0, 0] = expected[3, 1] = expected[10, 1, 4] = expected[10, 0, 0] = 0
     np.testing.assert_array_equal(values, expected)

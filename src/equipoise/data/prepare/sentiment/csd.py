@@ -142,27 +142,26 @@ def _has(group: Any, key: str) -> bool:
     return hasattr(group, "keys") and isinstance(group.get(key, getlink=True), h5py.HardLink)
 
 
-def average_over(
-    sequence: Sequence, windows: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Average the rows of a sequence over time windows.
+def rows_within(sequence: Sequence, begin: float, end: float) -> NDArray[np.intp]:
+    """Return the rows whose interval [a, b) overlaps a time window, that is a < end and b > begin.
 
-    A row belongs to every window that its interval [a, b) overlaps, that is a < end and b > begin; an
-    interval without length belongs to the window that contains it.
+    An interval without length belongs to the window that contains it.
+    """
+    starts, stops = sequence.intervals.T
+    last = int(np.searchsorted(starts, end, side="left"))
+    starts, stops = starts[:last], stops[:last]
+    return np.flatnonzero((stops > begin) | ((starts == stops) & (starts == begin)))
 
-    Args:
-        sequence: features `[n, d]` of finite numbers with intervals in order of begin.
-        windows: begin and end in seconds `[T, 2]`.
+
+def average_over(sequence: Sequence, windows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average the rows within each time window, begin and end in seconds `[T, 2]`.
 
     Returns:
-        Means `[T, d]`, 0 in windows without rows, and whether a window has rows `[T]`.
+        Means `[T, d]`, 0 in windows without rows.
     """
-    begins, ends = sequence.intervals.T
     means = np.zeros((len(windows), sequence.features.shape[1]))
-    hit = np.zeros(len(windows), dtype=np.bool_)
     for t, (begin, end) in enumerate(windows):
-        last = int(np.searchsorted(begins, end, side="left"))
-        inside = (ends[:last] > begin) | ((begins[:last] == ends[:last]) & (begins[:last] == begin))
-        if inside.any():
-            means[t], hit[t] = sequence.features[:last][inside].mean(axis=0), True
-    return means, hit
+        rows = rows_within(sequence, begin, end)
+        if len(rows):
+            means[t] = sequence.features[rows].mean(axis=0)
+    return means

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.clips import Lost
-from equipoise.data.prepare.sentiment.csd import ComputationalSequence, Sequence, average_over, open_csd
+from equipoise.data.prepare.sentiment.csd import (
+    ComputationalSequence,
+    Sequence,
+    average_over,
+    open_csd,
+    rows_within,
+)
 from equipoise.data.prepare.sentiment.utterances import (
-    NonFinite,
     Text,
     Utterances,
+    as_text,
     parse_name,
+    replace_nonfinite,
     report_nonfinite,
 )
 from equipoise.types import DataError, UsageError
@@ -35,27 +42,22 @@ _MARKS = {
 _SILENCE = "sp"
 
 
-@dataclass
-class _Gathered:
-    """The samples read so far."""
+class _Segment(NamedTuple):
+    """An utterance: name, video, sentiment, number of words, the words if needed, features `[steps, d]`."""
 
-    names: list[str] = field(default_factory=list)
-    videos: list[str] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    transcripts: list[str] = field(default_factory=list)
-    rows: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
-    found: dict[str, NonFinite] = field(default_factory=dict)
-    lost: list[Lost] = field(default_factory=list)
-    shortened: int = 0
+    name: str
+    video: str
+    value: float
+    words: int
+    transcript: str
+    features: dict[str, NDArray[np.float32]]
 
 
 def find_files(folder: Path, chosen: Mapping[str, str | None], text: Text) -> dict[str, Path]:
     """Find the file of each role among the `.csd` files of a folder.
 
-    Args:
-        folder: holds the files.
-        chosen: role to file name, or None to find the file automatically.
-        text: `"hashed"` needs the words, `"features"` their vectors.
+    `chosen` gives the name of the file of a role, or None to find it automatically. Hashed text needs the
+    words, features their vectors.
 
     Raises:
         DataError: a role has no file, or several.
@@ -94,54 +96,50 @@ def read_utterances(
     With `align="words"`, step t is the t-th word that overlaps the interval, and audio and vision are
     averaged over that word. With `"even"`, the interval is divided into `steps` equal parts, and every
     modality is averaged over each part. Longer sequences of words are cut to `steps`, shorter ones padded
-    with 0 at the end.
-
-    Args:
-        files: `"labels"`, `"text"`, `"audio"` and `"vision"` to file.
-        text: `"features"`, or `"hashed"` for the words themselves.
-        steps: length of the sequences.
-        align: `"words"` or `"even"`.
-        nonfinite: `"zero"` (before averaging) or `"fail"`.
+    with 0 at the end. `nonfinite="zero"` replaces values before averaging, `"fail"` refuses them.
 
     Raises:
         DataError: a file is invalid.
         MissingExtraError: h5py is not installed.
     """
-    gathered = _Gathered()
+    lost: list[Lost] = []
+    segments: list[_Segment] = []
+    nonfinite_counts: dict[str, Counter[str]] = {}
     with ExitStack() as stack:
         sequences = {role: stack.enter_context(open_csd(file)) for role, file in files.items()}
         _check_kinds(sequences, text)
         for video in sequences["labels"].videos:
-            _gather(video, sequences, text, steps, align, gathered)
-    if not gathered.names:
+            if absent := [sequence for sequence in sequences.values() if video not in sequence]:
+                lost += _lost(video, sequences["labels"], absent[0].path)
+            else:
+                segments += _segments(video, sequences, text, steps, align, nonfinite_counts)
+    if not segments:
         raise DataError(
             f"{files['labels']} has no video in common with the other files; use files of one set."
         )
-    samples = _samples(gathered)
-    samples.facts |= {
-        "layout": samples.layout,
-        "files": {role: file.name for role, file in files.items()},
-        "align": align,
-        "steps": steps,
-        "shortened": gathered.shortened,
-    }
-    if gathered.shortened:
-        samples.notes.append(f"{gathered.shortened} samples have more than {steps} words and were cut.")
-    report_nonfinite(gathered.found, nonfinite, samples)
-    return samples
-
-
-def _samples(gathered: _Gathered) -> Utterances:
-    return Utterances(
-        layout="CMU Multimodal SDK",
-        names=gathered.names,
-        videos=gathered.videos,
-        values=np.array(gathered.values),
+    shortened = sum(segment.words > steps for segment in segments) if align == "words" else 0
+    inputs: dict[str, NDArray[Any]] = {"text": np.empty(0, np.float32)}  # reserves the first position
+    inputs |= {role: np.stack([one.features[role] for one in segments]) for role in segments[0].features}
+    samples = Utterances(
+        names=[segment.name for segment in segments],
+        videos=[segment.video for segment in segments],
+        values=np.array([segment.value for segment in segments]),
         splits=None,
-        inputs={"text": np.empty(0, np.float32)} | {name: np.stack(r) for name, r in gathered.rows.items()},
-        transcripts=gathered.transcripts or None,
-        lost=gathered.lost,
+        inputs=inputs,
+        transcripts=[segment.transcript for segment in segments] if text == "hashed" else None,
+        lost=lost,
+        facts={
+            "layout": "CMU Multimodal SDK",
+            "files": {role: file.name for role, file in files.items()},
+            "align": align,
+            "steps": steps,
+            "shortened": shortened,
+        },
     )
+    if shortened:
+        samples.notes.append(f"{shortened} samples have more than {steps} words and were cut.")
+    report_nonfinite(nonfinite_counts, nonfinite, samples)
+    return samples
 
 
 def _check_kinds(sequences: Mapping[str, ComputationalSequence], text: Text) -> None:
@@ -154,44 +152,46 @@ def _check_kinds(sequences: Mapping[str, ComputationalSequence], text: Text) -> 
             )
 
 
-def _gather(
+def _lost(video: str, labels: ComputationalSequence, file: str) -> Iterator[Lost]:
+    """Yield the segments of a video that `file` lacks."""
+    values = labels.read(video).features[:, 0].tolist()
+    names, _ = _segment_names(video, len(values))
+    message = f"{file} does not have the video {video!r}; get the complete file, or remove it."
+    for name, value in zip(names, values, strict=True):
+        yield Lost(name, file, "missing", message, None, value)
+
+
+def _segments(
     video: str,
     sequences: Mapping[str, ComputationalSequence],
     text: Text,
     steps: int,
     align: Align,
-    gathered: _Gathered,
-) -> None:
-    labels = sequences["labels"].read(video)
+    counts: dict[str, Counter[str]],
+) -> Iterator[_Segment]:
+    """Yield the segments of a video; see `read_utterances`. `counts` is that of `replace_nonfinite`."""
+    labels, words = sequences["labels"].read(video), sequences["text"].read(video)
     names, group = _segment_names(video, len(labels.intervals))
-    absent = [role for role, sequence in sequences.items() if video not in sequence]
-    if absent:
-        file = sequences[absent[0]].path
-        line = f"{file} does not have the video {video!r}; get the complete file, or remove it"
-        values = labels.features[:, 0].tolist()
-        pairs = zip(names, values, strict=True)
-        gathered.lost += [Lost(name, file, "missing", f"{line}.", None, value) for name, value in pairs]
-        return
-    read = {role: sequences[role].read(video) for role in ("text", "audio", "vision")}
-    dense = [role for role in read if role != "text" or text == "features"]
-    for role in dense:
-        read[role] = _finite(read[role], gathered.found.setdefault(role, NonFinite()))
+    dense = {role: sequences[role].read(video) for role in ("audio", "vision")}
+    if text == "features":
+        dense = {"text": words, **dense}
+    for role, sequence in dense.items():
+        dense[role] = _finite(sequence, counts.setdefault(role, Counter()))
     for name, value, (begin, end) in zip(names, labels.features[:, 0], labels.intervals, strict=True):
-        windows, said = _windows(read["text"], begin, end, steps, align)
-        gathered.shortened += align == "words" and len(said) > steps
-        gathered.names.append(name)
-        gathered.videos.append(group)
-        gathered.values.append(float(value))
-        if text == "hashed":
-            gathered.transcripts.append(_spoken(read["text"].features[said]))
-        for role in dense:
-            row = np.zeros((steps, read[role].features.shape[1]), dtype=np.float32)
-            row[: len(windows)] = (
-                read[role].features[said[:steps]]
-                if role == "text" and align == "words"
-                else average_over(read[role], windows)[0]
-            )
-            gathered.rows.setdefault(role, []).append(row)
+        said = rows_within(words, begin, end)
+        if align == "even":
+            edges = np.linspace(begin, end, steps + 1)
+            windows = np.stack([edges[:-1], edges[1:]], axis=1)
+        else:
+            windows = np.clip(words.intervals[said[:steps]], begin, end)
+        features = {}
+        for role, sequence in dense.items():
+            of_words = role == "text" and align == "words"
+            rows = sequence.features[said[:steps]] if of_words else average_over(sequence, windows)
+            features[role] = np.zeros((steps, rows.shape[1]), dtype=np.float32)
+            features[role][: len(rows)] = rows
+        transcript = _spoken(words.features[said]) if text == "hashed" else ""
+        yield _Segment(name, group, float(value), len(said), transcript, features)
 
 
 def _segment_names(video: str, count: int) -> tuple[list[str], str]:
@@ -201,25 +201,12 @@ def _segment_names(video: str, count: int) -> tuple[list[str], str]:
     return [f"{video}[{segment}]" for segment in range(count)], group
 
 
-def _finite(sequence: Sequence, found: NonFinite) -> Sequence:
+def _finite(sequence: Sequence, counts: Counter[str]) -> Sequence:
     with np.errstate(over="ignore"):
         features = sequence.features.astype(np.float32)
-    found.replace(features)
+    replace_nonfinite(features, counts)
     return Sequence(features.astype(np.float64), sequence.intervals)
 
 
-def _windows(
-    words: Sequence, begin: float, end: float, steps: int, align: Align
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return the time windows `[T, 2]` of a segment, and the rows of its words."""
-    starts, stops = words.intervals.T
-    said = np.flatnonzero((starts < end) & ((stops > begin) | ((starts == stops) & (starts == begin))))
-    if align == "even":
-        edges = np.linspace(begin, end, steps + 1)
-        return np.stack([edges[:-1], edges[1:]], axis=1), said
-    return np.clip(words.intervals[said[:steps]], begin, end), said
-
-
 def _spoken(rows: NDArray[Any]) -> str:
-    words = [row.decode("utf-8", "replace") if isinstance(row, bytes) else str(row) for row in rows[:, 0]]
-    return " ".join(word for word in words if word != _SILENCE)
+    return " ".join(word for word in map(as_text, rows[:, 0]) if word != _SILENCE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +14,52 @@ from numpy.typing import NDArray
 from equipoise.data.format.folder import listed
 from equipoise.data.prepare.sentiment.pickles import read_pickle
 from equipoise.data.prepare.sentiment.utterances import (
-    NonFinite,
     Text,
     Utterances,
+    as_text,
     parse_name,
+    replace_nonfinite,
     report_nonfinite,
 )
 from equipoise.types import DataError
 
 _SPLITS = {"train": ("train",), "val": ("valid", "val", "dev"), "test": ("test",)}
 _VALUES = {"regression_labels": "MMSA", "labels": "MultiBench"}
-_PIECE = 1 << 22
 Parts = dict[str, MutableMapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _File:
+    """The columns of a pickle by split, and the number of labels of each split."""
+
+    path: Path
+    parts: Parts
+    lengths: dict[str, int]
+
+    def take(self, key: str) -> dict[str, Any]:
+        """Remove a column from all splits and return it; the caller can then free its memory."""
+        if any(key not in part for part in self.parts.values()):
+            raise _lacking(self.path, self.parts, key)
+        column = {split: part.pop(key) for split, part in self.parts.items()}
+        for split, values in column.items():
+            if not hasattr(values, "__len__") or len(values) != self.lengths[split]:
+                found = len(values) if hasattr(values, "__len__") else repr(values)
+                raise DataError(
+                    f"{self.path}: {key} of {split} has {found} entries, its labels {self.lengths[split]}; "
+                    "get another copy."
+                )
+        return column
+
+    def rows(self, key: str) -> list[Any]:
+        """Remove a column and return its entries of all splits."""
+        return [item for items in self.take(key).values() for item in items]
 
 
 def read_utterances(path: Path, text: Text, nonfinite: str) -> Utterances:
     """Read a pickle with the splits train, valid and test, each a dictionary of columns.
 
-    Args:
-        path: the file.
-        text: `"features"` reads the column `text`, `"bert-tokens"` the token numbers in `text_bert`,
-            `"hashed"` only `raw_text`.
-        nonfinite: `"zero"` or `"fail"`.
-
-    Returns:
-        The concatenated splits, padded as in the file.
+    `text="features"` reads the column `text`, `"bert-tokens"` the token numbers in `text_bert`, `"hashed"`
+    only `raw_text`. The splits are concatenated, and padded as in the file.
 
     Raises:
         DataError: the file is not such a pickle, or a column is missing or does not match the others.
@@ -46,21 +69,23 @@ def read_utterances(path: Path, text: Text, nonfinite: str) -> Utterances:
     if key is None:
         raise _lacking(path, parts, " or ".join(_VALUES))
     columns = [_values(path, split, part[key]) for split, part in parts.items()]
-    lengths = dict(zip(parts, map(len, columns), strict=True))
-    names, videos = _names(path, parts, lengths)
+    file = _File(path, parts, dict(zip(parts, map(len, columns), strict=True)))
+    names = [parse_name(name) for name in file.rows("id")]
     samples = Utterances(
-        layout=_VALUES[key],
-        names=names,
-        videos=videos,
+        names=[name for name, _ in names],
+        videos=[video for _, video in names],
         values=np.concatenate(columns),
-        splits=np.repeat(list(lengths), list(lengths.values())).astype(np.str_),
-        inputs={},
+        splits=np.repeat(list(file.lengths), list(file.lengths.values())).astype(np.str_),
+        inputs={"text": np.empty(0, np.float32)},  # reserves the first position
+        facts={"file": path.name, "layout": _VALUES[key], "samples": file.lengths},
     )
-    _read_text(path, parts, lengths, text, samples)
-    found: dict[str, NonFinite] = {}
+    if text == "hashed":
+        samples.transcripts = [as_text(words) for words in file.rows("raw_text")]
+    elif text == "bert-tokens":
+        samples.inputs["text"] = _tokens(path, file.take("text_bert"))
+    found: dict[str, Counter[str]] = {}
     for name in ("text", "audio", "vision") if text == "features" else ("audio", "vision"):
-        samples.inputs[name], found[name] = _features(path, parts, name, lengths)
-    samples.facts |= {"file": path.name, "layout": samples.layout, "samples": lengths}
+        samples.inputs[name], found[name] = _features(file, name)
     report_nonfinite(found, nonfinite, samples)
     return samples
 
@@ -86,21 +111,6 @@ def _lacking(path: Path, parts: Parts, key: str) -> DataError:
     return DataError(f"{path} has no column {key} in every split; its train split has {keys}.")
 
 
-def _column(path: Path, parts: Parts, key: str, lengths: Mapping[str, int]) -> dict[str, Any]:
-    """Remove a column from all splits and return it; the caller can then free its memory."""
-    if any(key not in part for part in parts.values()):
-        raise _lacking(path, parts, key)
-    column = {split: part.pop(key) for split, part in parts.items()}
-    for split, values in column.items():
-        if not hasattr(values, "__len__") or len(values) != lengths[split]:
-            found = len(values) if hasattr(values, "__len__") else repr(values)
-            raise DataError(
-                f"{path}: {key} of {split} has {found} entries, its labels {lengths[split]}; get "
-                "another copy."
-            )
-    return column
-
-
 def _values(path: Path, split: str, labels: Any) -> NDArray[np.float64]:
     try:
         values = np.asarray(labels, dtype=np.float64)
@@ -114,25 +124,6 @@ def _values(path: Path, split: str, labels: Any) -> NDArray[np.float64]:
             "per sample [n, 1, 1]: use the file of sentiments, not that of emotions."
         )
     return values.reshape(-1)
-
-
-def _names(path: Path, parts: Parts, lengths: Mapping[str, int]) -> tuple[list[str], list[str]]:
-    column = _column(path, parts, "id", lengths)
-    pairs = [parse_name(name) for names in column.values() for name in names]
-    return [name for name, _ in pairs], [video for _, video in pairs]
-
-
-def _read_text(path: Path, parts: Parts, lengths: Mapping[str, int], text: Text, samples: Utterances) -> None:
-    samples.inputs["text"] = np.empty(0, np.float32)  # reserves the first position
-    if text == "hashed":
-        column = _column(path, parts, "raw_text", lengths)
-        samples.transcripts = [
-            item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
-            for items in column.values()
-            for item in items
-        ]
-    elif text == "bert-tokens":
-        samples.inputs["text"] = _tokens(path, _column(path, parts, "text_bert", lengths))
 
 
 def _tokens(path: Path, column: dict[str, Any]) -> NDArray[np.int32]:
@@ -154,24 +145,27 @@ def _tokens(path: Path, column: dict[str, Any]) -> NDArray[np.int32]:
     return np.concatenate(pieces)
 
 
-def _features(
-    path: Path, parts: Parts, name: str, lengths: Mapping[str, int]
-) -> tuple[NDArray[np.float32], NonFinite]:
-    column = _column(path, parts, name, lengths)
-    arrays = {split: _array(path, split, name, values) for split, values in column.items() if len(values)}
+def _features(file: _File, name: str) -> tuple[NDArray[np.float32], Counter[str]]:
+    column = file.take(name)
+    arrays = {
+        split: _array(file.path, split, name, values) for split, values in column.items() if len(values)
+    }
     column.clear()
     shapes = {split: array.shape[1:] for split, array in arrays.items()}
     if len(set(shapes.values())) > 1:
-        raise DataError(f"{path}: samples of {name} have different shapes in its splits: {shapes}.")
-    joined = np.empty((sum(lengths.values()), *next(iter(shapes.values()))), dtype=np.float32)
+        raise DataError(f"{file.path}: samples of {name} have different shapes in its splits: {shapes}.")
+    joined = np.empty((sum(file.lengths.values()), *next(iter(shapes.values()))), dtype=np.float32)
     first = 0
     for split in list(arrays):
         array = arrays.pop(split)
-        _copy(array, joined[first : first + len(array)])
+        with np.errstate(
+            over="ignore"
+        ):  # values too large for float32 become infinite and are counted as such
+            joined[first : first + len(array)] = array
         first += len(array)
-    found = NonFinite()
-    found.replace(joined)
-    return joined, found
+    counts = Counter[str]()
+    replace_nonfinite(joined, counts)
+    return joined, counts
 
 
 def _array(path: Path, split: str, name: str, values: Any) -> NDArray[Any]:
@@ -185,11 +179,3 @@ def _array(path: Path, split: str, name: str, values: Any) -> NDArray[Any]:
             "[n, d], padded to one length."
         )
     return array
-
-
-def _copy(array: NDArray[Any], out: NDArray[np.float32]) -> None:
-    """Copy in chunks; values too large for float32 become infinite and are counted as such."""
-    step = max(1, _PIECE // max(1, array[0].size))
-    with np.errstate(over="ignore"):
-        for first in range(0, len(array), step):
-            out[first : first + step] = array[first : first + step]

@@ -63,8 +63,6 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
             return _plain(_Unpickler(stream, encoding="latin1").load(), {}, 0)
     except _RefusedError as refused:
         raise DataError(f"{file} {refused}, {_DISTRUST}.") from None
-    except EOFError:
-        raise _truncated(file) from None
     except MemoryError:
         raise DataError(
             f"{file} needs more memory than available, or is damaged; use a larger machine, or download it "
@@ -73,8 +71,8 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
     except OSError as error:
         raise MediaError(file, "unreadable", f"cannot be read ({error})") from error
     except Exception as error:  # a damaged pickle can raise any error
-        if "truncated" in str(error):
-            raise _truncated(file) from None
+        if isinstance(error, EOFError) or "truncated" in str(error):
+            raise MediaError(file, "truncated", "ends within the pickle") from None
         found = f"is not a pickle, or is damaged ({type(error).__name__}: {' '.join(str(error).split())})"
         raise MediaError(file, "wrong-format", found) from error
 
@@ -110,23 +108,19 @@ class _Maker:
 class _Dtype:
     """A dtype under construction; flags and fields of a pickled dtype could turn numbers into objects."""
 
-    __slots__ = ("_dtype",)
+    __slots__ = ("value",)
 
     def __init__(self, text: Any, *_: Any) -> None:
         if not isinstance(text, str) or not _DTYPE.fullmatch(text):
             raise _RefusedError(f"holds an array of the type {text!r}")
-        self._dtype = np.dtype(text)
+        self.value: np.dtype[Any] = np.dtype(text)
 
     def __setstate__(self, state: Any) -> None:
         _, order, *compound = state[:5]
         if order not in ("<", ">", "|", "=") or any(part is not None for part in compound):
             raise _RefusedError("holds an array of a compound type")
         if order in "<>":
-            self._dtype = self._dtype.newbyteorder(order)
-
-    @property
-    def value(self) -> np.dtype[Any]:
-        return self._dtype
+            self.value = self.value.newbyteorder(order)
 
 
 class _Array:
@@ -255,16 +249,11 @@ def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
             for place in np.ndindex(array.shape):
                 array[place] = _plain(array[place], done, depth + 1)
         return array
-    if isinstance(value, dict):
+    if isinstance(value, (dict, list)):
         done[id(value)] = value
-        for key in value:
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             _plain(key, done, depth + 1)
-            value[key] = _plain(value[key], done, depth + 1)
-        return value
-    if isinstance(value, list):
-        done[id(value)] = value
-        for index, item in enumerate(value):
-            value[index] = _plain(item, done, depth + 1)
+            value[key] = _plain(item, done, depth + 1)
         return value
     if isinstance(value, (tuple, set, frozenset)):
         kind = tuple if isinstance(value, tuple) else type(value)
@@ -273,7 +262,3 @@ def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
         done[-id(value)] = value
         return done[id(value)]
     raise _RefusedError("holds a function instead of a value")
-
-
-def _truncated(file: str) -> MediaError:
-    return MediaError(file, "truncated", "ends within the pickle")

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from equipoise.data.format.content import chunks
 from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Lost
 from equipoise.types import DataError
 
 Text = Literal["features", "bert-tokens", "hashed"]
 MODALITIES = ("text", "audio", "vision")
-_PIECE = 1 << 22
 _FOLDS = {"train": "train", "valid": "val", "validation": "val", "val": "val", "dev": "val", "test": "test"}
 _SEGMENT = re.compile(r"(?P<video>.+?)(?:\$_\$\d+|\[\d+\])")
 _NUMBERED = re.compile(r"(?P<video>.+)_\d+")
@@ -32,7 +32,6 @@ class Utterances:
     """The utterances of a source.
 
     Attributes:
-        layout: the recognised layout of the source.
         names: of the utterances in the source `[N]`; not necessarily unique.
         videos: the video of each `[N]`.
         values: sentiment of each, -3 to 3 `[N]`.
@@ -44,7 +43,6 @@ class Utterances:
         notes: see `Preparation`.
     """
 
-    layout: str
     names: list[str]
     videos: list[str]
     values: NDArray[np.float64]
@@ -69,46 +67,30 @@ class Utterances:
             self.inputs[name] = self.inputs[name][keep]
 
 
-@dataclass
-class NonFinite:
-    """Counts of values that are not finite in one modality, and of samples with such values."""
+def replace_nonfinite(values: NDArray[np.float32], counts: Counter[str]) -> None:
+    """Replace the values of `[n, ...]` (n samples) that are not finite by 0.
 
-    counts: Counter[str] = field(default_factory=Counter)
-    samples: int = 0
-
-    def replace(self, values: NDArray[np.float32]) -> None:
-        """Count the values of `[n, ...]` (n samples) that are not finite, and replace them by 0."""
-        step = max(1, _PIECE // max(1, values[0].size)) if len(values) else 1
-        for first in range(0, len(values), step):
-            piece = values[first : first + step]
-            bad = ~np.isfinite(piece)
-            if bad.any():
-                found = piece[bad]
-                self.counts["nan"] += int(np.isnan(found).sum())
-                self.counts["inf"] += int(np.isposinf(found).sum())
-                self.counts["-inf"] += int(np.isneginf(found).sum())
-                self.samples += int(bad.reshape(len(piece), -1).any(axis=1).sum())
-                piece[bad] = 0
-
-    def describe(self) -> dict[str, int]:
-        """Return the counts as plain values; empty if all values are finite."""
-        return (
-            {**{k: n for k, n in self.counts.items() if n}, "samples": self.samples} if self.samples else {}
-        )
+    `counts` counts them by kind (`"nan"`, `"inf"`, `"-inf"`), and the `"samples"` with such values.
+    """
+    for part in chunks(len(values), values[:1].nbytes):
+        piece = values[part]
+        bad = ~np.isfinite(piece)
+        if bad.any():
+            found = piece[bad]
+            counts["nan"] += int(np.isnan(found).sum())
+            counts["inf"] += int(np.isposinf(found).sum())
+            counts["-inf"] += int(np.isneginf(found).sum())
+            counts["samples"] += int(bad.reshape(len(piece), -1).any(axis=1).sum())
+            piece[bad] = 0
 
 
-def report_nonfinite(found: Mapping[str, NonFinite], how: str, samples: Utterances) -> None:
-    """Add the counts to facts and notes of `samples`.
-
-    Args:
-        found: modality to counts.
-        how: `"zero"` or `"fail"`.
-        samples: the utterances.
+def report_nonfinite(found: Mapping[str, Counter[str]], how: str, samples: Utterances) -> None:
+    """Add the counts of each modality, see `replace_nonfinite`, to facts and notes of `samples`.
 
     Raises:
         DataError: `how` is `"fail"` and a value is not finite.
     """
-    counts = {name: counted.describe() for name, counted in found.items()}
+    counts = {name: {kind: n for kind, n in counted.items() if n} for name, counted in found.items()}
     samples.facts["nonfinite"] = counts
     for name, count in counts.items():
         if not count:
@@ -127,16 +109,17 @@ def parse_name(name: Any) -> tuple[str, str]:
     A text of eleven characters is the name of a video: YouTube ids may also end in `_3`.
     """
     if isinstance(name, (list, tuple, np.ndarray)):
-        parts = [_text(part) for part in np.asarray(name, dtype=object).ravel()]
+        parts = [as_text(part) for part in np.asarray(name, dtype=object).ravel()]
         if len(parts) > 1:
             return f"{parts[0]}[{','.join(parts[1:])}]", parts[0]
         name = parts[0] if parts else ""
-    text = _text(name)
+    text = as_text(name)
     match = _SEGMENT.fullmatch(text) or (_NUMBERED.fullmatch(text) if len(text) != _VIDEO_LENGTH else None)
     return text, match["video"] if match else text
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return a text, or the text that bytes encode."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -155,10 +138,7 @@ def unique_names(names: Sequence[str]) -> tuple[list[str], int]:
 
 
 def read_folds(path: Path) -> dict[str, str]:
-    """Read a table with the columns `video_id` and `fold`.
-
-    Returns:
-        Video to `"train"`, `"val"` or `"test"`.
+    """Read a table with the columns `video_id` and `fold`; return video to `"train"`, `"val"` or `"test"`.
 
     Raises:
         DataError: it cannot be read, lacks a column, has an unknown fold, or a video in two folds.
@@ -186,10 +166,10 @@ def read_folds(path: Path) -> dict[str, str]:
 
 
 def apply_folds(samples: Utterances, path: Path) -> None:
-    """Replace the splits of `samples` by the folds of the table at `path`.
+    """Replace the splits of `samples` by the folds of the table at `path`; see `read_folds`.
 
     Raises:
-        DataError: see `read_folds`; or a video of the samples is not in the table.
+        DataError: a video of the samples is not in the table.
     """
     folds = read_folds(path)
     absent = sorted(set(samples.videos) - set(folds))
