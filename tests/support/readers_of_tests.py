@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
-from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.types import MissingExtraError
 
 

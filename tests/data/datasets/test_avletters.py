@@ -15,7 +15,7 @@ from scipy.io import savemat
 from equipoise.data.datasets.avletters import AVLetters
 from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.engine import prepare
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.readers.avletters import LipsReader, MfccReader, read_htk, read_lips
 from equipoise.types import DataError, UsageError
 from media_files import lfs_pointer, truncated

@@ -12,7 +12,7 @@ from equipoise.data.datasets.cremad import EMOTIONS, CremaD
 from equipoise.data.format.leaks import guard
 from equipoise.data.format.splits import splits_of
 from equipoise.data.prepare.engine import prepare
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.video import read_frames
 from equipoise.types import DataError, LeakError, UsageError
 from media_files import lfs_pointer, moving_square, tone, write_image, write_video, write_wav

@@ -13,7 +13,7 @@ from equipoise.data.format.leaks import guard
 from equipoise.data.format.splits import splits_of
 from equipoise.data.prepare.engine import prepare
 from equipoise.data.prepare.finding import find_media
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.spectrograms import fbank
 from equipoise.types import DataError, LeakError, UsageError
 from media_files import lfs_pointer, moving_square, tone, write_image, write_video, write_wav

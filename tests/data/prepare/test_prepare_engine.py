@@ -19,7 +19,7 @@ from filelock import FileLock
 from equipoise.data import open_dataset
 from equipoise.data.prepare.clips import ArrayPreparation, Clip, Lost
 from equipoise.data.prepare.engine import prepare
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.summary import LostSamplesError
 from equipoise.types import DataError, RunFolderError, UsageError
 from readers_of_tests import numbers, plan_of_numbers

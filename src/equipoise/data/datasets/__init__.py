@@ -1,6 +1,6 @@
 """The named datasets: one file each, or one for several datasets of the same format."""
 
-from equipoise.data.datasets.base import Dataset
+from equipoise.data.datasets.from_source import Dataset
 from equipoise.registry import Registry
 
 DATASETS: Registry[Dataset] = Registry(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,8 +23,7 @@ from equipoise.data.prepare.lists import (
     groups_by_split,
     paths_of,
     read_list,
-    shared_groups,
-    sharing_notes,
+    sharing,
     split_of_name,
 )
 from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, StftReader
@@ -89,7 +88,11 @@ class CremaD(SourceDataset):
         present = sorted(set(sounds) | set(pictures))
         lists = self._lists()
         names = _names(source, present, lists)
-        split = _listed_splits(lists) if lists else self._drawn(source, names)
+        sexes = {} if lists else _sexes(source)
+        split = {name: str(one.split) for one in lists for name in one.names}
+        if not lists:
+            actors = draw_groups(map(_actor, names), self.split_seed, "cremad", sexes)
+            split = {name: actors[_actor(name)] for name in names}
         clips = [
             Clip(
                 id=name,
@@ -104,9 +107,18 @@ class CremaD(SourceDataset):
             for name in names
         ]
         self._check(source, clips)
+        shared, notes = sharing(clips, "actors", "omit split_files to keep actors apart")
         left_out = sorted(set(present) - set(names))
-        facts = self._facts(source, videos, lists, clips, left_out)
-        notes = self._notes(source, lists, clips, left_out)
+        if left_out:
+            notes.append(f"{len(left_out)} clips are in no list and are not used ({listed(left_out)}).")
+        facts: dict[str, Any] = {"recipe": self.recipe, "videos": videos.name}
+        if lists:
+            facts["lists"] = [one.describe() for one in lists]
+        else:
+            facts |= {"split": self.split, "split_seed": self.split_seed, "balanced_by_sex": bool(sexes)}
+            notes += _notes_of_draw(source, len(clips), bool(sexes))
+        facts["actors"] = {part: len(actors) for part, actors in groups_by_split(clips).items()}
+        facts |= {"shared_actors": shared, "clips_in_no_list": len(left_out)}
         return self.preparation(clips, readers, EMOTIONS, facts, notes)
 
     def _readers(self) -> dict[str, ModalityReader]:
@@ -135,14 +147,10 @@ class CremaD(SourceDataset):
                 f"split_files holds lists for {' and '.join(sorted(map(str, given)))} only; give one for "
                 "train and one for test, and one for val if there is one."
             )
-        check_once([(one, [name for name, _ in one.rows]) for one in lists])
+        check_once(lists)
         for one in lists:
             _check_labels(one)
         return lists
-
-    def _drawn(self, source: Path, names: Sequence[str]) -> dict[str, str]:
-        actors = draw_groups(map(_actor, names), self.split_seed, "cremad", _sexes(source))
-        return {name: actors[_actor(name)] for name in names}
 
     def _check(self, source: Path, clips: Sequence[Clip]) -> None:
         where = " and ".join(self.split_files) if self.split_files else str(source)
@@ -150,33 +158,15 @@ class CremaD(SourceDataset):
         labels = [(str(clip.split), str(clip.label)) for clip in clips]
         check_splits(EMOTIONS, labels, {split: f"the {split} split of {where}" for split, _ in labels})
 
-    def _facts(
-        self, source: Path, videos: Path, lists: list[NameList], clips: list[Clip], left_out: list[str]
-    ) -> dict[str, Any]:
-        drawn = {"split": self.split, "split_seed": self.split_seed, "balanced_by_sex": bool(_sexes(source))}
-        return {
-            "recipe": self.recipe,
-            "videos": videos.name,
-            **({"lists": [one.describe() for one in lists]} if lists else drawn),
-            "actors": {split: len(actors) for split, actors in groups_by_split(clips).items()},
-            "shared_actors": {splits: len(both) for splits, both in shared_groups(clips).items()},
-            "clips_in_no_list": len(left_out),
-        }
 
-    def _notes(
-        self, source: Path, lists: list[NameList], clips: list[Clip], left_out: list[str]
-    ) -> list[str]:
-        notes = list(sharing_notes(shared_groups(clips), "actors", "omit split_files to keep actors apart"))
-        if left_out:
-            notes.append(f"{len(left_out)} clips are in no list and are not used ({listed(left_out)}).")
-        if not lists and not _sexes(source):
-            notes.append(
-                f"{_DEMOGRAPHICS} is not in {source}: the draw of actors is not balanced by sex, and differs "
-                "from the draw with that file."
-            )
-        if not lists and len(clips) != CLIPS:
-            notes.append(f"{len(clips)} of the {CLIPS} clips of CREMA-D are in {source}.")
-        return notes
+def _notes_of_draw(source: Path, count: int, balanced: bool) -> Iterator[str]:
+    if not balanced:
+        yield (
+            f"{_DEMOGRAPHICS} is not in {source}: the draw of actors is not balanced by sex, and differs "
+            "from the draw with that file."
+        )
+    if count != CLIPS:
+        yield f"{count} of the {CLIPS} clips of CREMA-D are in {source}."
 
 
 def _named(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
@@ -198,7 +188,7 @@ def _ending(found: Mapping[str, Path]) -> str:
 def _names(source: Path, present: Sequence[str], lists: Sequence[NameList]) -> list[str]:
     """Return the names of all expected clips."""
     if lists:
-        return sorted(name for one in lists for name, _ in one.rows)
+        return sorted(name for one in lists for name in one.names)
     names = set(present)
     if (source / _SENTENCES).is_file():
         rows = read_list(source / _SENTENCES, ("number", "name"), header=("stimulus_number", "filename")).rows
@@ -212,7 +202,7 @@ def _names(source: Path, present: Sequence[str], lists: Sequence[NameList]) -> l
 
 def _check_labels(one: NameList) -> None:
     """Check that the labels of a list are the emotions in the names."""
-    odd = [name for name, _ in one.rows if not _NAME.fullmatch(name)]
+    odd = [name for name in one.names if not _NAME.fullmatch(name)]
     if odd:
         raise DataError(
             f"{one.path} names {listed(odd)}; expected names of CREMA-D such as '1001_DFA_ANG_XX'."
@@ -223,10 +213,6 @@ def _check_labels(one: NameList) -> None:
             f"{one.path} gives {len(wrong)} clips a label that differs from the emotion in their name "
             f"({listed(wrong)}); correct the list."
         )
-
-
-def _listed_splits(lists: Sequence[NameList]) -> dict[str, str]:
-    return {name: str(one.split) for one in lists for name, _ in one.rows}
 
 
 def _actor(name: str) -> str:

@@ -15,13 +15,12 @@ from equipoise.data.format.content import digest
 from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Clip, Preparation
 from equipoise.data.prepare.finding import check_source
-from equipoise.data.prepare.lists import check_splits
-from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.lists import check_splits, chosen_classes
+from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.media.images import ENDINGS
 from equipoise.data.prepare.readers.audio_video import ImageReader
 from equipoise.data.prepare.readers.text import TokensReader
-from equipoise.types import DataError, UnknownNameError, UsageError
+from equipoise.types import DataError
 
 SPLITS: Final = ("train", "test")
 TEXTS: Final = "texts_txt"
@@ -88,10 +87,11 @@ class Food101(SourceDataset):
         """List the samples; see `SourceDataset.plan`."""
         lists = self._lists(source)
         pictures = _pictures(source / "images")
-        classes = self._classes(source / "images")
+        known = _known(source / "images")
+        classes = chosen_classes(self.classes, known, "Food-101")
         texts = _titled(lists) if lists else _text_files(source / TEXTS)
         clips = [clip for clip in _clips(source, pictures, texts, lists) if clip.label in set(classes)]
-        if strange := sorted({label for label, _ in texts} - set(self._known(source / "images"))):
+        if strange := sorted({label for label, _ in texts} - set(known)):
             raise DataError(
                 f"the texts of {source} are of the classes {listed(strange)}, which have no folder in "
                 "images; use images and texts of the same version."
@@ -135,19 +135,11 @@ class Food101(SourceDataset):
             raise DataError(f"{source} has no texts for its images; expected {self.expected}.")
         return ()
 
-    def _known(self, images: Path) -> list[str]:
-        folders = [entry for split in SPLITS for entry in (images / split).iterdir() if entry.is_dir()]
-        return sorted({entry.name for entry in folders if not entry.name.startswith(".")})
 
-    def _classes(self, images: Path) -> tuple[str, ...]:
-        known = self._known(images)
-        for name in self.classes:
-            if name not in known:
-                raise UnknownNameError("class of Food-101", name, known)
-        kept = tuple(sorted(set(self.classes or known)))
-        if len(kept) < 2:
-            raise UsageError(f"there is only one class ({listed(kept)}); expected at least two.")
-        return kept
+def _known(images: Path) -> list[str]:
+    """Return the names of all classes."""
+    folders = [entry for split in SPLITS for entry in (images / split).iterdir() if entry.is_dir()]
+    return sorted({entry.name for entry in folders if not entry.name.startswith(".")})
 
 
 def _titles_in(path: Path) -> dict[Key, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from equipoise.data.datasets.base import Dataset
+from equipoise.data.datasets.from_source import Dataset
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.writing import write_dataset
 from equipoise.types import DataError, MissingExtraError

@@ -12,7 +12,7 @@ from equipoise.data.datasets.web_clips import ListedClips, Media, WebClips
 from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.finding import FileNames, check_source
-from equipoise.data.prepare.lists import NameList, check_classes, check_once, check_splits, read_list
+from equipoise.data.prepare.lists import NameList, check_classes, check_once, read_list
 from equipoise.types import DataError, UsageError
 
 _COLUMNS: Final = ("id", "seconds", "label")
@@ -96,7 +96,7 @@ class KineticsSounds(WebClips):
             for split, path in given.items()
             if path
         ]
-        check_once([(one, [name for name, _, _ in one.rows]) for one in lists])
+        check_once(lists)
         return lists
 
 
@@ -132,16 +132,12 @@ def _classes(rows: Sequence[_Row], file: str) -> tuple[tuple[str, ...], list[str
     """Return the class names, and the class of each row."""
     labels = [row.label for row in rows]
     numbers = all(label.isdecimal() for label in labels)
-    lists = {str(row.source.split): str(row.source.path) for row in rows}
-    where = " and ".join(lists.values())
-    splits = [str(row.source.split) for row in rows]
     if not file:
-        names = tuple(sorted(set(labels), key=int if numbers else str))
-        check_splits(names, zip(splits, labels, strict=True), lists)
-        return names, labels
+        return tuple(sorted(set(labels), key=int if numbers else str)), labels
+    where = " and ".join(dict.fromkeys(str(row.source.path) for row in rows))
     given = read_list(Path(file).expanduser(), ("name",), separator="\t")
-    names = tuple(name for (name,) in given.rows)
-    check_once([(given, names)])
+    check_once([given])
+    names = tuple(given.names)
     if numbers:
         beyond = sorted({label for label in labels if int(label) >= len(names)}, key=int)
         if beyond:
@@ -154,5 +150,4 @@ def _classes(rows: Sequence[_Row], file: str) -> tuple[tuple[str, ...], list[str
         lacking = sorted(set(labels) - set(names))
         raise DataError(f"{where} use the classes {listed(lacking)}, which {file} lacks; add them to it.")
     check_classes(names, labels, where)
-    check_splits(names, zip(splits, labels, strict=True), lists)
     return names, labels

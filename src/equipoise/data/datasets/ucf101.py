@@ -12,7 +12,7 @@ from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
 from equipoise.data.prepare.finding import FoundMedia, check_source, find_media
-from equipoise.data.prepare.lists import NameList, check_once, shared_groups, sharing_notes
+from equipoise.data.prepare.lists import NameList, check_once, chosen_classes, sharing
 from equipoise.data.prepare.media.files import check_media
 from equipoise.data.prepare.media.flow import FlowMethod
 from equipoise.data.prepare.readers.audio_video import FramesReader
@@ -22,7 +22,7 @@ from equipoise.data.prepare.readers.flow import (
     FlowImagesReader,
     FlowReader,
 )
-from equipoise.types import DataError, UnknownNameError, UsageError
+from equipoise.types import DataError, UsageError
 
 LISTS: Final = "ucfTrainTestlist"
 CLASS_LIST: Final = "classInd.txt"
@@ -75,32 +75,31 @@ class UCF101(SourceDataset):
         flow_root = self._checked_flow_root()
         folder = self._lists_folder(source)
         lists = [_read_list(folder / f"{split}list{self.fold:02d}.txt", split) for split in ("train", "test")]
-        named = [(one, [name for (name,) in one.rows]) for one in lists]
-        check_once(named)
-        order = _class_order(folder, [name for _, names in named for name in names])
-        kept = self._kept(order)
+        check_once(lists)
+        listed_names = [name for one in lists for name in one.names]
+        order = _class_order(folder, listed_names)
+        wanted = [order.get(name.lower(), name) for name in self.classes]
+        kept = chosen_classes(wanted, order.values(), "UCF-101")
         found = _found(source, flow_root)
         clips = [
             self._clip(name, str(one.split), order, found, flow_root)
-            for one, names in named
-            for name in names
+            for one in lists
+            for name in one.names
             if order[_parts(name)[0].lower()] in kept
         ]
         _check_some_there(clips, found, self.expected)
-        everything = {name.lower() for _, names in named for name in names}
-        unlisted = sorted((set(found.video) or set(found.frames)) - everything)
-        shared = shared_groups(clips)
+        unlisted = sorted((set(found.video) or set(found.frames)) - {name.lower() for name in listed_names})
+        shared, notes = sharing(clips, "groups", "compare your lists with the official ones")
         facts = {
             "fold": self.fold,
             "flow": self.flow,
             "lists": [one.describe() for one in lists],
-            "shared_groups": {splits: len(both) for splits, both in shared.items()},
+            "shared_groups": shared,
             "clips_in_no_list": len(unlisted),
         }
-        notes = list(sharing_notes(shared, "groups", "compare your lists with the official ones"))
         if unlisted:
             notes.append(f"{len(unlisted)} clips are in no list and are not used ({listed(unlisted)}).")
-        return self.preparation(clips, self._readers(flow_root), tuple(kept), facts, notes)
+        return self.preparation(clips, self._readers(flow_root), kept, facts, notes)
 
     def _checked_flow_root(self) -> Path | None:
         if (self.flow == "images") != (self.flow_root is not None):
@@ -130,15 +129,6 @@ class UCF101(SourceDataset):
             f"(UCF101TrainTestSplits-RecognitionTask.zip from {self.source}) and name their folder with "
             "--lists."
         )
-
-    def _kept(self, order: Mapping[str, str]) -> list[str]:
-        for name in self.classes:
-            if name.lower() not in order:
-                raise UnknownNameError("class of UCF-101", name, order.values())
-        chosen = {name.lower() for name in self.classes} or set(order)
-        if len(chosen) < 2:
-            raise UsageError(f"classes has only {listed(self.classes)}; expected at least two.")
-        return [name for key, name in order.items() if key in chosen]
 
     def _clip(
         self, name: str, split: str, order: Mapping[str, str], found: FoundMedia, flow_root: Path | None

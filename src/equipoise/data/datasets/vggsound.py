@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 from equipoise.data.datasets.web_clips import ListedClips, Media, WebClips
 from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.finding import FileNames, check_source
-from equipoise.data.prepare.lists import NameList, check_once, check_splits, read_list
-from equipoise.types import DataError, UnknownNameError
+from equipoise.data.prepare.lists import NameList, check_once, chosen_classes, read_list
+from equipoise.types import DataError
 
 _COLUMNS: Final = ("youtube id", "start seconds", "label", "split")
 _SECONDS: Final = 10.0
@@ -54,10 +54,8 @@ class VGGSound(WebClips):
         path = Path(self.list_file).expanduser() if self.list_file else source / "vggsound.csv"
         published = read_list(path, _COLUMNS)
         rows = _rows(published)
-        classes = self._classes(published)
+        classes = chosen_classes(self.classes, sorted({row.label for row in rows}), "VGGSound")
         taken = [row for row in rows if row.label in set(classes)]
-        labels = [(row.split, row.label) for row in taken]
-        check_splits(classes, labels, {split: f"{path} as {split}" for split, _ in labels})
         clips = [
             Clip(f"{row.video}_{row.start:06d}", row.label, {}, row.split, row.video, seconds=_SECONDS)
             for row in taken
@@ -73,13 +71,6 @@ class VGGSound(WebClips):
             remedy="remove them from the train rows",
         )
 
-    def _classes(self, published: NameList) -> tuple[str, ...]:
-        known = sorted({row[2] for row in published.rows})
-        for name in self.classes:
-            if name not in known:
-                raise UnknownNameError("class of VGGSound", name, known)
-        return tuple(sorted(set(self.classes))) if self.classes else tuple(known)
-
 
 def _rows(published: NameList) -> list[_Row]:
     rows = []
@@ -90,7 +81,7 @@ def _rows(published: NameList) -> list[_Row]:
                 "second, and train or test at the end."
             )
         rows.append(_Row(video, int(start), label, split))
-    check_once([(published, [f"{row.video}_{row.start}" for row in rows])])
+    check_once([published], lambda row: f"{row[0]}_{int(row[1])}")
     return rows
 
 

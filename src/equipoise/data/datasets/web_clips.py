@@ -11,7 +11,7 @@ from typing import Any, Literal
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.prepare.clips import Clip, Preparation
 from equipoise.data.prepare.finding import FileNames, find_media, locate
-from equipoise.data.prepare.lists import NameList, shared_groups, sharing_notes
+from equipoise.data.prepare.lists import NameList, check_splits, sharing
 from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, StftReader
 
 Media = Literal["auto", "clips", "frames"]
@@ -77,18 +77,22 @@ class WebClips(SourceDataset):
         audio = FbankReader() if self.recipe == "fbank" else StftReader(rate=16000, seconds=10.0)
         video = FramesReader(count=self.frames, size=self.pixels, pick=self.pick)
         found = self.listed_clips(source)
+        labels = [(str(clip.split), str(clip.label)) for clip in found.clips]
+        where = {split: f"{found.lists[0].path} as {split}" for split, _ in labels}
+        where |= {one.split: str(one.path) for one in found.lists if one.split is not None}
+        check_splits(found.classes, labels, where)
         layout, files = locate(find_media(found.folder), found.names, found.layout or "clips")
         clips = [
             replace(clip, files=paths, seconds=clip.seconds if layout == "clips" else None)
             for clip, paths in zip(found.clips, files, strict=True)
         ]
-        shared = shared_groups(clips)
+        shared, notes = sharing(clips, "videos of YouTube", found.remedy)
         facts = {
             "recipe": self.recipe,
             **({} if found.layout is None else {"layout": layout}),
             "lists": [one.describe() for one in found.lists],
             **found.facts,
-            "shared_videos": {splits: len(both) for splits, both in shared.items()},
+            "shared_videos": shared,
         }
-        notes = (*found.notes, *sharing_notes(shared, "videos of YouTube", found.remedy))
-        return self.preparation(clips, {"audio": audio, "video": video}, found.classes, facts, notes)
+        readers = {"audio": audio, "video": video}
+        return self.preparation(clips, readers, found.classes, facts, [*found.notes, *notes])

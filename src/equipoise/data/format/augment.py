@@ -63,12 +63,7 @@ class AugmentOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> AugmentOptions:
-        """Read options by name.
-
-        Raises:
-            UnknownNameError: an option does not exist.
-            UsageError: a value has the wrong type or is out of range.
-        """
+        """Read options by name; for the errors see `from_options`."""
         return from_options(cls, options, "of the augmentation")
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,15 +75,10 @@ class Augmenter:
     """Augments normalised training inputs according to the content of each modality (`ModalitySpec.content`).
 
     Frames and flow of a sample get the same crop and the same mirroring, so that they stay aligned; mirroring
-    inverts the horizontal motion of flow. Masks of spectrograms are filled with 0, the mean of the training
-    split. The random numbers of a sample depend only on the seed, its row and the epoch: not on its batch,
-    the order, the number of processes or the other modalities.
-
-    Args:
-        specs: modality to description.
-        normalizers: modality to normaliser, for the normalised value of no motion.
-        options: strength of the augmentation.
-        seed: of the run.
+    inverts the horizontal motion of flow, for which the normalisers give the value of no motion. Masks of
+    spectrograms are filled with 0, the mean of the training split. The random numbers of a sample depend only
+    on the seed of the run, its row and the epoch: not on its batch, the order, the number of processes or the
+    other modalities.
     """
 
     def __init__(
@@ -107,12 +97,9 @@ class Augmenter:
         }
 
     def __call__(self, inputs: Mapping[str, Tensor], rows: Tensor, epoch: int) -> dict[str, Tensor]:
-        """Return augmented inputs; the given ones are not changed.
+        """Return augmented inputs; the given ones `[B, ...]`, float32 and normalised, are not changed.
 
-        Args:
-            inputs: modality to `[B, ...]`, float32, normalised.
-            rows: of the samples in the dataset `[B]`.
-            epoch: from 0.
+        `rows` `[B]` are those of the samples in the dataset; the epoch counts from 0.
         """
         if not self.contents:
             return dict(inputs)

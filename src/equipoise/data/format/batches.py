@@ -123,19 +123,8 @@ def make_loader(
 ) -> DataLoader[Batch]:
     """Return a loader of batches; iteration does not use torch's global random state.
 
-    Args:
-        data: the split.
-        batch_size: of a global batch, over all processes.
-        seed: of the run, for the order.
-        shuffle: for training: a new order each epoch (`loader.sampler.set_epoch(e)`), and no last batch of
-            one sample.
-        num_workers: processes that read ahead if the features are not in memory.
-        rank: of this process.
-        world_size: number of processes.
-
-    Raises:
-        UsageError: batch size, rank or world size is invalid.
-        DataError: there are fewer samples than processes.
+    `num_workers` processes read ahead if the features are not in memory. For the other arguments and the
+    errors see `EpochOrder`; `loader.sampler.set_epoch(e)` sets the epoch of a shuffled loader.
     """
     order = EpochOrder(len(data), batch_size, seed=seed, shuffle=shuffle, rank=rank, world_size=world_size)
     workers = 0 if data.in_memory else num_workers
@@ -154,16 +143,8 @@ def make_loader(
 class RunData:
     """The data of one run: loaders of train and validation, and a test split that can be opened once.
 
-    Args:
-        dataset: the data.
-        splits: rows of train, validation and test.
-        batch_size: of a global batch, over all processes.
-        seed: of the run; only the order of training batches depends on it.
-        num_workers: processes that read ahead, for each loader.
-        rank: of this process.
-        world_size: number of processes.
-        memory_limit: see `SplitData`.
-        augment: augmentation of training batches; see `AugmentOptions`. Other batches are not augmented.
+    `seed` is that of the run: only the order and the augmentation of training batches depend on it. `augment`
+    augments training batches, and no others. For the other arguments see `SplitData` and `make_loader`.
 
     Attributes:
         train: shuffled loader; call `set_epoch(e)` before each epoch.

@@ -57,14 +57,7 @@ def check_columns(
 ) -> Columns:
     """Check all columns of a dataset; for the arguments see `write_dataset`.
 
-    Args:
-        lengths: name of each modality, for messages, to its number of samples.
-        target: labels or values `[N]`, or a label table `[N, C]`.
-        split: of each sample, or None.
-        group: of each sample, or None.
-        ids: of the samples, or None for row numbers.
-        classes: class or label names, or None.
-        task: `"classification"`, `"multilabel"` or `"regression"`.
+    `lengths` gives the name of each modality, for messages, and its number of samples.
 
     Raises:
         DataError: a column is invalid.
@@ -177,14 +170,9 @@ def integer_labels(target: Any) -> NDArray[Any]:
 def encode_labels(
     labels: NDArray[Any], classes: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Number the classes from 0 in the order of their labels.
+    """Number the classes of labels `[N]` from 0 in ascending order; return indices and class names `[C]`.
 
-    Args:
-        labels: integer or bool labels `[N]`.
-        classes: name of each distinct label in ascending order; by default the labels themselves.
-
-    Returns:
-        Class indices `[N]` and class names `[C]`.
+    `classes` names each distinct label in ascending order; by default the labels are the names.
 
     Raises:
         DataError: there are fewer than 2 classes, fewer samples than classes, or `classes` has the wrong

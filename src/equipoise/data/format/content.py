@@ -14,9 +14,9 @@ CHUNK_BYTES = 16 * 2**20
 """Approximate size of a chunk in which arrays are read, checked, hashed and written."""
 
 
-def chunks(count: int, row_bytes: int) -> Iterator[slice]:
+def chunks(count: int, row_bytes: int, chunk_bytes: int | None = None) -> Iterator[slice]:
     """Yield slices that cover `count` rows in order, each of about `CHUNK_BYTES` and at least one row."""
-    step = max(1, CHUNK_BYTES // max(1, row_bytes))
+    step = max(1, (chunk_bytes or CHUNK_BYTES) // max(1, row_bytes))
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
 
@@ -28,14 +28,7 @@ def row_hashes(rows: NDArray[Any]) -> list[str]:
 
 
 def sample_hashes(hashes: Mapping[str, NDArray[np.str_]]) -> NDArray[np.str_]:
-    """Join the hashes of all modalities to one hash for each sample.
-
-    Args:
-        hashes: modality to digests `[N]`.
-
-    Returns:
-        `[N]`: equal for two samples that are identical in every modality.
-    """
+    """Join the hashes `[N]` of all modalities: equal for two samples that are identical in every one."""
     columns = [hashes[name].tolist() for name in hashes]
     return np.array([digest("".join(parts)) for parts in zip(*columns, strict=True)], dtype=np.str_)
 

@@ -17,6 +17,13 @@ from equipoise.data.format.splits import Splits
 from equipoise.types import EquipoiseWarning, LeakError
 
 _SHOWN = 3
+_KINDS = {
+    "id": ("sample {0.value!r}", "ids"),
+    "group": ("group {0.value!r}", "groups"),
+    "content": ("the same content", "whole contents"),
+    "modality content": ("the same content of modality {0.modality!r}", "single-modality contents"),
+}
+"""Kind of a leak, to the words for one and for several."""
 _REMEDY = (
     "correct split=... in write_dataset, give group=... without split to draw leak-free splits, "
     "or allow it if it is intended (allow_leaks=True, --allow-leaks)"
@@ -53,13 +60,8 @@ class Leak:
     def __str__(self) -> str:
         places = {split: [name for at, name in self.members if at == split] for split in self.splits}
         where = " and ".join(f"{split} ({listed(names)})" for split, names in places.items())
-        what = {
-            "id": f"sample {self.value!r}",
-            "group": f"group {self.value!r}",
-            "content": "the same content",
-            "modality content": f"the same content of modality {self.modality!r}",
-        }
-        return f"{what[self.kind]} is in {where}"
+        what, _ = _KINDS[self.kind]
+        return f"{what.format(self)} is in {where}"
 
 
 def find_leaks(dataset: PreparedDataset, splits: Splits) -> list[Leak]:
@@ -98,16 +100,10 @@ def find_leaks(dataset: PreparedDataset, splits: Splits) -> list[Leak]:
 
 
 def guard(dataset: PreparedDataset, splits: Splits, allow: bool = False) -> list[Leak]:
-    """Raise an error, or warn, if splits leak.
+    """Raise an error, or warn if `allow` is set, if splits leak.
 
-    Args:
-        dataset: the data.
-        splits: train, validation and test.
-        allow: warn instead of raising an error.
-
-    Returns:
-        All leaks, for the record. A repeat in a single modality only gives a warning: two samples may, for
-        example, share a text.
+    Returns all leaks, for the record. A repeat in a single modality only gives a warning: two samples may,
+    for example, share a text.
 
     Raises:
         LeakError: an id, a group or the content of a whole sample is in two splits and `allow` is False.
@@ -151,13 +147,7 @@ def _shared(
 
 def _summary(dataset: PreparedDataset, leaks: list[Leak]) -> str:
     counts = Counter(leak.kind for leak in leaks)
-    what = {
-        "id": "ids",
-        "group": "groups",
-        "content": "whole contents",
-        "modality content": "single-modality contents",
-    }
-    total = " and ".join(f"{count} {what[kind]}" for kind, count in counts.items())
+    total = " and ".join(f"{count} {_KINDS[kind][1]}" for kind, count in counts.items())
     shown = "; ".join(str(leak) for leak in leaks[:_SHOWN])
     more = "" if len(leaks) <= _SHOWN else f"; and {len(leaks) - _SHOWN} more"
     return f"dataset {dataset.name!r}: {total} are in more than one split ({shown}{more})"

@@ -1,13 +1,17 @@
-"""The description of one modality: shape, type, kind, normalisation and content."""
+"""Modalities: the description of one, and arrays given by the user, checked and described."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from equipoise.data.format.folder import array_file
+from equipoise.types import DataError
 
 KIND_AXES = {
     "vector": ("d",),
@@ -51,46 +55,30 @@ class Layout:
     @property
     def row_bytes(self) -> int:
         """Bytes of one stored sample."""
-        return _row_bytes(self.shape, self.dtype)
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
-@dataclass(frozen=True, slots=True)
-class ModalitySpec:
-    """One modality of a prepared dataset.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModalitySpec(Layout):
+    """One modality of a prepared dataset; `normalize` is always `"none"` for tokens.
 
     Attributes:
         name: as the user wrote it.
-        shape: see `Layout`, as for `dtype`, `kind`, `normalize` and `content`.
-        dtype: NumPy name of the stored type.
-        kind: `"vector"`, `"tokens"`, `"sequence"`, `"image"` or `"video"`.
-        normalize: `"standard"` or `"none"`; always `"none"` for tokens.
         file: name of the array file in the dataset's folder.
-        content: `"frames"`, `"spectrogram"`, `"flow"`, or None where unknown.
     """
 
     name: str
-    shape: tuple[int, ...]
-    dtype: str
-    kind: str
-    normalize: str
     file: str
-    content: str | None = None
 
     @classmethod
     def of(cls, number: int, name: str, layout: Layout) -> ModalitySpec:
         """Name a layout; `number` is the position among the modalities."""
-        normalize = "none" if layout.kind == "tokens" else layout.normalize
-        file = array_file(number, name)
-        return cls(name, layout.shape, layout.dtype, layout.kind, normalize, file, layout.content)
+        fields = {**asdict(layout), "name": name, "file": array_file(number, name)}
+        return cls(**fields | ({"normalize": "none"} if layout.kind == "tokens" else {}))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, without a content that is None."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one stored sample."""
-        return _row_bytes(self.shape, self.dtype)
+        return {"name": self.name} | {key: value for key, value in asdict(self).items() if value is not None}
 
     @property
     def hash_column(self) -> str:
@@ -98,5 +86,154 @@ class ModalitySpec:
         return f"hash_{self.file.removesuffix('.npy')}"
 
 
-def _row_bytes(shape: tuple[int, ...], dtype: str) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+@dataclass(frozen=True, slots=True)
+class ArraySource:
+    """A modality's array as the user gave it.
+
+    Attributes:
+        values: NumPy array, memory map or torch tensor `[N, ...]`.
+        shape: `(N, ...)`.
+        dtype: the type in which it is stored, little-endian.
+    """
+
+    values: NDArray[Any] | torch.Tensor
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self, part: slice) -> NDArray[Any]:
+        """Return some rows as a contiguous array of the stored type; no other row is loaded."""
+        rows = self.values[part]
+        if isinstance(rows, torch.Tensor):
+            rows = _numpy(rows)
+        return np.ascontiguousarray(rows, dtype=self.dtype)
+
+
+def array_sources(inputs: Mapping[str, Any]) -> dict[str, ArraySource]:
+    """Check names, dtypes and shapes of the modalities, arrays `[N, ...]` by name.
+
+    Raises:
+        DataError: there is no modality, a name is not a text, or an array is not numeric, not dense or has no
+            features.
+    """
+    if not isinstance(inputs, Mapping):
+        raise DataError(
+            f"inputs is a {type(inputs).__name__}; expected a mapping of modality names to arrays."
+        )
+    if not inputs:
+        raise DataError("inputs holds no modality; give at least one array, for instance {'audio': array}.")
+    for name in inputs:
+        if not isinstance(name, str) or not name:
+            raise DataError(f"a modality is named {name!r}; expected a text that is not empty.")
+    return {name: _source(name, values) for name, values in inputs.items()}
+
+
+def modality_specs(
+    sources: Mapping[str, ArraySource],
+    kinds: Mapping[str, str] | None,
+    normalize: Mapping[str, str] | str | None,
+    contents: Mapping[str, str] | None = None,
+) -> dict[str, ModalitySpec]:
+    """Describe each modality; the kind follows from the number of axes unless `kinds` names it.
+
+    Raises:
+        DataError: a modality, kind, normalisation or content is unknown, or does not match the array.
+    """
+    if isinstance(normalize, str):
+        normalize = dict.fromkeys(sources, normalize)
+    kinds, normalize, contents = kinds or {}, normalize or {}, contents or {}
+    for what, given in (("kinds", kinds), ("normalize", normalize), ("contents", contents)):
+        for name in given:
+            if name not in sources:
+                raise DataError(
+                    f"{what} names the modality {name!r}; inputs has {', '.join(map(repr, sources))}."
+                )
+    specs = {}
+    for number, (name, source) in enumerate(sources.items()):
+        kind = _kind(name, source, kinds.get(name))
+        chosen = normalize.get(name, "standard")
+        if kind != "tokens" and chosen not in NORMALIZATIONS:
+            raise DataError(
+                f"normalize[{name!r}] is {chosen!r}; expected {' or '.join(map(repr, NORMALIZATIONS))}."
+            )
+        content = _content(name, kind, source.shape, contents.get(name))
+        layout = Layout(source.shape[1:], source.dtype.name, kind, chosen, content)
+        specs[name] = ModalitySpec.of(number, name, layout)
+    return specs
+
+
+def _kind(name: str, source: ArraySource, wanted: str | None) -> str:
+    if wanted is not None and wanted not in KIND_AXES:
+        raise DataError(f"kinds[{name!r}] is {wanted!r}; expected one of {', '.join(KIND_AXES)}.")
+    fitting = [kind for kind, axes in KIND_AXES.items() if len(axes) == len(source.shape) - 1]
+    if not fitting or wanted not in (None, *fitting):
+        kinds = [wanted] if wanted else list(KIND_AXES)
+        expected = " or ".join(f"{kind} [{', '.join(KIND_AXES[kind])}]" for kind in kinds)
+        raise DataError(
+            f"modality {name!r} has the shape {list(source.shape)}, that is {len(source.shape) - 1} axes a "
+            f"sample; expected {expected} after the axis of samples: reshape the array."
+        )
+    if wanted == "tokens" and source.dtype.kind not in "iu":
+        raise DataError(
+            f"modality {name!r} holds {source.dtype.name}; expected whole numbers for tokens: give an array "
+            "of integers."
+        )
+    return wanted or fitting[0]
+
+
+def _content(name: str, kind: str, shape: tuple[int, ...], wanted: str | None) -> str | None:
+    if wanted is not None and wanted not in CONTENTS:
+        raise DataError(f"contents[{name!r}] is {wanted!r}; expected one of {', '.join(CONTENTS)}.")
+    if wanted is not None and kind not in ("image", "video"):
+        raise DataError(f"contents[{name!r}] is {wanted!r}, but it is {kind}; expected an image or a video.")
+    if wanted == "flow" and shape[-3] % 2:
+        raise DataError(
+            f"modality {name!r} has {shape[-3]} channels; expected an even number for flow: channels "
+            "alternate between horizontal and vertical motion."
+        )
+    return wanted
+
+
+def _source(name: str, values: Any) -> ArraySource:
+    if isinstance(values, torch.Tensor):
+        if values.layout != torch.strided:
+            raise DataError(f"modality {name!r} is a sparse tensor; expected a dense one: call .to_dense().")
+        shape, found = tuple(values.shape), _numpy(values[:0] if values.ndim else values).dtype
+    else:
+        if np.ma.is_masked(values):
+            raise DataError(f"modality {name!r} has masked values; fill them with numbers before writing.")
+        try:
+            values = np.asarray(values)
+        except ValueError as error:
+            raise DataError(
+                f"modality {name!r} is not a rectangular array ({error}); pad or crop its samples."
+            ) from error
+        shape, found = values.shape, values.dtype
+    if found.kind not in "biuf" or found.itemsize > 8:
+        raise DataError(
+            f"modality {name!r} has the dtype {found}; expected a dense array of integers or of floats up "
+            "to 64 bits: turn texts and objects into numbers, and pad samples of different lengths to one "
+            "shape."
+        )
+    if len(shape) < 2:
+        raise DataError(
+            f"modality {name!r} has the shape {list(shape)}; expected [N, ...]: one number a sample is [N, "
+            "1], as array.reshape(-1, 1) gives it."
+        )
+    if 0 in shape[1:]:
+        raise DataError(
+            f"modality {name!r} has the shape {list(shape)}; an axis of length 0 holds no features."
+        )
+    return ArraySource(values, shape, found.newbyteorder("<"))
+
+
+def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
+    tensor = tensor.detach().cpu()
+    if tensor.dtype.is_floating_point and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+        tensor = tensor.float()  # NumPy has no bfloat16 and no eight-bit floats
+    try:
+        array: NDArray[Any] = tensor.resolve_conj().resolve_neg().numpy()
+    except TypeError as error:
+        raise DataError(
+            f"a tensor of {tensor.dtype} cannot be stored ({error}); convert it to float32."
+        ) from error
+    return array

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ _STATISTIC_AXES = {"vector": (0,), "sequence": (0, 1), "image": (0, 2, 3), "vide
 """Axes of `[N, ...]` over which a statistic is taken: per feature, or per channel of images and videos."""
 _EXACT_IN_FLOAT32 = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")
 _CACHED_BYTES = 2**18
+"""Fits into the processor's cache for several operations in a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,18 +44,12 @@ class Normalizer:
         mean, std = torch.from_numpy(self.mean.astype(kind)), torch.from_numpy(self.std.astype(kind))
         stored, values = torch.from_numpy(np.require(rows, requirements="W")), np.empty(rows.shape, kind)
         result = torch.from_numpy(values)
-        for part in _pieces(len(rows), values[:1].nbytes):
+        for part in chunks(len(rows), values[:1].nbytes, _CACHED_BYTES):
             piece = result[part].copy_(stored[part])
             if self.scale != 1.0:
                 piece *= self.scale
             piece.sub_(mean).div_(std)
         return values.astype(np.float32, copy=False)
-
-
-def _pieces(count: int, row_bytes: int) -> Iterator[slice]:
-    """Yield slices that fit into the processor's cache for several operations in a row."""
-    step = max(1, _CACHED_BYTES // max(row_bytes, 1))
-    return (slice(start, start + step) for start in range(0, count, step))
 
 
 def fit_normalizers(dataset: PreparedDataset, train: NDArray[np.int64]) -> dict[str, Normalizer]:
@@ -73,12 +68,9 @@ def fit_normalizers(dataset: PreparedDataset, train: NDArray[np.int64]) -> dict[
 
 
 def fit_normalizer(array: NDArray[Any], spec: ModalitySpec, rows: NDArray[np.int64]) -> Normalizer:
-    """Compute mean and standard deviation of some rows of `[N, ...]` in chunks, in float64.
+    """Compute mean and standard deviation of the sorted `rows` of stored features `[N, ...]`, in float64.
 
-    Args:
-        array: stored features.
-        spec: their description; with `normalize="none"` the result only converts (and scales uint8).
-        rows: sorted row numbers.
+    With `normalize="none"` the result only converts (and scales uint8).
     """
     scale = 1 / 255 if spec.dtype == "uint8" else 1.0
     if spec.kind == "tokens":

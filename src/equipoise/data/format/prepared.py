@@ -195,14 +195,7 @@ def dataset_fingerprint(
     columns: Mapping[str, NDArray[Any] | None],
     hashes: Mapping[str, NDArray[np.str_]],
 ) -> str:
-    """Hash the content of a dataset.
-
-    Args:
-        specs: modality to description.
-        classes: class names.
-        columns: `id`, `target`, `split` and `group`, each `[N]` or None.
-        hashes: modality to content hashes `[N]`.
-    """
+    """Hash modalities, classes, columns of the index and content hashes `[N]` of a dataset."""
     named = {name: None if column is None else column.tolist() for name, column in columns.items()}
     contents = [(name, hashes[name].tolist()) for name in specs]
     return digest([spec.to_dict() for spec in specs.values()], list(classes), named, contents)

@@ -113,7 +113,8 @@ def draw_splits(
         train, val = pool.divide(rest, val_of_rest, 1, derive_seed(seed, "split", "val", attempt))
         missing = pool.missing({"train": train, "val": val, "test": test})
         if missing is None:
-            origin = f"drawn {'by group, ' if group is not None else ''}{_percent(fractions)}, seed {seed}"
+            percent = "/".join(f"{100 * part:g}" for part in fractions)
+            origin = f"drawn {'by group, ' if group is not None else ''}{percent} %, seed {seed}"
             return Splits.of(train, val, test, ids=check_ids(ids, len(labels)), origin=origin)
     raise DataError(f"{missing} after {_ATTEMPTS} draws; {_remedy(group is not None)}.")
 
@@ -121,10 +122,8 @@ def draw_splits(
 def splits_of(dataset: PreparedDataset, seed: int = 0) -> Splits:
     """Return the splits given by a dataset; draw what is missing.
 
-    Args:
-        dataset: with or without `split`. Without `"val"`, a fifth of train becomes validation; without any
-            split, three are drawn. Draws are stratified, and keep groups and identical samples together.
-        seed: of the draw.
+    Without `"val"`, a fifth of train becomes validation; without any split, three are drawn. Draws are
+    stratified, and keep groups and identical samples together.
 
     Raises:
         DataError: train or test is missing, a split lacks a class, or there are too few samples.
@@ -284,10 +283,6 @@ def _check_fractions(fractions: Sequence[float]) -> None:
             f"fractions is {tuple(fractions)}; expected three numbers between 0 and 1 for train, val and "
             "test that sum to 1, for instance (0.6, 0.2, 0.2)."
         )
-
-
-def _percent(fractions: Sequence[float]) -> str:
-    return "/".join(f"{100 * part:g}" for part in fractions) + " %"
 
 
 def _remedy(grouped: bool) -> str:

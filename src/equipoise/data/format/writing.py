@@ -21,12 +21,14 @@ from equipoise.data.format.folder import (
     FORMAT_VERSION,
     INDEX_FILE,
     PREPARATION_FILE,
+    check_destination,
+    install,
     listed,
+    staging_beside,
+    write_errors,
 )
-from equipoise.data.format.installing import check_destination, install, staging_beside, write_errors
-from equipoise.data.format.modality import Layout, ModalitySpec
+from equipoise.data.format.modality import ArraySource, Layout, ModalitySpec, array_sources, modality_specs
 from equipoise.data.format.prepared import PreparedDataset, dataset_fingerprint, open_dataset
-from equipoise.data.format.sources import ArraySource, array_sources, modality_specs
 from equipoise.types import DataError
 
 
@@ -99,10 +101,7 @@ def write_dataset(
                 for name, spec in specs.items()
             }
             _describe(staging, specs, columns, hashes, texts, preparation)
-            open_dataset(staging)  # a dataset that cannot be read must not replace another
-            check_destination(path, overwrite)
-            install(staging, path)
-    return open_dataset(path)
+            return _installed(staging, path, overwrite)
 
 
 def finish_dataset(
@@ -120,22 +119,10 @@ def finish_dataset(
 ) -> PreparedDataset:
     """Complete a folder that holds only the arrays of a dataset, and move it to its final place.
 
-    Args:
-        staging: holds `array_file(number, modality)` for each modality, on the same disk as `folder`. It is
-            moved after all checks; after an error it is still there with its arrays.
-        folder: final place of the dataset.
-        layouts: modality to the layout of its array.
-        hashes: modality to the content hash of each row `[N]`.
-        columns: arguments `target`, `split`, `group`, `ids`, `classes` and `task` of `write_dataset`.
-        name: of the dataset.
-        licence: terms of use.
-        source: where the data come from.
-        preparation: how the dataset was made.
-        overwrite: replace an existing prepared dataset.
-
-    Raises:
-        DataError: a column is invalid (see `write_dataset`), or an array does not match its layout.
-        RunFolderError: the folder is in use or cannot be written.
+    `staging` holds `array_file(number, modality)` for each modality, on the same disk as `folder`. It is
+    moved after all checks; after an error it is still there with its arrays. `hashes` are the content hashes
+    of the rows `[N]` of each modality, `columns` the arguments `target`, `split`, `group`, `ids`, `classes`
+    and `task` of `write_dataset`. For the others, and for the errors, see `write_dataset`.
     """
     checked = check_columns({f"modality {m!r}": len(rows) for m, rows in hashes.items()}, **columns)
     specs = {
@@ -145,11 +132,16 @@ def finish_dataset(
     path = Path(folder).expanduser().resolve()
     texts = {"name": name, "licence": licence, "source": source}
     with write_errors(path):
-        check_destination(path, overwrite)
         _describe(staging, specs, checked, hashes, texts, preparation)
-        open_dataset(staging)
         path.parent.mkdir(parents=True, exist_ok=True)
-        install(staging, path)
+        return _installed(staging, path, overwrite)
+
+
+def _installed(staging: Path, path: Path, overwrite: bool) -> PreparedDataset:
+    """Move a complete dataset to `path` and open it."""
+    open_dataset(staging)  # a dataset that cannot be read must not replace another
+    check_destination(path, overwrite)
+    install(staging, path)
     return open_dataset(path)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from equipoise.data.format.modality import Layout
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.types import UsageError
 
 
@@ -80,7 +80,7 @@ class Lost:
     Attributes:
         id: of the sample.
         file: the file with the problem.
-        reason: a key of `equipoise.data.prepare.media.errors.REASONS`.
+        reason: a key of `equipoise.data.prepare.media.files.REASONS`.
         message: one line with file and remedy.
         split: of the sample, or None.
         label: of the sample.

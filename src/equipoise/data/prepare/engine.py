@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.columns import check_ids
 from equipoise.data.format.content import chunks, write_npy_header
-from equipoise.data.format.folder import listed
-from equipoise.data.format.installing import check_destination, write_errors
+from equipoise.data.format.folder import check_destination, listed, write_errors
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.writing import finish_dataset, write_dataset
 from equipoise.data.prepare.clips import ArrayPreparation, Clip, Lost, Preparation
@@ -44,12 +43,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """The result of a preparation.
-
-    Attributes:
-        dataset: the dataset, opened.
-        summary: counts and losses.
-    """
+    """The result of a preparation: the dataset, opened, with counts and losses."""
 
     dataset: PreparedDataset
     summary: Summary

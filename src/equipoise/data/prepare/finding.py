@@ -46,12 +46,9 @@ class FoundMedia:
     frames: Mapping[str, Sequence[Path]]
 
     def pick(self, kind: str, names: Sequence[str], within: str | None = None) -> Path | None:
-        """Return the file or folder with the first of `names` that exists, or None.
+        """Return the file or folder with the first of `names` that exists, or None; see `FileNames`.
 
-        Args:
-            kind: `"video"`, `"audio"` or `"frames"`.
-            names: see `FileNames`.
-            within: see `FileNames`.
+        `kind` is `"video"`, `"audio"` or `"frames"`.
 
         Raises:
             DataError: several files match.
@@ -103,12 +100,7 @@ def _folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def check_source(source: Path, wanted: Sequence[str], expected: str) -> None:
-    """Check that a source folder exists and has the expected content.
-
-    Args:
-        source: the folder.
-        wanted: names of files or folders in it.
-        expected: its layout, in words.
+    """Check that a source folder exists and holds what is `wanted`; `expected` is its layout, in words.
 
     Raises:
         DataError: it is missing, a file, or incomplete; the message lists its content, and names a subfolder
@@ -129,11 +121,8 @@ def locate(
 ) -> tuple[str, list[dict[str, Path]]]:
     """Find the files of samples: videos with sound, or sound files with folders of frames.
 
-    Args:
-        found: the files below the source folder.
-        samples: possible file names of each sample.
-        layout: `"clips"` for videos with sound, `"frames"` for sound files and folders of frames, `"auto"`
-            for the layout that has more of the samples; all samples have the same layout.
+    The layout is `"clips"` for videos with sound, `"frames"` for sound files and folders of frames, or
+    `"auto"` for the one that has more of the samples; all samples have the same layout.
 
     Returns:
         The layout, and role to file of each sample. A missing file gets the path of a video of the first
@@ -166,11 +155,7 @@ def locate(
 
 
 def files_by_name(folder: Path, name_of: Callable[[Path], str | None]) -> dict[str, Path]:
-    """Return the entries of a folder by the name of their sample.
-
-    Args:
-        folder: searched without its subfolders.
-        name_of: returns the name, or None for an entry that is not a sample.
+    """Return the entries of a folder by the name of their sample; `name_of` is None for other entries.
 
     Raises:
         DataError: two entries have the same name.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from equipoise.data.format.folder import SPLIT_NAMES, listed
 from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.media.files import check_media
 from equipoise.randomness import derive_seed
-from equipoise.types import DataError, UsageError
+from equipoise.types import DataError, UnknownNameError, UsageError
 
 _SPLIT_IN_NAME: Final = re.compile(r"(?<![a-z])(train|val|test)")
 FRACTIONS: Final = {"test": 0.2, "val": 0.1}
@@ -40,13 +41,16 @@ class NameList:
     split: str | None = None
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of the rows; independent of header, line endings and byte-order mark."""
-        return digest(self.rows)
+    def names(self) -> list[str]:
+        """The first field of each row."""
+        return [row[0] for row in self.rows]
 
     def describe(self) -> dict[str, Any]:
-        """Return the entry of the list in the record of a preparation."""
-        kept = {"file": self.path.name, "rows": len(self.rows), "fingerprint": self.fingerprint}
+        """Return the entry of the list in the record of a preparation.
+
+        The fingerprint is independent of header, line endings and byte-order mark.
+        """
+        kept = {"file": self.path.name, "rows": len(self.rows), "fingerprint": digest(self.rows)}
         return kept | ({} if self.split is None else {"split": self.split})
 
 
@@ -58,14 +62,10 @@ def read_list(
     header: Sequence[str] = (),
     split: str | None = None,
 ) -> NameList:
-    """Read a text file with one sample per line.
+    """Read a text file with one sample per line, whose fields have the names `columns`.
 
-    Args:
-        path: the file.
-        columns: names of the fields of a line, for messages.
-        separator: between fields; with a comma, fields may be quoted as in CSV.
-        header: optional first line in lower case, which is skipped.
-        split: the split that it lists.
+    With a comma as separator, fields may be quoted as in CSV. A first line equal to `header` (in lower case)
+    is skipped. `split` is what the list lists.
 
     Raises:
         MediaError: the file is missing, empty or a Git LFS pointer.
@@ -123,16 +123,13 @@ def paths_of(names: Sequence[str]) -> tuple[Path, ...]:
     return paths
 
 
-def check_once(lists: Iterable[tuple[NameList, Sequence[str]]]) -> None:
-    """Check that no name occurs twice in a list or in two lists.
-
-    Args:
-        lists: each list with the names of its rows, in order.
+def check_once(lists: Sequence[NameList], name_of: Callable[[tuple[str, ...]], str] = itemgetter(0)) -> None:
+    """Check that no name, by default the first field, occurs twice in a list or in two lists.
 
     Raises:
         DataError: a name does; the message names the lists and the first names.
     """
-    named = list(lists)
+    named = [(one, [name_of(row) for row in one.rows]) for one in lists]
     for one, names in named:
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
@@ -154,26 +151,38 @@ def groups_by_split(clips: Iterable[Clip]) -> dict[str, set[str]]:
     return {split: groups[split] for split in SPLIT_NAMES if split in groups}
 
 
-def shared_groups(clips: Iterable[Clip]) -> dict[str, list[str]]:
-    """Return `"train and test"` (and so on) to the sorted groups that are in both splits."""
-    sets = groups_by_split(clips)
-    return {f"{one} and {other}": sorted(sets[one] & sets[other]) for one, other in combinations(sets, 2)}
+def sharing(clips: Iterable[Clip], what: str, remedy: str) -> tuple[dict[str, int], list[str]]:
+    """Return how many groups two splits share, by `"train and test"` (and so on), and notes about them.
 
-
-def sharing_notes(shared: Mapping[str, Sequence[str]], what: str, remedy: str) -> Iterator[str]:
-    """Yield a note for each pair of splits with shared groups.
-
-    Args:
-        shared: see `shared_groups`.
-        what: name of the groups, in the plural: `"actors"`.
-        remedy: what to do instead, as the end of a sentence.
+    `what` names the groups in the plural, as `"actors"`; `remedy` is the end of the sentence.
     """
-    for splits, groups in shared.items():
-        if groups:
-            yield (
-                f"{splits} share {len(groups)} {what} ({listed(groups)}): these splits are refused "
+    sets, counts, notes = groups_by_split(clips), {}, []
+    for one, other in combinations(sets, 2):
+        shared = sorted(sets[one] & sets[other])
+        counts[f"{one} and {other}"] = len(shared)
+        if shared:
+            notes.append(
+                f"{one} and {other} share {len(shared)} {what} ({listed(shared)}): these splits are refused "
                 f"without --allow-leaks, and results on them are too good; {remedy}."
             )
+    return counts, notes
+
+
+def chosen_classes(wanted: Sequence[str], known: Iterable[str], dataset: str) -> tuple[str, ...]:
+    """Return the wanted classes, or all without a wish, in the order of `known`.
+
+    Raises:
+        UnknownNameError: a class does not exist.
+        UsageError: there is only one.
+    """
+    known = tuple(known)
+    for name in wanted:
+        if name not in known:
+            raise UnknownNameError(f"class of {dataset}", name, known)
+    kept = tuple(name for name in known if name in wanted or not wanted)
+    if len(kept) < 2:
+        raise UsageError(f"there is only one class ({listed(kept)}); expected at least two.")
+    return kept
 
 
 def check_classes(classes: Sequence[str], labels: Iterable[str], where: str) -> None:
@@ -194,13 +203,8 @@ def check_classes(classes: Sequence[str], labels: Iterable[str], where: str) -> 
 def check_splits(classes: Sequence[str], labels: Iterable[tuple[str, str]], where: Mapping[str, str]) -> None:
     """Check that every class has a sample in every split; training and evaluation require this.
 
-    Args:
-        classes: names.
-        labels: split and class of each sample.
-        where: split to the name of its source in messages.
-
     Raises:
-        DataError: a class lacks samples in a split.
+        DataError: a class lacks samples in a split; `where` gives the name of the source of each split.
     """
     pairs = set(labels)
     for split in sorted({split for split, _ in pairs}):
@@ -212,13 +216,8 @@ def draw_groups(
 ) -> dict[str, str]:
     """Draw a split for each group: 20 % for test, 10 % for validation, the rest for training.
 
-    The draw depends only on the names and the seed, and not on missing clips.
-
-    Args:
-        groups: names, in any order.
-        seed: of the draw.
-        purpose: of the draw; different purposes have independent random streams.
-        stratum: group to the attribute to balance by, such as the sex of an actor.
+    The draw depends only on names, seed and purpose, and not on missing clips. It is balanced by the
+    `stratum` of each group, such as the sex of an actor.
 
     Raises:
         DataError: there are fewer than three groups.

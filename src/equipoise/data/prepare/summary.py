@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.prepare.clips import Lost
-from equipoise.data.prepare.media.errors import REASONS
+from equipoise.data.prepare.media.files import REASONS
 from equipoise.types import DataError
 
 SHOWN = 3
@@ -17,12 +16,7 @@ SHOWN = 3
 
 
 class LostSamplesError(DataError):
-    """More samples are lost than allowed.
-
-    Args:
-        message: one line, with the first of them.
-        lost: all of them.
-    """
+    """More samples are lost than allowed; the message names the first, `lost` holds all of them."""
 
     def __init__(self, message: str, lost: Sequence[Lost]) -> None:
         super().__init__(message)
@@ -53,10 +47,6 @@ class Summary:
     def total(self) -> int:
         """Samples in the dataset."""
         return sum(sum(row.values()) for row in self.counts.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the summary as plain values."""
-        return asdict(self)
 
 
 def count_samples(dataset: PreparedDataset) -> dict[str, dict[str, int]]:

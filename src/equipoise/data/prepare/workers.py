@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from equipoise.data.format.content import row_hashes
 from equipoise.data.prepare.clips import Clip, Lost, ModalityReader
 from equipoise.data.prepare.journal import Outcome, clip_stamp
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.types import DataError, EquipoiseError, UsageError
 
 Item = tuple[int, Clip]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from equipoise.data.prepare.media.audio import read_audio
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.images import natural, read_image, squared
 from equipoise.data.prepare.media.video import frame_times, frames_at, read_frames
 from media_files import (

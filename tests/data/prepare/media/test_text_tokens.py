@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equipoise.data.prepare.clips import Clip
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.text import hashed_tokens, tokenizer_fingerprint, words
 from equipoise.data.prepare.readers.text import TokensReader
 from equipoise.types import UsageError

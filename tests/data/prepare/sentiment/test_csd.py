@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.sentiment.csd import Sequence, average_over, open_csd
 from equipoise.types import DataError
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.sentiment.pickles import read_pickle
 from equipoise.types import DataError
 

@@ -10,25 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import opened, pyav, seconds_missing
-from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import SOUND_FORMATS, check_format, check_media
+from equipoise.data.prepare.media.files import SOUND_FORMATS, MediaError, check_format, check_media
 from equipoise.types import MissingExtraError
 
 Wave = NDArray[np.float32]
 
 
 def read_audio(path: Path, rate: int, *, start: float = 0.0, seconds: float | None = None) -> Wave:
-    """Read the sound of a file.
+    """Read `seconds` of sound from second `start`, or to the end, at `rate` samples per second.
 
     WAV, FLAC and Ogg are read by libsndfile, all others (including the sound of a video) by FFmpeg. Channels
     are averaged. Resampling uses a polyphase filter (`scipy.signal.resample_poly`), which gives the same bits
     on every machine.
-
-    Args:
-        path: the file.
-        rate: sampling rate of the result in Hz.
-        start: second at which to begin.
-        seconds: how much to read; None reads to the end.
 
     Returns:
         `[n]`, in [-1, 1] except for overshoots of the filter.
@@ -45,17 +38,12 @@ def read_audio(path: Path, rate: int, *, start: float = 0.0, seconds: float | No
         raise MediaError(
             path, "truncated", f"has no sound after second {start:g}", "check its length and the list"
         )
-    return resampled(wave, found, rate)
-
-
-def resampled(wave: Wave, found: int, wanted: int) -> Wave:
-    """Resample `[n]` from the rate `found` to `wanted`."""
-    if found == wanted:
+    if found == rate:
         return wave
     from scipy.signal import resample_poly
 
-    shared = math.gcd(found, wanted)
-    changed: Wave = resample_poly(wave.astype(np.float64), wanted // shared, found // shared).astype("f4")
+    shared = math.gcd(found, rate)
+    changed: Wave = resample_poly(wave.astype(np.float64), rate // shared, found // shared).astype("f4")
     return changed
 
 
@@ -89,19 +77,16 @@ def _by_ffmpeg(path: Path, start: float, seconds: float | None) -> tuple[Wave, i
         stream = container.streams.audio[0]
         stream.codec_context.thread_count = 1
         rate = int(stream.rate)
-        end = None if seconds is None else start + seconds
-        wave = _decoded(container, stream, None if end is None else round(end * rate))
-        reached = len(wave) / rate
-        whole = end is not None and reached >= end
-        missing = 0.0 if whole else seconds_missing(container, stream, reached)
+        last = math.inf if seconds is None else round((start + seconds) * rate)
+        wave = _decoded(container, stream, last)
+        missing = seconds_missing(container, stream, len(wave) / rate) if len(wave) < last else 0.0
     if missing:
         raise MediaError(path, "truncated", f"lacks the last {missing:.1f} seconds of its sound")
-    last = None if end is None else round(end * rate)
-    return wave[round(start * rate) : last], rate
+    return wave[round(start * rate) : None if seconds is None else int(last)], rate
 
 
-def _decoded(container: Any, stream: Any, most: int | None) -> Wave:
-    """Decode up to `most` samples and average the channels."""
+def _decoded(container: Any, stream: Any, most: float) -> Wave:
+    """Decode at least `most` samples if there are so many, and average the channels."""
     planar = pyav().AudioResampler(format="fltp")
     pieces: list[Wave] = []
     count = 0
@@ -110,6 +95,6 @@ def _decoded(container: Any, stream: Any, most: int | None) -> Wave:
             piece = part.to_ndarray().mean(axis=0, dtype=np.float32)
             pieces.append(piece)
             count += len(piece)
-        if most is not None and count >= most:
+        if count >= most:
             break
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import check_format
+from equipoise.data.prepare.media.files import MediaError, check_format
 from equipoise.types import MissingExtraError
 
 LACKING = 0.05
@@ -54,15 +53,10 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def seconds_missing(container: Any, stream: Any, reached: float) -> float:
-    """Return by how many seconds a stream is clearly too short, or 0.
+    """Return by how many seconds a stream that ends at second `reached` is clearly too short, or 0.
 
     If the container has only one length for the whole file, another stream may be the longest, so that more
     may be missing.
-
-    Args:
-        container: open file.
-        stream: of sound or images.
-        reached: second at which it ends.
     """
     if stream.duration and stream.time_base:
         promised, least = float(stream.duration * stream.time_base), 1 - LACKING

@@ -1,4 +1,4 @@
-"""Check files before decoding: missing, empty, Git LFS pointers, or of another format than named."""
+"""Errors of media files, and checks before decoding: missing, empty, placeholders, of another format."""
 
 from __future__ import annotations
 
@@ -6,8 +6,20 @@ import os
 from pathlib import Path
 from typing import Final
 
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.types import DataError
 
+REASONS: Final = {
+    "missing": "missing",
+    "empty": "empty",
+    "lfs-pointer": "Git LFS pointers instead of the files",
+    "truncated": "truncated",
+    "wrong-format": "of another format than their name says",
+    "no-audio": "without sound",
+    "no-video": "without images",
+    "unreadable": "unreadable",
+    "crash": "crashing the decoder",
+}
+"""Reason why a file cannot be used, to its wording in a summary."""
 LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 _HEAD = 64
 
@@ -27,6 +39,27 @@ _ENDINGS: Final = {
 """Format to file name endings."""
 SOUND_FORMATS: Final = ("WAV", "FLAC", "Ogg")
 """Sound formats that need no video decoder."""
+
+
+class MediaError(DataError):
+    """A file that cannot be used.
+
+    Args:
+        file: the file.
+        reason: a key of `REASONS`.
+        found: the problem, as the middle of a sentence: `"is a Git LFS pointer"`.
+        remedy: what to do: `"run git lfs pull in the repository"`.
+    """
+
+    def __init__(
+        self, file: str | os.PathLike[str], reason: str, found: str, remedy: str = "download it again"
+    ) -> None:
+        assert reason in REASONS
+        self.file, self.reason, self.found, self.remedy = os.fspath(file), reason, found, remedy
+        super().__init__(f"{self.file} {found}; {remedy}.")
+
+    def __reduce__(self) -> tuple[type[MediaError], tuple[str, str, str, str]]:
+        return type(self), (self.file, self.reason, self.found, self.remedy)
 
 
 def check_media(path: str | os.PathLike[str]) -> None:
@@ -85,8 +118,7 @@ def format_of(path: Path) -> str | None:
 def check_format(path: Path) -> str | None:
     """Compare the format of a file with the ending of its name.
 
-    Returns:
-        Its format, or None if neither the first bytes nor the ending are known.
+    Returns its format, or None if neither the first bytes nor the ending are known.
 
     Raises:
         MediaError: they differ, or a RIFF file (WAV, AVI) is shorter than its header says.

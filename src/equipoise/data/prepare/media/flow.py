@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +11,14 @@ from numpy.typing import NDArray
 from equipoise.types import MissingExtraError, UnknownNameError
 
 FlowMethod = Literal["auto", "tvl1", "dis", "farneback"]
-METHODS = ("auto", "tvl1", "dis", "farneback")
-LEVELS = 255
+METHODS = get_args(FlowMethod)
 
 
 def optical_flow(gray: NDArray[np.uint8], method: str = "auto") -> NDArray[np.float32]:
-    """Estimate the motion from each frame to the next.
+    """Estimate the motion from each frame `[T, H, W]` to the next.
 
-    Args:
-        gray: frames `[T, H, W]`.
-        method: `tvl1` (Zach, Pock, Bischof, DAGM 2007; needs OpenCV's contrib modules), `dis` (Kroeger et
-            al., ECCV 2016), `farneback` (Farneback, SCIA 2003), or `auto`: TV-L1 where it is installed, else
-            DIS.
+    `method` is `tvl1` (Zach, Pock, Bischof, DAGM 2007; needs OpenCV's contrib modules), `dis` (Kroeger et
+    al., ECCV 2016), `farneback` (Farneback, SCIA 2003), or `auto`: TV-L1 where it is installed, else DIS.
 
     Returns:
         `[T - 1, 2, H, W]` in pixels; channel 0 is to the right, channel 1 downward.
@@ -42,11 +38,7 @@ def optical_flow(gray: NDArray[np.uint8], method: str = "auto") -> NDArray[np.fl
 
 
 def method_used(method: str = "auto") -> str:
-    """Return the method that `optical_flow` uses on this machine.
-
-    Raises:
-        MissingExtraError, UnknownNameError: as for `optical_flow`.
-    """
+    """Return the method that `optical_flow` uses on this machine; it raises the same errors."""
     if method not in METHODS:
         raise UnknownNameError("flow method", method, METHODS)
     contrib = hasattr(_opencv(), "optflow")
@@ -62,13 +54,8 @@ def method_used(method: str = "auto") -> str:
 def encode_flow(flow: NDArray[Any], bound: float = 20.0) -> NDArray[np.uint8]:
     """Encode motion as bytes: -bound is 0, no motion 127.5, bound is 255; faster motion is clipped."""
     clipped = np.clip(flow, -bound, bound)
-    stored: NDArray[np.uint8] = np.round((clipped + bound) * (LEVELS / (2 * bound))).astype(np.uint8)
+    stored: NDArray[np.uint8] = np.round((clipped + bound) * (255 / (2 * bound))).astype(np.uint8)
     return stored
-
-
-def decode_flow(stored: NDArray[Any], bound: float = 20.0) -> NDArray[np.float32]:
-    """Decode bytes to motion in pixels, exact to half a step of `2 * bound / 255`."""
-    return (stored.astype(np.float32) * (2 * bound / LEVELS) - bound).astype(np.float32)
 
 
 def _estimator(cv2: Any, method: str) -> Any:

@@ -9,23 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.types import MissingExtraError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 
 
 def read_image(path: Path, size: int, *, grey: bool = False) -> NDArray[np.uint8]:
-    """Read an image of any format, rotated according to its EXIF data.
-
-    Args:
-        path: the file.
-        size: side of the result; see `squared`.
-        grey: return luminance.
+    """Read an image of any format, rotated according to its EXIF data; see `squared`.
 
     Returns:
-        `[3, size, size]`, or `[1, size, size]` for grey; transparent parts are black.
+        `[3, size, size]`, or luminance `[1, size, size]` for grey; transparent parts are black.
 
     Raises:
         MediaError: the file is missing, truncated or not an image.
@@ -53,12 +47,8 @@ def read_image(path: Path, size: int, *, grey: bool = False) -> NDArray[np.uint8
 def squared(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Crop an image to its centre square and resize it (bilinear, with antialiasing when shrinking).
 
-    Args:
-        pixels: `[H, W, 3]` or `[H, W]`.
-        size: side of the result.
-
-    Returns:
-        `[3, size, size]` or `[1, size, size]`; a square of that size is not changed.
+    Returns `[3, size, size]` for pixels `[H, W, 3]`, or `[1, size, size]` for `[H, W]`. A square of that size
+    is not changed.
     """
     height, width = pixels.shape[:2]
     side = min(height, width)

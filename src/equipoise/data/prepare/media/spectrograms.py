@@ -9,25 +9,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from equipoise.data.prepare.media.audio import Wave
 from equipoise.types import DataError
 
-Wave = NDArray[np.float32]
 FLOOR = 1e-7
+LOWEST = 20.0
+"""Lower end of the triangles of a filterbank in Hz, as in Kaldi."""
 
 
 def log_stft(wave: Wave, n_fft: int = 512, hop: int = 353) -> NDArray[np.float32]:
     """Return `log(|STFT| + 1e-7)`, the input of OGM-GE's audio encoder (Peng et al., CVPR 2022).
 
-    Frames are centred on the multiples of `hop`, with a periodic Hann window. The ends are mirrored, the
-    default of librosa when the recipe was published (since version 0.10 it pads with zeros).
-
-    Args:
-        wave: `[n]`.
-        n_fft: samples of a frame.
-        hop: samples between frames.
+    Frames of `n_fft` samples are centred on the multiples of `hop`, with a periodic Hann window. The ends are
+    mirrored, the default of librosa when the recipe was published (since version 0.10 it pads with zeros).
 
     Returns:
-        `[n_fft // 2 + 1, 1 + n // hop]`.
+        `[n_fft // 2 + 1, 1 + n // hop]` of a wave `[n]`.
 
     Raises:
         DataError: the wave is too short to be mirrored.
@@ -51,33 +48,20 @@ def fbank(
     wave: Wave,
     rate: int = 16000,
     bins: int = 128,
-    *,
-    frame_length_ms: float = 25.0,
-    frame_shift_ms: float = 10.0,
-    preemphasis: float = 0.97,
-    low_frequency: float = 20.0,
 ) -> NDArray[np.float32]:
     """Return log mel filterbank energies as Kaldi computes them, without dither, with a Hann window.
 
-    The mean of each frame is subtracted and the frame is pre-emphasised. Its power spectrum is weighted by
-    triangles, equally spaced on the scale `1127 ln(1 + f / 700)`. Incomplete frames at the end are not used.
-
-    Args:
-        wave: `[n]`.
-        rate: sampling rate in Hz.
-        bins: number of triangles, from `low_frequency` to half the rate.
-        frame_length_ms: length of a frame in milliseconds.
-        frame_shift_ms: distance of frames in milliseconds.
-        preemphasis: coefficient of the previous sample.
-        low_frequency: in Hz.
+    Frames of 25 ms begin every 10 ms. The mean of each frame is subtracted and the frame is pre-emphasised
+    with 0.97. Its power spectrum is weighted by `bins` triangles from 20 Hz to half the rate, equally spaced
+    on the scale `1127 ln(1 + f / 700)`. Incomplete frames at the end are not used.
 
     Returns:
-        `[frames, bins]`.
+        `[frames, bins]` of a wave `[n]` with `rate` samples per second.
 
     Raises:
         DataError: the wave is shorter than one frame.
     """
-    length, shift = int(rate * frame_length_ms / 1000), int(rate * frame_shift_ms / 1000)
+    length, shift = rate * 25 // 1000, rate * 10 // 1000
     if len(wave) < length:
         raise DataError(
             f"a wave of {len(wave)} samples is shorter than a frame of {length}; give more sound."
@@ -86,17 +70,17 @@ def fbank(
     frames = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32)).unfold(0, length, shift)
     frames = frames - frames.mean(dim=1, keepdim=True)
     before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
-    frames = (frames - preemphasis * before) * torch.hann_window(length, periodic=False)
+    frames = (frames - 0.97 * before) * torch.hann_window(length, periodic=False)
     power = torch.fft.rfft(frames, n=padded).abs().square()[:, : padded // 2]
-    energies = power @ _triangles(bins, padded, rate, low_frequency).T
+    energies = power @ _triangles(bins, padded, rate).T
     logarithm: NDArray[np.float32] = energies.clamp_min(torch.finfo(torch.float32).eps).log().numpy()
     return logarithm
 
 
 @lru_cache(maxsize=8)
-def _triangles(bins: int, padded: int, rate: int, low_frequency: float) -> torch.Tensor:
+def _triangles(bins: int, padded: int, rate: int) -> torch.Tensor:
     """Return the weights `[bins, padded // 2]` of the frequencies below half the rate."""
-    low, high = _mel(low_frequency), _mel(rate / 2)
+    low, high = _mel(LOWEST), _mel(rate / 2)
     edges = low + (high - low) / (bins + 1) * np.arange(bins + 2)
     frequency = np.array([_mel(rate / padded * place) for place in range(padded // 2)])
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]

@@ -57,13 +57,8 @@ def hashed_tokens(text: str, length: int, vocabulary: int = 8192) -> Tokens:
     The number of a word is 1 + h mod (vocabulary - 1), where h is the first 8 bytes of its BLAKE2b hash;
     words may share a number (feature hashing; Weinberger et al., ICML 2009).
 
-    Args:
-        text: any text; see `words`.
-        length: number of tokens returned; further words are cut.
-        vocabulary: number of different tokens, including 0.
-
     Returns:
-        `[length]`, 1 to `vocabulary - 1`, padded with 0.
+        `[length]`, 1 to `vocabulary - 1`, padded with 0; further words (see `words`) are cut.
     """
     tokens = np.zeros(length, dtype=np.int32)
     for place, word in enumerate(words(text)[:length]):
@@ -76,13 +71,10 @@ def hashed_tokens(text: str, length: int, vocabulary: int = 8192) -> Tokens:
 def pretrained_tokens(text: str, length: int, folder: str) -> Tokens:
     """Convert a text to the tokens of a pretrained model, including its special tokens.
 
-    Args:
-        text: any text.
-        length: number of tokens returned; a longer text is cut.
-        folder: holds the tokenizer, as `save_pretrained` of `transformers` writes it; nothing is downloaded.
+    `folder` holds the tokenizer, as `save_pretrained` of `transformers` writes it; nothing is downloaded.
 
     Returns:
-        `[length]`, padded with 0.
+        `[length]`, padded with 0; a longer text is cut.
 
     Raises:
         MissingExtraError: `transformers` is not installed.

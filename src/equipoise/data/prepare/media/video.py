@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import LACKING, opened, seconds_missing
-from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.media.images import frame_files, read_image, squared
 
 Pick = Literal["even", "second"]
@@ -50,17 +49,12 @@ def read_frames(
 ) -> Pixels:
     """Read some frames of a video, or of a folder of images (one per second, in natural order of names).
 
-    Args:
-        path: video or folder.
-        count: number of frames `T`.
-        size: side of a frame; see `squared`.
-        pick: `even` takes the middles of `count` equal parts; `second` takes one frame per second from the
-            start, and repeats the last one if the clip is too short.
-        start: second at which the sample begins.
-        seconds: its length; None reads to the end.
+    `pick="even"` takes the middles of `count` equal parts; `"second"` takes one frame per second from the
+    start, and repeats the last one if the clip is too short. The sample begins at second `start` and lasts
+    `seconds`, or to the end.
 
     Returns:
-        `[T, 3, size, size]`, RGB; rotation marks of the container are ignored.
+        `[count, 3, size, size]`, RGB, see `squared`; rotation marks of the container are ignored.
 
     Raises:
         MediaError: the file is missing, empty, truncated, of another format than its name says, or has no
@@ -99,11 +93,8 @@ def frames_at(
 ) -> Pixels:
     """Read the frames whose indices `choose` selects from a span; others are decoded but not kept.
 
-    Returns:
-        `[T, 3, size, size]`, or `[T, 1, size, size]` for grey, in the order of the indices.
-
-    Raises:
-        MediaError: as for `read_frames`.
+    Returns `[T, 3, size, size]`, or `[T, 1, size, size]` for grey, in the order of the indices. For the
+    errors see `read_frames`.
     """
     check_media(path)
     if path.is_dir():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.audio import read_audio
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.images import read_image
 from equipoise.data.prepare.media.video import Pick, read_frames
 from equipoise.types import UnknownNameError

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
-from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.types import UsageError
 
 HEIGHT, WIDTH, COEFFICIENTS = 60, 80, 26

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
-from equipoise.data.prepare.media.errors import MediaError
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.flow import METHODS, encode_flow, method_used, optical_flow
 from equipoise.data.prepare.media.images import frame_files, read_image
 from equipoise.data.prepare.media.video import Span, frames_at, middles
@@ -109,10 +109,10 @@ class FlowImagesReader(ModalityReader):
 
     def read(self, clip: Clip) -> NDArray[Any]:
         """Return the flow."""
-        across, down = self._pictures(clip)
+        folder, across, down = self._pictures(clip)
         if len(across) != len(down) or len(across) < self.stack:
             raise MediaError(
-                self._folder(clip),
+                folder,
                 "truncated",
                 f"has {len(across)} images of horizontal motion and {len(down)} of vertical motion",
                 f"expected equal numbers of at least {self.stack}: extract them again",
@@ -129,13 +129,10 @@ class FlowImagesReader(ModalityReader):
         ]
         return np.stack(moments)
 
-    def _folder(self, clip: Clip) -> Path:
-        """Return the folder for error messages."""
-        return clip.files[self.role]
-
-    def _pictures(self, clip: Clip) -> tuple[list[Path], list[Path]]:
-        """Return the images of horizontal and of vertical motion."""
-        return flow_files(clip.files[self.role])
+    def _pictures(self, clip: Clip) -> tuple[Path, list[Path], list[Path]]:
+        """Return the folder for messages, and the images of horizontal and of vertical motion."""
+        folder = clip.files[self.role]
+        return folder, *flow_files(folder)
 
 
 @dataclass(frozen=True)
@@ -146,12 +143,9 @@ class FlowFoldersReader(FlowImagesReader):
         role: common prefix of the two folders, `flow_u` and `flow_v`.
     """
 
-    def _folder(self, clip: Clip) -> Path:
-        return clip.files[f"{self.role}_{DIRECTIONS[0]}"]
-
-    def _pictures(self, clip: Clip) -> tuple[list[Path], list[Path]]:
-        across, down = (frame_files(clip.files[f"{self.role}_{one}"]) for one in DIRECTIONS)
-        return across, down
+    def _pictures(self, clip: Clip) -> tuple[Path, list[Path], list[Path]]:
+        across, down = (clip.files[f"{self.role}_{one}"] for one in DIRECTIONS)
+        return across, frame_files(across), frame_files(down)
 
 
 def flow_files(folder: Path) -> tuple[list[Path], list[Path]]:

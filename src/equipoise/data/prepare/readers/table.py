@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
-from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.readers.text import TokensReader
 from equipoise.types import DataError, MissingExtraError
 
@@ -25,10 +24,7 @@ TABLE: Final = "table"
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table with one row for each sample.
-
-    Args:
-        path: `.csv`, `.tsv` (every cell is a text) or `.parquet`.
+    """Read a table with one row for each sample: `.csv`, `.tsv` (every cell is a text) or `.parquet`.
 
     Raises:
         DataError: it is missing, empty, damaged or of another kind.
@@ -165,10 +161,6 @@ class ArrayFileReader(ModalityReader):
                 f"expected {list(self.shape)}, as in the first row: pad or crop it",
             )
         return found.astype(self.dtype)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return {"reader": type(self).__name__, **asdict(self)}
 
 
 def array_in(path: Path) -> NDArray[Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
-from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.media.text import (
     Tokens,
     hashed_tokens,
@@ -62,11 +61,7 @@ class TokensReader(ModalityReader):
             raise MediaError(path, "unreadable", found, "check its permissions") from error
 
     def read(self, clip: Clip) -> Tokens:
-        """Return the tokens of a clip.
-
-        Raises:
-            MediaError: the file is missing, empty or not a text, or has no word.
-        """
+        """Return the tokens of a clip; a text without words is a `MediaError`."""
         text = self.text(clip)
         if not words(text):
             found = f"has no word for {clip.id!r}"
@@ -77,7 +72,7 @@ class TokensReader(ModalityReader):
 
     def describe(self) -> dict[str, Any]:
         """Return the name of the reader and its fields, with the hash of a tokenizer, not its folder."""
-        described = {"reader": type(self).__name__, **asdict(self)}
+        described = super().describe()
         if self.tokenizer is not None:
             described |= {"tokenizer": tokenizer_fingerprint(self.tokenizer), "vocabulary": None}
         return described

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data.prepare.media.errors import MediaError
-from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.types import DataError, MissingExtraError
 
 
