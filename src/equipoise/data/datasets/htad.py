@@ -43,20 +43,11 @@ class HTAD(Dataset):
         return _find_table() is not None
 
     def source_version(self) -> str:
-        """Return a hash of the table.
-
-        Raises:
-            MissingExtraError: the package is not installed.
-        """
+        """Return a hash of the table."""
         return blake2b(_table().read_bytes(), digest_size=8).hexdigest()
 
     def build(self, folder: str | os.PathLike[str]) -> PreparedDataset:
-        """Write HTAD in the prepared format; classes are sorted by name.
-
-        Raises:
-            MissingExtraError: the package is not installed.
-            DataError: its table does not have the columns of HTAD.
-        """
+        """Write HTAD in the prepared format; classes are sorted by name."""
         table = pd.read_csv(_table())
         inputs = {}
         for modality, (prefix, count) in COLUMNS.items():

@@ -85,13 +85,7 @@ class SentimentDataset(SourceDataset):
             raise UsageError(f"vocabulary is {self.vocabulary}; expected at least 2.")
 
     def plan(self, source: Path) -> ArrayPreparation:
-        """Read a pickle or `.csd` files into arrays.
-
-        Raises:
-            DataError: the source is invalid.
-            UsageError: options do not match the source.
-            MissingExtraError: h5py is not installed, for `.csd` files.
-        """
+        """Read a pickle or `.csd` files into arrays; see `SourceDataset.plan`."""
         samples = self._read(Path(source))
         check_values(samples)
         if self.split_file is not None:
@@ -123,12 +117,7 @@ class SentimentDataset(SourceDataset):
     def _read(self, source: Path) -> Utterances:
         file = find_source(source, self.known)
         if file.is_dir():
-            chosen = {
-                "labels": self.labels_csd,
-                "text": self.text_csd,
-                "audio": self.audio_csd,
-                "vision": self.vision_csd,
-            }
+            chosen = {role: getattr(self, f"{role}_csd") for role in ("labels", *MODALITIES)}
             files = from_csd.find_files(file, chosen, self.text)
             steps = self.steps or from_csd.STEPS
             samples = from_csd.read_utterances(files, self.text, steps, self.align, self.nonfinite)

@@ -12,8 +12,7 @@ from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
 from equipoise.data.prepare.finding import FoundMedia, check_source, find_media
-from equipoise.data.prepare.lists import NameList, check_once, chosen_classes, sharing
-from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.lists import NameList, check_once, chosen_classes, read_list, sharing
 from equipoise.data.prepare.media.flow import FlowMethod
 from equipoise.data.prepare.readers.audio_video import FramesReader
 from equipoise.data.prepare.readers.flow import (
@@ -154,21 +153,15 @@ class UCF101(SourceDataset):
 
 def _read_list(path: Path, split: str) -> NameList:
     """Read an official list: `Class/v_Class_g01_c01.avi`, in train lists followed by a class number."""
-    check_media(path)
-    names = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        if not line.strip():
-            continue
-        name = Path(line.split()[0]).stem
+    given = read_list(path, ("video",), separator="\t", split=split)
+    names = [Path(line.split()[0]).stem for line in given.names]
+    for line, name in zip(given.names, names, strict=True):
         if not _NAME.fullmatch(name):
             raise DataError(
-                f"{path}, line {number}, is {line.strip()[:80]!r}; expected a video such as "
+                f"{path} has the line {line[:80]!r}; expected a video such as "
                 "'ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi'."
             )
-        names.append((name,))
-    if not names:
-        raise DataError(f"{path} lists no video; download the official lists again.")
-    return NameList(path, tuple(names), split)
+    return replace(given, rows=tuple((name,) for name in names))
 
 
 def _class_order(folder: Path, names: Sequence[str]) -> dict[str, str]:
@@ -180,8 +173,7 @@ def _class_order(folder: Path, names: Sequence[str]) -> dict[str, str]:
     file = folder / CLASS_LIST
     if not file.exists():
         return dict(sorted(used.items()))
-    check_media(file)
-    rows = [line.split() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    rows = [line.split() for line in read_list(file, ("number name",), separator="\t").names]
     if any(len(row) != 2 for row in rows):
         raise DataError(f"{file} has lines that are not 'number name'; download the official lists again.")
     order = {name.lower(): name for _, name in rows}

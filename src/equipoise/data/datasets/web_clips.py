@@ -64,12 +64,7 @@ class WebClips(SourceDataset):
 
     @abstractmethod
     def listed_clips(self, source: Path) -> ListedClips:
-        """Read the lists of the dataset.
-
-        Raises:
-            DataError: the source has another layout, or a list is invalid.
-            UsageError: options contradict each other.
-        """
+        """Read the lists of the dataset; for the errors see `SourceDataset.plan`."""
 
     def plan(self, source: Path) -> Preparation:
         """List the clips and find their files; see `SourceDataset.plan`."""

@@ -22,17 +22,7 @@ _ENCODE = (
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a dataset, after all checks.
-
-    Attributes:
-        ids: unique names `[N]`.
-        target: class indices `[N]` (int64), with `task="regression"` values `[N]` (float64), with
-            `task="multilabel"` 0 or 1 for each label `[N, C]` (int64).
-        split: `"train"`, `"val"` or `"test"` `[N]`, or None.
-        group: `[N]`, or None.
-        classes: names of classes or labels; empty where the target is a number.
-        task: `"classification"`, `"multilabel"` or `"regression"`.
-    """
+    """The columns of a dataset, after all checks; for the fields see `PreparedDataset`."""
 
     ids: NDArray[np.str_]
     target: NDArray[Any]

@@ -52,11 +52,6 @@ class Leak:
         """Names of the splits concerned, in the order train, val, test."""
         return tuple(dict.fromkeys(split for split, _ in self.members))
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Ids of the samples concerned, each once."""
-        return tuple(dict.fromkeys(name for _, name in self.members))
-
     def __str__(self) -> str:
         places = {split: [name for at, name in self.members if at == split] for split in self.splits}
         where = " and ".join(f"{split} ({listed(names)})" for split, names in places.items())

@@ -116,7 +116,10 @@ def draw_splits(
             percent = "/".join(f"{100 * part:g}" for part in fractions)
             origin = f"drawn {'by group, ' if group is not None else ''}{percent} %, seed {seed}"
             return Splits.of(train, val, test, ids=check_ids(ids, len(labels)), origin=origin)
-    raise DataError(f"{missing} after {_ATTEMPTS} draws; {_remedy(group is not None)}.")
+    remedy = "add samples of this class, remove it, or give your own splits"
+    if group is not None:
+        remedy = "give coarser fractions, groups with more even classes, or your own splits"
+    raise DataError(f"{missing} after {_ATTEMPTS} draws; {remedy}.")
 
 
 def splits_of(dataset: PreparedDataset, seed: int = 0) -> Splits:
@@ -283,9 +286,3 @@ def _check_fractions(fractions: Sequence[float]) -> None:
             f"fractions is {tuple(fractions)}; expected three numbers between 0 and 1 for train, val and "
             "test that sum to 1, for instance (0.6, 0.2, 0.2)."
         )
-
-
-def _remedy(grouped: bool) -> str:
-    if grouped:
-        return "give coarser fractions, groups with more even classes, or your own splits"
-    return "add samples of this class, remove it, or give your own splits"

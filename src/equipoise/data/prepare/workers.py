@@ -79,10 +79,7 @@ class Crew:
     ) -> Iterator[list[Outcome]]:
         """Read clips into the arrays, and yield the outcomes in the order in which they are finished.
 
-        Args:
-            items: rows and clips.
-            readers: modality to reader.
-            files: modality to array file.
+        `items` are rows and clips; for the other arguments see `RowWriter`.
 
         Raises:
             EquipoiseError: a package is missing, or a reader failed unexpectedly.

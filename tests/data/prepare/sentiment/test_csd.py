@@ -29,7 +29,7 @@ def test_a_sequence_is_read_in_order_of_time(tmp_path: Path) -> None:
     features = np.arange(6, dtype=np.float32).reshape(3, 2)
     path = write_csd(tmp_path / "a.csd", "COVAREP", {"v": (features, [[2, 3], [0, 1], [1, 2]])})
     with open_csd(path) as sequence:
-        assert (sequence.name, sequence.videos, sequence.holds_words) == ("COVAREP", ["v"], False)
+        assert (sequence.videos, sequence.holds_words) == (["v"], False)
         assert "v" in sequence
         assert "w" not in sequence
         read = sequence.read("v")

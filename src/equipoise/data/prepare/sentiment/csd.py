@@ -38,7 +38,6 @@ class ComputationalSequence:
 
     Attributes:
         path: of the file.
-        name: of the sequence, for instance `"COVAREP"`.
         videos: sorted names of the videos.
         holds_words: whether features are texts instead of numbers.
     """
@@ -52,7 +51,6 @@ class ComputationalSequence:
                 f"{path} has the groups {roots}; expected a computational sequence with a group "
                 "'data': use a .csd file of the CMU Multimodal SDK."
             )
-        self.name = next(root for root in roots if _has(file[root], "data"))
         self.videos = sorted(key for key in self._data if _own(self._data, key))
         if not self.videos:
             raise MediaError(path, "empty", "holds no video")
