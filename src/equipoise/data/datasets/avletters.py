@@ -118,7 +118,8 @@ def _files(source: Path) -> tuple[str, dict[str, dict[str, Path]]]:
     if archive.is_file():
         return "archive", {name: {"audio": archive, "video": archive} for name in archive_names(archive)}
     check_source(source, [_LIPS, _SOUNDS], AVLetters.expected)
-    lips, sounds = _named(source / _LIPS, ".mat"), _named(source / _SOUNDS, ".mfcc")
+    lips = files_by_name(source / _LIPS, (".mat",), _sample_name)
+    sounds = files_by_name(source / _SOUNDS, (".mfcc",), _sample_name)
     if not lips and not sounds:
         raise DataError(
             f"{source / _LIPS} holds no file named like A1_Anya-lips.mat; expected {AVLetters.expected}."
@@ -138,12 +139,9 @@ def _files(source: Path) -> tuple[str, dict[str, dict[str, Path]]]:
     }
 
 
-def _named(folder: Path, ending: str) -> dict[str, Path]:
-    def name_of(path: Path) -> str | None:
-        name = path.stem.removesuffix("-lips")
-        return name if path.suffix == ending and _NAME.fullmatch(name) else None
-
-    return files_by_name(folder, name_of)
+def _sample_name(text: str) -> str | None:
+    name = text.removesuffix("-lips")
+    return name if _NAME.fullmatch(name) else None
 
 
 def _parts(name: str) -> tuple[str, int, str]:

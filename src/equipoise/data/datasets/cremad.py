@@ -83,8 +83,8 @@ class CremaD(SourceDataset):
         readers = self._readers()
         check_source(source, [_AUDIO], self.expected)
         videos = self._videos(source)
-        sounds = _named(source / _AUDIO, SOUNDS)
-        pictures = _named(videos, VIDEOS)
+        sounds = files_by_name(source / _AUDIO, SOUNDS, _clip_name)
+        pictures = files_by_name(videos, VIDEOS, _clip_name)
         present = sorted(set(sounds) | set(pictures))
         lists = self._lists()
         names = _names(source, present, lists)
@@ -169,15 +169,8 @@ def _notes_of_draw(source: Path, count: int, balanced: bool) -> Iterator[str]:
         yield f"{count} of the {CLIPS} clips of CREMA-D are in {source}."
 
 
-def _named(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
-    """Return the clips in a folder, files or folders of images, by name."""
-
-    def name_of(entry: Path) -> str | None:
-        name = entry.name if entry.is_dir() else entry.stem
-        usable = entry.is_dir() or entry.suffix.lower() in endings
-        return name if usable and _NAME.fullmatch(name) else None
-
-    return files_by_name(folder, name_of)
+def _clip_name(text: str) -> str | None:
+    return text if _NAME.fullmatch(text) else None
 
 
 def _ending(found: Mapping[str, Path]) -> str:

@@ -1,11 +1,11 @@
-"""CMU-MOSI and CMU-MOSEI: utterances with a sentiment, from pickles or from `.csd` files."""
+"""CMU-MOSI and CMU-MOSEI: utterances with a sentiment from pickles or `.csd` files, and their targets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from equipoise.data.prepare.clips import ArrayPreparation
 from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.data.prepare.sentiment import from_csd, from_pickles
 from equipoise.data.prepare.sentiment.from_csd import Align
-from equipoise.data.prepare.sentiment.targets import Empty, Target, drop_samples, target_columns
 from equipoise.data.prepare.sentiment.utterances import (
     MODALITIES,
     Text,
@@ -29,6 +28,10 @@ from equipoise.data.prepare.sentiment.utterances import (
 )
 from equipoise.types import DataError, UsageError
 
+Target = Literal["binary", "binary-nonzero", "seven", "regression"]
+Empty = Literal["keep", "drop-text", "drop"]
+_DROPPED: dict[Empty, tuple[str, ...]] = {"keep": (), "drop-text": ("text",), "drop": MODALITIES}
+_CLASSES = {"binary": ("negative", "non-negative"), "binary-nonzero": ("negative", "positive")}
 TOKENS = 50
 """Default number of hashed words of a text."""
 
@@ -93,11 +96,11 @@ class SentimentDataset(SourceDataset):
         report_size(samples, self.published)
         if self.steps is not None:
             cut(samples, self.steps)
-        drop_samples(samples, self.empty, self.target)
+        _drop_samples(samples, self.empty, self.target)
         report_shared_videos(samples)
         ids, changed = unique_names(samples.names)
         arguments = {
-            **target_columns(samples, self.target),
+            **_target_columns(samples, self.target),
             "inputs": {name: samples.inputs[name] for name in MODALITIES},
             "kinds": None if self.text == "features" else {"text": "tokens"},
             "split": samples.splits,
@@ -203,3 +206,46 @@ def find_source(source: Path, known: Sequence[str]) -> Path:
         )
     names = [str(path.relative_to(source)) for path in found]
     raise DataError(f"{source} holds {listed(names, 6)}; give the one to use as the source.")
+
+
+def _drop_samples(samples: Utterances, empty: Empty, target: Target) -> None:
+    """Remove samples with an empty modality, as `empty` says, and those that the target excludes."""
+    zeros = {name: ~x.any(axis=tuple(range(1, x.ndim))) for name, x in samples.inputs.items()}
+    counts = {name: int(rows.sum()) for name, rows in zeros.items()}
+    keep = np.ones(len(samples.names), dtype=np.bool_)
+    for name in _DROPPED[empty]:
+        keep &= ~zeros[name]
+    samples.facts["empty"] = {**counts, "left_out": int((~keep).sum())}
+    for name, count in counts.items():
+        if count:
+            action = "removed" if name in _DROPPED[empty] else "kept"
+            samples.notes.append(f"{name}: {count} samples contain only zeros and were {action}.")
+    if target == "binary-nonzero":
+        zero = keep & (samples.values == 0)
+        samples.facts["zero_left_out"] = int(zero.sum())
+        samples.notes.append(f"the target excludes {int(zero.sum())} samples with the sentiment 0.")
+        keep &= ~zero
+    if not keep.any():
+        raise DataError("no sample is left; choose another target, or keep samples that are empty.")
+    samples.select(keep)
+
+
+def _target_columns(samples: Utterances, target: Target) -> dict[str, Any]:
+    """Return the arguments `target`, and `classes` or `task`, of `write_dataset`."""
+    if target == "regression":
+        return {"task": "regression", "target": samples.values}
+    if target == "seven":
+        # numpy.rint rounds halves to even, like the evaluation of MulT and MMSA.
+        labels = np.rint(samples.values).astype(np.int64)
+        classes = [str(label) for label in np.unique(labels).tolist()]
+    else:
+        labels = (samples.values >= 0).astype(np.int64)
+        classes = [_CLASSES[target][label] for label in np.unique(labels).tolist()]
+    if samples.splits is not None:
+        for split in np.unique(samples.splits).tolist():
+            absent = np.setdiff1d(labels, labels[samples.splits == split]).tolist()
+            if absent:
+                samples.notes.append(
+                    f"the split {split} has no sample of {listed(absent)}; choose another target."
+                )
+    return {"target": labels, "classes": classes}

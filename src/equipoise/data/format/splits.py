@@ -53,12 +53,9 @@ class Splits:
     @classmethod
     def of(cls, train: Any, val: Any, test: Any, *, ids: NDArray[np.str_], origin: str) -> Splits:
         """Create splits from row numbers; the fingerprint hashes the `ids` `[N]` of the dataset."""
-        parts = {
-            name: np.asarray(rows, dtype=np.int64)
-            for name, rows in zip(SPLIT_NAMES, (train, val, test), strict=True)
-        }
-        members = {name: sorted(ids[rows].tolist()) for name, rows in parts.items()}
-        return cls(**parts, origin=origin, fingerprint=digest(members))
+        named = zip(SPLIT_NAMES, (train, val, test), strict=True)
+        members = {name: sorted(ids[np.asarray(rows, dtype=np.int64)].tolist()) for name, rows in named}
+        return cls(train, val, test, origin, fingerprint=digest(members))
 
     def check_rows(self, count: int) -> None:
         """Raise DataError if a split names a row beyond the `count` rows of a dataset."""

@@ -83,7 +83,7 @@ def find_media(folder: Path) -> FoundMedia:
                     found[kind].setdefault(Path(name).stem, []).append(place / name)
         if place != folder and any(name.lower().endswith(PICTURES) for name in names):
             found["frames"].setdefault(place.name, []).append(place)
-    return FoundMedia(folder, found["video"], found["audio"], found["frames"])
+    return FoundMedia(folder, **found)
 
 
 def _folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -154,18 +154,23 @@ def locate(
     ]
 
 
-def files_by_name(folder: Path, name_of: Callable[[Path], str | None]) -> dict[str, Path]:
-    """Return the entries of a folder by the name of their sample; `name_of` is None for other entries.
+def files_by_name(
+    folder: Path, endings: Sequence[str], name_of: Callable[[str], str | None]
+) -> dict[str, Path]:
+    """Return the files with one of the endings, and the subfolders, by the name of their sample.
+
+    `name_of` gets the name of a file without its ending; it returns None if that is no sample.
 
     Raises:
         DataError: two entries have the same name.
     """
     found: dict[str, Path] = {}
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        name = name_of(entry)
-        if name is None:
-            continue
+        name = None
+        if entry.is_dir() or entry.suffix.lower() in endings:
+            name = name_of(entry.name if entry.is_dir() else entry.stem)
         if name in found:
             raise DataError(f"{found[name]} and {entry} are both the sample {name!r}; keep one of them.")
-        found[name] = entry
+        if name is not None:
+            found[name] = entry
     return found
