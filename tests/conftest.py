@@ -1,5 +1,5 @@
-"""What holds for every test: one thread, so that running times do not depend on the machine, and temporary
-folders that go when the tests end. And float64 for tests that compare the results of two computations."""
+"""Fixtures of all tests: one thread, so that running times do not depend on the machine, and temporary
+folders that are removed when the tests end. And float64 for tests that compare two computations."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-gc.disable()  # the objects of imported modules would be searched for garbage again and again, for seconds
+gc.disable()  # otherwise each collection would scan the objects of imported modules, for seconds
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage from now on, but not among the objects of modules."""
+    """Collect garbage from now on, but do not scan the objects of modules."""
     gc.freeze()
     gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give whoever asks for a temporary folder one below that of pytest, in processes that tests start too.
+    """Put temporary folders below that of pytest, also in processes that tests start.
 
-    Runs and comparisons without an output folder are kept in new temporary folders, which nobody removes.
+    Runs and comparisons without an output folder are kept in new temporary folders, which are never removed.
     """
     with pytest.MonkeyPatch.context() as patch:
-        # The sockets of Ray lie deep below its folder, and the path of a socket must be short.
+        # Ray creates its sockets deep below its folder, and the path of a socket must be short.
         patch.setenv("RAY_TMPDIR", os.environ.get("RAY_TMPDIR", tempfile.gettempdir()))
         folder = tmp_path_factory.mktemp("tmp")
         patch.setenv("TMPDIR", str(folder))
@@ -43,8 +43,8 @@ def float64() -> Iterator[None]:
     """Make new tensors and modules float64.
 
     Processors sum float32 in different orders. After a few training steps the results differ by about 1e-6,
-    and a decision that depends on them may fall otherwise. In float64 they differ by about 1e-15, so that a
-    test can ask for equality up to 1e-10.
+    and a decision that depends on them may differ. In float64 they differ by about 1e-15, so that a
+    test can check for equality up to 1e-10.
     """
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)

@@ -1,4 +1,4 @@
-"""The names that `import equipoise as eq` pins."""
+"""The public names of `import equipoise as eq`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import equipoise as eq
 
 
 @pytest.mark.parametrize("name", eq.__all__)
-def test_every_public_name_is_there_and_documented(name: str) -> None:
+def test_every_public_name_exists_and_is_documented(name: str) -> None:
     assert (getattr(eq, name).__doc__ or "").strip()
     assert name in dir(eq)
 
@@ -21,7 +21,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         eq.diagnos  # noqa: B018
 
 
-def test_importing_costs_nothing() -> None:
+def test_importing_loads_nothing_heavy() -> None:
     script = "import sys, equipoise; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
 
@@ -38,8 +38,8 @@ def test_catalogues_hold_names() -> None:
     assert "diagnose-relearn" in str(eq.list_methods())
 
 
-def test_the_core_imports_no_trainer_of_others() -> None:
-    """What is installed beside the toolkit is loaded by those who ask for it."""
+def test_the_core_imports_no_other_trainers() -> None:
+    """Optional packages are loaded only when they are used."""
     code = (
         "import sys, equipoise, equipoise.api, equipoise.cli\n"
         "for name in equipoise.__all__: getattr(equipoise, name)\n"

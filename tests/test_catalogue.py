@@ -1,4 +1,4 @@
-"""The facts that `equipoise list` shows: from the cache, or after a change of the sources from the code."""
+"""The facts that `equipoise list` shows: from the cache or, after a change of the sources, from the code."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from equipoise.cache import CACHE_VARIABLE, remember
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the file of the cache, which holds what the code says."""
+    """Return the file of the cache, which agrees with the code."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     catalogue.list_methods()
     return tmp_path / catalogue.FILE
 
 
 def change(file: Path) -> None:
-    """Let the cache say something else than the code, so that it shows where facts come from."""
+    """Make the cache differ from the code, so that it shows where facts come from."""
     kept = json.loads(file.read_text())
     kept["facts"]["methods"]["joint"]["summary"] = "from the cache"
     file.write_text(json.dumps(kept))
 
 
-def test_the_cache_holds_what_the_code_says(file: Path) -> None:
+def test_the_cache_agrees_with_the_code(file: Path) -> None:
     kept = json.loads(file.read_text())["facts"]
     assert kept == json.loads(json.dumps(catalogue.from_code()))
     assert {"joint", "diagnose-relearn", "ogm-ge"} <= set(kept["methods"])
@@ -38,7 +38,7 @@ def test_facts_come_from_the_cache(file: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["edited", "added", "removed", "renamed"])
-def test_a_change_of_the_sources_is_noticed(
+def test_a_change_of_the_sources_is_detected(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     change(file)
@@ -85,7 +85,7 @@ def test_entries_of_other_packages_are_read_from_the_code(
     assert catalogue.list_methods()["joint"]["summary"] != "from the cache"
 
 
-def test_datasets_are_ready_once_they_are_prepared(file: Path, tmp_path: Path) -> None:
+def test_datasets_are_marked_as_ready_once_they_are_prepared(file: Path, tmp_path: Path) -> None:
     assert not catalogue.list_datasets()["cremad"]["ready"]
     assert "equipoise prepare cremad" in catalogue.list_datasets()["cremad"]["how_to_get"]
     (tmp_path / "set").mkdir()

@@ -1,4 +1,4 @@
-"""One vector per sample, against sums written out."""
+"""One vector per sample, against sums computed separately."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from equipoise.pooling import pool_features
 from equipoise.types import ModelError
 
 
-def test_vectors_stay_as_they_are():
+def test_vectors_are_returned_unchanged():
     z = torch.randn(3, 4)
     assert pool_features(z) is z
     assert pool_features(z, 3) is z
@@ -27,7 +27,7 @@ def test_means_over_space_and_time(shape):
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (6, 4, 2, 2)])
-def test_frames_of_one_sample_stand_together(shape):
+def test_frames_of_one_sample_are_averaged_together(shape):
     x = torch.randn(shape)
     frames = x if x.ndim == 2 else x.mean((2, 3))
     expected = torch.stack([frames[:3].mean(0), frames[3:].mean(0)])
@@ -35,7 +35,7 @@ def test_frames_of_one_sample_stand_together(shape):
     assert len(pool_features(x)) == 6
 
 
-def test_precision_stays():
+def test_precision_is_kept():
     assert pool_features(torch.ones(2, 3, 4, 4, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
@@ -50,6 +50,6 @@ def test_precision_stays():
         ([1.0], 1, "found list"),
     ],
 )
-def test_what_cannot_be_pooled(features, batch_size, message):
+def test_unsupported_shapes_are_refused(features, batch_size, message):
     with pytest.raises(ModelError, match=message):
         pool_features(features, batch_size)

@@ -1,4 +1,4 @@
-"""Seeds by name, and the caller's streams given back."""
+"""Seeds derived from names, and random streams restored for the caller."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def test_derived_seeds_depend_on_every_part_and_nothing_else():
     assert len(many) == 800
     assert all(0 <= seed < 2**63 for seed in many)
     assert derive_seed(1, "2") != derive_seed("1", 2) != derive_seed("1", "2")
-    # The same number on every machine and in every version: resumed runs rely on it.
+    # The same number on every machine and in every version: resumed runs depend on it.
     assert derive_seed(0, "order", 3) == 8244215730568551301
 
 
-def test_isolation_gives_back_the_streams_even_after_an_error():
+def test_isolation_restores_the_streams_even_after_an_error():
     before = states()
     with pytest.raises(ValueError, match="stop"), isolated_rng():
         draw()

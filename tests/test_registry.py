@@ -45,7 +45,7 @@ def zoo():
 DOG = "class Dog(Animal):\n    name = 'dog'\n"
 
 
-def test_entries_are_classes_with_a_name_of_their_own(package):
+def test_entries_are_classes_with_their_own_name(package):
     package(
         wolf="class Wolf(Animal):\n    name = 'wolf'\n",
         dog=DOG + "class Unnamed(Dog):\n    pass\nclass Other:\n    name = 'other'\n",
@@ -63,7 +63,7 @@ def test_entries_are_classes_with_a_name_of_their_own(package):
         animals["xyzzy"]
 
 
-def test_nothing_is_imported_before_the_first_question(package):
+def test_nothing_is_imported_before_the_first_lookup(package):
     package(dog="raise RuntimeError('too early')\n")
     animals = zoo()
     with pytest.raises(RuntimeError, match="too early"):
@@ -78,13 +78,13 @@ def entry_points(monkeypatch, *values):
     monkeypatch.setattr(registry_module, "entry_points", find)
 
 
-def test_entry_points_add_to_them(package, monkeypatch):
+def test_entry_points_are_added(package, monkeypatch):
     package(dog=DOG)
     entry_points(monkeypatch, type("Cat", (Animal,), {"name": "cat"}))
     assert list(zoo()) == ["cat", "dog"]
 
 
-def test_two_of_one_name(package, monkeypatch):
+def test_duplicate_names_are_refused(package, monkeypatch):
     package(dog=DOG)
     entry_points(monkeypatch, type("Impostor", (Animal,), {"name": "dog"}))
     with pytest.raises(EquipoiseError, match="two animals have the name 'dog'"):
@@ -92,7 +92,7 @@ def test_two_of_one_name(package, monkeypatch):
 
 
 @pytest.mark.parametrize("value", [3, type("Stone", (), {"name": "stone"}), Animal])
-def test_entry_points_that_are_no_entries(package, monkeypatch, value):
+def test_invalid_entry_points_are_refused(package, monkeypatch, value):
     package(dog=DOG)
     entry_points(monkeypatch, value)
     with pytest.raises(EquipoiseError, match="expected a class derived from Animal with a 'name'"):

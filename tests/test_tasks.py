@@ -1,4 +1,4 @@
-"""Losses of the tasks against their formulas, written out in NumPy."""
+"""Losses of the tasks against their formulas in NumPy."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_losses_are_their_formulas(name: str) -> None:
+def test_losses_equal_their_formulas(name: str) -> None:
     output, target, expected = (torch.tensor(part) for part in CASES[name])
     task = task_named(name)
     assert task.losses(output, target).numpy() == pytest.approx(expected.numpy(), abs=1e-12)
@@ -55,7 +55,7 @@ def test_losses_are_their_formulas(name: str) -> None:
     assert task_of(target) is task
 
 
-def test_classes_keep_the_bits_of_one_call() -> None:
+def test_the_classification_loss_equals_cross_entropy_bitwise() -> None:
     output, target = torch.tensor(LOGITS, dtype=torch.float32), torch.tensor(CLASSES)
     assert torch.equal(CLASSIFICATION.loss(output, target), F.cross_entropy(output, target))
 
@@ -68,21 +68,21 @@ def test_labels_may_be_of_any_type(kind: torch.dtype) -> None:
     assert float(loss) == pytest.approx(float(binary_cross_entropy().mean()), abs=1e-6)
 
 
-def test_a_number_may_have_an_axis_of_its_own_or_none() -> None:
+def test_regression_targets_may_have_shape_b_or_b_1() -> None:
     output, target = torch.tensor(LOGITS[:, :1]), torch.tensor(NUMBERS)
     assert torch.equal(REGRESSION.loss(output, target), REGRESSION.loss(output[:, 0], target))
-    # [B, 1] less [B] would be [B, B], whose mean is a number too.
+    # [B, 1] minus [B] would be [B, B], whose mean is a number too.
     assert float(REGRESSION.loss(output, target)) == pytest.approx(float(squared_error().mean()))
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_more_of_the_main_figure_is_better(name: str) -> None:
+def test_a_higher_main_figure_is_better(name: str) -> None:
     task = TASKS[name]
     assert task.main not in task.errors
     assert task.errors <= set(task.figures) <= set(FIGURES)
     assert task.main_name == task.figures[task.main]
 
 
-def test_an_unknown_task_is_named() -> None:
+def test_an_unknown_task_is_refused_by_name() -> None:
     with pytest.raises(UnknownNameError, match="ranking"):
         task_named("ranking")

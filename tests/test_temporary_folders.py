@@ -1,4 +1,4 @@
-"""Runs without a folder leave nothing behind: theirs lies below pytest's, in other processes too."""
+"""Runs without a folder use one below pytest's temporary folder, also in other processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import equipoise as eq
 import synthetic
 
 
-def test_a_run_without_a_folder_stays_below_that_of_the_tests(
+def test_a_run_without_a_folder_uses_the_temporary_folder_of_the_tests(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     synthetic.write(tmp_path / "data", count=60)
@@ -21,7 +21,7 @@ def test_a_run_without_a_folder_stays_below_that_of_the_tests(
     assert result.run_dir.is_relative_to(tmp_path_factory.getbasetemp())
 
 
-def test_so_does_what_another_process_asks_for(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_another_process_uses_it_too(tmp_path_factory: pytest.TempPathFactory) -> None:
     code = "import tempfile; print(tempfile.gettempdir())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert Path(found.stdout.strip()).is_relative_to(tmp_path_factory.getbasetemp())

@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 def equipoise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Command]:
-    """Run a command in this process, in a folder of its own."""
+    """Run a command in this process, in its own folder."""
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
         shown = warnings.showwarning

@@ -16,7 +16,7 @@ NOT_OF_A_COMPARISON = {"method", "set", "seed"}
 
 
 def options() -> set[str]:
-    """Return the names of the options that hold the settings."""
+    """Return the names of the options for the settings."""
     return {IN_TEXT.get(f.name, f.name) for kind in (Settings, Budget) for f in fields(kind)} - {"budget"}
 
 
@@ -27,7 +27,7 @@ def test_every_field_is_an_option_with_its_default() -> None:
 
 
 @pytest.mark.parametrize("kind", [Settings, Budget])
-def test_every_field_has_one_text_and_no_text_is_left_over(kind: type) -> None:
+def test_every_field_has_one_text_and_no_text_is_unused(kind: type) -> None:
     texts = help_texts(kind)
     assert set(texts) == {field.name for field in fields(kind)}
     assert all(text.endswith(".") for text in texts.values())
@@ -46,7 +46,7 @@ def test_the_help_shows_every_field(equipoise, command: str, missing: set[str]) 
         assert texts[name].replace("`", "") in shown, name
 
 
-def test_settings_are_the_same_after_a_way_through_text() -> None:
+def test_settings_survive_conversion_to_text_and_back() -> None:
     settings = Settings.from_options(
         "htad",
         method="diagnose-relearn+multi-loss",

@@ -1,4 +1,4 @@
-"""Commands that work: what they print and what they write."""
+"""Commands that succeed: what they print and what they write."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_compare_prints_the_table_and_writes_the_files(equipoise, data, tmp_path
     assert f"{mean:.3f}" in ended.out
 
 
-def test_a_comparison_is_no_run(equipoise, data) -> None:
+def test_a_comparison_is_not_a_run(equipoise, data) -> None:
     equipoise(
         "compare", "--data", data, "--methods", "joint", "--seeds", 1, "--out", "c", "--workers", 1, *QUICK
     )
@@ -38,7 +38,7 @@ def test_a_comparison_is_no_run(equipoise, data) -> None:
     assert "c holds a comparison; expected one of its runs" in ended.err
 
 
-def test_compare_takes_its_own_configuration_again(equipoise, data, tmp_path: Path) -> None:
+def test_compare_reads_its_own_configuration_again(equipoise, data, tmp_path: Path) -> None:
     words = ["--methods", "diagnose-relearn", "--seeds", 1, "--workers", 1, *QUICK]
     first = equipoise(
         "compare", "--data", data, *words, "--set", "diagnose-relearn.count=0", "--out", "first"
@@ -51,14 +51,14 @@ def test_compare_takes_its_own_configuration_again(equipoise, data, tmp_path: Pa
     assert one[same].equals(two[same])
 
 
-def test_without_out_a_free_folder_is_taken(equipoise, data) -> None:
+def test_without_out_an_unused_folder_is_created(equipoise, data) -> None:
     for expected in ("runs/two-joint-seed0", "runs/two-joint-seed0-2"):
         ended = equipoise("train", "--data", data, *QUICK)
         assert ended.code == 0, ended.err
         assert ended.out.rstrip().endswith(expected)
 
 
-def test_options_given_here_win_over_the_file(equipoise, data, tmp_path: Path) -> None:
+def test_command_line_options_override_the_file(equipoise, data, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"data: {data}\nepochs: 1\nlr: 0.01\nset: [alpha=0.3]\nmethod: ogm\n")
     ended = equipoise("train", "--config", "mine.yaml", "--lr", "0.02", "--out", "run")
     assert ended.code == 0, ended.err
@@ -94,19 +94,19 @@ def test_diagnose_a_run(equipoise, data, tmp_path: Path) -> None:
     assert (tmp_path / "more" / "confusion-test.png").is_file()
 
 
-def test_diagnose_features_in_a_file(equipoise, tmp_path: Path) -> None:
+def test_diagnose_a_feature_file(equipoise, tmp_path: Path) -> None:
     inputs, target = synthetic.samples({"[bold]x[/bold]": (4,)}, 60)
     arrays = {f"{split}_{m}": x for split in ("train", "val") for m, x in inputs.items()}
     np.savez(tmp_path / "features.npz", **arrays, train_labels=target, val_labels=target)
     ended = equipoise("diagnose", "--features", "features.npz", "--set", "metric=knn")
     assert ended.code == 0, ended.err
-    assert "[bold]x[/bold]" in ended.out  # a name is no markup
+    assert "[bold]x[/bold]" in ended.out  # a name is not markup
     assert "0.000" in ended.out
     written = ["features.diagnosis.html", "features.diagnosis.json", "features.npz"]
     assert sorted(path.name for path in tmp_path.iterdir()) == written
 
 
-def test_report_of_runs_that_were_made_one_by_one(equipoise, data, tmp_path: Path) -> None:
+def test_report_of_separate_runs(equipoise, data, tmp_path: Path) -> None:
     for method in ("joint", "ogm-ge"):
         equipoise("train", "--data", data, "--method", method, "--out", method, *QUICK)
     ended = equipoise("report", "joint", "ogm-ge", "--out", "both.html")
@@ -135,7 +135,7 @@ def test_list(equipoise, what: str, words: list[str]) -> None:
         assert word in ended.out
 
 
-def test_warnings_name_a_remedy_in_one_line(equipoise, data) -> None:
+def test_warnings_suggest_a_remedy_in_one_line(equipoise, data) -> None:
     ended = equipoise("train", "--data", data, "--method", "diagnose-relearn", "--set", "every=9", *QUICK)
     assert ended.code == 0
     lines = [line for line in ended.err.splitlines() if line.startswith("warning:")]

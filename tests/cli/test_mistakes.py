@@ -1,4 +1,4 @@
-"""A newcomer's mistakes: each is met by one clear line and exit code 1 or 2, and nothing is written."""
+"""A newcomer's mistakes: each gives one clear line and exit code 1 or 2, and nothing is written."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_one_line(equipoise, tmp_path: Path, words: list[str], code: int, messag
         ["report"],
     ],
 )
-def test_words_the_parser_refuses(equipoise, words: list[str]) -> None:
+def test_words_that_the_parser_refuses(equipoise, words: list[str]) -> None:
     ended = equipoise(*words)
     assert ended.code == 2
     assert "Traceback" not in ended.err + ended.out
@@ -80,7 +80,7 @@ def test_a_configuration_with_an_unknown_option(equipoise, tmp_path: Path) -> No
     assert "needs a file" in equipoise("train", "--config").err
 
 
-def test_an_output_folder_that_is_in_the_way(equipoise, data, tmp_path: Path) -> None:
+def test_an_existing_output_folder(equipoise, data, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("years of work")
     for command in ("train", "compare"):
@@ -100,14 +100,14 @@ def test_an_output_folder_that_is_in_the_way(equipoise, data, tmp_path: Path) ->
         ({"audio": np.full((60, 8), np.nan, dtype=np.float32)}, "NaN"),
     ],
 )
-def test_arrays_that_make_no_dataset(tmp_path: Path, change: dict[str, np.ndarray], message: str) -> None:
+def test_arrays_that_form_no_dataset(tmp_path: Path, change: dict[str, np.ndarray], message: str) -> None:
     inputs, target = synthetic.samples(synthetic.VECTORS, 60)
     with pytest.raises(eq.DataError, match=message):
         eq.write_dataset(tmp_path / "set", {**inputs, **change}, target)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_labels_and_splits_that_make_no_dataset(equipoise, tmp_path: Path) -> None:
+def test_labels_and_splits_that_form_no_dataset(equipoise, tmp_path: Path) -> None:
     inputs, target = synthetic.samples(synthetic.VECTORS, 60)
     with pytest.raises(eq.DataError, match="expected integer class labels"):
         eq.write_dataset(tmp_path / "set", inputs, target + 0.5)

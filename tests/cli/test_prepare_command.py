@@ -1,4 +1,4 @@
-"""`equipoise prepare`: what a user sees, with one of the datasets in its official layout."""
+"""`equipoise prepare` as a user sees it, with one of the datasets in its official layout."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_prepared_dataset_is_known_by_name(equipoise, clips: Path) -> None:
     assert load_dataset("cremad").name == "cremad"
 
 
-def test_losses_are_named_and_may_be_allowed(equipoise, tmp_path: Path, clips: Path) -> None:
+def test_lost_samples_are_named_and_may_be_allowed(equipoise, tmp_path: Path, clips: Path) -> None:
     broken = tmp_path / "broken"
     for kind in ("AudioWAV", "VideoFlash"):
         (broken / kind).mkdir(parents=True)
@@ -70,11 +70,11 @@ def test_losses_are_named_and_may_be_allowed(equipoise, tmp_path: Path, clips: P
     ended = equipoise(*words, "--allow-missing")
     assert ended.code == 0
     assert "1 samples are not in the dataset" in ended.out
-    assert "1 read in" in ended.out  # the other 59 had been read before
+    assert "1 read in" in ended.out  # the other 59 were read before
     assert len(open_dataset(tmp_path / "set")) == 59
 
 
-def test_every_lost_sample_gets_its_line_where_too_many_are(equipoise, tmp_path: Path) -> None:
+def test_with_too_many_lost_samples_each_gets_its_line(equipoise, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text(
         "clip,target\n" + "".join(f"{number}.npy,{'ab'[number % 2]}\n" for number in range(20))
     )
@@ -89,7 +89,7 @@ def test_every_lost_sample_gets_its_line_where_too_many_are(equipoise, tmp_path:
     assert not (tmp_path / "set").exists()
 
 
-def test_options_may_stand_in_a_file(equipoise, tmp_path: Path, clips: Path) -> None:
+def test_options_may_be_in_a_file(equipoise, tmp_path: Path, clips: Path) -> None:
     (tmp_path / "small.yaml").write_text("pixels: 12\nframes: 1\nworkers: 1\n")
     ended = equipoise("prepare", "cremad", "--source", clips, "--out", "set", "--config", "small.yaml")
     assert ended.code == 0, ended.err
@@ -116,7 +116,7 @@ def test_mistakes(equipoise, tmp_path: Path, words: list[str], code: int, messag
     assert [file.name for file in tmp_path.iterdir()] == ["empty"]
 
 
-def test_help_names_the_options_of_the_dataset(equipoise) -> None:
+def test_help_lists_the_options_of_the_dataset(equipoise) -> None:
     ended = equipoise("prepare", "cremad", "--help")
     for words in ("--split-files", "--allow-missing", "AudioWAV", "Licence"):
         assert words in ended.out

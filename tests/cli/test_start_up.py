@@ -1,4 +1,4 @@
-"""What is loaded before a command does its work: seconds that every call would cost."""
+"""What is loaded before a command does its work; each package costs seconds in every call."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ except SystemExit as ended:
 
 
 def loaded(script: str, *words: str, folder: Path) -> set[str]:
-    """Return the packages that a script has loaded when it prints them."""
+    """Return the packages that are loaded when a script prints them."""
     ended = subprocess.run(
         [sys.executable, "-c", script, *words], cwd=folder, capture_output=True, text=True, check=False
     )
@@ -54,14 +54,14 @@ def loaded(script: str, *words: str, folder: Path) -> set[str]:
     return set(json.loads(ended.stdout.splitlines()[-1]))
 
 
-def test_the_first_step_loads_what_it_needs(data: str, tmp_path: Path) -> None:
+def test_the_first_step_loads_only_what_it_needs(data: str, tmp_path: Path) -> None:
     found = loaded(FIRST_STEP, "train", "--data", data, "--epochs", "1", folder=tmp_path)
     assert "torch" in found
     assert not NOT_BEFORE_A_STEP & found
     assert not {name for name in found if name.startswith(("equipoise.experiments", "equipoise.report"))}
 
 
-def test_fabric_leaves_torchmetrics_as_it_would_be_found() -> None:
+def test_fabric_does_not_change_torchmetrics() -> None:
     script = (
         "import json, sys; from equipoise.training.fabric import fabric_class; fabric_class();"
         "from lightning_fabric.utilities.imports import _TORCHMETRICS_GREATER_EQUAL_1_0_0 as known;"
@@ -86,7 +86,7 @@ def test_fabric_leaves_torchmetrics_as_it_would_be_found() -> None:
     ids=" ".join,
 )
 def test_lists_and_help_load_nothing_heavy(words: list[str], tmp_path: Path) -> None:
-    """A list does so once its facts are in the cache."""
+    """A list loads nothing heavy once its facts are in the cache."""
     if words[0] == "list":
         catalogue.list_methods()
     found = loaded(COMMAND, *words, folder=tmp_path)

@@ -1,4 +1,4 @@
-"""The Lightning callback: what the plain loop does, with the Trainer's checkpoints, precision and loggers."""
+"""The Lightning callback equals the plain loop, with the Trainer's checkpoints, precision and loggers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def fitted(folder: Path, *callbacks: Any, ckpt_path: Any = None, batches: Any = 
 
 
 class Resumable:
-    """Batches that go on where a checkpoint in the middle of an epoch left off."""
+    """Batches that resume from a checkpoint in the middle of an epoch."""
 
     def __init__(self) -> None:
         self.batches = list(loader(101, 0))
@@ -99,7 +99,7 @@ def same(one: nn.Module, two: nn.Module) -> bool:
 
 
 def by_hand(every: int, count: int) -> TwoStreams:
-    """The plain loop that the callback must agree with."""
+    """The plain loop as a reference for the callback."""
     model = Lit().net
     training, validation = loader(101, 0), loader(53, 1)
     relearn = eq.DiagnoseRelearn({"audio": model.audio, "video": model.video}, every=every, count=count)
@@ -116,7 +116,7 @@ def by_hand(every: int, count: int) -> TwoStreams:
 
 
 @pytest.mark.usefixtures("float64")
-def test_weights_are_those_of_the_plain_loop(tmp_path: Path) -> None:
+def test_weights_equal_those_of_the_plain_loop(tmp_path: Path) -> None:
     callback = DiagnoseRelearnCallback(PATHS, every=1, count=3)
     module = fitted(tmp_path, callback)
     expected = weights(by_hand(1, 3))
@@ -140,7 +140,7 @@ SAVING = {
 
 
 @pytest.mark.parametrize("saving", SAVING)
-def test_a_training_that_goes_on_from_a_checkpoint_ends_alike(tmp_path: Path, saving: str) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, saving: str) -> None:
     def callback() -> Any:
         return DiagnoseRelearnCallback(
             PATHS, every=1, count=4, optimizer_state="scale", train_loader=loader(101, 0)
@@ -177,7 +177,7 @@ def test_gap_strength_and_scores_go_to_the_logger(tmp_path: Path) -> None:
     ],
     ids=lambda options: next(iter(options)),
 )
-def test_it_works_with_what_the_trainer_offers(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_it_works_with_options_of_the_trainer(tmp_path: Path, options: dict[str, Any]) -> None:
     callback = DiagnoseRelearnCallback(PATHS, every=2, count=2)
     module = fitted(tmp_path, callback, **options)
     assert len(callback.relearn.history) == 2
@@ -186,13 +186,13 @@ def test_it_works_with_what_the_trainer_offers(tmp_path: Path, options: dict[str
     assert same(fitted(tmp_path, still, **options), fitted(tmp_path, **options))
 
 
-def test_a_second_fit_begins_anew(tmp_path: Path) -> None:
+def test_a_second_fit_starts_anew(tmp_path: Path) -> None:
     callback = DiagnoseRelearnCallback(PATHS, every=1, count=2)
     first = fitted(tmp_path, callback)
     assert same(first, fitted(tmp_path, callback))
 
 
-def test_wrong_use_is_told_in_a_line(tmp_path: Path) -> None:
+def test_wrong_use_gives_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(eq.UsageError, match="handle of 'audio' is a int"):
         DiagnoseRelearnCallback({"audio": 3})
     with pytest.raises(eq.ModelError, match=r"no submodule 'net.sound' for 'audio'; it has net"):
@@ -204,15 +204,15 @@ def test_wrong_use_is_told_in_a_line(tmp_path: Path) -> None:
         fitted(tmp_path, DiagnoseRelearnCallback(PATHS, every=20, count=3))
 
 
-def test_without_the_extra_one_line_names_it(tmp_path: Path) -> None:
+def test_without_the_extra_the_error_names_it(tmp_path: Path) -> None:
     code = "import sys; sys.modules['lightning'] = None; import equipoise.loops.lightning"
     found = python("-c", code, cwd=tmp_path)
     assert found.returncode == 1
     assert "pip install 'equipoise[lightning]'" in found.stderr.splitlines()[-1]
 
 
-def test_the_core_imports_no_trainer_of_others(tmp_path: Path) -> None:
-    """What its dependencies import where it is installed is theirs: torchmetrics looks for transformers."""
+def test_the_core_imports_no_other_trainers(tmp_path: Path) -> None:
+    """Imports of its dependencies do not count: torchmetrics imports transformers if it is installed."""
     code = """
 import builtins
 real = builtins.__import__

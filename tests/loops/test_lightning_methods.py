@@ -1,4 +1,4 @@
-"""Any method in Lightning: by the module's own step, under the Trainer, to the weights of our own trainer."""
+"""Methods in Lightning, with the module's own step under the Trainer, give the weights of our trainer."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from lightning_modules import HANDLES, Lit, fit, trainer  # noqa: E402
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", FITTING)
-def test_weights_are_those_of_our_trainer(tmp_path: Path, name: str) -> None:
+def test_weights_equal_those_of_our_trainer(tmp_path: Path, name: str) -> None:
     options = OPTIONS.get(name, {})
     trained = trained_by_us(name, options)
     module = fit(tmp_path, trained, MethodCallback(name, HANDLES, head="net.head", options=options))
     trained.assert_equal()
-    # Where features are changed the step begins twice; it ends, and logs, once.
+    # For methods that edit features the step starts twice; it ends, and logs, once.
     assert module.calls == EPOCHS * len(trained.loader) * (2 if name in ("opm", "dgl") else 1)
     assert "training_step" not in module.__dict__
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["multi-loss", "pmr", "inforeg", "opm"])
-def test_a_checkpoint_in_the_middle_gives_the_same_end(tmp_path: Path, name: str) -> None:
+def test_resuming_from_a_checkpoint_gives_the_same_end(tmp_path: Path, name: str) -> None:
     options = OPTIONS.get(name, {})
     trained = trained_by_us(name, options)
     keep = pl.callbacks.ModelCheckpoint(tmp_path / "kept", every_n_epochs=1, save_top_k=-1)
@@ -43,7 +43,7 @@ def test_a_checkpoint_in_the_middle_gives_the_same_end(tmp_path: Path, name: str
     fit(tmp_path, trained, callback(), keep)
     trained.assert_equal()
     middle = next(path for path in (tmp_path / "kept").iterdir() if "epoch=1-" in path.name)
-    fit(tmp_path, trained, callback(), ckpt=middle)  # starts from the end; the checkpoint sets all back
+    fit(tmp_path, trained, callback(), ckpt=middle)  # the model is trained already; the checkpoint resets it
     trained.assert_equal()
 
 
@@ -59,7 +59,7 @@ class Tensors(torch.utils.data.Dataset[Any]):
 
 
 def ended_of(tmp_path: Path) -> Callable[..., dict[str, Tensor]]:
-    """A training by a method on the first 48 samples, which gives its last weights."""
+    """Train with a method on the first 48 samples; return the last weights."""
     trained = trained_by_us("joint", {})
     rows = Tensors(trained.loader.dataset)
     start = {key: value.clone() for key, value in trained.plain.state_dict().items()}
@@ -79,14 +79,14 @@ def ended_of(tmp_path: Path) -> Callable[..., dict[str, Tensor]]:
 
 
 @pytest.mark.usefixtures("float64")
-def test_two_accumulated_batches_are_one_of_twice_the_size(tmp_path: Path) -> None:
+def test_two_accumulated_batches_equal_one_of_twice_the_size(tmp_path: Path) -> None:
     ended = ended_of(tmp_path)
     whole, halves = ended(16), ended(8, accumulate_grad_batches=2)
     for key, value in whole.items():
         torch.testing.assert_close(halves[key], value, rtol=0, atol=1e-10)
 
 
-def test_the_method_acts_beside_clipping_and_bf16(tmp_path: Path) -> None:
+def test_the_method_works_with_clipping_and_bf16(tmp_path: Path) -> None:
     ended = ended_of(tmp_path)
     whole, clipped = ended(16), ended(16, gradient_clip_val=0.1, precision="bf16-mixed")
     assert all(torch.isfinite(value).all() for value in clipped.values())
@@ -110,14 +110,14 @@ class Manual(Lit):
 
 
 class Returning(Lit):
-    """Steps that return more than a loss, and none now and then."""
+    """Steps that return more than a loss, and sometimes None."""
 
     def training_step(self, batch: Any, index: int) -> Any:
         loss = super().training_step(batch, index)
         return None if index == 1 else {"loss": loss, "seen": len(batch[-1])}
 
 
-def test_a_module_that_steps_by_itself_is_refused(tmp_path: Path) -> None:
+def test_a_module_with_manual_optimization_is_refused(tmp_path: Path) -> None:
     trained = trained_by_us("joint", {})
     with pytest.raises(eq.UsageError, match="use equipoise.by_hand in training_step"):
         trainer(tmp_path, MethodCallback("ogm", HANDLES, head="net.head")).fit(

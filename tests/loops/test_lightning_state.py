@@ -1,4 +1,4 @@
-"""What a re-learning in Lightning's Trainer does to averaged copies, optimisers and learning rates."""
+"""Side effects of re-learning in Lightning's Trainer: averaged copies, optimisers and learning rates."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def fitted(folder: Path, module: pl.LightningModule, *callbacks: Any, epochs: in
 
 
 class Noting(pl.Callback):
-    """Keeps the weights and those of an averaging callback in front of and behind a re-learning."""
+    """Keeps the weights and those of an averaging callback before and after a re-learning."""
 
     def __init__(self, averaging: Any, seen: list[Any]) -> None:
         self.averaging, self.seen = averaging, seen
@@ -71,9 +71,9 @@ class Noting(pl.Callback):
 
 @pytest.mark.parametrize("kind", ["ema", "swa"])
 @pytest.mark.parametrize("policy", ["keep", "blend", "copy", None])
-def test_the_copies_of_averaging_callbacks_follow(tmp_path: Path, kind: str, policy: str | None) -> None:
+def test_the_copies_of_averaging_callbacks_are_updated(tmp_path: Path, kind: str, policy: str | None) -> None:
     if kind == "ema" and not hasattr(pl.callbacks, "EMAWeightAveraging"):
-        pytest.skip("this Lightning has no callback for moving averages")
+        pytest.skip("this version of Lightning has no callback for moving averages")
     averaging = (
         pl.callbacks.EMAWeightAveraging(decay=0.9)
         if kind == "ema"
@@ -97,7 +97,7 @@ def test_the_copies_of_averaging_callbacks_follow(tmp_path: Path, kind: str, pol
 
 
 class Manual(Lit):
-    """Two optimisers, which Lightning leaves to the module."""
+    """Two optimisers with manual optimization."""
 
     automatic_optimization = False
 
@@ -118,7 +118,7 @@ class Manual(Lit):
         return torch.optim.AdamW(self.net.audio.parameters()), torch.optim.SGD(rest, lr=0.1, momentum=0.9)
 
 
-def test_all_optimisers_of_the_module_follow(tmp_path: Path) -> None:
+def test_all_optimisers_of_the_module_are_updated(tmp_path: Path) -> None:
     class Cleared(pl.Callback):
         found: list[bool]
 
@@ -134,7 +134,7 @@ def test_all_optimisers_of_the_module_follow(tmp_path: Path) -> None:
     assert not any(cleared.found)
 
 
-def test_the_rate_rises_again_beside_a_scheduler_of_every_step(tmp_path: Path) -> None:
+def test_the_rate_warms_up_again_with_a_scheduler_of_every_step(tmp_path: Path) -> None:
     rates: list[list[float]] = []
 
     def configured(module: Lit) -> Any:
@@ -150,14 +150,14 @@ def test_the_rate_rises_again_beside_a_scheduler_of_every_step(tmp_path: Path) -
         rates.append(module.rates)
         ends.append(module.net.head.weight.detach().clone())
     assert len(rates[0]) == 21
-    # The hook stands in front of the one that puts the rate back, and so sees what the step had.
+    # This hook runs before the one that restores the rate, so it sees the rate of the step.
     planned = rates[0]
     factors = [1.0] * 14 + [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0]
     assert rates[1] == pytest.approx([f * r for f, r in zip(factors, planned, strict=True)])
     assert not torch.equal(*ends)
 
 
-def test_a_copy_is_named_by_hand_too(tmp_path: Path) -> None:
+def test_a_copy_may_be_named_explicitly(tmp_path: Path) -> None:
     module = Lit()
     average = torch.optim.swa_utils.AveragedModel(module.net)
     initial = {name: value.clone() for name, value in module.net.audio.named_parameters()}

@@ -1,4 +1,4 @@
-"""Re-learning ends with the same weights in our trainer, a plain loop, Lightning and transformers."""
+"""Re-learning gives the same weights in our trainer, a plain loop, Lightning and transformers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ OPTIONS: dict[str, Any] = {"epochs": [0, 2], "lam": 3.0}
 
 @pytest.fixture
 def trained() -> Trained:
-    # Without dropout: reading features takes numbers from nobody, but each Trainer draws some of its own.
+    # No dropout: reading features draws no random numbers, but each Trainer draws some itself.
     still = {modality: {"dropout": 0.0} for modality in ("audio", "video")}
     return trained_by_us("diagnose-relearn", OPTIONS, encoder_options=still)
 
 
-def test_it_acts(trained: Trained) -> None:
+def test_it_has_an_effect(trained: Trained) -> None:
     still = {modality: {"dropout": 0.0} for modality in ("audio", "video")}
     joint = trained_by_us("joint", {}, encoder_options=still).weights
     assert not all(torch.equal(value, joint[key]) for key, value in trained.weights.items())

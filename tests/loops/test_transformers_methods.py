@@ -1,4 +1,4 @@
-"""Any method under transformers.Trainer: by the model's own loss, to the weights of our own trainer."""
+"""Methods under transformers.Trainer, with the model's own loss, give the weights of our trainer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.mark.parametrize("name", FITTING)
-def test_weights_are_those_of_our_trainer(tmp_path: Path, name: str) -> None:
+def test_weights_equal_those_of_our_trainer(tmp_path: Path, name: str) -> None:
     options = OPTIONS.get(name, {})
     trained = trained_by_us(name, options)
     callback = MethodCallback(name, HANDLES, head="net.head", options=options)
@@ -38,9 +38,9 @@ def test_weights_are_those_of_our_trainer(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["multi-loss", "pmr", "inforeg", "opm"])
-def test_a_checkpoint_in_the_middle_gives_the_same_end(tmp_path: Path, name: str) -> None:
+def test_resuming_from_a_checkpoint_gives_the_same_end(tmp_path: Path, name: str) -> None:
     options = OPTIONS.get(name, {})
-    # Without dropout: the Trainer takes its random state from the checkpoint, ours begins each epoch anew.
+    # No dropout: the Trainer restores the random state of the checkpoint, ours seeds each epoch anew.
     still = {modality: {"dropout": 0.0} for modality in ("audio", "video")}
     trained = trained_by_us(name, options, encoder_options=still)
 
@@ -56,7 +56,7 @@ def test_a_checkpoint_in_the_middle_gives_the_same_end(tmp_path: Path, name: str
     trained.assert_equal()
 
 
-def test_accumulated_batches_are_one(tmp_path: Path) -> None:
+def test_accumulated_batches_equal_one(tmp_path: Path) -> None:
     trained = trained_by_us("joint", {})
     for part in trained.plain.modules():
         if isinstance(part, nn.Dropout):
@@ -82,7 +82,7 @@ def test_accumulated_batches_are_one(tmp_path: Path) -> None:
 
 
 class CountsItems(WithLoss):
-    """Divides its loss by the samples of all accumulated batches, as models of transformers do."""
+    """Divides its loss by the samples of all accumulated batches, like models of transformers."""
 
     def forward(self, audio: Tensor, video: Tensor, labels: Any = None, **kwargs: Any) -> Any:
         logits = self.net(audio, video)
@@ -93,7 +93,7 @@ class CountsItems(WithLoss):
         return SequenceClassifierOutput(total / (len(labels) if count is None else count), logits)
 
 
-def test_a_loss_over_all_accumulated_samples_gets_terms_of_its_scale() -> None:
+def test_method_terms_are_scaled_like_a_loss_over_all_accumulated_samples() -> None:
     draw = torch.Generator().manual_seed(0)
     net = nn.ModuleDict({"audio": nn.Linear(4, 3), "video": nn.Linear(4, 3), "head": nn.Linear(6, 3)})
 
@@ -127,7 +127,7 @@ def test_a_loss_over_all_accumulated_samples_gets_terms_of_its_scale() -> None:
     assert float(sum(losses)) == pytest.approx(float(sum(means)) / 2, rel=1e-12)
 
 
-def test_what_cannot_work_says_so(tmp_path: Path) -> None:
+def test_unsupported_uses_are_refused(tmp_path: Path) -> None:
     trained = trained_by_us("joint", {})
     with pytest.raises(eq.UsageError, match="label_smoothing_factor"):
         smoothed = TrainingArguments(

@@ -1,4 +1,4 @@
-"""The callback of transformers.Trainer: what the plain loop does, with checkpoints and adapters."""
+"""The callback of transformers.Trainer equals the plain loop, with checkpoints and adapters."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def same(one: Trainer, two: Trainer) -> bool:
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])
-def test_strength_zero_changes_no_bit_and_another_does(tmp_path: Path, lora: bool) -> None:
+def test_strength_zero_changes_no_bit_and_another_strength_does(tmp_path: Path, lora: bool) -> None:
     options = {"parameters": "adapters"} if lora else {}
     plain = trained(tmp_path, lora=lora)
     still, moving = callback(lam=0.0, **options), callback(**options)
@@ -116,8 +116,8 @@ def test_strength_zero_changes_no_bit_and_another_does(tmp_path: Path, lora: boo
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_re_learning_is_that_of_the_plain_loop(tmp_path: Path) -> None:
-    """The weights behind the first re-learning, against the definition, from those in front of it."""
+def test_a_re_learning_equals_that_of_the_plain_loop(tmp_path: Path) -> None:
+    """The weights after the first re-learning, computed by definition from those before it."""
     seen: list[dict[str, Tensor]] = []
 
     class Noting(transformers.TrainerCallback):
@@ -126,7 +126,7 @@ def test_a_re_learning_is_that_of_the_plain_loop(tmp_path: Path) -> None:
 
     relearning = callback(count=1)
     trained(tmp_path, Noting(), relearning, Noting())
-    before, behind = seen[4:6]  # epoch 2, in front of and behind the callback
+    before, behind = seen[4:6]  # epoch 2, before and after the callback
     expected = model()
     by_hand = eq.DiagnoseRelearn({name: getattr(expected, name) for name in PATHS}, every=1, count=1, **POOL)
     expected.load_state_dict(before)
@@ -138,7 +138,7 @@ def test_a_re_learning_is_that_of_the_plain_loop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("saving", [{"save_strategy": "epoch"}, {"save_strategy": "steps", "save_steps": 3}])
-def test_a_training_that_goes_on_from_a_checkpoint_ends_alike(tmp_path: Path, saving: dict[str, Any]) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, saving: dict[str, Any]) -> None:
     whole = trained(tmp_path, callback(optimizer_state="scale"), **saving)
     kept = sorted(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for path in kept[:-1]:
@@ -154,13 +154,13 @@ def test_a_training_that_goes_on_from_a_checkpoint_ends_alike(tmp_path: Path, sa
 @pytest.mark.parametrize(
     "options", [{"bf16": True}, {"gradient_accumulation_steps": 2}, {"max_grad_norm": 0.1}]
 )
-def test_it_works_with_what_the_trainer_offers(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_it_works_with_options_of_the_trainer(tmp_path: Path, options: dict[str, Any]) -> None:
     plain = trained(tmp_path, **options)
     assert same(plain, trained(tmp_path, callback(lam=0.0), **options))
     assert not same(plain, trained(tmp_path, callback(), **options))
 
 
-def test_without_pool_the_mean_of_the_sequence_stands_for_an_encoder(tmp_path: Path) -> None:
+def test_without_pool_the_feature_is_the_mean_over_the_sequence(tmp_path: Path) -> None:
     one, other = callback(pool=None), callback(pool=lambda output: output.last_hidden_state.mean(dim=1))
     assert same(trained(tmp_path, one), trained(tmp_path, other))
 
@@ -169,7 +169,7 @@ FIXED = {"strength": "fixed", "max_alpha": 0.3, "count": 1}
 
 
 @pytest.mark.parametrize("policy", ["keep", "blend", "copy"])
-def test_an_averaged_copy_that_is_named_follows(tmp_path: Path, policy: str) -> None:
+def test_a_named_averaged_copy_is_updated(tmp_path: Path, policy: str) -> None:
     seen: list[Any] = []
 
     class Averaging(transformers.TrainerCallback):
@@ -194,9 +194,7 @@ def test_an_averaged_copy_that_is_named_follows(tmp_path: Path, policy: str) -> 
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "sgd", "adafactor"])
-def test_moments_are_cleared_and_the_rate_rises_again_beside_the_scheduler(
-    tmp_path: Path, optim: str
-) -> None:
+def test_moments_are_cleared_and_the_rate_warms_up_again_with_a_scheduler(tmp_path: Path, optim: str) -> None:
     rates: list[list[float]] = []
     cleared: list[bool] = []
 
@@ -216,7 +214,7 @@ def test_moments_are_cleared_and_the_rate_rises_again_beside_the_scheduler(
     planned, found = rates[0], rates[2]
     factors = [1.0] * 8 + [0.25, 0.5, 0.75] + [1.0] * 5
     assert found == pytest.approx([f * rate for f, rate in zip(factors, planned, strict=True)])
-    assert cleared[-3]  # epoch 2, behind the callback
+    assert cleared[-3]  # epoch 2, after the callback
 
 
 def test_scores_gap_and_strength_are_in_the_log_history(tmp_path: Path) -> None:
@@ -228,7 +226,7 @@ def test_scores_gap_and_strength_are_in_the_log_history(tmp_path: Path) -> None:
         assert logged == [entry["modalities"][name]["gap"] for entry in one.relearn.history]
 
 
-def test_wrong_use_is_told_in_a_line(tmp_path: Path) -> None:
+def test_wrong_use_gives_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(eq.ModelError, match=r"no submodule 'sound' for 'text'; it has text, image, head"):
         trained(tmp_path, DiagnoseRelearnCallback({"text": "sound"}, Pairs(9, 1), every=1, count=1))
     code = "import sys; sys.modules['transformers'] = None; import equipoise.loops.transformers"

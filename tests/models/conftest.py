@@ -1,4 +1,4 @@
-"""Every test of this room draws the same numbers, alone or among others."""
+"""Seeds each test of this room, so that it draws the same numbers alone or among others."""
 
 from __future__ import annotations
 

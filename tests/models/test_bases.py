@@ -1,4 +1,4 @@
-"""Bases that a subclass must complete: what it forgot is said when it is built or first used."""
+"""Base classes: a missing method of a subclass is an error on construction or first use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from equipoise.types import ModelError
         (Resamples, (), "copies"),
     ],
 )
-def test_nothing_is_built_of_a_class_that_lacks_a_method(base, arguments, lacking):
+def test_a_class_without_a_required_method_cannot_be_built(base, arguments, lacking):
     with pytest.raises(TypeError, match=lacking):
         type("Unfinished", (base,), {})(*arguments)
 
@@ -29,7 +29,7 @@ def test_nothing_is_built_of_a_class_that_lacks_a_method(base, arguments, lackin
     ("base", "shape", "lacking"),
     [(Encoder, (3, 2), "'embed'.*'stages'"), (FrameEncoder, (3, 2, 4, 4), "'embed_images'.*'image_stages'")],
 )
-def test_an_encoder_that_defines_no_pass_says_what_it_needs(base, shape, lacking):
+def test_an_encoder_without_a_forward_pass_raises_a_clear_error(base, shape, lacking):
     attributes = {"name": "unfinished", "kinds": ("image",) if len(shape) > 2 else ("vector",)}
     encoder = type("Unfinished", (base,), attributes)(2)
     with pytest.raises(ModelError, match=f"'unfinished'.*{lacking}"):

@@ -1,4 +1,4 @@
-"""Models by name: initial weights as a pure function of seed and name, and every refusal."""
+"""Models by name: initial weights as a pure function of seed and name, and all refusals."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def equal(first, second) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
 
-def test_an_encoder_starts_alike_alone_joint_and_reordered():
+def test_an_encoder_has_equal_initial_weights_alone_joint_and_reordered():
     joint = build_model(SHAPES, 5, seed=3)
-    torch.manual_seed(123)  # nothing outside the seed may matter
+    torch.manual_seed(123)  # global seeds must not matter
     torch.rand(17)
     turned = build_model(dict(reversed(SHAPES.items())), 7, seed=3, fusion="sum")
     other = build_model(SHAPES, 5, seed=4)
@@ -50,7 +50,7 @@ def test_an_encoder_starts_alike_alone_joint_and_reordered():
         assert equal(build_encoder(m, *SHAPES[m], encoder_names(SHAPES)[m], seed=3), joint.encoder_module(m))
 
 
-def test_same_shape_modalities_and_fusions_draw_their_own_weights():
+def test_same_shape_modalities_and_fusions_draw_different_weights():
     model = build_model({"left": ((4,), "vector"), "right": ((4,), "vector")}, 3)
     assert not equal(model.encoder_module("left"), model.encoder_module("right"))
     again = build_model({"left": ((4,), "vector"), "right": ((4,), "vector")}, 3)
@@ -62,7 +62,7 @@ def test_same_shape_modalities_and_fusions_draw_their_own_weights():
     assert not torch.equal(concat.linear.weight, average.own.linears[0].weight)
 
 
-def test_the_callers_random_streams_are_untouched():
+def test_random_streams_of_the_caller_are_unchanged():
     def numpy_state():
         return np.random.get_state()[1].tolist()
 
@@ -134,7 +134,7 @@ def test_refusals(arguments, error, words):
         build_model(SHAPES, 5, **arguments)
 
 
-def test_impossible_data_are_refused():
+def test_invalid_data_are_refused():
     with pytest.raises(UsageError, match="at least one"):
         build_model({}, 5)
     with pytest.raises(ModelError, match="unknown kind of modality 'sound'"):
@@ -145,7 +145,7 @@ def test_impossible_data_are_refused():
         build_model({"audio": ((9,), "vector")}, 0)
 
 
-def test_available_models_lists_everything_with_a_line_each():
+def test_available_models_lists_everything_with_one_line_each():
     found = available_models()
     assert [entry["name"] for entry in found if entry["role"] == "encoder"] == list(ENCODERS)
     assert [entry["name"] for entry in found if entry["role"] == "fusion"] == sorted([*FUSIONS, *MID_FUSIONS])

@@ -169,7 +169,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("attribute", ["Net", "factory", "Models.factory"])
-def test_a_model_of_the_current_folder(folder, attribute):
+def test_a_model_in_the_current_folder(folder, attribute):
     path, state = list(sys.path), torch.get_rng_state()
     model = custom_model(f"my_models:{attribute}", SHAPES, 3, seed=1)
     assert sys.path == path
@@ -188,7 +188,7 @@ def test_a_model_of_the_current_folder(folder, attribute):
     assert {"additive_head", "shared_head"} <= model.capabilities
 
 
-def test_initial_weights_depend_on_the_seed_alone(folder):
+def test_initial_weights_depend_on_the_seed_only(folder):
     def weights(seed):
         torch.rand(3)
         return torch.cat([p.flatten() for p in custom_model("my_models:Net", SHAPES, 3, seed).parameters()])
@@ -204,7 +204,7 @@ def test_a_model_may_read_fewer_modalities(folder):
 @pytest.mark.parametrize(
     "spec", ["my_models", "my_models:", ":Net", "my models:Net", "my_models:Net()", "a:b:c"]
 )
-def test_a_malformed_name_is_a_usage_error(folder, spec):
+def test_an_invalid_name_is_a_usage_error(folder, spec):
     with pytest.raises(UsageError, match="module:Class"):
         custom_model(spec, SHAPES, 3)
 
@@ -239,17 +239,17 @@ def test_a_malformed_name_is_a_usage_error(folder, spec):
         ("my_models:SharedOnce", r"encoder_module\('audio'\).*once for each.*'audio', 'a.b'; calls found: 1"),
     ],
 )
-def test_what_is_wrong_is_said(folder, spec, words):
+def test_errors_name_the_problem(folder, spec, words):
     path = list(sys.path)
     with pytest.raises(ModelError, match=words):
         custom_model(spec, SHAPES, 3)
     assert sys.path == path
 
 
-def test_an_encoder_that_serves_two_modalities_is_called_for_each(folder):
+def test_an_encoder_for_two_modalities_is_called_for_each(folder):
     model = custom_model("my_models:Shared", SHAPES, 3)
     assert model.encoder_module("audio") is model.encoder_module("a.b")
-    assert not model.net._forward_hooks  # the trial leaves none behind
+    assert not model.net._forward_hooks  # the check removes its hooks
 
 
 def test_a_module_with_the_same_methods_needs_no_base_class(folder):
@@ -276,7 +276,7 @@ def test_a_module_with_the_same_methods_needs_no_base_class(folder):
     assert check_contract(duck, SHAPES, 3) is duck
 
 
-def test_the_trial_leaves_modes_and_statistics_alone():
+def test_the_check_does_not_change_modes_and_statistics():
     model = MultimodalModel(
         {m: torch.nn.BatchNorm1d(shape[0]) for m, (shape, _) in SHAPES.items()},
         torch.nn.Sequential(Cat(), torch.nn.Linear(7, 3)),

@@ -16,7 +16,7 @@ OPTIONS = {"width": 2, "stem": "imagenet"}
 
 
 def published(channels: int = 3) -> dict[str, torch.Tensor]:
-    """A whole ResNet-18 as it is published: with its classifier, without counters."""
+    """The state dict of a ResNet-18 as published: with its classifier, without counters."""
     torch.manual_seed(7)
     encoder = ResNet18(channels, width=2)
     state = {n: torch.randn_like(v) for n, v in encoder.state_dict().items() if v.is_floating_point()}
@@ -50,7 +50,7 @@ def test_every_kind_of_file_and_prefix_gives_the_same_weights(tmp_path, suffix, 
     assert str(loaded) == f"{said}; without fc.bias, fc.weight"
 
 
-def test_a_classifier_outside_the_prefix_is_left_out_too(tmp_path):
+def test_a_classifier_outside_the_prefix_is_ignored_too(tmp_path):
     state = published()
     named = {n if n.startswith("fc.") else f"resnet.{n}": v for n, v in state.items()}
     torch.save(named, tmp_path / "a.pt")
@@ -58,7 +58,7 @@ def test_a_classifier_outside_the_prefix_is_left_out_too(tmp_path):
     assert torch.equal(encoder.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
 
 
-def test_a_grey_image_gets_the_response_that_it_has_in_colour(tmp_path):
+def test_a_grey_image_gets_the_response_of_its_colour_image(tmp_path):
     save_file(published(), tmp_path / "a.safetensors")
     colour, grey = (of(c, tmp_path / "a.safetensors").double().eval() for c in (3, 1))
     assert grey.loaded_weights.adapted == "conv1.weight"
@@ -92,7 +92,7 @@ def test_all_encoders_take_weights_and_start_from_them_everywhere(tmp_path):
     assert found == of_encoders(source.encoders)
     assert found["text"] == of_encoders(alone.encoders)["text"]
     assert all(found[m] != drawn[m] for m in shapes)
-    # What is drawn beside them is what is drawn without a file.
+    # Other layers have the same initial weights as without a file.
     assert torch.equal(model.fusion.linear.weight, build_model(shapes, 3, seed=1).fusion.linear.weight)
 
 
@@ -111,7 +111,7 @@ def test_all_encoders_take_weights_and_start_from_them_everywhere(tmp_path):
         (lambda s: None, {"stem": "small"}, r"'conv1\.weight' is \[2, 3, 7, 7\].*stem"),
     ],
 )
-def test_other_weights_are_refused_by_the_first_name(tmp_path, change, options, words):
+def test_the_first_wrong_weight_is_named(tmp_path, change, options, words):
     state = published()
     change(state)
     save_file(dict(sorted(state.items())), tmp_path / "a.safetensors")
@@ -119,7 +119,7 @@ def test_other_weights_are_refused_by_the_first_name(tmp_path, change, options, 
         of(3, tmp_path / "a.safetensors", **options)
 
 
-def test_files_that_are_no_weights_are_refused(tmp_path):
+def test_files_without_weights_are_refused(tmp_path):
     with pytest.raises(
         UsageError, match=r"modality 'v': .*absent\.pth does not exist.*weights are not downloaded"
     ):
@@ -148,7 +148,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
 
 
 class Whole(nn.Module):
-    """Pickled as a whole, which is code."""
+    """Pickled as a module, which contains code."""
 
 
 def test_a_pickled_module_is_not_run(tmp_path):
@@ -157,7 +157,7 @@ def test_a_pickled_module_is_not_run(tmp_path):
         of(3, tmp_path / "whole.pt")
 
 
-def test_a_file_in_half_precision_becomes_the_encoders(tmp_path):
+def test_half_precision_is_converted_to_that_of_the_encoder(tmp_path):
     encoder = ENCODERS["mlp"](3, hidden=(2,))
     save_file({n: v.half() for n, v in encoder.state_dict().items()}, tmp_path / "half.safetensors")
     other = ENCODERS["mlp"](3, hidden=(2,)).double()

@@ -52,7 +52,7 @@ def test_forward_is_bitwise_the_head_on_concatenated_features():
     assert (model.modalities, model.num_outputs, model.task) == (("a", "v"), 2, "classification")
 
 
-def test_a_batch_and_its_inputs_are_the_same_thing():
+def test_a_batch_and_its_inputs_give_the_same():
     model = small()
     x = inputs(model)
     batch = Batch(
@@ -77,7 +77,7 @@ def test_encode_only():
     assert calls == ["v", "v", "a", "v"]
 
 
-def test_unknown_and_missing_modalities_are_named():
+def test_unknown_and_missing_modalities_are_refused_by_name():
     model = small()
     x = inputs(model)
     with pytest.raises(ModelError, match=r"no modality 't'.*'a', 'v'"):
@@ -106,7 +106,7 @@ def test_pooling(shape):
     assert pooled.shape == (2, 3)
 
 
-def test_encoders_of_any_kind_are_pooled_and_checked():
+def test_outputs_of_any_kind_of_encoder_are_pooled_and_checked():
     maps = MultimodalModel(
         {"m": nn.Conv2d(1, 3, 3), "s": Lambda(lambda x: x)}, ConcatFusion({"m": 3, "s": 4}, 2)
     )
@@ -195,7 +195,7 @@ def test_head_and_capabilities():
     assert small().head.modalities == ("a", "v")
 
     class Gate(nn.Module):
-        head = nn.Linear(3, 2)  # a layer called head is not a view of an additive head
+        head = nn.Linear(3, 2)  # a layer called head is not treated as an additive head
 
         def forward(self, z):
             return self.head(z["a"] * z["v"].sigmoid())
@@ -212,7 +212,7 @@ def test_head_and_capabilities():
     assert model.capabilities == {"shared_head"}
 
 
-def test_parts_that_do_not_fit_are_refused():
+def test_unsupported_parts_are_refused():
     linear, concat = nn.Linear(5, 3), ConcatFusion({"a": 3}, 2)
     for encoders, fusion, classes, words in [
         ({}, concat, 2, "at least one"),

@@ -90,7 +90,7 @@ def test_singletons_are_the_unimodal_logits():
             assert torch.equal(subset_logits(model, z, m, kind=kind, batch=x), logits[m])
 
 
-def test_anything_may_stand_in_for_the_absent():
+def test_any_tensor_can_replace_an_absent_modality():
     model = model_of(Gate).eval()
     z = model.encode(inputs())
     permuted = {m: feature.flip(0) for m, feature in z.items()}
@@ -100,7 +100,7 @@ def test_anything_may_stand_in_for_the_absent():
 
 
 @pytest.mark.parametrize("kind", ABSENCES)
-def test_passes_leave_no_trace(kind):
+def test_passes_have_no_side_effects(kind):
     model = model_of(Gate).train()
     model.encoders["train"].eval()
     x = inputs()
@@ -115,7 +115,7 @@ def test_passes_leave_no_trace(kind):
 
 
 @pytest.mark.parametrize("head_grad", [True, False])
-def test_gradients_reach_the_present_encoders_and_the_head_if_asked(head_grad):
+def test_gradients_flow_to_the_present_encoders_and_on_request_to_the_head(head_grad):
     model = model_of(Gate)
     z = model.encode(inputs())
     subset_logits(model, z, ["a.b", "keys"], head_grad=head_grad).square().sum().backward()
@@ -135,7 +135,7 @@ def test_intermediate_fusion():
     assert_close(logits, model.fuse({"audio": zeros["audio"], "text": z["text"]}))
 
 
-def test_what_is_missing_or_unknown_is_named():
+def test_missing_and_unknown_modalities_are_named():
     model = model_of()
     x = inputs()
     z = model.encode(x)

@@ -100,7 +100,7 @@ def test_zero_input_is_the_model_with_the_other_inputs_zeroed(fusion, count):
 
 @pytest.mark.parametrize("source", ["zero-feature", "zero-input"])
 @pytest.mark.parametrize("fusion", [ConcatFusion, Gate])
-def test_zeroed_passes_leave_no_trace(source, fusion):
+def test_zeroed_passes_have_no_side_effects(source, fusion):
     model = model_of(3, fusion).train()
     model.encoders["train"].eval()
     model.encoders["keys"][1].eval()
@@ -120,7 +120,7 @@ def test_zeroed_passes_leave_no_trace(source, fusion):
 
 
 @pytest.mark.parametrize("source", ["zero-feature", "zero-input"])
-def test_modes_come_back_after_an_error(source):
+def test_modes_are_restored_after_an_error(source):
     model = model_of(2, Gate).train()
     x = inputs(model)
     z = {m: feature[:, :1] for m, feature in model.encode(x).items()}
@@ -132,7 +132,7 @@ def test_modes_come_back_after_an_error(source):
 
 @pytest.mark.parametrize("source", ["slice", "zero-feature", "zero-input", "aux", "shared"])
 @pytest.mark.parametrize("head_grad", [True, False])
-def test_head_grad_decides_whether_the_head_learns(source, head_grad):
+def test_head_grad_controls_whether_the_head_is_trained(source, head_grad):
     model = model_of(2).train()
     head = nn.Linear(3, 3).double()
     heads = heads_of(model)
@@ -178,7 +178,7 @@ def test_frozen_parameters_stay_frozen(source):
     assert [p.requires_grad for p in model.parameters()] == before
 
 
-def test_aux_is_the_own_head_of_each_modality():
+def test_aux_uses_the_head_of_each_modality():
     model = model_of(3)
     z = model.encode(inputs(model))
     heads = dict(zip(model.modalities, heads_of(model), strict=True))
@@ -189,7 +189,7 @@ def test_aux_is_the_own_head_of_each_modality():
 
 
 @pytest.mark.parametrize("head_grad", [True, False])
-def test_aux_of_late_fusion_are_its_own_classifiers(head_grad):
+def test_aux_of_late_fusion_uses_its_classifiers(head_grad):
     model = model_of(3, AverageFusion)
     output = model(inputs(model))
     logits = unimodal_logits(model, output.features, "aux", head_grad=head_grad)
@@ -211,7 +211,7 @@ def test_shared_needs_equal_widths():
 
 
 class TestPrototypes:
-    def test_is_minus_the_distance(self):
+    def test_is_the_negative_distance(self):
         z = torch.tensor([[3.0, 4.0], [0.0, 1.0]], dtype=torch.float64)
         centres = torch.tensor([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]], dtype=torch.float64)
         logits = prototype_logits(z, centres)
@@ -226,7 +226,7 @@ class TestPrototypes:
         assert torch.isfinite(z.grad).all()
         assert centres.grad is None
 
-    def test_half_precision_is_widened(self):
+    def test_half_precision_is_converted(self):
         z = torch.full((1, 300), 60.0, dtype=torch.float16)
         logits = prototype_logits(z, torch.zeros(2, 300, dtype=torch.float16))
         assert logits.dtype == torch.float32
@@ -242,7 +242,7 @@ class TestPrototypes:
             prototype_logits(z["a.b"], torch.zeros(7, 2))
 
 
-def test_what_a_model_cannot_give_says_what_to_use_instead():
+def test_unsupported_sources_name_an_alternative():
     model = model_of(2, Gate)
     x = inputs(model)
     z = model.encode(x)

@@ -1,4 +1,4 @@
-"""The same encoders under another fusion."""
+"""The same encoders with another fusion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDTHS = {"audio": 128, "a.b": 128}
 
 
 class Own(BalancedModel):
-    """A model of a user's: a stem beside the encoders, which `encode` needs."""
+    """A custom model: a stem next to the encoders, which `encode` needs."""
 
     def __init__(self):
         super().__init__()
@@ -49,7 +49,7 @@ class Own(BalancedModel):
 
 
 class Telling(Own):
-    """The same, which says what its fusion is."""
+    """The same, which declares its fusion."""
 
     def _fusion_module(self):
         return self.out
@@ -69,7 +69,7 @@ def models() -> dict[str, BalancedModel]:
 
 
 @pytest.mark.parametrize("kind", list(models()))
-def test_features_are_the_same_and_logits_are_the_new_fusions(kind):
+def test_features_are_unchanged_and_logits_are_those_of_the_new_fusion(kind):
     model = models()[kind].eval()
     fusion = SharedFusion(WIDTHS, 5, combine="sum")
     changed = with_fusion(model, fusion, 5).eval()
@@ -108,10 +108,10 @@ def test_parameter_groups_are_disjoint_and_complete(kind):
         beside[kind] = set(model.block_list.parameters())
     if kind in ("own", "telling"):
         beside[kind] = set(model.stem.parameters())
-    if kind == "own":  # it does not tell its old fusion from its stem
+    if kind == "own":  # without a declaration its old fusion cannot be separated from its stem
         beside[kind] |= set(model.out.parameters())
     assert fused == {*fusion.parameters(), *beside[kind]}
-    assert set(model.parameters()) == old  # the model itself is left as it is
+    assert set(model.parameters()) == old  # the model itself is not changed
     changed(inputs()).logits.sum().backward()
     assert all((p.grad is None) == (kind == "own" and p in set(model.out.parameters())) for p in fused)
 
@@ -124,7 +124,7 @@ def test_kinds_of_models():
     assert describe(made["late"]) == "shared(audio=mlp, a.b=sequence-cnn)"
     assert describe(made["mid"]) == "mmtm+shared(audio=mlp, a.b=sequence-cnn)"
     twice = with_fusion(made["own"], ConcatFusion(WIDTHS, 5))
-    assert twice.inner is made["own"].inner  # wrappers do not pile up
+    assert twice.inner is made["own"].inner  # wrappers are not nested
     assert not set(made["own"].fusion.parameters()) & set(twice.parameters())
 
 
@@ -136,7 +136,7 @@ def test_the_blocks_of_intermediate_fusion_are_shared():
     assert [block.curated for block in changed.blocks] == ["a.b", "a.b"]
 
 
-def test_a_model_class_that_encodes_in_its_own_way_is_not_taken_apart():
+def test_a_model_class_with_a_custom_encode_is_wrapped():
     class Doubled(MultimodalModel):
         def encode(self, batch, only=None):
             return {m: 2 * z for m, z in super().encode(batch, only).items()}
@@ -151,7 +151,7 @@ def test_a_model_class_that_encodes_in_its_own_way_is_not_taken_apart():
 
 
 class Doubled(MultimodalModel):
-    """Has features and a task of its own, and the inherited `encode`."""
+    """Has its own features and task, and the inherited `encode`."""
 
     task = "multilabel"
 
@@ -166,7 +166,7 @@ class DoubledMid(MidFusionModel):
         return 2 * super()._finished(modality, run)
 
 
-def test_a_subclass_keeps_what_it_has_of_its_own_and_its_task():
+def test_a_subclass_keeps_its_attributes_and_its_task():
     late, mid = build_model(SHAPES, 5), build_model(SHAPES, 5, fusion="mmtm")
     own = [
         Doubled(late.encoders, late.fusion),
@@ -192,7 +192,7 @@ def test_a_task_set_on_a_model_is_kept():
         assert with_fusion(model, SharedFusion(WIDTHS, 5)).task == "multilabel"
 
 
-def test_a_subclass_with_intermediate_fusion_still_offers_it():
+def test_a_subclass_keeps_intermediate_fusion():
     plain = build_model(SHAPES, 5, fusion="mmtm")
     model = DoubledMid(plain.encoders, plain.fusion, blocks=plain.blocks)
     changed = with_fusion(model, SharedFusion(WIDTHS, 5))
@@ -227,7 +227,7 @@ def test_methods_of_intermediate_fusion_run_on_a_wrapped_model():
     assert method.state_dict()["left"] == 4
 
 
-def test_a_fusion_that_does_not_fit_is_refused():
+def test_an_unsupported_fusion_is_refused():
     for model in models().values():
         with pytest.raises(ModelError, match="5 classes, but num_classes is 4"):
             with_fusion(model, SharedFusion(WIDTHS, 5), 4)

@@ -1,4 +1,4 @@
-"""Training runs: what they guarantee, seen from `eq.fit`."""
+"""Guarantees of training runs, tested through `eq.fit`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_one_seed_gives_one_result_and_another_seed_another(data: str) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
-def test_a_method_switched_off_is_joint_training_bit_for_bit(
+def test_a_method_switched_off_equals_joint_training_bit_for_bit(
     data: str, method: str, options: dict[str, Any]
 ) -> None:
     joint = eq.fit(data, "joint", **QUICK)
@@ -69,7 +69,7 @@ def test_a_method_switched_off_is_joint_training_bit_for_bit(
 
 
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
-def test_diagnoses_that_only_look_change_nothing(data: str) -> None:
+def test_diagnoses_without_relearning_change_nothing(data: str) -> None:
     blind = eq.fit(data, **RELEARN, **QUICK)
     looking = eq.fit(data, **RELEARN, **(QUICK | {"diagnose_every": 1}))
     assert equal(blind, looking)
@@ -82,7 +82,7 @@ def test_diagnoses_that_only_look_change_nothing(data: str) -> None:
 @pytest.mark.usefixtures("float64")
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
 def test_the_trainer_equals_a_plain_loop_with_a_slow_relearning(data: str) -> None:
-    """The whole of D&R written out again with scikit-learn and NumPy, on a loop of its own."""
+    """All of D&R implemented again with scikit-learn and NumPy, in a separate loop."""
     budget = dict(epochs=4, batch_size=16, lr=0.05, momentum=0.9, weight_decay=1e-4)
     ours = eq.fit(data, "diagnose-relearn", method_options={"every": 1, "count": 2}, seed=3, **budget)
 
@@ -153,7 +153,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("method", ["joint", "ogm-ge", "diagnose-relearn"])
 @pytest.mark.parametrize("killed_in", [1, 4])
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
-def test_a_resumed_run_ends_like_an_unbroken_one(data: str, out: Path, method: str, killed_in: int) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(data: str, out: Path, method: str, killed_in: int) -> None:
     options: dict[str, Any] = {"every": 2, "count": 2, "rewarm_steps": 12, "optimizer_state": "scale"}
     settings: dict[str, Any] = {
         "epochs": 6,
@@ -177,7 +177,7 @@ def test_a_resumed_run_ends_like_an_unbroken_one(data: str, out: Path, method: s
     assert not (out / "checkpoint.pt").exists()
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_again(data: str, out: Path) -> None:
+def test_a_run_killed_before_its_first_checkpoint_restarts(data: str, out: Path) -> None:
     def kill(epoch: int, _: object) -> None:
         raise Killed
 
@@ -295,7 +295,7 @@ def test_bfloat16_learns_and_keeps_full_weights(data: str, method: str) -> None:
     assert {value.dtype for value in weights(result).values()} == {torch.float32}
 
 
-def test_the_callers_threads_and_random_streams_are_left_alone(data: str) -> None:
+def test_threads_and_random_streams_of_the_caller_are_unchanged(data: str) -> None:
     threads, stream = torch.get_num_threads(), torch.get_rng_state()
     numpy_stream = np.random.get_state()[1].tolist()
     eq.fit(data, threads=2, **QUICK)
@@ -304,7 +304,7 @@ def test_the_callers_threads_and_random_streams_are_left_alone(data: str) -> Non
     assert np.random.get_state()[1].tolist() == numpy_stream
 
 
-def test_seeds_may_be_those_of_numpy(data: str, out: Path) -> None:
+def test_seeds_may_be_numpy_integers(data: str, out: Path) -> None:
     assert equal(eq.fit(data, seed=np.int64(2), out=out, **QUICK), eq.fit(data, seed=2, **QUICK))
 
 
@@ -355,7 +355,7 @@ def test_relearning_toward_weights_in_a_file(data: str, tmp_path: Path) -> None:
         eq.fit(data, "diagnose-relearn", method_options={**hard, "target": "no.safetensors"}, **QUICK)
 
 
-def test_a_rule_of_inference_is_part_of_the_model(data: str, tmp_path: Path) -> None:
+def test_an_inference_rule_is_part_of_the_model(data: str, tmp_path: Path) -> None:
     class Negative(Fusion):
         def __init__(self, inner: Any) -> None:
             super().__init__(inner.widths, inner.num_classes)
@@ -381,7 +381,7 @@ def test_a_rule_of_inference_is_part_of_the_model(data: str, tmp_path: Path) -> 
         assert torch.equal(held.model(inputs).logits, -held.model.fusion.inner(held.model.encode(inputs)))
 
 
-def test_a_method_that_starts_from_other_weights_is_found_out(data: str) -> None:
+def test_a_method_that_starts_from_other_weights_is_detected(data: str) -> None:
     class Head(Joint):
         name = "head-start"
 
@@ -397,7 +397,7 @@ def test_a_method_that_starts_from_other_weights_is_found_out(data: str) -> None
     assert "differ in initial weights" in table.attrs["not_ranked_because"][0]
 
 
-def test_a_run_in_another_order_is_found_out(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_another_order_is_detected(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Lucky(Joint):
         name = "lucky-order"
 
@@ -433,12 +433,12 @@ def test_options_of_a_wrong_type(data: str, method: str, options: dict[str, Any]
     assert message in str(caught.value)
 
 
-def test_a_diverging_run_says_so(data: str) -> None:
+def test_a_diverging_run_is_reported(data: str) -> None:
     with pytest.raises(eq.TrainingError, match="loss is nan|loss is inf"):
         eq.fit(data, lr=1e20, **QUICK)
 
 
-def test_a_planned_relearning_that_cannot_work_is_warned_of(data: str) -> None:
+def test_a_relearning_schedule_that_cannot_work_gives_a_warning(data: str) -> None:
     with pytest.warns(eq.EquipoiseWarning, match="never takes effect"):
         eq.fit(data, "diagnose-relearn", method_options={"every": 20}, **QUICK)
     with pytest.warns(eq.EquipoiseWarning, match="learning rate below 10%"):
@@ -451,7 +451,7 @@ def test_a_planned_relearning_that_cannot_work_is_warned_of(data: str) -> None:
         )
 
 
-def test_no_warning_where_all_is_well(data: str, recwarn: pytest.WarningsRecorder) -> None:
+def test_no_warning_without_problems(data: str, recwarn: pytest.WarningsRecorder) -> None:
     eq.fit(data, "diagnose-relearn", **(QUICK | {"epochs": 9}))
     assert not [w for w in recwarn if issubclass(w.category, eq.EquipoiseWarning)]
 

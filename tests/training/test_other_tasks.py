@@ -1,4 +1,4 @@
-"""Training on labels and on numbers: figures, units, the epoch that is kept, resuming, strength 0."""
+"""Classification by labels and regression: figures, units, the kept epoch, resuming, strength 0."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def by_hand(task: str, run_dir: Path, split: str) -> dict[str, float]:
     }
 
 
-def test_figures_are_those_of_the_predictions(task: str, fitted: FitResult) -> None:
+def test_figures_are_computed_from_the_predictions(task: str, fitted: FitResult) -> None:
     for split, scores in (("val", fitted.validation), ("test", fitted.test)):
         expected = by_hand(task, fitted.run_dir, split)
         assert set(scores) == set(expected) == {"loss", *TASKS[task].figures}
-        if task == "regression":  # of the target standardised by the training split's deviation, not the true
+        if task == "regression":  # standardised with the training split's deviation, not the true one
             scale = fitted.summary["target_scale"][1]
             expected["loss"] *= (other_tasks.DEVIATION / scale) ** 2
         assert scores == pytest.approx(expected, rel=2e-5)
@@ -98,12 +98,12 @@ def test_numbers_are_in_the_units_of_the_target(folders: dict[str, Path], tmp_pa
 def test_the_kept_epoch_is_the_best_by_the_main_figure(task: str, fitted: FitResult) -> None:
     lines = (fitted.run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     epochs = [event for event in map(json.loads, lines) if event["event"] == "epoch"]
-    # Few samples give equal figures in several epochs; the lower loss then decides.
+    # With few samples several epochs have equal figures; then the lower loss decides.
     ranks = [(event[f"val_{TASKS[task].main}"], -event["val_loss"]) for event in epochs]
     assert fitted.best_epoch == ranks.index(max(ranks))
 
 
-def test_of_errors_the_least_is_kept(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_the_epoch_with_the_lowest_error_is_kept(folders: dict[str, Path], tmp_path: Path) -> None:
     result = eq.fit(folders["regression"], select="mae", out=tmp_path / "run", **QUICK)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     values = [e["val_mae"] for e in map(json.loads, lines) if e["event"] == "epoch"]
@@ -119,7 +119,7 @@ def test_a_figure_of_another_task_is_refused_before_training(
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_a_loaded_run_predicts_as_the_finished_one_did(task: str, fitted: FitResult) -> None:
+def test_a_loaded_run_predicts_like_the_finished_run(task: str, fitted: FitResult) -> None:
     loaded = load_run(fitted.run_dir)
     assert loaded.model.task == task
     assert same(dict(loaded.model.state_dict()), dict(fitted.model.state_dict()))
@@ -149,14 +149,14 @@ def test_strength_zero_is_joint_training(task: str, folders: dict[str, Path], tm
     assert not same(dict(joint.model.state_dict()), dict(on.model.state_dict()))
 
 
-def test_looks_use_a_measure_of_the_task(task: str, fitted: FitResult) -> None:
+def test_diagnoses_use_a_measure_of_the_task(task: str, fitted: FitResult) -> None:
     measure = {"multilabel": "linear-map", "regression": "ridge-r2"}[task]
     assert {fitted.diagnoses[-1][m].metric for m in other_tasks.SHAPES} == {measure}
     assert measure in str(fitted.diagnoses[-1])
     assert "purity" not in str(fitted.diagnoses[-1])
 
 
-def test_what_is_told_apart_by_class_is_refused(task: str, fitted: FitResult) -> None:
+def test_options_for_classes_are_refused(task: str, fitted: FitResult) -> None:
     with pytest.raises(UsageError, match=task):
         confusion(fitted.run_dir)
 

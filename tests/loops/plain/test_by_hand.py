@@ -1,4 +1,4 @@
-"""Methods in a loop of one's own: whatever the loop and the model are like, or one clear line."""
+"""Methods in a user-defined loop: they work with any loop and model, or raise a clear one-line error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EPOCHS = 3
 
 
 class Net(nn.Module):
-    """Two encoders and a head, between them nothing."""
+    """Two encoders and a head, nothing between them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,17 +118,17 @@ OFF = {
 
 @pytest.mark.parametrize("name", OFF)
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
-def test_switched_off_it_is_the_untouched_loop_bit_for_bit(name: str) -> None:
+def test_switched_off_it_equals_the_plain_loop_bit_for_bit(name: str) -> None:
     assert equal(fitted(name, **OFF[name]), plain_loop(made()))
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", FITTING)
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
-def test_two_half_batches_are_one_whole_one(name: str) -> None:
+def test_two_half_batches_equal_one_whole_batch(name: str) -> None:
     options = {} if name == "agm" else OPTIONS.get(name, {})
     if name in ("cggm", "cml", "mcr", "mmpareto", "opm", "pmr"):
-        # Their losses are of a batch as a whole, or they draw once a pass: as documented, a pass counts.
+        # These depend on the batch as a whole, or draw once per pass: as documented, a pass counts as a step.
         assert all(torch.isfinite(p).all() for p in fitted(name, parts=2, **options).parameters())
         return
     assert_close(fitted(name, **options), fitted(name, parts=2, **options))
@@ -136,7 +136,7 @@ def test_two_half_batches_are_one_whole_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", FITTING)
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
-def test_a_checkpoint_in_the_middle_gives_the_same_end(name: str) -> None:
+def test_resuming_from_a_checkpoint_gives_the_same_end(name: str) -> None:
     options = OPTIONS.get(name, {})
     whole = made()
     optimizer = sgd(whole)
@@ -162,7 +162,7 @@ def test_a_checkpoint_in_the_middle_gives_the_same_end(name: str) -> None:
 
 
 def _copied(state: Any) -> Any:
-    """What a file holds."""
+    """What a file would contain."""
     import io
 
     buffer = io.BytesIO()
@@ -172,7 +172,7 @@ def _copied(state: Any) -> Any:
 
 
 @pytest.mark.usefixtures("float64")
-def test_several_optimizers_are_one() -> None:
+def test_several_optimizers_act_as_one() -> None:
     net = made()
     groups = ([*net.audio.parameters()], [*net.video.parameters()], [*net.head.parameters()])
     optimizers = [torch.optim.SGD(group, lr=0.1, momentum=0.9) for group in groups]
@@ -250,7 +250,7 @@ class Frozen(Net):
 
 @pytest.mark.parametrize("name", FITTING)
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
-def test_a_frozen_encoder_stays_as_it_is(name: str) -> None:
+def test_a_frozen_encoder_does_not_change(name: str) -> None:
     net = fitted(name, Frozen, **OPTIONS.get(name, {}))
     before = made(Frozen)
     assert equal(net.video, before.video)
@@ -258,7 +258,7 @@ def test_a_frozen_encoder_stays_as_it_is(name: str) -> None:
 
 
 class Shared(nn.Module):
-    """One encoder for both eyes."""
+    """One encoder for both modalities."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -305,7 +305,7 @@ class Output:
 
 
 class Structured(Net):
-    """An encoder that returns what the class says, around the feature."""
+    """An encoder that returns a structure around the feature."""
 
     def __init__(self, around: Callable[[Tensor], Any], pick: Callable[[Any], Tensor]) -> None:
         super().__init__()
@@ -360,7 +360,7 @@ class Maps(nn.Module):
         return self.head(torch.cat([z.mean(dim=(2, 3)) for z in maps], dim=1))
 
 
-def test_pooled_features_work_until_they_would_have_to_be_put_back() -> None:
+def test_pooled_features_work_unless_the_method_replaces_them() -> None:
     net = fitted("ogm-ge", Maps, end_epoch=2)
     assert not equal(net, made(Maps))
     fitted("multi-loss", Maps)
@@ -397,7 +397,7 @@ def test_batches_and_models_of_any_structure() -> None:
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_criterion_of_ones_own_stands_for_the_joint_and_the_unimodal_loss() -> None:
+def test_a_custom_criterion_is_the_joint_and_the_unimodal_loss() -> None:
     def smoothed(u: Tensor, y: Tensor) -> Tensor:
         return nn.functional.cross_entropy(u, y, label_smoothing=0.2)
 
@@ -418,7 +418,7 @@ def test_a_criterion_of_ones_own_stands_for_the_joint_and_the_unimodal_loss() ->
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_step_of_ones_own_gives_the_joint_loss() -> None:
+def test_a_custom_step_returns_the_joint_loss() -> None:
     net = made()
     method = prepared("multi-loss", net, sgd(net))
     method.start_epoch(0)
@@ -456,13 +456,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_does_not_fit_says_so_before_training(name: str) -> None:
+def test_unsupported_models_are_refused_before_training(name: str) -> None:
     net = made()
     with pytest.raises(eq.UsageError, match=REFUSED[name]):
         prepared(name, net, sgd(net))
 
 
-def test_a_head_in_another_order_is_found_out() -> None:
+def test_a_head_in_another_order_is_detected() -> None:
     class Reversed(Net):
         def __init__(self) -> None:
             super().__init__()
@@ -478,7 +478,7 @@ def test_a_head_in_another_order_is_found_out() -> None:
     prepared("ogm", net, sgd(net), encoders={"video": net.video, "audio": net.audio})
 
 
-def test_mistakes_are_met_with_one_line() -> None:
+def test_mistakes_give_a_one_line_error() -> None:
     net = made()
     optimizer = sgd(net)
     with pytest.raises(eq.UsageError, match="needs a model with additive_head"):
@@ -501,13 +501,13 @@ def test_mistakes_are_met_with_one_line() -> None:
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_skipped_step_leaves_nothing_behind() -> None:
+def test_a_skipped_step_has_no_side_effects() -> None:
     net = made()
     optimizer = sgd(net)
     method = prepared("multi-loss", net, optimizer)
     for _ in method.epochs():
         for batch in batches():
-            for attempt in range(2):  # the first one is thrown away
+            for attempt in range(2):  # the first one is discarded
                 optimizer.zero_grad()
                 method.loss(batch).backward()
                 method.on_gradients()
@@ -516,7 +516,7 @@ def test_a_skipped_step_leaves_nothing_behind() -> None:
     assert_close(net, fitted("multi-loss"))
 
 
-def test_what_happened_can_be_plotted() -> None:
+def test_the_history_can_be_plotted() -> None:
     net = made()
     optimizer = sgd(net)
     method = prepared("ogm+multi-loss", net, optimizer, **{"ogm.end_epoch": 2})
@@ -544,7 +544,7 @@ class Numbers(Net):
 
 
 class Labels(Net):
-    """Tells which of three labels a sample carries."""
+    """Predicts which of three labels a sample has."""
 
     task = "multilabel"
 
@@ -553,7 +553,7 @@ class Labels(Net):
 @pytest.mark.parametrize("kind", [Numbers, Labels])
 @pytest.mark.parametrize("name", ["joint", "multi-loss", "mmpareto", "dgl", "inforeg"])
 def test_other_targets_than_classes(kind: Any, name: str) -> None:
-    """The loss is the task's, also of what a method adds."""
+    """The loss is that of the task, also for the terms that a method adds."""
     net = made(kind)
     optimizer = sgd(net)
     target = (lambda b: b[-1].float() / 3) if kind is Numbers else (lambda b: nn.functional.one_hot(b[-1], 3))
@@ -579,7 +579,7 @@ def _binary(u: Tensor, y: Tensor) -> Tensor:
 
 
 class Tokens(nn.Module):
-    """An encoder like those of transformers: states of a sequence, some of them padding."""
+    """An encoder like those of transformers: hidden states of a sequence with padding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -600,6 +600,6 @@ class Reader(nn.Module):
         return self.head(torch.cat([states[:, :4].mean(dim=1), self.video(video)], dim=1))
 
 
-def test_padding_is_no_part_of_a_feature() -> None:
-    """The head is only what the trial says it is where the feature is the mean over unpadded positions."""
+def test_padding_is_not_part_of_a_feature() -> None:
+    """The head passes the check only if the feature is the mean over unpadded positions."""
     assert not equal(fitted("ogm", Reader, end_epoch=2), made(Reader))

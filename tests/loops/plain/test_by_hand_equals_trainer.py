@@ -1,4 +1,4 @@
-"""The same method, data, seed and initial weights give the same weights in a plain loop as in the trainer."""
+"""With equal method, data, seed and initial weights, a plain loop and the trainer give equal weights."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def in_a_loop(trained: Trained, name: str, optimizer: torch.optim.Optimizer, **o
 
 
 @pytest.mark.parametrize("name", [*FITTING, "opm+multi-loss", "ogm+mcr"])
-def test_weights_are_those_of_the_trainer(name: str) -> None:
+def test_weights_equal_those_of_the_trainer(name: str) -> None:
     names = name.split("+")
     options = OPTIONS.get(name, {})
     if len(names) > 1:
@@ -50,7 +50,7 @@ def test_weights_are_those_of_the_trainer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["multi-loss", "ogm-ge"])
-def test_adam_too(name: str) -> None:
+def test_adam(name: str) -> None:
     options = {"apply": "update"} if name == "ogm-ge" else {}
     trained = trained_by_us(name, options, optimizer="adamw")
     optimizer = torch.optim.AdamW(trained.plain.parameters(), lr=1e-3, weight_decay=1e-4)
@@ -59,7 +59,7 @@ def test_adam_too(name: str) -> None:
 
 
 def test_methods_differ() -> None:
-    """What the tests above compare is not joint training every time."""
+    """Checks that the tests above do not always compare joint training."""
     joint = trained_by_us("joint", {}).weights
     for name in FITTING:
         if name != "joint":

@@ -75,7 +75,7 @@ def test_every_encoder_pools_every_shape_of_its_kinds(name, kind, shape):
         assert torch.isfinite(z).all()
     loss = encoder.train()(x).square().sum()
     loss.backward()
-    # A model of transformers that reads embeddings keeps its table of words, which then nobody asks.
+    # A model of transformers that reads embeddings keeps its embedding table, which is then unused.
     unread = {"model.embeddings.word_embeddings.weight"} if kind == "sequence" else set()
     assert {name for name, p in encoder.named_parameters() if p.grad is None} <= unread
 
@@ -100,12 +100,12 @@ def test_an_unsuitable_kind_names_the_encoders_that_fit(name, kind):
         ((), "vector", "shape"),
     ],
 )
-def test_impossible_shapes_are_refused(shape, kind, words):
+def test_invalid_shapes_are_refused(shape, kind, words):
     with pytest.raises(ModelError, match=words):
         ENCODERS["cnn"].for_shape(shape, kind)
 
 
-def test_defaults_exist_for_every_kind_and_are_equally_wide():
+def test_every_kind_has_a_default_encoder_and_all_have_one_width():
     assert set(DEFAULT_ENCODER) == set(KINDS)
     widths = {ENCODERS[default_encoder(k)].for_shape(SHAPES[k][-1], k).out_features for k in KINDS}
     assert widths == {128}  # so that methods with one shared head run on any data by default
@@ -113,7 +113,7 @@ def test_defaults_exist_for_every_kind_and_are_equally_wide():
         default_encoder("sound")
 
 
-def test_registry_holds_the_named_encoders_and_not_their_bases():
+def test_registry_contains_the_named_encoders_and_not_their_base_classes():
     own = {"mlp", "cnn", "resnet18", "sequence-cnn", "transformer", "token-transformer", "patch-transformer"}
     assert set(ENCODERS) == own | {"transformers"}
     with pytest.raises(UnknownNameError, match="resnet18"):
@@ -164,13 +164,13 @@ def test_a_batch_of_another_shape_is_refused_by_name(encoder, shape):
         ("transformers", {"folder": "google/vit-base-patch16-224", "model": "ViTModel"}),
     ],
 )
-def test_impossible_options_are_usage_errors_that_name_the_option(name, options):
+def test_invalid_options_are_usage_errors_that_name_the_option(name, options):
     kind = ENCODERS[name].kinds[0]
     with pytest.raises(UsageError, match=next(iter(options))):
         ENCODERS[name].for_shape(SHAPES[kind][-1], kind, **options)
 
 
-def test_mlp_is_the_formula():
+def test_mlp_equals_the_formula():
     encoder = MLP(2, hidden=[2], dropout=0.0).double()
     with torch.no_grad():
         encoder.layers[0].weight.copy_(torch.tensor([[1.0, 2.0], [-1.0, 0.5]]))
@@ -204,7 +204,7 @@ class TestResNet18:
         ("shape", "small"),
         [((3, 64, 64), False), ((3, 63, 64), True), ((3, 224, 40), True), ((1, 257, 188), False)],
     )
-    def test_auto_stem_goes_by_the_shorter_side(self, shape, small):
+    def test_auto_stem_depends_on_the_shorter_side(self, shape, small):
         assert ResNet18.for_shape(shape, "image", width=1).small is small
         assert ResNet18.for_shape((5, *shape), "video", width=1).small is small
         assert ResNet18.for_shape(shape, "image", width=1, stem="small").small is True
@@ -213,7 +213,7 @@ class TestResNet18:
     @pytest.mark.parametrize(
         ("stem", "size", "left"), [("imagenet", 224, 7), ("small", 32, 4), ("small", 9, 2)]
     )
-    def test_sizes_of_the_last_map(self, stem, size, left):
+    def test_sizes_of_the_last_feature_map(self, stem, size, left):
         encoder = ResNet18(3, width=2, stem=stem)
         sizes = []
         encoder.layer4.register_forward_hook(lambda module, args, output: sizes.append(tuple(output.shape)))
@@ -241,7 +241,7 @@ class TestResNet18:
         torch.testing.assert_close(block(x), torch.relu(residual + shortcut), rtol=0, atol=1e-12)
 
     def test_starts_from_the_initialisation_of_he_et_al(self):
-        weight = ResNet18(3).layer3[0].conv1.weight  # 128 channels in, 256 out: fan-out is meant
+        weight = ResNet18(3).layer3[0].conv1.weight  # 128 channels in, 256 out: fan-out is used
         assert weight.std().item() == pytest.approx(math.sqrt(2 / (256 * 9)), rel=0.02)
 
 
@@ -290,7 +290,7 @@ class TestTransformer:
         with pytest.raises(UsageError, match="max_length"):
             Transformer(3, positions="learned")
 
-    def test_sinusoids_are_the_papers(self):
+    def test_sinusoids_equal_those_of_the_paper(self):
         table = sinusoids(50, 6)
         for t in (0, 1, 49):
             for i in range(3):
@@ -300,7 +300,7 @@ class TestTransformer:
         assert sinusoids(4, 5).shape == (4, 5)
 
 
-def test_an_encoder_of_another_package_checks_itself():
+def test_an_encoder_of_another_package_validates_its_options():
     class Mean(Encoder):
         name = "mean"
         kinds = ("sequence",)
@@ -323,7 +323,7 @@ def test_repeated_steps_at_the_ends_are_padding():
     x = torch.randn(5, 6, 3)
     x[1, 4:] = x[1, 4]
     x[2, :3], x[2, 4:] = 0.5, -1.0
-    x[3, 2:4] = 7.0  # a run inside is none
+    x[3, 2:4] = 7.0  # a repetition inside is not padding
     x[4] = 2.0
     found = repeated_ends(x)
     assert found.int().tolist() == [
@@ -337,11 +337,11 @@ def test_repeated_steps_at_the_ends_are_padding():
 
 
 @torch.no_grad()
-def test_padding_of_sequences_says_nothing_where_it_is_masked():
+def test_masked_padding_of_sequences_does_not_matter():
     torch.manual_seed(0)
     encoder = Transformer(3, width=8, heads=2, mask="ends").eval()
     short = torch.randn(2, 4, 3)
-    filled = torch.cat([short, torch.full((2, 5, 3), -0.7)], dim=1)  # zeros, once they are normalised
+    filled = torch.cat([short, torch.full((2, 5, 3), -0.7)], dim=1)  # zeros, after normalisation
     torch.testing.assert_close(encoder(filled), encoder(short), rtol=1e-5, atol=1e-6)
     assert torch.isfinite(encoder(torch.zeros(2, 4, 3))).all()
     encoder.mask = "none"

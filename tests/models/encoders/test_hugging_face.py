@@ -1,4 +1,4 @@
-"""Encoders of the package transformers give what the package gives, and nothing is downloaded."""
+"""Encoders of the package transformers return the outputs of the package, and nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def saved(tmp_path):
 
 
 @torch.no_grad()
-def test_vit_of_a_folder(saved):
+def test_vit_from_a_folder(saved):
     model, folder = saved("ViTModel", VIT)
     x = torch.randn(2, 3, 16, 16)
     output = model(pixel_values=x)
@@ -81,7 +81,7 @@ def test_pixels_are_resized_grey_is_repeated_and_frames_are_averaged(saved):
 
 
 @torch.no_grad()
-def test_ast_reads_time_by_frequency_and_is_filled_up(saved):
+def test_ast_reads_time_by_frequency_and_is_padded(saved):
     model, folder = saved("ASTModel", AST)
     x = torch.randn(2, 1, 16, 20)
     found = encoder((1, 16, 20), "image", model="ASTModel", folder=folder, pooling="pooler")(x)
@@ -96,7 +96,7 @@ def test_ast_reads_time_by_frequency_and_is_filled_up(saved):
 
 @torch.no_grad()
 @pytest.mark.parametrize("pad", [0, 1])
-def test_bert_does_not_read_padding(saved, pad):
+def test_bert_ignores_padding(saved, pad):
     model, folder = saved("BertModel", {**BERT, "pad_token_id": pad})
     options = {"model": "BertModel", "folder": folder}
     z = encoder((4,), "tokens", **options)(TOKENS.float())
@@ -123,7 +123,7 @@ def test_a_sequence_becomes_embeddings(saved):
     torch.testing.assert_close(built(x), model(inputs_embeds=embedded).last_hidden_state.mean(dim=1))
 
 
-def test_a_configuration_draws_weights_from_the_seed_and_the_modality_alone(tmp_path):
+def test_random_weights_depend_on_the_seed_and_the_modality_only(tmp_path):
     options = {"model": "BertModel", "config": BERT}
     one = encoder((4,), "tokens", **options).state_dict()
     torch.manual_seed(99)
@@ -135,14 +135,14 @@ def test_a_configuration_draws_weights_from_the_seed_and_the_modality_alone(tmp_
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_frozen_model_stays_as_it_is():
+def test_a_frozen_model_does_not_change():
     frozen = encoder((4,), "tokens", model="BertModel", config=BERT, freeze=True).train()
     assert frozen.training
     assert not any(module.training for module in frozen.model.modules())
     assert torch.equal(frozen(TOKENS), frozen(TOKENS))
     assert not frozen(TOKENS).requires_grad
     free = encoder((4,), "tokens", model="BertModel", config=BERT).train()
-    assert not torch.equal(free(TOKENS), free(TOKENS))  # its dropout works
+    assert not torch.equal(free(TOKENS), free(TOKENS))  # its dropout is active
     free(TOKENS).sum().backward()
     assert all(p.grad is not None for p in free.parameters())
     sequence = encoder((4, 3), "sequence", model="BertModel", config=BERT, freeze=True).train()
@@ -153,7 +153,7 @@ def test_a_frozen_model_stays_as_it_is():
     }
 
 
-def test_nothing_of_the_package_is_imported_until_it_is_asked_for():
+def test_the_package_is_imported_only_when_it_is_used():
     code = (
         "import sys, equipoise.models as m; m.available_models(); m.build_model({'a': ((3,), 'vector')}, 2);"
         "sys.exit(any(name in sys.modules for name in ('transformers', 'peft')))"
@@ -161,13 +161,13 @@ def test_nothing_of_the_package_is_imported_until_it_is_asked_for():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_without_the_package_the_extra_is_named(monkeypatch):
+def test_without_the_package_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"equipoise\[transformers\]"):
         encoder((4,), "tokens", model="BertModel", config=BERT)
 
 
-def test_it_stands_in_a_model():
+def test_it_works_in_a_model():
     shapes = {"text": ((4,), "tokens"), "image": ((3, 16, 16), "image")}
     options = {"text": {"model": "BertModel", "config": BERT}, "image": {"model": "ViTModel", "config": VIT}}
     model = build_model(shapes, 3, encoders="transformers", encoder_options=options)
@@ -176,7 +176,7 @@ def test_it_stands_in_a_model():
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_intermediate_fusion_reaches_behind_the_last_layer(pooling):
+def test_intermediate_fusion_works_after_the_last_layer(pooling):
     shapes = {
         "text": ((4,), "tokens"),
         "frames": ((2, 3, 16, 16), "video"),
@@ -195,7 +195,7 @@ def test_intermediate_fusion_reaches_behind_the_last_layer(pooling):
         assert check_contract(model, shapes, 3).feature_widths()["text"] == 32
         with torch.no_grad():
             together = model.encode(inputs)
-            for m in options:  # by itself it is the plain encoder; beside others it hears of them
+            for m in options:  # alone it is the plain encoder; with others it depends on them
                 plain = build_encoder(m, *shapes[m], "transformers", options[m]).eval()(inputs[m])
                 torch.testing.assert_close(model.encoder_module(m)(inputs[m]), plain)
                 assert not torch.allclose(together[m], plain, atol=1e-4), (fusion, m)
@@ -205,7 +205,7 @@ def test_intermediate_fusion_reaches_behind_the_last_layer(pooling):
 
 
 @torch.no_grad()
-def test_padding_tells_other_modalities_nothing():
+def test_padding_does_not_affect_other_modalities():
     shapes = {"text": ((4,), "tokens"), "steps": ((6, 5), "sequence")}
     options = {"text": {"model": "BertModel", "config": BERT}}
     encoders = {"text": "transformers", "steps": "transformer"}
@@ -216,7 +216,7 @@ def test_padding_tells_other_modalities_nothing():
         torch.testing.assert_close(z, model.encode({"text": short, "steps": x})[m], rtol=1e-4, atol=1e-5)
 
 
-def test_a_pooler_leaves_intermediate_fusion_nothing_to_change():
+def test_with_a_pooler_intermediate_fusion_has_no_effect():
     shapes = {"text": ((4,), "tokens"), "other": ((6, 5), "sequence")}
     options = {"text": {"model": "BertModel", "config": BERT, "pooling": "pooler"}}
     encoders = {"text": "transformers", "other": "transformer"}
@@ -224,7 +224,7 @@ def test_a_pooler_leaves_intermediate_fusion_nothing_to_change():
         build_model(shapes, 3, encoders=encoders, encoder_options=options, fusion="mult")
 
 
-def test_a_convolutional_network_is_averaged_over_its_map():
+def test_the_feature_map_of_a_convolutional_network_is_averaged():
     config = {"embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 1], "layer_type": "basic"}
     built = encoder((3, 32, 32), "image", model="ResNetModel", config=config)
     x = torch.randn(2, 3, 32, 32)

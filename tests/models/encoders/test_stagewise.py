@@ -1,4 +1,4 @@
-"""Encoders driven stage by stage are the encoders."""
+"""Encoders run stage by stage give the outputs of the whole encoders."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def tokens_of(encoder: Encoder, x: torch.Tensor) -> torch.Tensor:
 
 
 def plain(encoder: Encoder, x: torch.Tensor) -> torch.Tensor:
-    """The encoder in one go, as its layers say it, without a generator."""
+    """The encoder in one pass through its layers, without a generator."""
     if encoder.name == "mlp":
         return encoder.layers(x)
     if encoder.name == "sequence-cnn":
@@ -90,13 +90,13 @@ def plain(encoder: Encoder, x: torch.Tensor) -> torch.Tensor:
 
 def test_all_encoders_of_the_package_run_stage_by_stage():
     assert set(stagewise_encoders()) == set(ENCODERS)
-    # That of transformers needs its package, and has tests of its own.
+    # The encoder of transformers needs its package, and has its own tests.
     assert {case[0] for case in CASES} == set(stagewise_encoders()) - {"transformers"}
 
 
 @pytest.mark.parametrize(("name", "kind", "shape", "options", "widths"), CASES)
 @pytest.mark.parametrize("training", [True, False])
-def test_a_pass_without_changes_is_bitwise_the_encoder(name, kind, shape, options, widths, training):
+def test_a_pass_without_changes_equals_the_encoder_bitwise(name, kind, shape, options, widths, training):
     encoder, x = built(name, kind, shape, options)
     encoder.train(training)
     results = []
@@ -109,7 +109,7 @@ def test_a_pass_without_changes_is_bitwise_the_encoder(name, kind, shape, option
             results.append(run.feature)
         else:
             results.append(plain(encoder, x) if results else encoder(x))
-    if name in ("token-transformer", "patch-transformer"):  # the definition adds in another order
+    if name in ("token-transformer", "patch-transformer"):  # the reference adds in another order
         torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-12)
     else:
         assert torch.equal(results[0], results[1])
@@ -117,7 +117,7 @@ def test_a_pass_without_changes_is_bitwise_the_encoder(name, kind, shape, option
 
 
 @pytest.mark.parametrize(("name", "kind", "shape", "options", "widths"), CASES)
-def test_maps_have_the_channels_that_the_encoder_says(name, kind, shape, options, widths):
+def test_maps_have_the_declared_number_of_channels(name, kind, shape, options, widths):
     encoder, x = built(name, kind, shape, options)
     encoder.eval()
     assert encoder.stage_widths == widths
@@ -131,7 +131,7 @@ def test_maps_have_the_channels_that_the_encoder_says(name, kind, shape, options
 
 
 @pytest.mark.parametrize(("name", "kind", "shape", "options", "widths"), CASES)
-def test_what_is_sent_is_what_the_next_stage_reads(name, kind, shape, options, widths):
+def test_the_next_stage_reads_what_is_sent(name, kind, shape, options, widths):
     encoder, x = built(name, kind, shape, options)
     encoder.eval()
     for changed in range(len(widths)):
@@ -140,9 +140,9 @@ def test_what_is_sent_is_what_the_next_stage_reads(name, kind, shape, options, w
             run.send(0.5 * run.map if stage == changed else run.map)
             stage += 1
         assert stage == len(widths)
-        if name not in NORMED or changed < len(widths) - 1:  # its last norm undoes a common factor
+        if name not in NORMED or changed < len(widths) - 1:  # its last norm cancels a common factor
             assert not torch.allclose(run.feature, encoder(x), rtol=0, atol=1e-6)
-        if stage == changed + 1 and name not in NORMED:  # behind the last map there is only a mean
+        if stage == changed + 1 and name not in NORMED:  # after the last map there is only a mean
             torch.testing.assert_close(run.feature, 0.5 * encoder(x), rtol=0, atol=1e-12)
 
 

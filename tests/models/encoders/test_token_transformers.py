@@ -17,14 +17,14 @@ def tokens_encoder(**options) -> TokenTransformer:
     return TokenTransformer(vocabulary=12, width=8, **options).double()
 
 
-def test_padding_says_nothing():
+def test_padding_does_not_matter():
     encoder = tokens_encoder().eval()
     z = encoder(TOKENS)
     longer = encoder(torch.cat([TOKENS, torch.zeros(3, 5, dtype=torch.long)], dim=1))
     torch.testing.assert_close(longer, z, rtol=0, atol=1e-12)
     torch.testing.assert_close(encoder(TOKENS[1:2, :2]), z[1:2], rtol=0, atol=1e-12)
     with torch.no_grad():
-        encoder.embedding.weight[0] = 100.0  # what stands at padding is not read
+        encoder.embedding.weight[0] = 100.0  # padding is not read
     torch.testing.assert_close(encoder(TOKENS)[:2], z[:2], rtol=0, atol=1e-12)
     assert not torch.allclose(encoder(TOKENS.flip(1))[0], z[0])
 
@@ -54,7 +54,7 @@ def test_tokens_outside_the_vocabulary_name_the_option(token):
 
 
 @pytest.mark.parametrize("fusion", ["concat", "mmtm", "mult", "mbt"])
-def test_padding_says_nothing_in_any_fusion(fusion):
+def test_padding_does_not_matter_in_any_fusion(fusion):
     shapes = {"text": ((4,), "tokens"), "sound": ((5, 3), "sequence")}
     options = {"text": {"vocabulary": 12, "width": 8}, "sound": {"width": 8}}
     model = build_model(shapes, 3, encoders={"sound": "transformer"}, encoder_options=options, fusion=fusion)
@@ -75,5 +75,5 @@ def test_patches_of_a_filled_image_and_of_still_frames():
     filled[..., :7, :9] = x
     torch.testing.assert_close(encoder(x), encoder(filled), rtol=0, atol=1e-12)
     video = torch.randn(3, 4, 2, 8, 8).double()
-    assert not torch.allclose(encoder(video), encoder(video.flip(1)))  # frames are in order
+    assert not torch.allclose(encoder(video), encoder(video.flip(1)))  # the order of frames matters
     assert not torch.allclose(encoder(x), encoder(x.flip(3)))

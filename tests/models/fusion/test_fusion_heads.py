@@ -1,4 +1,4 @@
-"""Fusions against numbers worked out by hand, and the views of their heads."""
+"""Fusions against hand-computed numbers, and the views of their heads."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_average_by_hand(rule, expected):
     assert fusion.head is None
 
 
-def test_average_of_probabilities_survives_underflow():
+def test_average_of_probabilities_does_not_underflow():
     fusion = AverageFusion({"a": 1, "v": 1}, 2)
     z = {"a": torch.full((1, 1), 1e4, requires_grad=True), "v": torch.full((1, 1), 1e4)}
     logits = fusion(z)
@@ -103,7 +103,7 @@ def test_slices_sum_to_the_joint_logits(name, count):
 
 
 @pytest.mark.parametrize("name", ["concat", "sum"])
-def test_the_view_is_live_and_survives_a_copy(name):
+def test_the_view_follows_the_head_and_works_in_a_copy(name):
     widths = widths_of(3)
     fusion = build_fusion(name, widths, 5)
     view, twin = fusion.head, copy.deepcopy(fusion)
@@ -119,7 +119,7 @@ def test_the_view_is_live_and_survives_a_copy(name):
 
 
 @pytest.mark.parametrize("name", ["concat", "sum"])
-def test_head_grad_decides_whether_the_head_learns(name):
+def test_head_grad_controls_whether_the_head_is_trained(name):
     widths = widths_of(2)
     fusion = build_fusion(name, widths, 5).double()
     z = features(widths)
@@ -143,12 +143,12 @@ def test_views_of_layers_with_and_without_biases():
     bare = nn.Linear(4, 2, bias=False).double()
     assert ConcatHead(bare, {"a": 2, "v": 2}).bias().tolist() == [0.0, 0.0]
     layers = {"a": nn.Linear(2, 2).double(), "v": nn.Linear(2, 2).double()}
-    head = SumHead(layers)  # a sum of layers that each have a bias of their own
+    head = SumHead(layers)  # a sum of layers with one bias each
     total = head.slice("a", z) + head.slice("v", z)
     torch.testing.assert_close(total, layers["a"](z) + layers["v"](z), rtol=0, atol=1e-12)
 
 
-def test_an_existing_linear_layer_becomes_a_fusion():
+def test_an_existing_linear_layer_can_be_a_fusion():
     linear = nn.Linear(5, 3)
     state = torch.get_rng_state()
     fusion = ConcatFusion.from_linear(linear, {"a": 2, "v": 3})
@@ -198,7 +198,7 @@ def test_registry_options_and_errors():
 
 
 @pytest.mark.parametrize("name", ["concat", "sum", "average"])
-def test_wrong_features_are_named(name):
+def test_wrong_features_are_refused_by_name(name):
     fusion = build_fusion(name, {"a": 2, "v": 3}, 2)
     with pytest.raises(ModelError, match="misses the features of 'v'"):
         fusion({"a": torch.ones(1, 2)})

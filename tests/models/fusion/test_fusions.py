@@ -1,4 +1,4 @@
-"""The fusions that are not additive, each against the formula worked out in NumPy."""
+"""The non-additive fusions, each against its formula in NumPy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def assert_equal(found: torch.Tensor, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
-def test_gated_is_the_formula(count):
+def test_gated_equals_the_formula(count):
     fusion = GatedFusion(widths_of(count), 5, width=7).double()
     z = features(fusion.widths)
     everything = np.concatenate([array(x) for x in z.values()], axis=1)
@@ -69,7 +69,7 @@ def test_gated_is_the_formula(count):
 
 
 @pytest.mark.parametrize(("count", "conditioned"), [(2, None), (2, "train"), (3, "train"), (6, "Ärger")])
-def test_film_is_the_formula(count, conditioned):
+def test_film_equals_the_formula(count, conditioned):
     fusion = FiLMFusion(widths_of(count), 5, conditioned=conditioned, width=7).double()
     chosen = conditioned or "a.b"
     assert fusion.conditioned == chosen
@@ -88,7 +88,7 @@ def test_film_of_one_modality_modulates_nothing():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
-def test_low_rank_bilinear_is_the_sum_over_the_whole_tensor(count):
+def test_low_rank_bilinear_equals_the_sum_over_the_full_tensor(count):
     fusion = LowRankBilinearFusion(widths_of(count), 5, rank=3).double()
     for factor in fusion.factors:
         nn.init.normal_(factor.bias)
@@ -105,7 +105,7 @@ def test_low_rank_bilinear_is_the_sum_over_the_whole_tensor(count):
     assert_equal(fusion(z), expected)
 
 
-def test_low_rank_bilinear_goes_on_without_a_modality():
+def test_low_rank_bilinear_works_without_a_modality():
     fusion = LowRankBilinearFusion({"a": 3, "v": 2}, 5).double()
     z = features({"a": 3, "v": 2})
     z["v"] = torch.zeros_like(z["v"])
@@ -118,7 +118,7 @@ class TestShared:
     @pytest.mark.parametrize("hidden", [0, 6])
     @pytest.mark.parametrize("combine", ["mean", "sum", "entropy"])
     @pytest.mark.parametrize("count", [1, 2, 3, 6])
-    def test_is_the_formula(self, count, combine, hidden):
+    def test_equals_the_formula(self, count, combine, hidden):
         fusion = SharedFusion(widths_of(count), 5, combine=combine, hidden=hidden).double()
         z = features(fusion.widths)
         answers = []
@@ -155,7 +155,7 @@ class TestShared:
         assert chosen.classifier.in_features == 6
         assert (mixed.head, callable(mixed.own_logits)) == (None, True)
 
-    def test_names_a_wrong_feature(self):
+    def test_refuses_a_wrong_feature_by_name(self):
         fusion = SharedFusion({"a": 4, "v": 2}, 3)
         with pytest.raises(ModelError, match="no modality 't'"):
             fusion.own_logits("t", torch.ones(1, 4))
@@ -177,13 +177,13 @@ class TestShared:
 
 
 class TestEntropyWeights:
-    def test_equal_entropies_weigh_equally(self):
+    def test_equal_entropies_give_equal_weights(self):
         first = torch.randn(5, 4, dtype=torch.float64)
         turned = first[:, [2, 0, 3, 1]]  # the same probabilities for other classes
         weights = entropy_weights(torch.stack([first, turned, first + 3.0]))
         torch.testing.assert_close(weights, torch.full_like(weights, 1 / 3), rtol=0, atol=1e-12)
 
-    def test_the_more_certain_modality_weighs_more_and_weights_sum_to_one(self):
+    def test_the_more_certain_modality_has_more_weight_and_weights_sum_to_one(self):
         logits = torch.stack([torch.zeros(2, 3), torch.tensor([[9.0, 0.0, 0.0], [1.0, 0.0, 0.0]])]).double()
         weights = entropy_weights(logits)
         torch.testing.assert_close(weights.sum(dim=0), torch.ones(2).double())
@@ -197,7 +197,7 @@ class TestEntropyWeights:
             alone = fusion({m: x[b : b + 1] for m, x in z.items()})
             torch.testing.assert_close(alone[0], together[b], rtol=0, atol=1e-12)
 
-    def test_certainty_without_bounds_stays_finite(self):
+    def test_unbounded_certainty_is_finite(self):
         logits = torch.tensor([[[1e4, 0.0]], [[0.0, 0.0]]], requires_grad=True)
         weights = entropy_weights(logits)
         weights[0].sum().backward()
@@ -226,13 +226,13 @@ class TestOwnHeads:
         logits = unimodal_logits(model, z, "aux", heads=heads.by_modality())
         assert all(torch.equal(logits[m], heads(z)[m]) for m in z)
 
-    def test_is_what_late_fusion_averages(self):
+    def test_late_fusion_averages_it(self):
         fusion = AverageFusion({"a": 3, "b.c": 2}, 4, rule="logit").double()
         z = features({"a": 3, "b.c": 2})
         torch.testing.assert_close(fusion(z), (fusion.own(z)["a"] + fusion.own(z)["b.c"]) / 2)
         assert fusion.own.by_modality() == dict(zip(["a", "b.c"], fusion.own.linears, strict=True))
 
-    def test_draws_what_layers_in_a_row_draw(self):
+    def test_draws_the_same_weights_as_separate_layers(self):
         torch.manual_seed(3)
         own = OwnHeads({"a": 3, "v": 2}, 4)
         torch.manual_seed(3)
@@ -241,7 +241,7 @@ class TestOwnHeads:
             assert torch.equal(one.weight, two.weight)
             assert torch.equal(one.bias, two.bias)
 
-    def test_names_what_is_wrong(self):
+    def test_errors_name_the_problem(self):
         heads = OwnHeads({"a": 3, "v": 2}, 4)
         with pytest.raises(ModelError, match="no head of 't'"):
             heads({"t": torch.ones(1, 3)})
@@ -291,7 +291,7 @@ def test_state_dict_round_trip_and_wrong_features(name):
         ("shared", {"width": -3}),
     ],
 )
-def test_impossible_options_are_named(name, options):
+def test_invalid_options_are_refused_by_name(name, options):
     with pytest.raises(UsageError, match=next(iter(options))):
         build_fusion(name, {"a": 2, "v": 3}, 2, options)
 

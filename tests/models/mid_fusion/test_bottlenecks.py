@@ -1,4 +1,4 @@
-"""Fusion bottlenecks: layer by layer, the bounds between them and late fusion, refusals."""
+"""Fusion bottlenecks: layer by layer, limits of the bottlenecks, late fusion, refusals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def inputs() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_without_fused_layers_it_is_late_fusion_bit_for_bit(training):
+def test_without_fused_layers_it_equals_late_fusion_bit_for_bit(training):
     model = built(fused_layers=0).train(training)
     late = built(fusion="average", rule="logit").train(training)
     assert isinstance(model, BottleneckModel)
@@ -61,7 +61,7 @@ def test_without_fused_layers_it_is_late_fusion_bit_for_bit(training):
 
 
 @pytest.mark.parametrize("fused", [2, 3])
-def test_fused_layers_by_the_formula(fused):
+def test_fused_layers_equal_the_formula(fused):
     model = built(("frames", "pose"), fused_layers=fused, bottlenecks=3).eval()
     x = inputs()
     maps, encoders = {}, {m: model.encoder_module(m) for m in ("frames", "pose")}
@@ -86,7 +86,7 @@ def test_fused_layers_by_the_formula(fused):
     torch.testing.assert_close(model(x).logits, logits, rtol=0, atol=1e-12)
 
 
-def test_every_modality_reads_all_and_one_alone_reads_itself():
+def test_every_modality_reads_all_and_a_single_one_reads_itself():
     x = inputs()
     model = built().eval()
     z = model.encode(x)
@@ -133,7 +133,7 @@ def test_contract_groups_and_gradients():
     assert len(with_fusion(flat, build_fusion("concat", flat.feature_widths(), 5)).block_list) == 0
 
 
-def test_parts_that_do_not_fit_are_refused():
+def test_unsupported_parts_are_refused():
     with pytest.raises(ModelError, match=r"'frames': the encoder has 3 layers; expected at least 4"):
         built(fused_layers=4)
     for number in (-1, 1, True, 2.0):

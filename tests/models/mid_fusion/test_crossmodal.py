@@ -1,4 +1,4 @@
-"""Crossmodal attention against a slow definition; the order and the absence of modalities."""
+"""Crossmodal attention against a slow definition; order of modalities and missing modalities."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def randomised(module):
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_a_crossmodal_layer_is_its_slow_definition(masked):
+def test_a_crossmodal_layer_equals_its_slow_definition(masked):
     layer = randomised(CrossmodalLayer(6, 1, 0.0).double())
     x, y = torch.randn(2, 3, 6).double(), torch.randn(2, 4, 6).double()
     padding = torch.tensor([[False, False, True, True], [False, True, False, True]]) if masked else None
@@ -86,7 +86,7 @@ def test_a_crossmodal_layer_is_its_slow_definition(masked):
 
 
 def test_two_modalities_by_the_formulas_of_the_paper():
-    """Layer by layer: every crossmodal layer reads the other modality as it came out of its encoder."""
+    """Layer by layer: every crossmodal layer reads the encoder output of the other modality."""
     model = built(("text", "type"), heads=1, layers=2, self_layers=1).eval()
     block = randomised(model.block_list[0])
     x = inputs()
@@ -129,7 +129,7 @@ def test_a_stream_between_two_of_many_modalities_does_not_depend_on_their_order(
     places = {m: (i, len(SHAPES) - 1 - i) for i, m in enumerate(SHAPES)}
     for i, j in places.values():
         there.projections[j].load_state_dict(here.projections[i].state_dict())
-    # Side by side, the streams stand in the model's order, so that the joined parts are permuted with them.
+    # The streams are concatenated in the model's order, so that the joined parts are permuted with them.
     for m, (i, j) in places.items():
         one, two = here.targets[i], there.targets[j]
         for n, layers in zip(one.sources, one.crossmodal, strict=True):
@@ -166,7 +166,7 @@ def test_two_modalities_in_another_order_give_the_same_features():
         torch.testing.assert_close(z[m], w[m], rtol=0, atol=1e-12)
 
 
-def test_every_modality_reads_all_and_one_alone_reads_itself():
+def test_every_modality_reads_all_and_a_single_one_reads_itself():
     model = built().eval()
     x = inputs()
     z = model.encode(x)
@@ -213,7 +213,7 @@ def test_contract_groups_hooks_and_gradients():
     assert seen[0] is z["type"]
 
 
-def test_another_late_fusion_keeps_the_block_and_starts_are_those_of_elsewhere():
+def test_with_another_late_fusion_the_block_and_the_initial_weights_are_the_same():
     model, again = built(seed=3), built(seed=3)
     late = build_model(
         SHAPES, 5, encoders=ENCODERS, encoder_options=OPTIONS, seed=3, fusion="concat"
@@ -232,7 +232,7 @@ def test_another_late_fusion_keeps_the_block_and_starts_are_those_of_elsewhere()
     assert all(torch.equal(z[m], w[m]) for m in SHAPES)
 
 
-def test_parts_that_do_not_fit_are_refused():
+def test_unsupported_parts_are_refused():
     with pytest.raises(ModelError, match="at least two"):
         built(("audio",))
     with pytest.raises(UsageError, match="'heads' must divide"):

@@ -61,7 +61,7 @@ def open_gates(model: MidFusionModel) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_with_open_gates_it_is_its_encoders(training):
+def test_with_open_gates_it_equals_its_encoders(training):
     model = built().train(training)
     open_gates(model)
     x = inputs()
@@ -91,14 +91,14 @@ def test_two_perceptrons_by_hand():
     torch.testing.assert_close(model(x).logits, model.fusion({"a": a, "v": v}), rtol=0, atol=0)
 
 
-def test_blocks_stand_behind_the_last_stages():
+def test_blocks_follow_the_last_stages():
     assert [list(b.widths.values()) for b in built().blocks] == [[5, 4, 8, 8], [6, 5, 8, 16]]
     assert [list(b.widths.values()) for b in built(("a.b", "type")).blocks] == [[3, 4], [4, 8], [5, 16]]
     assert len(built(fusion_options={"stages": 1}).blocks) == 1
     assert built(fusion_options={"ratio": 2}).blocks[0].squeeze.out_features == 25
 
 
-def test_every_modality_reads_all_and_one_alone_reads_itself():
+def test_every_modality_reads_all_and_a_single_one_reads_itself():
     model = built().eval()
     x = inputs()
     z = model.encode(x)
@@ -115,7 +115,7 @@ def test_every_modality_reads_all_and_one_alone_reads_itself():
     assert all(torch.equal(everyone[m], z[m]) for m in SHAPES)
 
 
-def test_a_subset_is_the_model_whose_squeezing_layer_does_not_read_the_rest():
+def test_a_subset_equals_a_model_whose_squeezing_layer_ignores_the_rest():
     model = built().eval()
     x = inputs()
     some = model.encode(x, only=["audio", "type"])
@@ -140,7 +140,7 @@ def test_frames_of_a_sample_share_its_gates_and_samples_do_not_mix():
         alone = model.encode({m: value[b : b + 1] for m, value in x.items()})
         for m in SHAPES:
             torch.testing.assert_close(alone[m][0], z[m][b], rtol=0, atol=1e-12)
-    turned = model.encode({**x, "a.b": x["a.b"].flip(1)})  # the order of frames says nothing
+    turned = model.encode({**x, "a.b": x["a.b"].flip(1)})  # the order of frames does not matter
     for m in SHAPES:
         torch.testing.assert_close(turned[m], z[m], rtol=0, atol=1e-12)
 
@@ -167,7 +167,7 @@ def test_parameter_groups_are_disjoint_and_complete():
     assert fusion == {*model.fusion.parameters(), *model.block_list.parameters()}
 
 
-def test_block_parameters_are_the_own_gates_and_the_shared_squeeze():
+def test_block_parameters_are_the_modality_gates_and_the_shared_squeeze():
     model = built()
     lists = {m: dict(model.block_parameters(m)) for m in SHAPES}
     shared = {p for block in model.blocks for p in block.squeeze.parameters()}
@@ -181,14 +181,14 @@ def test_block_parameters_are_the_own_gates_and_the_shared_squeeze():
         model.block_parameters("t")
 
 
-def test_every_parameter_learns():
+def test_every_parameter_is_trained():
     model = built()
     model(inputs()).logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.block_list.parameters())
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_curation_reaches_all_blocks_and_can_be_taken_back():
+def test_curation_applies_to_all_blocks_and_is_undone_afterwards():
     model = built().train()
     model(inputs())
     counts = [block.gate_count.item() for block in model.blocks]
@@ -211,7 +211,7 @@ def test_curation_reaches_all_blocks_and_can_be_taken_back():
         model.curate("t")
 
 
-def test_evaluation_and_partial_passes_leave_the_means_alone():
+def test_evaluation_and_partial_passes_do_not_change_the_means():
     model = built().train()
     model.encode(inputs(), only=["audio", "type"])
     model.eval()(inputs())
@@ -230,7 +230,7 @@ def test_state_dict_round_trip():
     assert torch.equal(copy.deepcopy(first)(x).logits, first(x).logits)
 
 
-def test_encoders_and_heads_start_as_they_do_elsewhere():
+def test_encoders_and_heads_have_the_same_initial_weights_as_in_late_fusion():
     kinds = {m: ENCODERS.get(m, "auto") for m in SHAPES}
     late = build_model(SHAPES, 5, encoders=kinds, encoder_options=OPTIONS, fusion="average", seed=3).double()
     model, again, pair = built(seed=3), built(seed=3), built(("audio", "text"), seed=3)
@@ -245,7 +245,7 @@ def test_encoders_and_heads_start_as_they_do_elsewhere():
     assert torch.equal(pair.encoder_module("text").norm.weight, model.encoder_module("text").norm.weight)
 
 
-def test_an_encoder_of_it_makes_a_unimodal_model():
+def test_one_of_its_encoders_makes_a_unimodal_model():
     model = built().eval()
     encoder = model.encoder_module("text")
     unimodal = MultimodalModel({"text": encoder}, ConcatFusion({"text": 8}, 5)).double().eval()
@@ -274,7 +274,7 @@ def test_contract_names_and_capabilities():
     assert torch.equal(model(batch).logits, model(x).logits)
 
 
-def test_parts_that_do_not_fit_are_refused():
+def test_unsupported_parts_are_refused():
     mlp = MLP(3, hidden=(4, 5))
     pair = {"a": mlp, "v": MLP(3, hidden=(4, 6))}
     fusion = ConcatFusion({"a": 5, "v": 6}, 2)

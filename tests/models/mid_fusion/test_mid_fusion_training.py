@@ -45,7 +45,7 @@ def same(first, second) -> bool:
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_it_relearns_and_without_strength_it_is_joint_training(data, fusion):
+def test_it_relearns_and_at_strength_zero_equals_joint_training(data, fusion):
     joint = fit(data, "joint", fusion)
     relearnt = fit(data, "diagnose-relearn", fusion, epochs=[0], lam=3.0)
     assert [diagnosis.epoch for diagnosis in relearnt.relearnings] == [0]
@@ -74,13 +74,13 @@ def test_references_start_from_the_encoders_of_the_joint_model(data, fusion):
     )
     initial = joint.summary["initial_weights"]
     assert initial["audio"] == alone.summary["initial_weights"]["audio"]
-    assert same(alone, plain)  # the plain encoder: no block stands behind it
+    assert same(alone, plain)  # the plain encoder, without a block after it
     ensemble = fit(data, "ensemble", fusion)
     assert ensemble.model.modalities == tuple(MODALITIES)
 
 
 @pytest.mark.parametrize("fusion", ["mult", "mbt"])
-def test_methods_that_do_not_fit_say_so(data, fusion):
+def test_unsupported_methods_are_refused(data, fusion):
     with pytest.raises(UsageError, match="needs a model with gates.*choose the fusion 'mmtm'"):
         fit(data, "greedy", fusion)
     with pytest.raises(UsageError, match="does not fit a model with mid_fusion"):
@@ -90,7 +90,7 @@ def test_methods_that_do_not_fit_say_so(data, fusion):
 @pytest.mark.parametrize("fusion", ["mult", "mbt"])
 @pytest.mark.parametrize("method", ["agm", "aug", "mla", "reconboost"])
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")  # two epochs are too few to boost
-def test_other_methods_run_in_them(data, fusion, method):
+def test_other_methods_run(data, fusion, method):
     result = fit(
         data,
         method,

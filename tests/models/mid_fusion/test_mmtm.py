@@ -25,7 +25,7 @@ def maps_of(block: MMTM, batch: int = 2) -> dict[str, torch.Tensor]:
     shapes = {"a.b": (batch, 4, 3, 2), "train": (batch, 6, 3), "keys": (batch * 3, 5, 2, 2)}
     return {
         m: torch.randn(shapes[m], dtype=torch.float64).requires_grad_()
-        for m in reversed(block.modalities)  # in whatever order they come
+        for m in reversed(block.modalities)  # in any order
     }
 
 
@@ -71,7 +71,7 @@ def assert_maps(found, expected):
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("training", [True, False])
-def test_is_the_formula(count, training):
+def test_it_equals_the_formula(count, training):
     block = block_of(count).train(training)
     maps = maps_of(block)
     gated = block(maps, 2)
@@ -103,12 +103,12 @@ def test_an_absent_modality_counts_as_zeros():
 def test_running_mean_is_the_mean_of_the_batch_means():
     block = block_of()
     means = {m: [] for m in WIDTHS}
-    for batch in (2, 5, 3):  # batches weigh alike, whatever their size
+    for batch in (2, 5, 3):  # batches have equal weights, whatever their size
         maps = maps_of(block, batch)
         for m, gate in gates_by_hand(block, maps, batch).items():
             means[m].append(gate.mean(axis=0))
         block.train()(maps, batch)
-        block.eval()(maps_of(block), 2)  # leaves no trace
+        block.eval()(maps_of(block), 2)  # changes nothing
         with torch.no_grad():
             block.squeeze.weight += 0.3
     assert block.gate_count.item() == 3
@@ -119,7 +119,7 @@ def test_running_mean_is_the_mean_of_the_batch_means():
 
 @pytest.mark.parametrize("target", list(WIDTHS))
 @pytest.mark.parametrize("training", [True, False])
-def test_curation_puts_the_running_mean_in_place_of_the_gates(target, training):
+def test_curation_replaces_the_gates_by_their_running_mean(target, training):
     block = block_of().train()
     for _ in range(2):
         block(maps_of(block), 2)
@@ -146,10 +146,10 @@ def test_curated_gates_carry_no_gradient_to_the_squeeze_path():
     gated["keys"].square().sum().backward()
     assert block.squeeze.weight.grad.abs().sum() > 0
     assert block.excite[1].weight.grad is None
-    assert maps["train"].grad is not None  # it still tells the others
+    assert maps["train"].grad is not None  # it still affects the other modalities
 
 
-def test_curation_before_any_batch_uses_the_mean_of_the_batch_at_hand():
+def test_curation_before_any_batch_uses_the_mean_of_the_current_batch():
     block = block_of().train()
     block.curate("a.b")
     maps = maps_of(block)
@@ -162,7 +162,7 @@ def test_curation_before_any_batch_uses_the_mean_of_the_batch_at_hand():
     assert block.gate_count.item() == 0
 
 
-def test_a_backward_pass_survives_later_updates_of_the_mean():
+def test_a_backward_pass_works_after_later_updates_of_the_mean():
     block = block_of().train()
     block(maps_of(block), 2)
     block.curate("a.b")
@@ -195,7 +195,7 @@ def test_means_are_buffers_that_are_saved_and_copied():
         assert all(torch.equal(same.mean_gate(m), block.mean_gate(m)) for m in WIDTHS)
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_inputs_are_refused():
     block = block_of()
     maps = maps_of(block)
     with pytest.raises(ModelError, match="at least two"):

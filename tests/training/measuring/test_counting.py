@@ -1,4 +1,4 @@
-"""What a run costs is counted by watching the encoders, not by the methods themselves."""
+"""The cost of a run is counted by observing the encoders, not by the methods."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_passes_by_hand() -> None:
     counter.watch(encoder)
     x = torch.randn(5, 3)
     encoder(x).sum().backward()
-    assert (counters.forward_passes, counters.backward_passes) == (0, 0)  # nobody counts yet
+    assert (counters.forward_passes, counters.backward_passes) == (0, 0)  # counting has not started
     with counter.counting():
         encoder(x)
         assert (counters.forward_passes, counters.backward_passes) == (5, 0)
         z = encoder(x)
         z.sum().backward(retain_graph=True)
-        torch.autograd.grad(z.sum(), list(encoder.parameters()))  # asked for otherwise, and a pass as well
+        torch.autograd.grad(z.sum(), list(encoder.parameters()))  # also a backward pass
         assert (counters.forward_passes, counters.backward_passes) == (10, 10)
         with torch.no_grad():
             encoder(x)
@@ -63,7 +63,7 @@ def cost(data: str, method: str, **options: Any) -> tuple[float, float]:
 
 def test_what_methods_cost(data: str) -> None:
     assert cost(data, "joint") == (1, 1)
-    assert cost(data, "joint", diagnose_every=1) == (1, 1)  # looking is no part of any method
+    assert cost(data, "joint", diagnose_every=1) == (1, 1)  # diagnoses do not count as cost of a method
     assert cost(data, "unimodal:audio") == (0.5, 0.5)  # one of two encoders
     assert cost(data, "ensemble") == (1, 1)
     assert cost(data, "pretrain-frozen") == (2, 1)
@@ -73,7 +73,7 @@ def test_what_methods_cost(data: str) -> None:
     assert cost(data, "diagnose-relearn", **relearn)[0] == pytest.approx(1 + 2 * (90 + 30) / (90 * EPOCHS))
 
 
-def test_further_passes_of_a_method_are_found(data: str) -> None:
+def test_additional_passes_of_a_method_are_counted(data: str) -> None:
     class Twice(Joint):
         name = "twice"
 
@@ -89,11 +89,11 @@ def test_peak_memory(data: str, tmp_path: Path) -> None:
     watched = PeakMemory(torch.device("cpu"))
     before = watched.bytes()
     if before is None:
-        pytest.skip("the peak of a process is known on Linux only")
+        pytest.skip("the peak memory of a process is available on Linux only")
     block = torch.ones(64 * 2**20 // 4)
     assert watched.bytes() - before > 48 * 2**20
     del block
     again = PeakMemory(torch.device("cpu"))
-    assert again.bytes() < watched.bytes() + 16 * 2**20  # the next run does not begin at the peak of the last
+    assert again.bytes() < watched.bytes() + 16 * 2**20  # the next run does not start at the peak of the last
     assert PeakMemory(torch.device("cpu"), earlier=2**50).bytes() == 2**50
     assert eq.fit(data, **QUICK).summary["peak_memory_bytes"] > 2**20

@@ -1,4 +1,4 @@
-"""What a run says of each sample, and how much its features tell a new linear classifier."""
+"""The predictions of a run for each sample, and what linear probes predict from its features."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_predictions_are_those_of_the_kept_weights(data: str, result: eq.FitResu
         assert scores["loss"] == pytest.approx(-np.log(found.probability).mean(), rel=1e-5)
 
 
-def test_they_take_no_pass_of_their_own(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole run without looks and probes passes the test split once, and validation once an epoch."""
+def test_they_need_no_additional_pass(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full run without diagnoses and probes passes the test split once, and validation once an epoch."""
     from equipoise.training import ending
 
     sizes: list[int] = []
@@ -72,7 +72,7 @@ def test_they_take_no_pass_of_their_own(data: str, monkeypatch: pytest.MonkeyPat
     assert sum(sizes) == QUICK["epochs"] * splits["val"] + splits["test"]
 
 
-def test_equal_runs_leave_equal_bytes(data: str, result: eq.FitResult) -> None:
+def test_equal_runs_write_equal_bytes(data: str, result: eq.FitResult) -> None:
     again = eq.fit(data, **QUICK)
     assert (again.run_dir / "predictions.npz").read_bytes() == (
         result.run_dir / "predictions.npz"
@@ -81,7 +81,7 @@ def test_equal_runs_leave_equal_bytes(data: str, result: eq.FitResult) -> None:
     first, second = read_predictions(result.run_dir), read_predictions(other.run_dir)
     assert first is not None
     assert second is not None
-    np.testing.assert_array_equal(first["test"].index, second["test"].index)  # what runs are paired by
+    np.testing.assert_array_equal(first["test"].index, second["test"].index)  # runs are paired by it
     assert not np.array_equal(first["test"].probability, second["test"].probability)
 
 
@@ -133,7 +133,7 @@ def fake(folder: Path, target: list[int], predicted: list[int]) -> None:
     )
 
 
-def test_runs_without_predictions_and_damaged_ones(tmp_path: Path) -> None:
+def test_missing_and_damaged_predictions(tmp_path: Path) -> None:
     with pytest.raises(eq.RunFolderError):
         read_predictions(tmp_path)
     fake(tmp_path, [0], [0])
@@ -163,7 +163,7 @@ def test_runs_without_predictions_and_damaged_ones(tmp_path: Path) -> None:
 # Probes ----------------------------------------------------------------------------------------------
 
 
-def test_probes_of_a_run_are_those_of_scikit_learn(data: str, result: eq.FitResult) -> None:
+def test_probes_of_a_run_equal_those_of_scikit_learn(data: str, result: eq.FitResult) -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -178,7 +178,7 @@ def test_probes_of_a_run_are_those_of_scikit_learn(data: str, result: eq.FitResu
         assert result.summary["probes"][name] == pytest.approx(accuracy, abs=1.01 / len(y["val"]))
 
 
-def test_probes_know_what_is_in_the_features() -> None:
+def test_probes_measure_the_information_in_the_features() -> None:
     rng = np.random.default_rng(0)
     target = torch.tensor(rng.integers(0, 3, 600))
     means = rng.normal(size=(3, 10)) * 4
@@ -187,13 +187,13 @@ def test_probes_know_what_is_in_the_features() -> None:
     half = slice(None, 300), slice(300, None)
     assert probe_accuracy(told[half[0]], target[half[0]], told[half[1]], target[half[1]]) > 0.98
     assert 0.23 < probe_accuracy(noise[half[0]], target[half[0]], noise[half[1]], target[half[1]]) < 0.43
-    # Neither scale nor place of the features matters, nor dead ones among them.
+    # Neither scale nor offset of the features matters, nor do constant features.
     moved = told * 1000 - 7
     moved = torch.cat([moved, torch.ones(600, 2)], dim=1)
     assert probe_accuracy(moved[half[0]], target[half[0]], moved[half[1]], target[half[1]]) > 0.98
 
 
-def test_probes_change_nothing_and_repeat(data: str, result: eq.FitResult) -> None:
+def test_probes_have_no_side_effects_and_are_reproducible(data: str, result: eq.FitResult) -> None:
     splits = opened(data)
     model = result.model
     model.train()
@@ -209,14 +209,14 @@ def test_probes_change_nothing_and_repeat(data: str, result: eq.FitResult) -> No
     model.eval()
 
 
-def test_each_run_has_probes_and_none_of_their_passes_is_counted(data: str, result: eq.FitResult) -> None:
+def test_each_run_has_probes_whose_passes_are_not_counted(data: str, result: eq.FitResult) -> None:
     alone = eq.fit(data, "unimodal:video", **QUICK)
     assert list(alone.summary["probes"]) == ["video"]
     assert set(eq.fit(data, "ensemble", **QUICK).summary["probes"]) == set(synthetic.VECTORS)
     assert result.summary["forward_samples"] == QUICK["epochs"] * result.summary["split_sizes"]["train"]
 
 
-def test_rows_of_a_probe_keep_the_proportions_of_the_classes() -> None:
+def test_samples_of_a_probe_are_stratified() -> None:
     target = np.array([2] * 700 + [0] * 200 + [1] * 100)
     np.random.default_rng(0).shuffle(target)
     rows = spread_rows(target, 100)

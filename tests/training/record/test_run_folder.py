@@ -1,4 +1,4 @@
-"""Run folders: nothing is lost, nothing half-written, nothing of another configuration is gone on with."""
+"""Run folders: no run is lost or half-written, and none is resumed with another configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from equipoise.training.record.record import RunRecord, locked
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}
 
 
-def test_a_run_holds_what_is_pinned(data: str, out: Path) -> None:
+def test_a_run_contains_the_documented_files(data: str, out: Path) -> None:
     result = eq.fit(data, out=out, **(QUICK | {"diagnose_every": 1}))
     names = {"config.yaml", "metrics.jsonl", "diagnosis.jsonl", "model.safetensors", "result.json"}
     names |= {"predictions.npz"}
@@ -31,7 +31,7 @@ def test_a_run_holds_what_is_pinned(data: str, out: Path) -> None:
     assert result.run_dir == out
 
 
-def test_settings_survive_the_way_through_options(data: str, out: Path) -> None:
+def test_settings_survive_conversion_to_options_and_back(data: str, out: Path) -> None:
     result = eq.fit(
         data,
         "diagnose-relearn",
@@ -61,7 +61,7 @@ def test_a_folder_with_a_run_is_kept(data: str, out: Path) -> None:
     assert json.loads((out / "result.json").read_text())["budget_fingerprint"]
 
 
-def test_a_folder_with_other_things_is_never_touched(data: str, out: Path) -> None:
+def test_a_folder_with_other_files_is_never_changed(data: str, out: Path) -> None:
     out.mkdir()
     (out / "thesis.tex").write_text("years of work")
     for how in ({}, {"overwrite": True}, {"resume": True}):
@@ -81,7 +81,7 @@ def test_two_processes_do_not_write_into_one_folder(data: str, out: Path) -> Non
     assert eq.fit(data, out=out, resume=True, **QUICK).run_dir == out
 
 
-def test_overwriting_a_run_leaves_files_of_others(data: str, out: Path) -> None:
+def test_overwriting_a_run_keeps_other_files(data: str, out: Path) -> None:
     eq.fit(data, out=out, **QUICK)
     (out / "notes.txt").write_text("mine")
     eq.fit(data, out=out, overwrite=True, **QUICK)
@@ -102,9 +102,7 @@ def test_a_finished_run_is_read_again_without_its_data(tmp_path: Path) -> None:
     assert eq.load_run(tmp_path / "run").test == result.test
 
 
-def test_a_run_tells_of_the_weights_it_began_with_and_does_not_need_their_file(
-    data: str, tmp_path: Path
-) -> None:
+def test_a_run_records_its_initial_weights_and_does_not_need_their_file(data: str, tmp_path: Path) -> None:
     encoder = eq.fit(data, out=tmp_path / "first", **QUICK).model.encoder_module("audio")
     file = tmp_path / "audio.safetensors"
     save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, file)
@@ -119,7 +117,7 @@ def test_a_run_tells_of_the_weights_it_began_with_and_does_not_need_their_file(
     assert set(eq.diagnose_run(tmp_path / "run")) == set(synthetic.VECTORS)
 
 
-def test_reading_runs_that_are_none_or_damaged(data: str, out: Path) -> None:
+def test_reading_damaged_or_missing_runs(data: str, out: Path) -> None:
     with pytest.raises(eq.RunFolderError, match=r"holds no run: there is no config\.yaml"):
         eq.load_run(out)
     eq.fit(data, out=out, **QUICK)
@@ -149,7 +147,7 @@ def test_a_damaged_checkpoint_is_named(data: str, out: Path) -> None:
         eq.fit(data, out=out, resume=True, **settings)
 
 
-def test_an_interrupted_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_not_resumed_with_other_data(tmp_path: Path) -> None:
     def kill(epoch: int, _: object) -> None:
         if epoch == 3:
             raise KeyboardInterrupt
@@ -164,7 +162,7 @@ def test_an_interrupted_run_does_not_go_on_with_other_data(tmp_path: Path) -> No
         eq.fit(folder, out=tmp_path / "run", resume=True, **settings)
 
 
-def test_half_a_line_at_the_end_of_a_record_is_passed_over(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_of_a_record_is_skipped(tmp_path: Path) -> None:
     record = RunRecord(tmp_path)
     record.append("metrics.jsonl", {"event": "epoch", "epoch": 0})
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -197,14 +195,14 @@ def test_half_a_line_at_the_end_of_a_record_is_passed_over(tmp_path: Path) -> No
         ({"epochs": 2.5}, "option 'epochs' is 2.5; expected int"),
     ],
 )
-def test_wrong_use_is_met_with_one_line(data: str, options: dict[str, Any], message: str) -> None:
+def test_wrong_use_gives_a_one_line_error(data: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(eq.UsageError, match=message) as caught:
         eq.fit(data, **(QUICK | options))
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
 
 
-def test_a_run_whose_weights_are_gone_is_made_again(data: str, out: Path) -> None:
+def test_a_run_whose_weights_are_missing_is_repeated(data: str, out: Path) -> None:
     first = eq.fit(data, out=out, **QUICK)
     (out / "model.safetensors").unlink()
     again = eq.fit(data, out=out, resume=True, **QUICK)
@@ -219,9 +217,9 @@ def test_a_result_without_its_figures_is_damaged(data: str, out: Path) -> None:
         eq.load_run(out)
 
 
-def test_a_dataset_that_was_changed_behind_its_back_is_refused(tmp_path: Path) -> None:
+def test_a_dataset_that_was_changed_after_opening_is_refused(tmp_path: Path) -> None:
     dataset = synthetic.write(tmp_path / "data")
-    eq.fit(dataset, **QUICK)  # a dataset stands for its folder
+    eq.fit(dataset, **QUICK)  # a dataset is accepted in place of its folder
     array = np.load(dataset.path / dataset.modalities["audio"].file, mmap_mode="r+")
     array[3] += 1
     array.flush()

@@ -1,4 +1,4 @@
-"""Snapshots of weights: whole or not at all, once each, and gone with what a checkpoint does not know."""
+"""Snapshots of weights: atomic, stored once each, and removed if newer than the checkpoint."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def files(snapshots: Snapshots) -> list[Path]:
     return sorted((snapshots.record.folder / "snapshots").glob("*.safetensors"))
 
 
-def test_weights_come_back_in_order_and_equal_ones_are_stored_once(snapshots: Snapshots) -> None:
+def test_weights_are_restored_in_order_and_equal_ones_are_stored_once(snapshots: Snapshots) -> None:
     model = Tied(1.0)
     snapshots.keep(model, 0, "epoch")
     snapshots.keep(model, 1, "before-relearning")
@@ -68,7 +68,7 @@ def test_buffers_are_part_of_a_snapshot(snapshots: Snapshots) -> None:
     assert counts == [0, 1]
 
 
-def test_what_a_checkpoint_does_not_know_did_not_happen(snapshots: Snapshots) -> None:
+def test_snapshots_after_the_checkpoint_are_dropped(snapshots: Snapshots) -> None:
     record = snapshots.record
     assert record.lengths()["snapshots/index.jsonl"] == 0
     snapshots.keep(Tied(1.0), 0, "epoch")
@@ -76,7 +76,7 @@ def test_what_a_checkpoint_does_not_know_did_not_happen(snapshots: Snapshots) ->
     snapshots.keep(Tied(2.0), 1, "epoch")
     record.truncate(lengths)
     assert [s.epoch for s in snapshots.all()] == [0]
-    snapshots.keep(Tied(2.0), 1, "epoch")  # its file lies there already
+    snapshots.keep(Tied(2.0), 1, "epoch")  # its file exists already
     assert [s.epoch for s in snapshots.all()] == [0, 1]
     assert len(files(snapshots)) == 2
     record.tidy()
@@ -84,7 +84,7 @@ def test_what_a_checkpoint_does_not_know_did_not_happen(snapshots: Snapshots) ->
     assert not (record.folder / "snapshots").exists()
 
 
-def test_a_file_that_is_gone_or_damaged(snapshots: Snapshots) -> None:
+def test_a_missing_or_damaged_file(snapshots: Snapshots) -> None:
     snapshots.keep(Tied(1.0), 7, "epoch")
     (path,) = files(snapshots)
     path.write_bytes(b"nothing")
@@ -95,13 +95,13 @@ def test_a_file_that_is_gone_or_damaged(snapshots: Snapshots) -> None:
         snapshots.all()
 
 
-def test_where_nothing_can_be_written(snapshots: Snapshots) -> None:
+def test_an_unwritable_folder(snapshots: Snapshots) -> None:
     (snapshots.record.folder / "snapshots").write_text("in the way")
     with pytest.raises(eq.RunFolderError, match="free disk space, or train without a trace"):
         snapshots.keep(Tied(1.0), 0, "epoch")
 
 
-def test_a_resumed_run_says_at_once_that_a_snapshot_is_gone(data: str, tmp_path: Path) -> None:
+def test_a_resumed_run_reports_a_missing_snapshot_at_once(data: str, tmp_path: Path) -> None:
     options = {"epochs": 4, "batch_size": 16, "checkpoint_every": 1, "trace": True, "out": tmp_path / "run"}
 
     class Killed(Exception):

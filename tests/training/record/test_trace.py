@@ -1,4 +1,4 @@
-"""The trace: what a training leaves behind for the curves over epochs, and that it changes nothing."""
+"""The trace: what a run records for the curves over epochs, without changing the training."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def metrics(result: eq.FitResult) -> list[dict[str, Any]]:
     ]
 
 
-def test_lines_are_as_the_pictures_expect_them(traced: eq.FitResult) -> None:
+def test_lines_have_the_format_that_the_charts_expect(traced: eq.FitResult) -> None:
     lines = [json.loads(line) for line in (traced.run_dir / "trace.jsonl").read_text().splitlines()]
     assert [(line["epoch"], line["event"]) for line in lines] == MOMENTS == moments(traced.run_dir)
     for line in lines:
@@ -69,7 +69,7 @@ def test_lines_are_as_the_pictures_expect_them(traced: eq.FitResult) -> None:
     assert not (traced.run_dir / "snapshots").exists()
 
 
-def test_purities_and_accuracies_are_those_that_the_run_saw(traced: eq.FitResult) -> None:
+def test_purities_and_accuracies_equal_those_of_the_run(traced: eq.FitResult) -> None:
     points = {(point.epoch, point.event): point for point in read_trace(traced.run_dir) or []}
     looks = 0
     for diagnosis in traced.diagnoses:
@@ -84,12 +84,12 @@ def test_purities_and_accuracies_are_those_that_the_run_saw(traced: eq.FitResult
     held = {event["epoch"]: event for event in metrics(traced) if event["event"] == "epoch"}
     for epoch, event in ((0, "epoch"), (1, "before-relearning"), (2, "before-relearning"), (4, "epoch")):
         assert points[epoch, event].accuracy["val"] == held[epoch]["val_accuracy"]
-    for epoch in (1, 2):  # nothing happens between a re-learning and the look behind it
+    for epoch in (1, 2):  # nothing happens between a re-learning and the evaluation after it
         assert points[epoch, "epoch"].modalities == points[epoch, "after-relearning"].modalities
 
 
-def test_test_figures_are_those_of_the_weights_of_that_moment(data: str, traced: eq.FitResult) -> None:
-    """One epoch is trained alone: its last look is that of the kept weights."""
+def test_test_figures_belong_to_the_weights_at_that_time(data: str, traced: eq.FitResult) -> None:
+    """Only one epoch is trained: its last evaluation has the kept weights."""
     one = eq.fit(data, **(RUN | {"epochs": 1}), trace=True)
     point = (read_trace(one.run_dir) or [])[-1]
     assert point == (read_trace(traced.run_dir) or [])[0]
@@ -133,7 +133,7 @@ def test_a_resumed_run_leaves_the_same_trace(
 
     def kill(epoch: int, _: object) -> None:
         if epoch == killed_in:
-            # What a checkpoint does not know, among it a line and a file that were cut off, did not happen.
+            # Records after the last checkpoint are dropped, here also a truncated line and a truncated file.
             index = out / "snapshots" / "index.jsonl"
             with index.open("a") as file:
                 file.write('{"epoch": 9, "ev')
@@ -150,7 +150,7 @@ def test_a_resumed_run_leaves_the_same_trace(
     assert not (out / "snapshots").exists()
 
 
-def test_a_run_killed_while_it_is_measured_can_go_on(
+def test_a_run_killed_during_measuring_can_resume(
     data: str, out: Path, traced: eq.FitResult, monkeypatch: Any
 ) -> None:
     from equipoise.training import ending
@@ -167,7 +167,7 @@ def test_a_run_killed_while_it_is_measured_can_go_on(
     assert [event["event"] for event in metrics(result)].count("test") == 1
 
 
-def test_a_strength_of_zero_leaves_the_trace_of_joint_training(data: str) -> None:
+def test_a_strength_of_zero_writes_the_trace_of_joint_training(data: str) -> None:
     options = RUN | {"epochs": 3, "diagnose_every": 1, "trace": True}
     off = read_trace(eq.fit(data, **(options | {"method_options": RELEARN | {"lam": 0.0}})).run_dir) or []
     joint = read_trace(eq.fit(data, **(options | {"method": "joint", "method_options": {}})).run_dir) or []
@@ -204,7 +204,7 @@ def test_a_trace_in_a_comparison(data: str, tmp_path: Path) -> None:
     assert [moments(folder)[-1] for folder in runs] == [(0, "epoch")] * 6
 
 
-def test_a_trace_of_a_run_that_builds_on_others(data: str, out: Path) -> None:
+def test_trace_of_a_run_that_builds_on_others(data: str, out: Path) -> None:
     eq.fit(data, "ensemble", out=out, trace=True, epochs=2, batch_size=32)
     assert read_trace(out) == []  # nothing is trained in it
     parts = [moments(folder) for folder in (out / "parts").iterdir()]
@@ -212,7 +212,7 @@ def test_a_trace_of_a_run_that_builds_on_others(data: str, out: Path) -> None:
     assert not list(out.rglob("snapshots"))
 
 
-def test_a_trace_that_was_not_recorded_is_not_made_up(data: str, out: Path) -> None:
+def test_a_trace_cannot_be_requested_afterwards(data: str, out: Path) -> None:
     quick = {"epochs": 2, "batch_size": 32}
     eq.fit(data, out=out, **quick)
     assert "trace" not in (out / "config.yaml").read_text()
@@ -223,7 +223,7 @@ def test_a_trace_that_was_not_recorded_is_not_made_up(data: str, out: Path) -> N
         eq.fit(data, trace=True, diagnose_every=0, **quick)
 
 
-def test_a_damaged_trace_says_so(data: str, out: Path) -> None:
+def test_a_damaged_trace_is_an_error(data: str, out: Path) -> None:
     eq.fit(data, out=out, epochs=1, batch_size=32, trace=True)
     (out / "trace.jsonl").write_text('{"epoch": 1}\n')
     with pytest.raises(eq.RunFolderError, match="not a point of a trace"):
