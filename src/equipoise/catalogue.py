@@ -124,15 +124,7 @@ def from_code() -> dict[str, Facts]:
             }
             for name, dataset in datasets.items()
         },
-        "models": {
-            str(model["name"]): {
-                "role": model["role"],
-                "kinds": _listed(model["kinds"]),
-                "default_for": _listed(model["default_for"]),
-                "description": model["description"],
-            }
-            for model in available_models()
-        },
+        "models": available_models(),
         "metrics": {name: {"description": text} for name, text in METRICS.items()},
     }
 
@@ -153,7 +145,3 @@ def _of_method(method: Any) -> dict[str, Any]:
         "cost": method.cost,
         "source": method.source,
     }
-
-
-def _listed(values: Any) -> str:
-    return ", ".join(values)

@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 import synthetic
 from equipoise.methods import StepContext, create_method
-from equipoise.methods.aug import AUG, others_evaluating, residual_loss, weakest
+from equipoise.methods.aug import AUG, residual_loss, weakest
+from equipoise.methods.shared.turns import encoders_to_eval
 from equipoise.models import MultimodalModel
+from equipoise.scopes import modes_restored
 from equipoise.types import UsageError
 from hand_run import (
     CLASSES,
@@ -163,14 +165,16 @@ def test_parts_shared_with_the_active_encoder_are_trained():
     audio.first.eval()  # set to evaluation mode by the user
     video.last.eval()
     before = [part.training for part in small.modules()]
-    with others_evaluating(small, "audio"):
+    with modes_restored(small):
+        encoders_to_eval(small, [m for m in small.modalities if m != "audio"])
         assert audio.training
         assert audio.norm.training
         assert not audio.first.training
         assert not video.training
     assert [part.training for part in small.modules()] == before
     one = MultimodalModel({"audio": audio, "video": audio}, small.fusion)
-    with others_evaluating(one, "video"):
+    with modes_restored(one):
+        encoders_to_eval(one, ["audio"])
         assert audio.training
         assert audio.norm.training
 

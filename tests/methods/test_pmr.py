@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from equipoise.methods import StepContext, create_method
-from equipoise.methods.pmr import balance_weights, class_positions, draw_subset
+from equipoise.methods.pmr import balance_weights
+from equipoise.methods.shared.positions import stratified
 from equipoise.types import Batch, UnknownNameError, UsageError
 from hand_run import HandRun, random_batch, same, small_model
 
@@ -99,15 +100,20 @@ def test_prototypes_are_class_means_in_evaluation_mode_with_a_running_average():
 def test_the_subset_is_stratified_and_drawn_from_the_generator_of_the_run():
     model = small_model()
     run = HandRun(create_method("pmr"), model, train=batches(model, 5, n=40))
-    positions = class_positions(run.train_target)
     target = torch.cat([b.target for b in run.train])
-    drawn = draw_subset(positions, 0.1, torch.Generator().manual_seed(1))
+
+    def draw(share: float, seed: int) -> torch.Tensor:
+        drawn = stratified(run.train_target, share, torch.Generator().manual_seed(seed), leave=0)
+        return drawn.nonzero()[:, 0]
+
+    drawn = draw(0.1, 1)
     counts = torch.bincount(target[drawn])
     assert counts.tolist() == [max(1, round(0.1 * n)) for n in torch.bincount(target).tolist()]
     assert len(set(drawn.tolist())) == len(drawn)
-    assert torch.equal(drawn, draw_subset(positions, 0.1, torch.Generator().manual_seed(1)))
-    assert not torch.equal(drawn, draw_subset(positions, 0.1, torch.Generator().manual_seed(2)))
-    assert draw_subset(positions, 1e-6, torch.Generator()).shape == (3,)  # at least one of each class
+    assert torch.equal(drawn, draw(0.1, 1))
+    assert not torch.equal(drawn, draw(0.1, 2))
+    assert len(draw(1.0, 1)) == len(target)  # all of them
+    assert draw(1e-6, 0).shape == (3,)  # at least one of each class
 
 
 @pytest.mark.parametrize("modalities", [BOTH, THREE])

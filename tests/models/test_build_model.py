@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.models import (
-    ENCODERS,
-    FUSIONS,
+from equipoise.models import ENCODERS, FUSIONS, MultimodalModel, build_model
+from equipoise.models.build import (
     MID_FUSIONS,
-    MultimodalModel,
     available_models,
     build_encoder,
     build_fusion,
-    build_model,
     describe,
     encoder_names,
 )
+from equipoise.models.options import option_names
 from equipoise.types import ModelError, UnknownNameError, UsageError
 
 SHAPES = {
@@ -147,9 +145,12 @@ def test_invalid_data_are_refused():
 
 def test_available_models_lists_everything_with_one_line_each():
     found = available_models()
-    assert [entry["name"] for entry in found if entry["role"] == "encoder"] == list(ENCODERS)
-    assert [entry["name"] for entry in found if entry["role"] == "fusion"] == sorted([*FUSIONS, *MID_FUSIONS])
-    assert all(entry["description"] and "\n" not in entry["description"] for entry in found)
-    mlp = next(entry for entry in found if entry["name"] == "mlp")
-    assert mlp["kinds"] == mlp["default_for"] == ("vector",)
-    assert mlp["options"] == ("hidden", "dropout", "weights")
+    assert [name for name, facts in found.items() if facts["role"] == "encoder"] == list(ENCODERS)
+    assert [name for name, facts in found.items() if facts["role"] == "fusion"] == sorted(
+        [*FUSIONS, *MID_FUSIONS]
+    )
+    assert all(facts["description"] and "\n" not in facts["description"] for facts in found.values())
+    assert found["mlp"]["kinds"] == found["mlp"]["default_for"] == "vector"
+    assert found["cnn"]["kinds"] == found["cnn"]["default_for"] == "image, video"
+    assert option_names(ENCODERS["mlp"]) == ("hidden", "dropout")
+    assert option_names(MID_FUSIONS["mmtm"]) == ("ratio", "stages")

@@ -8,7 +8,8 @@ import textwrap
 import pytest
 import torch
 
-from equipoise.models import BalancedModel, MultimodalModel, check_contract, custom_model, unimodal_logits
+from equipoise.models import BalancedModel, MultimodalModel, unimodal_logits
+from equipoise.models.custom import check_contract, custom_model
 from equipoise.types import ModelError, UsageError
 
 SHAPES = {"audio": ((4,), "vector"), "a.b": ((3,), "vector")}

@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from equipoise.models import ENCODERS, build_encoder, build_model, load_weights
+from equipoise.models import ENCODERS, build_model
+from equipoise.models.build import build_encoder
 from equipoise.models.encoders.resnet import ResNet18
+from equipoise.models.local_weights import load_weights
 from equipoise.training.record.fingerprints import of_encoders
 from equipoise.types import ModelError, UsageError
 

@@ -9,15 +9,14 @@ import torch
 from torch import nn
 
 from equipoise.models import (
-    ABSENCES,
     ConcatFusion,
     MultimodalModel,
     SumFusion,
-    answers_to_zeros,
     build_model,
     subset_logits,
     unimodal_logits,
 )
+from equipoise.models.subset_logits import ABSENCES, answers_to_zeros
 from equipoise.types import Batch, ModelError, UnknownNameError
 
 WIDTHS = {"a.b": 3, "train": 1, "keys": 4}

@@ -7,15 +7,14 @@ import torch
 from torch import nn
 
 from equipoise.models import (
-    LOGIT_SOURCES,
     AverageFusion,
     ConcatFusion,
     MultimodalModel,
     SumFusion,
     build_model,
-    prototype_logits,
     unimodal_logits,
 )
+from equipoise.models.unimodal_logits import LOGIT_SOURCES, prototype_logits
 from equipoise.types import Batch, ModelError, UnknownNameError
 
 NAMES = ["a.b", "train", "keys", "type", "Ärger", "fusion"]

@@ -14,9 +14,9 @@ from equipoise.models import (
     MultimodalModel,
     SharedFusion,
     build_model,
-    describe,
     with_fusion,
 )
+from equipoise.models.build import describe
 from equipoise.types import Batch, ModelError
 from hand_run import HandRun
 

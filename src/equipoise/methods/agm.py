@@ -17,7 +17,7 @@ from equipoise.methods.core.run import Run, StepContext
 from equipoise.methods.shared.modulation import Modulates
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.windows import Windowed
-from equipoise.models import answers_to_zeros, subset_logits
+from equipoise.models.subset_logits import answers_to_zeros, subset_logits
 from equipoise.scopes import evaluating
 from equipoise.types import UsageError
 

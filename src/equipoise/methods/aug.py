@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -14,9 +13,9 @@ from torch.nn import functional as F
 
 from equipoise.methods.core.options import number
 from equipoise.methods.core.run import Run, StepContext
-from equipoise.methods.shared.turns import WeighsTurns, freeze_step
+from equipoise.methods.shared.turns import WeighsTurns, encoders_to_eval, freeze_step
 from equipoise.models import BalancedModel, Fusion, with_fusion
-from equipoise.scopes import evaluating, modes_restored
+from equipoise.scopes import modes_restored
 from equipoise.types import Batch
 
 CHECKS = 10
@@ -152,7 +151,8 @@ class AUG(WeighsTurns):
         (modality,), model = context.active or (), context.run.model
         # Encoders that exchange signals run together, in training as at inference.
         only = None if "mid_fusion" in model.capabilities else (modality,)
-        with others_evaluating(model, modality):
+        with modes_restored(model):
+            encoders_to_eval(model, [m for m in model.modalities if m != modality])
             z = model.encode(context.batch, only=only)
         context.features = {modality: z[modality]}
         context.z = self.edit_features(context.features, context)
@@ -184,20 +184,6 @@ class AUG(WeighsTurns):
         modality = weakest(scores, self.margin)
         if modality is not None and _fusion(run).grow(modality):
             run.record("growth", modality=modality, scores=scores)
-
-
-@contextmanager
-def others_evaluating(model: BalancedModel, modality: str) -> Iterator[None]:
-    """Run a block with the encoders of all other modalities in evaluation mode, then restore the modes.
-
-    Their running statistics thus stay fixed. Modules that they share with the active encoder keep their mode.
-    """
-    with ExitStack() as stack:
-        with modes_restored(model.encoder_module(modality)):
-            for other in model.modalities:
-                if other != modality:
-                    stack.enter_context(evaluating(model.encoder_module(other)))
-        yield
 
 
 def weakest(scores: Mapping[str, float], margin: float) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +16,11 @@ from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.teachers import ReadsTeachers, feature_distance
-from equipoise.methods.shared.turns import freeze_step
+from equipoise.methods.shared.turns import encoders_to_eval, freeze_step
 from equipoise.methods.shared.unimodal_views import score_sums
 from equipoise.methods.shared.windows import Windowed
 from equipoise.randomness import isolated_rng
-from equipoise.scopes import constant, evaluating
+from equipoise.scopes import constant, modes_restored
 
 
 @dataclass
@@ -110,12 +110,8 @@ class G2D(ReadsTeachers, Windowed):
         """
         model = context.run.model
         self._frozen = self._to_freeze(context) if self.in_window(context.run) else ()
-        trained = {model.encoder_module(m) for m in model.modalities if m not in self._frozen}
-        with ExitStack() as stack:
-            for modality in self._frozen:
-                stack.enter_context(constant(p for _, p in model.encoder_parameters(modality)))
-                if model.encoder_module(modality) not in trained:
-                    stack.enter_context(evaluating(model.encoder_module(modality)))
+        with constant(p for m in self._frozen for _, p in model.encoder_parameters(m)), modes_restored(model):
+            encoders_to_eval(model, self._frozen)
             yield
 
     def _to_freeze(self, context: StepContext) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +12,9 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Run, StepContext
+from equipoise.methods.shared.positions import stratified
 from equipoise.methods.shared.windows import Windowed
-from equipoise.models import prototype_logits
+from equipoise.models.unimodal_logits import prototype_logits
 from equipoise.scopes import evaluating
 
 
@@ -60,7 +60,6 @@ class PMR(Windowed):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._prototypes: dict[str, Tensor] = {}
-        self._positions: dict[int, Tensor] = {}
         self._classes = torch.empty(0)
 
     def acts(self, run: Run) -> bool:
@@ -72,9 +71,9 @@ class PMR(Windowed):
         super().epoch_start(run)
         if not self.acts(run):
             return
-        self._positions = self._positions or class_positions(run.train_target)
-        self._classes = torch.tensor(list(self._positions), device=run.device)
-        new = class_means(run, draw_subset(self._positions, self.subset, run.generator))
+        self._classes = torch.unique(run.train_target).to(run.device)
+        drawn = stratified(run.train_target, self.subset, run.generator, leave=0)
+        new = class_means(run, drawn.nonzero()[:, 0])
         old = {m: c.to(new[m]) for m, c in self._prototypes.items()} or new
         self._prototypes = {m: self.ema * old[m] + (1 - self.ema) * c for m, c in new.items()}
 
@@ -108,20 +107,6 @@ def balance_weights(log_pi: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
     true = log_pi.detach().exp().gather(2, column.expand(len(log_pi), -1)[:, :, None])
     scores = true.sum((1, 2)).clamp(min=1e-8)
     return (scores.max() / scores - 1).clamp(0, 1), (scores / scores.min() - 1).clamp(0, 1)
-
-
-def class_positions(target: Tensor) -> dict[int, Tensor]:
-    """Return the positions of the samples of each class, by ascending class, of targets `[N]`."""
-    return {int(k): (target == k).nonzero().squeeze(1) for k in torch.unique(target)}
-
-
-def draw_subset(positions: Mapping[int, Tensor], part: float, generator: torch.Generator) -> Tensor:
-    """Draw the same share of each class, at least one sample; returns sorted positions."""
-    drawn = [
-        held[torch.randperm(len(held), generator=generator)[: max(1, round(part * len(held)))]]
-        for held in positions.values()
-    ]
-    return torch.cat(drawn).sort().values
 
 
 def class_means(run: Run, positions: Tensor) -> dict[str, Tensor]:

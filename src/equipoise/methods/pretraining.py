@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.options import number
 from equipoise.methods.core.run import Run, StepContext
-from equipoise.methods.shared.turns import freeze_step
+from equipoise.methods.shared.turns import encoders_to_eval, freeze_step
 from equipoise.methods.shared.unimodal_runs import StartsFromUnimodal
 from equipoise.models import BalancedModel
 
@@ -38,7 +38,7 @@ class PretrainFinetune(StartsFromUnimodal):
     def epoch_start(self, run: Run) -> None:
         """Freeze the running statistics of the encoders in the first epochs."""
         if run.epoch < self.head_epochs:
-            _encoders_to_eval(run.model)
+            encoders_to_eval(run.model, run.model.modalities)
 
     def after_backward(self, context: StepContext) -> None:
         """Freeze the encoders in the first epochs."""
@@ -71,9 +71,4 @@ class PretrainFrozen(StartsFromUnimodal):
 
     def epoch_start(self, run: Run) -> None:
         """Freeze the running statistics of the encoders."""
-        _encoders_to_eval(run.model)
-
-
-def _encoders_to_eval(model: BalancedModel) -> None:
-    for modality in model.modalities:
-        model.encoder_module(modality).eval()
+        encoders_to_eval(run.model, run.model.modalities)

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from equipoise.methods.core.options import number
 from equipoise.methods.core.run import Plan, Run, StepContext
-from equipoise.methods.shared.turns import TakesTurns, freeze_step
+from equipoise.methods.shared.turns import TakesTurns, encoders_to_eval, freeze_step
 from equipoise.models import BalancedModel, SharedFusion, with_fusion
-from equipoise.scopes import modes_restored
 from equipoise.types import warn
 
 
@@ -124,12 +123,7 @@ class ReconBoost(TakesTurns):
         super().epoch_start(run)
         if run.epoch % (self.boost_epochs + self.rectify_epochs) in (0, self.boost_epochs):
             run.optimizer.state.clear()
-        active = self.turn(run)[1]
-        if active is None:
-            return
-        with modes_restored(run.model.encoder_module(active)):  # modules that it shares with the others
-            for modality in self._frozen(run, active):
-                run.model.encoder_module(modality).eval()
+        encoders_to_eval(run.model, self._frozen(run, self.turn(run)[1]))
 
     def forward(self, context: StepContext) -> Tensor:
         """Encode, without a graph for frozen encoders, and fuse."""

@@ -16,7 +16,7 @@ from equipoise.models.mid_fusion.crossmodal import CrossmodalModel
 from equipoise.models.mid_fusion.lockstep import LockstepModel
 from equipoise.models.mid_fusion.mmtm import MidFusionModel
 from equipoise.models.multimodal import MultimodalModel
-from equipoise.models.options import check_options, listed, option_names
+from equipoise.models.options import check_options, listed
 from equipoise.randomness import derive_seed, seeded_rng
 from equipoise.tasks import task_named
 from equipoise.types import MissingExtraError, ModelError, UnknownNameError, UsageError
@@ -208,34 +208,24 @@ def describe(model: nn.Module | Mapping[str, str], fusion: str = "concat") -> st
     return describe({m: _name_of(encoder) for m, encoder in model.encoders.items()}, fusion)
 
 
-def available_models() -> list[dict[str, object]]:
-    """Return all encoders and fusions.
+def available_models() -> dict[str, dict[str, str]]:
+    """Return all encoders and fusions: name to `role`, `kinds`, `default_for` and `description`.
 
-    Each is a dict of `role` (`encoder` or `fusion`), `name`, `kinds` (of modality, a tuple, empty for a
-    fusion), `default_for` (the kinds for which `auto` chooses it), `options` and a one-line `description`.
+    The role is `encoder` or `fusion`; `default_for` are the kinds for which `auto` chooses an encoder.
     """
-    found: list[dict[str, object]] = []
+    found = {}
     for name, encoder in ENCODERS.items():
-        defaults = tuple(kind for kind, default in DEFAULT_ENCODER.items() if default == name)
-        entry = _entry("encoder", name, encoder, encoder.kinds, defaults)
-        found.append(entry | {"options": (*option_names(encoder), WEIGHTS)})
+        chosen_for = [kind for kind, default in DEFAULT_ENCODER.items() if default == name]
+        found[name] = _facts("encoder", encoder, encoder.kinds, chosen_for)
     fusions: dict[str, type[nn.Module]] = {**FUSIONS, **MID_FUSIONS}
-    found += [_entry("fusion", name, fusions[name], (), ()) for name in fusion_names()]
-    return found
+    return found | {name: _facts("fusion", fusions[name]) for name in fusion_names()}
 
 
-def _entry(
-    role: str, name: str, cls: type[nn.Module], kinds: tuple[str, ...], default_for: tuple[str, ...]
-) -> dict[str, object]:
-    lines = (cls.__doc__ or "").strip().splitlines()
-    return {
-        "role": role,
-        "name": name,
-        "kinds": kinds,
-        "default_for": default_for,
-        "options": option_names(cls),
-        "description": lines[0] if lines else "",
-    }
+def _facts(
+    role: str, cls: type[nn.Module], kinds: Sequence[str] = (), default_for: Sequence[str] = ()
+) -> dict[str, str]:
+    facts = {"role": role, "kinds": ", ".join(kinds), "default_for": ", ".join(default_for)}
+    return facts | {"description": (cls.__doc__ or "").strip().partition("\n")[0]}
 
 
 def _name_of(module: nn.Module) -> str:

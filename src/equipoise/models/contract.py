@@ -52,14 +52,7 @@ class BalancedModel(nn.Module, ABC):
         """
 
     def forward(self, batch: Batch | Mapping[str, Tensor]) -> ModelOutput:
-        """Encode and fuse.
-
-        Args:
-            batch: a batch, or its inputs `{m: [B, ...]}`.
-
-        Returns:
-            Joint logits `[B, C]` and pooled features `{m: [B, d_m]}`.
-        """
+        """Return joint logits `[B, C]` and pooled features of a batch, or of its inputs `{m: [B, ...]}`."""
         z = self.encode(batch)
         return ModelOutput(self.fuse(z), z)
 

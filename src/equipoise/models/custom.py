@@ -33,15 +33,10 @@ TRIAL_SAMPLES = 2
 def custom_model(spec: str, shapes: Shapes, num_classes: int, seed: int = 0) -> BalancedModel:
     """Build a user-defined model and check it against the contract.
 
-    `module:attribute` is imported, also from the current folder, and called as
-    `attribute(shapes, num_classes)` with the random state of `(seed, spec)`. A forward pass of two samples of
-    zeros in evaluation mode follows, which also initialises lazy layers.
-
-    Args:
-        spec: `package.module:Class` or `module:factory`.
-        shapes: modality to shape and kind of one sample.
-        num_classes: `C`.
-        seed: of the initial weights.
+    The class or factory `spec`, `module:attribute`, is imported, also from the current folder, and called as
+    `attribute(shapes, num_classes)` with the random state of `(seed, spec)`; see `build_model` for the other
+    arguments. A forward pass of two samples of zeros in evaluation mode follows, which also initialises lazy
+    layers.
 
     Raises:
         UsageError: `spec` is not of this form.
@@ -61,12 +56,7 @@ def custom_model(spec: str, shapes: Shapes, num_classes: int, seed: int = 0) -> 
 
 
 def load_factory(spec: str) -> Callable[..., Any]:
-    """Import the class or factory named `module:attribute`.
-
-    Raises:
-        UsageError: the name is not of this form.
-        ModelError: the module or attribute does not exist, or importing it fails.
-    """
+    """Import the class or factory named `module:attribute`; see `custom_model` for errors."""
     module_name, _, attribute = spec.partition(":")
     if not all(part.isidentifier() for part in [*module_name.split("."), *attribute.split(".")]):
         raise UsageError(f"a user-defined model is named 'module:Class' or 'module:factory'; found {spec!r}.")
@@ -96,13 +86,10 @@ def check_contract(model: object, shapes: Shapes, num_classes: int, name: str = 
     `encode` must call the encoder of each modality exactly once, see `BalancedModel.encoder_module`.
 
     Args:
-        model: a `BalancedModel`, or a module with the same attributes and methods.
+        model: a `BalancedModel`, or a module with the same attributes and methods; it is returned.
         shapes: modality to shape and kind of one sample.
         num_classes: `C`.
         name: the model's name in messages.
-
-    Returns:
-        The same model.
 
     Raises:
         ModelError: the contract is violated; the message names the place.

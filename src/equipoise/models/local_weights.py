@@ -54,11 +54,7 @@ class LoadedWeights:
 
 
 def without_weights(encoder_options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return options of encoders without weights files; they build the same modules with random weights.
-
-    Args:
-        encoder_options: modality to options.
-    """
+    """Return options of encoders without weights files; they build the same modules with random weights."""
     return {
         modality: {name: value for name, value in options.items() if name != WEIGHTS}
         for modality, options in encoder_options.items()
@@ -78,9 +74,6 @@ def load_weights(encoder: Encoder, path: object) -> LoadedWeights:
     Args:
         encoder: keeps its precision and device.
         path: of a `.safetensors`, `.pt` or `.pth` file; no code from the file is run.
-
-    Returns:
-        A summary.
 
     Raises:
         UsageError: the file does not exist, or is of another kind.
@@ -182,9 +175,6 @@ def _adapt_first_convolution(encoder: Encoder, found: dict[str, Tensor]) -> str:
             if value.ndim != own.ndim or value.shape == own.shape or not same_but_channels:
                 return ""
             mean = value.mean(dim=1, keepdim=True)
-            channels = own.shape[1]
-            found[key] = (
-                mean * value.shape[1] if channels == 1 else mean.expand(-1, channels, *value.shape[2:])
-            )
+            found[key] = mean * value.shape[1] if own.shape[1] == 1 else mean.expand_as(own)
             return key
     return ""

@@ -60,15 +60,12 @@ class MultimodalModel(BalancedModel):
     def encode(
         self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """Encode the inputs of a batch and pool the features.
+        """Return the pooled features `{m: [B, d_m]}` of a batch, in the order of `modalities`.
 
         Args:
             batch: a batch, or its inputs `{m: [B, ...]}`. Inputs of other modalities are ignored, so that a
                 unimodal model can read batches of a multimodal dataset.
             only: modalities to encode; None is all.
-
-        Returns:
-            `{m: [B, d_m]}`, in the order of `modalities`.
 
         Raises:
             ModelError: `only` names an unknown modality, an input is missing, or an encoder does not return
@@ -90,11 +87,7 @@ class MultimodalModel(BalancedModel):
         return logits
 
     def feature_widths(self) -> dict[str, int]:
-        """Return the feature width `d_m` of every modality, from the fusion's `widths` or the encoders.
-
-        Raises:
-            ModelError: a width is unknown.
-        """
+        """Return the feature width `d_m` of every modality, from the fusion's `widths` or the encoders."""
         widths = getattr(self.fusion, "widths", None)
         return dict(widths) if isinstance(widths, Mapping) else super().feature_widths()
 

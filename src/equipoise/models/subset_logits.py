@@ -27,7 +27,7 @@ def subset_logits(
     absent: Mapping[str, Tensor] | None = None,
     head_grad: bool = True,
 ) -> Tensor:
-    """Compute the joint logits `g(..)` with the features outside `subset` replaced.
+    """Return the joint logits `g(..)` `[B, C]` with the features outside `subset` replaced.
 
     The fusion runs in evaluation mode, and the mode of every submodule is restored: with all modalities in
     `subset` the result equals the logits of an evaluation. Gradients reach the encoders through `z` unless it
@@ -46,9 +46,6 @@ def subset_logits(
         absent: `{m: [B, d_m]}`, the replacements: a result of `answers_to_zeros`, computed once for many
             subsets, or other features, such as those of other samples.
         head_grad: whether gradients reach the fusion's parameters; False makes them constants.
-
-    Returns:
-        `[B, C]`.
 
     Raises:
         ModelError: a modality is unknown, or features or the batch are missing.
@@ -72,11 +69,7 @@ def subset_logits(
 
 
 def answers_to_zeros(model: BalancedModel, batch: Batch | Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """Return the encoders' features `{m: [B, d_m]}` of inputs of zeros, in evaluation mode.
-
-    Args:
-        model: the model.
-        batch: a batch, or its inputs, for the shapes.
+    """Return the encoders' features `{m: [B, d_m]}` of zeros like the inputs of a batch, in evaluation mode.
 
     Raises:
         ModelError: the batch is missing, or lacks a modality.
@@ -96,11 +89,7 @@ def answers_to_zeros(model: BalancedModel, batch: Batch | Mapping[str, Tensor] |
 def zeros_for(
     model: BalancedModel, z: Mapping[str, Tensor], modalities: Sequence[str] | None = None
 ) -> dict[str, Tensor]:
-    """Return zeros in the shape of the given features `{m: [B, d_m]}`.
-
-    Raises:
-        ModelError: the features of a modality are missing.
-    """
+    """Return zeros in the shape of the given features; raise ModelError where those of a modality miss."""
     wanted = model.modalities if modalities is None else modalities
     if missing := [m for m in wanted if m not in z]:
         raise ModelError(f"zeroed passes need the features of every modality; missing: {listed(missing)}.")

@@ -44,7 +44,7 @@ def unimodal_logits(
     prototypes: Features | None = None,
     head_grad: bool = True,
 ) -> dict[str, Tensor]:
-    """Compute the unimodal logits of every modality.
+    """Return the unimodal logits `{m: [B, C]}` of every modality, in the model's order.
 
     Every source is a function of the given features `z`; gradients reach the encoders through them unless
     they are detached (detach for scores). Forward passes with zeros run in evaluation mode, without effect on
@@ -63,9 +63,6 @@ def unimodal_logits(
         prototypes: modality to class centres `[C, d_m]`, for `proto`; they never receive a gradient.
         head_grad: whether gradients reach the head (the fusion, the own heads, the shared head); False makes
             its parameters constants. The encoders' outputs for zeros always have gradients.
-
-    Returns:
-        `{m: [B, C]}`, in the model's order.
 
     Raises:
         ModelError: the model does not support this source, or an argument of the source is missing.
@@ -93,16 +90,10 @@ def unimodal_logits(
 
 
 def prototype_logits(z: Tensor, prototypes: Tensor) -> Tensor:
-    """Return minus the Euclidean distance to every prototype, `-sqrt(|z - c_k|^2 + 1e-12)`.
+    """Return minus the Euclidean distance `[B, C]` of `z [B, d]` to prototypes `[C, d]`, which are constants.
 
-    Half precision is converted to float32: in half precision 1e-12 would vanish and squares overflow.
-
-    Args:
-        z: `[B, d]`.
-        prototypes: `[C, d]`; constants.
-
-    Returns:
-        `[B, C]`.
+    It is `-sqrt(|z - c_k|^2 + 1e-12)`. Half precision is converted to float32: in half precision 1e-12 would
+    vanish and squares overflow.
 
     Raises:
         ModelError: the widths differ.

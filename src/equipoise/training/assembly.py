@@ -8,14 +8,9 @@ from dataclasses import dataclass
 from equipoise.data import PreparedDataset, RunData, guard, load_dataset, splits_of
 from equipoise.methods import Method
 from equipoise.methods.core.method import overrides
-from equipoise.models import (
-    BalancedModel,
-    build_model,
-    custom_model,
-    describe,
-    encoder_names,
-)
-from equipoise.models.build import Shapes, drawing
+from equipoise.models import BalancedModel, build_model
+from equipoise.models.build import Shapes, describe, drawing, encoder_names
+from equipoise.models.custom import custom_model
 from equipoise.tasks import CLASSIFICATION, task_named
 from equipoise.training.settings import Settings
 from equipoise.types import LeakError, ModelError, UsageError

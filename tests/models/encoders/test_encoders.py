@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from equipoise.models import DEFAULT_ENCODER, ENCODERS, KINDS, Encoder
-from equipoise.models.encoders.base import default_encoder, fitting_encoders
+from equipoise.models import ENCODERS, Encoder
+from equipoise.models.encoders.base import DEFAULT_ENCODER, KINDS, default_encoder, fitting_encoders
 from equipoise.models.encoders.cnn import CNN
 from equipoise.models.encoders.mlp import MLP
 from equipoise.models.encoders.resnet import ResNet18

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from equipoise.models import ENCODERS, Encoder, StagedPass, build_encoder, stagewise_encoders
-from equipoise.models.encoders.stages import StagedRun
+from equipoise.models import ENCODERS, Encoder
+from equipoise.models.build import build_encoder
+from equipoise.models.encoders.base import stagewise_encoders
+from equipoise.models.encoders.stages import StagedPass, StagedRun
 from equipoise.models.encoders.transformer import sinusoids
 from equipoise.types import ModelError
 

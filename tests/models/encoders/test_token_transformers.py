@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.models import answers_to_zeros, build_model, check_contract
+from equipoise.models import build_model
+from equipoise.models.custom import check_contract
 from equipoise.models.encoders.patch_transformer import PatchTransformer
 from equipoise.models.encoders.token_transformer import TokenTransformer
+from equipoise.models.subset_logits import answers_to_zeros
 from equipoise.types import ModelError
 
 TOKENS = torch.tensor([[4, 9, 2, 7], [3, 3, 0, 0], [0, 0, 0, 0]])

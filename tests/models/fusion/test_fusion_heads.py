@@ -9,16 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from equipoise.models import (
-    FUSIONS,
-    AverageFusion,
-    ConcatFusion,
-    ConcatHead,
-    HeadView,
-    SumFusion,
-    SumHead,
-    build_fusion,
-)
+from equipoise.models import FUSIONS, AverageFusion, ConcatFusion, SumFusion
+from equipoise.models.build import build_fusion
+from equipoise.models.fusion.head import ConcatHead, HeadView, SumHead
 from equipoise.types import ModelError, UsageError
 
 ODD_NAMES = ["a.b", "train", "keys", "type", "Ärger", "weight"]

@@ -15,11 +15,11 @@ from equipoise.models import (
     MultimodalModel,
     OwnHeads,
     SharedFusion,
-    build_fusion,
     build_model,
-    entropy_weights,
     unimodal_logits,
 )
+from equipoise.models.build import build_fusion
+from equipoise.models.fusion.shared import entropy_weights
 from equipoise.types import ModelError, UsageError
 
 ODD_NAMES = ["a.b", "train", "keys", "type", "Ärger", "weight"]

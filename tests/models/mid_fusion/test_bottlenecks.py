@@ -5,14 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.models import (
-    BottleneckModel,
-    build_fusion,
-    build_model,
-    check_contract,
-    describe,
-    with_fusion,
-)
+from equipoise.models import BottleneckModel, build_model, with_fusion
+from equipoise.models.build import build_fusion, describe
+from equipoise.models.custom import check_contract
 from equipoise.types import ModelError, UsageError
 
 SHAPES = {

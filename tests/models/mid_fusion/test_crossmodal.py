@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from equipoise.models import CrossmodalModel, build_fusion, build_model, check_contract, describe, with_fusion
+from equipoise.models import CrossmodalModel, build_model, with_fusion
+from equipoise.models.build import build_fusion, describe
+from equipoise.models.custom import check_contract
 from equipoise.models.mid_fusion.crossmodal import CrossmodalLayer
 from equipoise.types import ModelError, UsageError
 

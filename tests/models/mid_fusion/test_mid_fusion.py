@@ -8,20 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from equipoise.models import (
-    MMTM,
-    ConcatFusion,
-    MidFusionModel,
-    MultimodalModel,
-    available_models,
-    build_fusion,
-    build_model,
-    check_contract,
-    describe,
-    encoder_names,
-    unimodal_logits,
-)
+from equipoise.models import ConcatFusion, MidFusionModel, MultimodalModel, build_model, unimodal_logits
+from equipoise.models.build import available_models, build_fusion, describe, encoder_names
+from equipoise.models.custom import check_contract
 from equipoise.models.encoders.mlp import MLP
+from equipoise.models.mid_fusion.mmtm import MMTM
+from equipoise.models.options import option_names
 from equipoise.types import Batch, ModelError, UnknownNameError, UsageError
 
 SHAPES = {
@@ -266,8 +258,8 @@ def test_contract_names_and_capabilities():
     assert describe(names, "mmtm") == describe(pair)
     changed = MidFusionModel(pair.encoders, ConcatFusion(pair.feature_widths(), 5), None, pair.blocks)
     assert describe(changed) == "mmtm+concat(audio=mlp, text=transformer)"
-    entry = next(entry for entry in available_models() if entry["name"] == "mmtm")
-    assert (entry["role"], entry["options"]) == ("fusion", ("ratio", "stages"))
+    assert available_models()["mmtm"]["role"] == "fusion"
+    assert option_names(MidFusionModel) == ("ratio", "stages")
     x = {m: value.float() for m, value in inputs().items()}
     batch = Batch(x, torch.zeros(3).long(), torch.arange(3))
     model.eval()

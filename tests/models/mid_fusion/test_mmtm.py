@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.models import MMTM
+from equipoise.models.mid_fusion.mmtm import MMTM
 from equipoise.types import ModelError, UsageError
 
 WIDTHS = {"a.b": 4, "train": 3, "keys": 5}

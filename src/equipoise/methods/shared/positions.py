@@ -11,8 +11,8 @@ from torch import Tensor
 from equipoise.tasks import CLASSIFICATION, task_of
 
 
-def stratified(target: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Draw a share of each class, at least one sample and never all of them: `[N]` (bool), true where drawn.
+def stratified(target: Tensor, share: float, generator: torch.Generator, *, leave: int = 1) -> Tensor:
+    """Draw a share of each class, at least one sample, and leave some: `[N]` (bool), true where drawn.
 
     Of a multilabel `[N, C]` or regression `[N]` target a share of all samples is drawn.
     """
@@ -21,7 +21,7 @@ def stratified(target: Tensor, share: float, generator: torch.Generator) -> Tens
         target = torch.zeros(len(target), dtype=torch.int64)
     for label in sorted(set(target.tolist())):
         where = (target == label).nonzero()[:, 0]
-        count = min(max(round(share * len(where)), 1), len(where) - 1)
+        count = min(max(round(share * len(where)), 1), len(where) - leave)
         drawn[where[torch.randperm(len(where), generator=generator)[:count]]] = True
     return drawn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from equipoise.methods.core.method import Method
@@ -11,6 +12,7 @@ from equipoise.methods.core.requirements import Requirements, check_every_modali
 from equipoise.methods.core.run import Run
 from equipoise.methods.shared.gradients import drop_gradients
 from equipoise.models import BalancedModel
+from equipoise.scopes import modes_restored
 from equipoise.types import UsageError
 
 
@@ -59,6 +61,19 @@ class WeighsTurns(TakesTurns):
         """Refuse weights that do not name every modality."""
         super().check(model)
         check_every_modality(self.name, "weights", self.weights, model)
+
+
+def encoders_to_eval(model: BalancedModel, modalities: Sequence[str]) -> None:
+    """Set encoders to evaluation mode, so that their running statistics stay fixed.
+
+    Modules that they share with other encoders keep their mode.
+    """
+    with ExitStack() as stack:
+        for other in model.modalities:
+            if other not in modalities:
+                stack.enter_context(modes_restored(model.encoder_module(other)))
+        for modality in modalities:
+            model.encoder_module(modality).eval()
 
 
 def freeze_step(model: BalancedModel, modalities: Sequence[str]) -> None:

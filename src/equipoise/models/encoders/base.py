@@ -74,11 +74,8 @@ class Encoder(nn.Module):
     def for_shape(cls, shape: Sequence[int], kind: str, **options: Any) -> Self:
         """Build the encoder for samples of one shape.
 
-        Args:
-            shape: shape of one sample, without the batch dimension: `[d]`, `[T]`, `[T, d]`, `[C, H, W]` or
-                `[T, C, H, W]` by kind.
-            kind: `vector`, `tokens`, `sequence`, `image` or `video`.
-            options: keyword arguments of the constructor.
+        The shape is without the batch dimension, and given by the kind (`KINDS`); the options are keyword
+        arguments of the constructor.
 
         Raises:
             ModelError: the kind or the shape does not match; the message names encoders that do.
@@ -98,14 +95,9 @@ class Encoder(nn.Module):
         return cls(input_features(shape, kind), **options)
 
     def forward(self, x: Tensor | StagedPass) -> Tensor:
-        """Encode a batch.
+        """Encode a batch `[B, *shape]` of one of the encoder's kinds to `[B, out_features]`.
 
-        Args:
-            x: `[B, *shape]`, of one of the encoder's kinds; or the result of a forward pass by stages, whose
-                value is returned.
-
-        Returns:
-            `[B, out_features]`.
+        Of a forward pass by stages the value is returned.
 
         Raises:
             ModelError: `x` has another number of dimensions or of features.
@@ -116,15 +108,10 @@ class Encoder(nn.Module):
         return self.embed(x)
 
     def stagewise(self, x: Tensor) -> Stages:
-        """Encode a batch stage by stage.
+        """Encode a batch `[B, *shape]` of one of the encoder's kinds stage by stage.
 
-        Args:
-            x: `[B, *shape]`, of one of the encoder's kinds.
-
-        Returns:
-            A generator that yields the map after each stage, receives the input of the next stage, and
-            returns the feature `[B, out_features]`. The map of a video has a row for every frame, sample by
-            sample.
+        The generator yields the map after each stage, receives the input of the next stage, and returns the
+        feature `[B, out_features]`. The map of a video has a row for every frame, sample by sample.
 
         Raises:
             ModelError: the encoder does not run stage by stage, or `x` has another shape.

@@ -23,10 +23,7 @@ class PatchTransformer(AttentionEncoder):
     Args:
         in_features: channels `C` of the input `[B, C, H, W]` or `[B, T, C, H, W]`.
         patch: side of a patch in pixels.
-        width: width of the model, an even number, which is `out_features`.
-        layers: number of layers; the feed-forward part of each is four times as wide as the model.
-        heads: attention heads; must divide `width`.
-        dropout: probability of dropping, in training.
+        width: an even number; see `AttentionEncoder`, as for `layers`, `heads` and `dropout`.
     """
 
     name: ClassVar[str] = "patch-transformer"

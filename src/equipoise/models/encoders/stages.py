@@ -61,9 +61,7 @@ def unchanged(stages: Stages) -> Tensor:
 def masked_mean(steps: Tensor, padding: Tensor | None) -> Tensor:
     """Return the mean over the steps of `[B, T, d]` that are not padding: `[B, d]`.
 
-    Args:
-        steps: `[B, T, d]`.
-        padding: `[B, T]` (bool), True at padding, but not at all steps of a sample; None without padding.
+    The padding `[B, T]` (bool) is True at padding, but not at all steps of a sample; None is no padding.
     """
     if padding is None:
         return steps.mean(dim=1)

@@ -22,10 +22,7 @@ class TokenTransformer(AttentionEncoder):
     Args:
         in_features: 1, the size of each step of the input `[B, T]`.
         vocabulary: number of different tokens, including 0.
-        width: width of the model, which is `out_features`.
-        layers: number of layers; the feed-forward part of each is four times as wide as the model.
-        heads: attention heads; must divide `width`.
-        dropout: probability of dropping, in training.
+        width: see `AttentionEncoder`, as for `layers`, `heads` and `dropout`.
     """
 
     name: ClassVar[str] = "token-transformer"

@@ -19,6 +19,10 @@ class AttentionEncoder(Encoder):
 
     The constructor of a subclass calls `add_layers`, and the subclass defines `tokens`. Layers read tokens
     that are appended to a map; they must be removed before the feature is pooled.
+
+    The options of all of them are `width` of the model, which is `out_features`; the number of `layers`,
+    whose feed-forward part is four times as wide; attention `heads`, which must divide `width`; and
+    `dropout`, the probability of dropping, in training.
     """
 
     channel_dim: ClassVar[int | None] = -1
@@ -45,11 +49,7 @@ class AttentionEncoder(Encoder):
         return (yield from self._attend(self.tokens(x), self.padding(x)))
 
     def stages_from_tokens(self, x: Tensor) -> Stages:
-        """Encode a batch like `stagewise`, with an additional first stage before any layer.
-
-        Raises:
-            ModelError: `x` has another shape.
-        """
+        """Encode a batch like `stagewise`, with an additional first stage before any layer."""
         self._check_input(x)
         tokens = yield self.tokens(x)
         return (yield from self._attend(tokens, self.padding(x)))
@@ -77,10 +77,7 @@ class Transformer(AttentionEncoder):
 
     Args:
         in_features: features `d` of each step of the input `[B, T, d]`.
-        width: width of the model, which is `out_features`.
-        layers: number of layers; the feed-forward part of each is four times as wide as the model.
-        heads: attention heads; must divide `width`.
-        dropout: probability of dropping, in training.
+        width: see `AttentionEncoder`, as for `layers`, `heads` and `dropout`.
         positions: `sinusoidal` (any length) or `learned`.
         max_length: maximum length with `learned` positions; `for_shape` uses the `T` of the shape.
         mask: `none` reads all steps; `ends` treats steps that repeat at the start or end of a sequence as
@@ -171,12 +168,9 @@ def transformer_layers(width: int, layers: int, heads: int, dropout: float) -> n
 
 
 def attend_in_stages(layers: nn.Sequential, steps: Tensor, padding: Tensor | None) -> Stages:
-    """Run layers of self-attention, a stage each, over steps with padding; return the last map.
+    """Run the layers of `transformer_layers`, a stage each, over steps `[B, T, width]`; return the last map.
 
-    Args:
-        layers: the result of `transformer_layers`.
-        steps: `[B, T, width]`.
-        padding: `[B, T]` (bool), True at steps to ignore; steps appended to a map are read.
+    The padding `[B, T]` (bool) is True at steps to ignore; steps appended to a map are read.
     """
     for layer in layers:
         mask = padding

@@ -70,14 +70,7 @@ class Fusion(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, z: Mapping[str, Tensor]) -> Tensor:
-        """Fuse features.
-
-        Args:
-            z: modality to pooled feature `[B, d_m]`.
-
-        Returns:
-            Joint logits `[B, C]`.
-        """
+        """Fuse pooled features `{m: [B, d_m]}` to joint logits `[B, C]`."""
 
 
 FUSIONS: Registry[Fusion] = Registry(

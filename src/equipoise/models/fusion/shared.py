@@ -83,13 +83,8 @@ class SharedFusion(Fusion):
 def entropy_weights(logits: Tensor) -> Tensor:
     """Weigh the modalities of each sample by certainty: `omega = softmax_m(-H(softmax(u^m)))`.
 
-    The weights of a sample do not depend on other samples, and are all `1 / M` if the entropies are equal.
-
-    Args:
-        logits: `u^m` of all modalities, `[M, B, C]`.
-
-    Returns:
-        `[M, B]`, which sums to one over the modalities.
+    The logits of all modalities are `[M, B, C]`; the weights `[M, B]` sum to one over the modalities. Those
+    of a sample do not depend on other samples, and are all `1 / M` if the entropies are equal.
     """
     # The logarithm stays finite if a probability underflows to zero, so that 0 * log 0 does not occur.
     log_p = logits.log_softmax(dim=2)

@@ -40,12 +40,9 @@ class CrossmodalLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, y: Tensor | None, padding: Tensor | None = None) -> Tensor:
-        """Return `[B, T, width]`.
+        """Return the steps `x [B, T, width]` after they attended to `y [B, S, width]`.
 
-        Args:
-            x: the steps `[B, T, width]` that attend.
-            y: the steps `[B, S, width]` that they read; None skips the attention.
-            padding: `[B, S]` (bool), True at steps of `y` to ignore.
+        None as `y` skips the attention; `padding [B, S]` (bool) is True at steps of `y` to ignore.
         """
         if y is not None:
             source = self.norm(y)

@@ -96,8 +96,7 @@ class MMTM(nn.Module):
     def gates(self, squeezed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the gates `{m: [B, d_m]}` of the given modalities, without curation.
 
-        Args:
-            squeezed: `{m: [B, d_m]}`, the means over positions. Missing modalities count as zeros.
+        They depend on the means over positions `{m: [B, d_m]}`; missing modalities count as zeros.
         """
         first = next(iter(squeezed.values()))
         parts = [
