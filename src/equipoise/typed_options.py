@@ -35,12 +35,7 @@ def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> No
 
 
 def check_types(declared: type, options: Mapping[str, Any], whose: str = "") -> None:
-    """Check options against the annotations of a dataclass.
-
-    Args:
-        declared: the dataclass; its fields are the options.
-        options: name to value; names without a field are ignored.
-        whose: what the options belong to, for the message.
+    """Check options against the annotations of a dataclass; names without a field are ignored.
 
     Raises:
         UsageError: a value has another type; an integer is accepted for a float, a bool only for a bool.

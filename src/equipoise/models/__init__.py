@@ -15,6 +15,7 @@ from equipoise.models.fusion.base import FUSIONS, Fusion
 from equipoise.models.fusion.concat import ConcatFusion
 from equipoise.models.fusion.film import FiLMFusion
 from equipoise.models.fusion.gated import GatedFusion
+from equipoise.models.fusion.head import ConcatHead, HeadView, SumHead
 from equipoise.models.fusion.low_rank_bilinear import LowRankBilinearFusion
 from equipoise.models.fusion.own_heads import OwnHeads
 from equipoise.models.fusion.shared import SharedFusion
@@ -34,17 +35,20 @@ __all__ = [
     "BalancedModel",
     "BottleneckModel",
     "ConcatFusion",
+    "ConcatHead",
     "CrossmodalModel",
     "Encoder",
     "FiLMFusion",
     "Fusion",
     "GatedFusion",
+    "HeadView",
     "LowRankBilinearFusion",
     "MidFusionModel",
     "MultimodalModel",
     "OwnHeads",
     "SharedFusion",
     "SumFusion",
+    "SumHead",
     "build_model",
     "subset_logits",
     "unimodal_logits",

@@ -193,9 +193,7 @@ def drawing(*key: object) -> Iterator[None]:
 def describe(model: nn.Module | Mapping[str, str], fusion: str = "concat") -> str:
     """Return a model in one line: `concat(audio=mlp, accelerometer=mlp)`.
 
-    Args:
-        model: a model, or the result of `encoder_names` for a model that is not built yet.
-        fusion: the fusion's name, in the second case.
+    For a model that is not built yet, give the result of `encoder_names` and the name of the fusion.
     """
     if isinstance(model, Mapping):
         return f"{fusion}({', '.join(f'{m}={name}' for m, name in model.items())})"

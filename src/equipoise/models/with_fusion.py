@@ -40,7 +40,7 @@ def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None
         changed = MultimodalModel(model.encoders, fusion, num_classes)
     else:
         # Wrappers are not nested.
-        inner = model.inner if isinstance(model, OtherFusionModel) else model
+        inner = model.inner if type(model) is OtherFusionModel else model
         changed = OtherFusionModel(inner, fusion, num_classes)
     changed.task = model.task
     return changed
@@ -57,14 +57,6 @@ class OtherFusionModel(BalancedModel):
 
     Around a model with the capability `gates` it has the interface of a `MidFusionModel`; blocks belong to
     `fusion_parameters`.
-
-    Args:
-        inner: the model that encodes.
-        fusion: see `with_fusion`.
-        num_classes: see `with_fusion`.
-
-    Raises:
-        ModelError: the fusion does not match the model.
     """
 
     def __init__(self, inner: BalancedModel, fusion: nn.Module, num_classes: int | None = None) -> None:

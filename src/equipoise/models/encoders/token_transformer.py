@@ -45,10 +45,7 @@ class TokenTransformer(AttentionEncoder):
         self.add_layers(width, layers, heads, probability("dropout", dropout))
 
     def tokens(self, x: Tensor) -> Tensor:
-        """Return the embeddings `[B, T, width]` of tokens `[B, T]`, with their positions.
-
-        Args:
-            x: whole numbers of any type: a loader may return them as float32.
+        """Return the embeddings `[B, T, width]` of tokens `[B, T]` of any type, with their positions.
 
         Raises:
             ModelError: a number is not in the vocabulary.

@@ -24,11 +24,9 @@ class ConcatFusion(Fusion):
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, widths: Mapping[str, int]) -> Self:
-        """Create a fusion around an existing linear layer, which is not copied.
+        """Create a fusion around an existing linear layer, `[B, sum d_m]` to `[B, C]`, which is not copied.
 
-        Args:
-            linear: `[B, sum d_m]` to `[B, C]`.
-            widths: modality to `d_m`, in the order in which the layer reads them.
+        The widths are in the order in which the layer reads the modalities.
 
         Raises:
             ModelError: the widths do not add up to the layer's input.

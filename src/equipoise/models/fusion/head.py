@@ -38,15 +38,10 @@ class HeadView(ABC):
         """Return `b` `[C]`, zeros if the head has none."""
 
     def slice(self, modality: str, z: Tensor, head_grad: bool = True) -> Tensor:
-        """Return the unimodal logits `u^m = z^m W_m^T + b / M`, which sum to the joint logits over `m`.
+        """Return the unimodal logits `u^m = z^m W_m^T + b / M` `[B, C]` of a feature `z [B, d_m]`.
 
-        Args:
-            modality: `m`.
-            z: `[B, d_m]`.
-            head_grad: False makes the head's weights constants: gradients flow into `z` only.
-
-        Returns:
-            `[B, C]`.
+        They sum to the joint logits over `m`. With `head_grad=False` the head's weights are constants:
+        gradients flow into `z` only.
 
         Raises:
             ModelError: unknown modality, or `z` has another width.

@@ -38,6 +38,7 @@ class MMTM(nn.Module):
         squeeze: the layer `A`, common to all modalities.
         excite: the layers `E_m`, in order.
         gate_count: the number `n` of forward passes in the running mean.
+        curated: the modality whose gates are replaced by their running mean, or None; see `curate`.
 
     Raises:
         ModelError: there are fewer than two modalities, or a method is given an unknown one.
@@ -66,12 +67,7 @@ class MMTM(nn.Module):
         for index, d in enumerate(widths.values()):
             self.register_buffer(self._mean_name(index), torch.zeros(d))
         self.register_buffer("gate_count", torch.zeros((), dtype=torch.long))
-        self._curated: str | None = None
-
-    @property
-    def curated(self) -> str | None:
-        """The modality whose gates are replaced by their running mean, or None."""
-        return self._curated
+        self.curated: str | None = None
 
     def curate(self, modality: str | None) -> None:
         """Replace the gates of one modality by their running mean; None ends this.
@@ -82,7 +78,7 @@ class MMTM(nn.Module):
         """
         if modality is not None:
             self._position(modality)
-        self._curated = modality
+        self.curated = modality
 
     def mean_gate(self, modality: str) -> Tensor:
         """Return the buffer with the running mean of a modality's gates `[d_m]`, at first zeros."""
@@ -126,8 +122,8 @@ class MMTM(nn.Module):
         self._check(maps, batch_size)
         masks = padding or {}
         gates = self.gates({m: self._squeezed(m, h, batch_size, masks.get(m)) for m, h in maps.items()})
-        if self._curated is not None and self._curated in gates:
-            gates[self._curated] = self._mean_or(gates[self._curated])
+        if self.curated is not None and self.curated in gates:
+            gates[self.curated] = self._mean_or(gates[self.curated])
         elif self.training and len(gates) == len(self.modalities):
             self._update_means(gates)
         return {m: self._gated(m, maps[m], gate) for m, gate in gates.items()}
@@ -149,8 +145,8 @@ class MMTM(nn.Module):
 
     @torch.no_grad()
     def _mean_or(self, gate: Tensor) -> Tensor:
-        assert self._curated is not None
-        mean = self.mean_gate(self._curated).to(gate.dtype)
+        assert self.curated is not None
+        mean = self.mean_gate(self.curated).to(gate.dtype)
         # torch.where avoids a synchronisation of the device at every block, and returns a copy that later
         # updates of the buffer do not change.
         mean = torch.where(self.gate_count > 0, mean, gate.mean(dim=0))
