@@ -48,5 +48,5 @@ def dataset(tmp_path: Path, inputs: dict[str, Any]) -> PreparedDataset:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read arrays in pieces of a few rows, as large ones are."""
+    """Read arrays in pieces of a few rows, like large arrays."""
     monkeypatch.setattr("equipoise.data.format.content.CHUNK_BYTES", 200)

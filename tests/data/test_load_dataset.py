@@ -20,7 +20,7 @@ Write = Callable[..., PreparedDataset]
 
 
 class Toy(Dataset):
-    """A registered dataset whose source and failures a test controls."""
+    """A registered dataset whose source and failures are controlled by a test."""
 
     name: ClassVar[str] = "toy"
     version: ClassVar[str] = "1"
@@ -46,14 +46,14 @@ class Toy(Dataset):
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Register `Toy`, with a cache of its own."""
+    """Register `Toy`, with its own cache."""
     monkeypatch.setenv("EQUIPOISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(DATASETS, "_loaded", {"toy": Toy})
     monkeypatch.setattr(Toy, "builds", 0)
     return tmp_path / "cache" / "datasets"
 
 
-def test_the_registry_knows_htad() -> None:
+def test_the_registry_contains_htad() -> None:
     assert "htad" in DATASETS
     assert "base" not in DATASETS
     for name, entry in DATASETS.items():
@@ -81,8 +81,8 @@ def test_a_changed_source_is_built_anew(toy: Path, monkeypatch: pytest.MonkeyPat
     assert Toy.builds == 2
 
 
-def test_two_at_once(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Toy, "barrier", Barrier(2))  # neither finds what the other is about to build
+def test_two_builds_at_once(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Toy, "barrier", Barrier(2))  # both start building before either has finished
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(load_dataset, ["toy", "toy"]))
     assert Toy.builds == 2
@@ -91,7 +91,7 @@ def test_two_at_once(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.name for path in toy.iterdir()] == ["toy-1-v1"]
 
 
-def test_a_failed_build_leaves_nothing_to_be_found(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_build_leaves_no_dataset(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Toy, "fails", True)
     with pytest.raises(RuntimeError, match="broke off"):
         load_dataset("toy")
@@ -100,14 +100,14 @@ def test_a_failed_build_leaves_nothing_to_be_found(toy: Path, monkeypatch: pytes
     load_dataset("toy").verify()
 
 
-def test_a_damaged_copy_says_how_to_get_rid_of_it(toy: Path) -> None:
+def test_a_damaged_copy_gives_an_error_with_a_remedy(toy: Path) -> None:
     folder = load_dataset("toy").path
     (folder / "00_a.npy").write_bytes(b"")
     with pytest.raises(DataError, match=r"cached copy: delete .*toy-1-v1 to build it again"):
         load_dataset("toy")
 
 
-def test_a_cache_that_cannot_be_written(toy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unwritable_cache(toy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EQUIPOISE_CACHE", str(tmp_path / "file" / "below"))
     with pytest.raises(RunFolderError, match=r"cannot write the cache .* another folder in EQUIPOISE_CACHE"):
@@ -132,7 +132,7 @@ def test_paths(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("toy")
-def test_what_is_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_that_are_not_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plain").mkdir()
     for path in ("./nowhere", "no/where", "~/no-such-folder-anywhere", tmp_path / "nowhere"):

@@ -1,4 +1,4 @@
-"""Features whose separability is known by construction."""
+"""Features with known separability."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`diagnose` as pinned, against slow definitions of purity, its gap and the options around them."""
+"""`diagnose` against reference values, and against slow definitions of purity, its gap and its options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from equipoise.types import DataError, UnknownNameError, UsageError
 
 
 def slow_purity(features, labels, seed=0):
-    """Purity of features that are scaled already."""
+    """Purity of scaled features."""
     k = len(set(labels))
     clusters = KMeans(k, random_state=seed, n_init=10).fit(features).labels_
     total = 0
@@ -33,7 +33,7 @@ def minmax(x):
 
 @pytest.fixture
 def splits(blobs):
-    """Two modalities: "audio" overfitted (classes told apart in train alone), "video" not."""
+    """Two modalities: "audio" overfitted (classes separable in train only), "video" not."""
     za, y = blobs(n=160, classes=4, separation=2.0, seed=1)
     zv, _ = blobs(n=160, classes=4, d=5, separation=0.0, seed=2)
     za_val, y_val = blobs(n=60, classes=4, separation=0.3, seed=3)
@@ -41,7 +41,7 @@ def splits(blobs):
     return {"audio": za, "video": zv}, y, {"audio": za_val, "video": zv_val}, y_val
 
 
-def test_the_pinned_call(splits):
+def test_the_reference_call(splits):
     train, y, val, y_val = splits
     d = diagnose(train=train, train_labels=y, val=val, val_labels=y_val)
     assert isinstance(d, Diagnosis)
@@ -64,7 +64,7 @@ def test_the_pinned_call(splits):
     assert f"{d['audio'].gap:.3f}" in str(d)
 
 
-def test_tensors_arrays_and_names_of_classes_are_the_same(splits):
+def test_tensors_arrays_and_class_names_give_the_same(splits):
     train, y, val, y_val = splits
     expected = diagnose(train, y, val, y_val)
     tensors = diagnose(
@@ -89,7 +89,7 @@ def test_any_number_of_modalities_with_any_names(blobs, count):
     y, y_val = np.arange(60) % 3, np.arange(30) % 3
     d = diagnose(train, y, val, y_val)
     assert list(d) == names
-    for name in names:  # each as if it stood alone
+    for name in names:  # each as if it were alone
         assert d[name] == diagnose({name: train[name]}, y, {name: val[name]}, y_val)[name]
     backward = diagnose(dict(reversed(train.items())), y, val, y_val)
     assert list(backward) == names[::-1]
@@ -102,13 +102,13 @@ def test_same_input_gives_the_same_bits(splits):
         assert diagnose(*splits, **options) == diagnose(*splits, **options)
 
 
-def test_random_streams_of_the_caller_stay(splits):
+def test_random_streams_of_the_caller_are_unchanged(splits):
     before = np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     diagnose(*splits, preset="robust", backend="torch")
     assert (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
 
 
-def test_splits_of_two_precisions(splits):
+def test_splits_of_different_precision(splits):
     train, y, val, y_val = splits
     single = {m: z.astype(np.float32) for m, z in train.items()}
     expected = diagnose(
@@ -170,7 +170,7 @@ def recorded_subsets(monkeypatch, *splits, **options):
 
 
 @pytest.mark.parametrize("swap", [False, True])
-def test_matched_subsets_are_stratified_and_of_one_size(splits, monkeypatch, swap):
+def test_matched_subsets_are_stratified_and_of_equal_size(splits, monkeypatch, swap):
     big, y, small, y_small = splits
     order = (small, y_small, big, y) if swap else (big, y, small, y_small)
     subsets, state = recorded_subsets(monkeypatch, *order, matched_size=True, repeats=4)
@@ -186,7 +186,7 @@ def test_matched_subsets_are_stratified_and_of_one_size(splits, monkeypatch, swa
         assert np.array_equal(y[rows], target)
         assert (np.abs(np.bincount(target, minlength=4) - shares) < 1).all()
         rows_drawn.add(tuple(rows))
-    assert len(rows_drawn) == 4  # a new subset each time
+    assert len(rows_drawn) == 4  # a new subset for each repeat
 
 
 def test_cap_on_samples(splits, monkeypatch):
@@ -215,8 +215,8 @@ def test_min_gap_by_the_bootstrap(splits):
     assert d["video"].strength() == 0.0
 
 
-def test_the_interval_covers_the_true_gap():
-    """Clusters are certain here and labels are noisy, so that purity is the share of clean labels."""
+def test_the_interval_contains_the_true_gap():
+    """Clusters are exact here and labels are noisy, so that purity is the share of clean labels."""
     covered = {0.0: 0, 0.3: 0}
     for seed in range(40):
         for true_gap in covered:
@@ -252,7 +252,7 @@ LABELS = np.arange(12) % 3
         ({"n_clusters": 13}, "12 samples are fewer than the 13 clusters"),
     ],
 )
-def test_bad_data_are_named(changes, message):
+def test_invalid_data_are_named(changes, message):
     good = {"train": {"a": ROWS}, "train_labels": LABELS, "val": {"a": ROWS + 1}, "val_labels": LABELS}
     with pytest.raises(DataError, match=message):
         diagnose(**{**good, **changes})
@@ -269,7 +269,7 @@ def test_a_missing_class_is_named_and_can_be_allowed(splits):
 
 
 @pytest.mark.parametrize("metric", ["silhouette", "nearest-class-mean", "linear-probe"])
-def test_metrics_that_need_two_classes_say_so(metric):
+def test_metrics_that_need_two_classes_are_refused(metric):
     one = np.zeros(12, int)
     with pytest.raises(DataError, match="12 training samples are of 1 classes"):
         diagnose({"a": ROWS}, one, {"a": ROWS}, one, metric=metric)
@@ -291,7 +291,7 @@ def test_metrics_that_need_two_classes_say_so(metric):
         ({"missing_classes": "ignore"}, "value of missing_classes"),
     ],
 )
-def test_unknown_names_come_with_near_ones(splits, options, message):
+def test_unknown_names_come_with_suggestions(splits, options, message):
     with pytest.raises(UnknownNameError, match=message):
         diagnose(*splits, **options)
 
@@ -300,12 +300,12 @@ def test_unknown_names_come_with_near_ones(splits, options, message):
     "option", ["repeats", "n_init", "max_iter", "bins", "n_clusters", "max_samples", "pca"]
 )
 @pytest.mark.parametrize("value", [0, -1, 2.5, "3", True])
-def test_counts_are_whole_numbers_of_at_least_one(option, value):
+def test_counts_are_integers_of_at_least_one(option, value):
     with pytest.raises(UsageError, match=f"{option} is"):
         DiagnosisOptions(**{option: value})
 
 
-def test_other_impossible_values():
+def test_other_invalid_values():
     for changes in ({"bootstrap": -1}, {"kmeans_seed": -1}, {"min_gap": -0.1}, {"min_gap": math.nan}):
         with pytest.raises(UsageError, match="expected"):
             DiagnosisOptions(**changes)
@@ -333,7 +333,7 @@ def test_a_diagnosis_is_a_mapping(splits):
         d["audi"]
 
 
-def test_frame_and_record_tell_what_was_applied():
+def test_frame_and_record_show_the_applied_options():
     state = LearningState("a", 0.9, 0.6, 0.3, (0.2, 0.4), False, "purity", 10, 5)
     d = Diagnosis({"a": state, "b": LearningState("b", 0.5, 0.5, 0.0, None, True, "purity", 10, 5, 0.25)})
     frame = d.to_frame(lam=1.0)

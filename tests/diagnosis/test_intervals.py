@@ -1,4 +1,4 @@
-"""The interval of a gap: centred, of the right width, and no part of a score."""
+"""The interval of a gap: centred, of the right width, without effect on scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from equipoise.diagnosis.options import CONTINUOUS, LABELS
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_an_interval_lies_about_its_gap_and_changes_no_score(blobs, metric):
+def test_an_interval_contains_its_gap_and_changes_no_score(blobs, metric):
     (x, y), (x_val, y_val) = blobs(n=90, seed=1), blobs(n=45, seed=2)
     if metric in CONTINUOUS:
         y, y_val = x[:, 0] * 1.0, x_val[:, 0] * 1.0
@@ -29,15 +29,15 @@ def test_an_interval_lies_about_its_gap_and_changes_no_score(blobs, metric):
     assert low < given.train_score - given.val_score < high
 
 
-def test_a_resample_of_hits_has_the_binomial_spread():
+def test_a_resample_of_hits_has_the_binomial_variance():
     score = Score(share, (np.arange(400) % 4 == 0,))
     draws = [score.resampled(np.random.default_rng(seed)) for seed in range(2000)]
     assert np.mean(draws) == pytest.approx(0.25, abs=0.003)
     assert np.std(draws) == pytest.approx(math.sqrt(0.25 * 0.75 / 400), rel=0.08)
 
 
-def test_names_kept_do_not_lift_a_resample():
-    """Clusters of noise: naming them anew in each resample lifts purity, keeping the names does not."""
+def test_keeping_cluster_names_does_not_increase_a_resample():
+    """Clusters of noise: naming them anew in each resample increases purity, keeping the names does not."""
     rng = np.random.default_rng(0)
     clusters, labels = rng.integers(0, 20, 200), rng.integers(0, 20, 200)
     hits = Score(share, (majorities(clusters, labels, 20)[clusters] == labels,))
@@ -49,7 +49,7 @@ def test_names_kept_do_not_lift_a_resample():
     assert kept == pytest.approx(hits.value, abs=0.01)
 
 
-def test_cross_fitted_intervals_hold_zero_where_nothing_is_over_fitted(blobs):
+def test_cross_fitted_intervals_contain_zero_without_overfitting(blobs):
     held = 0
     for seed in range(30):
         (x, y), (x_val, y_val) = blobs(n=150, seed=seed), blobs(n=60, seed=1000 + seed)

@@ -45,7 +45,7 @@ def write_lists(folder: Path, lines: dict[str, list[str]]) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Videos of four seconds, ten frames a second, whose sound gets louder each second."""
+    """Videos of four seconds with ten frames a second; the sound gets louder each second."""
     folder = tmp_path / "AVE_Dataset"
     folder.mkdir()
     write_lists(folder, LINES)
@@ -77,7 +77,7 @@ def test_events_are_cut_out_of_their_videos(source: Path) -> None:
     clip = next(clip for clip in plan.clips if clip.id == "bark_one_01")
     assert (clip.start, clip.seconds) == (1, 2)
     frames = plan.readers["video"].read(clip)
-    # Seconds 1 to 3 are the frames 10 to 29, halves of which have their middles at 15 and 25.
+    # Seconds 1 to 3 are frames 10 to 29; the middles of their halves are 15 and 25.
     expected = np.moveaxis(pictures(1)[[15, 25], :, 8:40], -1, 1).astype(int)
     assert np.abs(frames - expected).mean() < 8
     wave = read_audio(clip.files["audio"], RATE, start=clip.start, seconds=clip.seconds)
@@ -86,7 +86,7 @@ def test_events_are_cut_out_of_their_videos(source: Path) -> None:
     assert abs(louder - 1.5) < 0.1
 
 
-def test_a_video_of_two_classes_gives_two_samples_of_one_group(source: Path) -> None:
+def test_a_video_with_two_classes_gives_two_samples_of_one_group(source: Path) -> None:
     lines = {**LINES, "trainSet.txt": [*LINES["trainSet.txt"], "Church bell&bark_one_01&good&3&4"]}
     write_lists(source, lines)
     clips = [clip for clip in AVE().plan(source).clips if clip.group == "bark_one_01"]
@@ -96,7 +96,7 @@ def test_a_video_of_two_classes_gives_two_samples_of_one_group(source: Path) -> 
     ]
 
 
-def test_an_event_that_is_listed_twice_is_one_sample_of_the_whole_video(source: Path) -> None:
+def test_an_event_listed_twice_becomes_one_sample_of_the_whole_video(source: Path) -> None:
     lines = {**LINES, "trainSet.txt": [*LINES["trainSet.txt"], "Bark&bark_one_01&good&3&4"]}
     write_lists(source, lines)
     plan = AVE().plan(source)
@@ -106,7 +106,7 @@ def test_an_event_that_is_listed_twice_is_one_sample_of_the_whole_video(source: 
     assert len(AVE(part="event").plan(source).clips) == 8
 
 
-def test_a_video_in_two_lists_is_told_and_refused_later(source: Path, tmp_path: Path) -> None:
+def test_a_video_in_two_lists_is_noted_and_refused_later(source: Path, tmp_path: Path) -> None:
     lines = {**LINES, "testSet.txt": [*LINES["testSet.txt"], "Bark&bark_two_02&good&0&2"]}
     write_lists(source, lines)
     plan = AVE(pixels=8, frames=1).plan(source)
@@ -126,7 +126,7 @@ def test_lists_and_annotations_are_compared(source: Path) -> None:
     assert "2 annotated events are in no list" in plan.notes[0]
 
 
-def test_events_without_length_stand_for_their_video(source: Path) -> None:
+def test_events_without_length_use_the_whole_video(source: Path) -> None:
     lines = {**LINES, "valSet.txt": [*LINES["valSet.txt"], "Bark&bark_fiv_05&good&4&4"]}
     write_lists(source, lines)
     plan = AVE(part="event").plan(source)
@@ -135,7 +135,7 @@ def test_events_without_length_stand_for_their_video(source: Path) -> None:
     assert plan.facts["events_without_length"] == 1
 
 
-def test_mistakes_are_named(source: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no 'AVE', 'trainSet.txt'"):
         AVE().plan(source / "AVE")
     with pytest.raises(UsageError, match="part"):

@@ -25,7 +25,7 @@ SPEAKERS = ("Anya", "Bill", "Yi")
 
 
 def write_htk(path: Path, vectors: np.ndarray, kind: int = 6) -> Path:
-    """Write vectors number by number, as the HTK book describes the format."""
+    """Write vectors number by number in the format of the HTK book."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = struct.pack(">i", len(vectors)) + struct.pack(">i", 200000)
     content += struct.pack(">h", 4 * vectors.shape[1]) + struct.pack(">h", kind)
@@ -36,7 +36,7 @@ def write_htk(path: Path, vectors: np.ndarray, kind: int = 6) -> Path:
 
 
 def write_mat(path: Path, pictures: np.ndarray, **more: object) -> Path:
-    """Write pictures `[T, 60, 80]` as MATLAB's `vid(:, t) = picture(:)` does: down the columns."""
+    """Write pictures `[T, 60, 80]` in column order, like MATLAB's `vid(:, t) = picture(:)`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = [[picture[row, column] for column in range(80) for row in range(60)] for picture in pictures]
     siz = np.array([[60.0, 80.0, len(pictures)]])
@@ -46,7 +46,7 @@ def write_mat(path: Path, pictures: np.ndarray, **more: object) -> Path:
 
 @pytest.fixture(scope="module")
 def samples() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Lips and cepstra of three speakers by name."""
+    """Lips and cepstra of three speakers, by name."""
     rng = np.random.default_rng(0)
     made = {}
     for letter, repetition, speaker in product(ascii_uppercase, (1, 2, 3), SPEAKERS):
@@ -101,7 +101,7 @@ def test_files_and_archive_give_the_same_arrays(
         assert one.classes[one.target[row]] == name[0]
 
 
-def test_repetitions_decide_the_split(archive: Path) -> None:
+def test_repetitions_determine_the_split(archive: Path) -> None:
     clips = AVLetters().plan(archive).clips
     for clip in clips:
         allowed = {"1": {"train"}, "2": {"train", "val"}, "3": {"test"}}[clip.id[1]]
@@ -115,14 +115,14 @@ def test_repetitions_decide_the_split(archive: Path) -> None:
     assert Counter(clip.split for clip in clips) == {"train": 117, "val": 39, "test": 78}
 
 
-def test_speakers_can_be_left_out(archive: Path) -> None:
+def test_speakers_can_be_excluded(archive: Path) -> None:
     clips = AVLetters(split="speaker").plan(archive).clips
     parts = {clip.group: clip.split for clip in clips}
     assert sorted(parts.values()) == ["test", "train", "val"]
     assert all(parts[clip.id[3:]] == clip.split for clip in clips)
 
 
-def test_pictures_are_made_smaller_by_averaging_blocks(
+def test_pictures_are_downscaled_by_averaging_blocks(
     samples: dict[str, tuple[np.ndarray, np.ndarray]], archive: Path
 ) -> None:
     reader = LipsReader(count=2, height=15)
@@ -137,7 +137,7 @@ def test_pictures_are_made_smaller_by_averaging_blocks(
         LipsReader(height=17)
 
 
-def test_cepstra_as_an_image_are_the_sequence_turned(archive: Path) -> None:
+def test_cepstra_as_an_image_are_the_transposed_sequence(archive: Path) -> None:
     clip = Clip("Z3_Bill", "Z", {"audio": archive})
     plan = AVLetters(audio="image").plan(archive)
     image = plan.readers["audio"].read(clip)
@@ -145,7 +145,7 @@ def test_cepstra_as_an_image_are_the_sequence_turned(archive: Path) -> None:
     assert np.array_equal(image[0].T, MfccReader().read(clip))
 
 
-def test_lost_files_are_counted_and_not_skipped(official: Path, tmp_path: Path) -> None:
+def test_lost_files_are_counted_and_reported(official: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     for file in official.rglob("*-lips.*"):
         place = source / file.relative_to(official)
@@ -195,7 +195,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         read_lips(lips)
 
 
-def test_a_damaged_or_foreign_archive_is_named(archive: Path, tmp_path: Path) -> None:
+def test_a_damaged_or_unknown_archive_is_named(archive: Path, tmp_path: Path) -> None:
     copy = tmp_path / "avletters.npz"
     copy.write_bytes(archive.read_bytes())
     truncated(copy)
@@ -212,7 +212,7 @@ def test_a_damaged_or_foreign_archive_is_named(archive: Path, tmp_path: Path) ->
         AVLetters().plan(tmp_path)
 
 
-def test_an_archive_that_changes_is_read_again(archive: Path, tmp_path: Path) -> None:
+def test_a_changed_archive_is_read_again(archive: Path, tmp_path: Path) -> None:
     copy = tmp_path / "avletters.npz"
     arrays = dict(np.load(archive))
     clip = Clip("A1_Anya", "A", {"audio": copy})
@@ -222,7 +222,7 @@ def test_an_archive_that_changes_is_read_again(archive: Path, tmp_path: Path) ->
     assert np.array_equal(MfccReader().read(clip), before + 1)
 
 
-def test_a_wrong_folder_and_an_empty_letter_are_told(tmp_path: Path) -> None:
+def test_a_wrong_folder_and_an_empty_letter_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected Lips/A1_Anya-lips.mat"):
         AVLetters().plan(tmp_path)
     rng = np.random.default_rng(2)
@@ -240,8 +240,8 @@ def test_a_wrong_folder_and_an_empty_letter_are_told(tmp_path: Path) -> None:
         AVLetters().plan(tmp_path)
 
 
-@pytest.mark.skipif(not REAL.is_file(), reason="AVLetters is not at hand")
-def test_real_letters_are_what_the_archive_holds() -> None:
+@pytest.mark.skipif(not REAL.is_file(), reason="AVLetters is not available")
+def test_real_letters_equal_the_archive() -> None:
     plan = AVLetters().plan(REAL)
     assert Counter(clip.split for clip in plan.clips) == {"train": 390, "val": 130, "test": 260}
     with np.load(REAL) as arrays:

@@ -1,4 +1,4 @@
-"""CMU-MOSEI from its pickles and from the files of the SDK, aligned by hand in these tests."""
+"""CMU-MOSEI from its pickles and from the files of the SDK, with the alignment computed in these tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write(folder: Path, name: str, root: str, videos: Videos) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two videos with labels; the second lacks its vision. Sentiment is the first of seven labels."""
+    """Two videos with labels; the second has no vision. Sentiment is the first of seven labels."""
     at = tmp_path / "csd"
     labels = np.array([[-1.0, 9, 9, 9, 9, 9, 9], [2.0, 0, 0, 0, 0, 0, 0]])
     vectors = np.arange(12, dtype=np.float32).reshape(6, 2) + 1
@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
     return at
 
 
-def test_words_are_the_steps_and_the_rest_is_averaged_over_them(folder: Path) -> None:
+def test_words_are_the_time_steps_and_other_modalities_are_averaged_over_them(folder: Path) -> None:
     plan = CMUMOSEI(steps=4, target="regression").plan(folder)
     inputs = plan.arguments["inputs"]
     # From 1 to 4 s: the words 1 (1-2 s) and 2 (2-4 s); from 4 to 8 s: 3 (4-5), 4 (5-6) and 5 (6-8).
@@ -69,7 +69,7 @@ def test_words_are_the_steps_and_the_rest_is_averaged_over_them(folder: Path) ->
         [[3, 4], [5, 6], [0, 0], [0, 0]],
         [[7, 8], [9, 10], [11, 12], [0, 0]],
     ]
-    # Audio has a row each half second: row 5 (2.5-3 s) is -inf, hence 0 before averaging.
+    # Audio has a row each half second: row 5 (2.5-3 s) is -inf, so it is set to 0 before averaging.
     assert inputs["audio"][:, :, 0].tolist() == [[2.5, (4 + 0 + 6 + 7) / 4, 0, 0], [8.5, 10.5, 13.5, 0]]
     assert inputs["vision"][:, :, 0].tolist() == [[5, 11, 0, 0], [17, 21, 27, 0]]
     assert plan.arguments["target"].tolist() == [-1.0, 2.0]
@@ -86,25 +86,25 @@ def test_equal_parts_are_averaged_for_every_modality(folder: Path) -> None:
     assert inputs["text"][1].tolist() == [[8, 9], [11, 12]]
 
 
-def test_too_many_words_are_cut_and_counted(folder: Path) -> None:
+def test_excess_words_are_cut_and_counted(folder: Path) -> None:
     plan = CMUMOSEI(steps=2).plan(folder)
     assert plan.arguments["inputs"]["text"][1].tolist() == [[7, 8], [9, 10]]
     assert plan.facts["shortened"] == 1
     assert any("1 samples have more than 2 words" in n for n in plan.notes)
 
 
-def test_words_themselves_can_be_hashed(folder: Path) -> None:
+def test_words_can_be_hashed(folder: Path) -> None:
     text = CMUMOSEI(text="hashed", steps=5).plan(folder).arguments["inputs"]["text"]
     np.testing.assert_array_equal(text, [hashed_tokens("this is", 5), hashed_tokens("bad so good", 5)])
     with h5py.File(folder / "CMU_MOSEI_VisualFacet42.csd", "a") as file:
         file.copy("FACET 4.2/data/v", "FACET 4.2/data/w")
     text = CMUMOSEI(text="hashed", steps=5).plan(folder).arguments["inputs"]["text"]
-    np.testing.assert_array_equal(text[2], hashed_tokens("this", 5))  # the pause before it is no word
+    np.testing.assert_array_equal(text[2], hashed_tokens("this", 5))  # the pause before it is not a word
     with pytest.raises(UsageError, match="bert-tokens"):
         CMUMOSEI(text="bert-tokens").plan(folder)
 
 
-def test_videos_that_a_file_lacks_are_lost_by_name(folder: Path, tmp_path: Path) -> None:
+def test_videos_missing_from_a_file_are_lost_by_name(folder: Path, tmp_path: Path) -> None:
     plan = CMUMOSEI().plan(folder)
     assert [(lost.id, lost.reason, lost.label) for lost in plan.lost] == [("w[0]", "missing", -1.0)]
     assert "CMU_MOSEI_VisualFacet42.csd" in plan.lost[0].message
@@ -116,7 +116,7 @@ def test_videos_that_a_file_lacks_are_lost_by_name(folder: Path, tmp_path: Path)
     assert dataset.classes == ("negative", "non-negative")
 
 
-def test_files_are_told_apart_or_asked_for(folder: Path) -> None:
+def test_files_are_recognised_or_must_be_named(folder: Path) -> None:
     (folder / "CMU_MOSEI_VisualOpenFace2.csd").write_bytes(
         (folder / "CMU_MOSEI_VisualFacet42.csd").read_bytes()
     )
@@ -168,7 +168,7 @@ def test_both_are_known_by_name_and_take_options() -> None:
 
 
 @pytest.mark.parametrize("name", ["cmu-mosi", "cmu-mosei"])
-def test_the_page_names_command_citation_and_every_option_with_its_default(name: str) -> None:
+def test_the_page_documents_command_citation_and_every_option_with_its_default(name: str) -> None:
     page = Path(__file__).parents[3] / "docs" / "datasets" / f"{name}.md"
     text, dataset = page.read_text(encoding="utf-8"), DATASETS[name]
     assert f"equipoise prepare {name} --source" in text

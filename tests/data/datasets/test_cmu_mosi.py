@@ -1,4 +1,4 @@
-"""CMU-MOSI from every form in circulation, compared with what was put into the files."""
+"""CMU-MOSI from every published form, compared with the content of the files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Split = dict[str, Any]
 
 
 def multibench(steps: int = 6) -> dict[str, Split]:
-    """The layout of `mosi_raw.pkl`: padded in front, values [n, 1, 1], -inf in audio; one video a split."""
+    """The layout of `mosi_raw.pkl`: left-padded, values [n, 1, 1], -inf in audio; one video a split."""
     rng, content = np.random.default_rng(0), {}
     for number, (split, values) in enumerate(VALUES.items()):
         n = len(values)
@@ -47,7 +47,7 @@ def mmsa() -> dict[str, Split]:
         n = len(values)
         tokens = np.zeros((n, 3, 5), np.float32)
         tokens[:, 0, :3], tokens[:, 1, :3] = [101, 2000 + number, 102], 1
-        tokens[:, 0, 4] = 77  # beyond the mask, so no token
+        tokens[:, 0, 4] = 77  # outside the mask, so not a token
         content[split] = {
             "raw_text": np.array([f"Film {k}, very GOOD!" for k in range(n)], dtype=object),
             "audio": rng.normal(size=(n, 7, 2)).astype(np.float32),
@@ -71,7 +71,7 @@ def dump(path: Path, content: Any, protocol: int = 4) -> Path:
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_multibench_is_stored_as_the_file_holds_it(protocol: int, tmp_path: Path) -> None:
+def test_multibench_is_stored_as_in_the_file(protocol: int, tmp_path: Path) -> None:
     content = multibench()
     dump(tmp_path / "in" / "mosi_raw.pkl", content, protocol)
     plan = CMUMOSI().plan(tmp_path / "in")
@@ -92,10 +92,10 @@ def test_multibench_is_stored_as_the_file_holds_it(protocol: int, tmp_path: Path
     assert len(set(dataset.ids)) == 13
 
 
-def test_values_that_are_not_finite_are_counted_or_refused(tmp_path: Path) -> None:
+def test_non_finite_values_are_counted_or_refused(tmp_path: Path) -> None:
     content = multibench()
     content["test"]["vision"][1, 4, 2] = np.nan
-    content["valid"]["text"][2, 5, 0] = 1e60  # more than float32 can hold
+    content["valid"]["text"][2, 5, 0] = 1e60  # more than the maximum of float32
     path = dump(tmp_path / "mosi_raw.pkl", content)
     plan = CMUMOSI().plan(path)
     assert plan.facts["nonfinite"] == {
@@ -122,7 +122,7 @@ def test_targets_follow_their_definitions(tmp_path: Path) -> None:
     )
 
     plan = CMUMOSI(target="seven").plan(path)
-    #            -2.4 -0.5  0  1.5 2.6 0.4 -1  0  3 0.2 -3 -0.2 1: halves go to the even number
+    #            -2.4 -0.5  0  1.5 2.6 0.4 -1  0  3 0.2 -3 -0.2 1: halves are rounded to even
     rounded = [-2, 0, 0, 2, 3, 0, -1, 0, 3, 0, -3, 0, 1]
     assert plan.arguments["target"].tolist() == rounded
     assert plan.arguments["classes"] == ["-3", "-2", "-1", "0", "1", "2", "3"]
@@ -136,7 +136,7 @@ def test_targets_follow_their_definitions(tmp_path: Path) -> None:
 def test_mmsa_gives_features_tokens_or_hashed_words(tmp_path: Path) -> None:
     content = mmsa()
     path = dump(tmp_path / "Processed" / "unaligned_50.pkl", content)
-    source = tmp_path  # as MMSA nests it
+    source = tmp_path  # nested like MMSA
 
     dataset = prepare(CMUMOSI().plan(source), tmp_path / "features").dataset
     shapes = {name: spec.shape for name, spec in dataset.modalities.items()}
@@ -153,7 +153,7 @@ def test_mmsa_gives_features_tokens_or_hashed_words(tmp_path: Path) -> None:
     assert dataset.modalities["audio"].shape == (4, 2)
 
     whole = CMUMOSI(text="bert-tokens").plan(path).arguments["inputs"]["text"]
-    assert whole[0].tolist() == [101, 2000, 102, 0, 0]  # 77 lies beyond the mask
+    assert whole[0].tolist() == [101, 2000, 102, 0, 0]  # 77 is outside the mask
 
     dataset = prepare(CMUMOSI(text="hashed", steps=6, vocabulary=99).plan(path), tmp_path / "hashed").dataset
     np.testing.assert_array_equal(dataset.array("text")[3], hashed_tokens("film 3 very good", 6, 99))
@@ -161,7 +161,7 @@ def test_mmsa_gives_features_tokens_or_hashed_words(tmp_path: Path) -> None:
 
 def test_sequences_are_cut_without_their_padding(tmp_path: Path) -> None:
     content = multibench()
-    content["train"]["text"][0, 2] = 0  # begins a step after the other modalities
+    content["train"]["text"][0, 2] = 0  # starts one step after the other modalities
     path = dump(tmp_path / "mosi_raw.pkl", content)
     inputs = CMUMOSI(steps=3).plan(path).arguments["inputs"]
     np.testing.assert_array_equal(inputs["text"][0], content["train"]["text"][0, 2:5].astype(np.float32))
@@ -172,7 +172,7 @@ def test_sequences_are_cut_without_their_padding(tmp_path: Path) -> None:
     assert not longer[:, 4:].any()
 
 
-def test_samples_without_a_modality_are_counted_and_left_out_on_request(tmp_path: Path) -> None:
+def test_samples_without_a_modality_are_counted_and_dropped_on_request(tmp_path: Path) -> None:
     content = multibench()
     content["train"]["text"][1] = 0
     content["test"]["vision"][2] = 0
@@ -185,7 +185,7 @@ def test_samples_without_a_modality_are_counted_and_left_out_on_request(tmp_path
     assert "video0_1[1,2]" not in CMUMOSI(empty="drop-text").plan(path).arguments["ids"]
 
 
-def test_shared_videos_and_equal_ids_are_told(tmp_path: Path) -> None:
+def test_shared_videos_and_equal_ids_are_noted(tmp_path: Path) -> None:
     content = mmsa()
     content["test"]["id"][0] = "vid0$_$0"
     plan = CMUMOSI().plan(dump(tmp_path / "aligned_50.pkl", content))
@@ -216,7 +216,7 @@ def test_a_table_of_folds_replaces_the_splits(tmp_path: Path) -> None:
             CMUMOSI(split_file=str(folds)).plan(path)
 
 
-def test_sources_that_do_not_fit_are_named(tmp_path: Path) -> None:
+def test_unsupported_sources_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is missing"):
         CMUMOSI().plan(tmp_path / "none")
     with pytest.raises(DataError, match=r"no file of a known name; expected one of mosi_raw\.pkl"):
@@ -247,7 +247,7 @@ def test_sources_that_do_not_fit_are_named(tmp_path: Path) -> None:
         (lambda c: c["valid"]["labels"].fill(8), r"video1_0\[0,1\] \(8\)"),
     ],
 )
-def test_a_pickle_that_is_not_whole_is_refused(change: Any, message: str, tmp_path: Path) -> None:
+def test_an_incomplete_pickle_is_refused(change: Any, message: str, tmp_path: Path) -> None:
     content = multibench()
     change(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -255,7 +255,7 @@ def test_a_pickle_that_is_not_whole_is_refused(change: Any, message: str, tmp_pa
     assert "\n" not in str(caught.value)
 
 
-def test_a_pickle_that_would_run_code_makes_no_dataset(tmp_path: Path) -> None:
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     class Attack:
         def __reduce__(self) -> Any:
             return (tmp_path / "ran").mkdir, ()
@@ -266,8 +266,8 @@ def test_a_pickle_that_would_run_code_makes_no_dataset(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="real features are not at hand")
-def test_real_features_arrive_sample_by_sample(tmp_path: Path) -> None:
+@pytest.mark.skipif(not SHARED.exists(), reason="real features are not available")
+def test_real_features_are_stored_sample_by_sample(tmp_path: Path) -> None:
     with np.load(SHARED / "mosi_utt.npz", allow_pickle=False) as real:
         columns = {name: real[name] for name in real.files}
     content = {}

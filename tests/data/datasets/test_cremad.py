@@ -1,4 +1,4 @@
-"""CREMA-D from files in its official layout, and from the lists that papers have published."""
+"""CREMA-D from files in its official layout, and from published lists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from equipoise.types import DataError, LeakError, UsageError
 from media_files import lfs_pointer, moving_square, tone, write_image, write_video, write_wav
 
 LISTS = Path(__file__).parents[4] / "shared" / "data" / "splits"
-needs_lists = pytest.mark.skipif(not LISTS.is_dir(), reason="published lists are not at hand")
+needs_lists = pytest.mark.skipif(not LISTS.is_dir(), reason="published lists are not available")
 ACTORS = ("1001", "1002", "1003", "1004")
 RATE = 16000
 
@@ -43,7 +43,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copied(source: Path, target: Path) -> Path:
-    """Return a copy of the source made of links, to be spoilt."""
+    """Return a copy of the source made of links, for tests that damage it."""
     for file in sorted(source.rglob("*.*")):
         if file.is_file():
             place = target / file.relative_to(source)
@@ -67,7 +67,7 @@ def split_files(
     return [write_list(folder / f"my_{part}.csv", lines, "name,label") for part, lines in rows.items()]
 
 
-def test_what_is_stored_is_what_the_files_hold(source: Path, tmp_path: Path) -> None:
+def test_stored_arrays_equal_the_files(source: Path, tmp_path: Path) -> None:
     plan = CremaD(pixels=32).plan(source)
     made = prepare(plan, tmp_path / "out", workers=1)
     dataset = made.dataset
@@ -79,7 +79,7 @@ def test_what_is_stored_is_what_the_files_hold(source: Path, tmp_path: Path) -> 
         assert dataset.classes[dataset.target[row]] == name.split("_")[2]
         assert dataset.group is not None
         assert dataset.group[row] == name[:4]
-        # The loudest frequency of 257 up to 11,025 Hz is that of the tone that was written.
+        # The loudest of 257 frequencies up to 11,025 Hz is that of the written tone.
         loudest = audio[row, 0].astype(np.float32).mean(1).argmax()
         assert abs(loudest * 22050 / 512 - (200 + 40 * number)) < 30
         frames = np.roll(moving_square(10, 32, 48), 2 * number, axis=2)[[1, 5, 8], :, 8:40]
@@ -88,7 +88,7 @@ def test_what_is_stored_is_what_the_files_hold(source: Path, tmp_path: Path) -> 
     assert audio.shape[1:] == (1, 257, 188)
 
 
-def test_actors_are_kept_apart_and_the_guard_agrees(source: Path, tmp_path: Path) -> None:
+def test_actors_are_in_one_split_each_and_the_guard_agrees(source: Path, tmp_path: Path) -> None:
     plan = CremaD(pixels=8, frames=1).plan(source)
     parts = {
         split: {clip.group for clip in plan.clips if clip.split == split}
@@ -101,7 +101,7 @@ def test_actors_are_kept_apart_and_the_guard_agrees(source: Path, tmp_path: Path
     assert [leak for leak in guard(dataset, splits_of(dataset)) if leak.kind == "group"] == []
 
 
-def test_the_draw_depends_on_the_seed_and_on_nothing_else(source: Path, tmp_path: Path) -> None:
+def test_the_draw_depends_on_the_seed_only(source: Path, tmp_path: Path) -> None:
     def drawn(folder: Path, seed: int) -> dict[str, str | None]:
         return {clip.group or "": clip.split for clip in CremaD(split_seed=seed).plan(folder).clips}
 
@@ -113,7 +113,7 @@ def test_the_draw_depends_on_the_seed_and_on_nothing_else(source: Path, tmp_path
     assert len({tuple(drawn(source, seed).items()) for seed in range(10)}) > 1
 
 
-def test_shared_actors_of_lists_are_told_and_refused_later(source: Path, tmp_path: Path) -> None:
+def test_shared_actors_of_lists_are_noted_and_refused_later(source: Path, tmp_path: Path) -> None:
     rows = [f"{name},{name.split('_')[2]}" for name in names()]
     files = [
         write_list(tmp_path / "train.csv", [row for row in rows if not row.startswith("1004")]),
@@ -138,14 +138,14 @@ def test_shared_actors_of_lists_are_told_and_refused_later(source: Path, tmp_pat
         guard(dataset, splits_of(dataset))
 
 
-def test_clips_that_no_list_names_are_counted(source: Path, tmp_path: Path) -> None:
+def test_unlisted_clips_are_counted(source: Path, tmp_path: Path) -> None:
     plan = CremaD(split_files=tuple(split_files(tmp_path, ACTORS[:2]))).plan(source)
     assert plan.facts["clips_in_no_list"] == 6
     assert any("6 clips are in no list" in note for note in plan.notes)
     assert len(plan.clips) == 18
 
 
-def test_fingerprints_follow_the_rows_and_not_the_file(source: Path, tmp_path: Path) -> None:
+def test_fingerprints_depend_on_the_rows_and_not_on_the_file(source: Path, tmp_path: Path) -> None:
     files = split_files(tmp_path)
     before = CremaD(split_files=tuple(files)).plan(source).facts["lists"]
     Path(files[0]).write_bytes(b"\xef\xbb\xbf" + Path(files[0]).read_bytes().replace(b"\r\n", b"\n"))
@@ -178,7 +178,7 @@ def test_listed_clips_without_files_are_missing(source: Path, tmp_path: Path) ->
         ("1001_IEO_ANG_HI", "has 1 fields"),
     ],
 )
-def test_faulty_lists_are_refused(source: Path, tmp_path: Path, row: str, message: str) -> None:
+def test_invalid_lists_are_refused(source: Path, tmp_path: Path, row: str, message: str) -> None:
     files = split_files(tmp_path)
     with Path(files[0]).open("a") as file:
         if "SAD" in row:
@@ -199,7 +199,7 @@ def test_an_emotion_without_clips_is_named(source: Path, tmp_path: Path) -> None
         CremaD(split_files=tuple(files)).plan(source)
 
 
-def test_lists_whose_split_is_not_clear_are_refused(source: Path, tmp_path: Path) -> None:
+def test_lists_with_an_ambiguous_split_are_refused(source: Path, tmp_path: Path) -> None:
     train, test = split_files(tmp_path)
     for given in (
         (train,),
@@ -211,7 +211,7 @@ def test_lists_whose_split_is_not_clear_are_refused(source: Path, tmp_path: Path
     assert {clip.split for clip in CremaD(split_files=(train, test)).plan(source).clips} == {"train", "test"}
 
 
-def test_a_wrong_folder_is_told_from_the_right_one(source: Path, tmp_path: Path) -> None:
+def test_a_wrong_folder_is_reported(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         CremaD().plan(tmp_path / "nowhere")
     (tmp_path / "photos").mkdir()
@@ -226,7 +226,7 @@ def test_a_wrong_folder_is_told_from_the_right_one(source: Path, tmp_path: Path)
         CremaD().plan(tmp_path / "deaf")
 
 
-def test_pointers_of_git_lfs_are_named_as_such(source: Path, tmp_path: Path) -> None:
+def test_pointers_of_git_lfs_are_recognised(source: Path, tmp_path: Path) -> None:
     spoilt = copied(source, tmp_path / "spoilt")
     for file in (spoilt / "VideoFlash").iterdir():
         file.unlink()
@@ -238,7 +238,7 @@ def test_pointers_of_git_lfs_are_named_as_such(source: Path, tmp_path: Path) -> 
         prepare(plan, tmp_path / "out", workers=1)
 
 
-def test_folders_of_pictures_stand_for_videos(source: Path, tmp_path: Path) -> None:
+def test_folders_of_pictures_can_replace_videos(source: Path, tmp_path: Path) -> None:
     spoilt = copied(source, tmp_path / "pictures")
     for number, name in enumerate(names()):
         (spoilt / "VideoFlash" / f"{name}.flv").unlink()
@@ -308,7 +308,7 @@ def test_published_lists_share_all_actors(
 
 
 @needs_lists
-def test_lists_of_two_papers_are_told_to_be_the_same_and_parts_are_refused(tmp_path: Path) -> None:
+def test_lists_of_two_papers_are_recognised_as_equal_and_parts_are_refused(tmp_path: Path) -> None:
     for folder in ("AudioWAV", "VideoFlash"):
         (tmp_path / folder).mkdir()
     one, other = (

@@ -1,4 +1,4 @@
-"""UPMC Food-101 in the layouts that circulate: real pictures, lists of titles and files of texts."""
+"""UPMC Food-101 in the published layouts: real pictures, lists of titles and files of texts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _write(folder: Path, *, titles: bool = True, texts: bool = False) -> Path:
     for split in COUNTS:
         for name, _, label in _rows(split):
             number = int(Path(name).stem.rpartition("_")[2])
-            # PNG under the name .jpg, as in pictures from the web: kept, and no loss hides an error.
+            # PNG with the ending .jpg, as in pictures from the web: kept, and no loss hides an error.
             write_image(folder / "images" / split / label / name, _pixels(label, number), format="PNG")
             if texts:
                 file = folder / "texts_txt" / label / f"{Path(name).stem}.txt"
@@ -66,7 +66,7 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["titles", "texts"])
-def test_every_sample_is_that_of_its_files(tmp_path: Path, kind: str) -> None:
+def test_every_sample_equals_its_files(tmp_path: Path, kind: str) -> None:
     source = _write(tmp_path / "food", titles=kind == "titles", texts=kind == "texts")
     dataset = prepare(Food101(pixels=SIZE, length=9).plan(source), tmp_path / "out", workers=1).dataset
     assert dataset.classes == CLASSES
@@ -85,7 +85,7 @@ def test_every_sample_is_that_of_its_files(tmp_path: Path, kind: str) -> None:
     assert dataset.preparation["facts"]["text"] == kind
 
 
-def test_titles_come_before_texts_and_a_note_says_so(tmp_path: Path) -> None:
+def test_titles_take_precedence_over_texts_with_a_note(tmp_path: Path) -> None:
     source = _write(tmp_path / "food", texts=True)
     plan = Food101().plan(source)
     assert type(plan.readers["text"]).__name__ == "TitlesReader"
@@ -95,7 +95,7 @@ def test_titles_come_before_texts_and_a_note_says_so(tmp_path: Path) -> None:
     assert chosen.notes == ()
 
 
-def test_the_fingerprint_of_the_titles_is_kept(source: Path) -> None:
+def test_the_fingerprint_of_the_titles_is_stored(source: Path) -> None:
     before = Food101().plan(source).facts["titles"]
     assert Food101().plan(source).facts["titles"] == before
     rows = {split: _rows(split) for split in COUNTS}
@@ -106,7 +106,7 @@ def test_the_fingerprint_of_the_titles_is_kept(source: Path) -> None:
     assert after["test_titles.csv"] == before["test_titles.csv"]
 
 
-def test_a_header_and_a_byte_order_mark_are_passed_over(source: Path) -> None:
+def test_a_header_and_a_byte_order_mark_are_skipped(source: Path) -> None:
     path = source / "texts" / "train_titles.csv"
     path.write_text("\ufefffile,title,label\r\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
     plan = Food101().plan(source)
@@ -114,10 +114,10 @@ def test_a_header_and_a_byte_order_mark_are_passed_over(source: Path) -> None:
     assert plan.notes == ()
 
 
-def test_what_is_alone_is_lost_and_counted(source: Path, tmp_path: Path) -> None:
+def test_samples_with_one_modality_are_lost_and_counted(source: Path, tmp_path: Path) -> None:
     train = _rows("train")
     rows = [("apple_pie_0.jpg", " -- ", "apple_pie"), *train[2:], ("sushi_99.jpg", "raw fish", "sushi")]
-    _write_titles(source, {"train": rows})  # the first title is empty, the second is not there
+    _write_titles(source, {"train": rows})  # the first title is empty, the second is missing
     plan = Food101(pixels=SIZE).plan(source)
     assert plan.facts["pictures_without_text"] == plan.facts["texts_without_picture"] == 1
     assert [note.split()[0] for note in plan.notes] == ["1", "1"]
@@ -135,7 +135,7 @@ def test_what_is_alone_is_lost_and_counted(source: Path, tmp_path: Path) -> None
     assert "sushi_99.jpg" in lost["sushi/sushi_99"][1]
 
 
-def test_a_text_file_without_picture_and_the_reverse(tmp_path: Path) -> None:
+def test_a_text_file_without_picture_and_vice_versa(tmp_path: Path) -> None:
     source = _write(tmp_path / "food", titles=False, texts=True)
     texts = source / "texts_txt" / "sushi"
     (texts / "sushi_77.txt").write_text("no picture")
@@ -147,7 +147,7 @@ def test_a_text_file_without_picture_and_the_reverse(tmp_path: Path) -> None:
     }
 
 
-def test_files_that_are_no_pictures(source: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_pictures(source: Path, tmp_path: Path) -> None:
     folder = source / "images" / "train" / "sushi"
     lfs_pointer(folder / "sushi_0.jpg")
     large = np.kron(_pixels("sushi", 1), np.ones((8, 8, 1), np.uint8))
@@ -165,10 +165,10 @@ def test_files_that_are_no_pictures(source: Path, tmp_path: Path) -> None:
     assert all("\n" not in one.message for one in done.summary.lost)
 
 
-def test_equal_pictures_of_train_and_test_are_told(source: Path) -> None:
+def test_equal_pictures_in_train_and_test_are_noted(source: Path) -> None:
     train, test = (source / "images" / split / "sushi" for split in COUNTS)
     shutil.copy(train / "sushi_0.jpg", test / "sushi_8.jpg")
-    # Equal size and equal end are not yet an equal file.
+    # Equal size and equal last bytes do not make files equal.
     body = bytearray((train / "sushi_1.jpg").read_bytes() + bytes(9000))
     (train / "sushi_1.jpg").write_bytes(body)
     body[100] ^= 255
@@ -180,7 +180,7 @@ def test_equal_pictures_of_train_and_test_are_told(source: Path) -> None:
     assert Food101(classes=CLASSES[:2]).plan(source).notes == ()
 
 
-def test_some_classes(source: Path) -> None:
+def test_a_subset_of_the_classes(source: Path) -> None:
     plan = Food101(classes=("sushi", "apple_pie")).plan(source)
     assert plan.classes == ("apple_pie", "sushi")
     assert {clip.label for clip in plan.clips} == {"apple_pie", "sushi"}
@@ -236,7 +236,7 @@ def test_wrong_lists(source: Path, line: str | bytes, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_lists_that_are_none(source: Path) -> None:
+def test_files_that_are_not_lists(source: Path) -> None:
     path = source / "texts" / "train_titles.csv"
     lfs_pointer(path)
     with pytest.raises(DataError, match="Git LFS pointer"):
@@ -246,7 +246,7 @@ def test_lists_that_are_none(source: Path) -> None:
         Food101().plan(source)
 
 
-def test_names_that_stand_twice_and_empty_classes(source: Path) -> None:
+def test_duplicate_names_and_empty_classes(source: Path) -> None:
     train, test = (source / "images" / split / "sushi" for split in COUNTS)
     twin = Path(shutil.copy(train / "sushi_0.jpg", train / "sushi_0.png"))
     with pytest.raises(DataError, match="have the same name"):
@@ -260,14 +260,14 @@ def test_names_that_stand_twice_and_empty_classes(source: Path) -> None:
         Food101().plan(source)
 
 
-def test_a_title_of_the_other_split(source: Path) -> None:
+def test_a_title_of_another_split(source: Path) -> None:
     moved = source / "images" / "test" / "sushi" / "sushi_0.jpg"
     (source / "images" / "train" / "sushi" / "sushi_0.jpg").rename(moved)
     with pytest.raises(DataError, match="train_titles.csv names 'sushi_0', but its image is .*test"):
         Food101().plan(source)
 
 
-def test_the_command_prepares_what_a_fit_can_use(
+def test_the_command_prepares_a_dataset_that_fit_can_use(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EQUIPOISE_CACHE", str(tmp_path / "cache"))
@@ -276,7 +276,7 @@ def test_the_command_prepares_what_a_fit_can_use(
     small = ["--pixels", "16", "--length", "8", "--workers", "1"]
     done = python(*command, *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    # The command decides what becomes of warnings.
+    # The command controls how warnings are shown.
     with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
         main(["list", "datasets"])
     assert ended.value.code == 0

@@ -1,4 +1,4 @@
-"""HTAD as it comes in the package multiviewstacking."""
+"""HTAD as shipped in the package multiviewstacking."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_it_trains_without_leaks() -> None:
 
 
 @needs_table
-def test_the_package_itself_is_not_imported(tmp_path: Path) -> None:
+def test_the_package_is_not_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from equipoise.data.datasets.htad import HTAD; "
         f"HTAD().build({str(tmp_path / 'htad')!r}); assert 'multiviewstacking' not in sys.modules"
@@ -63,7 +63,7 @@ def test_the_package_itself_is_not_imported(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DATASETS["htad"], "package", "no_such_package_here")
     assert not DATASETS["htad"]().available()
     assert DATASETS["htad"]().how_to_get() == "pip install 'equipoise[demo]'"

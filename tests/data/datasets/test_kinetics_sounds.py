@@ -1,4 +1,4 @@
-"""Kinetics-Sounds from clips and lists as they circulate."""
+"""Kinetics-Sounds from clips and lists as published."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def write_lists(folder: Path, train: list[str] = TRAIN, test: list[str] = TEST) 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips in folders of splits and classes; those of the test are named with begin and end."""
+    """Clips in folders of splits and classes; names of test clips contain begin and end."""
     folder = tmp_path_factory.mktemp("kinetics sounds")
     for name in TRAIN:
         path = folder / "train" / f"class {VIDEOS.index(name[:11]) % 2}" / f"{name}.mp4"
@@ -72,7 +72,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_is_stored_is_what_the_clips_hold(source: Path, tmp_path: Path) -> None:
+def test_stored_arrays_equal_the_clips(source: Path, tmp_path: Path) -> None:
     plan = KineticsSounds(**write_lists(tmp_path), pixels=32).plan(source)
     dataset = prepare(plan, tmp_path / "out", workers=1).dataset
     assert dataset.ids.tolist() == TRAIN + TEST
@@ -86,12 +86,12 @@ def test_what_is_stored_is_what_the_clips_hold(source: Path, tmp_path: Path) -> 
         wave = sound_of(name)
         pure = ((fbank(wave - wave.mean(), RATE, 128) + 4.503877) / (2 * 5.141276)).T
         stored = dataset.array("audio")[row, :, :, : pure.shape[1]].astype(np.float32)
-        # A lossy codec keeps the strong bins, which are those of the tone.
+        # A lossy codec keeps the strong frequency bins, which are those of the tone.
         strong = pure > pure.max() - 0.2
         assert np.abs(stored[0] - pure)[strong].mean() < 0.05
 
 
-def test_sound_files_and_pictures_stand_for_clips(extracted: Path, tmp_path: Path) -> None:
+def test_sound_files_and_pictures_can_replace_clips(extracted: Path, tmp_path: Path) -> None:
     plan = KineticsSounds(**write_lists(tmp_path), pixels=32).plan(extracted)
     assert plan.facts["layout"] == "frames"
     for clip in plan.clips:
@@ -102,7 +102,7 @@ def test_sound_files_and_pictures_stand_for_clips(extracted: Path, tmp_path: Pat
         assert np.allclose(plan.readers["audio"].read(clip)[0, :, : pure.shape[1]], pure, atol=0.01)
 
 
-def test_names_of_classes_belong_to_their_numbers(source: Path, tmp_path: Path) -> None:
+def test_class_names_match_their_numbers(source: Path, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("playing harp\ntap dancing, tapping\n")
     plan = KineticsSounds(**write_lists(tmp_path), class_names=str(tmp_path / "names.txt")).plan(source)
     assert plan.classes == ("playing harp", "tap dancing, tapping")
@@ -115,7 +115,7 @@ def test_names_of_classes_belong_to_their_numbers(source: Path, tmp_path: Path) 
         KineticsSounds(**write_lists(tmp_path), class_names=str(tmp_path / "names.txt")).plan(source)
 
 
-def test_a_video_in_train_and_test_is_told_and_refused_later(source: Path, tmp_path: Path) -> None:
+def test_a_video_in_train_and_test_is_noted_and_refused_later(source: Path, tmp_path: Path) -> None:
     other = f"{VIDEOS[0]}_000050_000060"
     clip = source / "test" / f"{other}.mp4"
     write_video(clip, frames_of(other)[::-1], wave=sound_of(other)[::-1] / 2, rate=RATE)
@@ -136,7 +136,7 @@ def test_groups_are_videos() -> None:
     assert youtube_id("a clip of my own") == "a clip of my own"
 
 
-def test_faulty_lists_are_refused(source: Path, tmp_path: Path) -> None:
+def test_invalid_lists_are_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--train-list and --test-list"):
         KineticsSounds().plan(source)
     with pytest.raises(DataError, match="more than once"):
@@ -155,7 +155,7 @@ def test_faulty_lists_are_refused(source: Path, tmp_path: Path) -> None:
         KineticsSounds(**options).plan(source)
 
 
-def test_clips_that_are_not_there(source: Path, tmp_path: Path) -> None:
+def test_missing_clips(source: Path, tmp_path: Path) -> None:
     gone = [*TRAIN, f"{VIDEOS[1]}_000099_000109"]
     plan = KineticsSounds(**write_lists(tmp_path, train=gone), frames=1, pixels=8).plan(source)
     with pytest.raises(DataError, match=f"{VIDEOS[1]}_000099_000109"):
@@ -166,7 +166,7 @@ def test_clips_that_are_not_there(source: Path, tmp_path: Path) -> None:
         KineticsSounds(**write_lists(tmp_path, train=gone)).plan(tmp_path / "empty")
 
 
-def test_two_files_of_one_name_are_not_chosen_from(source: Path, tmp_path: Path) -> None:
+def test_two_files_with_one_name_are_refused(source: Path, tmp_path: Path) -> None:
     options = write_lists(tmp_path)
     (source / "train" / "again").mkdir()
     twin = source / "train" / "again" / f"{TRAIN[0]}.mp4"
@@ -183,7 +183,7 @@ def test_two_files_of_one_name_are_not_chosen_from(source: Path, tmp_path: Path)
     for place in "ab":
         (source / place / "moved.mp4").unlink()
         (source / place).rmdir()
-    # A twin in the folder of another split is not the listed one.
+    # A file of the same name in the folder of another split is not the listed one.
     (source / "val").mkdir()
     (source / "val" / f"{TRAIN[0]}.mp4").write_bytes(b"another")
     first = KineticsSounds(**options).plan(source).clips[0]
@@ -192,7 +192,7 @@ def test_two_files_of_one_name_are_not_chosen_from(source: Path, tmp_path: Path)
     (source / "val").rmdir()
 
 
-@pytest.mark.skipif(not LISTS.is_dir(), reason="published lists are not at hand")
+@pytest.mark.skipif(not LISTS.is_dir(), reason="published lists are not available")
 def test_a_published_list_shares_no_video(tmp_path: Path) -> None:
     options = {f"{part}_list": str(LISTS / f"kinetics_sounds_my_{part}.txt") for part in ("train", "test")}
     (tmp_path / "--4-0ihtnBU_000058_000068.mp4").write_bytes(b"one of them")

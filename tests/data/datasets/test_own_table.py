@@ -1,4 +1,4 @@
-"""Your own table: files and numbers of every kind, and the mistakes that people make."""
+"""A user's table: files and numbers of every kind, and common mistakes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = ["ein Satz über Äpfel", "two words", "three, or four", "x"] * 2
 
 
 def _written(folder: Path) -> pd.DataFrame:
-    """Write a table of everything, with relative paths, and return it."""
+    """Write a table with all kinds and relative paths, and return it."""
     rows = []
     for row in range(N):
         write_video(folder / "clips" / f"ä {row}.avi", np.roll(moving_square(6), row, axis=2), 10)
@@ -64,7 +64,7 @@ EVERYTHING = (
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet"])
-def test_every_kind_is_what_the_files_and_cells_hold(tmp_path: Path, ending: str) -> None:
+def test_every_kind_equals_its_files_and_cells(tmp_path: Path, ending: str) -> None:
     table, path = _written(tmp_path / "in"), tmp_path / "in" / f"my data{ending}"
     if ending == ".parquet":
         table.to_parquet(path)
@@ -122,7 +122,7 @@ def test_lists_in_parquet_and_a_numeric_target(tmp_path: Path) -> None:
     assert dataset.split is None
 
 
-def test_files_of_no_use_are_lost_by_name(tmp_path: Path) -> None:
+def test_unreadable_files_are_lost_by_name(tmp_path: Path) -> None:
     table = _written(tmp_path)
     table.to_csv(tmp_path / "t.csv", index=False)
     np.save(tmp_path / "3.npy", ARRAYS[3][:4])
@@ -170,7 +170,7 @@ def test_mistakes(tmp_path: Path, change: dict, options: dict, words: list[str])
     assert not (tmp_path / "out").exists()
 
 
-def test_tables_of_no_use(tmp_path: Path) -> None:
+def test_invalid_tables(tmp_path: Path) -> None:
     options = OwnTable(modalities_from=("x=numbers",))
     (tmp_path / "t.csv").write_text("x,target\n")
     (tmp_path / "t.xlsx").write_text("x")

@@ -36,7 +36,7 @@ def _videos() -> list[tuple[str, str, str, int]]:
     for c, label in enumerate(CLASSES):
         for group in range(1, 8):
             for clip in (1, 2):
-                # The archive spells one class in another way than its lists.
+                # The archive and its lists spell one class differently.
                 name = f"v_{label}_g{group:02d}_c{clip:02d}"
                 rows.append(("test" if group < 3 else "train", label, name, 100 * c + 10 * group + clip))
     return rows
@@ -65,7 +65,7 @@ def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared
     return prepare(UCF101(pixels=SIZE, frames=2, stack=3, flow_method="dis").plan(source), out, workers=1)
 
 
-def test_every_frame_is_that_of_its_file(prepared: Prepared) -> None:
+def test_every_frame_equals_that_of_its_file(prepared: Prepared) -> None:
     dataset = prepared.dataset
     rgb = dataset.array("rgb")
     assert dataset.classes == CLASSES
@@ -76,7 +76,7 @@ def test_every_frame_is_that_of_its_file(prepared: Prepared) -> None:
         assert dataset.classes[dataset.target[row]] == label
 
 
-def test_flow_is_the_motion_that_was_rendered(prepared: Prepared) -> None:
+def test_flow_equals_the_rendered_motion(prepared: Prepared) -> None:
     dataset = prepared.dataset
     assert dataset.modalities["flow"].shape == (2, 6, SIZE, SIZE)
     for row, target in enumerate(dataset.target):
@@ -85,7 +85,7 @@ def test_flow_is_the_motion_that_was_rendered(prepared: Prepared) -> None:
     assert dataset.preparation["readers"]["flow"]["method"] == "dis"
 
 
-def test_groups_never_cross(prepared: Prepared) -> None:
+def test_groups_are_in_one_split_each(prepared: Prepared) -> None:
     dataset = prepared.dataset
     assert prepared.summary.notes == ()
     splits = splits_of(dataset, seed=3)
@@ -120,7 +120,7 @@ def test_ready_made_flow(source: Path, tmp_path: Path, layout: str) -> None:
         assert np.array_equal(dataset.array("flow")[row], expected)
 
 
-def test_some_classes_and_no_flow(source: Path) -> None:
+def test_a_subset_of_the_classes_without_flow(source: Path) -> None:
     plan = UCF101(classes=("YoYo", "ApplyEyeMakeup"), flow="none").plan(source)
     assert plan.classes == ("ApplyEyeMakeup", "YoYo")
     assert list(plan.readers) == ["rgb"]
@@ -163,7 +163,7 @@ def test_wrong_folders_and_files(source: Path, tmp_path: Path) -> None:
         UCF101(lists=str(lists)).plan(source)
 
 
-@pytest.mark.skipif(not LISTS.is_dir(), reason="the official lists are not at hand")
+@pytest.mark.skipif(not LISTS.is_dir(), reason="the official lists are not available")
 @pytest.mark.parametrize("fold", [1, 2, 3])
 def test_the_official_lists(tmp_path: Path, fold: int) -> None:
     lists = tmp_path / "lists"

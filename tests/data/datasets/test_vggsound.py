@@ -37,7 +37,7 @@ def write_rows(folder: Path, rows: list[tuple[str, int, str, str]]) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Clips, of which every other is named without zeros."""
+    """Clips; every other name has no leading zeros."""
     folder = tmp_path / "vgg"
     folder.mkdir()
     write_rows(folder, ROWS)
@@ -48,7 +48,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_stored_is_what_the_clips_hold(source: Path, tmp_path: Path) -> None:
+def test_stored_arrays_equal_the_clips(source: Path, tmp_path: Path) -> None:
     plan = VGGSound(pixels=32, frames=2, recipe="stft").plan(source)
     assert plan.classes == ("female speech, woman speaking", "people marching", "waterfall burbling")
     dataset = prepare(plan, tmp_path / "out", workers=1).dataset
@@ -75,7 +75,7 @@ def test_a_subset_of_the_classes(source: Path) -> None:
         VGGSound(classes=("waterfall burblin",)).plan(source)
 
 
-def test_a_list_elsewhere_and_clips_in_subfolders(source: Path, tmp_path: Path) -> None:
+def test_a_list_in_another_folder_and_clips_in_subfolders(source: Path, tmp_path: Path) -> None:
     (source / "vggsound.csv").rename(tmp_path / "mine.csv")
     with pytest.raises(DataError, match=r"no 'vggsound\.csv'; it holds 'videos'"):
         VGGSound().plan(source)
@@ -91,7 +91,7 @@ def test_missing_clips_are_counted(source: Path, tmp_path: Path) -> None:
     assert len(prepare(plan, tmp_path / "out", workers=1, allow_missing=True).dataset) == 6
 
 
-def test_a_video_in_train_and_test_is_told_and_refused_later(source: Path, tmp_path: Path) -> None:
+def test_a_video_in_train_and_test_is_noted_and_refused_later(source: Path, tmp_path: Path) -> None:
     video = ROWS[0][0]
     write_rows(source, [*ROWS, (video, 40, "people marching", "test")])
     write_video(source / f"{video}_000040.mp4", pictures(3)[::-1], wave=tone(900, RATE, 0.5), rate=RATE)
@@ -114,7 +114,7 @@ def test_a_video_in_train_and_test_is_told_and_refused_later(source: Path, tmp_p
         (("abcdefghijk", 1, "clapping", "test"), "'clapping' has no sample in .* as train"),
     ],
 )
-def test_faulty_lists_are_refused(source: Path, row: tuple[str, int, str, str], message: str) -> None:
+def test_invalid_lists_are_refused(source: Path, row: tuple[str, int, str, str], message: str) -> None:
     write_rows(source, [*ROWS, row])
     with pytest.raises(DataError, match=message):
         VGGSound().plan(source)

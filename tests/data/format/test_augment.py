@@ -1,4 +1,4 @@
-"""Augmentation: seeded by sample and epoch, in register over modalities, no more than was asked for."""
+"""Augmentation: seeded by sample and epoch, consistent over modalities, limited to the selected options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOTHING = AugmentOptions(crop_area=1, aspect=1, flip=0, jitter=0, time_masks=0, 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
-    """Frames, flow and a spectrogram that belong together, and a vector that is nothing of the kind."""
+    """Aligned frames, flow and spectrogram, and an unrelated vector."""
     inputs = {
         "rgb": RNG.integers(0, 256, (N, 3, 3, 8, 10)).astype(np.uint8),
         "flow": RNG.integers(0, 256, (N, 3, 4, 8, 10)).astype(np.uint8),
@@ -62,7 +62,7 @@ def _equal(one: dict[int, dict[str, torch.Tensor]], two: dict[int, dict[str, tor
     )
 
 
-def test_what_is_drawn_depends_on_sample_and_epoch_alone(dataset: PreparedDataset) -> None:
+def test_random_draws_depend_on_sample_and_epoch_only(dataset: PreparedDataset) -> None:
     data = _data(dataset, AugmentOptions())
     first = _by_row(data, 3)
     others = [
@@ -77,7 +77,7 @@ def test_what_is_drawn_depends_on_sample_and_epoch_alone(dataset: PreparedDatase
     assert not _equal(first, _by_row(_data(dataset, AugmentOptions(), seed=1), 3))
 
 
-def test_every_method_sees_the_same_changed_samples(
+def test_every_method_gets_the_same_augmented_samples(
     dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[tuple[int, int], dict[str, bytes]] = {}
@@ -109,7 +109,7 @@ def test_every_method_sees_the_same_changed_samples(
 
 
 @pytest.mark.parametrize("method", ["joint", "diagnose-relearn"])
-def test_a_training_with_augmentation_goes_on_where_it_broke_off(
+def test_a_training_with_augmentation_resumes_after_an_interruption(
     dataset: PreparedDataset, tmp_path: Path, method: str
 ) -> None:
     options = {"every": 1, "count": 1} if method == "diagnose-relearn" else {}
@@ -124,7 +124,7 @@ def test_a_training_with_augmentation_goes_on_where_it_broke_off(
     )
 
 
-def test_only_training_batches_are_changed(dataset: PreparedDataset) -> None:
+def test_only_training_batches_are_augmented(dataset: PreparedDataset) -> None:
     plain, changed = _data(dataset, None), _data(dataset, AugmentOptions())
     for one, two in ((plain.train_eval, changed.train_eval), (plain.val, changed.val)):
         for a, b in zip(one, two, strict=True):
@@ -137,11 +137,11 @@ def test_only_training_batches_are_changed(dataset: PreparedDataset) -> None:
         assert sum(torch.equal(before[row][name], after[row][name]) for row in before) < 6
 
 
-def test_options_that_change_nothing_change_no_bit(dataset: PreparedDataset) -> None:
+def test_options_without_effect_change_no_bit(dataset: PreparedDataset) -> None:
     assert _equal(_by_row(_data(dataset, None), 2), _by_row(_data(dataset, NOTHING), 2))
 
 
-def test_global_random_states_stay(dataset: PreparedDataset) -> None:
+def test_global_random_states_are_unchanged(dataset: PreparedDataset) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
@@ -152,7 +152,7 @@ def test_global_random_states_stay(dataset: PreparedDataset) -> None:
 def _samples(
     dataset: PreparedDataset, options: AugmentOptions, name: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return raw and augmented `[24, ...]` of one modality, the latter with the normalisation undone."""
+    """Return raw and augmented `[24, ...]` of one modality, the latter without the normalisation."""
     data = _data(dataset, options)
     found = _by_row(data, 0)
     rows = sorted(found)
@@ -162,7 +162,7 @@ def _samples(
     return raw, (changed * torch.from_numpy(norm.std) + torch.from_numpy(norm.mean)) / norm.scale
 
 
-def test_mirrored_flow_goes_the_other_way(dataset: PreparedDataset) -> None:
+def test_mirrored_flow_changes_direction(dataset: PreparedDataset) -> None:
     raw, found = _samples(dataset, replace(NOTHING, flip=1.0), "flow")
     expected = raw.flip(-1)
     expected[:, :, 0::2] = 255 - expected[:, :, 0::2]
@@ -183,7 +183,7 @@ def test_frames_and_flow_are_mirrored_together(dataset: PreparedDataset) -> None
     assert 4 < int(sides[0].sum()) < 20
 
 
-def test_a_crop_is_bilinear_sampling_of_its_box() -> None:
+def test_a_crop_is_bilinear_sampling_in_its_box() -> None:
     x = torch.from_numpy(RNG.normal(size=(2, 3, 6, 9))).float()
     boxes = torch.tensor([[0.1, 0.2, 0.7, 0.5], [0.0, 0.3, 0.5, 0.7]])
     found = _cropped(x, boxes, torch.tensor([False, True]))
@@ -201,7 +201,7 @@ def test_a_crop_is_bilinear_sampling_of_its_box() -> None:
                 assert torch.allclose(found[sample, :, row, column], expected, atol=1e-5)
 
 
-def test_crops_of_normalised_pictures_are_normalised_crops(dataset: PreparedDataset) -> None:
+def test_crops_of_normalised_pictures_equal_normalised_crops(dataset: PreparedDataset) -> None:
     crop = replace(NOTHING, crop_area=0.3, aspect=1.3, flip=0.5)
     raw, found = _samples(dataset, crop, "flow")
     data = _data(dataset, crop)
@@ -231,7 +231,7 @@ def test_masks_are_bands_of_zeros(dataset: PreparedDataset) -> None:
     assert 5 <= max(b for _, b in widths) <= 10
 
 
-def test_jitter_takes_neighbours(dataset: PreparedDataset) -> None:
+def test_jitter_moves_to_neighbouring_frames(dataset: PreparedDataset) -> None:
     raw, found = _samples(dataset, replace(NOTHING, jitter=1.0), "rgb")
     flow, motion = _samples(dataset, replace(NOTHING, jitter=1.0), "flow")
     for sample in range(24):
@@ -242,14 +242,14 @@ def test_jitter_takes_neighbours(dataset: PreparedDataset) -> None:
             assert (motion[sample, frame] - flow[sample, hits[0]]).abs().max() < 1e-3
 
 
-def test_a_dataset_that_says_nothing_is_left_alone_with_a_warning(tmp_path: Path) -> None:
+def test_a_dataset_without_contents_is_not_augmented_and_gives_a_warning(tmp_path: Path) -> None:
     plain = write_dataset(tmp_path / "set", {"x": RNG.normal(size=(N, 3))}, np.arange(N) % 2)
     with pytest.warns(EquipoiseWarning, match="none is augmented"):
         data = _data(plain, AugmentOptions())
     assert _equal(_by_row(data, 1), _by_row(_data(plain, None), 1))
 
 
-def test_positions_without_an_epoch_are_served_as_they_are(dataset: PreparedDataset) -> None:
+def test_positions_without_an_epoch_are_not_augmented(dataset: PreparedDataset) -> None:
     source: SplitData = _data(dataset, AugmentOptions()).train_samples
     plain: SplitData = _data(dataset, None).train_samples
     assert torch.equal(source[[3, 4]].inputs["rgb"], plain[[3, 4]].inputs["rgb"])
@@ -275,7 +275,7 @@ def test_mistakes(options: dict[str, object], error: type[Exception], message: s
         Budget(augment_options={"flip": 0.5})
 
 
-def test_the_budget_tells_augmented_runs_apart() -> None:
+def test_the_budget_includes_the_augmentation() -> None:
     plain = fingerprints.of_budget(Budget())
     augmented = fingerprints.of_budget(Budget(augment="standard"))
     weaker = fingerprints.of_budget(Budget(augment="standard", augment_options={"flip": 0.0}))
@@ -284,7 +284,7 @@ def test_the_budget_tells_augmented_runs_apart() -> None:
     assert named == augmented
 
 
-def test_a_run_keeps_its_augmentation(dataset: PreparedDataset, tmp_path: Path) -> None:
+def test_a_run_stores_its_augmentation(dataset: PreparedDataset, tmp_path: Path) -> None:
     options = {"augment": "standard", "augment_options": {"flip": 0.3}, "epochs": 2, "batch_size": 8}
     eq.fit(dataset.path, out=tmp_path / "one", **options)
     eq.fit(dataset.path, out=tmp_path / "two", **options)
@@ -302,7 +302,7 @@ def test_a_run_keeps_its_augmentation(dataset: PreparedDataset, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("method", "warmup"), [("modality-valuation", {"warmup": 1}), ("pmr", {})])
-def test_methods_measure_samples_as_they_are(
+def test_methods_measure_samples_without_augmentation(
     dataset: PreparedDataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

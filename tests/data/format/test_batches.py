@@ -1,4 +1,4 @@
-"""Batches: the same values from memory and from disk, and one look at the test split."""
+"""Batches: equal values from memory and from disk, and a test split that opens once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_limit_counts_normalised_bytes(dataset: PreparedDataset) -> None:
     assert not split_data(dataset, needed - 1).in_memory
 
 
-def test_a_batch_is_what_it_says(dataset: PreparedDataset) -> None:
+def test_a_batch_contains_its_rows(dataset: PreparedDataset) -> None:
     splits = splits_of(dataset)
     normalizers = fit_normalizers(dataset, splits.train)
     batch = SplitData(dataset, splits.val, normalizers)[[4, 0, 7]]
@@ -72,7 +72,7 @@ def test_a_batch_is_what_it_says(dataset: PreparedDataset) -> None:
 
 
 @pytest.mark.parametrize("memory_limit", [0, MEMORY_LIMIT])
-def test_loading_leaves_global_random_states_alone(dataset: PreparedDataset, memory_limit: int) -> None:
+def test_loading_does_not_change_global_random_states(dataset: PreparedDataset, memory_limit: int) -> None:
     loader = make_loader(split_data(dataset, memory_limit), 8, shuffle=True)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     for epoch in range(2):
@@ -83,7 +83,7 @@ def test_loading_leaves_global_random_states_alone(dataset: PreparedDataset, mem
     assert random.getstate() == before[2]
 
 
-def test_the_order_does_not_depend_on_what_was_drawn_before(dataset: PreparedDataset) -> None:
+def test_the_order_does_not_depend_on_earlier_draws(dataset: PreparedDataset) -> None:
     data = split_data(dataset)
     first, second = make_loader(data, 8, seed=1, shuffle=True), make_loader(data, 8, seed=1, shuffle=True)
     list(first), torch.rand(3)
@@ -96,7 +96,7 @@ def test_the_order_does_not_depend_on_what_was_drawn_before(dataset: PreparedDat
 def test_workers_read_the_same(dataset: PreparedDataset) -> None:
     data = split_data(dataset, 0)
     size = len(pickle.dumps(data))
-    data[[0]]  # an open memory map must not travel with the data
+    data[[0]]  # an open memory map must not be pickled with the data
     assert len(pickle.dumps(data)) == size
     alone, helped = make_loader(data, 8, shuffle=True), make_loader(data, 8, shuffle=True, num_workers=2)
     torch.manual_seed(0)
@@ -142,7 +142,7 @@ def test_the_test_split_opens_once(dataset: PreparedDataset) -> None:
 
 
 def reachable(thing: Any, seen: set[int], depth: int = 6) -> list[Any]:
-    """Everything that public and private attributes and containers lead to (not closures)."""
+    """Everything reachable through public and private attributes and containers (not closures)."""
     if id(thing) in seen or depth == 0:
         return []
     seen.add(id(thing))
@@ -158,7 +158,7 @@ def reachable(thing: Any, seen: set[int], depth: int = 6) -> list[Any]:
     return found
 
 
-def test_nothing_else_leads_to_the_test_split(dataset: PreparedDataset) -> None:
+def test_nothing_else_reaches_the_test_split(dataset: PreparedDataset) -> None:
     splits = splits_of(dataset)
     run = RunData(dataset, splits, 8)
     things = reachable(run, set())
@@ -168,7 +168,7 @@ def test_nothing_else_leads_to_the_test_split(dataset: PreparedDataset) -> None:
     assert all(not part & set(splits.test.tolist()) for part in rows)
 
 
-def test_features_are_normalised_by_train_alone(dataset: PreparedDataset) -> None:
+def test_features_are_normalised_with_train_statistics_only(dataset: PreparedDataset) -> None:
     splits = splits_of(dataset)
     run = RunData(dataset, splits, 100)
     (batch,) = run.train_eval
@@ -187,7 +187,7 @@ def test_processes_share_each_batch(dataset: PreparedDataset) -> None:
         assert two.index.tolist() == batch[1::2]
 
 
-def test_what_cannot_be(dataset: PreparedDataset) -> None:
+def test_refusals(dataset: PreparedDataset) -> None:
     splits = draw_splits(np.arange(90) % 3)
     with pytest.raises(DataError, match="the dataset has 60"):
         RunData(dataset, splits, 8)

@@ -29,13 +29,13 @@ def test_a_pure_function_of_seed_and_epoch() -> None:
         used.set_epoch(epoch)
         found = list(used)
     assert found == expected
-    assert list(used) == expected  # and it does not advance by itself
+    assert list(used) == expected  # and calling it does not advance it
     assert batches(epoch=4, seed=1, shuffle=True) != expected
     assert batches(epoch=3, seed=2, shuffle=True) != expected
 
 
-def test_this_order_stays_what_it_is() -> None:
-    # Results of earlier versions can be repeated only while this holds.
+def test_the_order_of_earlier_versions_is_kept() -> None:
+    # Results of earlier versions are reproducible only while this holds.
     assert batches(count=6, size=4, seed=0, shuffle=True) == [[5, 2, 1, 3], [4, 0]]
 
 
@@ -44,7 +44,7 @@ def test_sequential() -> None:
     assert batches(epoch=9, count=7, size=3) == batches(count=7, size=3)
 
 
-def test_a_last_batch_of_one_joins_the_one_before() -> None:
+def test_a_last_batch_of_one_is_merged_with_the_previous_one() -> None:
     assert [len(b) for b in batches(count=7, size=3, shuffle=True)] == [3, 4]
     assert [len(b) for b in batches(count=8, size=3, shuffle=True)] == [3, 3, 2]
     assert [len(b) for b in batches(count=3, size=1, shuffle=True)] == [1, 1, 1]
@@ -63,9 +63,7 @@ def test_a_last_batch_of_one_joins_the_one_before() -> None:
     shuffle=st.booleans(),
     epoch=st.integers(0, 5),
 )
-def test_shards_reunite_to_global_batches(
-    count: int, size: int, world: int, shuffle: bool, epoch: int
-) -> None:
+def test_shards_form_the_global_batches(count: int, size: int, world: int, shuffle: bool, epoch: int) -> None:
     if count < world or size < world:
         return
     options = {"seed": 3, "shuffle": shuffle}
@@ -77,7 +75,7 @@ def test_shards_reunite_to_global_batches(
     together = []
     for step in range(steps):
         parts = [shard[step] for shard in shards]
-        assert all(parts)  # every process has something to do in every step
+        assert all(parts)  # every process has samples in every step
         merged = [0] * sum(map(len, parts))
         for rank, part in enumerate(parts):
             merged[rank::world] = part
@@ -88,7 +86,7 @@ def test_shards_reunite_to_global_batches(
     assert together[:-1] == alone[: steps - 1]
 
 
-def test_what_cannot_be() -> None:
+def test_refusals() -> None:
     with pytest.raises(UsageError, match="rank is 2 of 2"):
         EpochOrder(10, 4, rank=2, world_size=2)
     with pytest.raises(UsageError, match="batch_size is 0"):

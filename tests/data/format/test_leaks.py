@@ -1,4 +1,4 @@
-"""The leak guard names what stands in two splits, and only that."""
+"""The leak guard names exactly what occurs in two splits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _ids(leak: Leak) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for _, name in leak.members))
 
 
-def test_clean_splits_pass_in_silence(write: Write) -> None:
+def test_clean_splits_pass_without_warning(write: Write) -> None:
     dataset = write(split=SPLIT, group=np.arange(60) // 15)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -61,7 +61,7 @@ def test_a_shared_group(write: Write) -> None:
 
 def test_identical_samples(write: Write) -> None:
     a, b = RNG.random((60, 3)), RNG.random((60, 4))
-    for copy, original in ((40, 3), (50, 3), (20, 4)):  # the last pair lies within train
+    for copy, original in ((40, 3), (50, 3), (20, 4)):  # the last pair is inside train
         a[copy], b[copy] = a[original], b[original]
     dataset = write(inputs={"a": a, "b": b}, split=SPLIT, ids=IDS)
     leaks = find_leaks(dataset, splits_of(dataset))
@@ -92,7 +92,7 @@ def test_content_of_one_modality_only_warns(write: Write) -> None:
     assert seen[0].filename == __file__
 
 
-def test_a_single_modality_is_whole_content(write: Write) -> None:
+def test_a_single_modality_is_the_full_content(write: Write) -> None:
     a = RNG.random((60, 3))
     a[40] = a[3]
     dataset = write(inputs={"a": a}, split=SPLIT)

@@ -1,4 +1,4 @@
-"""Normalisers against the definition, on train rows alone."""
+"""Normalisers against the definition, on train rows only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAIN = np.array([0, 1, 2, 5, 8, 13, 21, 34, 55])
 
 
 def slow_definition(array: Any, kind: str) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each feature (last axis) or channel, one after the other."""
+    """Mean and deviation of each feature (last axis) or channel, computed one by one."""
     values = array.astype(np.float64) / (255 if array.dtype == np.uint8 else 1)
     axis = {"vector": 1, "sequence": 2, "image": 1, "video": 2}[kind]
     columns = [np.take(values, c, axis=axis).ravel() for c in range(values.shape[axis])]
@@ -59,7 +59,7 @@ def test_only_train_rows_count(write: Write) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_constant_features_do_not_explode(write: Write) -> None:
+def test_constant_features_stay_finite(write: Write) -> None:
     a = RNG.random((60, 4))
     a[:, 1], a[:, 2], a[:, 3] = 0.1, 0.0, 1e-300
     a[59, 1] = 0.2  # not in train
@@ -73,13 +73,13 @@ def test_constant_features_do_not_explode(write: Write) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_large_means_lose_no_digits(write: Write) -> None:
+def test_large_means_lose_no_precision(write: Write) -> None:
     rng = np.random.default_rng(0)
     a = 1e9 + rng.normal(size=(60, 2))
     normalizer = fit_normalizers(write(inputs={"a": a}), np.arange(60))["a"]
     np.testing.assert_allclose(normalizer.std, (a - 1e9).std(axis=0), rtol=1e-7)
     np.testing.assert_allclose(normalizer(a).std(axis=0), 1, rtol=1e-5)
-    whole = 2**30 + rng.integers(0, 100, (60, 1))  # float32 has no room for these last digits
+    whole = 2**30 + rng.integers(0, 100, (60, 1))  # float32 cannot represent these last digits
     normalizer = fit_normalizers(write(inputs={"a": whole}, overwrite=True), np.arange(60))["a"]
     np.testing.assert_allclose(normalizer(whole), (whole - whole.mean()) / whole.std(), rtol=1e-5, atol=1e-6)
 

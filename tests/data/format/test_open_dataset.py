@@ -1,4 +1,4 @@
-"""Opening: every way in which a folder can be wrong has its own plain error."""
+"""Opening a dataset: every defect of a folder has its own clear error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def edit(folder: Path, **changes: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
-def test_folders_that_are_no_dataset(tmp_path: Path, write: Write) -> None:
+def test_folders_without_a_dataset(tmp_path: Path, write: Write) -> None:
     with pytest.raises(DataError, match=r"does not exist; expected the folder"):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"no dataset.json; create one with equipoise.write_dataset"):
@@ -42,7 +42,7 @@ def test_a_damaged_description(write: Write, text: str) -> None:
 @pytest.mark.parametrize(
     "key", ["n", "classes", "modalities", "has_split", "has_group", "fingerprint", "name"]
 )
-def test_a_description_with_a_part_missing(write: Write, key: str) -> None:
+def test_a_description_with_a_missing_part(write: Write, key: str) -> None:
     folder = write().path
     described = json.loads((folder / "dataset.json").read_text())
     del described[key]
@@ -52,7 +52,7 @@ def test_a_description_with_a_part_missing(write: Write, key: str) -> None:
 
 
 @pytest.mark.parametrize("modalities", [3, ["a"], [{"name": "a"}], [{}]])
-def test_modalities_that_are_none(write: Write, modalities: Any) -> None:
+def test_invalid_modalities(write: Write, modalities: Any) -> None:
     folder = write().path
     edit(folder, modalities=modalities)
     with pytest.raises(DataError, match="damaged"):
@@ -69,7 +69,7 @@ def test_versions(write: Write) -> None:
         open_dataset(folder)
 
 
-def test_a_description_cannot_name_files_elsewhere(write: Write) -> None:
+def test_a_description_cannot_name_files_outside_its_folder(write: Write) -> None:
     found = write()
     described = json.loads((found.path / "dataset.json").read_text())
     described["modalities"][0]["file"] = "../secret.npy"
@@ -118,7 +118,7 @@ def test_an_edited_index(write: Write) -> None:
         open_dataset(folder)
 
 
-def test_verify_finds_changed_features(write: Write, small_chunks: None) -> None:
+def test_verify_detects_changed_features(write: Write, small_chunks: None) -> None:
     found = write(ids=[f"s{i}" for i in range(60)])
     array = found.array("b").copy()
     array[[5, 58]] += 1

@@ -1,4 +1,4 @@
-"""Targets that are labels or numbers: written, read back, split, standardised, refused."""
+"""Targets with several labels or with numbers: writing, reading, splitting, standardising, refusals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ("multilabel", "regression")
 @pytest.mark.parametrize(
     "convert", [np.asarray, np.ndarray.tolist, torch.tensor], ids=["array", "list", "tensor"]
 )
-def test_what_is_written_is_read_back(task: str, convert: Any, tmp_path: Path) -> None:
+def test_written_targets_are_read_back(task: str, convert: Any, tmp_path: Path) -> None:
     inputs, target = other_tasks.samples(task, count=40)
     write_dataset(tmp_path / "data", inputs, convert(target), task=task)
     read = open_dataset(tmp_path / "data")
@@ -30,7 +30,7 @@ def test_what_is_written_is_read_back(task: str, convert: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("task", KINDS)
-def test_the_fingerprint_follows_the_target(task: str, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_target(task: str, tmp_path: Path) -> None:
     inputs, target = other_tasks.samples(task, count=40)
     changed = target.copy()
     changed[7] = 1 - changed[7] if task == "multilabel" else np.nextafter(changed[7], np.inf)
@@ -47,7 +47,7 @@ def test_labels_may_have_names(tmp_path: Path) -> None:
     assert "3 labels" in str(data)
 
 
-def test_every_split_carries_every_label_in_its_share(tmp_path: Path) -> None:
+def test_every_split_has_its_share_of_every_label(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     often, seldom, both = rng.random(300) < 0.5, rng.random(300) < 0.08, rng.random(300) < 0.3
     target = np.stack([often, seldom, both], axis=1).astype(int)
@@ -63,7 +63,7 @@ def test_every_split_carries_every_label_in_its_share(tmp_path: Path) -> None:
         for part, share in zip(rows, shares, strict=True):
             carried = target[part, label].sum()
             assert carried >= 1
-            # What a draw that knew nothing would miss by more than this about once in twenty times.
+            # A random draw exceeds this deviation about once in twenty times.
             assert abs(carried - share * target[:, label].sum()) < 2 * np.sqrt(target[:, label].sum() * 0.25)
     assert splits_of(data, seed=3).fingerprint == splits.fingerprint != splits_of(data, seed=4).fingerprint
 
@@ -89,17 +89,17 @@ def test_a_split_without_a_label_is_refused(tmp_path: Path) -> None:
         splits_of(data)
 
 
-def test_given_splits_need_no_more_than_every_label_once(tmp_path: Path) -> None:
+def test_given_splits_need_every_label_only_once(tmp_path: Path) -> None:
     inputs, _ = other_tasks.samples("multilabel", count=60)
     target = np.tile([[1, 0], [1, 1]], (30, 1))
     split = np.array(["train"] * 40 + ["val"] * 10 + ["test"] * 10)
-    target[40:50] = 1  # the second label alone is the rarest of some sample in each of the others
+    target[40:50] = 1  # in the other splits only the second label is the rarest of some sample
     data = write_dataset(tmp_path / "data", inputs, target, split=split, task="multilabel")
     assert splits_of(data).val.tolist() == list(range(40, 50))
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_a_few_samples_without_a_label_are_no_obstacle(grouped: bool, tmp_path: Path) -> None:
+def test_a_few_samples_without_a_label_are_accepted(grouped: bool, tmp_path: Path) -> None:
     inputs, _ = other_tasks.samples("multilabel", count=120)
     target = np.tile([[1, 0], [0, 1], [1, 1]], (40, 1))
     target[5:7] = 0
@@ -114,7 +114,7 @@ def run_data(path: Path) -> tuple[RunData, Splits]:
     return RunData(dataset, splits, 16), splits
 
 
-def test_numbers_are_standardised_by_the_training_split_alone(tmp_path: Path) -> None:
+def test_numbers_are_standardised_with_the_training_split_only(tmp_path: Path) -> None:
     inputs, target = other_tasks.samples("regression", count=100)
     first = write_dataset(tmp_path / "first", inputs, target, task="regression")
     data, splits = run_data(first.path)
@@ -131,7 +131,7 @@ def test_numbers_are_standardised_by_the_training_split_alone(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("task", KINDS)
-def test_batches_hold_the_target_as_floats(task: str, tmp_path: Path) -> None:
+def test_batches_contain_the_target_as_floats(task: str, tmp_path: Path) -> None:
     data, _ = run_data(other_tasks.write(tmp_path / "data", task).path)
     batch = next(iter(data.train))
     assert batch.target.dtype == torch.float32
@@ -154,7 +154,7 @@ def test_batches_hold_the_target_as_floats(task: str, tmp_path: Path) -> None:
         ("ranking", [0, 1] * 10, "'ranking'"),
     ],
 )
-def test_a_target_that_does_not_fit_is_refused(task: str, target: Any, said: str, tmp_path: Path) -> None:
+def test_an_invalid_target_is_refused(task: str, target: Any, said: str, tmp_path: Path) -> None:
     inputs = {"a": np.zeros((20, 3), "f4")}
     with pytest.raises(DataError, match=said) as caught:
         write_dataset(tmp_path / "data", inputs, target, task=task)
@@ -162,7 +162,7 @@ def test_a_target_that_does_not_fit_is_refused(task: str, target: Any, said: str
     assert not (tmp_path / "data").exists()
 
 
-def test_a_number_that_never_changes_is_refused(tmp_path: Path) -> None:
+def test_a_constant_number_is_refused(tmp_path: Path) -> None:
     inputs, _ = other_tasks.samples("regression", count=40)
     data = write_dataset(tmp_path / "data", inputs, np.full(40, 2.5), task="regression")
     with pytest.raises(DataError, match="2.5 for all training samples"):

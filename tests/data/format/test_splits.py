@@ -1,4 +1,4 @@
-"""Splits: disjoint, whole, stratified, never through a group, and a function of the seed."""
+"""Splits: disjoint, complete, stratified, groups kept together, and a function of the seed."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_stratified(counts: list[int], seed: int, fractions: tuple[float, float,
 
 
 def test_sizes_are_exact_over_all_classes() -> None:
-    target = np.repeat(np.arange(26), 12)  # 2.4 samples of each class are asked for
+    target = np.repeat(np.arange(26), 12)  # 2.4 samples of each class are requested
     splits = draw_splits(target)
     assert [len(part) for _, part in splits.items()] == [188, 62, 62]
 
 
 @settings(max_examples=40, deadline=None)
 @given(groups=st.integers(6, 40), classes=st.integers(2, 5), seed=st.integers(0, 2**40))
-def test_groups_never_cross(groups: int, classes: int, seed: int) -> None:
+def test_groups_are_in_one_split_each(groups: int, classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     group = rng.permutation(np.repeat(np.arange(groups), classes * 6))
     target = rng.integers(0, classes, len(group))
@@ -82,7 +82,7 @@ def test_grouped_parts_have_about_their_fractions() -> None:
         assert all(abs((target[part] == 0).mean() - 0.5) < 0.02 for _, part in splits.items())
 
 
-def test_the_largest_group_may_be_anywhere() -> None:
+def test_the_largest_group_may_be_in_any_split() -> None:
     group = np.concatenate([np.full(60, 0), np.repeat(np.arange(1, 20), 20)])
     target = np.arange(len(group)) % 2
     places = {
@@ -92,7 +92,7 @@ def test_the_largest_group_may_be_anywhere() -> None:
     assert places == {"train", "val", "test"}
 
 
-def test_seeds_draw_differently_and_leave_global_generators_alone() -> None:
+def test_seeds_give_different_draws_and_do_not_change_global_generators() -> None:
     target = np.arange(90) % 3
     np.random.seed(0)
     before = np.random.get_state()[1].tolist()
@@ -110,7 +110,7 @@ def test_identical_content_stays_together() -> None:
         splits = draw_splits(target, duplicates=content, seed=seed)
         assert_partition(splits, 200)
         assert apart(splits, content)
-    # Group g0 and g1 share a content, so do g1 and g2: the three have to stay together.
+    # Groups g0 and g1 share a content, and so do g1 and g2: all three have to stay together.
     group = np.array([f"g{i // 10}" for i in range(200)])
     content = np.array([f"h{i}" for i in range(200)])
     content[[5, 15]] = "same"
@@ -121,7 +121,7 @@ def test_identical_content_stays_together() -> None:
         assert apart(splits, content)
 
 
-def test_fingerprint_is_of_ids_and_membership_only() -> None:
+def test_fingerprint_depends_on_ids_and_membership_only() -> None:
     target = np.arange(30) % 2
     ids = np.array([f"s{i:02d}" for i in range(30)])
     base = draw_splits(target, ids=ids, seed=1)
@@ -154,15 +154,15 @@ def test_fingerprint_is_of_ids_and_membership_only() -> None:
         ({"target": [0, 1] * 6, "ids": ["a"] * 12}, ["ids occur more than once"]),
     ],
 )
-def test_draws_that_cannot_be(call: dict[str, Any], words: list[str]) -> None:
+def test_impossible_draws_are_refused(call: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(DataError) as caught:
         draw_splits(**{"target": np.arange(12) % 2, **call})
     for word in words:
         assert word in str(caught.value)
 
 
-def test_a_class_that_no_grouped_draw_gets_everywhere() -> None:
-    # Each class lies in three groups, but every group of class 1 also belongs to one huge tangle of contents.
+def test_a_class_that_no_grouped_draw_puts_into_every_split() -> None:
+    # Each class is in three groups, but all groups of class 1 are also linked by shared contents.
     group = np.repeat(np.arange(6), 4)
     target = np.where(group < 3, 0, 1)
     duplicates = np.arange(24).astype(str)
@@ -183,7 +183,7 @@ def test_given_splits_are_used(write: Write) -> None:
     assert splits_of(write(split=split, overwrite=True), seed=6).fingerprint == found.fingerprint
 
 
-def test_validation_is_carved_from_train(write: Write) -> None:
+def test_validation_is_taken_from_train(write: Write) -> None:
     split = np.array(["train"] * 45 + ["test"] * 15)
     group = np.arange(60) // 3
     for seed in range(5):
@@ -205,7 +205,7 @@ def test_validation_is_carved_from_train(write: Write) -> None:
     assert apart(doubled, np.arange(60) // 2)
 
 
-def test_all_are_drawn_where_none_are_given(write: Write) -> None:
+def test_all_splits_are_drawn_if_none_are_given(write: Write) -> None:
     inputs = {"a": np.repeat(RNG.random((30, 2)), 2, axis=0)}
     found = splits_of(write(inputs=inputs, target=np.arange(60) // 2 % 3), seed=3)
     assert found.origin == "drawn 60/20/20 %, seed 3"
@@ -228,7 +228,7 @@ def test_all_are_drawn_where_none_are_given(write: Write) -> None:
         (["train"] * 5 + ["test"] * 55, "class 'c2' has 1 samples .* into train, val needs at least 2"),
     ],
 )
-def test_given_splits_that_cannot_be_used(write: Write, split: list[str], message: str) -> None:
+def test_invalid_given_splits_are_refused(write: Write, split: list[str], message: str) -> None:
     dataset = write(split=split, classes=["c0", "c1", "c2"])
     with pytest.raises(DataError, match=message):
         splits_of(dataset)

@@ -1,4 +1,4 @@
-"""A dataset is written whole or not at all, and nothing but a dataset is ever replaced."""
+"""A dataset is written completely or not at all, and only a dataset is ever replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from equipoise.types import EquipoiseError, RunFolderError
 Write = Callable[..., PreparedDataset]
 
 
-def test_a_folder_that_is_taken_stays_as_it_is(tmp_path: Path, write: Write) -> None:
+def test_an_existing_folder_is_not_changed(tmp_path: Path, write: Write) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "thesis.tex").write_text("all my work")
     with pytest.raises(RunFolderError, match=r"not empty; choose another folder, or pass overwrite=True"):
@@ -30,7 +30,7 @@ def test_a_folder_that_is_taken_stays_as_it_is(tmp_path: Path, write: Write) -> 
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_overwrite_spares_a_dataset_with_other_things_in_it(write: Write) -> None:
+def test_overwrite_refuses_a_dataset_with_other_files(write: Write) -> None:
     folder = write().path
     (folder / "runs").mkdir()
     with pytest.raises(RunFolderError, match=r"other files than those of a dataset \('runs'\)"):
@@ -55,7 +55,7 @@ def test_an_empty_folder_may_be_used(tmp_path: Path, write: Write) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_a_file_in_the_way(tmp_path: Path, write: Write) -> None:
+def test_a_file_of_the_same_name(tmp_path: Path, write: Write) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunFolderError, match="is a file; choose"):
         write(folder=tmp_path / "file")
@@ -64,9 +64,7 @@ def test_a_file_in_the_way(tmp_path: Path, write: Write) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_that_cannot_be_written(
-    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_folder(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -80,7 +78,7 @@ FAILURES = ["_write_array", "open_dataset", "install", "dataset_fingerprint"]
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), RuntimeError("bug")])
 @pytest.mark.parametrize("at", FAILURES)
-def test_a_failure_midway_leaves_nothing(
+def test_a_failure_midway_leaves_no_files(
     tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch, at: str, error: BaseException
 ) -> None:
     calls = 0
@@ -89,7 +87,7 @@ def test_a_failure_midway_leaves_nothing(
     def fail(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        if at != "_write_array" or calls == 2:  # the first array is on disk by then
+        if at != "_write_array" or calls == 2:  # the first array is on disk already
             raise error
         return real(*arguments)
 
@@ -101,7 +99,7 @@ def test_a_failure_midway_leaves_nothing(
 
 
 @pytest.mark.parametrize("at", [*FAILURES, "rename"])
-def test_a_failure_midway_keeps_what_was_there(
+def test_a_failure_midway_keeps_the_old_dataset(
     tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     old = write()
@@ -110,7 +108,7 @@ def test_a_failure_midway_keeps_what_was_there(
     def fail(*_: Any) -> Any:
         raise OSError("no more")
 
-    if at == "rename":  # the old dataset has already stepped aside when the new one cannot take its place
+    if at == "rename":  # the old dataset has been moved away, and the new one cannot replace it
         real = Path.rename
         monkeypatch.setattr(
             Path, "rename", lambda path, to: (fail if path.suffix == ".part" else real)(path, to)
@@ -125,7 +123,7 @@ def test_a_failure_midway_keeps_what_was_there(
     open_dataset(old.path).verify()
 
 
-def test_bad_data_do_not_touch_an_existing_dataset(tmp_path: Path, write: Write) -> None:
+def test_invalid_data_do_not_change_an_existing_dataset(tmp_path: Path, write: Write) -> None:
     old = write()
     with pytest.raises(EquipoiseError):
         write(inputs={"a": np.full((60, 2), np.nan)}, overwrite=True)

@@ -1,4 +1,4 @@
-"""Writing: what is accepted comes back as it was."""
+"""Writing: accepted data are read back unchanged."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_labels_are_renumbered(
     assert found.classes == names
 
 
-def test_the_fingerprint_is_of_content_alone(tmp_path: Path, write: Write) -> None:
+def test_the_fingerprint_depends_on_the_content_only(tmp_path: Path, write: Write) -> None:
     base = write()
     described = json.loads((base.path / "dataset.json").read_text())
     assert described["fingerprint"] == base.fingerprint
@@ -203,7 +203,7 @@ def test_large_arrays_are_read_in_pieces(tmp_path: Path, small_chunks: None) -> 
     source = writing.ArraySource(watched, watched.shape, watched.dtype)
     for part in writing.chunks(100, 80):
         source.read(part)
-    assert Watched.largest == 20  # two rows of 80 bytes are what fits into 200
+    assert Watched.largest == 20  # two rows of 80 bytes fit into 200
     assert write_dataset(tmp_path / "set", {"a": array}, np.arange(100) % 2).array("a").shape == (100, 10)
 
 

@@ -1,4 +1,4 @@
-"""Datasets beyond vectors and classes: tokens, contents of images, numeric targets, arrays that lie ready."""
+"""Datasets beyond vectors and classes: tokens, contents of images, numeric targets, ready arrays."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ VALUES = RNG.normal(size=N)
 FEATURES = RNG.normal(size=(N, 4)).astype(np.float32)
 
 
-def test_a_numeric_target_is_kept_to_the_last_bit(tmp_path: Path) -> None:
+def test_a_numeric_target_is_stored_bit_for_bit(tmp_path: Path) -> None:
     write_dataset(tmp_path / "set", {"a": FEATURES}, VALUES, task="regression")
     dataset = open_dataset(tmp_path / "set")
     assert dataset.task == "regression"
@@ -29,7 +29,7 @@ def test_a_numeric_target_is_kept_to_the_last_bit(tmp_path: Path) -> None:
     assert "numeric target" in repr(dataset)
 
 
-def test_the_fingerprint_tells_values_from_each_other(tmp_path: Path) -> None:
+def test_the_fingerprint_distinguishes_values(tmp_path: Path) -> None:
     one = write_dataset(tmp_path / "one", {"a": FEATURES}, VALUES, task="regression")
     changed = VALUES.copy()
     changed[3] = np.nextafter(changed[3], 10)
@@ -58,7 +58,7 @@ def test_training_serves_numbers_standardised(tmp_path: Path) -> None:
     assert float(data.train_samples.target.mean()) == pytest.approx(0, abs=1e-6)
 
 
-def test_tokens_are_served_as_they_are(tmp_path: Path) -> None:
+def test_tokens_are_served_unchanged(tmp_path: Path) -> None:
     tokens = RNG.integers(0, 9000, (N, 7)).astype(np.int32)
     dataset = write_dataset(
         tmp_path / "set", {"text": tokens}, np.arange(N) % 2, kinds={"text": "tokens"}, normalize="standard"
@@ -70,14 +70,14 @@ def test_tokens_are_served_as_they_are(tmp_path: Path) -> None:
         assert np.array_equal(batch.inputs["text"].numpy(), tokens[batch.index.numpy()])
 
 
-def test_eight_bit_tokens_are_not_taken_for_pixels(tmp_path: Path) -> None:
+def test_eight_bit_tokens_are_not_treated_as_pixels(tmp_path: Path) -> None:
     tokens = RNG.integers(0, 256, (N, 7)).astype(np.uint8)
     dataset = write_dataset(tmp_path / "set", {"text": tokens}, np.arange(N) % 2, kinds={"text": "tokens"})
     batch = next(iter(RunData(dataset, splits_of(dataset), batch_size=4).train_eval))
     assert np.array_equal(batch.inputs["text"].numpy(), tokens[batch.index.numpy()])
 
 
-def test_contents_are_part_of_what_a_dataset_is(tmp_path: Path) -> None:
+def test_the_content_of_a_modality_is_stored_with_the_dataset(tmp_path: Path) -> None:
     images = RNG.integers(0, 256, (N, 2, 4, 4)).astype(np.uint8)
     plain = write_dataset(tmp_path / "plain", {"x": images}, np.arange(N) % 2)
     flow = write_dataset(tmp_path / "flow", {"x": images}, np.arange(N) % 2, contents={"x": "flow"})
@@ -99,7 +99,7 @@ def _staged(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
     return arrays, {name: np.array(row_hashes(array)) for name, array in arrays.items()}
 
 
-def test_ready_arrays_become_the_dataset_that_writing_them_gives(tmp_path: Path) -> None:
+def test_ready_arrays_give_the_same_dataset_as_writing_them(tmp_path: Path) -> None:
     arrays, hashes = _staged(tmp_path / "staged")
     finished = finish_dataset(
         tmp_path / "staged",
@@ -120,7 +120,7 @@ def test_ready_arrays_become_the_dataset_that_writing_them_gives(tmp_path: Path)
     assert not (tmp_path / "staged").exists()
 
 
-def test_ready_arrays_stay_where_something_is_wrong(tmp_path: Path) -> None:
+def test_ready_arrays_are_kept_after_an_error(tmp_path: Path) -> None:
     _, hashes = _staged(tmp_path / "staged")
     options = dict(layouts=LAYOUTS, hashes=hashes, columns={"target": np.arange(N) % 3}, name="ready")
     (tmp_path / "taken").mkdir()
@@ -135,7 +135,7 @@ def test_ready_arrays_stay_where_something_is_wrong(tmp_path: Path) -> None:
     finish_dataset(tmp_path / "staged", tmp_path / "set", **options).verify()
 
 
-def test_a_record_of_the_preparation_may_be_replaced_with_its_dataset(tmp_path: Path) -> None:
+def test_the_preparation_record_may_be_replaced_with_its_dataset(tmp_path: Path) -> None:
     for lost in (["x"], []):
         dataset = write_dataset(
             tmp_path / "set", {"a": FEATURES}, np.arange(N) % 2, preparation={"lost": lost}, overwrite=True

@@ -1,4 +1,4 @@
-"""What cannot be written is refused whole, in one line that says what to do."""
+"""Invalid data are refused with a one-line error that names a remedy."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_CALLS)
-def test_bad_data_are_refused_in_one_line(tmp_path: Path, case: str) -> None:
+def test_invalid_data_are_refused_in_one_line(tmp_path: Path, case: str) -> None:
     changes, words = BAD_CALLS[case]
     with pytest.raises(DataError) as caught:
         write_dataset(**{"folder": tmp_path / "new" / "set", "inputs": {"a": GOOD}, "target": Y, **changes})
@@ -107,7 +107,7 @@ def test_bad_data_are_refused_in_one_line(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
-def test_features_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+def test_non_finite_features_are_refused(tmp_path: Path, value: float) -> None:
     bad = RNG.random((60, 5, 3))
     bad[[3, 50, 51, 59], 4, 2] = value
     with pytest.raises(DataError, match=r"'b'.* in 4 of 60 samples \('c3', 'c50', 'c51' and 1 more\); fill"):

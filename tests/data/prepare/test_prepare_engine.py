@@ -1,4 +1,4 @@
-"""The engine of the preparation: the same bytes however it is run, and nothing half-done taken for whole."""
+"""The preparation: equal bytes with any number of workers and interruptions, no incomplete files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
-def test_what_is_stored_is_what_was_read(tmp_path: Path) -> None:
+def test_stored_arrays_equal_the_files(tmp_path: Path) -> None:
     done = prepare(numbers(tmp_path / "in", 20), tmp_path / "out", workers=1)
     dataset = open_dataset(tmp_path / "out")
     assert np.array_equal(dataset.array("x"), np.arange(20)[:, None] + np.arange(4.0)[None])
@@ -88,7 +88,7 @@ def _wait_for_rows(root: Path, process: subprocess.Popen[bytes], rows: int) -> N
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_kill_in_the_middle_costs_only_what_was_under_way(tmp_path: Path, workers: int) -> None:
+def test_a_kill_loses_only_the_rows_in_progress(tmp_path: Path, workers: int) -> None:
     log = tmp_path / "log"
     numbers(tmp_path / "in", 60)
     process = _started(tmp_path, workers)
@@ -99,7 +99,7 @@ def test_a_kill_in_the_middle_costs_only_what_was_under_way(tmp_path: Path, work
     journal = tmp_path / ".out.preparing" / "journal.jsonl"
     known = journal.read_bytes().count(b"\n")
     with journal.open("ab") as file:
-        file.write(b'{"row": 59, "sta')  # a line that was never finished
+        file.write(b'{"row": 59, "sta')  # an incomplete line
     log.unlink()
     plan = plan_of_numbers(tmp_path / "in", 60, seconds=0.02, log=str(log))
     done = prepare(plan, tmp_path / "out", workers=1)
@@ -109,19 +109,19 @@ def test_a_kill_in_the_middle_costs_only_what_was_under_way(tmp_path: Path, work
     assert _bytes(tmp_path / "out") == _bytes(tmp_path / "unbroken")
 
 
-def test_work_that_is_done_is_not_done_again(tmp_path: Path) -> None:
+def test_finished_work_is_not_repeated(tmp_path: Path) -> None:
     plan = numbers(tmp_path / "in", 200, words={7: "rubbish", 8: "rubbish", 9: "rubbish"})
     with pytest.raises(DataError, match="3 of 200 samples cannot be prepared"):
         prepare(plan, tmp_path / "out", workers=1)
     assert not (tmp_path / "out").exists()
     (tmp_path / "in" / "7.txt").write_text("7")
     done = prepare(plan, tmp_path / "out", workers=1)
-    assert done.summary.read == 3  # what was lost is tried again, and nothing else
+    assert done.summary.read == 3  # only lost samples are read again
     assert len(done.dataset) == 198
     assert [one.id for one in done.summary.lost] == ["n8", "n9"]
 
 
-def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     plan = numbers(tmp_path / "in", 50, words={7: "rubbish"})
     with pytest.raises(DataError):
         prepare(plan, tmp_path / "out", workers=1)
@@ -132,7 +132,7 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
     assert done.dataset.array("x")[3, 0] == 333
 
 
-def test_rows_that_a_disk_has_lost_are_read_again(tmp_path: Path) -> None:
+def test_rows_missing_on_disk_are_read_again(tmp_path: Path) -> None:
     plan = numbers(tmp_path / "in", 50, words={7: "rubbish"})
     with pytest.raises(DataError):
         prepare(plan, tmp_path / "out", workers=1)
@@ -144,7 +144,7 @@ def test_rows_that_a_disk_has_lost_are_read_again(tmp_path: Path) -> None:
     assert open_dataset(tmp_path / "out").array("x")[20, 0] == 20
 
 
-def test_another_plan_begins_anew(tmp_path: Path) -> None:
+def test_another_plan_starts_anew(tmp_path: Path) -> None:
     plan = numbers(tmp_path / "in", 50, words={7: "rubbish"})
     with pytest.raises(DataError):
         prepare(plan, tmp_path / "out", workers=1)
@@ -171,13 +171,13 @@ def test_lost_samples_are_named_with_reason_and_remedy(tmp_path: Path) -> None:
     assert reasons == {"n1": "unreadable", "n2": "empty", "n5": "unreadable", "n9": "missing"}
 
 
-def test_one_per_cent_may_be_lost(tmp_path: Path) -> None:
+def test_one_per_cent_of_the_samples_may_be_lost(tmp_path: Path) -> None:
     done = prepare(numbers(tmp_path / "in", 100, words={50: "rubbish"}), tmp_path / "out", workers=1)
     assert len(done.dataset) == 99
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_decoder_that_crashes_costs_its_sample(tmp_path: Path, workers: int) -> None:
+def test_a_crashing_decoder_loses_only_its_sample(tmp_path: Path, workers: int) -> None:
     plan = numbers(tmp_path / "in", 40, words={11: "crash"})
     done = prepare(plan, tmp_path / "out", workers=workers, isolated=True, allow_missing=True)
     assert [(one.id, one.reason) for one in done.summary.lost] == [("n11", "crash")]
@@ -193,7 +193,7 @@ def test_a_decoder_that_crashes_costs_its_sample(tmp_path: Path, workers: int) -
         ("extra", UsageError, "equipoise[media]"),
     ],
 )
-def test_what_no_file_explains_is_no_loss(
+def test_an_error_outside_of_files_is_not_a_loss(
     tmp_path: Path, workers: int, word: str, kind: type[Exception], message: str
 ) -> None:
     plan = numbers(tmp_path / "in", 20, words={3: word})
@@ -212,7 +212,7 @@ def test_an_empty_class_is_always_an_error(tmp_path: Path) -> None:
         prepare(nothing, tmp_path / "out", workers=1, allow_missing=True)
 
 
-def test_mistakes_are_met_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_reported_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = numbers(tmp_path / "in", 12)
     with pytest.raises(DataError, match="'n0'"):
         prepare(replace(plan, clips=[*plan.clips, plan.clips[0]]), tmp_path / "out", workers=1)
@@ -236,7 +236,7 @@ def test_mistakes_are_met_before_the_work(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "new").exists()
 
 
-def test_an_interrupt_keeps_the_work(tmp_path: Path) -> None:
+def test_an_interrupt_keeps_finished_work(tmp_path: Path) -> None:
     numbers(tmp_path / "in", 60)
     process = _started(tmp_path, 2)
     _wait_for_rows(tmp_path, process, 8)

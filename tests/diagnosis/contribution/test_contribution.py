@@ -1,4 +1,4 @@
-"""Contributions against what follows from the definition, for made-up answers."""
+"""Contributions against their definition, for synthetic outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from equipoise.types import UnknownNameError
 
 
 def table_of(modalities: tuple[str, ...], n: int = 40, classes: int = 3, seed: int = 0, **options: Any):
-    """A made-up model: random logits for every query."""
+    """A synthetic model: random logits for every query."""
     choices = Choices(**{"resamples": 50, **options})
     rng = np.random.default_rng(seed)
     y, y_train = rng.integers(classes, size=n), rng.integers(classes, size=n)
@@ -28,7 +28,7 @@ def table_of(modalities: tuple[str, ...], n: int = 40, classes: int = 3, seed: i
 
 
 @pytest.mark.parametrize("absence", ["mean", "zero"])
-def test_every_figure_by_its_definition(absence: str) -> None:
+def test_every_figure_equals_its_definition(absence: str) -> None:
     names = ("a", "b", "c")
     found, said, y, choices = table_of(names, absence=absence)
 
@@ -61,7 +61,7 @@ def test_every_figure_by_its_definition(absence: str) -> None:
     assert np.array(found.confusion).tolist() == counts.tolist()
 
 
-def test_sampled_orders_keep_the_sum_and_come_close() -> None:
+def test_sampled_orders_keep_the_sum_and_approximate_the_values() -> None:
     names = tuple("abcde")
     exact, said, y, _ = table_of(names)
     choices = Choices(exact_up_to=4, order_pairs=200, resamples=10)
@@ -91,7 +91,7 @@ def test_sampled_orders_keep_the_sum_and_come_close() -> None:
     assert all(one == other[::-1] for one, other in zip(orders[::2], orders[1::2], strict=True))
 
 
-def test_intervals_are_those_of_a_paired_bootstrap() -> None:
+def test_intervals_equal_those_of_a_paired_bootstrap() -> None:
     found, said, y, _ = table_of(("a", "b"), n=400, resamples=400)
     by_query = {(q.present, q.stand_in): logits.argmax(1) == y for q, logits in said.items()}
     full = by_query[frozenset("ab"), "none"].astype(float)

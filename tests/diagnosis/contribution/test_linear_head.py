@@ -1,4 +1,4 @@
-"""The linear head against scikit-learn's ridge, and contributions of features whose truth is known."""
+"""The linear head against scikit-learn's ridge, and contributions of features with known information."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sklearn_scores(x: Any, y: Any, x_val: Any, names: list[str], strength: float
 
 
 @pytest.mark.parametrize("chunk", [7, 2048])
-def test_scores_are_those_of_a_ridge(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_equal_those_of_a_ridge(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear_head, "CHUNK", chunk)
     (x, y), (x_val, _) = draw(90, 0), draw(40, 1)
     known, whole = fit_whole(x, y, 3)
@@ -52,7 +52,7 @@ def test_scores_are_those_of_a_ridge(chunk: int, monkeypatch: pytest.MonkeyPatch
     assert whole.strength in STRENGTHS
 
 
-def test_the_strength_is_that_of_generalised_cross_validation() -> None:
+def test_the_strength_equals_that_of_generalised_cross_validation() -> None:
     x, y = draw(60, 0)
     names = ["video", "noise"]
     known, _ = fit_whole(x, y, 3)
@@ -79,7 +79,7 @@ def test_more_features_than_samples() -> None:
     assert (found.without, found.refitted) == ({}, {"a": found.score})
 
 
-def test_contributions_follow_what_the_features_carry() -> None:
+def test_contributions_match_the_information_in_the_features() -> None:
     (x, y), (x_val, y_val) = draw(600, 0), draw(400, 1)
     found = contribution_of_features(x, y, x_val, y_val)
     assert found["audio"].shapley > found["video"].shapley > found["noise"].shapley
@@ -107,7 +107,7 @@ def test_contributions_follow_what_the_features_carry() -> None:
     )
 
 
-def test_names_and_classes_may_be_anything() -> None:
+def test_names_and_classes_are_arbitrary() -> None:
     (x, y), (x_val, y_val) = draw(120, 0), draw(60, 1)
     words = np.array(["b", "c", "d"])
     one = contribution_of_features(x, y, x_val, y_val)
@@ -143,7 +143,7 @@ def test_a_continuous_target() -> None:
         ({"train_labels": np.arange(120) % 3 * 1.0}, "whole floats"),
     ],
 )
-def test_what_does_not_fit(change: dict[str, Any], message: str) -> None:
+def test_invalid_input_is_refused(change: dict[str, Any], message: str) -> None:
     (x, y), (x_val, y_val) = draw(120, 0), draw(60, 1)
     with pytest.raises(DataError, match=message):
         contribution_of_features(

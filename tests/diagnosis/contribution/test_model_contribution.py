@@ -1,4 +1,4 @@
-"""Contributions to models in plain PyTorch whose answer is known; nothing of the model is changed."""
+"""Contributions to plain PyTorch models with known answers; the model is not changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ N = 60
 
 
 class Late(nn.Module):
-    """Logits `sum_m w_m * f_m(x_m)`, the encoders being given."""
+    """Logits `sum_m w_m * f_m(x_m)` with given encoders."""
 
     def __init__(self, audio: nn.Module, video: nn.Module, head: Any) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ def handles(model: Late) -> dict[str, nn.Module]:
     return {"audio": model.audio, "video": model.video}
 
 
-def test_a_linear_model_that_is_worked_out_by_hand() -> None:
+def test_a_linear_model_computed_by_hand() -> None:
     a, v = signs()
-    y = (2 * a + v > 0).long()[:, 0]  # audio decides
+    y = (2 * a + v > 0).long()[:, 0]  # audio determines the class
     model = Late(nn.Identity(), nn.Identity(), lambda a, v: two_logits(2 * a + v))
     found = contribution(model, loader(a, v, y), loader(a, v, y), handles(model))
     assert (found.score, found.baseline, found.chance, found.n) == (1.0, 0.5, 0.5, N)
@@ -62,7 +62,7 @@ def test_a_linear_model_that_is_worked_out_by_hand() -> None:
     assert found.confusion == ((30, 0), (0, 30))
 
 
-def test_an_ignored_modality_contributes_nothing_whatever_the_baseline() -> None:
+def test_an_ignored_modality_contributes_nothing_with_any_baseline() -> None:
     torch.manual_seed(0)
     a, v = torch.randn(N, 3), torch.randn(N, 4)
     y = torch.randint(3, (N,))
@@ -75,7 +75,7 @@ def test_an_ignored_modality_contributes_nothing_whatever_the_baseline() -> None
     assert found["audio"].shapley == pytest.approx(found.score - found.baseline)
 
 
-def test_xor_needs_both() -> None:
+def test_xor_needs_both_modalities() -> None:
     a, v = signs()
     y = (a * v > 0).long()[:, 0]
     model = Late(nn.Identity(), nn.Identity(), lambda a, v: two_logits(a * v))
@@ -85,10 +85,10 @@ def test_xor_needs_both() -> None:
         assert found[m].drop_permuted == pytest.approx(0.5, abs=0.12)
 
 
-def test_permutations_reach_beyond_the_batch() -> None:
+def test_permutations_are_drawn_over_all_batches() -> None:
     a, v = signs()
     y = (a > 0).long()[:, 0]
-    order = y.argsort()  # batches of one class: within a batch every exchange keeps the class
+    order = y.argsort()  # batches of one class: an exchange within a batch keeps the class
     model = Late(nn.Identity(), nn.Identity(), lambda a, v: two_logits(a + 0 * v))
     batches = loader(a[order], v[order], y[order], size=10)
     assert contribution(model, batches, batches, handles(model))["audio"].drop_permuted > 0.35
@@ -150,7 +150,7 @@ def test_encoders_may_return_any_structure(form: str) -> None:
     assert found == expected
 
 
-def test_one_module_that_serves_both() -> None:
+def test_one_module_for_both_modalities() -> None:
     a, v = signs()
     y = (2 * a + v > 0).long()[:, 0]
     shared = nn.Identity()
@@ -171,7 +171,7 @@ def test_names_do_not_matter() -> None:
         assert {**one, "modality": other} == two
 
 
-def test_nothing_is_changed_and_every_call_says_the_same() -> None:
+def test_no_side_effects_and_reproducible_results() -> None:
     torch.manual_seed(2)
     a, v, y = torch.randn(N, 3), torch.randn(N, 4), torch.randint(3, (N,))
     encoder = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5))
@@ -201,7 +201,7 @@ def test_nothing_is_changed_and_every_call_says_the_same() -> None:
 
 
 class Wide(nn.Module):
-    """Pads to the longest of its batch, as many text encoders do."""
+    """Pads to the longest sample of its batch, like many text encoders."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[:, None].repeat(1, 2 if len(x) == 16 else 3, 1)
@@ -217,7 +217,7 @@ class Wide(nn.Module):
         (nn.Identity(), lambda a, v: two_logits(v), None),
     ],
 )
-def test_what_does_not_fit_is_one_clear_line(encoder: Any, head: Any, message: str | None) -> None:
+def test_invalid_input_gives_one_clear_line(encoder: Any, head: Any, message: str | None) -> None:
     a, v = signs()
     y = (a > 0).long()[:, 0]
     model = Late(encoder, nn.Identity(), head)
@@ -228,7 +228,7 @@ def test_what_does_not_fit_is_one_clear_line(encoder: Any, head: Any, message: s
         contribution(model, loader(a, v, y), loader(a, v, y), given)
 
 
-def test_calls_and_loaders_that_do_not_fit() -> None:
+def test_invalid_calls_and_loaders() -> None:
     a, v = signs()
     y = (a > 0).long()[:, 0]
     model = Late(nn.Identity(), nn.Identity(), lambda a, v: two_logits(a + v))

@@ -1,4 +1,4 @@
-"""Shapley values against the mean over all orders of joining."""
+"""Shapley values against the mean over all orders of modalities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def game(modalities, seed=0):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_the_mean_over_all_orders(count):
+def test_equals_the_mean_over_all_orders(count):
     modalities = tuple("wxyz"[:count])
     values = game(modalities)
     expected = dict.fromkeys(modalities, 0.0)
@@ -49,7 +49,7 @@ def test_order_and_names_do_not_matter():
         torch.testing.assert_close(found[m], turned[m], rtol=0, atol=1e-12)
 
 
-def test_each_subset_is_asked_for_once_and_gradients_flow():
+def test_each_subset_is_evaluated_once_and_gradients_flow():
     asked = []
     x = torch.tensor(2.0, requires_grad=True)
 
@@ -69,7 +69,7 @@ def test_modalities_must_be_different():
             shapley_values(lambda s: torch.zeros(()), names)
 
 
-def test_an_order_and_its_reverse_are_enough_where_only_pairs_interact():
+def test_an_order_and_its_reverse_suffice_for_pairwise_interactions():
     modalities = tuple("abcd")
     rng = np.random.default_rng(0)
     own, between = rng.normal(size=4), rng.normal(size=(4, 4))

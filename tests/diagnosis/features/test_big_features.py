@@ -1,4 +1,4 @@
-"""Large splits: stratified caps, no writing into the caller's arrays, equal numbers in one thread or two."""
+"""Large splits: stratified caps, caller's arrays unchanged, equal numbers with one thread or two."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def draw(n, seed, d=6):
 
 
 @pytest.mark.parametrize("metric", ["knn", "silhouette"])
-def test_measures_of_pairs_score_a_part_and_say_so(metric):
+def test_pairwise_measures_score_a_subset_and_report_it(metric):
     (x, y), (x_val, y_val) = draw(7000, 1), draw(900, 2)
     state = diagnose({"m": x}, y, {"m": x_val}, y_val, metric=metric, bootstrap=10)["m"]
     assert (state.n_train, state.n_val) == (5000, 900)
@@ -29,7 +29,7 @@ def test_measures_of_pairs_score_a_part_and_say_so(metric):
     assert more.n_train == 6000
 
 
-def test_several_measures_score_a_part_unless_told_otherwise():
+def test_several_measures_score_a_subset_by_default():
     (x, y), (x_val, y_val) = draw(5600, 1), draw(60, 2)
     splits = {"m": x}, y, {"m": x_val}, y_val
     found = separability(*splits, ["nearest-class-mean"])["nearest-class-mean"]["m"]
@@ -38,7 +38,7 @@ def test_several_measures_score_a_part_unless_told_otherwise():
     assert whole.n_train == 5600
 
 
-def test_two_modalities_at_a_time_have_the_numbers_of_one(monkeypatch):
+def test_two_modalities_in_parallel_give_the_same_numbers(monkeypatch):
     (x, y), (x_val, y_val) = draw(3000, 1, 40), draw(800, 2, 40)
     splits = {"a": x, "b": x**2, "c": x[:, :9]}, y, {"a": x_val, "b": x_val**2, "c": x_val[:, :9]}, y_val
     kept = x.copy()
@@ -49,7 +49,7 @@ def test_two_modalities_at_a_time_have_the_numbers_of_one(monkeypatch):
     assert together == alone
 
 
-def test_the_paper_preset_has_the_numbers_of_scikit_learn_to_the_last_bit():
+def test_the_paper_preset_equals_scikit_learn_to_the_last_bit():
     (x, y), (x_val, y_val) = draw(2500, 1, 24), draw(500, 2, 24)
     state = diagnose({"m": x, "n": x}, y, {"m": x_val, "n": x_val}, y_val)["n"]
     expected = []
@@ -61,7 +61,7 @@ def test_the_paper_preset_has_the_numbers_of_scikit_learn_to_the_last_bit():
 
 
 @pytest.mark.parametrize("scaler", ["minmax-per-split", "minmax-train", "standard-train", "l2"])
-def test_scaling_in_place_is_scaling(scaler):
+def test_scaling_in_place_equals_scaling(scaler):
     (x, _), (x_val, _) = draw(9000, 1), draw(70, 2)
     expected = scale_features(x, x_val, scaler)
     own = x.copy(), x_val.copy()

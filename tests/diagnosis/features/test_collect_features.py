@@ -1,4 +1,4 @@
-"""Features seen through hooks: the right ones, and no trace of the pass afterwards."""
+"""Features captured through hooks: correct values, and no side effects of the pass."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def model(float64):
 
 
 def warmed(model: nn.Module) -> nn.Module:
-    """Give the normalisation layers statistics of their own."""
+    """Give the normalisation layers running statistics."""
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d):
             layer.running_mean.normal_()
@@ -83,7 +83,7 @@ def handles(model):
 
 
 def by_hand(model, data):
-    """The features without the library: evaluation mode set by hand, all samples at once."""
+    """The features without the library: evaluation mode, all samples at once."""
     training = {part: part.training for part in model.modules()}
     model.eval()
     with torch.no_grad():
@@ -101,7 +101,7 @@ def same(captured, model, data):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 20])
-def test_features_are_those_of_a_pass_by_hand(model, data, batch_size):
+def test_features_equal_those_of_a_plain_pass(model, data, batch_size):
     captured = collect_features(handles(model), model, DataLoader(TensorDataset(*data), batch_size))
     assert list(captured.features) == ["audio", "video"]
     assert same(captured, model, data)
@@ -113,7 +113,7 @@ def global_states():
 
 
 class Drawing(Dataset):
-    """Augments from every global stream."""
+    """Augments with every global random stream."""
 
     def __init__(self, data) -> None:
         self.data = data
@@ -127,7 +127,7 @@ class Drawing(Dataset):
 
 
 @pytest.mark.parametrize("own_generator", [False, True])
-def test_the_pass_leaves_no_trace(model, data, own_generator):
+def test_the_pass_has_no_side_effects(model, data, own_generator):
     model.train()
     model.visual_net[1].eval()  # a frozen normalisation layer in a training model
     model.head.eval()
@@ -160,18 +160,18 @@ def test_the_pass_leaves_no_trace(model, data, own_generator):
         lambda d, g: DataLoader(d, batch_sampler=BatchSampler(RandomSampler(d, generator=g), 6, False)),
     ],
 )
-def test_generators_of_loaders_and_samplers_are_given_back(model, data, make):
+def test_generators_of_loaders_and_samplers_are_restored(model, data, make):
     generator = torch.Generator().manual_seed(5)
     loader = make(TensorDataset(*data), generator)
     before = generator.get_state()
     list(loader)
-    assert not torch.equal(generator.get_state(), before)  # reading does draw from it
+    assert not torch.equal(generator.get_state(), before)  # reading draws from it
     generator.set_state(before)
     collect_features(handles(model), model, loader)
     assert torch.equal(generator.get_state(), before)
 
 
-def test_an_error_in_the_pass_leaves_no_trace_either(model, data):
+def test_an_error_in_the_pass_has_no_side_effects_either(model, data):
     model.train()
     streams = global_states()
 
@@ -193,14 +193,14 @@ def test_a_shuffled_loader_is_read_in_the_order_of_its_dataset(model, data, drop
     assert same(collect_features(handles(model), model, loader), model, data)
 
 
-def test_a_random_part_of_a_dataset_is_read_in_order_too(model, data):
+def test_a_random_subset_of_a_dataset_is_read_in_order_too(model, data):
     part = [2, 3, 5, 7, 11]
     loader = DataLoader(TensorDataset(*data), 2, sampler=SubsetRandomSampler([7, 3, 11, 2, 5]))
     captured = collect_features(handles(model), model, loader)
     assert same(captured, model, tuple(tensor[part] for tensor in data))
 
 
-def test_a_loader_of_another_kind_is_read_as_it_is(model, data):
+def test_a_custom_loader_is_read_unchanged(model, data):
     class Doubling(DataLoader):
         def __iter__(self):
             for audio, video, target in super().__iter__():
@@ -258,7 +258,7 @@ def test_batches_of_the_toolkit(data):
     assert same(collect_features(handles(model), model, batches), model, data)
 
 
-def test_readers_of_ones_own(model, data):
+def test_custom_readers(model, data):
     odd = batches_of(data, lambda a, v, y: {"x": {"sound": a, "frames": v}, "meta": {"class": y}})
     target_of = lambda batch: batch["meta"]["class"]  # noqa: E731
     for inputs_of in (
@@ -282,13 +282,13 @@ def test_readers_of_ones_own(model, data):
         ),
     ],
 )
-def test_batches_that_cannot_be_read(model, batch, message):
+def test_unreadable_batches(model, batch, message):
     with pytest.raises(UsageError, match=message):
         collect_features(handles(model), model, [batch])
 
 
 class Returns(nn.Module):
-    """One encoder that returns what it is told."""
+    """One encoder that returns a given output."""
 
     def __init__(self, output) -> None:
         super().__init__()
@@ -354,13 +354,13 @@ def test_pool_for_all_or_by_name(model, data):
         (lambda x: x / 0, None, DataError, "encoder of 'm' returned NaN or infinite"),
     ],
 )
-def test_outputs_that_are_no_features(output, pool, error, message):
+def test_outputs_that_are_not_features(output, pool, error, message):
     model = Returns(output)
     with pytest.raises(error, match=message):
         collect_features({"m": model.net}, model, [(IMAGE, torch.arange(4))], pool=pool)
 
 
-def test_handles_that_do_not_fit(model, data):
+def test_invalid_handles(model, data):
     with pytest.raises(ModelError, match=r"handle of 'audio' \(Linear\) is not part of the model"):
         collect_features({"audio": nn.Linear(3, 4)}, model, [data])
     with pytest.raises(ModelError, match="handle of 'audio' .* was called 0 times"):
@@ -380,13 +380,13 @@ def test_empty_loaders(model, data):
             collect_features(handles(model), model, loader)
 
 
-def test_nan_in_a_later_batch_is_found(model, data):
+def test_nan_in_a_later_batch_is_detected(model, data):
     data[1][13, 2] = float("nan")
     with pytest.raises(DataError, match="'video' returned NaN"):
         collect_features(handles(model), model, DataLoader(TensorDataset(*data), 4))
 
 
-def test_one_encoder_of_two_modalities(data):
+def test_one_encoder_for_two_modalities(data):
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""Projections against the definition of principal components, and against what an embedding must keep."""
+"""Projections against the definition of principal components, and neighbourhoods that an embedding keeps."""
 
 import random
 
@@ -17,7 +17,7 @@ def splits(blobs):
     return train, labels, val, val_labels
 
 
-def test_pca_is_the_projection_on_the_eigenvectors_of_the_training_covariance(splits):
+def test_pca_projects_on_the_eigenvectors_of_the_training_covariance(splits):
     train, labels, val, val_labels = splits
     found = project(train, labels, val, val_labels, kind="pca", modality="audio")
     centred = train - train.mean(0)
@@ -39,14 +39,14 @@ def test_tsne_keeps_neighbours_of_a_class_together_over_both_splits(splits):
     distances = np.linalg.norm(found.val[:, None] - found.train[None], axis=2)
     assert np.mean(labels[distances.argmin(1)] == val_labels) > 0.95
     shuffled = np.random.default_rng(0).permutation(labels)
-    assert np.mean(shuffled[distances.argmin(1)] == val_labels) < 0.8  # the figure above could have failed
+    assert np.mean(shuffled[distances.argmin(1)] == val_labels) < 0.8  # so the assertion above can fail
     assert (found.perplexity, found.explained) == (30.0, None)
     assert found.train.shape == (120, 2)
     assert found.val.shape == (60, 2)
 
 
 @pytest.mark.parametrize("kind", ["t-sne", "pca"])
-def test_the_same_input_gives_the_same_bits_and_leaves_the_random_states(splits, kind):
+def test_same_input_gives_the_same_bits_and_random_states_are_unchanged(splits, kind):
     train, labels, val, val_labels = splits
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
     copy = train.copy()
@@ -61,7 +61,7 @@ def test_the_same_input_gives_the_same_bits_and_leaves_the_random_states(splits,
     assert one.train.tobytes() != other.train.tobytes()
 
 
-def test_a_subset_keeps_the_shares_of_the_classes_and_says_how_many_there_were(blobs):
+def test_a_subset_is_stratified_and_reports_the_full_number(blobs):
     rng = np.random.default_rng(0)
     labels = rng.choice(5, 997, p=[0.5, 0.3, 0.1, 0.07, 0.03])
     features = np.column_stack([labels, np.arange(997.0)])
@@ -72,7 +72,7 @@ def test_a_subset_keeps_the_shares_of_the_classes_and_says_how_many_there_were(b
     assert np.abs(shares).max() < 1 + 1e-9
 
 
-def test_labels_follow_their_samples(blobs):
+def test_labels_match_their_samples(blobs):
     labels = np.repeat([0, 1], 300)
     features = np.column_stack([np.where(labels == 1, 100.0, 0.0), np.random.default_rng(0).random(600)])
     found = project(features, labels, features, labels, kind="pca", max_samples=70)
@@ -106,7 +106,7 @@ def test_small_and_constant_features_give_finite_positions(kind, n, n_val, width
     assert np.isfinite(found.explained or (0, 0)).all()
 
 
-def test_what_cannot_be_shown_is_refused(splits):
+def test_invalid_input_is_refused(splits):
     train, labels, val, val_labels = splits
     with pytest.raises(UnknownNameError, match="umap"):
         project(train, labels, val, val_labels, kind="umap")

@@ -1,4 +1,4 @@
-"""Cross-fitting, measures that were added, and several measures at a time."""
+"""Cross-fitting, additional measures, and several measures at once."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_folds_are_stratified(blobs):
     assert not np.array_equal(fold, stratified_folds(y, 4, 4))
 
 
-def test_a_probe_that_knows_its_samples_by_heart_sees_a_gap_unless_it_is_cross_fitted():
-    """Noise in more dimensions than samples: nothing is over-fitted but the probe itself."""
+def test_a_probe_that_memorises_its_samples_sees_a_gap_unless_it_is_cross_fitted():
+    """Noise in more dimensions than samples: only the probe overfits."""
     rng = np.random.default_rng(0)
     x, x_val = rng.normal(size=(80, 120)), rng.normal(size=(80, 120))
     y = np.arange(80) % 2
@@ -57,7 +57,7 @@ def test_a_probe_that_knows_its_samples_by_heart_sees_a_gap_unless_it_is_cross_f
     assert abs(gaps["cross-fit"]) < 0.2
 
 
-def test_davies_bouldin_is_that_of_scikit_learn_and_keeps_the_sign(splits):
+def test_davies_bouldin_equals_that_of_scikit_learn_and_keeps_the_sign(splits):
     train, y, val, y_val = splits
     state = diagnose(*splits, metric="davies-bouldin", scaler="none")["m"]
     expected = [1 / (1 + davies_bouldin_score(x["m"], t)) for x, t in ((train, y), (val, y_val))]
@@ -77,7 +77,7 @@ def test_davies_bouldin_of_classes_that_coincide():
     assert (state.train_score, state.gap) == (0.0, 0.0)
 
 
-def test_knn_r2_is_that_of_scikit_learn(splits):
+def test_knn_r2_equals_that_of_scikit_learn(splits):
     train, _, val, _ = splits
     target, target_val = train["m"] @ np.arange(8.0), val["m"] @ np.arange(8.0)
     state = diagnose(train, target, val, target_val, metric="knn-r2", assign="transfer", scaler="none")["m"]
@@ -92,7 +92,7 @@ def test_knn_r2_is_that_of_scikit_learn(splits):
     assert state.train_score == pytest.approx(r2_score(target, alone), abs=1e-12)
 
 
-def test_continuous_labels_choose_a_measure_and_whole_floats_do_not(splits):
+def test_continuous_labels_select_a_measure_and_integral_floats_do_not(splits):
     train, y, val, y_val = splits
     target, target_val = train["m"][:, 0], val["m"][:, 0]
     found = diagnose(train, target, val, target_val)
@@ -103,7 +103,7 @@ def test_continuous_labels_choose_a_measure_and_whole_floats_do_not(splits):
         diagnose(train, y.astype(float), val, y_val.astype(float))
 
 
-def test_several_measures_are_those_of_single_calls(splits):
+def test_several_measures_equal_those_of_single_calls(splits):
     train, y, val, y_val = splits
     both = {"a": train["m"], "b": train["m"][:, ::-1] * 2}, y, {"a": val["m"], "b": val["m"][:, ::-1]}, y_val
     kept = [both[0]["a"].copy(), both[2]["b"].copy()]

@@ -1,4 +1,4 @@
-"""The measures for several labels a sample, against definitions written out by hand."""
+"""The measures for several labels a sample, against separate definitions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from equipoise.types import EquipoiseError
 
 @pytest.fixture
 def splits():
-    """Features of which the first two columns tell two of three labels, and the labels."""
+    """Features of which the first two columns determine two of three labels, and the labels."""
 
     def draw(n: int, seed: int):
         rng = np.random.default_rng(seed)
@@ -25,7 +25,7 @@ def splits():
 
 
 def average_precision(scores, carried):
-    """Return the mean, over the samples that carry the label, of the precision at their score."""
+    """Return the mean, over the samples with the label, of the precision at their score."""
     precisions = [carried[scores >= scores[i]].mean() for i in np.flatnonzero(carried)]
     return float(np.mean(precisions))
 
@@ -79,17 +79,17 @@ def test_knn_map(splits, assign) -> None:
 
 
 @pytest.mark.parametrize("metric", sorted(LABELS))
-def test_cross_fitting_hides_what_was_learnt_by_heart(metric, splits) -> None:
+def test_cross_fitting_removes_the_effect_of_memorising(metric, splits) -> None:
     _, y, _, y_val = splits
     rng = np.random.default_rng(0)
     noise = {"m": rng.normal(size=(90, 60))}, {"m": rng.normal(size=(40, 60))}
     state = diagnose(noise[0], y, noise[1], y_val, metric=metric, assign="cross-fit")["m"]
-    chance = float(y.mean(0).mean())  # the precision of an order that knows nothing
+    chance = float(y.mean(0).mean())  # the precision of a random order
     assert state.train_score == pytest.approx(chance, abs=0.12)
     assert state.val_score == pytest.approx(float(y_val.mean(0).mean()), abs=0.12)
 
 
-def test_labels_are_measured_without_being_asked_to(splits) -> None:
+def test_labels_are_measured_by_default(splits) -> None:
     x, y, x_val, y_val = splits
     found = diagnose({"m": x}, torch.tensor(y).bool(), {"m": torch.tensor(x_val)}, y_val.astype(float))
     assert found["m"].metric in LABELS

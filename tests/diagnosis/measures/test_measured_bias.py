@@ -1,4 +1,4 @@
-"""The finding behind the preset `robust`: purity is biased by the number of samples (methods.md, B.4)."""
+"""The reason for the preset `robust`: purity is biased by the number of samples (methods.md, B.4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def gaps(preset: str, draws: int = 4) -> list[float]:
     return found
 
 
-def test_the_official_estimate_sees_a_gap_where_there_is_none():
+def test_the_official_estimate_finds_a_gap_between_equal_distributions():
     assert np.mean(gaps("paper")) > 0.15
 
 

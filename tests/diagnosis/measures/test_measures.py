@@ -1,4 +1,4 @@
-"""Scalers, metrics and assignments against definitions written out by hand."""
+"""Scalers, metrics and assignments against separate definitions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def measured(train, y, val, y_val, **options):
 def test_scalers(splits, scaler):
     train, y, val, y_val = (np.array(part) for part in splits)
     train[:, 2] = 4.0  # a constant feature
-    train[5], val[3] = 0.0, 0.0  # a sample without length
+    train[5], val[3] = 0.0, 0.0  # a sample of norm 0
     expected = hand_scaled(train, val, scaler)
     for scaled, by_hand in zip(scale_features(train, val, scaler), expected, strict=True):
         assert scaled == pytest.approx(by_hand, abs=1e-9)
@@ -80,7 +80,7 @@ def test_pca_of_the_scaled_training_features(splits, scaler):
     assert scale_features(train[:4], val, scaler, pca=6)[0].shape == (4, 4)
 
 
-def test_transfer_is_the_nearest_centre_named_by_the_training_majority(splits):
+def test_transfer_uses_the_nearest_centre_named_by_the_training_majority(splits):
     train, y, val, y_val = splits
     x_train, x_val = hand_scaled(train, val, "minmax-train")
     centres = KMeans(3, random_state=0, n_init=10).fit(x_train).cluster_centers_
@@ -138,7 +138,7 @@ def test_agreement_of_clusters_and_classes(splits, metric, slow):
     ("own", "theirs"),
     [(mutual_information, normalized_mutual_info_score), (adjusted_rand_index, adjusted_rand_score)],
 )
-def test_agreement_is_that_of_scikit_learn(own, theirs):
+def test_agreement_equals_that_of_scikit_learn(own, theirs):
     rng = np.random.default_rng(0)
     one, each, halves = np.zeros(6, np.int64), np.arange(6), np.array([0, 0, 0, 1, 1, 1])
     pairs = [*product((one, each, halves), repeat=2), (each, each[::-1])]
@@ -148,7 +148,7 @@ def test_agreement_is_that_of_scikit_learn(own, theirs):
 
 
 def slow_knn(x_train, y, x):
-    """Five neighbours other than the sample itself, should it be there."""
+    """The five nearest neighbours without the sample itself, if it is among them."""
     out = []
     for row in x:
         distance = ((x_train - row) ** 2).sum(1)
@@ -188,7 +188,7 @@ def test_silhouette(splits):
     assert measured(*splits, metric="silhouette")[1] == pytest.approx(np.mean(widths), abs=1e-6)
 
 
-def test_linear_probe_tells_lines_apart(splits):
+def test_linear_probe_separates_lines(splits):
     train, y, val, y_val = splits
     train = np.column_stack([train, y == 0, y == 1]) * 1.0
     val = np.column_stack([val, np.zeros((len(val), 2))])
@@ -221,8 +221,8 @@ def test_binned_purity(splits):
     assert measured(train, target, val, target_val, metric="binned-purity", bins=4) == expected
 
 
-def test_chance_of_bins_with_ties_is_the_share_of_the_fullest(splits):
-    """Most targets are 0, so that 10 quantile bins are 2 in fact."""
+def test_chance_of_bins_with_ties_is_the_share_of_the_largest_bin(splits):
+    """Most targets are 0, so that 10 quantile bins become 2."""
     train, _, val, _ = splits
     target, target_val = (np.arange(150) % 5 == 0) * 1.0, (np.arange(60) % 5 == 0) * 1.0
     plain = measured(train, target, val, target_val, metric="binned-purity")
@@ -232,7 +232,7 @@ def test_chance_of_bins_with_ties_is_the_share_of_the_fullest(splits):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_equal_splits_have_no_gap_whatever_is_chosen(blobs, metric):
+def test_equal_splits_have_no_gap_with_any_option(blobs, metric):
     x, y = blobs(n=36, classes=3, d=4, separation=0.6)
     if metric in CONTINUOUS:
         y = x[:, 0] + x[:, 1] ** 2
@@ -266,7 +266,7 @@ def test_equal_splits_have_no_gap_whatever_is_chosen(blobs, metric):
 @pytest.mark.parametrize("seed", [1, 195, 375, 615, 675, 915, 1035])
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 def test_equal_splits_of_coarse_features_have_no_gap(seed):
-    """Points on a grid lie between centres, where scikit-learn's fit and assignment may disagree."""
+    """Points on a grid are between centres, where scikit-learn's fit and assignment may differ."""
     rng = np.random.default_rng(seed)
     x, y = rng.integers(0, 3, (40, 1)).astype(np.float32), rng.integers(0, 4, 40)
     options = {"assign": "transfer", "metric": "nmi", "n_init": 2, "kmeans_seed": seed, "n_clusters": 4}
@@ -274,7 +274,7 @@ def test_equal_splits_of_coarse_features_have_no_gap(seed):
         assert diagnose({"m": x}, y, {"m": x}, y, scaler=scaler, **options)["m"].gap == 0.0
 
 
-def test_measures_that_so_few_samples_do_not_define_are_left_out_unless_asked_for() -> None:
+def test_measures_undefined_for_so_few_samples_are_dropped_unless_requested() -> None:
     generator = np.random.default_rng(0)
     train, val = ({"a": generator.normal(size=(n, 4))} for n in (9, 3))
     found = separability(train, np.arange(9) % 3, val, np.arange(3))  # one validation sample a class

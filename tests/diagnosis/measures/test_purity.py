@@ -1,4 +1,4 @@
-"""Purity against numbers counted by hand and against a slow definition of its own."""
+"""Purity against numbers counted by hand and against a slow definition."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def brute_force(clusters, labels):
 TOY = np.array([[0.0, 5], [0.1, 5], [0.2, 5], [10.0, 5], [10.1, 5], [10.2, 5], [10.3, 5]])
 
 
-def test_toy_counted_by_hand():
+def test_toy_example_counted_by_hand():
     # Left: a a b, so 2 of 3. Right: b b b a, so 3 of 4.
     assert purity(TOY, list("aabbbba")) == pytest.approx(5 / 7)
-    # Three classes make three clusters, but two stay together on either side of the cut.
+    # Three classes give three clusters, but two of them stay on one side of the cut.
     assert purity(TOY, [0, 0, 0, 1, 1, 1, 1]) == 1.0
     assert purity(TOY, [0, 1, 0, 1, 0, 1, 0], n_clusters=7) == 1.0
     assert purity(TOY, [0, 1, 0, 1, 0, 1, 0], n_clusters=1) == pytest.approx(4 / 7)
@@ -71,7 +71,7 @@ def test_half_precision_is_measured_in_float32(blobs, dtype):
     assert purity(half, labels) == pytest.approx(slow_purity(half.float().numpy(), labels), abs=1e-6)
 
 
-def test_tensors_in_a_graph_and_integer_features(blobs):
+def test_tensors_with_gradients_and_integer_features(blobs):
     features, labels = blobs()
     attached = torch.tensor(features, requires_grad=True)
     assert purity(attached, labels) == pytest.approx(slow_purity(features, labels), abs=1e-6)
@@ -80,7 +80,7 @@ def test_tensors_in_a_graph_and_integer_features(blobs):
 
 
 @pytest.mark.parametrize("kind", [str, np.object_, np.int8, np.uint8])
-def test_labels_of_any_name(blobs, kind):
+def test_labels_with_any_names(blobs, kind):
     features, labels = blobs(classes=3)
     names = np.array(["zebra", "ant", "mule"]) if kind in (str, np.object_) else np.array([7, 100, 3])
     renamed = names[labels].astype(kind)
@@ -93,7 +93,7 @@ def test_same_input_gives_the_same_bits(blobs):
     assert len({purity(features, labels, seed=3) for _ in range(3)}) == 1
 
 
-def test_the_largest_class_is_the_floor(blobs):
+def test_the_largest_class_is_the_lower_bound(blobs):
     features, _ = blobs(n=100)
     labels = np.r_[np.zeros(70, int), np.ones(20, int), np.full(10, 2)]
     noise = np.random.default_rng(0).permutation(labels)
@@ -144,12 +144,12 @@ def test_cluster_purity_ignores_the_names_of_clusters_and_classes(drawn, cluster
         (np.zeros((4, 2)), [0, 1, 2, 3], {"n_clusters": 5}, "4 samples are fewer than the 5 clusters"),
     ],
 )
-def test_bad_input_is_named(features, labels, options, message):
+def test_invalid_input_is_named(features, labels, options, message):
     with pytest.raises(DataError, match=message):
         purity(features, labels, **options)
 
 
-def test_bad_options_are_named():
+def test_invalid_options_are_named():
     with pytest.raises(UnknownNameError, match="did you mean scikit-learn"):
         purity(TOY, [0, 1] * 3 + [0], backend="scikitlearn")
     for option in ("n_clusters", "n_init", "max_iter"):

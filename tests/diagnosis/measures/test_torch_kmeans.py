@@ -1,4 +1,4 @@
-"""k-means in torch: the reference's clusters where these are clear, and a local optimum where not."""
+"""k-means in torch: the reference's clusters if they are clear, and otherwise a local optimum."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def inertia(x, labels):
     return sum(((x[labels == k] - x[labels == k].mean(0)) ** 2).sum() for k in set(labels))
 
 
-def test_ends_in_an_optimum_as_good_as_the_reference(blobs):
+def test_finds_an_optimum_as_good_as_the_reference(blobs):
     x, _ = blobs(n=300, classes=6, separation=0.5)
     clustering = fit(x, 6)
     centres = np.stack([x[clustering.labels == k].mean(0) for k in range(6)])

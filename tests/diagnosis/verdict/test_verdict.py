@@ -62,28 +62,28 @@ def text_of(verdict):
     return " ".join((*verdict.reasons, *verdict.remarks, *verdict.advice, *verdict.lacks))
 
 
-def test_every_state_is_reached():
+def test_every_state_is_reachable():
     assert judge(FINE).state == "balanced"
     assert judge(replace(FINE, train_score=1.0, gap_interval=(0.15, 0.25))).state == "over-trained"
     assert judge(replace(FINE, refit=0.5, probe=0.52)).state == "under-trained"
     assert judge(NOISE).state == "scarcely informative"
 
 
-def test_modality_that_tells_only_together_with_another_is_balanced():
+def test_a_modality_informative_only_with_another_is_balanced():
     verdict = judge(XOR)
     assert verdict.state == "balanced"
     assert any("only together" in remark for remark in verdict.remarks)
-    # What makes the difference is that the joint model needs it.
+    # The reason is that the joint model needs it.
     unused = replace(XOR, removed_drop=0.0, removed_interval=(-0.02, 0.02))
     assert judge(unused).state == "scarcely informative"
 
 
-def test_drop_that_a_head_on_the_others_makes_up_for_is_no_need():
+def test_a_drop_that_a_head_on_the_others_recovers_is_not_a_need():
     leaned_on = replace(NOISE, removed_drop=0.3, removed_interval=(0.25, 0.35))
     assert judge(leaned_on).state == "scarcely informative"
 
 
-def test_copy_is_balanced_and_called_redundant():
+def test_a_copy_is_balanced_and_called_redundant():
     copy = replace(FINE, without_refit=0.87, removed_drop=0.01, removed_interval=(-0.01, 0.03))
     verdict = judge(copy)
     assert verdict.state == "balanced"
@@ -91,13 +91,13 @@ def test_copy_is_balanced_and_called_redundant():
     assert not any("redundant" in remark for remark in judge(FINE).remarks)
 
 
-def test_noise_learnt_by_heart_is_scarcely_informative_and_remarked():
+def test_memorised_noise_is_scarcely_informative_with_a_remark():
     verdict = judge(replace(NOISE, train_score=0.99, val_score=0.26, gap_interval=(0.68, 0.78)))
     assert verdict.state == "scarcely informative"
     assert any("over-trained" in remark and "0.73" in remark for remark in verdict.remarks)
 
 
-def test_gap_comes_before_shortfall_and_the_shortfall_is_remarked():
+def test_the_gap_precedes_the_shortfall_which_becomes_a_remark():
     both = replace(FINE, train_score=1.0, gap_interval=(0.15, 0.25), refit=0.5, probe=0.5)
     verdict = judge(both)
     assert verdict.state == "over-trained"
@@ -105,26 +105,26 @@ def test_gap_comes_before_shortfall_and_the_shortfall_is_remarked():
 
 
 @pytest.mark.parametrize("head", ["refit", "all_refit"])
-def test_joint_model_that_makes_nothing_of_a_learnt_encoder_neglects_it(head):
+def test_a_joint_model_that_does_not_use_a_trained_encoder_neglects_it(head):
     ignored = replace(FINE, joint=0.60, without_refit=0.60, removed_drop=0.0, removed_interval=(-0.01, 0.01))
     ignored = replace(ignored, all_refit=None, refit=0.8)
     assert judge(replace(ignored, **{head: 0.8})).state == "under-trained"
-    assert judge(replace(ignored, **{head: 0.65})).state == "balanced"  # it adds next to nothing
+    assert judge(replace(ignored, **{head: 0.65})).state == "balanced"  # its contribution is small
     assert judge(replace(ignored, **{head: 0.8}, removed_drop=0.2)).state == "balanced"  # it is used
-    assert judge(replace(ignored, **{head: 0.8}, joint=0.8)).state == "balanced"  # a new head gets no more
+    assert judge(replace(ignored, **{head: 0.8}, joint=0.8)).state == "balanced"  # a new head is not better
 
 
-def test_gap_counts_where_its_interval_excludes_zero():
+def test_a_gap_counts_if_its_interval_excludes_zero():
     wide = replace(FINE, train_score=1.0, gap_interval=(-0.01, 0.4))
     assert judge(wide).state == "balanced"
     assert judge(replace(wide, gap_interval=(0.01, 0.4))).state == "over-trained"
 
 
-def test_validation_ahead_of_training_is_no_over_training():
+def test_validation_ahead_of_training_is_not_over_training():
     assert judge(replace(FINE, train_score=0.54, val_score=0.81, gap_interval=None)).state == "balanced"
 
 
-def test_few_validation_samples_make_differences_count_less():
+def test_few_validation_samples_make_differences_less_significant():
     behind = replace(FINE, alone=0.93)
     assert judge(behind).state == "under-trained"
     assert judge(replace(behind, n_val=40)).state == "balanced"
@@ -134,7 +134,7 @@ def test_few_validation_samples_make_differences_count_less():
 
 
 @pytest.mark.parametrize("state", ["over-trained", "scarcely informative", "under-trained"])
-def test_state_changes_at_the_border_and_says_so(state):
+def test_the_state_changes_at_the_border_and_reports_it(state):
     limits = Thresholds()
     plain = replace(
         FINE, n_val=None, gap_interval=None, removed_drop=0.0, removed_interval=None, shapley=None
@@ -160,7 +160,7 @@ def test_state_changes_at_the_border_and_says_so(state):
     assert not any("border" in remark for remark in far.remarks)
 
 
-def test_raising_the_gap_never_leads_away_from_over_training():
+def test_a_larger_gap_never_removes_over_training():
     rng = np.random.default_rng(0)
     for _ in range(40):
         shown = {name: float(rng.uniform(0.2, 1)) for name in ("refit", "alone", "without_refit", "joint")}
@@ -177,8 +177,8 @@ def test_raising_the_gap_never_leads_away_from_over_training():
         assert len(set(seen[:first])) <= 1
 
 
-def test_margin_is_the_least_change_of_a_score_that_changes_the_state():
-    # A state never flips while the scores of one kind move by less than the margin.
+def test_the_margin_is_the_smallest_score_change_that_changes_the_state():
+    # The state never changes while the scores of one kind change by less than the margin.
     rng = np.random.default_rng(1)
     flips = 0
     for _ in range(100):
@@ -197,7 +197,7 @@ def test_margin_is_the_least_change_of_a_score_that_changes_the_state():
     assert flips > 0
 
 
-def test_reasons_hold_the_numbers_that_led_there():
+def test_reasons_contain_the_numbers_behind_them():
     over = judge(replace(FINE, train_score=1.0, gap_interval=(0.15, 0.25)))
     assert over.reasons[0] == (
         "The gap is 0.20 [0.15, 0.25], above 0.15 (purity 1.00 in training, 0.80 in validation)."
@@ -211,7 +211,7 @@ def test_reasons_hold_the_numbers_that_led_there():
         assert number in scarce.reasons[0]
 
 
-def test_advice_names_methods_that_exist():
+def test_advice_names_existing_methods():
     from equipoise.methods import METHODS
 
     for numbers in (
@@ -225,7 +225,7 @@ def test_advice_names_methods_that_exist():
             assert name in METHODS, name
 
 
-def test_what_is_missing_is_not_judged_but_said():
+def test_missing_numbers_are_reported_and_not_judged():
     bare = ModalityNumbers(modality="text", train_score=0.8, val_score=0.78, gap_interval=(-0.02, 0.06))
     verdict = judge(bare)
     assert verdict.state == "balanced"
@@ -239,7 +239,7 @@ def test_what_is_missing_is_not_judged_but_said():
     assert any("over-training" in line for line in without_gap.lacks)
 
 
-def test_scarce_features_of_an_encoder_without_reference_are_said_to_be_ambiguous():
+def test_scarce_features_of_an_encoder_without_reference_are_reported_as_ambiguous():
     unknown = replace(NOISE, alone=None, fine_tuned=None)
     assert any("may look the same" in remark for remark in judge(unknown).remarks)
     assert not any("may look the same" in remark for remark in judge(NOISE).remarks)
@@ -273,17 +273,17 @@ def test_any_subset_of_numbers_gives_a_verdict_or_one_clear_error():
         {"removed_interval": (0.1, math.inf)},
     ],
 )
-def test_impossible_numbers_are_refused(wrong):
+def test_invalid_numbers_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         replace(FINE, **wrong)
 
 
-def test_impossible_thresholds_are_refused():
+def test_invalid_thresholds_are_refused():
     with pytest.raises(UsageError, match="gap"):
         Thresholds(gap=-0.1)
 
 
-def test_thresholds_can_be_given():
+def test_custom_thresholds():
     over = replace(FINE, train_score=1.0, gap_interval=(0.15, 0.25))
     assert state_of(over, Thresholds(gap=0.3)) == "balanced"
     assert judge(over, Thresholds(gap=0.3)).state == "balanced"
@@ -305,7 +305,7 @@ def features():
         return (means[target] if clear else 0) + rng.normal(size=(len(target), 4))
 
     noise = drawn(y, clear=False)
-    # Training features pulled toward their class mean, as an over-trained encoder pulls them.
+    # Training features pulled toward their class mean, like those of an over-trained encoder.
     pulled = 0.2 * drawn(y[:200], clear=False) + means[y[:200]]
     over = np.concatenate([pulled, 0.25 * means[y[200:]] + drawn(y[200:], clear=False)])
     whole = {"clear": drawn(y, clear=True), "noise": noise, "over": over}
@@ -324,7 +324,7 @@ def found(features):
     return judged(*features)
 
 
-def test_features_in_hand_are_judged(found):
+def test_given_features_are_judged(found):
     assert {name: verdict.state for name, verdict in found.items()} == {
         "clear": "balanced",
         "noise": "scarcely informative",
@@ -343,7 +343,7 @@ def test_order_of_modalities_changes_no_verdict(features, found):
         assert turned[name].margin == pytest.approx(found[name].margin, abs=1e-9)
 
 
-def test_numbers_come_from_where_they_belong():
+def test_numbers_are_taken_from_the_right_sources():
     state = SimpleNamespace(
         modality="a", metric="purity", train_score=0.9, val_score=0.6, interval=(0.2, 0.4), n_val=100
     )
@@ -361,7 +361,7 @@ def test_numbers_come_from_where_they_belong():
     }  # fmt: skip
 
 
-def test_chance_is_what_a_constant_answer_reaches_on_the_scored_samples():
+def test_chance_is_the_score_of_a_constant_prediction_on_the_scored_samples():
     own = Contribution("a", 0.88, 0.51, 0.52, 0.53, 0.54, 0.31)
     whole = Contributions({"a": own}, 0.8, 0.2, 0.3, "accuracy", "validation", "mean", 10, True)
     state = SimpleNamespace(
@@ -372,7 +372,7 @@ def test_chance_is_what_a_constant_answer_reaches_on_the_scored_samples():
         assert verdicts({"a": state}, shown)["a"].numbers["chance"] == chance
 
 
-def test_gap_of_a_measure_that_is_no_share_is_left_out():
+def test_the_gap_of_a_measure_that_is_not_a_share_is_dropped():
     state = SimpleNamespace(
         modality="a", metric="silhouette", train_score=0.9, val_score=0.1, interval=(0.7, 0.9), n_val=100
     )
@@ -388,6 +388,6 @@ def test_an_encoder_below_a_head_on_its_inputs_is_under_trained() -> None:
     found = judge(replace(untouched, inputs=0.60))
     assert found.state == "under-trained"
     assert "a linear head on its inputs reaches 0.60" in found.reasons[0]
-    # It tells what is there at least, not what training could give: that is still not known.
+    # The head is a lower bound, not what training could reach: that is still unknown.
     assert any("trained alone" in line for line in found.lacks)
     assert judge(replace(FINE, inputs=0.5)).state == "balanced"

@@ -1,4 +1,4 @@
-"""Real files, written by real encoders, against what was put into them."""
+"""Real files, written by real encoders, against the encoded content."""
 
 from pathlib import Path
 
@@ -30,13 +30,13 @@ def _clip(folder: Path, ending: str, **options: object) -> Path:
     )
 
 
-def test_a_lossless_clip_gives_its_very_frames(tmp_path: Path) -> None:
+def test_a_lossless_clip_gives_its_exact_frames(tmp_path: Path) -> None:
     found = frames_at(_clip(tmp_path, ".avi"), lambda span: range(span.count), 48)
     assert np.array_equal(found, SQUARES)
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".flv"])
-def test_a_lossy_clip_gives_nearly_its_frames_in_their_order(tmp_path: Path, ending: str) -> None:
+def test_a_lossy_clip_gives_approximately_its_frames_in_order(tmp_path: Path, ending: str) -> None:
     found = frames_at(_clip(tmp_path, ending), lambda span: range(span.count), 48)
     assert found.shape == SQUARES.shape
     errors = np.abs(found[:, None].astype(int) - SQUARES[None].astype(int)).mean(axis=(2, 3, 4))
@@ -49,7 +49,7 @@ def test_even_frames_are_the_middles_of_equal_parts(tmp_path: Path) -> None:
     assert np.array_equal(found, SQUARES[[5, 15, 25]])
 
 
-def test_a_frame_a_second_and_the_last_one_again(tmp_path: Path) -> None:
+def test_one_frame_a_second_with_the_last_one_repeated(tmp_path: Path) -> None:
     found = read_frames(_clip(tmp_path, ".avi"), 5, 48, pick="second")
     assert np.array_equal(found, SQUARES[[0, 10, 20, 29, 29]])
 
@@ -61,7 +61,7 @@ def test_a_part_of_a_clip(tmp_path: Path) -> None:
         read_frames(clip, 2, 48, start=9.0)
 
 
-def test_folders_of_pictures_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_folders_of_pictures_are_read_in_numeric_order(tmp_path: Path) -> None:
     for number in range(12):
         write_image(tmp_path / "clip" / f"frame{number}.png", FRAMES[number])
     found = frames_at(tmp_path / "clip", lambda span: range(span.count), 48)
@@ -69,7 +69,7 @@ def test_folders_of_pictures_are_read_in_the_order_of_their_numbers(tmp_path: Pa
     assert sorted(["f10", "f9", "f1a", "f1"], key=natural) == ["f1", "f1a", "f9", "f10"]
 
 
-def test_a_picture_is_cut_to_its_centre_and_shrunk_by_means() -> None:
+def test_a_picture_is_cropped_to_its_centre_and_downscaled_by_averaging() -> None:
     pixels = np.zeros((4, 8, 3), np.uint8)
     pixels[:, 2:6] = np.arange(0, 160, 10, dtype=np.uint8).reshape(4, 4)[..., None]
     assert np.array_equal(squared(pixels, 4)[0], pixels[:, 2:6, 0])
@@ -83,12 +83,12 @@ def test_pictures_of_every_mode(tmp_path: Path) -> None:
     clear = np.full((8, 8, 4), 200, np.uint8)
     clear[..., 3] = 0
     assert read_image(write_image(tmp_path / "a.png", clear), 8).max() == 0
-    # The ending lies, as it does in collections from the web; the content decides.
+    # The ending is wrong, as often in collections from the web; the content is used.
     misnamed = write_image(tmp_path / "b.jpg", FRAMES[0], format="PNG")
     assert np.array_equal(read_image(misnamed, 48), SQUARES[0])
 
 
-def test_sound_is_what_was_written(tmp_path: Path) -> None:
+def test_sound_equals_what_was_written(tmp_path: Path) -> None:
     wave = (tone(300, 8000, 0.5) * 32767).astype(np.int16)
     found = read_audio(write_wav(tmp_path / "a b.wav", wave, 8000), 8000)
     assert np.array_equal(found, wave / np.float32(32768))
@@ -159,7 +159,7 @@ def _wrong_files(folder: Path) -> dict[str, tuple[Path, str, str]]:
         "half an flv",
     ],
 )
-def test_a_file_that_is_of_no_use_says_so_in_one_line(tmp_path: Path, case: str) -> None:
+def test_an_unusable_file_gives_a_one_line_error(tmp_path: Path, case: str) -> None:
     path, reason, words = _wrong_files(tmp_path)[case]
     sounds = {"text as sound", "video as sound", "half a sound"}
     with pytest.raises(MediaError) as caught:
@@ -170,7 +170,7 @@ def test_a_file_that_is_of_no_use_says_so_in_one_line(tmp_path: Path, case: str)
     assert "\n" not in str(caught.value)
 
 
-def test_half_of_every_kind_is_found_by_eye_and_ear(tmp_path: Path) -> None:
+def test_truncated_files_are_detected_by_picture_and_sound_readers(tmp_path: Path) -> None:
     for ending in (".avi", ".mp4", ".flv"):
         path = truncated(_clip(tmp_path, ending), 0.4)
         for read in (lambda p=path: read_audio(p, RATE), lambda p=path: read_frames(p, 3, 48)):
@@ -193,7 +193,7 @@ def test_sound_without_pictures_and_pictures_without_sound(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["broken.png", "broken.jpg"])
-def test_a_picture_cut_short(tmp_path: Path, name: str) -> None:
+def test_a_truncated_picture(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     with pytest.raises(MediaError) as caught:
         read_image(truncated(write_image(tmp_path / name, noise)), 48)

@@ -21,13 +21,13 @@ RNG = np.random.default_rng(3)
 NOISE = RNG.normal(0, 0.1, 9000).astype(np.float32)
 
 
-def test_log_stft_is_that_of_scipy() -> None:
+def test_log_stft_equals_that_of_scipy() -> None:
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(512) / 512)
     mirrored = np.pad(NOISE.astype(np.float64), 256, mode="reflect")
     reference = ShortTimeFFT(window, hop=353, fs=1, phase_shift=None).stft(
         mirrored, p0=1, p1=1 + 1 + (len(NOISE)) // 353
     )
-    # Scipy centres frame p on sample p * hop; ours begins there in the padded wave.
+    # Scipy centres frame p on sample p * hop; ours starts there in the padded wave.
     slow = np.array(
         [np.fft.rfft(mirrored[k * 353 : k * 353 + 512] * window) for k in range(1 + len(NOISE) // 353)]
     ).T
@@ -38,7 +38,7 @@ def test_log_stft_is_that_of_scipy() -> None:
     assert reference.shape[0] == 257
 
 
-def test_log_stft_of_three_seconds_has_the_papers_shape() -> None:
+def test_log_stft_of_three_seconds_has_the_shape_of_the_paper() -> None:
     assert log_stft(np.zeros(66150, np.float32)).shape == (257, 188)
 
 
@@ -71,7 +71,7 @@ def _slow_fbank(wave: np.ndarray, rate: int, bins: int) -> np.ndarray:
     return np.array(result)
 
 
-def test_fbank_is_the_definition() -> None:
+def test_fbank_equals_the_definition() -> None:
     wave = NOISE[:1600]
     assert np.abs(fbank(wave, bins=40) - _slow_fbank(wave, 16000, 40)).max() < 1e-4
 
@@ -97,7 +97,7 @@ def test_flow_of_a_known_motion(method: str, right: float, down: float) -> None:
     assert np.abs(inner - [right, down]).max() < 0.25
 
 
-def test_flow_in_bytes() -> None:
+def test_flow_as_bytes() -> None:
     flow = np.array([-50, -20, -0.05, 0, 7.3, 20, 21], np.float32)
     stored = encode_flow(flow)
     assert stored.tolist()[0:2] == [0, 0]
@@ -138,7 +138,7 @@ def test_readers_of_pictures(tmp_path: Path) -> None:
     )
 
 
-def test_flow_of_a_clip_is_that_of_its_neighbouring_frames(tmp_path: Path) -> None:
+def test_flow_of_a_clip_is_computed_from_neighbouring_frames(tmp_path: Path) -> None:
     texture = _texture()
     frames = [np.roll(texture, 2 * t, axis=1).astype(np.uint8) for t in range(9)]
     clip = write_video(tmp_path / "v.avi", np.stack([frames] * 3, axis=-1), 10)
@@ -149,7 +149,7 @@ def test_flow_of_a_clip_is_that_of_its_neighbouring_frames(tmp_path: Path) -> No
         FlowReader(stack=10).read(Clip("x", "a", {"video": clip}))
 
 
-def test_the_record_names_the_method_that_was_used() -> None:
+def test_the_record_names_the_method() -> None:
     assert FlowReader().describe()["method"] == method_used()
     assert method_used() in ("tvl1", "dis")
     assert FlowReader(method="farneback").describe()["reader"] == "FlowReader"
@@ -170,7 +170,7 @@ def test_ready_made_flow(tmp_path: Path, names: str) -> None:
 
 
 @pytest.mark.parametrize("reader", [StftReader, FbankReader, FramesReader, FlowReader, ImageReader])
-def test_impossible_options_are_refused(reader: type[ModalityReader]) -> None:
+def test_invalid_options_are_refused(reader: type[ModalityReader]) -> None:
     option = next(name for name in ("rate", "count", "size") if hasattr(reader(), name))
     with pytest.raises(UsageError, match=f"{option} is 0"):
         reader(**{option: 0})

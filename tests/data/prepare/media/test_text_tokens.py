@@ -23,7 +23,7 @@ VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "apple", "pie", "##s
 
 
 def _slow(text: str, length: int, vocabulary: int) -> list[int]:
-    """Hash plain words of ASCII letters and spaces, byte by byte."""
+    """Hash words of ASCII letters and spaces, byte by byte."""
     numbers = []
     for word in text.lower().split(" "):
         if word:
@@ -39,7 +39,7 @@ def _slow(text: str, length: int, vocabulary: int) -> list[int]:
     st.integers(1, 12),
     st.integers(2, 9000),
 )
-def test_tokens_are_those_of_the_slow_definition(text: str, length: int, vocabulary: int) -> None:
+def test_tokens_equal_the_slow_definition(text: str, length: int, vocabulary: int) -> None:
     tokens = hashed_tokens(text, length, vocabulary)
     assert tokens.dtype == np.int32
     assert tokens.tolist() == _slow(text, length, vocabulary)
@@ -47,7 +47,7 @@ def test_tokens_are_those_of_the_slow_definition(text: str, length: int, vocabul
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=60), st.integers(1, 20), st.integers(2, 50))
-def test_any_text_gives_numbers_and_then_zeros(text: str, length: int, vocabulary: int) -> None:
+def test_any_text_gives_tokens_followed_by_zeros(text: str, length: int, vocabulary: int) -> None:
     tokens = hashed_tokens(text, length, vocabulary)
     used = min(len(words(text)), length)
     assert tokens.shape == (length,)
@@ -55,8 +55,8 @@ def test_any_text_gives_numbers_and_then_zeros(text: str, length: int, vocabular
     assert not tokens[used:].any()
 
 
-def test_a_number_fixed_by_hand() -> None:
-    # `printf apple | b2sum -l 64` says 960eb5a047f5aedf; little endian, modulo 8191, plus 1.
+def test_a_number_computed_separately() -> None:
+    # `printf apple | b2sum -l 64` prints 960eb5a047f5aedf; little endian, modulo 8191, plus 1.
     assert hashed_tokens("Apple", 2).tolist() == [4621, 0]
 
 
@@ -80,14 +80,14 @@ def test_words(text: str, expected: list[str]) -> None:
     assert words(text) == expected
 
 
-def test_long_texts_are_cut_and_short_ones_end_in_zeros() -> None:
+def test_long_texts_are_cut_and_short_ones_padded_with_zeros() -> None:
     whole = hashed_tokens("one two three four five", 8)
     assert (whole[:5] > 0).all()
     assert whole[5:].tolist() == [0, 0, 0]
     assert hashed_tokens("one two three four five", 3).tolist() == whole[:3].tolist()
 
 
-def test_every_process_gives_the_same_numbers() -> None:
+def test_every_process_gives_the_same_tokens() -> None:
     code = (
         "from equipoise.data.prepare.media.text import hashed_tokens as h; print(h('apple pie', 5).tolist())"
     )
@@ -103,7 +103,7 @@ def _clip(path: Path) -> Clip:
     return Clip("sample", "class", {"text": path})
 
 
-def test_a_file_is_read_as_its_text(tmp_path: Path) -> None:
+def test_a_file_gives_the_tokens_of_its_text(tmp_path: Path) -> None:
     path = tmp_path / "a text.txt"
     path.write_bytes(b"\xef\xbb\xbf" + "Crème\r\nbrûlée".encode())
     assert TokensReader(length=4).read(_clip(path)).tolist() == hashed_tokens("crème brûlée", 4).tolist()
@@ -118,7 +118,7 @@ def test_a_file_is_read_as_its_text(tmp_path: Path) -> None:
         (b"?! -- '", "empty", "no word for 'sample'"),
     ],
 )
-def test_files_that_hold_no_text(tmp_path: Path, content: bytes | None, reason: str, message: str) -> None:
+def test_files_without_text(tmp_path: Path, content: bytes | None, reason: str, message: str) -> None:
     path = tmp_path / "text.txt"
     if content is not None:
         path.write_bytes(content)
@@ -130,7 +130,7 @@ def test_files_that_hold_no_text(tmp_path: Path, content: bytes | None, reason: 
 
 
 @pytest.mark.parametrize("options", [{"length": 0}, {"vocabulary": 1}])
-def test_impossible_options(options: dict[str, int]) -> None:
+def test_invalid_options_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="expected (at least|a number above)"):
         TokensReader(**options)
 
@@ -155,7 +155,7 @@ def test_a_pretrained_tokenizer(tmp_path: Path) -> None:
     assert TokensReader(length=4, tokenizer=folder).read(_clip(path)).tolist() == cut
 
 
-def test_a_tokenizer_that_pads_with_another_number_is_refused(tmp_path: Path) -> None:
+def test_a_tokenizer_with_another_padding_token_is_refused(tmp_path: Path) -> None:
     folder = _tokenizer(tmp_path / "bert", (*VOCABULARY[1:], "[PAD]"))
     path = tmp_path / "text.txt"
     path.write_text("apple")
@@ -163,7 +163,7 @@ def test_a_tokenizer_that_pads_with_another_number_is_refused(tmp_path: Path) ->
         TokensReader(tokenizer=folder).read(_clip(path))
 
 
-def test_the_fingerprint_is_that_of_the_files(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_files(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "vocab.txt").write_text("apple\n")

@@ -1,4 +1,4 @@
-"""Computational sequences are read as they are written; what is no plain array is refused."""
+"""Computational sequences are read as written; anything but plain arrays is refused."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_references_and_raw_external_arrays_are_refused(tmp_path: Path) -> None:
             sequence.read("c")
 
 
-def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+def test_invalid_sequences_are_refused_by_name(tmp_path: Path) -> None:
     path = write_csd(tmp_path / "a.csd", "X", {"v": (np.ones((3, 2)), [[0, 1], [1, 2]])})
     with open_csd(path) as sequence, pytest.raises(DataError, match=r"'v' has features \[3, 2\]"):
         sequence.read("v")

@@ -1,4 +1,4 @@
-"""Pickles of arrays are read; pickles that are programs are not run."""
+"""Pickles of arrays are read; code in pickles is not run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def save(tmp_path: Path) -> Save:
 
 
 class Calls:
-    """Pickles as a call."""
+    """Its pickle is a function call."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = function, arguments
@@ -42,7 +42,7 @@ class Calls:
 
 
 def global_and_call(module: str, name: str, argument: str) -> bytes:
-    """A pickle of protocol 4 that calls `module.name(argument)`, the names written as they are."""
+    """A pickle of protocol 4 that calls `module.name(argument)`, with the names unchanged."""
 
     def text(value: str) -> bytes:
         raw = value.encode()
@@ -52,7 +52,7 @@ def global_and_call(module: str, name: str, argument: str) -> bytes:
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
-def test_arrays_and_containers_come_back_equal(protocol: int, save: Save) -> None:
+def test_arrays_and_containers_are_read_unchanged(protocol: int, save: Save) -> None:
     rng = np.random.default_rng(0)
     given = {
         "f8": rng.normal(size=(3, 4, 2)),
@@ -86,16 +86,16 @@ def test_arrays_and_containers_come_back_equal(protocol: int, save: Save) -> Non
     assert list(read["ordered"].items()) == [("b", 1), ("a", [2])]
 
 
-def test_one_array_named_twice_stays_one(save: Save) -> None:
+def test_an_array_referenced_twice_is_one_object(save: Save) -> None:
     array, inside = np.arange(4.0), [1]
     read = read_pickle(save(pickle.dumps([array, array, (inside, inside)], 4)))
     assert read[0] is read[1]
     assert read[2][0] is read[2][1]
 
 
-def test_a_pickle_of_python_2_is_read(save: Save) -> None:
+def test_a_python_2_pickle_is_read(save: Save) -> None:
     values = np.array([1.5, -np.inf, 3.0])
-    # As cPickle of Python 2 writes it: short strings of bytes, and NumPy under its old name.
+    # As cPickle of Python 2 writes it: short strings of bytes, and the old module name of NumPy.
     raw = values.tobytes()
     content = (
         b"\x80\x02}U\x05audiocnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
@@ -108,7 +108,7 @@ def test_a_pickle_of_python_2_is_read(save: Save) -> None:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_nothing_that_a_pickle_asks_for_is_run(protocol: int, save: Save, tmp_path: Path) -> None:
+def test_calls_in_a_pickle_are_not_run(protocol: int, save: Save, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     np.save(tmp_path / "inner.npy", np.array([Calls(os.mkdir, str(mark))], dtype=object), allow_pickle=True)
     attacks = [
@@ -129,7 +129,7 @@ def test_nothing_that_a_pickle_asks_for_is_run(protocol: int, save: Save, tmp_pa
         assert "\n" not in str(caught.value)
         assert not mark.exists()
     pickle.loads(pickle.dumps(attacks[5], protocol))
-    assert mark.exists()  # so the attacks are real ones
+    assert mark.exists()  # so the attacks work with plain pickle
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_nothing_that_a_pickle_asks_for_is_run(protocol: int, save: Save, tmp_pa
         ("numpy", "memmap"),
     ],
 )
-def test_hidden_names_lead_nowhere(module: str, name: str, save: Save, tmp_path: Path) -> None:
+def test_hidden_names_are_refused(module: str, name: str, save: Save, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     path = save(global_and_call(module, name, f"touch {mark}"))
     with pytest.raises(DataError, match="requests the Python object") as caught:
@@ -156,7 +156,7 @@ def test_hidden_names_lead_nowhere(module: str, name: str, save: Save, tmp_path:
     assert not mark.exists()
 
 
-def test_old_opcodes_run_nothing(save: Save, tmp_path: Path) -> None:
+def test_old_opcodes_are_not_run(save: Save, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     for content in (
         f"cposix\nsystem\n(S'touch {mark}'\ntR.",
@@ -170,7 +170,7 @@ def test_old_opcodes_run_nothing(save: Save, tmp_path: Path) -> None:
         read_pickle(save(b"Psecret\n."))
 
 
-def test_what_is_allowed_cannot_be_altered_or_returned(save: Save) -> None:
+def test_allowed_globals_cannot_be_altered_or_returned(save: Save) -> None:
     with pytest.raises(DataError, match="change a function"):
         read_pickle(save(b"\x80\x02c_codecs\nencode\n}X\x08\x00\x00\x00__code__NsbS'x'\n."))
     with pytest.raises(DataError, match="a function instead of a value"):
@@ -179,11 +179,11 @@ def test_what_is_allowed_cannot_be_altered_or_returned(save: Save) -> None:
         read_pickle(save(b"\x80\x02cnumpy\nndarray\n(I1000000000000\ntR."))
 
 
-def test_a_dtype_cannot_make_numbers_pass_for_objects(save: Save) -> None:
+def test_a_dtype_cannot_turn_numbers_into_objects(save: Save) -> None:
     fields = np.dtype([("a", object)])
     with pytest.raises(DataError, match="type"):
         read_pickle(save(pickle.dumps(np.zeros(2, fields), 2)))
-    # An object array whose state is bytes would be pointers of the file's choosing.
+    # An object array with bytes as its state would contain pointers chosen by the file.
     forged = (
         b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
         b"(K\x01K\x01\x85cnumpy\ndtype\nU\x02O8K\x00K\x01\x87R"
@@ -197,14 +197,14 @@ def test_a_dtype_cannot_make_numbers_pass_for_objects(save: Save) -> None:
     "state",
     [
         b"(K\x01K\x02\x85%s\x89C\x08\0\0\0\0\0\0\0\0tb",  # two numbers in the bytes of one
-        b"(K\x01K\x01\x85%s\x89]tb",  # a list where bytes belong
+        b"(K\x01K\x01\x85%s\x89]tb",  # a list instead of bytes
         b"(K\x01J\xff\xff\xff\xff\x85%s\x89C\x08\0\0\0\0\0\0\0\0tb",  # a negative length
         b"(K\x01K\x01\x85N\x89C\x08\0\0\0\0\0\0\0\0tb",  # no dtype
         b"(K\x01K\x00\x85%s\x89C\0tb(K\x01K\x00\x85h\x09\x89C\0tb",  # filled twice
         b"",  # never filled
     ],
 )
-def test_an_array_described_wrongly_is_refused(state: bytes, save: Save) -> None:
+def test_an_inconsistent_array_is_refused(state: bytes, save: Save) -> None:
     dtype = (
         b"cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tbq\x09"
     )
@@ -213,7 +213,7 @@ def test_an_array_described_wrongly_is_refused(state: bytes, save: Save) -> None
         read_pickle(save(begin + state.replace(b"%s", dtype) + b"."))
 
 
-def test_a_few_bytes_cannot_ask_for_all_memory(save: Save) -> None:
+def test_a_small_file_cannot_allocate_all_memory(save: Save) -> None:
     for name in (b"bytes", b"bytearray"):
         with pytest.raises(DataError):
             read_pickle(save(b"\x80\x02cbuiltins\n" + name + b"\nL1000000L\n\x85R."))
@@ -235,7 +235,7 @@ def test_other_classes_are_refused_by_name(save: Save) -> None:
         (b"\x89HDF\r\n\x1a\n", "wrong-format"),
     ],
 )
-def test_what_is_no_whole_pickle_is_named(content: bytes, reason: str, save: Save) -> None:
+def test_an_incomplete_pickle_is_named(content: bytes, reason: str, save: Save) -> None:
     path = save(content)
     with pytest.raises(MediaError) as caught:
         read_pickle(path)
@@ -250,12 +250,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert caught.value.reason == "missing"
 
 
-def test_nesting_ends_somewhere(save: Save) -> None:
+def test_nesting_is_limited(save: Save) -> None:
     with pytest.raises(DataError, match="deep"):
         read_pickle(save(b"\x80\x02" + b"]" * 5000 + b"a" * 4999 + b"."))
 
 
-def test_an_array_is_not_held_twice(save: Save) -> None:
+def test_an_array_is_not_copied_in_memory(save: Save) -> None:
     import tracemalloc
 
     path = save(pickle.dumps({"a": np.zeros(16_000_000, np.uint8)}, 4))

@@ -1,4 +1,4 @@
-"""Names of utterances, and folds, in the forms in which they go round."""
+"""Names of utterances, and folds, in the published forms."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_videos_are_found_in_every_form_of_id(name: Any, expected: tuple[str, st
     assert parse_name(name) == expected
 
 
-def test_names_become_unique_even_beside_names_that_look_so() -> None:
+def test_names_become_unique_even_with_similar_names() -> None:
     names, changed = unique_names(["a", "a", "a#2", "b", "a"])
     assert len(set(names)) == 5
     assert changed == 2
     assert [names[0], names[2], names[3]] == ["a", "a#2", "b"]
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the published folds are not at hand")
+@pytest.mark.skipif(not SHARED.exists(), reason="the published folds are not available")
 def test_the_published_folds_are_read() -> None:
     folds = list(read_folds(SHARED / "splits" / "cmu_mosi_std_folds.csv").values())
     assert {split: folds.count(split) for split in ("train", "val", "test")} == {
