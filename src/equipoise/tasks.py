@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from equipoise.types import UnknownNameError
+from equipoise.types import require_known
 
 if TYPE_CHECKING:  # the command line lists the metrics in its options without importing torch
     from torch import Tensor
@@ -119,8 +119,7 @@ def task_named(name: str) -> Task:
     Raises:
         UnknownNameError: no such task.
     """
-    if name not in TASKS:
-        raise UnknownNameError("task", name, TASKS)
+    require_known("task", name, TASKS)
     return TASKS[name]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,6 +43,12 @@ class UnknownNameError(UsageError, KeyError):
         return str(self.args[0])  # KeyError would show the message in quotes
 
 
+def require_known(kind: str, name: str, known: Collection[str]) -> None:
+    """Raise `UnknownNameError` unless the name is one of the known ones; `kind` is what they name."""
+    if name not in known:
+        raise UnknownNameError(kind, name, known)
+
+
 class ByName(Mapping[str, Entry]):
     """A mapping that raises `UnknownNameError` for unknown names; `kind` is what its entries are called."""
 
@@ -53,10 +59,8 @@ class ByName(Mapping[str, Entry]):
         """Return the entries by name."""
 
     def __getitem__(self, name: str) -> Entry:
-        entries = self._entries()
-        if name not in entries:
-            raise UnknownNameError(self.kind, name, entries)
-        return entries[name]
+        require_known(self.kind, name, self._entries())
+        return self._entries()[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries()

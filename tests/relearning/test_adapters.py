@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from equipoise.relearning import (
+from equipoise.relearning import soft_reinitialize
+from equipoise.relearning.selection import (
     adapter_parameters,
     refuse_merged,
     select_buffers,
     select_parameters,
-    soft_reinitialize,
 )
 from equipoise.types import MissingExtraError, ModelError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from equipoise.relearning import block_names, depths_from_top, select_parameters
+from equipoise.relearning.selection import block_names, depths_from_top, select_parameters
 
 SMALL = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from equipoise.relearning import LearningRateRewarm, settle_optimizer_state
+from equipoise.relearning import settle_optimizer_state
+from equipoise.relearning.optimizer_state import LearningRateRewarm
 from equipoise.types import UnknownNameError, UsageError
 
 OPTIMIZERS = {
@@ -231,7 +232,7 @@ def test_rewarming_beside_a_scheduler():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5**8)
 
 
-def test_rewarming_of_groups_and_its_end():
+def test_rewarming_of_groups():
     weights = [nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2)]
     optimizer = torch.optim.SGD([{"params": weights[:1], "lr": 1.0}, {"params": weights[1:], "lr": 0.1}])
     rewarm = LearningRateRewarm(optimizer, 2)
@@ -240,7 +241,6 @@ def test_rewarming_of_groups_and_its_end():
         weight.grad = torch.ones_like(weight)
     optimizer.step()
     assert [w.item() for w in weights] == pytest.approx([-0.5, -0.05])
-    rewarm.remove()
     optimizer.step()
     assert [w.item() for w in weights] == pytest.approx([-1.5, -0.15])
     assert [group["lr"] for group in optimizer.param_groups] == [1.0, 0.1]

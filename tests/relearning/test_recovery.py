@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from equipoise.relearning import recalibrate_norms, refit_head
+from equipoise.diagnosis.features.reading import BatchReader
+from equipoise.relearning.aftermath import recalibrate_norms, refit_head
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -25,8 +26,11 @@ def batches():
     return [(torch.randn(n, 3, generator=generator) * n, torch.arange(n) % 2) for n in (5, 8, 8)]
 
 
-def run(model):
-    return lambda batch: model["head"](model["norm"](model["encoder"](batch[0])))
+def through_all(model, batch):
+    return model["head"](model["norm"](model["encoder"](batch[0])))
+
+
+READER = BatchReader(forward=through_all)
 
 
 def frozen_copy(model):
@@ -39,7 +43,7 @@ def test_statistics_are_the_average_over_batches(model, batches):
     model["encoder"][1].running_mean.fill_(50.0)
     before, modes = frozen_copy(model), [part.training for part in model.modules()]
     stream = torch.get_rng_state()
-    recalibrate_norms([model["encoder"]], model, run(model), iter(batches))
+    recalibrate_norms([model["encoder"]], model, READER, iter(batches))
     with torch.no_grad():
         hidden = [model["encoder"][0](x) for x, _ in batches]
     norm = model["encoder"][1]
@@ -58,15 +62,15 @@ def test_nothing_to_recalibrate_reads_no_data(model):
         raise AssertionError("the loader was read")
         yield
 
-    recalibrate_norms([model["head"]], model, run(model), unread())
+    recalibrate_norms([model["head"]], model, READER, unread())
 
 
 def test_momentum_comes_back_after_an_error(model, batches):
-    def broken(batch):
+    def broken(model, batch):
         raise OSError("disk")
 
     with pytest.raises(OSError, match="disk"):
-        recalibrate_norms([model["encoder"]], model, broken, batches)
+        recalibrate_norms([model["encoder"]], model, BatchReader(forward=broken), batches)
     assert model["encoder"][1].momentum == 0.3
 
 
@@ -87,7 +91,7 @@ def test_the_head_alone_is_refitted(model, batches):
         optimizer.step()
     model.train()
     stream = torch.get_rng_state()
-    refit_head(model["head"], model, run(model), lambda b: b[1], batches, steps=2, lr=0.1)
+    refit_head(model["head"], model, READER, batches, steps=2, lr=0.1)
     assert torch.allclose(model["head"].weight, expected.weight)
     assert torch.allclose(model["head"].bias, expected.bias)
     assert not torch.equal(model["head"].weight, before["head.weight"])
@@ -102,7 +106,7 @@ def test_parts_of_a_head_may_be_frozen_or_unused(model, batches):
     model["head"].spare = nn.Linear(1, 1)
     model["head"].bias.requires_grad_(False)
     before = frozen_copy(model)
-    refit_head(model["head"], model, run(model), lambda b: b[1], batches, steps=1, lr=0.1)
+    refit_head(model["head"], model, READER, batches, steps=1, lr=0.1)
     assert torch.equal(model["head"].bias, before["head.bias"])
     assert torch.equal(model["head"].spare.weight, before["head.spare.weight"])
     assert not torch.equal(model["head"].weight, before["head.weight"])

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from equipoise.models.build import build_encoder
-from equipoise.relearning import redrawn_state, snapshot, weights_origin
+from equipoise.relearning.blend import snapshot
+from equipoise.relearning.targets import redrawn_state, weights_origin
 from equipoise.types import ModelError
 
 SMALL = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "num_hidden_layers": 2}

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
 import equipoise as eq
+from equipoise.relearning.blend import snapshot
 from two_processes import TwoStreams, loaders
 
 FIXED = {"every": 1, "count": 1, "strength": "fixed", "max_alpha": 0.3}
@@ -163,7 +164,7 @@ def test_code_that_inductor_compiled_sees_the_new_weights() -> None:
 def test_names_are_those_inside_a_compiled_encoder() -> None:
     model = fresh()
     compiled = torch.compile(model.audio, backend="eager")
-    assert eq.relearning.snapshot(compiled).keys() == model.audio.state_dict().keys()
+    assert snapshot(compiled).keys() == model.audio.state_dict().keys()
     before = state(model.audio)
     zeros = {name: torch.zeros_like(value) for name, value in before.items()}
     assert eq.soft_reinitialize(compiled, zeros, 0.5, parameters=["0.weight"]) is compiled

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from equipoise.relearning import DiagnoseRelearn, redrawn_state
+from equipoise.relearning import DiagnoseRelearn
+from equipoise.relearning.targets import redrawn_state
 
 HALF = {"strength": "fixed", "lam": 0.5}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from equipoise.relearning import RelearningSchedule
+from equipoise.relearning.schedule import RelearningSchedule
 from equipoise.types import UsageError
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from equipoise.models.encoders.mlp import MLP
 from equipoise.models.encoders.resnet import ResNet18
 from equipoise.models.encoders.transformer import Transformer
-from equipoise.relearning import select_buffers, select_parameters
+from equipoise.relearning.selection import select_buffers, select_parameters
 from equipoise.types import UnknownNameError, UsageError
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from equipoise.relearning import snapshot, soft_reinitialize
+from equipoise.relearning import soft_reinitialize
+from equipoise.relearning.blend import snapshot
 from equipoise.types import EquipoiseWarning, ModelError, UnknownNameError, UsageError
 
 

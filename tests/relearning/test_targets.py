@@ -8,7 +8,8 @@ from torch import nn
 
 from equipoise.models.encoders.resnet import ResNet18
 from equipoise.models.encoders.transformer import Transformer
-from equipoise.relearning import redrawn_state, snapshot, update_average
+from equipoise.relearning.blend import snapshot
+from equipoise.relearning.targets import redrawn_state, update_average
 from equipoise.types import ModelError
 
 

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import equipoise as eq
 from equipoise.distributed import whole
+from equipoise.relearning.blend import snapshot
 from two_processes import TwoStreams, leave, loaders
 
 FIXED = {"every": 1, "count": 2, "strength": "fixed", "max_alpha": 0.3}
@@ -100,7 +101,7 @@ def refusals(rank: int, folder: Path) -> None:
         eq.DiagnoseRelearn(
             {"audio": model.audio}, target="redraw", redraw_with={"audio": lambda: TwoStreams().audio}
         )
-        initial = eq.relearning.snapshot(model.video)
+        initial = snapshot(model.video)
         model.eval()
         with torch.no_grad():
             model(torch.ones(2, 6), torch.ones(2, 5))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel
 
@@ -25,10 +25,6 @@ from equipoise.relearning.options import RelearnOptions
 from equipoise.scopes import evaluating
 from equipoise.tasks import task_of
 from equipoise.types import ModelError, UsageError
-
-BatchToLogits = Callable[[Any], Tensor]
-"""From a batch to logits `[B, C]`."""
-BatchToTarget = Callable[[Any], Tensor]
 
 
 class Aftermath:
@@ -108,7 +104,7 @@ class Aftermath:
                 recalibrate_norms(
                     encoders,
                     model,
-                    lambda batch: self.reader.run(model, batch),
+                    self.reader,
                     # A batch of one has no variance, and some layers refuse it.
                     (batch for batch in batches if len(self.reader.target(batch)) > 1),
                 )
@@ -123,8 +119,7 @@ class Aftermath:
                 refit_head(
                     head,
                     model,
-                    lambda batch: self.reader.logits(model, batch),
-                    self.reader.target,
+                    self.reader,
                     moved_batches(train_loader, device_of(model), repeat=True),
                     steps=choices.head_refit_steps,
                     lr=self._rate_of(head),
@@ -177,7 +172,7 @@ def _shapes(module: nn.Module) -> dict[str, object]:
 
 @torch.no_grad()
 def recalibrate_norms(
-    encoders: Iterable[nn.Module], model: nn.Module, run: Callable[[Any], object], batches: Iterable[Any]
+    encoders: Iterable[nn.Module], model: nn.Module, reader: BatchReader, batches: Iterable[Any]
 ) -> None:
     """Estimate the running statistics of the encoders' batch normalisation again, from data.
 
@@ -200,7 +195,7 @@ def recalibrate_norms(
                 layer.momentum = None  # None means the plain average over batches
                 layer.training = True
             for batch in batches:
-                run(batch)
+                reader.run(model, batch)
         average_values(
             statistic
             for layer in norms
@@ -215,8 +210,7 @@ def recalibrate_norms(
 def refit_head(
     head: nn.Module,
     model: nn.Module,
-    run: BatchToLogits,
-    target_of: BatchToTarget,
+    reader: BatchReader,
     batches: Iterable[Any],
     steps: int,
     lr: float,
@@ -229,8 +223,8 @@ def refit_head(
     parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
     with isolated_rng(), evaluating(model), unsynced(model):
         for batch in islice(batches, steps):
-            target = target_of(batch)
-            loss = task_of(target).loss(run(batch), target)
+            target = reader.target(batch)
+            loss = task_of(target).loss(reader.logits(model, batch), target)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             average_values(gradient for gradient in gradients if gradient is not None)
             with torch.no_grad():

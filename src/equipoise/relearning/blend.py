@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.distributed import is_sharded, own_part, part_like, refuse_flattened, unwrapped
-from equipoise.types import EquipoiseWarning, ModelError, UnknownNameError, UsageError
+from equipoise.types import EquipoiseWarning, ModelError, UsageError, require_known
 
 BUFFER_POLICIES: Final = ("keep", "blend", "reset")
 ParameterFilter = Callable[[str, nn.Parameter], bool]
@@ -55,8 +55,7 @@ def soft_reinitialize(
         ModelError: `initial_state` lacks a parameter or holds another shape, or a parameter is quantised, or
             flattened by `FullyShardedDataParallel`. Nothing is changed then.
     """
-    if buffers not in BUFFER_POLICIES:
-        raise UnknownNameError("policy for buffers", buffers, BUFFER_POLICIES)
+    require_known("policy for buffers", buffers, BUFFER_POLICIES)
     given, module = module, unwrapped(module)
     refuse_flattened(module, type(module).__name__)
     named = dict(module.named_parameters())
@@ -72,7 +71,7 @@ def soft_reinitialize(
                 tensors[name] = buffer
                 amounts[name] = float(amount > 0) if buffers == "reset" else amount
     touched = {name: tensor for name, tensor in tensors.items() if amounts[name] > 0}
-    refuse_quantised({name: named[name] for name in touched if name in named}, type(module).__name__)
+    _refuse_quantised({name: named[name] for name in touched if name in named}, type(module).__name__)
     check_state(touched, initial_state, type(module).__name__)
     if any(own_part(tensor).is_set_to(own_part(initial_state[name])) for name, tensor in touched.items()):
         warnings.warn(
@@ -108,9 +107,8 @@ def _chosen(
         return list(named)
     if callable(parameters):
         return [name for name, parameter in named.items() if parameters(name, parameter)]
-    unknown = [name for name in parameters if name not in named]
-    if unknown:
-        raise UnknownNameError("parameter", unknown[0], named)
+    for name in parameters:
+        require_known("parameter", name, named)
     return [name for name in named if name in parameters]
 
 
@@ -125,12 +123,8 @@ def _strength_of(name: str, strength: float | Mapping[str, float]) -> float:
     return value
 
 
-def refuse_quantised(touched: Mapping[str, Tensor], what: str) -> None:
-    """Check that parameters are floating-point numbers, not codes of a quantisation.
-
-    Raises:
-        ModelError: one has an integer type; `what` names the module.
-    """
+def _refuse_quantised(touched: Mapping[str, Tensor], what: str) -> None:
+    """Check that parameters are floating-point numbers, not codes of a quantisation."""
     for name, tensor in touched.items():
         if not (tensor.is_floating_point() or tensor.is_complex()):
             raise ModelError(

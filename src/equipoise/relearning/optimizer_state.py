@@ -9,9 +9,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.optim import ASGD, LBFGS, SGD, Adagrad, NAdam, Optimizer, Rprop
-from torch.utils.hooks import RemovableHandle
 
-from equipoise.types import UnknownNameError, UsageError
+from equipoise.types import UsageError, require_known
 
 OPTIMIZER_POLICIES: Final = ("keep", "zero", "scale")
 Optimizers = Optimizer | Sequence[Optimizer]
@@ -53,12 +52,15 @@ def settle_optimizer_state(
         UnknownNameError: the policy does not exist.
         UsageError: the optimiser has a state that cannot be scaled, or that is not kept by parameter.
     """
-    if policy not in OPTIMIZER_POLICIES:
-        raise UnknownNameError("policy for the optimiser state", policy, OPTIMIZER_POLICIES)
+    require_known("policy for the optimiser state", policy, OPTIMIZER_POLICIES)
     if policy == "keep":
         return
     for one in as_optimizers(optimizer):
-        _refuse_joint(one, policy)
+        if isinstance(one, LBFGS):
+            raise UsageError(
+                f"optimizer_state={policy!r}, but LBFGS keeps one history for all parameters; expected "
+                "'keep', or another optimiser."
+            )
         for group in one.param_groups:
             for parameter in group["params"]:
                 strength = strengths.get(parameter, 0.0)
@@ -86,14 +88,6 @@ def _raw(optimizer: Optimizer) -> Optimizer:
 
 def _is_of_torch(optimizer: Optimizer) -> bool:
     return any(f"{kind.__module__}.".startswith("torch.optim.") for kind in type(optimizer).mro()[:-2])
-
-
-def _refuse_joint(optimizer: Optimizer, policy: str) -> None:
-    if isinstance(optimizer, LBFGS):
-        raise UsageError(
-            f"optimizer_state={policy!r}, but LBFGS keeps one history for all parameters; expected 'keep', "
-            "or another optimiser."
-        )
 
 
 def _begin(optimizer: Optimizer, group: _Group, state: dict[str, Any]) -> None:
@@ -142,19 +136,12 @@ class LearningRateRewarm:
     def __init__(self, optimizer: Optimizer, steps: int) -> None:
         self.steps, self.done = steps, steps
         self._rates: list[Any] = []
-        self._handles: list[RemovableHandle] = [
-            optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
-        ]
+        optimizer.register_step_pre_hook(self._before)
+        optimizer.register_step_post_hook(self._after)
 
     def start(self) -> None:
         """Restart at `1 / steps` of the learning rate."""
         self.done = 0
-
-    def remove(self) -> None:
-        """Detach from the optimiser."""
-        for handle in self._handles:
-            handle.remove()
 
     def _before(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
         if self._rates:  # in the step of a subclass that calls its parent's step

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from equipoise.types import MissingExtraError, ModelError, UnknownNameError, UsageError
+from equipoise.types import MissingExtraError, ModelError, UnknownNameError, UsageError, require_known
 
 SELECTIONS: Final = ("all", "no-norm", "adapters", "trainable", "last:N")
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -26,8 +26,7 @@ def selection_by_modality(parameters: str | Mapping[str, str], modalities: Itera
         return dict.fromkeys(modalities, parameters)
     names = list(modalities)
     for name in parameters:
-        if name not in names:
-            raise UnknownNameError("modality of parameters", name, names)
+        require_known("modality of parameters", name, names)
     return {name: parameters.get(name, "all") for name in names}
 
 

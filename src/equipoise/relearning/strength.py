@@ -10,7 +10,7 @@ from torch import nn
 from equipoise.diagnosis.state import Diagnosis, LearningState, relearning_strength
 from equipoise.relearning.options import RelearnOptions
 from equipoise.relearning.selection import depths_from_top
-from equipoise.types import UnknownNameError, UsageError
+from equipoise.types import UnknownNameError, UsageError, require_known
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,10 @@ def lam_by_modality(lam: float | Mapping[str, float], modalities: Iterable[str])
     if not isinstance(lam, Mapping):
         lam = dict.fromkeys(names, float(lam))
     for name in lam:
-        if name not in names:
-            raise UnknownNameError("modality of lam", name, names)
-    missing = [name for name in names if name not in lam]
-    if missing:
-        raise UsageError(f"lam lacks the modality {missing[0]!r}; expected one value for each.")
+        require_known("modality of lam", name, names)
+    for name in names:
+        if name not in lam:
+            raise UsageError(f"lam lacks the modality {name!r}; expected one value for each.")
     for value in lam.values():
         relearning_strength(0.0, value)
     return {name: float(lam[name]) for name in names}

@@ -18,7 +18,7 @@ from equipoise.randomness import seeded_rng
 from equipoise.relearning.blend import check_state, snapshot
 from equipoise.relearning.options import Factory, RelearnOptions
 from equipoise.relearning.selection import select_buffers, selection_by_modality
-from equipoise.types import ModelError, UnknownNameError, UsageError
+from equipoise.types import ModelError, UsageError, require_known
 
 ORIGIN: Final = "loaded_weights"
 """Attribute of the toolkit's encoders that names the file their weights were loaded from."""
@@ -48,8 +48,7 @@ def initial_targets(
     given = choices.target if isinstance(choices.target, Mapping) else {}
     for option, names in (("redraw_with", choices.redraw_with or {}), ("target", given)):
         for name in names:
-            if name not in targets:
-                raise UnknownNameError(f"modality of {option}", name, targets)
+            require_known(f"modality of {option}", name, targets)
     selections = selection_by_modality(choices.parameters, encoders)
     for name, state in given.items():
         state = without_wrapper(state)

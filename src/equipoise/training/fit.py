@@ -14,7 +14,7 @@ from equipoise.methods import Method, create_method
 from equipoise.models import BalancedModel
 from equipoise.models.local_weights import without_weights
 from equipoise.randomness import isolated_rng
-from equipoise.relearning import weights_origin
+from equipoise.relearning.targets import weights_origin
 from equipoise.tasks import REGRESSION
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
 from equipoise.training.devices import check_device
