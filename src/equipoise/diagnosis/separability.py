@@ -27,19 +27,13 @@ def separability(
     preset: str = "held-out",
     **options: Any,
 ) -> dict[str, Diagnosis]:
-    """Measure every modality by several measures.
+    """Measure every modality by several measures; features and targets are given as for `diagnose`.
 
-    Args:
-        train: modality name to training features `[N, d_m]`.
-        train_labels: classes, a continuous target or labels, as for `diagnose`.
-        val: modality name to validation features `[N_val, d_m]`.
-        val_labels: targets of the validation samples.
-        measures: names of `METRICS`; None takes all measures for this kind of target, except those that are
-            undefined for so few samples.
-        preset: `held-out` scores samples of both splits that were not used for fitting; `paper` and `robust`
-            fit and score each split by itself, which makes a linear probe meaningless.
-        **options: changes to the preset, see `DiagnosisOptions`. `chance_correct` is ignored by measures to
-            which it does not apply. `max_samples` is 5000 unless given.
+    `measures` are names of `METRICS`; None takes all measures for this kind of target, except those that are
+    undefined for so few samples. The preset `held-out` scores samples of both splits that were not used for
+    fitting; `paper` and `robust` fit and score each split by itself, which makes a linear probe meaningless.
+    `options` are changes to the preset, see `DiagnosisOptions`. `chance_correct` is ignored by measures to
+    which it does not apply. `max_samples` is 5000 unless given.
 
     Returns:
         Measure to diagnosis, in the order of `measures`. The states have the numbers of samples.

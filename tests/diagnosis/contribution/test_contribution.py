@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.contribution.shapley import antithetic_orders
 from equipoise.diagnosis.contribution.subset_queries import Choices, queries
 from equipoise.diagnosis.contribution.subset_scores import ScoredSplit, answers, contributions_from
@@ -106,9 +105,18 @@ def test_intervals_equal_those_of_a_paired_bootstrap() -> None:
     assert set(found["a"].intervals) == {"drop_removed", "drop_permuted", "drop_averaged", "shapley"}
 
 
+def listed(intervals):
+    return {name: list(interval) for name, interval in intervals.items()}
+
+
 def test_json_and_table() -> None:
     found = table_of(("a", "b"))[0]
-    assert Contributions.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    read = json.loads(json.dumps(found.to_dict()))
+    assert read["contributions"]["b"] == {**vars(found["b"]), "intervals": listed(found["b"].intervals)}
+    assert read["confusion"] == [list(row) for row in found.confusion]
+    assert {name: read[name] for name in ("score", "n", "exact", "refitted")} == {
+        name: getattr(found, name) for name in ("score", "n", "exact", "refitted")
+    }
     frame = found.to_frame()
     assert frame.loc["b", "drop_permuted"] == found["b"].drop_permuted
     assert frame.loc["a", "shapley_high"] == found["a"].intervals["shapley"][1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.types import ByName
@@ -64,15 +64,7 @@ class Contribution:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as plain values."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return plain | {"intervals": {name: list(interval) for name, interval in self.intervals.items()}}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Contribution:
-        """Return the object that `to_dict` was called on."""
-        known = {name: values[name] for name in cls.__dataclass_fields__}
-        intervals = {name: (float(low), float(high)) for name, (low, high) in known["intervals"].items()}
-        return cls(**{**known, "intervals": intervals})
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -141,26 +133,7 @@ class Contributions(ByName[Contribution]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contributions as plain values, for JSON."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return plain | {
-            "contributions": {name: own.to_dict() for name, own in self.items()},
-            "confusion": None if self.confusion is None else [list(row) for row in self.confusion],
-            "classes": None if self.classes is None else list(self.classes),
-            "refitted": None if self.refitted is None else dict(self.refitted),
-            "without": None if self.without is None else dict(self.without),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Contributions:
-        """Return the object that `to_dict` was called on."""
-        known = {name: values[name] for name in cls.__dataclass_fields__}
-        confusion, classes = known["confusion"], known["classes"]
-        known["contributions"] = {
-            name: Contribution.from_dict(own) for name, own in known["contributions"].items()
-        }
-        known["confusion"] = None if confusion is None else tuple(tuple(row) for row in confusion)
-        known["classes"] = None if classes is None else tuple(classes)
-        return cls(**known)
+        return asdict(self)
 
     def __str__(self) -> str:
         shown = ["alone", "removed", "permuted", "averaged", "shapley", "refitted", "without"]

@@ -14,6 +14,7 @@ from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Choices, Q
 from equipoise.diagnosis.contribution.subset_scores import ScoredSplit, answers, contributions_from
 from equipoise.randomness import isolated_rng
 from equipoise.threads import one_thread
+from equipoise.typed_options import from_options
 
 
 @isolated_rng()  # importing scikit-learn draws from Python's random state
@@ -32,13 +33,8 @@ def contribution_of_features(
     features of all modalities, fitted to the training split. As its inputs are standardised, a feature of
     zeros is the mean, and `removed` equals `averaged`.
 
-    Args:
-        train: modality name to training features `[N, d_m]` (NumPy arrays or tensors).
-        train_labels: classes `[N]` (integers or strings), or numbers.
-        val: modality name to the features that are scored, `[N_val, d_m]`.
-        val_labels: their classes or numbers `[N_val]`.
-        split: name of the scored split.
-        **choices: see `Choices`.
+    Features and targets (classes or numbers) are given as for `diagnose`. The second split is scored, and
+    `split` is its name; see `Choices` for the options.
 
     Returns:
         The contributions, including `refitted`, `without` and `refitted_all`.
@@ -47,7 +43,7 @@ def contribution_of_features(
         DataError: modalities, lengths, widths or classes do not match, or features are not finite.
         UnknownNameError: an option does not exist.
     """
-    chosen = Choices.of(choices)
+    chosen = from_options(Choices, choices, "of a contribution")
     data = HeadData.of(train, train_labels, val, val_labels)
     target, num_classes = data.val_target, len(data.classes)
     heads = refits(data.train, data.train_target, data.val, target, num_classes)

@@ -26,6 +26,7 @@ from equipoise.diagnosis.features.reading import (
 )
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
+from equipoise.typed_options import from_options
 from equipoise.types import DataError, ModelError, UsageError
 
 
@@ -66,7 +67,8 @@ def contribution(
         DataError: a loader gives no batch, or a different order each time.
         UsageError: there are no handles, or the reader does not fit the batches.
     """
-    reader, chosen = reader or BatchReader(), Choices.of(choices)
+    reader = reader or BatchReader()
+    chosen = from_options(Choices, choices, "of a contribution")
     encoders = _handles(model) if encoders is None else encoders
     check_handles(encoders, model)
     if "mid_fusion" in getattr(model, "capabilities", ()):

@@ -62,7 +62,7 @@ class HeadData:
         val: Mapping[str, ArrayLike],
         val_labels: ArrayLike,
     ) -> HeadData:
-        """Check features and labels; the arguments are those of `refits_of`."""
+        """Check features and labels, given as for `diagnose`."""
         y, y_val = label_vector(train_labels, "train labels"), label_vector(val_labels, "val labels")
         if any(part.dtype.kind == "f" and not np.isfinite(part).all() for part in (y, y_val)):
             raise DataError("the labels hold NaN or infinite values; expected finite numbers.")
@@ -85,13 +85,7 @@ def refits_of(
     val: Mapping[str, ArrayLike],
     val_labels: ArrayLike,
 ) -> Refits:
-    """Fit heads to given features and score them.
-
-    Args:
-        train: modality name to training features `[N, d_m]` (NumPy arrays or tensors).
-        train_labels: classes `[N]`, or numbers.
-        val: modality name to the features that are scored, `[N_val, d_m]`.
-        val_labels: their classes or numbers `[N_val]`.
+    """Fit heads to given features of the training split, and score them on the other; see `diagnose`.
 
     Raises:
         DataError: modalities, lengths, widths or classes do not match, or features are not finite.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.diagnosis.contribution.contributions import ABSENCES
 from equipoise.diagnosis.contribution.shapley import antithetic_orders, prefixes, subsets
-from equipoise.types import UnknownNameError, UsageError
+from equipoise.types import UsageError, require_known
 
 NONE, PERMUTED = "none", "permuted"
 
@@ -59,24 +58,10 @@ class Choices:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.absence not in ABSENCES:
-            raise UnknownNameError("absence", self.absence, ABSENCES)
+        require_known("absence", self.absence, ABSENCES)
         for name, least in (("repeats", 1), ("exact_up_to", 1), ("order_pairs", 2), ("resamples", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}.")
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Choices:
-        """Return the choices with these options.
-
-        Raises:
-            UnknownNameError: an option does not exist.
-        """
-        known = [option.name for option in fields(cls)]
-        for option in options:
-            if option not in known:
-                raise UnknownNameError("option of a contribution", option, known)
-        return cls(**options)
 
     def permutation(self, count: int, repeat: int) -> NDArray[np.int64]:
         """Return for each of `count` samples the sample whose features replace its own, `[count]`."""

@@ -141,21 +141,18 @@ def contributions_from(
 
     def contribution(modality: str, phi: Outcomes, error: float | None) -> Contribution:
         others, full = everything - {modality}, outcomes(everything)
-        removed, averaged = outcomes(others, "zero"), outcomes(others, "mean")
         repeats = [outcomes(others, PERMUTED, repeat) for repeat in range(choices.repeats)]
-        permuted: Outcomes = np.mean(repeats, axis=0)
-        drops = {
-            "drop_removed": full - removed,
-            "drop_permuted": full - permuted,
-            "drop_averaged": full - averaged,
+        without: dict[str, Outcomes] = {
+            "removed": outcomes(others, "zero"),
+            "permuted": np.mean(repeats, axis=0),
+            "averaged": outcomes(others, "mean"),
         }
+        drops = {f"drop_{how}": full - own for how, own in without.items()}
         return Contribution(
             modality=modality,
             score=metric.score(full),
             alone=metric.score(outcomes(frozenset([modality]))),
-            removed=metric.score(removed),
-            permuted=metric.score(permuted),
-            averaged=metric.score(averaged),
+            **{how: metric.score(own) for how, own in without.items()},
             shapley=float(phi.sum()) / metric.whole,
             intervals=_intervals({**drops, "shapley": phi}, metric, choices),
             sampling_error=error,

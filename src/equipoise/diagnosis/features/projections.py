@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from equipoise.diagnosis.features.arrays import class_indices, feature_matrix, label_vector
 from equipoise.randomness import isolated_rng
 from equipoise.threads import one_thread
-from equipoise.types import DataError, UnknownNameError, UsageError
+from equipoise.types import DataError, UsageError, require_known
 
 KINDS: Final = ("t-sne", "pca")
 PERPLEXITY: Final = 30.0
@@ -87,8 +87,7 @@ def project(
         UnknownNameError: no such kind.
         UsageError: `max_samples` is less than 1.
     """
-    if kind not in KINDS:
-        raise UnknownNameError("kind of projection", kind, KINDS)
+    require_known("kind of projection", kind, KINDS)
     if max_samples < 1:
         raise UsageError(f"max_samples is {max_samples}; expected at least 1.")
     train = feature_matrix(features_train, "train features")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from equipoise.diagnosis.measures import clusters, geometry, predictors
+from equipoise.diagnosis.measures.prediction import mean_average_precision, predicted_pair, r2
 from equipoise.diagnosis.measures.scores import Measure
 
 CAP: Final = 5000
@@ -27,28 +29,37 @@ MEASURES: Final[Mapping[str, Measure]] = {
         Measure(
             "knn",
             "accuracy of the 5 nearest neighbours, without the sample itself",
-            predictors.neighbours_pair,
+            partial(predicted_pair, fit=predictors.fit_majority),
             is_share=True,
             cap=CAP,
         ),
         Measure(
             "nearest-class-mean",
             "accuracy of the nearest class centroid",
-            predictors.centroid_pair,
+            partial(predicted_pair, fit=predictors.fit_centroids),
+            needs="classes",
             is_share=True,
         ),
         Measure(
             "linear-probe",
             "accuracy of a logistic regression on the features",
-            predictors.probe_pair,
+            partial(predicted_pair, fit=predictors.fit_probe),
+            needs="classes",
             is_share=True,
             cap=CAP,
         ),
-        Measure("silhouette", "mean silhouette of the classes, -1 to 1", geometry.silhouette_pair, cap=CAP),
+        Measure(
+            "silhouette",
+            "mean silhouette of the classes, -1 to 1",
+            geometry.silhouette_pair,
+            needs="groups",
+            cap=CAP,
+        ),
         Measure(
             "davies-bouldin",
             "1 / (1 + Davies-Bouldin index) of the classes; higher is more separable",
             geometry.davies_bouldin_pair,
+            needs="groups",
             higher_is_better=False,
         ),
         Measure(
@@ -61,26 +72,26 @@ MEASURES: Final[Mapping[str, Measure]] = {
         Measure(
             "ridge-r2",
             "R^2 of a ridge regression, for a continuous target",
-            predictors.ridge_pair,
+            partial(predicted_pair, fit=predictors.fit_ridge, statistic=r2),
             target="continuous",
         ),
         Measure(
             "knn-r2",
             "R^2 of the mean of the 5 nearest neighbours, for a continuous target, without the sample itself",
-            predictors.neighbours_r2_pair,
+            partial(predicted_pair, fit=predictors.fit_neighbours, statistic=r2),
             target="continuous",
             cap=CAP,
         ),
         Measure(
             "linear-map",
             "mean average precision of a ridge regression of each label, for several labels per sample",
-            predictors.linear_labels_pair,
+            partial(predicted_pair, fit=predictors.fit_ridge, statistic=mean_average_precision),
             target="labels",
         ),
         Measure(
             "knn-map",
             "mean average precision of the labels of the 5 nearest neighbours, for several labels per sample",
-            predictors.neighbour_labels_pair,
+            partial(predicted_pair, fit=predictors.fit_neighbours, statistic=mean_average_precision),
             target="labels",
             cap=CAP,
         ),

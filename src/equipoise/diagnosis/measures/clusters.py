@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ def purity_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
         names = majorities(fitted, labels.astype(np.int64), how.n_clusters)
         return lambda rows: names[clustering.assign(rows)]
 
-    return predicted_pair(splits, fit, how)
+    return predicted_pair(splits, how, fit=fit)
 
 
 def nmi_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
@@ -112,21 +111,14 @@ def majorities(clusters: Labels, labels: Labels, n_clusters: int) -> Labels:
     return named
 
 
-class Clustering(Protocol):
-    """Fitted clusters; `labels` are those of the fitted samples `[N]`."""
-
-    labels: Labels
-
-    def assign(self, features: Array) -> Labels:
-        """Return the nearest cluster `[N]` of each row of `features [N, d]`."""
-        ...
-
-
-def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Clustering:
+def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> SklearnKMeans | TorchKMeans:
     """Cluster `features [N, d]` by Lloyd's algorithm from k-means++ starts.
 
     Equal input gives equal clusters: scikit-learn runs on one thread, as the order of sums of several threads
     varies. With `disposable`, `features` are overwritten and not copied.
+
+    Returns:
+        The clusters: `labels [N]` of these samples, and `assign`, which finds those of others.
 
     Raises:
         DataError: fewer samples than clusters.

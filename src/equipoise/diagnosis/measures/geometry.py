@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from equipoise.diagnosis.measures.predictors import require_classes
 from equipoise.diagnosis.measures.scores import Array, Fitting, Score, Splits, Values, mean
 
 MEGABYTES = 8
@@ -13,7 +12,6 @@ MEGABYTES = 8
 
 def silhouette_pair(splits: Splits, _how: Fitting) -> tuple[Score, Score]:
     """Score by the mean silhouette of the classes (Rousseeuw, 1987)."""
-    require_classes(splits, "silhouette")
     return _silhouette(splits.train, splits.train_target), _silhouette(splits.val, splits.val_target)
 
 
@@ -22,7 +20,6 @@ def davies_bouldin_pair(splits: Splits, _how: Fitting) -> tuple[Score, Score]:
 
     `mean_i max_j (s_i + s_j) / |c_i - c_j|` with `c` the class means and `s` the mean distance to them.
     """
-    require_classes(splits, "davies-bouldin")
     return _davies_bouldin(splits.train, splits.train_target), _davies_bouldin(splits.val, splits.val_target)
 
 

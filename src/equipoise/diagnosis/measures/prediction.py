@@ -17,7 +17,7 @@ Statistic = Callable[[Values, Values], float]
 
 
 def predicted_pair(
-    splits: Splits, fit: Fit, how: Fitting, *, statistic: Statistic | None = None
+    splits: Splits, how: Fitting, *, fit: Fit, statistic: Statistic | None = None
 ) -> tuple[Score, Score]:
     """Score both splits by the share of correct predictions, or by a statistic of predictions and targets.
 

@@ -1,103 +1,58 @@
-"""Measures that predict the target from the features by a simple model."""
+"""Simple models that predict the target from the features."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
-from equipoise.diagnosis.measures.prediction import Predict, mean_average_precision, predicted_pair, r2
-from equipoise.diagnosis.measures.scores import Array, Fitting, Labels, Score, Splits, Values
-from equipoise.types import DataError
+from equipoise.diagnosis.measures.prediction import Predict
+from equipoise.diagnosis.measures.scores import Array, Labels, Values
 
 NEIGHBOURS = 5
 CHUNK = 2048
 
 
-def probe_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
-    """Score by the accuracy of a logistic regression (penalty C = 1)."""
+def fit_probe(features: Array, labels: Values) -> Predict:
+    """Fit a logistic regression (penalty C = 1)."""
+    from sklearn.linear_model import LogisticRegression
 
-    def fit(features: Array, labels: Values) -> Predict:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-
-        with warnings.catch_warnings():
-            # After a thousand steps the weights change too little to change a class.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return _of(LogisticRegression(max_iter=1000), features, labels)
-
-    require_classes(splits, "linear-probe")
-    return predicted_pair(splits, fit, how)
+    # After a thousand steps the weights change too little to change a class.
+    return _fitted(LogisticRegression(max_iter=1000), features, labels)
 
 
-def centroid_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
-    """Score by the accuracy of the nearest class centroid."""
+def fit_centroids(features: Array, labels: Values) -> Predict:
+    """Predict the class with the nearest centroid."""
+    from sklearn.neighbors import NearestCentroid
 
-    def fit(features: Array, labels: Values) -> Predict:
-        from sklearn.neighbors import NearestCentroid
-
-        with warnings.catch_warnings():
-            # Features that are constant within every class do not affect the nearest mean.
-            warnings.simplefilter("ignore", UserWarning)
-            return _of(NearestCentroid(), features, labels)
-
-    require_classes(splits, "nearest-class-mean")
-    return predicted_pair(splits, fit, how)
+    return _fitted(NearestCentroid(), features, labels)
 
 
-def neighbours_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
-    """Score by the majority class of the nearest neighbours; ties go to the first class."""
+def fit_ridge(features: Array, target: Values) -> Predict:
+    """Fit a ridge regression (penalty alpha = 1) of numbers `[N]` or of labels `[N, C]`."""
+    from sklearn.linear_model import Ridge
 
-    def fit(features: Array, labels: Values) -> Predict:
-        def predict(rows: Array) -> Values:
-            near = labels.astype(np.int64)[nearest(features, rows)]
-            votes = np.zeros((len(rows), int(labels.max()) + 1), dtype=np.int64)
-            for column in near.T:
-                votes[np.arange(len(rows)), column] += 1
-            winner: Labels = votes.argmax(axis=1)
-            return winner
-
-        return predict
-
-    return predicted_pair(splits, fit, how)
+    return Ridge().fit(features, target.astype(np.float64)).predict  # type: ignore[no-any-return]
 
 
-def neighbours_r2_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
-    """Score by the R^2 of the mean target of the nearest neighbours."""
-    return predicted_pair(splits, _neighbour_mean, how, statistic=r2)
+def fit_majority(features: Array, labels: Values) -> Predict:
+    """Predict the majority class of the nearest neighbours; ties go to the first class."""
+
+    def predict(rows: Array) -> Values:
+        near = labels.astype(np.int64)[nearest(features, rows)]
+        votes = np.zeros((len(rows), int(labels.max()) + 1), dtype=np.int64)
+        for column in near.T:
+            votes[np.arange(len(rows)), column] += 1
+        winner: Labels = votes.argmax(axis=1)
+        return winner
+
+    return predict
 
 
-def neighbour_labels_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
-    """Score by the mean average precision of each label's share among the nearest neighbours."""
-    return predicted_pair(splits, _neighbour_mean, how, statistic=mean_average_precision)
-
-
-def _neighbour_mean(features: Array, target: Values) -> Predict:
+def fit_neighbours(features: Array, target: Values) -> Predict:
+    """Predict the mean target of the nearest neighbours, of labels the share of each."""
     numbers = target.astype(np.float64)
     return lambda rows: numbers[nearest(features, rows)].mean(axis=1)
-
-
-def ridge_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
-    """Score by the R^2 of a ridge regression (penalty alpha = 1)."""
-
-    def fit(features: Array, target: Values) -> Predict:
-        from sklearn.linear_model import Ridge
-
-        return _of(Ridge(), features, target)
-
-    return predicted_pair(splits, fit, how, statistic=r2)
-
-
-def linear_labels_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
-    """Score by the mean average precision of a ridge regression (penalty alpha = 1) of each label."""
-
-    def fit(features: Array, target: Values) -> Predict:
-        from sklearn.linear_model import Ridge
-
-        return _of(Ridge(), features, target.astype(np.float64))
-
-    return predicted_pair(splits, fit, how, statistic=mean_average_precision)
 
 
 def nearest(references: Array, rows: Array) -> Labels:
@@ -130,19 +85,8 @@ def _without_itself(references: Array, rows: Array, candidates: Labels) -> Label
     return kept
 
 
-def require_classes(splits: Splits, metric: str) -> None:
-    """Raise if a measure is undefined for the classes of a split."""
-    for split, target in (("training", splits.train_target), ("validation", splits.val_target)):
-        classes = len(np.unique(target))
-        if classes < 2 or (metric in ("silhouette", "davies-bouldin") and classes == len(target)):
-            raise DataError(
-                f"{len(target)} {split} samples are of {classes} classes, for which the metric {metric!r} "
-                "is undefined; expected at least two classes with several samples each."
-            )
-
-
-def _of(model: Any, features: Array, target: Values) -> Predict:
-    if np.issubdtype(target.dtype, np.integer) and len(np.unique(target)) == 1:
-        only = target[0]  # all other classes are in the fold that was left out
+def _fitted(classifier: Any, features: Array, labels: Values) -> Predict:
+    if len(np.unique(labels)) == 1:
+        only = labels[0]  # all other classes are in the fold that was left out
         return lambda rows: np.full(len(rows), only)
-    return model.fit(features, target).predict  # type: ignore[no-any-return]
+    return classifier.fit(features, labels).predict  # type: ignore[no-any-return]

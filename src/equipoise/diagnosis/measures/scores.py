@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.types import DataError
+
 Array = NDArray[np.floating]
 Labels = NDArray[np.int64]
 Values = NDArray[np.generic]
@@ -83,6 +85,7 @@ class Measure:
         higher_is_better: whether the published index rises with separability. If it falls, the score is
             `1 / (1 + index)`, so that a gap has the same sign and bounds as under the other measures.
         is_share: whether it is a share of samples, which can be corrected for chance.
+        needs: `classes` if it is undefined for a single class, `groups` if also for classes of one sample.
         cap: largest number of samples of a split that are scored, unless `max_samples` is given; None scores
             all.
     """
@@ -93,10 +96,22 @@ class Measure:
     target: Literal["classes", "continuous", "labels"] = "classes"
     higher_is_better: bool = True
     is_share: bool = False
+    needs: Literal["", "classes", "groups"] = ""
     cap: int | None = None
 
     def pair(self, splits: Splits, how: Fitting) -> tuple[Score, Score]:
-        """Return the scores of the training and the validation split; higher is more separable."""
+        """Return the scores of the training and the validation split; higher is more separable.
+
+        Raises:
+            DataError: it is undefined for the classes of a split.
+        """
+        for split, target in (("training", splits.train_target), ("validation", splits.val_target)):
+            classes = len(np.unique(target)) if self.needs else 2
+            if classes < 2 or (self.needs == "groups" and classes == len(target)):
+                raise DataError(
+                    f"{len(target)} {split} samples are of {classes} classes, for which the metric "
+                    f"{self.name!r} is undefined; expected at least two classes with several samples each."
+                )
         train, val = self.score_splits(splits, how)
         return (train, val) if self.higher_is_better else (_inverted(train), _inverted(val))
 

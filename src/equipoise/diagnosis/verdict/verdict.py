@@ -18,7 +18,7 @@ margin of a verdict is the smallest absolute number among the rules up to the on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from equipoise.diagnosis.contribution.contributions import Contributions
@@ -60,19 +60,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain values, for JSON."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        plain["numbers"] = {k: list(v) if isinstance(v, tuple) else v for k, v in self.numbers.items()}
-        return plain
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
-        """Return the verdict that `to_dict` was called on."""
-        known = {f.name: values[f.name] for f in fields(cls)}
-        for name in ("reasons", "advice", "remarks", "lacks"):
-            known[name] = tuple(known[name])
-        known["numbers"] = {k: tuple(v) if isinstance(v, list) else v for k, v in known["numbers"].items()}
-        return cls(**known)
+        return asdict(self)
 
 
 def judge(numbers: ModalityNumbers, thresholds: Thresholds | None = None) -> Verdict:

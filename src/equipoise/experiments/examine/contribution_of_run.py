@@ -23,6 +23,7 @@ from equipoise.scopes import evaluating
 from equipoise.tasks import MULTILABEL
 from equipoise.threads import cpu_threads, one_thread
 from equipoise.training.record.record import METRICS, RunRecord
+from equipoise.typed_options import from_options
 from equipoise.types import Batch, UnknownNameError, UsageError
 
 SPLITS: Final = ("validation", "test")
@@ -52,7 +53,7 @@ def contribution_of_run(
         DataError: the run's data are no longer there.
         UsageError: the run is one of several labels a sample.
     """
-    chosen = Choices.of(choices)
+    chosen = from_options(Choices, choices, "of a contribution")
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
     result, _, data = open_run(run_dir)
