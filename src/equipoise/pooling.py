@@ -1,9 +1,10 @@
-"""Pool the outputs of encoders, feature maps, sequences and frames, to one vector per sample."""
+"""The outputs of encoders: pooled to one vector per sample, or with other tensors in their place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+import copy
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -124,3 +125,35 @@ def _entries(output: Any) -> dict[str, Any]:
     if is_dataclass(output) and not isinstance(output, type):
         return {entry.name: getattr(output, entry.name) for entry in fields(output)}
     return {}
+
+
+def map_tensors(
+    value: Any, change: Callable[[Tensor], Tensor], other: Callable[[Any], Any] = lambda entry: entry
+) -> Any:
+    """Return a copy of a tensor, or of tuples, lists, mappings or dataclasses of them, with each one changed.
+
+    What is none of these is passed through `other`.
+    """
+
+    def mapped(entries: Iterable[Any]) -> list[Any]:
+        return [map_tensors(entry, change, other) for entry in entries]
+
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        changed = dict(zip(value, mapped(value.values()), strict=True))
+        if not isinstance(value, MutableMapping):
+            return type(value)(changed)  # type: ignore[call-arg]
+        twin = copy.copy(value)
+        for key, entry in changed.items():
+            twin[key] = entry
+        return twin
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in fields(value) if field.init]
+        entries = mapped(getattr(value, field) for field in names)
+        return replace(value, **dict(zip(names, entries, strict=True)))
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*mapped(value))
+    if isinstance(value, tuple | list):
+        return type(value)(mapped(value))
+    return other(value)

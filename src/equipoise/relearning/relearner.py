@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equipoise.diagnosis.estimate import diagnose_with, usual_options
 from equipoise.diagnosis.features.arrays import kind_of
-from equipoise.diagnosis.features.capture import collect_features
+from equipoise.diagnosis.features.capture import check_handles, collect_features
 from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.diagnosis.state import Diagnosis
 from equipoise.distributed import (
@@ -105,11 +105,7 @@ class DiagnoseRelearn:
         forward: Callable[[nn.Module, Any], Any] | None = None,
         **options: Any,
     ) -> None:
-        if not encoders:
-            raise UsageError("no encoder was given; expected a mapping from modality name to module.")
-        for name, module in encoders.items():
-            if not isinstance(module, nn.Module):
-                raise UsageError(f"the handle of {name!r} is a {type(module).__name__}; expected a module.")
+        check_handles(encoders)
         self.encoders = dict(encoders)
         self.schedule = RelearningSchedule(every, count, tuple(epochs) if epochs is not None else None)
         self.choices, self.diagnosis = split_options(preset, options)

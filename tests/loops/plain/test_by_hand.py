@@ -294,7 +294,7 @@ class Unused(Net):
 @pytest.mark.parametrize(("kind", "calls"), [(Twice, 2), (Unused, 0)])
 def test_an_encoder_called_twice_or_never_is_refused(kind: Any, calls: int) -> None:
     net = made(kind)
-    with pytest.raises(eq.ModelError, match=f"called {calls} times in one pass of the model; expected 1"):
+    with pytest.raises(eq.ModelError, match=f"called {calls} times in one forward pass; expected 1"):
         prepared("multi-loss", net, sgd(net), head=None)
 
 

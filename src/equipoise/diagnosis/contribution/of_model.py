@@ -16,7 +16,7 @@ from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.contribution.replaced_features import FeatureHooks, Leaves, stand_ins
 from equipoise.diagnosis.contribution.subset_queries import PERMUTED, Choices, Query, queries
 from equipoise.diagnosis.contribution.subset_scores import ScoredSplit, answers, contributions_from
-from equipoise.diagnosis.features.capture import check_handles
+from equipoise.diagnosis.features.capture import check_handles, encoders_of
 from equipoise.diagnosis.features.reading import (
     BatchReader,
     device_of,
@@ -27,7 +27,7 @@ from equipoise.diagnosis.features.reading import (
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
 from equipoise.typed_options import from_options
-from equipoise.types import DataError, ModelError, UsageError
+from equipoise.types import DataError, ModelError
 
 
 def contribution(
@@ -69,7 +69,7 @@ def contribution(
     """
     reader = reader or BatchReader()
     chosen = from_options(Choices, choices, "of a contribution")
-    encoders = _handles(model) if encoders is None else encoders
+    encoders = encoders_of(model) if encoders is None else encoders
     check_handles(encoders, model)
     if "mid_fusion" in getattr(model, "capabilities", ()):
         raise ModelError(
@@ -185,16 +185,6 @@ class _Passes:
 
         with untouched_generators(loader):
             yield moved()
-
-
-def _handles(model: nn.Module) -> dict[str, nn.Module]:
-    names, find = getattr(model, "modalities", None), getattr(model, "encoder_module", None)
-    if not names or not callable(find):
-        raise UsageError(
-            f"the encoders of a {type(model).__name__} are not known; give encoders=, a mapping from "
-            "modality name to module."
-        )
-    return {name: find(name) for name in names}
 
 
 def _joined(targets: list[Tensor], what: str) -> NDArray[Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 
 from equipoise.diagnosis.contribution.subset_queries import Query
 from equipoise.diagnosis.features.capture import EncoderHooks
+from equipoise.pooling import map_tensors
 from equipoise.types import ModelError
 
 Leaves = list[Tensor]
@@ -69,6 +68,8 @@ class FeatureHooks:
         seen: Leaves = []
 
         def record(tensor: Tensor) -> Tensor:
+            if not tensor.is_floating_point():
+                return tensor
             if tensor.ndim == 0 or tensor.shape[0] % self._rows or not tensor.shape[0]:
                 raise ModelError(
                     f"the encoder of {name!r} returned a tensor of shape {list(tensor.shape)} for a batch of "
@@ -78,7 +79,15 @@ class FeatureHooks:
             seen.append(tensor.reshape(self._rows, -1, *tensor.shape[1:]))
             return tensor
 
-        _map_tensors(output, record, name)
+        def refuse(value: Any) -> Any:
+            if value is None or isinstance(value, str | int | float):
+                return value
+            raise ModelError(
+                f"the encoder of {name!r} returned a {type(value).__name__}; expected a tensor, or tensors "
+                "in tuples, lists, mappings or dataclasses: choose another module as its handle."
+            )
+
+        map_tensors(output, record, refuse)
         if not seen:
             raise ModelError(
                 f"the encoder of {name!r} returned a {type(output).__name__} without floating-point tensors; "
@@ -96,7 +105,11 @@ class FeatureHooks:
         if name not in self._given:
             return None
         others = iter(self._given[name])
-        return _map_tensors(output, lambda own: next(others).to(own).reshape(own.shape), name)
+
+        def replace(own: Tensor) -> Tensor:
+            return next(others).to(own).reshape(own.shape) if own.is_floating_point() else own
+
+        return map_tensors(output, replace)
 
 
 def stand_ins(query: Query, own: Mapping[str, Leaves], means: Mapping[str, Leaves]) -> dict[str, Leaves]:
@@ -114,35 +127,3 @@ def stand_ins(query: Query, own: Mapping[str, Leaves], means: Mapping[str, Leave
         m: [mean.expand(leaf.shape[0], *mean.shape[1:]) for mean, leaf in zip(means[m], own[m], strict=True)]
         for m in absent
     }
-
-
-def _map_tensors(value: Any, change: Callable[[Tensor], Tensor], name: str) -> Any:
-    """Return a copy of an encoder's output with its floating-point tensors changed."""
-
-    def mapped(entries: Iterable[Any]) -> Sequence[Any]:
-        return [_map_tensors(entry, change, name) for entry in entries]
-
-    if isinstance(value, Tensor):
-        return change(value) if value.is_floating_point() else value
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, Mapping):
-        changed = dict(zip(value, mapped(value.values()), strict=True))
-        if not isinstance(value, MutableMapping):
-            return type(value)(changed)  # type: ignore[call-arg]
-        twin = copy.copy(value)
-        for key, entry in changed.items():
-            twin[key] = entry
-        return twin
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value) if field.init]
-        entries = mapped(getattr(value, field) for field in names)
-        return dataclasses.replace(value, **dict(zip(names, entries, strict=True)))
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*mapped(value))
-    if isinstance(value, tuple | list):
-        return type(value)(mapped(value))
-    raise ModelError(
-        f"the encoder of {name!r} returned a {type(value).__name__}; expected a tensor, or tensors in "
-        "tuples, lists, mappings or dataclasses: choose another module as its handle."
-    )

@@ -153,10 +153,10 @@ class EncoderHooks:
         encoders: modality name to module. A module that serves several modalities is listed under each of
             their names, in the order in which the model calls it.
         on_output: called with the modality, the encoder's output and its keyword arguments. Unless it returns
-            None, its result replaces the output.
+            None, its result replaces the output. None if only calls are counted, by `called`.
     """
 
-    def __init__(self, encoders: Mapping[str, nn.Module], on_output: OnOutput) -> None:
+    def __init__(self, encoders: Mapping[str, nn.Module], on_output: OnOutput | None = None) -> None:
         self._on_output = on_output
         self._names: dict[nn.Module, list[str]] = {}
         for name, module in encoders.items():
@@ -171,11 +171,17 @@ class EncoderHooks:
                 stack.callback(module.register_forward_hook(self._hook, with_kwargs=True).remove)
             yield
 
-    def end_pass(self) -> None:
+    def called(self, module: nn.Module) -> tuple[str, bool]:
+        """Count a call of an encoder; return its modality, and whether it was one call too many."""
+        names, position = self._names[module], self._calls[module]
+        self._calls[module] += 1
+        return names[min(position, len(names) - 1)], position >= len(names)
+
+    def end_pass(self, remedy: str = "") -> None:
         """Check that each encoder was called once for each of its modalities, and start counting again.
 
         Raises:
-            ModelError: it was called more or less often.
+            ModelError: it was called more or less often; `remedy` is a further one for a missing call.
         """
         calls, self._calls = self._calls, dict.fromkeys(self._names, 0)
         for module, names in self._names.items():
@@ -187,20 +193,19 @@ class EncoderHooks:
                         "choose a module that is called once for each modality."
                         if calls[module]
                         else "choose the module whose output reaches the fusion, and make sure the model "
-                        "uses it."
+                        f"uses it{remedy}."
                     )
                 )
 
     def _hook(self, module: nn.Module, _: Any, keywords: Mapping[str, Any], output: Any) -> Any:
-        names, position = self._names[module], self._calls[module]
-        self._calls[module] += 1
-        if position >= len(names):
+        name, too_many = self.called(module)
+        if too_many or self._on_output is None:
             return None  # `end_pass` raises
-        return self._on_output(names[position], output, keywords)
+        return self._on_output(name, output, keywords)
 
 
-def check_handles(encoders: Mapping[str, nn.Module], model: nn.Module) -> None:
-    """Check that there are encoders and that each is a submodule of the model.
+def check_handles(encoders: Mapping[str, nn.Module], model: nn.Module | None = None) -> None:
+    """Check that there are encoders and that each is a submodule of the model, if that is known.
 
     Raises:
         UsageError: there is no encoder, or one is not a module.
@@ -208,12 +213,26 @@ def check_handles(encoders: Mapping[str, nn.Module], model: nn.Module) -> None:
     """
     if not encoders:
         raise UsageError("no encoder was given; expected a mapping from modality name to module.")
-    inside = set(model.modules())
     for name, module in encoders.items():
         if not isinstance(module, nn.Module):
             raise UsageError(f"the handle of {name!r} is a {type(module).__name__}; expected a module.")
-        if module not in inside:
+        if model is not None and all(module is not part for part in model.modules()):
             raise ModelError(
                 f"the handle of {name!r} ({type(module).__name__}) is not part of the model "
                 f"({type(model).__name__}); expected one of its submodules, such as model.{name}_encoder."
             )
+
+
+def encoders_of(model: Any) -> dict[str, nn.Module]:
+    """Return the encoders of a model that has `modalities` and `encoder_module`.
+
+    Raises:
+        UsageError: it has not.
+    """
+    names, find = getattr(model, "modalities", None), getattr(model, "encoder_module", None)
+    if not names or not callable(find):
+        raise UsageError(
+            f"the encoders of a {type(model).__name__} are not known; give encoders=, a mapping from "
+            "modality name to module."
+        )
+    return {name: find(name) for name in names}

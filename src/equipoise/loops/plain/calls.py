@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from equipoise.diagnosis.features.capture import EncoderHooks
+from equipoise.pooling import map_tensors
 from equipoise.types import ModelError
+
+WHERE_COMPILED = "; where the whole model is compiled, compile its encoders instead"
 
 
 class Encoded(Exception):  # noqa: N818 - not an error: it ends a forward pass early
@@ -33,9 +37,7 @@ class EncoderCalls:
     """
 
     def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
-        self._names: dict[nn.Module, list[str]] = {}
-        for name, module in encoders.items():
-            self._names.setdefault(module, []).append(name)
+        self._encoders = dict(encoders)
 
     @contextmanager
     def recorded(self, *, stop: bool = False) -> Iterator[dict[str, Returned]]:
@@ -46,25 +48,19 @@ class EncoderCalls:
             ModelError: an encoder was not called once for each of its modalities.
         """
         found: dict[str, Returned] = {}
-        calls = dict.fromkeys(self._names, 0)
-        wanted = sum(map(len, self._names.values()))
 
-        def note(module: nn.Module, _: Any, given: dict[str, Any], output: Any) -> None:
-            names, position = self._names[module], calls[module]
-            calls[module] += 1
-            if position < len(names):
-                found[names[position]] = Returned(output, given.get("attention_mask"))
-            if stop and len(found) == wanted:
+        def note(modality: str, output: Any, given: Mapping[str, Any]) -> None:
+            found[modality] = Returned(output, given.get("attention_mask"))
+            if stop and len(found) == len(self._encoders):
                 raise Encoded
 
-        with ExitStack() as stack:
-            for module in self._names:
-                stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
+        hooks = EncoderHooks(self._encoders, note)
+        with hooks.registered():
             try:
                 yield found
             except Encoded:
                 return
-        self._check(calls)
+        hooks.end_pass(WHERE_COMPILED)
 
     @contextmanager
     def replaced(
@@ -79,46 +75,28 @@ class EncoderCalls:
         Raises:
             ModelError: an encoder was not called once for each of its modalities.
         """
-        calls = dict.fromkeys(self._names, 0)
-        wanted = sum(map(len, self._names.values()))
+        hooks, calls = EncoderHooks(self._encoders), count(1)
 
         def answer(module: nn.Module) -> Any:
-            names, position = self._names[module], calls[module]
-            calls[module] += 1
-            if on_last is not None and sum(calls.values()) == wanted:
+            modality, _ = hooks.called(module)
+            if next(calls) == len(self._encoders) and on_last is not None:
                 on_last()
-            return outputs[names[min(position, len(names) - 1)]]
+            return outputs[modality]
 
         with ExitStack() as stack:
-            for module in self._names:
+            for module in dict.fromkeys(self._encoders.values()):
                 stack.enter_context(_forward_replaced(module, answer))
             yield
-        self._check(calls)
+        hooks.end_pass(WHERE_COMPILED)
 
     @contextmanager
     def zeroed(self) -> Iterator[None]:
         """Replace the first tensor argument of each encoder by zeros."""
         with ExitStack() as stack:
-            for module in self._names:
+            for module in dict.fromkeys(self._encoders.values()):
                 hook = module.register_forward_pre_hook(_first_zeroed, with_kwargs=True)
                 stack.callback(hook.remove)
             yield
-
-    def _check(self, calls: Mapping[nn.Module, int]) -> None:
-        for module, names in self._names.items():
-            if calls[module] == len(names):
-                continue
-            what = " and ".join(repr(name) for name in names)
-            remedy = "choose a module that is called once for each modality."
-            if not calls[module]:
-                remedy = (
-                    "choose the module whose output reaches the fusion, and make sure that the model calls "
-                    "it; where the whole model is compiled, compile its encoders instead."
-                )
-            raise ModelError(
-                f"the encoder handle of {what} ({type(module).__name__}) was called {calls[module]} times in "
-                f"one pass of the model; expected {len(names)}: {remedy}"
-            )
 
 
 def with_feature(output: Any, old: Tensor, new: Tensor, modality: str) -> Any:
@@ -133,40 +111,20 @@ def with_feature(output: Any, old: Tensor, new: Tensor, modality: str) -> Any:
     Raises:
         ModelError: the feature was computed from the output, so it cannot be replaced.
     """
-    if output is old:
-        return new
-    exchanged, found = _exchanged(output, old, new)
-    if not found:
+    found = []
+
+    def exchange(tensor: Tensor) -> Tensor:
+        found.append(tensor is old)
+        return new if tensor is old else tensor
+
+    exchanged = map_tensors(output, exchange)
+    if not any(found):
         raise ModelError(
             f"the feature of {modality!r} is pooled from its encoder's output, so that it cannot be "
             "replaced; choose as its handle a module that returns the feature [B, d] itself, or a method "
             "that does not change features."
         )
     return exchanged
-
-
-def _exchanged(value: Any, old: Tensor, new: Tensor) -> tuple[Any, bool]:
-    if value is old:
-        return new, True
-    if isinstance(value, Mapping):
-        pairs = {key: _exchanged(entry, old, new) for key, entry in value.items()}
-        if not any(hit for _, hit in pairs.values()):
-            return value, False
-        return type(value)(**{key: entry for key, (entry, _) in pairs.items()}), True
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        parts = {name: _exchanged(getattr(value, name), old, new) for name in names}
-        if not any(hit for _, hit in parts.values()):
-            return value, False
-        return dataclasses.replace(value, **{name: entry for name, (entry, _) in parts.items()}), True
-    if isinstance(value, tuple | list):
-        entries = [_exchanged(entry, old, new) for entry in value]
-        if not any(hit for _, hit in entries):
-            return value, False
-        kept = [entry for entry, _ in entries]
-        named = isinstance(value, tuple) and hasattr(value, "_fields")
-        return (type(value)(*kept) if named else type(value)(kept)), True
-    return value, False
 
 
 @contextmanager

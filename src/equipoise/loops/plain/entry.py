@@ -8,6 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.diagnosis.features.reading import BatchReader, device_of
 from equipoise.distributed import process_count, share_values, unwrapped
 from equipoise.loops.plain.heads import Head
@@ -90,11 +91,8 @@ def by_hand(
         raise UsageError(f"options ({', '.join(options)}) need a method by name; set them in the method.")
     inner = unwrapped(model)
     if encoders is None:
-        if not callable(getattr(inner, "encoder_module", None)):
-            raise UsageError("give encoders=, a mapping from modality name to module.")
-        contract = cast("BalancedModel", inner)
-        encoders = {m: contract.encoder_module(m) for m in contract.modalities}
-        head = head or contract.head
+        encoders = encoders_of(inner)
+        head = head or cast("BalancedModel", inner).head
     check_fit(chosen, tuple(encoders), process_count())
     reader = BatchReader(inputs_of, target_of, forward)
     own_task = getattr(inner, "task", None)

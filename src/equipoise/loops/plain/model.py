@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from equipoise.diagnosis.features.capture import check_handles
 from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.loops.plain.calls import EncoderCalls, Returned, with_feature
 from equipoise.loops.plain.heads import Head, head_view
@@ -250,17 +251,9 @@ class HandledModel(BalancedModel):
 def _check_handles(model: nn.Module, encoders: Mapping[str, nn.Module], output: nn.Module | None) -> None:
     if not isinstance(model, nn.Module):
         raise UsageError(f"the model is a {type(model).__name__}; expected a torch module.")
-    if not encoders:
-        raise UsageError("no encoder was given; expected a mapping from modality name to module.")
-    inside = set(model.modules())
-    for name, module in {**encoders, **({"output": output} if output is not None else {})}.items():
-        if not isinstance(module, nn.Module):
-            raise UsageError(f"the handle of {name!r} is a {type(module).__name__}; expected a module.")
-        if module not in inside:
-            raise ModelError(
-                f"the handle of {name!r} ({type(module).__name__}) is not part of the model "
-                f"({type(model).__name__}); expected one of its submodules."
-            )
+    check_handles(encoders, model)
+    if output is not None:
+        check_handles({"output": output}, model)
     if hasattr(model, "_orig_mod"):
         raise ModelError(
             "the whole model is compiled, so that its features cannot be read; compile its encoders and its "
