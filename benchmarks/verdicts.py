@@ -18,7 +18,7 @@ from synthetic_worlds import ALL, WORLDS
 from verdict_page import PROCESSES, TUNING_SEED, Case, page
 
 import equipoise as eq
-from equipoise.diagnosis.verdict.inputs import numbers_of
+from equipoise.diagnosis.verdict.verdict import numbers_of
 from equipoise.experiments.examine.contribution_of_run import contribution_of_run
 from equipoise.experiments.examine.encoder_quality import encoder_quality
 

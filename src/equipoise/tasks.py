@@ -42,12 +42,7 @@ class Task:
         return self.figures[self.main]
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the training loss, the mean over the batch.
-
-        Args:
-            output: `[B, C]`, or `[B, 1]` for regression.
-            target: `[B]` or `[B, C]`.
-        """
+        """Return the training loss of outputs `[B, C]` (`[B, 1]` for regression), the mean over the batch."""
         return self.losses(output, target).mean()
 
 

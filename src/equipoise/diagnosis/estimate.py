@@ -253,14 +253,7 @@ def centred_interval(
     starts, folds and subsets.) Fitted models are kept, and so are the classes assigned to clusters. Measures
     that are not a mean over samples (nmi, R^2) are biased in a resample, which contains duplicates, so the
     resamples are centred on the gap. With one repeat the interval does not cover the choice of the k-means
-    start.
-
-    Args:
-        pairs: scores of the training and validation split, one pair for each repeat.
-        gap: the mean over the repeats of training minus validation.
-        scales: factors of the two scores, 1 unless they are corrected for chance.
-        resamples: number of resamples, at least 1.
-        generator: random generator of the resamples.
+    start. `scales` are factors of the two scores, 1 unless they are corrected for chance.
     """
     draws = np.empty(resamples)
     for index in range(resamples):

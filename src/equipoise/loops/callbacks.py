@@ -22,15 +22,7 @@ PREFIX = "equipoise"
 
 
 class RelearnsInTrainer:
-    """Diagnose and re-learn at the start of the epoch after one in which it is due.
-
-    Args:
-        encoders: modality to encoder, or to its path inside the model.
-        options: of `equipoise.DiagnoseRelearn`.
-
-    Attributes:
-        relearn: the `equipoise.DiagnoseRelearn`, once training has begun.
-    """
+    """Diagnose and re-learn at the start of the epoch after one in which it is due."""
 
     def __init__(self, encoders: Handles, options: dict[str, Any]) -> None:
         check_handles(encoders)
@@ -66,9 +58,10 @@ class RelearnsInTrainer:
         with precision:
             return self.relearn.step(epoch, model, train, val)
 
-    def _state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        assert self.relearn is not None
+    def _state(self) -> dict[str, Any] | None:
+        """Return what a checkpoint keeps; None before training has begun."""
+        if self.relearn is None:
+            return None
         return {"relearn": self.relearn.state_dict(), "followed": self._followed}
 
     def _restore(self, kept: Mapping[str, Any]) -> None:
@@ -78,19 +71,7 @@ class RelearnsInTrainer:
 
 
 class TrainsByMethod:
-    """Put a method around a trainer's step.
-
-    Args:
-        method: name (`equipoise list methods`), or a method such as `equipoise.methods.OGM(alpha=0.5)`.
-        encoders: modality to encoder, or to its path inside the model.
-        head: see `equipoise.by_hand`; or a path, or modality to path.
-        output: module whose output is the joint logits, or its path.
-        options: options of a method that is given by name.
-        more: further arguments of `equipoise.by_hand`.
-
-    Attributes:
-        training: the `equipoise.HandTraining`, once training has begun.
-    """
+    """Put a method around a trainer's step; the arguments are described in the callbacks."""
 
     def __init__(
         self,
@@ -123,6 +104,10 @@ class TrainsByMethod:
         if self.training is None:
             raise EquipoiseError("the callback was not called when training began; pass it to the Trainer.")
         return self.training
+
+    def _state(self) -> dict[str, Any] | None:
+        """Return what a checkpoint keeps; None before training has begun."""
+        return None if self.training is None else self.training.state_dict()
 
     def _edit_gradients(self) -> None:
         """Let the method edit the gradients of a step."""
@@ -169,20 +154,12 @@ def check_handles(encoders: Handles) -> None:
 
 
 def resolved(encoders: Handles, model: nn.Module) -> dict[str, nn.Module]:
-    """Return modality to module.
-
-    Args:
-        encoders: modality to a module, or to its path inside the model as in `model.get_submodule`.
-        model: the model that contains them, with or without wrappers.
-
-    Raises:
-        ModelError: there is no such submodule.
-    """
+    """Return modality to module, for modules or their paths; see `one_resolved`."""
     return {name: one_resolved(handle, model, name) for name, handle in encoders.items()}
 
 
 def one_resolved(handle: str | nn.Module, model: nn.Module, name: str) -> nn.Module:
-    """Return the module of a handle; `name` is for messages.
+    """Return a module, or that of a path inside the model as in `model.get_submodule`.
 
     Raises:
         ModelError: there is no such submodule.
@@ -202,11 +179,7 @@ def one_resolved(handle: str | nn.Module, model: nn.Module, name: str) -> nn.Mod
 
 
 def head_resolved(head: Any, model: nn.Module) -> Any:
-    """Return the head of `equipoise.by_hand`, given as module, path, or modality to module or path.
-
-    Raises:
-        ModelError: there is no such submodule.
-    """
+    """Return the head of `equipoise.by_hand`, given as module, path, or modality to module or path."""
     if isinstance(head, str):
         return one_resolved(head, model, "head")
     if isinstance(head, Mapping):

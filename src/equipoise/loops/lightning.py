@@ -18,7 +18,24 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("lightning", "lightning", "equipoise.loops.lightning") from error
 
 
-class DiagnoseRelearnCallback(RelearnsInTrainer, pl.Callback):
+class _Checkpointed(pl.Callback):
+    """A callback whose state is part of the Trainer's checkpoints."""
+
+    _pending: dict[str, Any] | None = None
+    """The state of a checkpoint that training has not taken over yet."""
+    _state: Callable[[], dict[str, Any] | None]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        kept = self._state()
+        return self._pending or {} if kept is None else kept
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint when training begins."""
+        self._pending = state_dict or None
+
+
+class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
     """Diagnose and re-learn the encoders of a LightningModule every few epochs.
 
     A re-learning that is due after epoch e runs directly before epoch e + 1, after validation and checkpoints
@@ -55,7 +72,6 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, pl.Callback):
     ) -> None:
         super().__init__(encoders, {"every": every, "count": count, "lam": lam, **options})
         self.train_loader, self.val_loader = train_loader, val_loader
-        self._pending: dict[str, Any] | None = None
 
     @property
     def state_key(self) -> str:
@@ -90,13 +106,9 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, pl.Callback):
         """
         self.on_train_epoch_start(trainer, pl_module)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for a checkpoint."""
-        return self._pending or {} if self.relearn is None else self._state()
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint, now or when fitting begins."""
-        self._pending = state_dict or None
+        super().load_state_dict(state_dict)
         self._take_over()
 
     def _take_over(self) -> None:
@@ -124,7 +136,7 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, pl.Callback):
         return loaders  # type: ignore[no-any-return]
 
 
-class MethodCallback(TrainsByMethod, pl.Callback):
+class MethodCallback(TrainsByMethod, _Checkpointed):
     """Train a LightningModule by a method, with its own `training_step` and under its Trainer.
 
     The loss of the step is used as the joint loss; the method's terms are added to the loss that is returned,
@@ -162,7 +174,6 @@ class MethodCallback(TrainsByMethod, pl.Callback):
     ) -> None:
         super().__init__(method, encoders, head, output, options, more)
         self.train_loader = train_loader
-        self._pending: dict[str, Any] | None = None
 
     @property
     def state_key(self) -> str:
@@ -238,14 +249,6 @@ class MethodCallback(TrainsByMethod, pl.Callback):
     ) -> None:
         """Restore the module's own step."""
         self.on_train_end(trainer, pl_module)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for a checkpoint."""
-        return self._pending or {} if self.training is None else self.training.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint when training begins."""
-        self._pending = state_dict or None
 
     def _step(self, own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run the module's own step within the method's."""

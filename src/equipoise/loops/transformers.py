@@ -29,7 +29,37 @@ ITEMS = "num_items_in_batch"
 """Argument of models that divide their loss by the samples of all accumulated batches."""
 
 
-class DiagnoseRelearnCallback(RelearnsInTrainer, TrainerCallback):
+class _Checkpointed(TrainerCallback):
+    """A callback with a file in each checkpoint of the Trainer."""
+
+    file: str
+    resume_from: str | Path | None
+    _state: Callable[[], dict[str, Any] | None]
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Write the callback's file into the checkpoint, atomically and in one process only."""
+        folder, kept = _checkpoint(args, state), self._state()
+        if kept is not None and state.is_world_process_zero and folder.is_dir():
+            with replaced(folder / self.file) as partial:
+                torch.save(kept, partial)
+
+    def _resumed(self, args: TrainingArguments, state: TrainerState, problem: str) -> dict[str, Any] | None:
+        """Read the file if training is resumed; `problem` is the consequence if it does not exist."""
+        if not state.global_step:
+            return None
+        path = Path(self.resume_from or _checkpoint(args, state)) / self.file
+        if not path.is_file():
+            raise RunFolderError(
+                f"{path} does not exist, so {problem}; resume from a checkpoint that was written with this "
+                "callback, and give resume_from= its folder if it is not in output_dir."
+            )
+        kept: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        return kept
+
+
+class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
     """Diagnose and re-learn the encoders of a model that `transformers.Trainer` trains.
 
     A re-learning that is due after epoch e runs directly before epoch e + 1. Scores, gap and strength are
@@ -75,9 +105,8 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, TrainerCallback):
     ) -> None:
         """Keep the initial weights of the encoders, or restore them from the checkpoint."""
         self._start(given["model"], int(state.num_train_epochs or 0), optimizer=given.get("optimizer"))
-        if state.global_step:
-            folder = self.resume_from or _checkpoint(args, state)
-            self._restore(_read(Path(folder) / self.file, "the initial weights of the encoders are unknown"))
+        if kept := self._resumed(args, state, "the initial weights of the encoders are unknown"):
+            self._restore(kept)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -93,15 +122,8 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, TrainerCallback):
         for name, values in scores(diagnosis).items() if diagnosis is not None else ():
             _log(state, {f"{name}/strength": 0.0, **values})
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Write the callback's file into the checkpoint."""
-        if self.relearn is not None:
-            _write(args, state, self.file, self._state())
 
-
-class MethodCallback(TrainsByMethod, TrainerCallback):
+class MethodCallback(TrainsByMethod, _Checkpointed):
     """Train a model by a method, under its `transformers.Trainer`.
 
     The model's own loss, that of its output, is used as the joint loss; the method's terms are added to it.
@@ -159,9 +181,8 @@ class MethodCallback(TrainsByMethod, TrainerCallback):
             optimizer=as_optimizers(given["optimizer"]),
             epochs=max(1, int(state.num_train_epochs)),
         )
-        if state.global_step:
-            folder = self.resume_from or _checkpoint(args, state)
-            training.load_state_dict(_read(Path(folder) / self.file, "the method's state is unknown"))
+        if kept := self._resumed(args, state, "the method's state is unknown"):
+            training.load_state_dict(kept)
         own = model.forward
         self._undo = functools.partial(_restore, model, model.__dict__.get("forward"))
 
@@ -200,13 +221,6 @@ class MethodCallback(TrainsByMethod, TrainerCallback):
         """Log terms and coefficients when the Trainer logs."""
         if self.training is not None and (figures := self.training.figures()):
             _log(state, figures)
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Write the callback's file into the checkpoint."""
-        if self.training is not None:
-            _write(args, state, self.file, self.training.state_dict())
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -278,27 +292,3 @@ def _log(state: TrainerState, values: Mapping[str, float]) -> None:
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
     """Return the folder of the checkpoint of the present step."""
     return Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
-
-
-def _write(args: TrainingArguments, state: TrainerState, name: str, kept: dict[str, Any]) -> None:
-    """Write a callback's file into the checkpoint atomically, in one process only."""
-    folder = _checkpoint(args, state)
-    if not state.is_world_process_zero or not folder.is_dir():
-        return
-    with replaced(folder / name) as partial:
-        torch.save(kept, partial)
-
-
-def _read(path: Path, problem: str) -> dict[str, Any]:
-    """Read a callback's file; `problem` is the consequence if it does not exist.
-
-    Raises:
-        RunFolderError: there is no such file.
-    """
-    if not path.is_file():
-        raise RunFolderError(
-            f"{path} does not exist, so {problem}; resume from a checkpoint that was written with this "
-            "callback, and give resume_from= its folder if it is not in output_dir."
-        )
-    kept: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    return kept

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run
@@ -106,7 +107,7 @@ class DiagnoseRelearnMethod(Method):
     def setup(self, run: Run) -> None:
         """Remember the initial weights."""
         self._relearn = DiagnoseRelearn(
-            {name: run.model.encoder_module(name) for name in run.model.modalities},
+            encoders_of(run.model),
             self._every(run.total_epochs),
             self.count,
             self.lam,

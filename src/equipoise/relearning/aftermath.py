@@ -30,19 +30,12 @@ from equipoise.types import ModelError, UsageError
 class Aftermath:
     """Brings everything that depends on re-learnt weights up to date, as `RelearnOptions` asks.
 
-    Args:
-        choices: `norm_stats`, `optimizer_state`, `head_policy`, `rewarm_steps`, `ema_policy`.
-        reader: how batches are read.
-        optimizer: one or several; needed by `optimizer_state`, `rewarm_steps` and `head_policy="refit"`.
-        head: fusion and head; needed by `head_policy`.
-        copies: averaged copies of the model.
-
     Attributes:
         head_target: the head's initial state.
         rewarm: what raises the learning rate of each optimiser again.
 
     Raises:
-        UsageError: the optimiser or the head is missing.
+        UsageError: an option needs the optimiser or the head (fusion and head), and it is missing.
     """
 
     def __init__(
@@ -90,12 +83,8 @@ class Aftermath:
     ) -> None:
         """Let norm statistics, head, optimiser and learning rate follow the blended weights.
 
-        Args:
-            blended: parameter to the strength it was blended with.
-            encoders: the encoders that were re-learnt.
-            mean_strength: over all modalities, for the head.
-            model: the whole model.
-            train_loader: training batches; its random generators are restored.
+        `blended` has the strength of each parameter; `mean_strength`, over all modalities, is for the head.
+        The random generators of the loader are restored.
         """
         choices, head = self.choices, self.head
         with untouched_generators(train_loader):
@@ -136,13 +125,10 @@ class Aftermath:
 
 
 def copied_encoder(encoder: nn.Module, model: nn.Module, copy: nn.Module) -> nn.Module:
-    """Return the counterpart of an encoder in an averaged copy.
+    """Return the counterpart of an encoder, without wrappers, in an averaged copy.
 
-    Args:
-        encoder: a module inside `model`, without wrappers.
-        model: the whole model.
-        copy: an `AveragedModel`, or another module of the same structure: a copy of the model, of a part of
-            it that holds the encoder, or of the encoder alone.
+    The copy is an `AveragedModel`, or another module of the same structure: a copy of the model, of a part of
+    it that holds the encoder, or of the encoder alone.
 
     Raises:
         ModelError: the copy has no module at the encoder's place with the same tensors.

@@ -44,14 +44,9 @@ class RelearningSchedule:
         return epoch in self.planned
 
     def problems(self, total_epochs: int, lr: Sequence[float] | None = None) -> list[str]:
-        """Return what is wrong with the planned re-learnings.
+        """Return a line for each kind of problem of the planned re-learnings, with a remedy.
 
-        Args:
-            total_epochs: length of the training.
-            lr: learning rate of each epoch, where it is known.
-
-        Returns:
-            One line for each kind of problem, with a remedy; empty where there is none.
+        `lr` is the learning rate of each epoch, where it is known.
         """
         never = [epoch for epoch in self.planned if epoch >= total_epochs - 1]
         fires = [epoch for epoch in self.planned if epoch < total_epochs - 1]

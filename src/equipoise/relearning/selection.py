@@ -125,11 +125,8 @@ def _holds_stack(module: nn.Module) -> bool:
 def depths_from_top(module: nn.Module, selected: Iterable[str], names: Iterable[str]) -> dict[str, int]:
     """Return the number of blocks above the block of each named parameter or buffer: 0 for the topmost.
 
-    Args:
-        module: the encoder.
-        selected: names of the parameters that are re-learnt; blocks without any are not counted.
-        names: parameters and buffers. Those outside all blocks (a class token, position embeddings) are as
-            deep as the lowest block.
+    Blocks without a selected parameter are not counted. What is outside all blocks (a class token, position
+    embeddings) is as deep as the lowest block.
     """
     chosen = list(selected)
     counted = [block for block in block_names(module) if any(name.startswith(f"{block}.") for name in chosen)]

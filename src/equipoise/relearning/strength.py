@@ -80,12 +80,8 @@ def strengths_of(
 ) -> dict[str, float]:
     """Return `alpha = tanh(lam * gap)` of each modality, or what `choices.strength` puts in its place.
 
-    Args:
-        diagnosis: the learning state of each modality.
-        lam: modality name to the paper's `lambda`.
-        choices: kind and upper bound of the strength.
-        sharing: the modalities of each encoder; those that share one get the mean of their strengths.
-        selected: modality name to the parameters that are re-learnt; without any the strength is 0.
+    `sharing` has the modalities of each encoder: those that share one get the mean of their strengths. If no
+    parameter is selected for re-learning, the strength is 0.
     """
     strengths: dict[str, float] = {}
     for names in sharing:
@@ -100,14 +96,9 @@ def strengths_of(
 def layer_strengths(
     alpha: float, names: Sequence[str], encoder: nn.Module, selected: Sequence[str], choices: RelearnOptions
 ) -> dict[str, float]:
-    """Return the strength of each named parameter or buffer of an encoder.
+    """Return the strength of each named parameter or buffer of an encoder with the strength `alpha`.
 
-    Args:
-        alpha: strength of the encoder.
-        names: the parameters and buffers.
-        encoder: its blocks are counted by `layer_decay`, from the output down.
-        selected: the parameters that are re-learnt.
-        choices: `layer_strength` and `layer_decay`.
+    `layer_decay` counts the blocks with selected parameters, from the output down.
     """
     factors = choices.layer_strength or {}
     depths = depths_from_top(encoder, selected, names) if choices.layer_decay != 1 else {}

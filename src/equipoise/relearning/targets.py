@@ -34,11 +34,6 @@ def initial_targets(
 
     A target that cannot work is refused here, before training, not after many epochs.
 
-    Args:
-        encoders: modality name to encoder, before training.
-        choices: see `target` and `redraw_with` there.
-        selected: modality name to the parameters that are re-learnt.
-
     Raises:
         UnknownNameError: `target` or `redraw_with` names a modality that does not exist.
         UsageError: `target` is `pretrained`, and an encoder did not start from given weights.
@@ -147,13 +142,8 @@ def redrawn_state(
 
     Layers are initialised by their `reset_parameters()`, those of a model of `transformers` by the model's
     own initialisation, which includes tokens and position embeddings, and adapters by `peft`. A parameter
-    that none of them initialises is found by its NaN, and needs a factory.
-
-    Args:
-        module: the encoder; it is not changed.
-        seed: of the draw.
-        needed: names of the parameters that must be initialised, None for all.
-        factory: builds a module like this one with fresh weights, in place of all of the above.
+    that none of them initialises is found by its NaN; if it is `needed` (None for all), it needs a factory,
+    which builds a module like this one with fresh weights in place of all of the above.
 
     Raises:
         ModelError: a needed parameter cannot be initialised, or the factory's module does not fit.

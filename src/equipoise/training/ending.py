@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from equipoise.data import RunData
 from equipoise.training.loop import Training
 from equipoise.training.measuring.probes import probe_scores
@@ -13,27 +11,12 @@ from equipoise.training.record.trace import measure_trace, write_trace
 from equipoise.types import DataError, ModelError, warn
 
 
-@dataclass(frozen=True)
-class Ending:
-    """The figures of a finished training.
+def conclude(training: Training, data: RunData) -> tuple[dict[str, float], dict[str, float], int | None]:
+    """Open the test split, the only time, and write the predictions and figures of the kept weights.
 
-    Attributes:
-        test: `loss` and the task's figures on the test split.
-        probes: modality to the main figure, on validation, of a linear model on its frozen features.
-        peak_memory: of the training and its test, in bytes.
-    """
-
-    test: dict[str, float]
-    probes: dict[str, float]
-    peak_memory: int | None
-
-
-def conclude(training: Training, data: RunData) -> Ending:
-    """Open the test split, the only time, and write the predictions and figures.
-
-    Args:
-        training: a finished one; its model holds the kept weights, before and after.
-        data: of the run.
+    Returns:
+        `loss` and the task's figures on the test split; for each modality the main figure, on validation, of
+        a linear model on its frozen features; and the peak memory of the training and its test, in bytes.
     """
     record = training.run_record
     with training.repeatable():
@@ -47,7 +30,7 @@ def conclude(training: Training, data: RunData) -> Ending:
         if training.snapshots is not None:
             points = measure_trace(training.snapshots, training.model, data, batches, training.device)
             write_trace(record, points)
-    return Ending(test.scores, probes, peak_memory)
+    return test.scores, probes, peak_memory
 
 
 def _probes(training: Training) -> dict[str, float]:

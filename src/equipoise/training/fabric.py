@@ -1,4 +1,4 @@
-"""Load lightning-fabric without the packages that a training does not need."""
+"""lightning-fabric, without the packages that a training does not need, and the devices it can use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+
+import torch
+
+from equipoise.types import UsageError
 
 METRICS = "torchmetrics"
 
@@ -38,3 +42,19 @@ def _unloaded_metrics() -> Iterator[None]:
     finally:
         if sys.modules.get(METRICS) is empty:
             del sys.modules[METRICS]
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        UsageError: `cuda` or `mps` was requested, and torch finds none.
+    """
+    missing = (name == "cuda" and not torch.cuda.is_available()) or (
+        name == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise UsageError(
+            f"torch {torch.__version__} finds no {name} device on this machine; expected 'auto' or 'cpu' "
+            "here, or a torch build and driver that support it."
+        )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data import RunData
+from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.methods import Method, create_method
 from equipoise.models import BalancedModel
 from equipoise.models.local_weights import without_weights
@@ -17,9 +18,10 @@ from equipoise.randomness import isolated_rng
 from equipoise.relearning.targets import weights_origin
 from equipoise.tasks import REGRESSION
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
-from equipoise.training.devices import check_device
 from equipoise.training.ending import conclude
-from equipoise.training.loop import OnEpoch, Training
+from equipoise.training.fabric import check_device
+from equipoise.training.handle import OnEpoch
+from equipoise.training.loop import Training
 from equipoise.training.option_text import from_options, to_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.files import read_weights, weights_of, write_weights
@@ -120,17 +122,11 @@ def run(
     parts_folder: Path | None = None,
     is_part: bool = False,
 ) -> FitResult:
-    """Train as the settings say; see `fit`.
+    """Train as the settings say, with the record in `folder`; see `fit`.
 
-    Args:
-        settings: the run.
-        folder: of its record.
-        resume: see `fit`.
-        overwrite: see `fit`.
-        on_epoch: see `fit`.
-        parts_folder: folder of the finished runs that the method builds on; by default the subfolder `parts`,
-            where they are trained.
-        is_part: another run builds on this one, and waits where a process is already computing it.
+    `parts_folder` is that of the finished runs that the method builds on, by default the subfolder `parts`,
+    where they are trained. With `is_part` another run builds on this one: it waits where a process is already
+    computing it.
     """
     check_device(settings.device)
     method = create_method(settings.method, settings.method_options)
@@ -138,7 +134,7 @@ def run(
     dataset, data = prepare_data(settings)
     spec = ModelSpec.of(dataset)
     reference = build_reference(settings, spec)
-    initial = fingerprints.of_encoders({m: reference.encoder_module(m) for m in reference.modalities})
+    initial = fingerprints.of_encoders(encoders_of(reference))
     method.check(reference)
     model = build_for(method, settings, reference)
     for problem in method.problems(settings.budget):
@@ -150,34 +146,24 @@ def run(
             record.check_data(fingerprints.of_data(data))
             record.tidy()
         else:
-            prepared = _Prepared(settings, method, spec, data, model, initial, record, reference.modalities)
-            _train(prepared, parts_folder or folder / "parts", on_epoch)
+            parts = _finished_parts(method, settings, tuple(initial), parts_folder or folder / "parts")
+            method.load_parts(model, {name: part.model for name, part in parts.items()})
+            training = Training(settings, data, model, method, record, on_epoch, joint_encoders=len(initial))
+            if not parts:  # a model built on finished runs starts from their weights
+                initial |= fingerprints.of_encoders(encoders_of(model))
+            _train(training, data, spec, parts, initial)
     return load_run(folder)
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A run whose settings, data and model have been checked."""
-
-    settings: Settings
-    method: Method
-    spec: ModelSpec
-    data: RunData
-    model: BalancedModel
-    initial: dict[str, str]
-    record: RunRecord
-    modalities: tuple[str, ...]
-
-
-def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None:
-    """Train, open the test split, and write the result."""
-    settings, method, data, model, record = run.settings, run.method, run.data, run.model, run.record
-    parts = _finished_parts(method, settings, run.modalities, parts_folder)
-    method.load_parts(model, {name: part.model for name, part in parts.items()})
-    training = Training(settings, data, model, method, record, on_epoch, joint_encoders=len(run.modalities))
-    initial = dict(run.initial)
-    if not parts:  # a model built on finished runs starts from their weights
-        initial |= fingerprints.of_encoders({m: model.encoder_module(m) for m in model.modalities})
+def _train(
+    training: Training,
+    data: RunData,
+    spec: ModelSpec,
+    parts: Mapping[str, FitResult],
+    initial: Mapping[str, str],
+) -> None:
+    """Train, open the test split, and write the result; `initial` are the digests of the encoders."""
+    settings, method, model, record = training.settings, training.method, training.model, training.run_record
     identity = {
         **fingerprints.of_data(data),
         "init_fingerprint": fingerprints.of_text(repr(sorted(initial.items()))),
@@ -186,34 +172,34 @@ def _train(run: _Prepared, parts_folder: Path, on_epoch: OnEpoch | None) -> None
     _start(record, identity)
     with isolated_rng():
         training.fit()
-        ending = conclude(training, data)
+        test, probes, peak_memory = conclude(training, data)
     write_weights(record.path(WEIGHTS), weights_of(model))
     record.finish(
         {
             "dataset": data.name,
-            "model": model_name(settings, run.spec),
+            "model": model_name(settings, spec),
             "method": settings.method,
             "seed": settings.seed,
             **identity,
             "order_fingerprint": training.order,
-            "initial_weights": initial,
+            "initial_weights": dict(initial),
             "loaded_weights": _origins(model),
             "epochs": settings.budget.epochs,
             "best_epoch": training.best["epoch"],
             "validation": training.best["validation"],
-            "test": ending.test,
-            "probes": ending.probes,
+            "test": test,
+            "probes": probes,
             "task": data.task,
             **({"target_scale": list(data.target_scale)} if data.task == REGRESSION.name else {}),
             **_cost(training, parts),
-            "peak_memory_bytes": ending.peak_memory,
+            "peak_memory_bytes": peak_memory,
             "experimental": method.experimental,
             "train_data": "changed by the method" if training.changes_data else "as served",
             "split_sizes": data.sizes,
             "split_origin": data.split_origin,
             "classes": list(data.classes),
             "modalities": list(model.modalities),
-            "model_spec": run.spec.to_dict(),
+            "model_spec": spec.to_dict(),
             "method_options": method.options(),
             "parts": {name: str(part.run_dir) for name, part in parts.items()},
             "environment": environment(training.device),
@@ -247,12 +233,6 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
     )
 
 
-def _origins(model: BalancedModel) -> dict[str, str]:
-    """Return the origin of the weights of each encoder that started from given ones."""
-    origins = {m: weights_origin(model.encoder_module(m)) for m in model.modalities}
-    return {m: origin for m, origin in origins.items() if origin is not None}
-
-
 def _start(record: RunRecord, identity: dict[str, str]) -> None:
     """Write the first event, or check that an interrupted run was made with the same data and weights."""
     for event in record.events(METRICS):
@@ -267,6 +247,19 @@ def _start(record: RunRecord, identity: dict[str, str]) -> None:
             return
     record.truncate(dict.fromkeys(EVENTS, 0))
     record.append(METRICS, {"event": "start", **identity})
+
+
+def _origins(model: BalancedModel) -> dict[str, str]:
+    """Return the origin of the weights of each encoder that started from given ones."""
+    origins = {m: weights_origin(encoder) for m, encoder in encoders_of(model).items()}
+    return {m: origin for m, origin in origins.items() if origin is not None}
+
+
+def _cost(training: Training, parts: Mapping[str, FitResult]) -> dict[str, Any]:
+    """Return the cost of the run with that of its parts, without which there is no such model."""
+    return {
+        key: value + sum(part.summary[key] for part in parts.values()) for key, value in training.cost.items()
+    }
 
 
 def _finished_parts(
@@ -285,10 +278,3 @@ def run_name(method: str, seed: int) -> str:
     if plain != method.replace(":", "-"):
         plain = f"{plain}-{fingerprints.of_text(method)[:6]}"
     return f"{plain}-seed{seed}"
-
-
-def _cost(training: Training, parts: Mapping[str, FitResult]) -> dict[str, Any]:
-    """Return the cost of the run with that of its parts, without which there is no such model."""
-    return {
-        key: value + sum(part.summary[key] for part in parts.values()) for key, value in training.cost.items()
-    }

@@ -12,20 +12,22 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from equipoise.data import Positions, RunData
+from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.methods import Counters, Method
 from equipoise.methods.core.combination import build_modules
 from equipoise.models import BalancedModel
 from equipoise.randomness import derive_seed
 from equipoise.tasks import task_named
 from equipoise.training.fabric import fabric_class
-from equipoise.training.measuring.counting import PassCounter
-from equipoise.training.measuring.memory import PeakMemory
+from equipoise.training.measuring.cost import PassCounter, PeakMemory
 from equipoise.training.optimizers import build_optimizer, optimizer_of
 from equipoise.training.record import fingerprints
 from equipoise.training.record.record import DIAGNOSES, METRICS, RunRecord
 from equipoise.training.record.snapshots import BEFORE, Snapshots
 from equipoise.training.settings import Settings
 from equipoise.types import Batch
+
+OnEpoch = Callable[[int, dict[str, float]], None]
 
 
 class _Stepped(nn.Module):
@@ -40,15 +42,9 @@ class _Stepped(nn.Module):
 
 
 class RunHandle:
-    """One run as its method sees it.
+    """One run as its method sees it, see `equipoise.methods.Run`.
 
-    Args:
-        settings: the run.
-        data: its data.
-        model: what is trained.
-        method: by which it is trained.
-        record_of: the record that events are written to.
-        joint_encoders: number of encoders of the joint model; a sample counts when all have seen it.
+    `joint_encoders` is the number of encoders of the joint model; a sample counts when all have seen it.
     """
 
     def __init__(
@@ -58,10 +54,13 @@ class RunHandle:
         model: BalancedModel,
         method: Method,
         record_of: RunRecord,
+        on_epoch: OnEpoch | None = None,
+        *,
         joint_encoders: int | None = None,
     ) -> None:
         budget = settings.budget
         self.settings, self.method, self.run_record = settings, method, record_of
+        self.on_epoch = on_epoch
         self._joint_encoders = joint_encoders or len(model.modalities)
         precision: Any = budget.precision  # one of PRECISIONS, which Budget has checked
         self.fabric = fabric_class()(accelerator=settings.device, devices=1, precision=precision)
@@ -73,7 +72,7 @@ class RunHandle:
         self.generator = self.stream(method.name)
         self.counters = Counters()
         self._counter = PassCounter(self.counters)
-        for encoder in dict.fromkeys(model.encoder_module(modality) for modality in model.modalities):
+        for encoder in dict.fromkeys(encoders_of(model).values()):
             self._counter.watch(encoder)
         self._memory = PeakMemory(self.device)
         self.total_epochs = budget.epochs if method.trains else 0
@@ -88,24 +87,11 @@ class RunHandle:
         self._source = data.train_samples
         self.train_target, self.train_size = data.train_samples.target, data.sizes["train"]
         self.batch_size, self.steps_per_epoch = budget.batch_size, len(data.train)
-        self._train, self._train_eval, self._val = data.train, data.train_eval, data.val
+        self.train, self.train_eval, self.val = data.train, data.train_eval, data.val
         self._set_epoch, self._num_classes = data.set_epoch, data.class_count
         self._target_scale = data.target_scale
-
-    @property
-    def train(self) -> Any:
-        """The training batches, in the order of the epoch."""
-        return self._train
-
-    @property
-    def train_eval(self) -> Any:
-        """The training batches in order."""
-        return self._train_eval
-
-    @property
-    def val(self) -> Any:
-        """The validation batches."""
-        return self._val
+        self.best: dict[str, Any] = {}
+        method.setup(self)
 
     def take(self, positions: Sequence[int]) -> Batch:
         """Return training samples by their positions in the split.
@@ -185,11 +171,11 @@ class RunHandle:
     def _ordered(self) -> Iterator[Batch]:
         """Serve the epoch's batches, and note their order."""
         if self.changes_data:  # the order before the method's choice is noted
-            for positions in self._train.sampler:
+            for positions in self.train.sampler:
                 self._note(self._source.indices[positions])
-            yield from self._train
+            yield from self.train
             return
-        for batch in self._train:
+        for batch in self.train:
             self._note(batch.index)
             yield batch
 

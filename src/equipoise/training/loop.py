@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
 
 import torch
 
-from equipoise.data import RunData
 from equipoise.diagnosis import collect_features, diagnose
-from equipoise.methods import Method
-from equipoise.models import BalancedModel
+from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.tasks import CLASSIFICATION
 from equipoise.threads import cpu_threads
 from equipoise.training.handle import RunHandle
+from equipoise.training.measuring.cost import PeakMemory
 from equipoise.training.measuring.evaluation import Evaluation, evaluate
-from equipoise.training.measuring.memory import PeakMemory
-from equipoise.training.record.checkpoint import load_checkpoint, save_checkpoint
-from equipoise.training.record.record import CHECKPOINT, RunRecord
+from equipoise.training.record.files import load_checkpoint, save_checkpoint
+from equipoise.training.record.record import CHECKPOINT
 from equipoise.training.record.snapshots import AFTER, EPOCH
-from equipoise.training.settings import Settings
 from equipoise.types import Batch, TrainingError
 
-OnEpoch = Callable[[int, dict[str, float]], None]
 DIAGNOSES_IN_A_RUN = 10
 
 
@@ -37,27 +32,7 @@ class Training(RunHandle):
     Every epoch starts from random states that depend on seed and epoch alone. A resumed run therefore draws
     the same numbers as an uninterrupted one, and what a method or a diagnosis draws in one epoch does not
     affect the next.
-
-    Args:
-        settings, data, model, method, record_of, joint_encoders: see `RunHandle`.
-        on_epoch: called with each epoch and its validation figures.
     """
-
-    def __init__(
-        self,
-        settings: Settings,
-        data: RunData,
-        model: BalancedModel,
-        method: Method,
-        record_of: RunRecord,
-        on_epoch: OnEpoch | None = None,
-        *,
-        joint_encoders: int | None = None,
-    ) -> None:
-        super().__init__(settings, data, model, method, record_of, joint_encoders)
-        self.on_epoch = on_epoch
-        self.best: dict[str, Any] = {}
-        method.setup(self)
 
     def fit(self) -> None:
         """Train all epochs, from the checkpoint where there is one; the model then holds the best weights."""
@@ -122,7 +97,7 @@ class Training(RunHandle):
         return loss
 
     def _validate(self, train_loss: float, seconds: float) -> None:
-        evaluation = self.evaluate(self._val)
+        evaluation = self.evaluate(self.val)
         scores = evaluation.scores
         self.record(
             "epoch",
@@ -165,9 +140,9 @@ class Training(RunHandle):
         if every == 0 or not wanted:
             return
         self._keep_snapshot(EPOCH)
-        encoders = {name: self.model.encoder_module(name) for name in self.model.modalities}
-        train = collect_features(encoders, self.model, self._train_eval)
-        val = collect_features(encoders, self.model, self._val)
+        encoders = encoders_of(self.model)
+        train = collect_features(encoders, self.model, self.train_eval)
+        val = collect_features(encoders, self.model, self.val)
         # A regression scored on the samples that it was fitted on would be biased; purity stays the paper's.
         own = {} if self.task is CLASSIFICATION else {"assign": "cross-fit"}
         states = diagnose(train.features, train.target, val.features, val.target, **own)

@@ -69,11 +69,9 @@ class LinearHead:
 
 
 def moments(features: Features, targets: Matrix) -> Moments:
-    """Accumulate the statistics of a split, chunk by chunk in double precision.
+    """Accumulate the statistics of features `{m: [N, d_m]}` and targets `[N, C]`, one-hot classes or numbers.
 
-    Args:
-        features: modality to `[N, d_m]`; never copied as a whole.
-        targets: `[N, C]`, one-hot classes or numbers.
+    This is done chunk by chunk in double precision; the features are never copied as a whole.
     """
     ends = np.cumsum([x.shape[1] for x in features.values()])
     columns = {
@@ -103,11 +101,8 @@ def moments(features: Features, targets: Matrix) -> Moments:
 def fit_head(known: Moments, modalities: Sequence[str], strength: float | None = None) -> LinearHead:
     """Fit a head to some of the modalities: `min |Y - X W|^2 + n * strength * |W|^2`.
 
-    Args:
-        known: statistics of the training split.
-        modalities: the inputs of the head.
-        strength: of the ridge; None chooses among `STRENGTHS` by generalised cross-validation (Golub, Heath
-            and Wahba, 1979) on the training split.
+    Without a strength it is chosen among `STRENGTHS` by generalised cross-validation (Golub, Heath and Wahba,
+    1979) on the training split.
     """
     rows = np.concatenate([np.arange(known.mean.size)[known.columns[m]] for m in modalities])
     gram, cross = known.gram[np.ix_(rows, rows)], known.cross[rows]
@@ -127,10 +122,7 @@ def fit_head(known: Moments, modalities: Sequence[str], strength: float | None =
 def fit_whole(features: Features, target: NDArray[Any], num_classes: int) -> tuple[Moments, LinearHead]:
     """Return the statistics of a training split and the head on all of its modalities.
 
-    Args:
-        features: modality to `[N, d_m]`.
-        target: class indices `[N]`, or numbers.
-        num_classes: `C`; ignored for numbers.
+    The target is `[N]` class indices, or numbers, for which `num_classes` is ignored.
     """
     if np.issubdtype(target.dtype, np.floating):
         targets = target.astype(np.float64)[:, None]

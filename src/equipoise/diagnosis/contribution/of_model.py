@@ -21,7 +21,7 @@ from equipoise.diagnosis.features.reading import (
     BatchReader,
     device_of,
     in_order,
-    move_batch,
+    moved_batches,
     untouched_generators,
 )
 from equipoise.randomness import isolated_rng
@@ -173,11 +173,8 @@ class _Passes:
 
     @contextmanager
     def _batches(self, loader: Iterable[Any]) -> Iterator[Iterator[tuple[Any, Tensor]]]:
-        device = device_of(self.model)
-
         def moved() -> Iterator[tuple[Any, Tensor]]:
-            for batch in in_order(loader):
-                batch = move_batch(batch, device)
+            for batch in moved_batches(in_order(loader), device_of(self.model)):
                 target = self.reader.target(batch).detach().cpu()
                 if target.is_floating_point():
                     target = target.double()

@@ -100,14 +100,8 @@ def refits(
     """Score heads on each modality alone, on all others, and on all.
 
     A head on one modality chooses its own ridge strength. A head on several takes that of the head on all:
-    its inputs are nearly the same, and the choice is the most expensive step.
-
-    Args:
-        train: training features, `{m: [N, d_m]}`.
-        train_target: class indices or numbers `[N]`.
-        val: features that are scored, `{m: [N_val, d_m]}`.
-        target: their class indices or numbers `[N_val]`.
-        num_classes: `C`; ignored for numbers.
+    its inputs are nearly the same, and the choice is the most expensive step. The targets are class indices
+    or numbers, for which `num_classes` is ignored; the features `val` are scored.
     """
     metric, names = Metric(target), tuple(train)
 

@@ -24,9 +24,6 @@ class FeatureHooks:
     The floating-point tensors of an encoder's output are replaced: the output itself, or tensors in tuples,
     lists, mappings and dataclasses. Each must have the batch in its first dimension, with one row per sample
     or the same number of rows for each, sample by sample (frames).
-
-    Args:
-        encoders: as for `EncoderHooks`.
     """
 
     def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
@@ -45,15 +42,9 @@ class FeatureHooks:
     def call(
         self, forward: Callable[[], Any], rows: int, given: Mapping[str, Leaves] | None = None
     ) -> tuple[Any, dict[str, Leaves]]:
-        """Run one forward pass.
+        """Run a forward pass of `rows` samples; return its result and what each encoder returned.
 
-        Args:
-            forward: calls the model on a batch.
-            rows: number of samples `B`.
-            given: modality to the tensors that replace those of its encoder.
-
-        Returns:
-            The result of `forward`, and for each modality the tensors that its encoder returned.
+        `given` has the tensors that replace those of an encoder.
 
         Raises:
             ModelError: an encoder was not called once for each of its modalities, its output cannot be
@@ -113,13 +104,7 @@ class FeatureHooks:
 
 
 def stand_ins(query: Query, own: Mapping[str, Leaves], means: Mapping[str, Leaves]) -> dict[str, Leaves]:
-    """Return zeros or means for the absent modalities of a query.
-
-    Args:
-        query: with the stand-in `zero` or `mean`.
-        own: what the encoders returned for the batch.
-        means: means over the training split `[1, k, ...]`.
-    """
+    """Return zeros, or means over the training split `[1, k, ...]`, for the absent modalities of a query."""
     absent = [m for m in own if m not in query.present]
     if query.stand_in == "zero":
         return {m: [torch.zeros_like(leaf) for leaf in own[m]] for m in absent}

@@ -123,12 +123,7 @@ class ScoredSplit:
 def contributions_from(
     answered: Mapping[Query, Values], split: ScoredSplit, choices: Choices
 ) -> Contributions:
-    """Return the contributions that follow from a model's predictions.
-
-    Args:
-        answered: for each of `queries` the predicted classes or values `[N]`, see `answers`.
-        split: the scored split.
-        choices: the options that the queries were made with.
+    """Return the contributions that follow from the answer `[N]` to each of `queries`, see `answers`.
 
     Raises:
         DataError: a continuous target is constant.

@@ -16,7 +16,7 @@ from equipoise.diagnosis.features.reading import (
     Share,
     device_of,
     in_order,
-    move_batch,
+    moved_batches,
     untouched_generators,
 )
 from equipoise.distributed import gathered, interleaved
@@ -104,7 +104,6 @@ def _collect(
     pool: Pool | Mapping[str, Pool] | None,
 ) -> Captured:
     check_handles(encoders, model)
-    device = device_of(model)
     outputs: dict[str, tuple[Any, Any]] = {}
     kept: dict[str, list[Tensor]] = {name: [] for name in encoders}
     targets: list[Tensor] = []
@@ -122,8 +121,7 @@ def _collect(
             # Compiled code ignores hooks that are registered later; compiling it again takes minutes.
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(hooks.registered())
-        for batch in batches:
-            batch = move_batch(batch, device)
+        for batch in moved_batches(batches, device_of(model)):
             target = reader.target(batch)
             reader.run(model, batch)
             hooks.end_pass()

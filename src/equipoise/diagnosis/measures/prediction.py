@@ -67,11 +67,9 @@ def _in_order(parts: list[Values], fold: NDArray[np.int64]) -> Values:
 
 
 def mean_average_precision(predicted: Values, target: Values) -> float:
-    """Return the mean over labels of the average precision; labels without a sample do not count.
+    """Return the mean over labels of the average precision, of scores and labels (0 or 1) `[N, C]`.
 
-    Args:
-        predicted: scores `[N, C]`, higher for a label that is more likely.
-        target: 0 or 1 `[N, C]`.
+    Labels without a sample do not count.
     """
     from sklearn.metrics import average_precision_score
 

@@ -19,14 +19,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from equipoise.diagnosis.contribution.contributions import Contributions
+from equipoise.diagnosis.options import ACCURACY_LIKE
 from equipoise.diagnosis.state import LearningState
 from equipoise.diagnosis.verdict import words
-from equipoise.diagnosis.verdict.inputs import QualityLike, numbers_of
 from equipoise.diagnosis.verdict.rules import BALANCED, STATES, ModalityNumbers, Thresholds, rule_amounts
 from equipoise.types import UsageError
+
+
+class QualityLike(Protocol):
+    """The scores of one encoder that a verdict uses, see `ModalityNumbers`."""
+
+    @property
+    def probe(self) -> float | None: ...  # noqa: D102
+    @property
+    def fine_tuned(self) -> float | None: ...  # noqa: D102
+    @property
+    def alone(self) -> float | None: ...  # noqa: D102
+    @property
+    def chance(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -110,25 +123,74 @@ def verdicts(
     contributions: Contributions | None = None,
     quality: Mapping[str, QualityLike] | None = None,
     inputs: Mapping[str, float] | None = None,
-    *,
-    thresholds: Thresholds | None = None,
 ) -> dict[str, Verdict]:
-    """Judge every modality of a diagnosis.
+    """Judge every modality of a diagnosis, in its order.
 
     Args:
         diagnosis: learning states by modality. The thresholds are set for purity with the preset `robust`.
         contributions: those to the joint model, or to a linear head on saved features.
         quality: scores of each encoder, if models were trained to measure them.
         inputs: score of a linear head on each modality's inputs.
-        thresholds: the limits between the states.
-
-    Returns:
-        Modality to verdict, in the order of the diagnosis.
 
     Raises:
         UsageError: there is neither a gap nor a score of a modality.
     """
     return {
-        name: judge(numbers_of(state, contributions, quality, inputs), thresholds)
-        for name, state in diagnosis.items()
+        name: judge(numbers_of(state, contributions, quality, inputs)) for name, state in diagnosis.items()
     }
+
+
+def numbers_of(
+    state: LearningState,
+    contributions: Contributions | None = None,
+    quality: Mapping[str, QualityLike] | None = None,
+    inputs: Mapping[str, float] | None = None,
+) -> ModalityNumbers:
+    """Collect what is known of the modality of `state`.
+
+    The gap is left out unless the measure is a share of samples, as the thresholds are shares of samples.
+    """
+    modality = state.modality
+    known: dict[str, Any] = {"n_val": state.n_val}
+    if state.metric in ACCURACY_LIKE:
+        known |= {
+            "train_score": state.train_score,
+            "val_score": state.val_score,
+            "gap_interval": state.interval,
+            "measure": state.metric,
+        }
+    if inputs is not None and modality in inputs:
+        known["inputs"] = inputs[modality]
+    if quality is not None and modality in quality:
+        known |= {
+            name: getattr(quality[modality], name) for name in ("probe", "fine_tuned", "alone", "chance")
+        }
+    if contributions is not None and modality in contributions:
+        own = contributions[modality]
+        known |= {
+            "n_val": contributions.n,
+            "chance": _chance(contributions),
+            "joint": contributions.score,
+            "score_name": contributions.metric,
+            "refit": (contributions.refitted or {}).get(modality),
+            "without_refit": (contributions.without or {}).get(modality),
+            "all_refit": contributions.refitted_all,
+            # A mean feature stays within the range of the training features; zeros may not.
+            "removed_drop": own.drop_averaged,
+            "removed_interval": own.intervals.get("drop_averaged"),
+            "shapley": own.shapley,
+            "shapley_interval": own.intervals.get("shapley"),
+        }
+    return ModalityNumbers(modality=modality, **known)
+
+
+def _chance(contributions: Contributions) -> float:
+    """Return the best score of a constant prediction on the scored samples.
+
+    It may exceed that of the most frequent training class, and selecting an epoch by these samples can reach
+    it.
+    """
+    if contributions.confusion is None:
+        return contributions.chance
+    largest = max(sum(row) for row in contributions.confusion)
+    return max(contributions.chance, largest / contributions.n)

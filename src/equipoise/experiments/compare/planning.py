@@ -17,7 +17,7 @@ from equipoise.methods.core.creation import options_for
 from equipoise.models import BalancedModel
 from equipoise.randomness import isolated_rng
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, prepare_data
-from equipoise.training.devices import check_device
+from equipoise.training.fabric import check_device
 from equipoise.training.fit import run_name
 from equipoise.training.option_text import to_options
 from equipoise.training.settings import Settings

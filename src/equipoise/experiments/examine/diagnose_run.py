@@ -7,6 +7,7 @@ from typing import Any
 
 from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, diagnose_with
 from equipoise.diagnosis.diagnose import options_for
+from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.experiments.examine.saved_features import SavedFeatures
 from equipoise.threads import cpu_threads
@@ -29,7 +30,7 @@ def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **op
     DiagnosisOptions.preset(preset, **options)  # a mistake in the options is told before data are read
     result, _, data = open_run(run_dir)
     model = result.model
-    encoders = {name: model.encoder_module(name) for name in model.modalities}
+    encoders = encoders_of(model)
     with cpu_threads(model):
         train = collect_features(encoders, model, data.train_eval)
         val = collect_features(encoders, model, data.val)

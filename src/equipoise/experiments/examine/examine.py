@@ -20,6 +20,7 @@ from equipoise.diagnosis.contribution.of_model import contribution
 from equipoise.diagnosis.contribution.refits import refits_of
 from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.features.arrays import has_labels, is_continuous
+from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.diagnosis.features.projections import KINDS, Projection, project
 from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.diagnosis.verdict.verdict import verdicts
@@ -72,7 +73,7 @@ def examine_run(
     result, _, data = open_run(run_dir)
     refuse_labels(data.train_samples.target.numpy())
     model, classes = result.model, tuple(data.classes)
-    encoders = {name: model.encoder_module(name) for name in model.modalities}
+    encoders = encoders_of(model)
     with cpu_threads(model), one_thread():
         inputs = input_scores(data.train_eval, data.val)
         train = collect_features(encoders, model, data.train_eval)

@@ -68,9 +68,7 @@ class EncoderCalls:
     ) -> Iterator[None]:
         """Let encoders return the given outputs, by modality, without running.
 
-        Args:
-            outputs: modality to the output of its encoder.
-            on_last: called when the last of them is called.
+        `on_last` is called when the last of them is called.
 
         Raises:
             ModelError: an encoder was not called once for each of its modalities.
@@ -100,13 +98,7 @@ class EncoderCalls:
 
 
 def with_feature(output: Any, old: Tensor, new: Tensor, modality: str) -> Any:
-    """Return an encoder's output with its feature replaced.
-
-    Args:
-        output: the feature itself, or tuples, lists, mappings and dataclasses that contain it.
-        old: the feature in it, the same tensor object.
-        new: the tensor that replaces it.
-        modality: for messages.
+    """Return an encoder's output with its feature, the tensor object `old`, replaced; see `map_tensors`.
 
     Raises:
         ModelError: the feature was computed from the output, so it cannot be replaced.

@@ -20,12 +20,9 @@ def head_view(
 ) -> HeadView | None:
     """Return the view of an additive head, checked on a batch.
 
-    Args:
-        head: one linear layer over the features, concatenated in the order of the encoders; modality to
-            linear layer, where their outputs are added; a view; or None.
-        widths: modality to feature width `d_m`.
-        z: modality to feature `[B, d_m]` of the batch, in evaluation mode.
-        logits: the model's joint logits `[B, C]` of it.
+    The head is one linear layer over the features, concatenated in the order of the encoders; a linear layer
+    for each modality, where their outputs are added; a view; or None. `widths` are those of the features `z`
+    `[B, d_m]`, and `logits` the model's joint logits `[B, C]`, in evaluation mode.
 
     Raises:
         UsageError: it is something else.

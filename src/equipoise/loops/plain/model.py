@@ -28,14 +28,7 @@ class HandledModel(BalancedModel):
     in which the encoders return the changed features without running; random numbers are drawn as in one
     pass. Other uses of the fusion are computed by the head if it is additive, else by passes of this kind.
 
-    Args:
-        model: the user's model.
-        encoders: modality to module inside it.
-        reader: how batches are read and given to the model.
-        pool: from an encoder's output to `[B, d]`, for all encoders or by name.
-        head: see `equipoise.loops.plain.heads.head_view`.
-        output: module whose output is the joint logits, or has them as `logits`; None is the model.
-        task: the task of the logits.
+    Its arguments are those of `by_hand`; of `output`, the logits may also be the attribute `logits`.
     """
 
     def __init__(

@@ -35,11 +35,7 @@ def routed(value: Tensor, route: Route) -> Tensor:
 
 
 class Accumulated:
-    """Adds the gradients set in a block to those before it.
-
-    Args:
-        parameters: the parameters of these gradients.
-    """
+    """Adds the gradients of parameters that are set in a block to those before it."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = parameters

@@ -44,18 +44,7 @@ class AllOptimizers:
 
 
 class HandRun:
-    """One training in a user-defined loop, see `equipoise.methods.Run`.
-
-    Args:
-        method: the method.
-        model: the user's model behind handles.
-        optimizers: the user's.
-        loader: training batches.
-        reader: how batches are read.
-        epochs: planned passes over the training data.
-        seed: of the method's random stream, and of the initial weights of its modules.
-        criterion: the loss used for `CE(u, y)`; None is that of the model's task.
-    """
+    """One training in a user-defined loop, see `equipoise.methods.Run`; for its arguments see `by_hand`."""
 
     def __init__(
         self,

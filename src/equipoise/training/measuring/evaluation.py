@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from equipoise.models import BalancedModel
 from equipoise.scopes import evaluating
 from equipoise.tasks import CLASSIFICATION, REGRESSION, Task, task_named
-from equipoise.training.measuring.figures import figures_of
 from equipoise.types import Batch
 
 
@@ -39,14 +38,9 @@ def evaluate(
     device: torch.device,
     scale: tuple[float, float] = (0.0, 1.0),
 ) -> Evaluation:
-    """Evaluate a model on a split in one pass.
+    """Evaluate a model on a split in one pass, in evaluation mode; the modes of its submodules are restored.
 
-    Args:
-        model: runs in evaluation mode; the modes of its submodules are then restored.
-        batches: the split.
-        num_classes: `C`.
-        device: where the model is.
-        scale: mean and standard deviation by which a numeric target is standardised.
+    `scale` is the mean and standard deviation by which a numeric target is standardised.
     """
     task = task_named(model.task)
     losses: list[Tensor] = []
@@ -62,7 +56,7 @@ def evaluate(
     predictions = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     # Summed on the CPU, as not every device has double precision.
     loss = float(torch.stack(losses).cpu().double().sum()) / len(predictions["target"])
-    figures = figures_of(task, torch.cat(outputs), predictions, num_classes)
+    figures = _figures(task, torch.cat(outputs), predictions, num_classes)
     return Evaluation({"loss": loss, **figures}, predictions)
 
 
@@ -80,3 +74,45 @@ def _predictions(task: Task, output: Tensor, batch: Batch, scale: tuple[float, f
         probability = output.sigmoid()
         predicted, target = (probability >= 0.5).long(), batch.target.long()
     return {"predicted": predicted, "target": target, "probability": probability, "index": batch.index}
+
+
+def _figures(
+    task: Task, output: Tensor, predictions: Mapping[str, Tensor], num_classes: int
+) -> dict[str, float]:
+    """Return the task's figures, by torchmetrics, of logits `[n, C]` and what was predicted from them."""
+    # Imported here, as it also loads transformers and matplotlib where they are installed.
+    from torchmetrics.functional.classification import (
+        multiclass_accuracy,
+        multiclass_f1_score,
+        multilabel_average_precision,
+        multilabel_f1_score,
+    )
+
+    target = predictions["target"]
+    if task is CLASSIFICATION:
+        known = target.to(output.device)
+        return {
+            "accuracy": float(multiclass_accuracy(output, known, num_classes, average="micro")),
+            "macro_f1": float(multiclass_f1_score(output, known, num_classes, average="macro")),
+        }
+    if task is REGRESSION:
+        return _of_numbers(predictions["predicted"], target)
+    probability = predictions["probability"]
+    return {
+        "map": float(multilabel_average_precision(probability, target, num_classes)),
+        "macro_f1": float(multilabel_f1_score(probability, target, num_classes, average="macro")),
+        "micro_f1": float(multilabel_f1_score(probability, target, num_classes, average="micro")),
+    }
+
+
+def _of_numbers(predicted: Tensor, target: Tensor) -> dict[str, float]:
+    from torchmetrics.functional import mean_absolute_error, mean_squared_error, pearson_corrcoef, r2_score
+
+    constant = float(predicted.std(unbiased=False)) == 0 or float(target.std(unbiased=False)) == 0
+    return {
+        "r2": float(r2_score(predicted, target)) if len(target) > 1 else 0.0,
+        # The correlation of a constant is undefined, and it carries no information.
+        "pearson": 0.0 if constant else float(torch.clamp(pearson_corrcoef(predicted, target), -1, 1)),
+        "mae": float(mean_absolute_error(predicted, target)),
+        "rmse": float(mean_squared_error(predicted, target, squared=False)),
+    }

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equipoise.diagnosis import collect_features
+from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.diagnosis.measures.prediction import mean_average_precision
 from equipoise.models import BalancedModel
 from equipoise.tasks import CLASSIFICATION
@@ -39,23 +40,18 @@ def probe_scores(model: BalancedModel, train: Iterable[Batch], val: Iterable[Bat
     Raises:
         ModelError, DataError: see `collect_features`.
     """
-    encoders = {name: model.encoder_module(name) for name in model.modalities}
-    fitted, scored = (collect_features(encoders, model, batches) for batches in (train, val))
+    fitted, scored = (collect_features(encoders_of(model), model, batches) for batches in (train, val))
     score = probe_accuracy if model.task == CLASSIFICATION.name else ridge_score
     return {
         name: score(fitted.features[name], fitted.target, scored.features[name], scored.target)
-        for name in encoders
+        for name in model.modalities
     }
 
 
 def probe_accuracy(train: Tensor, train_target: Tensor, val: Tensor, val_target: Tensor) -> float:
-    """Return the validation accuracy of a logistic regression on standardised features.
+    """Return the validation accuracy of a logistic regression on standardised features `[N, d]`.
 
-    Args:
-        train: features `[N, d]`; at most `MAX_SAMPLES` are used, each class in proportion.
-        train_target: classes `[N]`, at least two different ones.
-        val: features `[N_val, d]`.
-        val_target: classes `[N_val]`.
+    At most `MAX_SAMPLES` are used for training, each class (of at least two) in proportion.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -73,15 +69,10 @@ def probe_accuracy(train: Tensor, train_target: Tensor, val: Tensor, val_target:
 
 
 def ridge_score(train: Tensor, train_target: Tensor, val: Tensor, val_target: Tensor) -> float:
-    """Return the validation score of a ridge regression on standardised features.
+    """Return the validation score of a ridge regression on standardised features `[N, d]`.
 
-    Its penalty is chosen by leave-one-out on the training samples.
-
-    Args:
-        train: features `[N, d]`; at most `MAX_SAMPLES` are used.
-        train_target: numbers `[N]`, or labels `[N, C]`.
-        val: features `[N_val, d]`.
-        val_target: numbers `[N_val]`, for R^2, or labels `[N_val, C]`, for the mean average precision.
+    It is R^2 of numbers `[N]`, or the mean average precision of labels `[N, C]`. The penalty is chosen by
+    leave-one-out on the training samples, of which at most `MAX_SAMPLES` are used.
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.metrics import r2_score

@@ -1,16 +1,18 @@
-"""Files of a record: written whole or not at all, and weights without pickles."""
+"""Files of a record, written whole or not at all: weights without pickles, and checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.types import RunFolderError
 
 if TYPE_CHECKING:  # the command line shows its help without loading torch
     from torch import Tensor, nn
+
+CHECKPOINT_FORMAT: Final = 3
 
 
 @contextmanager
@@ -48,6 +50,36 @@ def read_weights(path: Path, model: nn.Module) -> None:
         raise RunFolderError(
             f"cannot read {path}: {first_line(error)}. Overwrite the run to train it again."
         ) from None
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint of tensors and plain values, whole or not at all."""
+    import torch
+
+    with replaced(path) as partial:
+        torch.save({"format": CHECKPOINT_FORMAT, **state}, partial)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; no code in it is executed.
+
+    Raises:
+        RunFolderError: it is damaged, or of another format.
+    """
+    import torch
+
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds of errors for a damaged file
+        raise RunFolderError(
+            f"cannot read {path}: {first_line(error)}. Overwrite the run to start again."
+        ) from None
+    if state.get("format") != CHECKPOINT_FORMAT:
+        raise RunFolderError(
+            f"{path} has the format {state.get('format')!r}, expected {CHECKPOINT_FORMAT}; it was written by "
+            "another version. Overwrite the run to start again."
+        )
+    return state
 
 
 def first_line(error: BaseException) -> str:

@@ -110,10 +110,7 @@ class RunRecord:
         return any(path.name not in (ERROR, LOCK) for path in self.folder.iterdir())
 
     def check_data(self, identity: Mapping[str, str]) -> None:
-        """Check that a finished run was made with these data.
-
-        Args:
-            identity: fingerprints by their keys in the result.
+        """Check that a finished run was made with these data: fingerprints by their keys in the result.
 
         Raises:
             RunFolderError: it was made with others.

@@ -14,6 +14,7 @@ import torch
 
 from equipoise.data import RunData
 from equipoise.diagnosis import collect_features, purity
+from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.models import BalancedModel
 from equipoise.training.measuring.evaluation import evaluate
 from equipoise.training.record.record import TRACE, RunRecord, write_atomically
@@ -51,14 +52,7 @@ def measure_trace(
 ) -> list[TracePoint]:
     """Measure every snapshot of a training that has ended; the weights of the model are then restored.
 
-    No decision depends on it any more, so that the test split may be measured too.
-
-    Args:
-        snapshots: of the run.
-        model: whose weights they are.
-        data: train and validation.
-        test: the test split, which the run has already opened.
-        device: where the model is.
+    No decision depends on it any more, so that the test split, already opened by the run, is measured too.
     """
     splits = {"train": data.train_eval, "val": data.val, "test": test}
     kept = deepcopy(model.state_dict())
@@ -78,10 +72,9 @@ def measure_trace(
 
 
 def _purities(model: BalancedModel, splits: Mapping[str, Iterable[Batch]]) -> dict[str, dict[str, float]]:
-    encoders = {name: model.encoder_module(name) for name in model.modalities}
-    found: dict[str, dict[str, float]] = {name: {} for name in encoders}
+    found: dict[str, dict[str, float]] = {name: {} for name in model.modalities}
     for split, batches in splits.items():
-        captured = collect_features(encoders, model, batches)
+        captured = collect_features(encoders_of(model), model, batches)
         for name, features in captured.features.items():
             # Every split of a run has every class, and so the same number of clusters.
             found[name][split] = purity(features, captured.target.numpy())

@@ -13,8 +13,7 @@ import equipoise as eq
 import synthetic
 from equipoise.methods import METHODS, Counters, StepContext
 from equipoise.methods.joint import Joint
-from equipoise.training.measuring.counting import PassCounter
-from equipoise.training.measuring.memory import PeakMemory
+from equipoise.training.measuring.cost import PassCounter, PeakMemory
 
 TRAIN, EPOCHS = 90, 4  # of 150 samples 60 % are for training
 QUICK: dict[str, Any] = {"epochs": EPOCHS, "batch_size": 16, "diagnose_every": 0}

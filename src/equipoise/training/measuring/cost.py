@@ -1,14 +1,19 @@
-"""Count the samples that pass through the encoders of a run, forward and backward."""
+"""The cost of a run: samples that pass through the encoders, forward and backward, and peak memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from equipoise.methods import Counters
+
+CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+RESET_PEAK = "5"
 
 
 class PassCounter:
@@ -16,9 +21,6 @@ class PassCounter:
 
     A backward pass is counted where a gradient arrives at an encoder's output. Nothing is counted outside
     `counting()`: evaluation is the same for all methods.
-
-    Args:
-        counters: to which the counts are added.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -62,3 +64,39 @@ def _first_tensor(output: Any) -> Tensor | None:
     if isinstance(output, tuple | list):
         return next((found for entry in output if (found := _first_tensor(entry)) is not None), None)
     return None
+
+
+class PeakMemory:
+    """Measures the peak from its construction on.
+
+    On a GPU it is the memory of tensors. Elsewhere it is the resident memory of the whole process, with its
+    libraries, and available on Linux only. `earlier` is the peak of a run before it was interrupted.
+    """
+
+    def __init__(self, device: torch.device, earlier: int | None = None) -> None:
+        self._device, self._earlier = device, earlier
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        try:
+            CLEAR.write_text(RESET_PEAK)
+            self._known = True
+        except OSError:
+            # Without the reset the peak could be that of an earlier run in the process.
+            self._known = False
+
+    def bytes(self) -> int | None:
+        """Return the peak in bytes, None where it is not available."""
+        now = self._now()
+        known = [value for value in (now, self._earlier) if value is not None]
+        return max(known) if known else None
+
+    def _now(self) -> int | None:
+        if self._device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._device))
+        if not self._known:
+            return None
+        for line in STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        return None
