@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from equipoise.diagnosis import METRICS, diagnose
+from equipoise.diagnosis import diagnose
 from equipoise.diagnosis.measures.clusters import cluster_purity, majorities
 from equipoise.diagnosis.measures.scores import Score, share
-from equipoise.diagnosis.options import CONTINUOUS, LABELS
+from equipoise.diagnosis.options import CONTINUOUS, LABELS, METRICS
 
 
 @pytest.mark.parametrize("metric", METRICS)

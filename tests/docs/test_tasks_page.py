@@ -11,7 +11,7 @@ import pytest
 from sybil import Document, Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
-from equipoise.diagnosis import METRICS
+from equipoise.diagnosis.options import METRICS
 from equipoise.methods import METHODS
 from equipoise.tasks import EVERY_TASK, FIGURES
 from equipoise.types import EquipoiseWarning

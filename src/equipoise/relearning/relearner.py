@@ -134,12 +134,8 @@ class DiagnoseRelearn:
     def check(self, total_epochs: int, lr: Sequence[float] | None = None) -> list[str]:
         """Warn, before training, of re-learnings that never happen, come too late, or meet a tiny rate.
 
-        Args:
-            total_epochs: length of the training.
-            lr: learning rate of each epoch, where it is known.
-
-        Returns:
-            The warnings, also issued as `EquipoiseWarning`.
+        `lr` is the learning rate of each epoch, where it is known. The warnings are issued as
+        `EquipoiseWarning`, and returned.
         """
         problems = self.schedule.problems(total_epochs, None if self._aftermath.rewarm else lr)
         for problem in problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from equipoise.data import PreparedDataset, RunData, guard, load_dataset, splits_of
 from equipoise.methods import Method
@@ -48,13 +49,11 @@ class ModelSpec:
         return {"shapes": shapes, "num_classes": self.num_classes, "task": self.task}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> ModelSpec:
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelSpec:
         """Read what `to_dict` returned."""
-        shapes, classes = values["shapes"], values["num_classes"]
-        assert isinstance(shapes, Mapping)
-        assert isinstance(classes, int)
-        task = str(values.get("task", CLASSIFICATION.name))  # records of older versions have no task
-        return cls({m: (tuple(s["shape"]), str(s["kind"])) for m, s in shapes.items()}, classes, task)
+        shapes = {m: (tuple(held["shape"]), held["kind"]) for m, held in values["shapes"].items()}
+        task = values.get("task", CLASSIFICATION.name)  # records of older versions have no task
+        return cls(shapes, values["num_classes"], task)
 
 
 def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.diagnosis import METRICS, diagnose, separability
-from equipoise.diagnosis.options import LABELS
+from equipoise.diagnosis import diagnose, separability
+from equipoise.diagnosis.options import LABELS, METRICS
 from equipoise.types import EquipoiseError
 
 

@@ -71,16 +71,9 @@ def project(
     compared; PCA is fitted on the training features and applied to both. One thread is used, as the order of
     sums of several threads varies.
 
-    Args:
-        features_train: `[N, d]`.
-        labels_train: class of each training sample, `[N]`, integers or strings.
-        features_val: `[N_val, d]`.
-        labels_val: class of each validation sample, `[N_val]`.
-        kind: `t-sne` or `pca`.
-        max_samples: largest number of plotted samples of a split, drawn in proportion to the classes.
-        seed: seed of the subset and of t-SNE.
-        modality: name of the modality.
-        classes: names of the classes if the labels are indices; by default the labels are the names.
+    Features are `[N, d]`, labels integers or strings `[N]`; `classes` names them if they are indices, by
+    default the labels are the names. At most `max_samples` of a split are plotted, drawn in proportion to the
+    classes.
 
     Raises:
         DataError: features and labels do not match, or are not numbers and classes.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, diagnose_with
+from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features
 from equipoise.diagnosis.diagnose import options_for
+from equipoise.diagnosis.estimate import diagnose_with
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.experiments.examine.saved_features import SavedFeatures

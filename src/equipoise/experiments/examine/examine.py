@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, diagnose_with, separability
+from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, separability
 from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.contribution.of_features import contribution_of_features
 from equipoise.diagnosis.contribution.of_model import contribution
 from equipoise.diagnosis.contribution.refits import refits_of
 from equipoise.diagnosis.diagnose import options_for
+from equipoise.diagnosis.estimate import diagnose_with
 from equipoise.diagnosis.features.arrays import has_labels, is_continuous
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.diagnosis.features.projections import KINDS, Projection, project

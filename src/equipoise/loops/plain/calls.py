@@ -29,12 +29,7 @@ class Returned(NamedTuple):
 
 
 class EncoderCalls:
-    """Hooks on the encoders of a model.
-
-    Args:
-        encoders: modality to module. A module that serves several modalities is given for each of them, in
-            the order in which the model calls it.
-    """
+    """Hooks on the encoders of a model, given as for `EncoderHooks`."""
 
     def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
         self._encoders = dict(encoders)

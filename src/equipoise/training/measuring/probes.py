@@ -26,12 +26,7 @@ TOLERANCE, MAX_ITERATIONS = 1e-3, 200
 
 
 def probe_scores(model: BalancedModel, train: Iterable[Batch], val: Iterable[Batch]) -> dict[str, float]:
-    """Fit a linear model on each modality's frozen training features, and score it on validation.
-
-    Args:
-        model: runs in evaluation mode without gradients; its modes are then restored.
-        train: the training split in order, not augmented.
-        val: the validation split.
+    """Fit a linear model on each modality's frozen features of `train`, not augmented, and score it on `val`.
 
     Returns:
         Modality to the main figure of the model's task on all validation samples: accuracy of a logistic

@@ -69,12 +69,9 @@ class RunRecord:
         return self.folder / name
 
     def open(self, options: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
-        """Prepare the folder for a run, or check that it holds the same run.
+        """Prepare the folder for a run of these options (see `to_options`).
 
-        Args:
-            options: the settings as options, see `to_options`.
-            resume: accept a folder that holds a run of the same options.
-            overwrite: replace the run that the folder holds.
+        With `resume` it may hold a run of the same options; with `overwrite` a run that it holds is replaced.
 
         Raises:
             RunFolderError: it cannot be written, or holds other things or a run of another configuration. An
