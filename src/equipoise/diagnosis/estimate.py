@@ -196,7 +196,17 @@ def scale_features(
     `minmax-per-split` is the paper's: each feature of each split to [-1, 1] by that split's own range. With
     `in_place` the given arrays are overwritten, if the scaler allows it.
     """
-    train, val = _scaled(train, val, scaler, copy=not in_place)
+    from sklearn.preprocessing import MinMaxScaler, normalize
+
+    copy = not in_place
+    if scaler == "minmax-per-split":
+        train, val = minmax(train, copy=copy), minmax(val, copy=copy)
+    elif scaler == "l2":
+        train, val = normalize(train, copy=copy), normalize(val, copy=copy)
+    elif scaler != "none":
+        by_range = MinMaxScaler((-1, 1), copy=copy)
+        fitted = by_range.fit(train) if scaler == "minmax-train" else _standard(train, copy)
+        train, val = fitted.transform(train), fitted.transform(val)
     if pca is not None and pca < train.shape[1]:
         from sklearn.decomposition import PCA
 
@@ -211,22 +221,6 @@ def minmax(features: Array, *, copy: bool = True) -> Array:
 
     scaled: Array = MinMaxScaler((-1, 1), copy=copy).fit_transform(features)
     return scaled
-
-
-def _scaled(train: Array, val: Array, scaler: str, *, copy: bool) -> tuple[Array, Array]:
-    if scaler == "none":
-        return train, val
-    if scaler == "minmax-per-split":
-        return minmax(train, copy=copy), minmax(val, copy=copy)
-    from sklearn.preprocessing import MinMaxScaler, normalize
-
-    if scaler == "l2":
-        return normalize(train, copy=copy), normalize(val, copy=copy)
-    if scaler == "minmax-train":
-        fitted = MinMaxScaler((-1, 1), copy=copy).fit(train)
-    else:
-        fitted = _standard(train, copy)
-    return fitted.transform(train), fitted.transform(val)
 
 
 def _standard(train: Array, copy: bool) -> StandardScaler:

@@ -171,7 +171,13 @@ def redrawn_state(
         _draw_as_transformers_does(fresh)
         _draw_adapters(fresh)
     left = {name for name, parameter in fresh.named_parameters() if bool(parameter.isnan().any())}
-    _refuse(module, sorted(left if needed is None else left & set(needed)))
+    if undrawn := sorted(left if needed is None else left & set(needed)):
+        owner = undrawn[0].rpartition(".")[0]
+        kind = type(module.get_submodule(owner)).__name__
+        raise ModelError(
+            f"{undrawn[0]!r} of {owner or kind!r} ({kind}) cannot be drawn anew: no reset_parameters() draws it; "
+            "add that method, give a factory in redraw_with, or use target='init'."
+        )
     state = {name: value.detach().cpu() for name, value in fresh.state_dict().items()}
     return {name: held[name] if bool(value.isnan().any()) else value for name, value in state.items()}
 
@@ -217,14 +223,3 @@ def _draw_adapters(fresh: nn.Module) -> None:
         if isinstance(layer, LoraLayer):
             for name in (*layer.lora_A, *layer.lora_embedding_A):
                 layer.reset_lora_parameters(name, True)  # type: ignore[no-untyped-call]
-
-
-def _refuse(module: nn.Module, left: list[str]) -> None:
-    if not left:
-        return
-    owner = left[0].rpartition(".")[0]
-    layer = module.get_submodule(owner)
-    raise ModelError(
-        f"{left[0]!r} of {owner or type(layer).__name__!r} ({type(layer).__name__}) cannot be drawn anew: no "
-        "reset_parameters() draws it; add that method, give a factory in redraw_with, or use target='init'."
-    )

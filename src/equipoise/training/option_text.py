@@ -77,7 +77,8 @@ def to_options(settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for key, value in settings.to_dict().items():
         if key in IN_TEXT:
-            options[IN_TEXT[key]] = _assignments(_flat(value) if key == "encoder_options" else value)
+            named = _flat(value) if key == "encoder_options" else value
+            options[IN_TEXT[key]] = [f"{name}={json.dumps(own)}" for name, own in named.items()]
         elif key == "encoder":
             options[key] = [value] if isinstance(value, str) else [f"{m}={name}" for m, name in value.items()]
         elif value is not None:
@@ -105,10 +106,6 @@ def from_options(options: Mapping[str, Any]) -> Settings:
     read["encoder_options"] = nested(read["encoder_options"], "encoder-option", "MODALITY.OPTION")
     encoders = parse_encoders([encoder] if isinstance(encoder, str) else encoder)
     return Settings.from_options(values.pop("data"), encoder=encoders, **read, **values)
-
-
-def _assignments(values: Mapping[str, Any]) -> list[str]:
-    return [f"{name}={json.dumps(value)}" for name, value in values.items()]
 
 
 def _flat(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

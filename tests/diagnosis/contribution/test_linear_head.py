@@ -113,7 +113,7 @@ def test_names_and_classes_are_arbitrary() -> None:
     one = contribution_of_features(x, y, x_val, y_val)
     two = contribution_of_features(x, words[y], x_val, words[y_val])
     assert two.classes == ("b", "c", "d")
-    assert {m: own.to_dict() for m, own in one.items()} == {m: own.to_dict() for m, own in two.items()}
+    assert dict(one) == dict(two)
     turned = contribution_of_features(dict(reversed(x.items())), y, x_val, y_val)
     for m in one:
         assert turned[m].shapley == pytest.approx(one[m].shapley, abs=1e-12)

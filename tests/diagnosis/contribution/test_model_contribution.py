@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -167,7 +167,7 @@ def test_names_do_not_matter() -> None:
     found = contribution(model, batches, batches, handles(model))
     turned = contribution(model, batches, batches, {"video": model.audio, "audio": model.video})
     for name, other in (("audio", "video"), ("video", "audio")):
-        one, two = found[name].to_dict(), turned[other].to_dict()
+        one, two = asdict(found[name]), asdict(turned[other])
         assert {**one, "modality": other} == two
 
 

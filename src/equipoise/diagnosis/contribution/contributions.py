@@ -62,10 +62,6 @@ class Contribution:
         """Loss of score if the feature is the mean of the training split."""
         return self.score - self.averaged
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the scores as plain values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Contributions(ByName[Contribution]):

@@ -76,8 +76,9 @@ def contribution(
             "the encoders of this model exchange signals before their features can be replaced "
             "('mid_fusion'); expected late fusion: use contribution_of_model, which encodes each subset anew."
         )
-    with isolated_rng(), evaluating(model), torch.no_grad(), FeatureHooks(encoders).registered() as hooks:
-        passes = _Passes(model, hooks, reader)
+    hooks = FeatureHooks(encoders)
+    passes = _Passes(model, hooks, reader)
+    with isolated_rng(), evaluating(model), torch.no_grad(), hooks.registered():
         train_target, means = passes.train(train_loader)
         target, answered = passes.score(loader, means, queries(tuple(encoders), chosen), chosen)
     scored = ScoredSplit(tuple(encoders), target, train_target, passes.num_classes, split, classes)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ Leaves = list[Tensor]
 """The floating-point tensors `[B, k, ...]` of an encoder's output, `k` rows for each sample."""
 
 
-class FeatureHooks:
+class FeatureHooks(EncoderHooks):
     """Hooks on encoders that record their outputs and replace them on request.
 
     The floating-point tensors of an encoder's output are replaced: the output itself, or tensors in tuples,
@@ -27,17 +26,11 @@ class FeatureHooks:
     """
 
     def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
-        self._hooks = EncoderHooks(encoders, self._replace)
+        super().__init__(encoders, self._replace)
         self._shapes: dict[str, list[torch.Size]] = {}
         self._given: Mapping[str, Leaves] = {}
         self._seen: dict[str, Leaves] = {}
         self._rows = 0
-
-    @contextmanager
-    def registered(self) -> Iterator[FeatureHooks]:
-        """Register the hooks for a block."""
-        with self._hooks.registered():
-            yield self
 
     def call(
         self, forward: Callable[[], Any], rows: int, given: Mapping[str, Leaves] | None = None
@@ -52,7 +45,7 @@ class FeatureHooks:
         """
         self._given, self._seen, self._rows = given or {}, {}, rows
         output = forward()
-        self._hooks.end_pass()
+        self.end_pass()
         return output, self._seen
 
     def _replace(self, name: str, output: Any, _: Mapping[str, Any]) -> Any:

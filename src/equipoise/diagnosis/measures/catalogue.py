@@ -8,7 +8,7 @@ from typing import Final
 
 from equipoise.diagnosis.measures import clusters, geometry, predictors
 from equipoise.diagnosis.measures.prediction import mean_average_precision, predicted_pair, r2
-from equipoise.diagnosis.measures.scores import Measure
+from equipoise.diagnosis.measures.scores import Measure, each_split
 
 CAP: Final = 5000
 """Samples of a split above which expensive measures (all pairs, many steps) score a stratified subset."""
@@ -51,14 +51,14 @@ MEASURES: Final[Mapping[str, Measure]] = {
         Measure(
             "silhouette",
             "mean silhouette of the classes, -1 to 1",
-            geometry.silhouette_pair,
+            partial(each_split, score=geometry.silhouette),
             needs="groups",
             cap=CAP,
         ),
         Measure(
             "davies-bouldin",
             "1 / (1 + Davies-Bouldin index) of the classes; higher is more separable",
-            geometry.davies_bouldin_pair,
+            partial(each_split, score=geometry.davies_bouldin),
             needs="groups",
             higher_is_better=False,
         ),

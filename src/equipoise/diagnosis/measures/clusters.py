@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -129,18 +128,14 @@ def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Sk
             "smaller n_clusters."
         )
     if how.backend == "torch":
-        return TorchKMeans(how).fit(features)
-    return SklearnKMeans(how).fit(features, disposable=disposable)
+        return TorchKMeans(features, how)
+    return SklearnKMeans(features, how, disposable)
 
 
-@dataclass
 class SklearnKMeans:
-    """scikit-learn's k-means, on one thread."""
+    """scikit-learn's k-means of `features [N, d]`, on one thread."""
 
-    how: Fitting
-
-    def fit(self, features: Array, *, disposable: bool = False) -> SklearnKMeans:
-        """Cluster `features [N, d]`."""
+    def __init__(self, features: Array, how: Fitting, disposable: bool) -> None:
         from sklearn.cluster import KMeans
         from sklearn.exceptions import ConvergenceWarning
 
@@ -148,14 +143,13 @@ class SklearnKMeans:
             # Features may have collapsed into fewer distinct points than clusters.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model = KMeans(
-                self.how.n_clusters,
-                random_state=self.how.seed,
-                n_init=self.how.n_init,
-                max_iter=self.how.max_iter,
+                how.n_clusters,
+                random_state=how.seed,
+                n_init=how.n_init,
+                max_iter=how.max_iter,
                 copy_x=not disposable,
             ).fit(features)
-        self.labels = self._model.labels_.astype(np.int64)
-        return self
+        self.labels: Labels = self._model.labels_.astype(np.int64)
 
     def assign(self, features: Array) -> Labels:
         """Return the nearest cluster `[N]` of each row."""
@@ -164,29 +158,27 @@ class SklearnKMeans:
         return labels
 
 
-@dataclass
 class TorchKMeans:
-    """k-means on a GPU if available, else on the CPU."""
+    """k-means of `features [N, d]` on a GPU if available, else on the CPU; the best start is kept."""
 
-    how: Fitting
-    tolerance: float = 1e-4
+    tolerance = 1e-4
 
-    def fit(self, features: Array) -> TorchKMeans:
-        """Cluster `features [N, d]`; the start with the lowest inertia is kept."""
+    def __init__(self, features: Array, how: Fitting) -> None:
+        self.how = how
         x = self._on_device(features)
         # Squared distances of points far from the origin would lose precision in float32.
         self._origin = x.mean(dim=0)
         x = x - self._origin
         # Starts are drawn on the CPU, to be the same on every device.
-        generator = torch.Generator().manual_seed(self.how.seed)
+        generator = torch.Generator().manual_seed(how.seed)
         best = float("inf")
-        for _ in range(self.how.n_init):
+        for _ in range(how.n_init):
             centers = self._lloyd(x, self._plus_plus(x, generator))
             distance, labels = _nearest(x, centers)
             inertia = float(distance.sum())
             if inertia < best:
-                best, self._centers, self.labels = inertia, centers, labels.cpu().numpy()
-        return self
+                best, self._centers = inertia, centers
+                self.labels: Labels = labels.cpu().numpy()
 
     def assign(self, features: Array) -> Labels:
         """Return the nearest cluster `[N]` of each row."""

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from equipoise.diagnosis.measures.scores import Array, Fitting, Score, Splits, Values, mean
+from equipoise.diagnosis.measures.scores import Array, Score, Values, mean
 
 MEGABYTES = 8
 """Memory of one chunk of distances of the silhouette."""
 
 
-def silhouette_pair(splits: Splits, _how: Fitting) -> tuple[Score, Score]:
+def silhouette(features: Array, labels: Values) -> Score:
     """Score by the mean silhouette of the classes (Rousseeuw, 1987)."""
-    return _silhouette(splits.train, splits.train_target), _silhouette(splits.val, splits.val_target)
-
-
-def davies_bouldin_pair(splits: Splits, _how: Fitting) -> tuple[Score, Score]:
-    """Score by the index of Davies and Bouldin (1979); lower is more separable.
-
-    `mean_i max_j (s_i + s_j) / |c_i - c_j|` with `c` the class means and `s` the mean distance to them.
-    """
-    return _davies_bouldin(splits.train, splits.train_target), _davies_bouldin(splits.val, splits.val_target)
-
-
-def _silhouette(features: Array, labels: Values) -> Score:
     from sklearn import config_context
     from sklearn.metrics import silhouette_samples
 
@@ -31,7 +19,11 @@ def _silhouette(features: Array, labels: Values) -> Score:
         return Score(mean, (silhouette_samples(features, labels),))
 
 
-def _davies_bouldin(features: Array, labels: Values) -> Score:
+def davies_bouldin(features: Array, labels: Values) -> Score:
+    """Score by the index of Davies and Bouldin (1979); lower is more separable.
+
+    `mean_i max_j (s_i + s_j) / |c_i - c_j|` with `c` the class means and `s` the mean distance to them.
+    """
     from scipy.spatial.distance import cdist
 
     classes, index = np.unique(labels, return_inverse=True)
