@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from equipoise.types import require_known
+from equipoise.types import check_known
 
 if TYPE_CHECKING:  # the command line lists the metrics in its options without importing torch
     from torch import Tensor
@@ -114,7 +114,7 @@ def task_named(name: str) -> Task:
     Raises:
         UnknownNameError: no such task.
     """
-    require_known("task", name, TASKS)
+    check_known("task", [name], TASKS)
     return TASKS[name]
 
 

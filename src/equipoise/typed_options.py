@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from typeguard import TypeCheckError, check_type
 
-from equipoise.types import UnknownNameError, UsageError
+from equipoise.types import UsageError, check_known
 
 Options = TypeVar("Options")
 
@@ -22,16 +22,9 @@ def from_options(declared: type[Options], options: Mapping[str, Any], whose: str
         UsageError: a value has the wrong type or is invalid.
     """
     known = [field.name for field in dataclasses.fields(declared)]  # type: ignore[arg-type]
-    require_known(f"option {whose}", options, known)
+    check_known(f"option {whose}", options, known)
     check_types(declared, options, whose)
     return declared(**options)
-
-
-def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
-    """Raise UnknownNameError for the first name that is none of the known ones."""
-    for name in names:
-        if name not in known:
-            raise UnknownNameError(kind, name, known)
 
 
 def check_types(declared: type, options: Mapping[str, Any], whose: str = "") -> None:

@@ -43,10 +43,11 @@ class UnknownNameError(UsageError, KeyError):
         return str(self.args[0])  # KeyError would show the message in quotes
 
 
-def require_known(kind: str, name: str, known: Collection[str]) -> None:
-    """Raise `UnknownNameError` unless the name is one of the known ones; `kind` is what they name."""
-    if name not in known:
-        raise UnknownNameError(kind, name, known)
+def check_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raise `UnknownNameError` for the first of the names that is not known; `kind` is what they name."""
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
 
 
 class ByName(Mapping[str, Entry]):
@@ -59,7 +60,7 @@ class ByName(Mapping[str, Entry]):
         """Return the entries by name."""
 
     def __getitem__(self, name: str) -> Entry:
-        require_known(self.kind, name, self._entries())
+        check_known(self.kind, [name], self._entries())
         return self._entries()[name]
 
     def __contains__(self, name: object) -> bool:

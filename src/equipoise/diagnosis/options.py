@@ -10,7 +10,7 @@ import numpy as np
 
 from equipoise.diagnosis.measures.catalogue import MEASURES
 from equipoise.typed_options import check_types
-from equipoise.types import UsageError, require_known
+from equipoise.types import UsageError, check_known
 
 METRICS: Final = {name: measure.summary for name, measure in MEASURES.items()}
 CONTINUOUS: Final = frozenset(name for name, measure in MEASURES.items() if measure.target == "continuous")
@@ -84,14 +84,14 @@ class DiagnosisOptions:
 
     def __post_init__(self) -> None:
         for option, known in CHOICES.items():
-            require_known(f"value of {option}", str(getattr(self, option)), known)
+            check_known(f"value of {option}", [str(getattr(self, option))], known)
         for option in ("repeats", "n_init", "max_iter", "bins", "n_clusters", "max_samples", "pca"):
             self._check_count(option, least=1, optional=option in ("n_clusters", "max_samples", "pca"))
         self._check_count("folds", least=2)
         for option in ("bootstrap", "kmeans_seed"):
             self._check_count(option, least=0)
         if isinstance(self.min_gap, str):
-            require_known("value of min_gap", self.min_gap, ["bootstrap"])
+            check_known("value of min_gap", [self.min_gap], ["bootstrap"])
         elif not float(self.min_gap) >= 0:
             raise UsageError(f"min_gap is {self.min_gap!r}; expected a number of at least 0, or 'bootstrap'.")
         if self.min_gap == "bootstrap" and not self.bootstrap:
@@ -117,10 +117,8 @@ class DiagnosisOptions:
         Raises:
             UnknownNameError: no such preset, option or value.
         """
-        require_known("diagnosis preset", name, PRESETS)
-        known = [field.name for field in fields(cls)]
-        for option in changes:
-            require_known("diagnosis option", option, known)
+        check_known("diagnosis preset", [name], PRESETS)
+        check_known("diagnosis option", changes, [field.name for field in fields(cls)])
         check_types(cls, changes)
         return cls(**{**PRESETS[name], **changes})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from equipoise.diagnosis.options import DiagnosisOptions
-from equipoise.types import ByName, UsageError, require_known
+from equipoise.types import ByName, UsageError, check_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def relearning_strength(
         raise UsageError(f"lam is {lam}; expected a finite number of at least 0 (the paper uses 3).")
     if not 0 <= limit <= 1:
         raise UsageError(f"max_strength is {limit}; expected a number from 0 to 1.")
-    require_known("kind of strength", kind, STRENGTH_KINDS)
+    check_known("kind of strength", [kind], STRENGTH_KINDS)
     unlimited = {"tanh": math.tanh(lam * gap), "linear": lam * gap, "fixed": lam}[kind]
     return min(unlimited, limit)
 

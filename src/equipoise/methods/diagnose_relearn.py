@@ -18,8 +18,8 @@ from equipoise.relearning.selection import select_parameters, selection_by_modal
 from equipoise.relearning.strength import check_layers, lam_by_modality
 from equipoise.relearning.targets import SUFFIX, with_target_file
 from equipoise.tasks import EVERY_TASK
-from equipoise.typed_options import check_types, require_known
-from equipoise.types import UsageError
+from equipoise.typed_options import check_types
+from equipoise.types import UsageError, check_known
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel
@@ -64,7 +64,7 @@ class DiagnoseRelearnMethod(Method):
         """Build the method; options that are no fields go to `RelearnOptions` and `DiagnosisOptions`."""
         own = {option.name for option in fields(cls)} - {"more"}
         known = own | RELEARN_OPTIONS | DIAGNOSIS_OPTIONS
-        require_known(f"option of {cls.name!r}", options, known)
+        check_known(f"option of {cls.name!r}", options, known)
         check_types(cls, options, f"of {cls.name!r}")
         more = {key: value for key, value in options.items() if key not in own}
         if isinstance(more.get("target"), Mapping):

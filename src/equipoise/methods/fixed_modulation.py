@@ -11,7 +11,7 @@ from equipoise.methods.shared.modulation import Modulates
 from equipoise.methods.shared.windows import Windowed
 from equipoise.models import BalancedModel
 from equipoise.tasks import EVERY_TASK
-from equipoise.typed_options import require_known
+from equipoise.types import check_known
 
 
 @dataclass
@@ -40,7 +40,7 @@ class FixedModulation(Modulates, Windowed):
     def check(self, model: BalancedModel) -> None:
         """Refuse factors of unknown modalities."""
         super().check(model)
-        require_known("modality", self.factors, model.modalities)
+        check_known("modality", self.factors, model.modalities)
 
     def after_backward(self, context: StepContext) -> None:
         """Scale the gradients."""

@@ -9,7 +9,7 @@ from equipoise.methods.core.method import Method
 from equipoise.methods.core.requirements import Requirements
 from equipoise.models import BalancedModel, ConcatFusion, MultimodalModel
 from equipoise.tasks import EVERY_TASK
-from equipoise.typed_options import require_known
+from equipoise.types import check_known
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Unimodal(Method):
 
     def check(self, model: BalancedModel) -> None:
         """Refuse an unknown modality."""
-        require_known("modality", [self.modality], model.modalities)
+        check_known("modality", [self.modality], model.modalities)
 
     def build(self, reference: BalancedModel) -> BalancedModel:
         """Return the encoder with a plain linear head, independent of the fusion of the joint model."""

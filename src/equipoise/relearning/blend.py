@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.distributed import is_sharded, own_part, part_like, refuse_flattened, unwrapped
-from equipoise.types import EquipoiseWarning, ModelError, UsageError, require_known
+from equipoise.types import EquipoiseWarning, ModelError, UsageError, check_known
 
 BUFFER_POLICIES: Final = ("keep", "blend", "reset")
 ParameterFilter = Callable[[str, nn.Parameter], bool]
@@ -55,7 +55,7 @@ def soft_reinitialize(
         ModelError: `initial_state` lacks a parameter or holds another shape, or a parameter is quantised, or
             flattened by `FullyShardedDataParallel`. Nothing is changed then.
     """
-    require_known("policy for buffers", buffers, BUFFER_POLICIES)
+    check_known("policy for buffers", [buffers], BUFFER_POLICIES)
     given, module = module, unwrapped(module)
     refuse_flattened(module, type(module).__name__)
     named = dict(module.named_parameters())
@@ -107,8 +107,7 @@ def _chosen(
         return list(named)
     if callable(parameters):
         return [name for name, parameter in named.items() if parameters(name, parameter)]
-    for name in parameters:
-        require_known("parameter", name, named)
+    check_known("parameter", parameters, named)
     return [name for name in named if name in parameters]
 
 

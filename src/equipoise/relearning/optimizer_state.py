@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import ASGD, LBFGS, SGD, Adagrad, NAdam, Optimizer, Rprop
 
-from equipoise.types import UsageError, require_known
+from equipoise.types import UsageError, check_known
 
 OPTIMIZER_POLICIES: Final = ("keep", "zero", "scale")
 Optimizers = Optimizer | Sequence[Optimizer]
@@ -52,7 +52,7 @@ def settle_optimizer_state(
         UnknownNameError: the policy does not exist.
         UsageError: the optimiser has a state that cannot be scaled, or that is not kept by parameter.
     """
-    require_known("policy for the optimiser state", policy, OPTIMIZER_POLICIES)
+    check_known("policy for the optimiser state", [policy], OPTIMIZER_POLICIES)
     if policy == "keep":
         return
     for one in as_optimizers(optimizer):

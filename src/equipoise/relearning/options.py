@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from equipoise.diagnosis.options import PRESETS, DiagnosisOptions
 from equipoise.diagnosis.state import relearning_strength
 from equipoise.typed_options import check_types
-from equipoise.types import UsageError, require_known
+from equipoise.types import UsageError, check_known
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "norm_stats": ("keep", "blend", "reset", "recalibrate"),
@@ -77,9 +77,9 @@ class RelearnOptions:
 
     def __post_init__(self) -> None:
         for option, known in CHOICES.items():
-            require_known(f"value of {option}", str(getattr(self, option)), known)
+            check_known(f"value of {option}", [str(getattr(self, option))], known)
         if isinstance(self.target, str):
-            require_known("target of re-learning", self.target, TARGETS)
+            check_known("target of re-learning", [self.target], TARGETS)
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"ema_decay is {self.ema_decay}; expected a number from 0 to below 1.")
         if self.rewarm_steps < 0 or self.head_refit_steps < 1:
@@ -111,11 +111,9 @@ def split_options(preset: str, options: Mapping[str, Any]) -> tuple[RelearnOptio
     Raises:
         UnknownNameError: the preset or an option does not exist.
     """
-    known = RELEARN_OPTIONS | DIAGNOSIS_OPTIONS
-    for option in options:
-        require_known("option of DiagnoseRelearn", option, known)
+    check_known("option of DiagnoseRelearn", options, RELEARN_OPTIONS | DIAGNOSIS_OPTIONS)
     check_types(RelearnOptions, options)
-    require_known("preset", preset, PRESETS)
+    check_known("preset", [preset], PRESETS)
     choices = RelearnOptions(**{key: value for key, value in options.items() if key in RELEARN_OPTIONS})
     measuring = {key: value for key, value in options.items() if key in DIAGNOSIS_OPTIONS}
     return choices, DiagnosisOptions.preset(preset, **_with_interval(preset, choices, measuring))

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from equipoise.types import MissingExtraError, ModelError, UnknownNameError, UsageError, require_known
+from equipoise.types import MissingExtraError, ModelError, UnknownNameError, UsageError, check_known
 
 SELECTIONS: Final = ("all", "no-norm", "adapters", "trainable", "last:N")
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -25,8 +25,7 @@ def selection_by_modality(parameters: str | Mapping[str, str], modalities: Itera
     if isinstance(parameters, str):
         return dict.fromkeys(modalities, parameters)
     names = list(modalities)
-    for name in parameters:
-        require_known("modality of parameters", name, names)
+    check_known("modality of parameters", parameters, names)
     return {name: parameters.get(name, "all") for name in names}
 
 

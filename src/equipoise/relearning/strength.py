@@ -10,7 +10,7 @@ from torch import nn
 from equipoise.diagnosis.state import Diagnosis, LearningState, relearning_strength
 from equipoise.relearning.options import RelearnOptions
 from equipoise.relearning.selection import depths_from_top
-from equipoise.types import UnknownNameError, UsageError, require_known
+from equipoise.types import UnknownNameError, UsageError, check_known
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def lam_by_modality(lam: float | Mapping[str, float], modalities: Iterable[str])
     names = list(modalities)
     if not isinstance(lam, Mapping):
         lam = dict.fromkeys(names, float(lam))
-    for name in lam:
-        require_known("modality of lam", name, names)
+    check_known("modality of lam", lam, names)
     for name in names:
         if name not in lam:
             raise UsageError(f"lam lacks the modality {name!r}; expected one value for each.")

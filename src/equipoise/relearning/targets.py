@@ -18,7 +18,7 @@ from equipoise.randomness import seeded_rng
 from equipoise.relearning.blend import check_state, snapshot
 from equipoise.relearning.options import Factory, RelearnOptions
 from equipoise.relearning.selection import select_buffers, selection_by_modality
-from equipoise.types import ModelError, UsageError, require_known
+from equipoise.types import ModelError, UsageError, check_known
 
 ORIGIN: Final = "loaded_weights"
 """Attribute of the toolkit's encoders that names the file their weights were loaded from."""
@@ -42,8 +42,7 @@ def initial_targets(
     targets = {name: snapshot(encoder) for name, encoder in encoders.items()}
     given = choices.target if isinstance(choices.target, Mapping) else {}
     for option, names in (("redraw_with", choices.redraw_with or {}), ("target", given)):
-        for name in names:
-            require_known(f"modality of {option}", name, targets)
+        check_known(f"modality of {option}", names, targets)
     selections = selection_by_modality(choices.parameters, encoders)
     for name, state in given.items():
         state = without_wrapper(state)
@@ -175,8 +174,8 @@ def redrawn_state(
         owner = undrawn[0].rpartition(".")[0]
         kind = type(module.get_submodule(owner)).__name__
         raise ModelError(
-            f"{undrawn[0]!r} of {owner or kind!r} ({kind}) cannot be drawn anew: no reset_parameters() draws it; "
-            "add that method, give a factory in redraw_with, or use target='init'."
+            f"{undrawn[0]!r} of {owner or kind!r} ({kind}) cannot be drawn anew: no reset_parameters() draws "
+            "it; add that method, give a factory in redraw_with, or use target='init'."
         )
     state = {name: value.detach().cpu() for name, value in fresh.state_dict().items()}
     return {name: held[name] if bool(value.isnan().any()) else value for name, value in state.items()}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from equipoise.tasks import CLASSIFICATION, FIGURES, Task
 from equipoise.typed_options import check_types
-from equipoise.types import UsageError, require_known
+from equipoise.types import UsageError, check_known
 
 if TYPE_CHECKING:
     from equipoise.data.format.augment import AugmentOptions
@@ -82,7 +82,7 @@ class Budget:
             ("select", SELECTORS),
             ("augment", AUGMENTATIONS),
         ):
-            require_known(option, str(getattr(self, option)), known)
+            check_known(option, [str(getattr(self, option))], known)
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
         for option in ("epochs", "batch_size", "lr_step"):
@@ -192,7 +192,7 @@ class Settings:
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:
-        require_known("device", self.device, DEVICES)
+        check_known("device", [self.device], DEVICES)
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed is {self.seed}; expected a whole number of at least 0.")
         if self.num_workers < 0 or self.checkpoint_every < 1:
@@ -224,8 +224,7 @@ class Settings:
             options["encoder_options"] = _absolute_paths(options["encoder_options"])
         own = {option.name for option in fields(cls)} - {"budget"}
         shared = {option.name for option in fields(Budget)}
-        for option in options:
-            require_known("option", option, own | shared)
+        check_known("option", options, own | shared)
         check_types(cls, options)
         check_types(Budget, options)
         budget = Budget(**{key: value for key, value in options.items() if key in shared})

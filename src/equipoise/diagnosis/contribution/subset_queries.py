@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from equipoise.diagnosis.contribution.contributions import ABSENCES
 from equipoise.diagnosis.contribution.shapley import antithetic_orders, prefixes, subsets
-from equipoise.types import UsageError, require_known
+from equipoise.types import UsageError, check_known
 
 NONE, PERMUTED = "none", "permuted"
 
@@ -58,7 +58,7 @@ class Choices:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_known("absence", self.absence, ABSENCES)
+        check_known("absence", [self.absence], ABSENCES)
         for name, least in (("repeats", 1), ("exact_up_to", 1), ("order_pairs", 2), ("resamples", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}.")

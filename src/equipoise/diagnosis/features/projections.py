@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from equipoise.diagnosis.features.arrays import class_indices, feature_matrix, label_vector
 from equipoise.randomness import isolated_rng
 from equipoise.threads import one_thread
-from equipoise.types import DataError, UsageError, require_known
+from equipoise.types import DataError, UsageError, check_known
 
 KINDS: Final = ("t-sne", "pca")
 PERPLEXITY: Final = 30.0
@@ -80,7 +80,7 @@ def project(
         UnknownNameError: no such kind.
         UsageError: `max_samples` is less than 1.
     """
-    require_known("kind of projection", kind, KINDS)
+    check_known("kind of projection", [kind], KINDS)
     if max_samples < 1:
         raise UsageError(f"max_samples is {max_samples}; expected at least 1.")
     train = feature_matrix(features_train, "train features")

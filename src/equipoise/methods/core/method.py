@@ -17,8 +17,8 @@ from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.models import BalancedModel
 from equipoise.registry import Registry
-from equipoise.typed_options import check_types, require_known
-from equipoise.types import Batch, UsageError
+from equipoise.typed_options import check_types
+from equipoise.types import Batch, UsageError, check_known
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Method:
             UsageError: an option is missing or has an impossible value.
         """
         whose, known = f"of {cls.name!r}", fields(cls)
-        require_known(f"option {whose}", options, [option.name for option in known])
+        check_known(f"option {whose}", options, [option.name for option in known])
         for option in known:
             required = option.default is MISSING and option.default_factory is MISSING
             if required and option.name not in options:

@@ -6,8 +6,7 @@ import math
 from dataclasses import field, fields
 from typing import Any
 
-from equipoise.typed_options import require_known
-from equipoise.types import UsageError
+from equipoise.types import UsageError, check_known
 
 
 def number(
@@ -35,7 +34,7 @@ def check_options(method: Any) -> None:
     for option in fields(method):
         value = getattr(method, option.name)
         if "choices" in option.metadata:
-            require_known(f"value of {option.name}", [value], option.metadata["choices"])
+            check_known(f"value of {option.name}", [value], option.metadata["choices"])
         elif "limits" in option.metadata and not (value is None and "None" in str(option.type)):
             check_number(option.name, value, *option.metadata["limits"])
 

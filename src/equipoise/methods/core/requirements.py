@@ -8,8 +8,7 @@ from typing import Final
 
 from equipoise.models import BalancedModel
 from equipoise.tasks import CLASSIFICATION
-from equipoise.typed_options import require_known
-from equipoise.types import UsageError
+from equipoise.types import UsageError, check_known
 
 ONE_CLASS: Final = frozenset({CLASSIFICATION.name})
 
@@ -95,7 +94,7 @@ def check_every_modality(method: str, option: str, names: Iterable[str], model: 
         UsageError: a modality is missing or repeated.
     """
     given = list(names)
-    require_known("modality", given, model.modalities)
+    check_known("modality", given, model.modalities)
     if given and sorted(given) != sorted(model.modalities):
         raise UsageError(
             f"{option} names {', '.join(given)}; {method} needs each modality once: "

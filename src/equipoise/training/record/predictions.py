@@ -16,7 +16,7 @@ from torch import Tensor
 from equipoise.tasks import CLASSIFICATION
 from equipoise.training.record.files import first_line, replaced
 from equipoise.training.record.record import PREDICTIONS, RunRecord
-from equipoise.types import RunFolderError, UsageError, require_known
+from equipoise.types import RunFolderError, UsageError, check_known
 
 SPLITS: Final = ("val", "test")
 
@@ -96,7 +96,7 @@ def confusion(run_dir: str | os.PathLike[str], split: str = "test") -> NDArray[n
         RunFolderError: there is no finished run, it keeps no predictions, or they are damaged.
         UsageError: the target of the run is not a class.
     """
-    require_known("split", split, SPLITS)
+    check_known("split", [split], SPLITS)
     predictions = read_predictions(run_dir)
     if predictions is None:
         raise RunFolderError(
