@@ -7,7 +7,7 @@ import pytest
 
 from equipoise.cli import main
 from equipoise.experiments.compare.across import across_datasets
-from equipoise.report import write_across_report, write_critical_difference, write_report
+from equipoise.report import write_critical_difference, write_report
 from equipoise.report.html import library
 from equipoise.types import RunFolderError, UsageError
 
@@ -21,9 +21,13 @@ def datasets(make):
     return lambda *names, **changes: [make(SMALL, dataset=name, name=name, **changes) for name in names]
 
 
+def folders(comparisons):
+    return [comparison.folder for comparison in comparisons]
+
+
 def test_the_page_holds_the_ranks_and_every_dataset(datasets, read, tmp_path):
     held = datasets("cremad", "htad", own={"mla": {"experimental": True}})
-    page = read(write_across_report(held, tmp_path / "across.html"))
+    page = read(write_report(folders(held), tmp_path / "across.html"))
     assert "2 datasets: cremad and htad" in page.text
     ranks = page.rows(0)
     assert list(ranks) == ["ogm", "joint", "mlaexperimental"]
@@ -37,11 +41,11 @@ def test_the_page_holds_the_ranks_and_every_dataset(datasets, read, tmp_path):
 
 
 def test_the_page_says_what_the_tests_found(datasets, read, tmp_path):
-    few = read(write_across_report(datasets("a", "b"), tmp_path / "few.html"))
+    few = read(write_report(folders(datasets("a", "b")), tmp_path / "few.html"))
     assert "No difference can be claimed. Friedman test over 2 datasets and 3 methods" in few.text
     assert "which is more than the ranks of so many methods on so few datasets can" in few.text
     enough = datasets(*(f"data{k}" for k in range(6)))
-    page = read(write_across_report(enough, tmp_path / "enough.html"))
+    page = read(write_report(folders(enough), tmp_path / "enough.html"))
     assert "The methods differ." in page.text
     assert f"lie {across_datasets(enough).critical_difference:.1f} or more apart." in page.text
     assert "little power" not in page.text
@@ -50,20 +54,20 @@ def test_the_page_says_what_the_tests_found(datasets, read, tmp_path):
 def test_a_ranking_that_cannot_be_is_refused_in_words(datasets, make, read, tmp_path):
     two_seeds = {method: values[:2] for method, values in SMALL.items()}
     unranked = make(two_seeds, dataset="short", name="short")
-    page = read(write_across_report([*datasets("long"), unranked], tmp_path / "across.html"))
+    page = read(write_report(folders([*datasets("long"), unranked]), tmp_path / "across.html"))
     assert "There is no ranking across datasets: the methods are not ranked on short" in page.text
     assert "at least 3 seeds" in page.text
     assert page.rows(1)["ogm"]["rank"] == ("not ranked", None)
     assert page.rows(0)["ogm"]["rank"][1] == 1
     assert not [tag for tag, attributes in page.tags if attributes.get("class") == "diagram"]
     twice = [make(SMALL, dataset="same", name=name) for name in ("x", "y")]
-    same = read(write_across_report(twice, tmp_path / "same.html"))
+    same = read(write_report(folders(twice), tmp_path / "same.html"))
     assert "expected comparisons of at least 2 datasets" in same.text
 
 
 def test_unimodal_methods_are_named_as_left_out(make, many, read, tmp_path):
     held = [make(**many(k), dataset=name, name=name) for k, name in enumerate(("one", "two"))]
-    path = write_across_report(held, tmp_path / "across.html")
+    path = write_report(folders(held), tmp_path / "across.html")
     page = read(path)
     assert "unimodal:audio: what it means differs by dataset" in page.text
     assert not any(name.startswith("unimodal:") for name in page.rows(0))
@@ -73,7 +77,7 @@ def test_unimodal_methods_are_named_as_left_out(make, many, read, tmp_path):
 
 def test_the_page_asks_for_nothing_and_repeats(datasets, tmp_path):
     held = datasets("a", "b")
-    pages = [write_across_report(held, tmp_path / name).read_text(encoding="utf-8") for name in ("x", "y")]
+    pages = [write_report(folders(held), tmp_path / name).read_text(encoding="utf-8") for name in ("x", "y")]
     assert pages[0] == pages[1]
     own = pages[0].replace(library(), "")
     assert not re.search(r"https?://(?!vega.github.io/schema/)|\bsrc=|url\((?!#)|@import", own)
@@ -84,7 +88,7 @@ def test_names_in_the_diagram_are_text(make, read, tmp_path):
     hostile = "</svg><script>alert(1)</script>$x$"
     methods = {**SMALL, hostile: [0.5, 0.6, 0.7]}
     held = [make(methods, dataset=name, name=name) for name in ("a", "b")]
-    page = read(write_across_report(held, tmp_path / "across.html"))
+    page = read(write_report(folders(held), tmp_path / "across.html"))
     assert [tag for tag, _ in page.tags].count("script") == 2
     assert hostile in page.text
 

@@ -5,7 +5,7 @@ import pytest
 
 import equipoise as eq
 import synthetic
-from equipoise.report import write_examination_report, write_run_report
+from equipoise.report import write_examination_report, write_report
 from equipoise.report.pages.examination import examination_page
 from vega import column
 
@@ -75,7 +75,7 @@ def test_a_model_without_samples_or_run_has_no_pictures_of_a_run(examined, read,
 
 
 def test_the_report_of_a_run_shows_what_the_run_left_behind(run, read, tmp_path):
-    figures = read(write_run_report(run, tmp_path / "run.html")).figures
+    figures = read(write_report([run], tmp_path / "run.html")).figures
     for name in ("trace-0", "confusion-validation-0", "confusion-test-0", "layers-0"):
         assert name in figures
     bars = column(figures["layers-0"], "strength", "layer")

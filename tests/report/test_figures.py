@@ -52,7 +52,7 @@ def test_the_same_chart_gives_the_same_bytes(simple, tmp_path):
 
 def test_a_page_gives_the_charts_of_its_sections(simple, tmp_path):
     named = [replace(simple, name=name) for name in ("top", "part")]
-    page = Page("k", "t", charts=[named[0]], sections=[Section("s", charts=[named[1]])])
+    page = Page(kind="k", title="t", charts=[named[0]], sections=[Section("s", charts=[named[1]])])
     written = write_figures(page.all_charts, tmp_path, ["svg"])
     assert [path.stem for path in written] == ["top", "part"]
 

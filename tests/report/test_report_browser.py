@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from equipoise.report import write_across_report, write_comparison_report
+from equipoise.report import write_comparison_report, write_report
 from equipoise.report.html import write as write_page
 from equipoise.report.pages.page import Fold, Page, Section
 
@@ -64,7 +64,7 @@ def show_across(pages, make, many, tmp_path):
 
     def write(_):
         held = [make(**many(k), dataset=name, name=name) for k, name in enumerate(("one", "two", "three"))]
-        return write_across_report(held, tmp_path / "across.html")
+        return write_report([comparison.folder for comparison in held], tmp_path / "across.html")
 
     return lambda **changes: pages(write, **changes)
 
@@ -228,7 +228,7 @@ def show_drawings(pages, drawings, tmp_path):
     def write(names):
         charts = drawings(**names)
         section, fold = Section("A part", charts=charts[4:]), Fold("A fold", ["Words of the fold."])
-        page = Page("diagnosis", "All charts", charts=charts[:4], sections=[section], folds=[fold])
+        page = Page(kind="diagnosis", title="All charts", charts=charts[:4], sections=[section], folds=[fold])
         return write_page(page, tmp_path / "drawings.html")
 
     return lambda **changes: pages(write, **changes)

@@ -1,13 +1,11 @@
 import json
 import re
 
-import numpy as np
 import pytest
 
 from equipoise.cache import CACHE_VARIABLE
-from equipoise.diagnosis import diagnose
 from equipoise.report import html as html_page
-from equipoise.report import write_comparison_report, write_diagnosis_report, write_report, write_run_report
+from equipoise.report import write_comparison_report, write_report
 from equipoise.report.html import embedded, library
 from equipoise.report.text.wording import decimal
 from equipoise.types import RunFolderError, UsageError
@@ -217,29 +215,11 @@ def test_test_split_opened_more_than_once_is_told(make, read, tmp_path, usual):
 
 def test_run_report(make, read, tmp_path, usual):
     folder = make(usual).folder / "runs" / "diagnose-relearn-seed0"
-    page = read(write_run_report(folder, tmp_path / "run.html"))
+    page = read(write_report([folder], tmp_path / "run.html"))
     assert "toys: diagnose-relearn, seed 0" in page.text
     assert page.rows()["test"]["accuracy"][1] == usual["diagnose-relearn"][0]
     assert list(page.figures) == ["learning-0", "learning-1", "strength-0", "curves-0"]
     assert "difference" not in page.text
-
-
-def test_diagnosis_report(read, tmp_path):
-    generator = np.random.default_rng(0)
-    labels = np.arange(90) % 3
-    train = {
-        "a<b": generator.normal(size=(90, 4)) + 5 * np.eye(4)[labels],
-        "c": generator.normal(size=(90, 4)),
-    }
-    val = {name: values[:45] for name, values in train.items()}
-    diagnosis = diagnose(train, labels, val, labels[:45])
-    page = read(write_diagnosis_report(diagnosis, tmp_path / "diagnosis.html", "f<1>.npz"))
-    assert "f<1>.npz" in page.text
-    for name, state in diagnosis.items():
-        row = page.rows()[name]
-        assert row["training purity"][1] == state.train_score
-        assert row["strength"][1] == state.strength()
-    assert list(page.figures) == ["states-0"]
 
 
 def test_write_report_decides_by_the_folder(make, read, usual):

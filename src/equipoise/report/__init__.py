@@ -3,27 +3,21 @@
 from equipoise.report.render import check_formats
 from equipoise.report.write import (
     default_path,
-    write_across_report,
     write_comparison_report,
     write_critical_difference,
-    write_diagnosis_report,
     write_examination_figures,
     write_examination_report,
     write_report,
     write_report_figures,
-    write_run_report,
 )
 
 __all__ = [
     "check_formats",
     "default_path",
-    "write_across_report",
     "write_comparison_report",
     "write_critical_difference",
-    "write_diagnosis_report",
     "write_examination_figures",
     "write_examination_report",
     "write_report",
     "write_report_figures",
-    "write_run_report",
 ]

@@ -19,9 +19,7 @@ from markupsafe import Markup, escape
 from equipoise.cache import cache_folder, replace_file
 from equipoise.report.charts.chart import Chart
 from equipoise.report.pages.page import Page
-from equipoise.report.render import fixed_svg, plain, specification, static_svg, vega
-from equipoise.training.record.record import write_atomically
-from equipoise.types import RunFolderError
+from equipoise.report.render import fixed_svg, plain, specification, static_svg, vega, write_file
 
 WIDE, NARROW, COLUMN = 860, 358, {2: 500, 3: 340}
 """Widths of pictures without JavaScript: one panel on a screen and on a phone, and panels side by side."""
@@ -33,16 +31,8 @@ def write(page: Page, path: Path) -> Path:
     Raises:
         RunFolderError: the file cannot be written.
     """
-    # Names of files may hold bytes that are no letters; a page must be UTF-8.
-    text = render(page).encode("utf-8", "replace").decode("utf-8")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
-    except OSError as error:
-        raise RunFolderError(
-            f"cannot write the report {path} ({error.strerror or error}); choose another file."
-        ) from None
-    return path
+    # Names of files may hold bytes that are not letters; a page must be UTF-8.
+    return write_file(path, render(page).encode("utf-8", "replace"), "report", "file")
 
 
 def render(page: Page) -> str:

@@ -197,7 +197,9 @@ def write_figures(charts: Sequence[Chart], folder: Path, formats: Sequence[str] 
     written = []
     for name, chart in zip(names, charts, strict=True):
         drawn = figure(chart)
-        written += [write_bytes(folder / f"{name}.{kind}", file_bytes(drawn, kind)) for kind in formats]
+        for kind in formats:
+            path = folder / f"{name}.{kind}"
+            written.append(write_file(path, file_bytes(drawn, kind), "figure", "folder"))
     return written
 
 
@@ -211,11 +213,11 @@ def check_formats(formats: Sequence[str]) -> None:
         raise UsageError(f"unknown format {unknown[0]!r} of figures; expected some of {', '.join(FORMATS)}.")
 
 
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a figure, whole or not at all.
+def write_file(path: Path, data: bytes, what: str, remedy: str) -> Path:
+    """Write a file of a report, whole or not at all.
 
     Raises:
-        RunFolderError: the file cannot be written.
+        RunFolderError: it cannot be written. The message names `what` it is and what to choose anew.
     """
     partial = path.with_name(f".{path.name}.part")
     try:
@@ -225,7 +227,6 @@ def write_bytes(path: Path, data: bytes) -> Path:
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
-        raise RunFolderError(
-            f"cannot write the figure {path} ({error.strerror or error}); choose another folder."
-        ) from None
+        reason = error.strerror or error
+        raise RunFolderError(f"cannot write the {what} {path} ({reason}); choose another {remedy}.") from None
     return path

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from equipoise.diagnosis import Diagnosis
 from equipoise.experiments.compare.across import AcrossDatasets
 from equipoise.experiments.compare.comparison import RESULTS, SUMMARY, Comparison, read_comparison
 from equipoise.experiments.examine.examination import Examination
 from equipoise.report.html import write
 from equipoise.report.pages.page import Page
 from equipoise.report.records import gather, runs_of
-from equipoise.report.render import FORMATS, file_bytes, write_bytes, write_figures
+from equipoise.report.render import FORMATS, file_bytes, write_figures, write_file
 from equipoise.training.record.record import CONFIG, RESULT, RunRecord, write_atomically
 from equipoise.types import RunFolderError, UsageError
 
@@ -44,38 +43,8 @@ def write_comparison_report(comparison: Comparison, path: Path) -> Path:
     return write(comparison_page(comparison, runs_of(comparison)), path)
 
 
-def write_across_report(comparisons: Sequence[Comparison], path: Path) -> Path:
-    """Write the report of several comparisons of different datasets; see `write_comparison_report`.
-
-    Where the methods cannot be ranked over the datasets, the page says why.
-    """
-    from equipoise.report.pages.across import across_page
-
-    return write(across_page(comparisons), path)
-
-
-def write_run_report(run_dir: Path, path: Path) -> Path:
-    """Write the report of one finished run; see `write_comparison_report`."""
-    from equipoise.report.pages.run import run_page
-
-    return write(run_page(run_dir), path)
-
-
-def write_diagnosis_report(diagnosis: Diagnosis, path: Path, source: str) -> Path:
-    """Write the report of a diagnosis; see `write_comparison_report`.
-
-    Args:
-        diagnosis: the learning states.
-        path: the HTML file.
-        source: what was diagnosed, such as the path of a run or a file.
-    """
-    from equipoise.report.pages.diagnosis import diagnosis_page
-
-    return write(diagnosis_page(diagnosis, source), path)
-
-
 def write_examination_report(found: Examination, path: str | os.PathLike[str]) -> Path:
-    """Write the report of an examination, and beside it its numbers as JSON; see `write_run_report`."""
+    """Write the report of an examination, and beside it its numbers as JSON; see `write_report`."""
     from equipoise.report.pages.examination import examination_page
 
     written = write(examination_page(found), Path(path))
@@ -109,7 +78,7 @@ def write_critical_difference(across: AcrossDatasets, path: Path) -> Path:
     if kind not in FORMATS:
         expected = ", ".join(f".{name}" for name in FORMATS)
         raise UsageError(f"{path} ends in '{path.suffix}'; expected one of {expected}.")
-    return write_bytes(path, file_bytes(critical_difference(across), kind))
+    return write_file(path, file_bytes(critical_difference(across), kind), "figure", "folder")
 
 
 def default_path(folders: Sequence[Path]) -> Path:

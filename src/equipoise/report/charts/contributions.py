@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import altair as alt
@@ -22,8 +23,8 @@ from equipoise.report.charts.look import (
     tips,
     x_axis,
 )
-from equipoise.report.text.tables import Cell, Table, amount
-from equipoise.report.text.wording import decimal, percent
+from equipoise.report.text.tables import Cell, Table, rounded
+from equipoise.report.text.wording import between, score
 
 BAR_ROW: Final = 30
 FIGURES: Final = {
@@ -63,7 +64,7 @@ def contributions(measured: Contributions) -> Chart | None:
         panels.append(
             Panel(label, f"{label} of each modality, {measured.metric} on {measured.split}", drawing)
         )
-    full, none = (_score(value, measured.metric) for value in (measured.score, measured.baseline))
+    full, none = (score(value, measured.metric) for value in (measured.score, measured.baseline))
     caption = (
         f"On the {measured.split} split. The joint model with all modalities scores {full} (dashed), with "
         f"none {none} (dotted). Drops and Shapley values are differences of that score; thin lines are "
@@ -78,10 +79,6 @@ def contributions(measured: Contributions) -> Chart | None:
         [Key(heading(name), colors[name], "band") for name in own],
         _table(own, drawn, measured.metric),
     )
-
-
-def _score(value: float, metric: str) -> str:
-    return percent(value) if metric == "accuracy" else decimal(value, 3)
 
 
 def _bars(
@@ -122,11 +119,9 @@ def _bars(
 def _table(own: Mapping[str, Any], drawn: Mapping[str, str], metric: str) -> Table:
     rows = []
     for name, item in own.items():
-        cells = [Cell(name)]
-        for key in drawn:
+        cells = {"modality": Cell(name)}
+        for key, label in drawn.items():
             value, ends = float(getattr(item, key)), item.intervals.get(key)
-            note = " to ".join(decimal(float(end), 3) for end in ends) if ends else ""
-            found = amount(value, decimal(value, 3))
-            cells.append(Cell(found.text, found.value, note))
+            cells[label] = replace(rounded(value), note=between(*map(float, ends)) if ends else "")
         rows.append(cells)
-    return Table(f"In {metric}, with 95 % intervals.", ["modality", *drawn.values()], rows)
+    return Table.of(f"In {metric}, with 95 % intervals.", rows)

@@ -25,7 +25,7 @@ from equipoise.report.charts.look import (
     x_axis,
     y_axis,
 )
-from equipoise.report.text.tables import Cell, Table, amount
+from equipoise.report.text.tables import Cell, Table, amount, whole
 from equipoise.report.text.wording import percent, shortened
 
 PAIRS: Final = 6
@@ -155,17 +155,20 @@ def _pair(
 
 
 def _table(points: Sequence[QualityPoint], names: Sequence[str], alone: Mapping[str, float]) -> Table:
+    def accuracies(found: Mapping[str, float]) -> dict[str, Cell]:
+        own = {name: found.get(name, math.nan) for name in names}
+        return {f"encoder of {name}": amount(value, percent(value)) for name, value in own.items()}
+
     rows = [
-        [
-            Cell(p.method),
-            Cell(str(p.seed), float(p.seed)),
-            *(amount(p.encoders.get(n), percent(p.encoders.get(n, math.nan))) for n in names),
-            amount(p.accuracy, percent(p.accuracy)),
-        ]
+        {
+            "method": Cell(p.method),
+            "seed": whole(p.seed),
+            **accuracies(p.encoders),
+            "multimodal": amount(p.accuracy, percent(p.accuracy)),
+        }
         for p in points
     ]
     if alone:
-        own = [amount(alone.get(name), percent(alone.get(name, math.nan))) for name in names]
-        rows.append([Cell("trained alone"), amount(None, ""), *own, amount(None, "")])
-    head = ["method", "seed", *(f"encoder of {name}" for name in names), "multimodal"]
-    return Table("Accuracies of a new classifier on each encoder, and of the model.", head, rows)
+        none = amount(None, "")
+        rows.append({"method": Cell("trained alone"), "seed": none, **accuracies(alone), "multimodal": none})
+    return Table.of("Accuracies of a new classifier on each encoder, and of the model.", rows)

@@ -10,8 +10,7 @@ import altair as alt
 
 from equipoise.report.charts.chart import Chart, Panel
 from equipoise.report.charts.look import heading, layered, modality_colors, source, tips, x_axis
-from equipoise.report.text.tables import Cell, Table, amount
-from equipoise.report.text.wording import decimal
+from equipoise.report.text.tables import Cell, Table, rounded
 
 LAYER_ROW: Final = 20
 MOST_ROWS: Final = 60
@@ -32,9 +31,12 @@ def layer_strengths(strengths: Mapping[str, Mapping[str, float]]) -> Chart | Non
     for name, own in held.items():
         drawing = _layers(own, colors[name], 1.05 * top)
         panels.append(Panel(heading(name), f"strength of re-learning of each layer of {name}", drawing))
-        rows += [[Cell(layer), Cell(name), amount(value, decimal(value, 3))] for layer, value in own.items()]
+        rows += [
+            {"layer": Cell(layer), "modality": Cell(name), "strength": rounded(value)}
+            for layer, value in own.items()
+        ]
     caption = "0 leaves a layer as it is, 1 restores its initial weights. The first layer is on top."
-    table = Table("Strength by layer.", ["layer", "modality", "strength"], rows, frozenset({1}))
+    table = Table.of("Strength by layer.", rows, ("modality",))
     return Chart("layers", "Strength of re-learning per layer", caption, panels, 2, numbers=table)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import altair as alt
@@ -36,38 +37,26 @@ def source(rows: Rows) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
 
 
-def x_axis(
+def _axis(
+    channel: Any,
     field: str,
     title: str,
     domain: Sequence[float] | None = None,
     *,
-    ticks: int = 8,
+    ticks: int,
+    grid: bool,
     form: str = "",
-    grid: bool = False,
     labels: bool = True,
-) -> alt.X:
-    """Return a horizontal axis of numbers; `form` is the format of its labels."""
+) -> Any:
+    """Return an axis of numbers; `form` is the format of its labels."""
     axis = alt.Axis(tickCount=ticks, grid=grid, labels=labels, **({"format": form} if form else {}))
-    return alt.X(f"{field}:Q", title=title, axis=axis, scale=_scale(domain))
+    reach = {} if domain is None else {"domain": list(domain)}
+    scale = alt.Scale(zero=False, nice=False, **reach)
+    return channel(f"{field}:Q", title=title, axis=axis, scale=scale)
 
 
-def y_axis(
-    field: str,
-    title: str,
-    domain: Sequence[float] | None = None,
-    *,
-    ticks: int = 6,
-    form: str = "",
-    grid: bool = True,
-    labels: bool = True,
-) -> alt.Y:
-    """Return a vertical axis of numbers; see `x_axis`."""
-    axis = alt.Axis(tickCount=ticks, grid=grid, labels=labels, **({"format": form} if form else {}))
-    return alt.Y(f"{field}:Q", title=title, axis=axis, scale=_scale(domain))
-
-
-def _scale(domain: Sequence[float] | None) -> alt.Scale:
-    return alt.Scale(zero=False, nice=False, **({} if domain is None else {"domain": list(domain)}))
+x_axis = partial(_axis, alt.X, ticks=8, grid=False)
+y_axis = partial(_axis, alt.Y, ticks=6, grid=True)
 
 
 def by_color(field: str, colors: Mapping[str, str], channel: Any = alt.Color) -> Any:

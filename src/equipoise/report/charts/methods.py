@@ -32,7 +32,7 @@ from equipoise.report.charts.look import (
 from equipoise.report.records import Run
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.main_figure import MainFigure
-from equipoise.report.text.tables import Cell, Table, amount
+from equipoise.report.text.tables import Table, amount, whole
 from equipoise.report.text.wording import Spread, counted, listed, number, shortened
 
 FIRST_SHOWN: Final = 6
@@ -246,7 +246,8 @@ def _curve_table(drawn: Mapping[str, Series], figure: MainFigure) -> Table:
     none = Spread.of([])
     rows = []
     for epoch in kept:
-        means = [own.get(epoch, none).mean for own in drawn.values()]
-        rows.append([Cell(str(epoch), float(epoch)), *(amount(mean, figure.shown(mean)) for mean in means)])
+        means = {method: own.get(epoch, none).mean for method, own in drawn.items()}
+        cells = {method: amount(mean, figure.shown(mean)) for method, mean in means.items()}
+        rows.append({"epoch": whole(epoch), **cells})
     every = "" if step == 1 else f", every {step} epochs"
-    return Table(f"Mean validation {figure.name} over seeds{every}.", ["epoch", *drawn], rows)
+    return Table.of(f"Mean validation {figure.name} over seeds{every}.", rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -37,8 +38,8 @@ from equipoise.report.text.learning import (
     relearning_epochs,
     trajectory,
 )
-from equipoise.report.text.tables import Cell, Table, amount
-from equipoise.report.text.wording import Spread, decimal
+from equipoise.report.text.tables import Cell, Table, rounded, whole
+from equipoise.report.text.wording import Spread, between
 
 SPLITS = {"train": ("training", "line"), "val": ("validation", "dot")}
 
@@ -105,18 +106,19 @@ def _score_layers(
 
 def _score_table(lines: Mapping[tuple[str, str], Sequence[Point]], measure: str) -> Table:
     rows = [
-        [
-            Cell(method),
-            Cell(name),
-            Cell(str(point.epoch), float(point.epoch)),
-            Cell("before re-learning" if point.event == RELEARNING else "diagnosis"),
-            *(amount(s.mean, decimal(s.mean, 3)) for s in (point.train, point.val, point.gap)),
-        ]
+        {
+            "method": Cell(method),
+            "modality": Cell(name),
+            "epoch": whole(point.epoch),
+            "event": Cell("before re-learning" if point.event == RELEARNING else "diagnosis"),
+            f"training {measure}": rounded(point.train.mean),
+            f"validation {measure}": rounded(point.val.mean),
+            "gap": rounded(point.gap.mean),
+        }
         for (name, method), points in lines.items()
         for point in points
     ]
-    head = ["method", "modality", "epoch", "event", f"training {measure}", f"validation {measure}", "gap"]
-    return Table("Means over seeds.", head, rows, frozenset({1, 3}))
+    return Table.of("Means over seeds.", rows, ("modality", "event"))
 
 
 def strengths(read: Sequence[Reading], method: str) -> Chart | None:
@@ -179,9 +181,10 @@ def _strength_table(
     means: Mapping[tuple[str, int], Spread], names: Sequence[str], epochs: Sequence[int]
 ) -> Table:
     def cell(spread: Spread) -> Cell:
-        reach = f"{decimal(spread.low, 3)} to {decimal(spread.high, 3)}" if spread.n > 1 else ""
-        return Cell(decimal(spread.mean, 3), spread.mean, reach) if spread else amount(None, "")
+        return replace(rounded(spread.mean), note=between(spread.low, spread.high) if spread.n > 1 else "")
 
-    rows = [[Cell(name), *(cell(means[name, epoch]) for epoch in epochs)] for name in names]
-    head = ["modality", *(f"epoch {epoch}" for epoch in epochs)]
-    return Table("Mean strength, and its range over seeds.", head, rows)
+    rows = [
+        {"modality": Cell(name), **{f"epoch {epoch}": cell(means[name, epoch]) for epoch in epochs}}
+        for name in names
+    ]
+    return Table.of("Mean strength, and its range over seeds.", rows)

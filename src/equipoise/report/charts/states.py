@@ -25,7 +25,8 @@ from equipoise.report.charts.look import (
     tips,
     x_axis,
 )
-from equipoise.report.text.tables import Cell, Table, amount
+from equipoise.report.text.detail_tables import strength_of
+from equipoise.report.text.tables import Cell, Table, rounded
 from equipoise.report.text.wording import decimal, shortened
 
 States = Mapping[str, LearningState]
@@ -68,17 +69,25 @@ def measures(diagnoses: Mapping[str, Diagnosis]) -> Chart | None:
         said = f"{measure} of training and validation features by modality"
         panels.append(Panel(measure, said, state_rows(held, colors, measure)))
         for name, state in held.items():
-            gap = state.train_score - state.val_score
-            values = (state.train_score, state.val_score, gap, *(state.interval or (math.nan, math.nan)))
-            rows.append([Cell(measure), Cell(name), *(amount(value, decimal(value, 3)) for value in values)])
+            low, high = state.interval or (None, None)
+            rows.append(
+                {
+                    "measure": Cell(measure),
+                    "modality": Cell(name),
+                    "training": rounded(state.train_score),
+                    "validation": rounded(state.val_score),
+                    "gap": rounded(state.train_score - state.val_score),
+                    "gap, low": rounded(low),
+                    "gap, high": rounded(high),
+                }
+            )
     if not panels:
         return None
     caption, legend = "Each measure has its own axis. The bar between the two scores is the gap.", [*LEGEND]
     if any(state.interval for diagnosis in diagnoses.values() for state in diagnosis.values()):
         caption += " The thin line below it is the 95 % interval of the gap, drawn from the validation score."
         legend.append(INTERVAL)
-    head = ["measure", "modality", "training", "validation", "gap", "gap, low", "gap, high"]
-    table = Table("Scores by measure, and the 95 % interval of the gap.", head, rows, frozenset({1}))
+    table = Table.of("Scores by measure, and the 95 % interval of the gap.", rows, ("modality",))
     columns = min(2, len(panels))
     return Chart("measures", "Other measures of separability", caption, panels, columns, legend, table)
 
@@ -126,8 +135,7 @@ def state_rows(
 def _row(name: str, state: LearningState, place: int, strength: bool) -> dict[str, Any]:
     note = f"gap {decimal(state.train_score - state.val_score, 3)}"
     if strength:
-        pull = state.strength() if state.applied is None else state.applied
-        note += f", strength {decimal(pull, 2)}"
+        note += f", strength {decimal(strength_of(state), 2)}"
     row = {"modality": name, "name": shortened(name, 26), "note": note, "place": place}
     row |= {"training": state.train_score, "validation": state.val_score}
     if state.interval:  # of the gap; drawn from the validation score

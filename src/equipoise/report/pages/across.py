@@ -9,14 +9,14 @@ from equipoise.experiments.compare.across import FEW_DATASETS, AcrossDatasets, a
 from equipoise.experiments.compare.comparison import Comparison
 from equipoise.report.charts.methods import accuracy
 from equipoise.report.charts.ranks import critical_difference
-from equipoise.report.pages.comparison import facts, notices
+from equipoise.report.pages.comparison import facts_of, notices
 from equipoise.report.pages.page import Drawing, Notice, Page, Section
 from equipoise.report.records import runs_of
 from equipoise.report.text import sentences, tables
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.sentences import Statement
-from equipoise.report.text.tables import Cell, Table, amount
-from equipoise.report.text.wording import counted, decimal, listed, p_value
+from equipoise.report.text.tables import Cell, Table, rounded
+from equipoise.report.text.wording import counted, decimal, listed, p_equals
 from equipoise.types import UsageError
 
 DIAGRAM = (
@@ -68,7 +68,7 @@ def _statements(across: AcrossDatasets) -> list[Statement]:
     count, datasets = len(across.names), len(across.datasets)
     test = (
         f"Friedman test over {counted(datasets, 'dataset')} and {counted(count, 'method')}: "
-        f"p\N{NO-BREAK SPACE}{_equals(across.friedman_p)}."
+        f"{p_equals(across.friedman_p)}."
     )
     verdict = "The methods differ." if across.differ else "No difference can be claimed."
     distance = f"Two mean ranks differ where they lie {decimal(across.critical_difference, 1)} or more apart"
@@ -83,11 +83,6 @@ def _statements(across: AcrossDatasets) -> list[Statement]:
         Statement("By how much?", "Nemenyi's critical difference.", f"{distance}."),
         Statement("Lowest mean rank", f"{first}.", best),
     ]
-
-
-def _equals(value: float) -> str:
-    text = p_value(value)
-    return text if text.startswith("<") else f"=\N{NO-BREAK SPACE}{text}"
 
 
 def _cautions(across: AcrossDatasets) -> list[Notice]:
@@ -106,37 +101,28 @@ def _cautions(across: AcrossDatasets) -> list[Notice]:
 
 
 def _rank_table(across: AcrossDatasets) -> Table:
-    rows = []
-    for name in across.names:
-        note = "experimental" if name in across.experimental else ""
-        mean, own = across.mean_ranks[name], [float(rank) for rank in across.ranks.loc[[name]].to_numpy()[0]]
-        rows.append(
-            [
-                Cell(name, note=note),
-                amount(mean, decimal(mean, 2)),
-                *map(_rank, own),
-            ]
-        )
+    rows = [
+        {
+            "method": Cell(name, note="experimental" if name in across.experimental else ""),
+            "mean rank": rounded(across.mean_ranks[name], 2),
+            **{str(dataset): rounded(rank, 0 if rank.is_integer() else 1) for dataset, rank in own.items()},
+        }
+        for name, own in zip(across.names, across.ranks.to_dict("records"), strict=True)
+    ]
     caption = (
         "Ranks by the mean of each dataset's main test figure (accuracy, where there are classes) among the "
         "methods of this table; equal ones share their mean rank."
     )
-    return Table(caption, ["method", "mean rank", *across.datasets], rows)
-
-
-def _rank(rank: float) -> Cell:
-    return amount(rank, decimal(rank, 0 if rank.is_integer() else 1))
+    return Table.of(caption, rows)
 
 
 def _dataset(comparison: Comparison, place: int) -> Section:
     runs = runs_of(comparison)
-    evidence, summary = Evidence.of(comparison, runs), comparison.summary
+    evidence = Evidence.of(comparison, runs)
     drawn = accuracy(evidence)
     return Section(
-        title=str(summary["dataset"]),
-        facts=facts(
-            runs, [f"model {summary['model']}", f"seeds {listed([str(s) for s in summary['seeds']])}"]
-        ),
+        title=str(comparison.summary["dataset"]),
+        facts=facts_of(comparison, runs),
         statements=sentences.of_comparison(evidence),
         notices=notices(evidence, runs),
         tables=[tables.results(evidence)],

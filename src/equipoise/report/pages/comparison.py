@@ -37,9 +37,7 @@ def comparison_page(comparison: Comparison, runs: Sequence[Run], *, kind: str = 
     return Page(
         kind=kind,
         title=f"{summary['dataset']}: {counted(methods, 'method')}, {counted(seeds, 'seed')}",
-        facts=facts(
-            runs, [f"model {summary['model']}", f"seeds {listed([str(s) for s in summary['seeds']])}"]
-        ),
+        facts=facts_of(comparison, runs),
         statements=sentences.of_comparison(evidence),
         notices=notices(evidence, runs),
         tables=[tables.results(evidence)],
@@ -83,6 +81,12 @@ def encoder_spots(evidence: Evidence) -> Chart | None:
         ]
     colors = {method: color for method, (color, _) in method_styles(evidence).items()}
     return encoder_quality(points, alone, colors=colors) if points else None
+
+
+def facts_of(comparison: Comparison, runs: Sequence[Run]) -> list[str]:
+    """Return what was compared."""
+    seeds = listed([str(seed) for seed in comparison.summary["seeds"]])
+    return facts(runs, [f"model {comparison.summary['model']}", f"seeds {seeds}"])
 
 
 def facts(runs: Sequence[Run], known: Sequence[str]) -> list[str]:
@@ -158,12 +162,8 @@ def configuration(comparison: Comparison, runs: Sequence[Run]) -> Mapping[str, A
     path = comparison.folder / CONFIG
     try:
         held = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (
-        OSError,
-        UnicodeDecodeError,
-        yaml.YAMLError,
-    ):  # a report without configuration is better than none
-        held = None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        held = None  # a report without configuration is better than none
     if isinstance(held, dict):
         return held
     own = [run.settings for run in runs if run.settings]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from equipoise.diagnosis.options import METRICS
 from equipoise.diagnosis.verdict.rules import BALANCED
 from equipoise.diagnosis.verdict.verdict import Verdict
+from equipoise.experiments.examine.encoder_quality import EncoderQuality
 from equipoise.experiments.examine.examination import Examination
 from equipoise.report.charts.chart import Chart
 from equipoise.report.charts.confusion import confusion
@@ -16,13 +16,13 @@ from equipoise.report.charts.projections import projections
 from equipoise.report.charts.states import measures, states
 from equipoise.report.charts.trace import over_epochs
 from equipoise.report.pages.comparison import closing
-from equipoise.report.pages.diagnosis import certainty, states_table
 from equipoise.report.pages.page import Fold, Notice, Page, Section
 from equipoise.report.records import read_run
 from equipoise.report.text import tables
-from equipoise.report.text.sentences import Statement
-from equipoise.report.text.tables import Cell, Table, amount
-from equipoise.report.text.wording import decimal, listed, percent
+from equipoise.report.text.detail_tables import states_table, strength_of
+from equipoise.report.text.sentences import Statement, certainty
+from equipoise.report.text.tables import Cell, Table, amount, rounded
+from equipoise.report.text.wording import between, decimal, listed, number, percent, score
 from equipoise.training.record.trace import read_trace
 
 
@@ -33,6 +33,7 @@ def examination_page(found: Examination) -> Page:
         RunFolderError: the record of the run that was examined is damaged.
     """
     runs = [read_run(Path(found.source))] if found.result else []
+    options = tables.options(found.learning.options.to_dict(), "Options of the learning state.")
     return Page(
         kind="diagnosis",
         title=f"Diagnosis of {Path(found.source).name}",
@@ -44,7 +45,7 @@ def examination_page(found: Examination) -> Page:
         folds=[
             Fold("How to read the numbers", _reading(found)),
             *_estimates(found),
-            Fold("Options", tables=[_options(found)]),
+            Fold("Options", tables=[options]),
             *closing(runs, found.settings),
         ],
     )
@@ -67,7 +68,7 @@ def _contributions(found: Examination) -> Statement:
     most = ordered[0]
     shares = ", ".join(f"{c.modality} {decimal(c.shapley, 3)}" for c in ordered)
     model = "the model" if found.through == "model" else "a linear head on the features"
-    full, chance = (_score(value, own.metric) for value in (own.score, own.chance))
+    full, chance = (score(value, own.metric) for value in (own.score, own.chance))
     text = (
         f"With all modalities {model} reaches {full} on {own.split} (chance {chance}). "
         f"Shapley values: {shares}."
@@ -83,34 +84,29 @@ def _summary(found: Examination) -> Table:
     measure, own = found.learning.options.metric, found.contributions
     rows = []
     for name, state in found.learning.items():
-        gap, contribution = state.train_score - state.val_score, own[name]
-        ends = " to ".join(decimal(end, 3) for end in state.interval or ())
-        drop = contribution.intervals.get("drop_averaged")
-        lost = " to ".join(decimal(end, 3) for end in drop or ())
-        refitted = (own.refitted or {}).get(name, math.nan)
-        raw = [(found.inputs or {}).get(name, math.nan)] if found.inputs else []
-        pull = state.strength() if math.isfinite(state.gap) else math.nan
-        rows.append(
-            [
-                Cell(name),
-                Cell(found.verdicts[name].state + ("" if found.verdicts[name].certain else " (close)")),
-                *(amount(score, decimal(score, 3)) for score in (state.train_score, state.val_score)),
-                Cell(decimal(gap, 3), gap, ends),
-                amount(pull, decimal(pull, 2)),
-                *(amount(value, decimal(value, 3)) for value in (refitted, *raw)),
-                amount(contribution.alone, decimal(contribution.alone, 3)),
-                Cell(decimal(contribution.drop_averaged, 3), contribution.drop_averaged, lost),
-            ]
-        )
-    head = ["modality", "verdict", f"training {measure}", f"validation {measure}", "gap", "strength"]
-    head += ["new head alone", *(["head on inputs"] if found.inputs else []), "alone", "drop without"]
+        gap, contribution, verdict = state.train_score - state.val_score, own[name], found.verdicts[name]
+        drop, lost = contribution.drop_averaged, contribution.intervals.get("drop_averaged")
+        row = {
+            "modality": Cell(name),
+            "verdict": Cell(verdict.state + ("" if verdict.certain else " (close)")),
+            f"training {measure}": rounded(state.train_score),
+            f"validation {measure}": rounded(state.val_score),
+            "gap": Cell(decimal(gap, 3), gap, between(*state.interval) if state.interval else ""),
+            "strength": rounded(strength_of(state), 2),
+            "new head alone": rounded((own.refitted or {}).get(name)),
+        }
+        if found.inputs:
+            row["head on inputs"] = rounded(found.inputs.get(name))
+        row["alone"] = rounded(contribution.alone)
+        row["drop without"] = Cell(decimal(drop, 3), drop, between(*lost) if lost else "")
+        rows.append(row)
     caption = (
         f"Scores are of {measure} and {own.metric}; beside gap and drop stand 95 % intervals. Strength: "
         "how far re-learning would pull the encoder toward its initial weights (0 to 1). New head alone: a "
         "linear head fitted to this modality's features; head on inputs: one fitted to what its encoder is "
         "given. Alone and drop: the joint prediction with the mean in place of the others, or of this one."
     )
-    return Table(caption, head, rows, frozenset({1}))
+    return Table.of(caption, rows, ("verdict",))
 
 
 def _modalities(found: Examination) -> Section:
@@ -159,28 +155,22 @@ def _estimates(found: Examination) -> list[Fold]:
         )
         folds.append(Fold("The paper's estimate", [text], [states_table(found.paper)]))
     if found.quality is not None:
-        folds.append(Fold("Quality of the encoders", tables=[_quality(found)]))
+        folds.append(Fold("Quality of the encoders", tables=[_quality(found.quality)]))
     return folds
 
 
-def _quality(found: Examination) -> Table:
-    assert found.quality is not None
-    rows = [
-        [
-            Cell(name),
-            *(amount(value, percent(value or math.nan)) for value in (s.probe, s.fine_tuned, s.alone)),
-        ]
-        for name, s in found.quality.items()
-    ]
+def _quality(quality: EncoderQuality) -> Table:
+    heads = {"frozen encoder": "probe", "fine-tuned encoder": "fine_tuned", "trained alone": "alone"}
+    rows = []
+    for name, state in quality.items():
+        accuracies = {head: number(getattr(state, key)) for head, key in heads.items()}
+        cells = {head: amount(value, percent(value)) for head, value in accuracies.items()}
+        rows.append({"modality": Cell(name), **cells})
     caption = (
         f"Accuracy on validation of a new classifier on the frozen encoder, of one trained together with it "
-        f"({found.quality.epochs} epochs), and of the modality trained alone (Wei et al., ECCV 2024, Fig. 1)."
+        f"({quality.epochs} epochs), and of the modality trained alone (Wei et al., ECCV 2024, Fig. 1)."
     )
-    return Table(caption, ["modality", "frozen encoder", "fine-tuned encoder", "trained alone"], rows)
-
-
-def _options(found: Examination) -> Table:
-    return tables.options(found.learning.options.to_dict(), "Options of the learning state.")
+    return Table.of(caption, rows)
 
 
 def _reading(found: Examination) -> list[str]:
@@ -198,7 +188,7 @@ def _reading(found: Examination) -> list[str]:
         f"{model} A modality is taken away by putting its mean over the training split, zeros, or another "
         f"sample's features in its place. The Shapley value is what it adds to the {own.metric}, averaged "
         f"over all orders in which modalities may join ({orders}); the values add up to "
-        f"{_score(own.score, own.metric)} minus {_score(own.baseline, own.metric)}, the score when every "
+        f"{score(own.score, own.metric)} minus {score(own.baseline, own.metric)}, the score when every "
         "modality is absent.",
         "Verdicts are tried in this order: scarcely informative (nothing fitted on the modality alone beats "
         "chance, and the joint prediction does not need it), over-trained (the gap is clearly above zero and "
@@ -212,7 +202,3 @@ def _reading(found: Examination) -> list[str]:
             else "; test was not opened for it."
         ),
     ]
-
-
-def _score(value: float, metric: str) -> str:
-    return percent(value) if metric == "accuracy" else decimal(value, 3)

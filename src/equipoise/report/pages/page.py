@@ -47,8 +47,12 @@ class Section:
 
     Attributes:
         title: its subject.
-        facts, statements, notices, tables, charts: see `Page`.
+        facts: what was run, in a few words each.
+        statements: what was found.
+        notices: what must not be overlooked.
+        tables: the results.
         drawing: a picture that is not live.
+        charts: the live pictures.
     """
 
     title: str
@@ -60,31 +64,19 @@ class Section:
     charts: Sequence[Chart] = ()
 
 
-@dataclass(frozen=True)
-class Page:
+@dataclass(frozen=True, kw_only=True)
+class Page(Section):
     """What a report shows, from top to bottom.
 
     Attributes:
         kind: what it reports on, such as `comparison`.
-        title: its subject.
-        facts: what was run, in a few words each.
-        statements: what was found.
-        notices: what must not be overlooked.
-        tables: the results.
-        charts: the pictures.
-        folds: the details.
         sections: parts about single subjects, below what holds for all of them.
+        folds: the details.
     """
 
     kind: str
-    title: str
-    facts: Sequence[str] = ()
-    statements: Sequence[Statement] = ()
-    notices: Sequence[Notice] = ()
-    tables: Sequence[Table] = ()
-    charts: Sequence[Chart] = ()
-    folds: Sequence[Fold] = ()
     sections: Sequence[Section] = ()
+    folds: Sequence[Fold] = ()
 
     @property
     def all_charts(self) -> list[Chart]:

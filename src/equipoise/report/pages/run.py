@@ -16,7 +16,7 @@ from equipoise.report.records import Run, gather
 from equipoise.report.text import sentences, tables
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.main_figure import MainFigure
-from equipoise.report.text.tables import Cell, Table, amount
+from equipoise.report.text.tables import Cell, Table, amount, rounded
 from equipoise.report.text.wording import counted, decimal, number, percent
 from equipoise.tasks import CLASSIFICATION
 from equipoise.training.record.predictions import confusion, read_predictions
@@ -81,17 +81,15 @@ def _outcome(run: Run) -> sentences.Statement:
 
 
 def _figures(result: Mapping[str, Any]) -> Table:
-    figure, rows = MainFigure.of(result), []
-    names = {**figure.task.figures, "loss": "loss"}
+    figure = MainFigure.of(result)
+    rows = []
     for split in ("validation", "test"):
-        values = {key: number(result[split].get(key)) for key in names}
-        shares = {key for key in names if figure.is_share and key != "loss"}
-        rows.append(
-            [
-                Cell(split),
-                *(amount(v, percent(v) if key in shares else decimal(v, 3)) for key, v in values.items()),
-            ]
-        )
+        scores = {key: number(result[split].get(key)) for key in figure.task.figures}
+        shown = {
+            figure.task.figures[key]: amount(value, percent(value) if figure.is_share else decimal(value, 3))
+            for key, value in scores.items()
+        }
+        rows.append({"split": Cell(split), **shown, "loss": rounded(result[split].get("loss"))})
     seconds, samples = (number(result.get(key)) for key in ("train_seconds", "forward_samples"))
     caption = f"Trained in {decimal(seconds, 1)} s, {decimal(samples, 0)} samples forwarded."
-    return Table(caption, ["split", *names.values()], rows)
+    return Table.of(caption, rows)

@@ -1,14 +1,22 @@
-"""The tables behind the table of results: all tests of the differences to joint, and all costs."""
+"""The tables that give details: tests of the differences to joint, costs, and learning states."""
 
 from __future__ import annotations
 
+import math
+
+from equipoise.diagnosis import Diagnosis, LearningState
 from equipoise.report.text.evidence import Evidence
-from equipoise.report.text.tables import MEGABYTE, Cell, Table, amount, few_seeds, interval
-from equipoise.report.text.wording import decimal, number, p_value
+from equipoise.report.text.tables import MEGABYTE, Cell, Table, amount, few_seeds, interval, rounded
+from equipoise.report.text.wording import MISSING, between, number, p_value
 
 TESTS = ("p_value", "p_value_holm", "wilcoxon_p", "wilcoxon_p_holm")
-COSTS = {"forward_samples": 0, "backward_samples": 0, "train_seconds": 1, "method_seconds": 1}
-"""Costs with their decimals."""
+COSTS = {
+    "samples forward": ("forward_samples", 0),
+    "samples backward": ("backward_samples", 0),
+    "seconds of training": ("train_seconds", 1),
+    "of them the method's own": ("method_seconds", 1),
+}
+"""Head of each cost, its name in a summary, and its decimals."""
 
 
 def differences(evidence: Evidence) -> Table | None:
@@ -46,17 +54,34 @@ def costs(evidence: Evidence) -> Table:
         # Summaries of earlier versions hold these two alone.
         known = {"train_seconds": values.get("train_seconds_mean")}
         known["forward_samples"] = values.get("forward_samples_mean")
-        held = {key: number(value) for key, value in (known | (values.get("cost") or {})).items()}
-        cells = [
-            amount(held.get(key), decimal(number(held.get(key)), digits)) for key, digits in COSTS.items()
-        ]
-        memory = number(held.get("peak_memory_bytes")) / MEGABYTE
-        rows.append([Cell(method), *cells, amount(memory, decimal(memory, 1))])
-    head = [
-        "method",
-        "samples forward",
-        "samples backward",
-        "seconds of training",
-        "of them the method's own",
+        held = known | (values.get("cost") or {})
+        cells = {head: rounded(held.get(key), digits) for head, (key, digits) in COSTS.items()}
+        memory = rounded(number(held.get("peak_memory_bytes")) / MEGABYTE, 1)
+        rows.append({"method": Cell(method), **cells, "peak memory, MB": memory})
+    return Table.of("Means of a run over the seeds.", rows)
+
+
+def states_table(diagnosis: Diagnosis) -> Table:
+    """Return the learning states as a table."""
+    measure = diagnosis.options.metric
+    rows = [
+        {
+            "modality": Cell(name),
+            f"training {measure}": rounded(state.train_score),
+            f"validation {measure}": rounded(state.val_score),
+            "gap": rounded(state.train_score - state.val_score),
+            "95 % interval": Cell(between(*state.interval) if state.interval else MISSING),
+            "strength": rounded(strength_of(state)),
+            "training samples": amount(state.n_train, f"{state.n_train:,}"),
+            "validation samples": amount(state.n_val, f"{state.n_val:,}"),
+        }
+        for name, state in diagnosis.items()
     ]
-    return Table("Means of a run over the seeds.", [*head, "peak memory, MB"], rows)
+    return Table.of("Learning state by modality.", rows)
+
+
+def strength_of(state: LearningState) -> float:
+    """Return the strength that was applied, else the one that the gap would give; NaN without a gap."""
+    if state.applied is not None:
+        return state.applied
+    return state.strength() if math.isfinite(state.gap) else math.nan

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from equipoise.diagnosis import LearningState
 from equipoise.experiments.compare.statistics import MIN_SEEDS
 from equipoise.report.records import Run
 from equipoise.report.text.evidence import TREATMENT, Evidence, same_ruler
@@ -22,7 +23,7 @@ from equipoise.report.text.learning import (
     relearning_epochs,
 )
 from equipoise.report.text.main_figure import MainFigure
-from equipoise.report.text.wording import counted, decimal, listed, p_value
+from equipoise.report.text.wording import between, counted, decimal, listed, p_equals
 
 NAMED: Final = 3
 """Modalities that a sentence names; the tables name all."""
@@ -103,7 +104,7 @@ def _range(point: Point, runs: Sequence[Run]) -> str:
     gap = point.gap
     if len(runs) < 2 or gap.n < 2:
         return ""
-    text = f" ({counted(gap.n, 'seed')}, {decimal(gap.low, 3)} to {decimal(gap.high, 3)})"
+    text = f" ({counted(gap.n, 'seed')}, {between(gap.low, gap.high)})"
     return text + (", though not on every seed" if gap.low <= 0 < gap.mean else "")
 
 
@@ -199,7 +200,7 @@ def judge(difference: Mapping[str, Any], figure: MainFigure) -> tuple[str, str]:
     if not (math.isfinite(low) and math.isfinite(high)):
         why = "one seed gives" if seeds == 1 else "differences that are equal on every seed give"
         return none, f"; {why} no interval."
-    chance = f"p\N{NO-BREAK SPACE}{_equals(difference['p_value'])}"
+    chance = p_equals(difference["p_value"])
     interval = f" (95 % interval {figure.difference(low)} to {figure.difference(high)}, {chance})"
     if seeds < MIN_SEEDS:
         return none, f"{interval}; a claim needs at least {MIN_SEEDS} seeds."
@@ -210,6 +211,10 @@ def judge(difference: Mapping[str, Any], figure: MainFigure) -> tuple[str, str]:
     return none, f"{interval}; the interval includes zero."
 
 
-def _equals(value: float) -> str:
-    text = p_value(value)
-    return text if text.startswith("<") else f"=\N{NO-BREAK SPACE}{text}"
+def certainty(state: LearningState) -> str:
+    """Say what the interval of a gap tells, as the end of a sentence."""
+    if state.interval is None:
+        return "; how much of it is chance was not measured (bootstrap 0)."
+    low, high = state.interval
+    verdict = "includes zero, so it may be chance" if low <= 0 <= high else "excludes zero"
+    return f" (95 % interval {between(low, high)}); the interval {verdict}."

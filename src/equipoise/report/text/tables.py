@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from equipoise.report.text.wording import (
     MISSING,
     NARROW,
     TIMES,
-    Spread,
+    between,
     counted,
     decimal,
     number,
@@ -55,6 +55,13 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     words: frozenset[int] = field(default_factory=frozenset)
 
+    @classmethod
+    def of(cls, caption: str, rows: Sequence[Mapping[str, Cell]], words: Container[str] = ()) -> Table:
+        """Return a table of rows that hold their cells by the head of the column; `words` are heads too."""
+        columns = list(rows[0])
+        flush = frozenset(place for place, head in enumerate(columns) if head in words)
+        return cls(caption, columns, [list(row.values()) for row in rows], flush)
+
 
 def amount(value: Any, text: str) -> Cell:
     """Return a cell of a number; what is not finite shows as missing."""
@@ -62,11 +69,19 @@ def amount(value: Any, text: str) -> Cell:
     return Cell(text, exact) if math.isfinite(exact) else Cell(MISSING)
 
 
+def rounded(value: Any, digits: int = 3) -> Cell:
+    """Return a cell of a number with so many decimals; what is not finite shows as missing."""
+    return amount(value, decimal(number(value), digits))
+
+
+def whole(value: Any) -> Cell:
+    """Return a cell of a whole number that is a name, such as a seed: without separators."""
+    return Cell(str(int(value)), float(value))
+
+
 def results(evidence: Evidence) -> Table:
     """Return the methods with accuracy, difference to joint, rank and cost, best mean first."""
     figure = evidence.figure
-    head = ["method", f"test {figure.name}", "std", "seeds", "difference to joint", "95 % interval"]
-    head += ["Wilcoxon p (Holm)", "rank", "forward", "backward", "seconds", "peak MB"]
     rows = [_method_row(evidence, method) for method in evidence.by_mean()]
     units = ("in per cent ", " in percentage points") if figure.is_share else ("", "")
     caption = (
@@ -74,7 +89,7 @@ def results(evidence: Evidence) -> Table:
         "Student's interval. Samples forward and backward are multiples of joint's, seconds and peak memory "
         "means of a run."
     )
-    return Table(f"{caption}{few_seeds(evidence)}", head, rows)
+    return Table.of(f"{caption}{few_seeds(evidence)}", rows)
 
 
 def few_seeds(evidence: Evidence) -> str:
@@ -88,25 +103,27 @@ def few_seeds(evidence: Evidence) -> str:
     )
 
 
-def _method_row(evidence: Evidence, method: str) -> list[Cell]:
+def _method_row(evidence: Evidence, method: str) -> dict[str, Cell]:
     values, figure = evidence.methods[method], evidence.figure
-    difference = evidence.difference(method) or {}
+    difference, cost = evidence.difference(method) or {}, values.get("cost") or {}
     mean, low, high = (number(difference.get(key)) for key in ("mean", "low", "high"))
     wilcoxon = number(difference.get("wilcoxon_p_holm"))
-    rank = values.get("rank") if evidence.comparison.ranked else None
-    return [
-        Cell(method, note=_notes(values)),
-        amount(values["mean"], figure.shown(number(values["mean"]))),
-        amount(values["std"], figure.spread(number(values["std"]))),
-        amount(values["n"], str(values["n"])),
-        amount(mean, figure.difference(mean)),
-        Cell(interval(low, high, figure)),
-        amount(wilcoxon, p_value(wilcoxon)),
-        Cell(MISSING if evidence.comparison.ranked else NOT_RANKED)
-        if rank is None
-        else amount(rank, str(rank)),
-        *_costs(evidence, values),
-    ]
+    ranked = evidence.comparison.ranked
+    rank = values.get("rank") if ranked else None
+    return {
+        "method": Cell(method, note=_notes(values)),
+        f"test {figure.name}": amount(values["mean"], figure.shown(number(values["mean"]))),
+        "std": amount(values["std"], figure.spread(number(values["std"]))),
+        "seeds": amount(values["n"], str(values["n"])),
+        "difference to joint": amount(mean, figure.difference(mean)),
+        "95 % interval": Cell(interval(low, high, figure)),
+        "Wilcoxon p (Holm)": amount(wilcoxon, p_value(wilcoxon)),
+        "rank": amount(rank, str(rank)) if ranked else Cell(NOT_RANKED),
+        "forward": _multiple(evidence, cost.get("relative_forward")),
+        "backward": _multiple(evidence, cost.get("relative_backward")),
+        "seconds": rounded(values.get("train_seconds_mean"), 1),
+        "peak MB": rounded(number(cost.get("peak_memory_bytes")) / MEGABYTE, 0),
+    }
 
 
 def interval(low: float, high: float, figure: MainFigure) -> str:
@@ -124,64 +141,59 @@ def _notes(values: Mapping[str, Any]) -> str:
     return ", ".join(notes)
 
 
-def _costs(evidence: Evidence, values: Mapping[str, Any]) -> list[Cell]:
-    cost = values.get("cost") or {}
-    seconds = number(values.get("train_seconds_mean"))
-    memory = number(cost.get("peak_memory_bytes")) / MEGABYTE
-    return [
-        *(_multiple(evidence, cost, key) for key in ("relative_forward", "relative_backward")),
-        amount(seconds, decimal(seconds, 1)),
-        amount(memory, decimal(memory, 0)),
-    ]
-
-
-def _multiple(evidence: Evidence, cost: Mapping[str, Any], key: str) -> Cell:
+def _multiple(evidence: Evidence, times: Any) -> Cell:
     """Return a multiple of joint's cost; between runs that are not alike it would mean nothing."""
-    times = number(cost.get(key)) if evidence.comparable else math.nan
-    return amount(times, f"{TIMES}{NARROW}{decimal(times)}")
+    known = number(times) if evidence.comparable else math.nan
+    return amount(known, f"{TIMES}{NARROW}{decimal(known)}")
 
 
 def runs(evidence: Evidence) -> Table:
     """Return every run with what became of it."""
-    figure, rows = evidence.figure, []
-    for row in evidence.comparison.results.to_dict("records"):
-        done = row["status"] == "ok"
-        rows.append(
-            [
-                Cell(str(row["method"])),
-                Cell(str(int(row["seed"])), float(row["seed"])),
-                amount(row["best_epoch"], decimal(number(row["best_epoch"]), 0)),
-                *(
-                    amount(row[f"{split}_{figure.key}"], figure.shown(number(row[f"{split}_{figure.key}"])))
-                    for split in ("val", "test")
-                ),
-                amount(row["train_seconds"], decimal(number(row["train_seconds"]), 1)),
-                Cell("finished" if done else str(row["status"])),
-            ]
-        )
-    head = ["method", "seed", "best epoch", f"validation {figure.name}", f"test {figure.name}"]
-    head += ["seconds", "status"]
-    return Table("Every run, in the order of results.csv.", head, rows, frozenset({6}))
+    figure = evidence.figure
+    splits = {"val": f"validation {figure.name}", "test": f"test {figure.name}"}
+    rows = [
+        {
+            "method": Cell(str(row["method"])),
+            "seed": whole(row["seed"]),
+            "best epoch": rounded(row["best_epoch"], 0),
+            **{
+                head: amount(row[key], figure.shown(number(row[key])))
+                for key, head in ((f"{split}_{figure.key}", head) for split, head in splits.items())
+            },
+            "seconds": rounded(row["train_seconds"], 1),
+            "status": Cell("finished" if row["status"] == "ok" else str(row["status"])),
+        }
+        for row in evidence.comparison.results.to_dict("records")
+    ]
+    return Table.of("Every run, in the order of results.csv.", rows, ("status",))
 
 
 def fingerprints(found: Sequence[Run]) -> Table:
     """Return what the runs had in common, and what not."""
-    keys = ("data", "budget", "split", "init", "order")
+    keys = {
+        "data": "data",
+        "budget": "budget",
+        "split": "splits",
+        "init": "initial weights",
+        "order": "order",
+    }
     rows = [
-        [
-            Cell(run.method),
-            Cell(str(run.seed), float(run.seed)),
-            *(Cell(str(run.result.get(f"{k}_fingerprint", MISSING))[:12]) for k in keys),
-        ]
+        {
+            "method": Cell(run.method),
+            "seed": whole(run.seed),
+            **{
+                head: Cell(str(run.result.get(f"{key}_fingerprint", MISSING))[:12])
+                for key, head in keys.items()
+            },
+        }
         for run in found
         if run.finished and run.result
     ]
-    head = ["method", "seed", "data", "budget", "splits", "initial weights", "order"]
     caption = (
         "Equal fingerprints mean equal content; runs of one seed must agree in every column. A method that "
         "trains nothing has no order."
     )
-    return Table(caption, head, rows, frozenset({2, 3, 4, 5, 6}))
+    return Table.of(caption, rows, keys.values())
 
 
 def options(values: Mapping[str, Any], caption: str) -> Table:
@@ -208,23 +220,22 @@ def learning(read: Sequence[Reading], where: str) -> Table | None:
     last, pulled = last_diagnosis(read), effects(read)
     if not last:
         return None
-    rows, several = [], any(point.gap.n > 1 for point in last.values())
+    rows, several, name = [], any(point.gap.n > 1 for point in last.values()), metric(read)
     for modality, point in last.items():
-        gap, low, high = (decimal(v, 3) for v in (point.gap.mean, point.gap.low, point.gap.high))
-        row = [Cell(modality)]
-        row += [amount(spread.mean, decimal(spread.mean, 3)) for spread in (point.train, point.val)]
-        row.append(amount(point.gap.mean, gap))
+        row = {
+            "modality": Cell(modality),
+            f"training {name}": rounded(point.train.mean),
+            f"validation {name}": rounded(point.val.mean),
+            "gap": rounded(point.gap.mean),
+        }
         if several:
-            row.append(Cell(f"{low} to {high}" if point.gap.n > 1 else MISSING))
+            reach = between(point.gap.low, point.gap.high) if point.gap.n > 1 else MISSING
+            row["gap over the seeds"] = Cell(reach)
         if pulled:
-            strength = pulled[modality].strength if modality in pulled else Spread.of([])
-            row.append(amount(strength.mean, decimal(strength.mean, 3)))
+            strength = pulled[modality].strength.mean if modality in pulled else None
+            row["mean strength applied"] = rounded(strength)
         rows.append(row)
-    name = metric(read)
-    head = ["modality", f"training {name}", f"validation {name}", "gap"]
-    head += ["gap over the seeds"] if several else []
-    head += ["mean strength applied"] if pulled else []
-    return Table(f"Learning state at the last diagnosis of {where}.", head, rows)
+    return Table.of(f"Learning state at the last diagnosis of {where}.", rows)
 
 
 def _plain(value: Any) -> str:

@@ -36,6 +36,16 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{decimal(100 * share, digits)}{NARROW}%" if math.isfinite(share) else MISSING
 
 
+def score(value: float, metric: str) -> str:
+    """Write a score of a metric: an accuracy in per cent, others with three decimals."""
+    return percent(value) if metric == "accuracy" else decimal(value, 3)
+
+
+def between(low: float, high: float) -> str:
+    """Write an interval: `0.112 to 0.345`."""
+    return f"{decimal(low, 3)} to {decimal(high, 3)}"
+
+
 def points(share: float, digits: int = 1) -> str:
     """Write a difference of shares in percentage points, with its sign."""
     return decimal(100 * share, digits, signed=True)
@@ -46,6 +56,12 @@ def p_value(value: float) -> str:
     if not math.isfinite(value):
         return MISSING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_equals(value: float) -> str:
+    """Write a p-value in a sentence: `p = 0.012`, or `p < 0.001`."""
+    text = p_value(value)
+    return ("p " if text.startswith("<") else "p = ").replace(" ", "\N{NO-BREAK SPACE}") + text
 
 
 def listed(parts: Sequence[str]) -> str:
