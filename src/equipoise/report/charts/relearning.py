@@ -42,6 +42,10 @@ from equipoise.report.text.tables import Cell, Table, rounded, whole
 from equipoise.report.text.wording import Spread, between
 
 SPLITS = {"train": ("training", "line"), "val": ("validation", "dot")}
+GAP = Key("gap", INK, "tint")
+GAP_CAPTION = "The tinted area between training and validation is the gap."
+MOMENT = Key("re-learning", MUTED, "rule")
+MOMENT_CAPTION = " At a re-learning the lines step: measured right before, and right after."
 
 
 def scores(read: Mapping[str, Sequence[Reading]]) -> Chart | None:
@@ -72,11 +76,11 @@ def scores(read: Mapping[str, Sequence[Reading]]) -> Chart | None:
         panels.append(Panel(heading(name, method), said, drawing))
     several = max(p.train.n for points in lines.values() for p in points) > 1
     caption = "Thick lines are means over seeds, thin ones single seeds. " if several else ""
-    caption += "The tinted area between training and validation is the gap."
-    legend = [Key(label, INK, dash) for label, dash in SPLITS.values()] + [Key("gap", INK, "tint")]
+    caption += GAP_CAPTION
+    legend = [Key(label, INK, dash) for label, dash in SPLITS.values()] + [GAP]
     if any(relearning_epochs(own) for own in read.values()):
-        legend.append(Key("re-learning", MUTED, "rule"))
-        caption += " At a re-learning the lines step: measured right before, and right after."
+        legend.append(MOMENT)
+        caption += MOMENT_CAPTION
     title = f"{measure[0].upper()}{measure[1:]} of training and validation features"
     columns = len(read) if len(panels) == len(names) * len(read) else 2
     return Chart("learning", title, caption, panels, columns, legend, _score_table(lines, measure))

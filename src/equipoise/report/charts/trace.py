@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
+from equipoise.report.charts import relearning
 from equipoise.report.charts.chart import Chart, Key, Panel
 from equipoise.report.charts.look import (
     INK,
-    MUTED,
     PALETTE,
     band,
     curve,
@@ -22,10 +23,11 @@ from equipoise.report.charts.look import (
     x_axis,
     y_axis,
 )
-from equipoise.report.text.tables import Cell, Table, amount
-from equipoise.report.text.wording import decimal, number
+from equipoise.report.charts.relearning import GAP, GAP_CAPTION, MOMENT, MOMENT_CAPTION
+from equipoise.report.text.tables import Cell, Table, rounded, whole
+from equipoise.report.text.wording import number
 
-SPLITS: Final = {"train": ("training", "line"), "val": ("validation", "dot"), "test": ("test", "dash")}
+SPLITS: Final = {**relearning.SPLITS, "test": ("test", "dash")}
 BEFORE, AFTER = "before-relearning", "after-relearning"
 HEIGHT: Final = 200
 Records = Sequence[Mapping[str, Any]]
@@ -50,12 +52,12 @@ def over_epochs(trace: Records, measure: str = "purity") -> Chart | None:
     panels.append(_gap_panel(records, colors, measure))
     if accuracy := _accuracy_panel(records):
         panels.append(accuracy)
-    caption = "The tinted area between training and validation is the gap."
+    caption = GAP_CAPTION
     legend = [Key(label, INK, dash) for split, (label, dash) in SPLITS.items() if _has(records, split)]
-    legend += [Key("gap", INK, "tint"), *(Key(heading(name), colors[name]) for name in names)]
+    legend += [GAP, *(Key(heading(name), colors[name]) for name in names)]
     if moments:
-        caption += " At a re-learning the lines step: measured right before, and right after."
-        legend.append(Key("re-learning", MUTED, "rule"))
+        caption += MOMENT_CAPTION
+        legend.append(MOMENT)
     if _has(records, "test"):
         caption += " The test split was opened once, when training had ended; it decided nothing."
     title = f"{measure[0].upper()}{measure[1:]}, gap and accuracy over epochs"
@@ -89,26 +91,11 @@ def _panel(
     reach: Sequence[float],
     form: str = ".3f",
 ) -> Panel:
-    """Return a panel of curves over epochs.
-
-    Args:
-        records: all measurements.
-        title: of the panel.
-        said: its description for a screen reader.
-        unit: title of the vertical axis.
-        rows: name of a curve to its rows of `name`, `epoch` and `value`.
-        styles: name of a curve to its colour and dash.
-        reach: values that the vertical axis holds.
-        form: format of the values that are shown when pointed at.
-    """
+    """Return a panel of curves over epochs; `rows` and `styles` go by the name of the curve."""
     epochs = [int(record["epoch"]) for record in records]
     air = 0.02 * max(1, max(epochs) - min(epochs))
     x = x_axis("epoch", "epoch", [min(epochs) - air, max(epochs) + air], form="d")
-    share = form.endswith("%")
-
-    def up(field: str) -> Any:
-        return y_axis(field, unit, padded(reach), form="~%" if share else "")
-
+    up = partial(y_axis, title=unit, domain=padded(reach), form="~%" if form.endswith("%") else "")
     tooltip = tips(name="", epoch="d", value=(form, unit))
     both = [rows[name] for name in ("training", "validation") if name in rows]
     gap = [
@@ -167,16 +154,14 @@ def _accuracy_panel(records: Records) -> Panel | None:
 
 
 def _numbers(records: Records, names: Sequence[str], measure: str) -> Table:
-    splits = [split for split in SPLITS if _has(records, split)]
-    accuracies = [split for split in ("val", "test") if split in splits]
-    head = ["epoch", "event"]
-    head += [f"{name}, {SPLITS[split][0]} {measure}" for name in names for split in splits]
-    head += [f"{SPLITS[split][0]} accuracy" for split in accuracies]
+    splits = {split: label for split, (label, _) in SPLITS.items() if _has(records, split)}
     rows = []
     for record in records:
-        own = [_score(record, name, split) for name in names for split in splits]
-        own += [_accuracy(record, split) for split in accuracies]
-        epoch, event = int(record["epoch"]), str(record["event"]).replace("-", " ")
-        cells = [amount(value, decimal(value, 3)) for value in own]
-        rows.append([Cell(str(epoch), float(epoch)), Cell(event), *cells])
-    return Table("All measurements.", head, rows, frozenset({1}))
+        row = {"epoch": whole(record["epoch"]), "event": Cell(str(record["event"]).replace("-", " "))}
+        for name in names:
+            for split, label in splits.items():
+                row[f"{name}, {label} {measure}"] = rounded(_score(record, name, split))
+        for split in [split for split in ("val", "test") if split in splits]:
+            row[f"{splits[split]} accuracy"] = rounded(_accuracy(record, split))
+        rows.append(row)
+    return Table.of("All measurements.", rows, ("event",))
