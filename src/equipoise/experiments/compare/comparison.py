@@ -90,7 +90,7 @@ class Comparison:
     def write(self) -> None:
         """Write `results.csv` and `summary.json`."""
         write_atomically(self.folder / RESULTS, self.results.to_csv(index=False))
-        write_atomically(self.folder / SUMMARY, json.dumps(_without_nan(self.summary), indent=2) + "\n")
+        write_atomically(self.folder / SUMMARY, json.dumps(without_nan(self.summary), indent=2) + "\n")
 
     @property
     def failed(self) -> int:
@@ -165,12 +165,12 @@ def read_comparison(folder: Path) -> Comparison:
     return Comparison(folder, results, _with_nan(summary))
 
 
-def _without_nan(value: Any) -> Any:
-    """Return plain values with NaN as null, which is what JSON has."""
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(entry) for entry in value]
+def without_nan(value: Any) -> Any:
+    """Return plain values for JSON, which has no NaN: what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

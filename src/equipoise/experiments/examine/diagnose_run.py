@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features
+from equipoise.diagnosis import Diagnosis, DiagnosisOptions
 from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.estimate import diagnose_with
-from equipoise.diagnosis.features.capture import encoders_of
-from equipoise.experiments.examine.run_data import open_run
+from equipoise.experiments.examine.run_data import open_run, run_features
 from equipoise.experiments.examine.saved_features import SavedFeatures
-from equipoise.threads import cpu_threads
 
 
 def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **options: Any) -> Diagnosis:
@@ -28,15 +26,10 @@ def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **op
         RunFolderError: there is no finished run, or the data have changed since.
         DataError, UnknownNameError: the run's data are no longer there.
     """
-    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is told before data are read
+    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is reported before data are read
     result, _, data = open_run(run_dir)
-    model = result.model
-    encoders = encoders_of(model)
-    with cpu_threads(model):
-        train = collect_features(encoders, model, data.train_eval)
-        val = collect_features(encoders, model, data.val)
-    choices = options_for(preset, options, train.target, val.target)
-    return diagnose_with(choices, train.features, train.target, val.features, val.target)
+    features = run_features(result.model, data)
+    return diagnose_with(options_for(preset, options, features.y, features.y_val), *features)
 
 
 def diagnose_arrays(file: str | os.PathLike[str], *, preset: str = "paper", **options: Any) -> Diagnosis:
@@ -49,10 +42,7 @@ def diagnose_arrays(file: str | os.PathLike[str], *, preset: str = "paper", **op
     Raises:
         DataError: the file cannot be read, lacks an array or holds one too many, or the arrays do not fit.
     """
-    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is told before a file is read
-    arrays = SavedFeatures(file)
-    train_labels, val_labels = arrays.labels("train"), arrays.labels("val")
-    chosen = options_for(preset, options, train_labels, val_labels)
-    return diagnose_with(
-        chosen, arrays.split("train"), train_labels, arrays.split("val"), val_labels, disposable=True
-    )
+    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is reported before a file is read
+    features = SavedFeatures(file).features()
+    chosen = options_for(preset, options, features.y, features.y_val)
+    return diagnose_with(chosen, *features, disposable=True)

@@ -137,7 +137,7 @@ def encoder_quality(
     budget = replace(settings.budget, epochs=epochs or settings.budget.epochs)
     if budget.warmup_epochs >= budget.epochs:
         budget = replace(budget, warmup_epochs=0)
-    work = _Work(result, settings, replace(settings, budget=budget, diagnose_every=0), _Splits(data))
+    work = _Work(result, settings, replace(settings, budget=budget, diagnose_every=0), data)
     work.folder.mkdir(exist_ok=True)
     with locked(work.folder, wait=True):
         held = _read(work)
@@ -148,17 +148,6 @@ def encoder_quality(
     return held
 
 
-@dataclass
-class _Splits:
-    """The data, and a test split that is opened at the first question."""
-
-    data: RunData
-
-    @cached_property
-    def test(self) -> Any:
-        return self.data.open_test()
-
-
 @dataclass(frozen=True)
 class _Work:
     """What is to be trained for one run."""
@@ -166,7 +155,7 @@ class _Work:
     result: FitResult
     settings: Settings
     of_classifiers: Settings
-    splits: _Splits
+    data: RunData
 
     @property
     def folder(self) -> Path:
@@ -183,40 +172,32 @@ class _Work:
             **{key: summary[key] for key in ("data_fingerprint", "split_fingerprint", "seed")},
         }
 
+    @cached_property
+    def test(self) -> Any:
+        """The test split, opened when it is first needed."""
+        return self.data.open_test()
+
     def measure(self, fine_tune: bool, test: bool) -> EncoderQuality:
         kinds: list[type[Classifier]] = [Probe, FineTuned] if fine_tune else [Probe]
         states = {}
         for m in self.result.model.modalities:
-            val: dict[str, float] = {}
-            tested: dict[str, float] = {}
-            for kind in kinds:
-                scores = trained(
+            found = {
+                kind.figure: trained(
                     kind(m),
                     self.result,
                     self.of_classifiers,
-                    self.splits.data,
+                    self.data,
                     self.folder / run_name(f"{kind.name}:{m}", self.settings.seed),
-                    (lambda: self.splits.test) if test else None,
+                    (lambda: self.test) if test else None,
                 )
-                val[kind.figure] = scores["validation"]["accuracy"]
-                if test:
-                    tested[kind.figure] = scores["test"]["accuracy"]
-            alone = self._alone(m)
-            if test:
-                tested["alone"] = alone.test["accuracy"]
-            states[m] = EncoderState(
-                probe=val["probe"],
-                fine_tuned=val.get("fine_tuned"),
-                alone=alone.validation["accuracy"],
-                chance=self._chance(),
-                test=tested or None,
-            )
-        return EncoderQuality(
-            states,
-            self.of_classifiers.budget.epochs,
-            self.settings.seed,
-            self.result.validation["accuracy"],
-        )
+                for kind in kinds
+            }
+            found["alone"] = self._alone(m).summary
+            val = {key: result["validation"]["accuracy"] for key, result in found.items()}
+            tested = {key: result["test"]["accuracy"] for key, result in found.items()} if test else None
+            states[m] = EncoderState(**{"fine_tuned": None} | val, chance=self._chance(), test=tested)
+        epochs, seed = self.of_classifiers.budget.epochs, self.settings.seed
+        return EncoderQuality(states, epochs, seed, self.result.validation["accuracy"])
 
     def _alone(self, modality: str) -> FitResult:
         """Return the run of the modality alone: one that is there, or a new one."""
@@ -243,9 +224,8 @@ class _Work:
         return True
 
     def _chance(self) -> float:
-        data = self.splits.data
-        val = np.concatenate([batch.target.numpy() for batch in data.val])
-        return float(np.mean(val == int(np.bincount(data.train_samples.target.numpy()).argmax())))
+        val = np.concatenate([batch.target.numpy() for batch in self.data.val])
+        return float(np.mean(val == int(np.bincount(self.data.train_samples.target.numpy()).argmax())))
 
 
 def _read(work: _Work) -> EncoderQuality | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,6 +11,7 @@ from equipoise.diagnosis import Diagnosis
 from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.features.projections import Projection
 from equipoise.diagnosis.verdict.verdict import Verdict
+from equipoise.experiments.compare.comparison import without_nan
 from equipoise.experiments.examine.encoder_quality import EncoderQuality
 
 FORMAT: Final = 1
@@ -75,7 +75,7 @@ class Examination:
 
     def to_json(self) -> str:
         """Return `to_dict` as JSON; what is not finite becomes null."""
-        return json.dumps(_finite(self.to_dict()), indent=1, allow_nan=False) + "\n"
+        return json.dumps(without_nan(self.to_dict()), indent=1, allow_nan=False) + "\n"
 
     def __str__(self) -> str:
         parts = ["\n".join(str(verdict) for verdict in self.verdicts.values())]
@@ -86,11 +86,3 @@ class Examination:
 
 def _plain(diagnosis: Diagnosis) -> dict[str, Any]:
     return {"options": diagnosis.options.to_dict(), "states": diagnosis.to_dict()}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import nn
 
-from equipoise.diagnosis import Diagnosis, DiagnosisOptions, collect_features, separability
+from equipoise.diagnosis import Diagnosis, DiagnosisOptions, separability
 from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.contribution.of_features import contribution_of_features
 from equipoise.diagnosis.contribution.of_model import contribution
@@ -21,7 +21,6 @@ from equipoise.diagnosis.contribution.refits import refits_of
 from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.estimate import diagnose_with
 from equipoise.diagnosis.features.arrays import has_labels, is_continuous
-from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.diagnosis.features.projections import KINDS, Projection, project
 from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.diagnosis.verdict.verdict import verdicts
@@ -29,11 +28,11 @@ from equipoise.experiments.examine.contribution_of_run import contribution_of_ru
 from equipoise.experiments.examine.encoder_quality import EncoderQuality, encoder_quality
 from equipoise.experiments.examine.examination import Examination
 from equipoise.experiments.examine.input_heads import input_scores
-from equipoise.experiments.examine.run_data import open_run
+from equipoise.experiments.examine.run_data import SplitFeatures, collected, open_run, run_features
 from equipoise.experiments.examine.saved_features import SavedFeatures
 from equipoise.pooling import Pool
 from equipoise.randomness import isolated_rng
-from equipoise.threads import cpu_threads, map_on_single_threads, one_thread
+from equipoise.threads import map_on_single_threads, one_thread
 from equipoise.training.record.record import RunRecord
 from equipoise.types import UsageError
 
@@ -41,9 +40,6 @@ BINS = 4
 """Quantiles by which the pictures colour a continuous target."""
 PAPER_SAMPLES = 10_000
 """Samples up to which the paper's estimate is measured beside another one that was asked for."""
-Features = Mapping[str, ArrayLike]
-Hands = tuple[Features, NDArray[Any], Features, NDArray[Any]]
-"""Features and target of the training split, and of the validation split."""
 
 
 def examine_run(
@@ -70,24 +66,21 @@ def examine_run(
         RunFolderError: there is no finished run, or the data have changed since.
         DataError, UnknownNameError: the run's data are no longer there; no such option.
     """
-    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is told before data are read
+    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is reported before data are read
     result, _, data = open_run(run_dir)
     refuse_labels(data.train_samples.target.numpy())
-    model, classes = result.model, tuple(data.classes)
-    encoders = encoders_of(model)
-    with cpu_threads(model), one_thread():
+    with one_thread():
         inputs = input_scores(data.train_eval, data.val)
-        train = collect_features(encoders, model, data.train_eval)
-        val = collect_features(encoders, model, data.val)
+        features = run_features(result.model, data)
     found = _measured(
         str(run_dir),
-        (train.features, train.target.numpy(), val.features, val.target.numpy()),
+        features,
         lambda: contribution_of_run(run_dir, split),
         preset,
         options,
         quality=encoder_quality(run_dir) if quality else None,
         inputs=inputs,
-        classes=classes,
+        classes=tuple(data.classes),
         pictures=pictures,
     )
     return replace(
@@ -110,12 +103,12 @@ def examine_features(
     """
     DiagnosisOptions.preset(preset, **options)
     arrays = SavedFeatures(file)
-    y, y_val = arrays.labels("train"), arrays.labels("val")
-    train, val = arrays.split("train"), arrays.split("val")
+    features = arrays.features()
+    y, y_val = features.y, features.y_val
     found = _measured(
         str(file),
-        (train, y, val, y_val),
-        lambda: contribution_of_features(train, y, val, y_val),
+        features,
+        lambda: contribution_of_features(*features),
         preset,
         options,
         classes=arrays.class_names(),
@@ -159,24 +152,22 @@ def examine_model(
         ModelError, DataError, UsageError: handles, batches or predictions do not fit.
     """
     DiagnosisOptions.preset(preset, **options)
-    train = collect_features(encoders, model, train_loader, reader=reader, pool=pool)
-    val = collect_features(encoders, model, val_loader, reader=reader, pool=pool)
+    features = collected(encoders, model, train_loader, val_loader, reader=reader, pool=pool)
     named = tuple(classes) if classes is not None else None
-    hands = (train.features, train.target.numpy(), val.features, val.target.numpy())
 
     def contributed() -> Contributions:
         own = contribution(model, train_loader, val_loader, encoders, reader=reader, classes=named)
-        return refits_of(*hands).into(own)
+        return refits_of(*features).into(own)
 
-    found = _measured(
-        name or type(model).__name__, hands, contributed, preset, options, classes=named, pictures=pictures
-    )
-    return replace(found, facts=[f"{len(train.target):,} train, {len(val.target):,} validation samples"])
+    source = name or type(model).__name__
+    found = _measured(source, features, contributed, preset, options, classes=named, pictures=pictures)
+    sizes = f"{len(features.y):,} train, {len(features.y_val):,} validation samples"
+    return replace(found, facts=[sizes])
 
 
 def _measured(
     source: str,
-    hands: Hands,
+    features: SplitFeatures,
     contributed: Callable[[], Contributions],
     preset: str,
     options: Mapping[str, Any],
@@ -187,22 +178,29 @@ def _measured(
     pictures: bool,
 ) -> Examination:
     """Measure all that features of both splits and their contributions tell."""
-    train, y, val, y_val = hands
+    y, y_val = features.y, features.y_val
     refuse_labels(y, y_val)
-    chosen = options_for(preset, options, y, y_val)
-    learning = diagnose_with(chosen, train, y, val, y_val)
-    measures = separability(train, y, val, y_val)
+
+    def by_preset(name: str) -> Diagnosis:
+        own = options_for(name, {}, y, y_val)
+        return learning if learning.options == own else diagnose_with(own, *features)
+
+    learning = diagnose_with(options_for(preset, options, y, y_val), *features)
+    measures = separability(*features)
     contributions = contributed()
+    # The paper has no continuous target, and its ten clusterings take long on many samples.
+    measurable = not is_continuous(y, y_val) and len(y) + len(y_val) <= PAPER_SAMPLES
     return Examination(
         source=source,
         learning=learning,
-        paper=_as_the_paper(learning, hands),
+        paper=by_preset("paper") if measurable else None,
         measures=measures,
         contributions=contributions,
-        verdicts=verdicts(_as_judged(learning, hands), contributions, quality, inputs),
+        # The thresholds of the verdicts were set for this preset, whatever is shown.
+        verdicts=verdicts(by_preset("robust"), contributions, quality, inputs),
         quality=quality,
         inputs=inputs,
-        projections=_pictures(hands, classes) if pictures else (),
+        projections=_pictures(features, classes) if pictures else (),
     )
 
 
@@ -219,25 +217,8 @@ def refuse_labels(*targets: NDArray[Any]) -> None:
         )
 
 
-def _as_judged(learning: Diagnosis, hands: Hands) -> Diagnosis:
-    """Return the estimate that the thresholds of the verdicts were set for, whatever is shown."""
-    return _measured_anew(learning, hands, "robust")
-
-
-def _as_the_paper(learning: Diagnosis, hands: Hands) -> Diagnosis | None:
-    """Return the paper's estimate, where there is one and ten clusterings of all samples do not take long."""
-    if is_continuous(hands[1], hands[3]) or len(hands[1]) + len(hands[3]) > PAPER_SAMPLES:
-        return None
-    return _measured_anew(learning, hands, "paper")
-
-
-def _measured_anew(learning: Diagnosis, hands: Hands, preset: str) -> Diagnosis:
-    options = options_for(preset, {}, hands[1], hands[3])
-    return learning if learning.options == options else diagnose_with(options, *hands)
-
-
-def _pictures(hands: Hands, classes: Sequence[str] | None) -> list[Projection]:
-    train, y, val, y_val = hands
+def _pictures(features: SplitFeatures, classes: Sequence[str] | None) -> list[Projection]:
+    train, y, val, y_val = features
     if is_continuous(y, y_val):
         y, y_val, classes = _quantiles(y, y_val)
 

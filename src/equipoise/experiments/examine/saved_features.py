@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.experiments.examine.run_data import SplitFeatures
 from equipoise.training.record.files import first_line
 from equipoise.types import DataError
 
@@ -34,11 +35,9 @@ class SavedFeatures:
         self.path = Path(file)
         self._keys = self._read_keys()
         names = {split: self._names(split) for split in SPLITS}
-        for key in self._keys:
-            if key not in {"classes", *(f"{split}_{name}" for split in SPLITS for name in names[split])} and (
-                key not in ("train_labels", "val_labels")
-            ):
-                raise DataError(f"{self.path} holds an array {key!r}; expected {KEYS}.")
+        known = {f"{split}_{name}" for split in SPLITS for name in ("labels", *names[split])} | {"classes"}
+        if unknown := [key for key in self._keys if key not in known]:
+            raise DataError(f"{self.path} holds an array {unknown[0]!r}; expected {KEYS}.")
         for split in SPLITS:
             if f"{split}_labels" not in self._keys:
                 raise DataError(
@@ -54,6 +53,11 @@ class SavedFeatures:
                     "names in both splits."
                 )
         self.modalities = names["train"]
+
+    def features(self) -> SplitFeatures:
+        """Return both splits, with labels checked against the names in `classes` where there are any."""
+        y, y_val = self.labels("train"), self.labels("val")
+        return SplitFeatures(self.split("train"), y, self.split("val"), y_val)
 
     def split(self, split: Split) -> Mapping[str, NDArray[Any]]:
         """Return modality to features `[N, d]`; each access reads a new array."""
