@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from equipoise.experiments.compare.compare import DEFAULT_METHODS, Observer
+from equipoise.experiments.compare.compare import Observer
 from equipoise.experiments.compare.compare import compare as run_comparison
 from equipoise.experiments.compare.comparison import REPORT, Comparison
+from equipoise.experiments.compare.planning import DEFAULT_METHODS
 from equipoise.report import write_comparison_report
 from equipoise.training.settings import Settings
 

@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from equipoise.experiments.compare.comparison import COLUMNS, Comparison, read_comparison
-from equipoise.experiments.compare.fairness import obstacles
-from equipoise.experiments.compare.statistics import rank, summarise
+from equipoise.experiments.compare.comparison import COLUMNS, Comparison, read_comparison, summary_of
+from equipoise.tasks import CLASSIFICATION
 from equipoise.training.fit import run_name
 
 
@@ -43,19 +42,7 @@ class Maker:
                     rows.append(self.row(method, seed, values[seed], "ok"))
                     results.append(self.run(method, seed, values[seed]))
         table = pd.DataFrame(rows, columns=list(COLUMNS))
-        methods, reasons = summarise(table, records=results), obstacles(results)
-        places = {} if reasons else rank(methods)
-        for method, values in methods.items():
-            values["rank"] = places.get(method)
-        summary = {
-            "dataset": self.dataset,
-            "model": "concat(mlp)",
-            "seeds": sorted(set(table["seed"])),
-            "metric": "test_accuracy",
-            "ranked": not reasons,
-            "not_ranked_because": reasons,
-            "methods": methods,
-        }
+        summary = summary_of(table, results, sorted(set(table["seed"])), CLASSIFICATION)
         (self.folder / "runs").mkdir(parents=True, exist_ok=True)
         (self.folder / "config.yaml").write_text(
             yaml.safe_dump({"data": "toys", "split_seed": 0, "lr": 0.05})

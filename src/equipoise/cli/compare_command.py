@@ -53,8 +53,8 @@ def compare_command(
     """
     from equipoise.api import compare_and_report
     from equipoise.cli.comparison_table import ComparisonTable
-    from equipoise.experiments.compare.compare import DEFAULT_METHODS, seeds_of
     from equipoise.experiments.compare.comparison import REPORT
+    from equipoise.experiments.compare.planning import DEFAULT_METHODS, seeds_of
     from equipoise.training.option_text import from_options, nested, parse_assignments
 
     settings = from_options(chosen)

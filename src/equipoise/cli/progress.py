@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from equipoise.training.record.record import METRICS, RESULT
 
-if TYPE_CHECKING:  # a training has no use for what a comparison loads
-    from equipoise.experiments.compare.executors import Outcome, Task
+if TYPE_CHECKING:  # a training does not need what a comparison loads
+    from equipoise.experiments.compare.executors import Job, Outcome
 
 INTERVAL = 0.5
 EPOCH = b'"event": "epoch"'
@@ -50,13 +50,13 @@ class EpochBar:
             self._thread.join()
             self._bar.stop()
 
-    def planned(self, folder: Path, tasks: Sequence[Task]) -> None:
+    def planned(self, folder: Path, jobs: Sequence[Job]) -> None:
         """Watch the runs of a comparison."""
-        self.watch([(task.folder, task.settings.budget.epochs) for task in tasks])
+        self.watch([(job.folder, job.settings.budget.epochs) for job in jobs])
 
     def ended(self, outcome: Outcome) -> None:
         """Count all epochs of a run that has ended as done."""
-        self._done[outcome.task.folder] = self._epochs[outcome.task.folder]
+        self._done[outcome.job.folder] = self._epochs[outcome.job.folder]
 
     def watch(self, runs: Iterable[tuple[Path, int]]) -> None:
         """Watch runs, given by folder and number of epochs."""

@@ -95,10 +95,7 @@ def _digest(script: str) -> str:
 def static_panels(chart: Chart, specifications: Sequence[Mapping[str, Any]], ids: str = "s") -> list[Markup]:
     """Return each panel's pictures for a reader without JavaScript, for a wide window and for a phone.
 
-    Args:
-        chart: the chart.
-        specifications: of its panels.
-        ids: starts the ids of its elements.
+    The pictures are drawn from the `specifications` of its panels; their ids start with `ids`.
     """
     wide = COLUMN.get(chart.columns, WIDE)
     picture = Markup('<div class="static {}" role="img" aria-label="{}">{}</div>')

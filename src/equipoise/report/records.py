@@ -10,9 +10,15 @@ from typing import Any, Final
 
 import pandas as pd
 
-from equipoise.experiments.compare.comparison import COLUMNS, RUNS, Comparison, columns_of, figures_of
-from equipoise.experiments.compare.fairness import differences, obstacles
-from equipoise.experiments.compare.statistics import rank, summarise
+from equipoise.experiments.compare.comparison import (
+    COLUMNS,
+    RUNS,
+    Comparison,
+    columns_of,
+    figure_columns,
+    summary_of,
+)
+from equipoise.experiments.compare.fairness import differences
 from equipoise.tasks import CLASSIFICATION, Task, task_named
 from equipoise.training.fit import run_name
 from equipoise.training.record.record import DIAGNOSES, METRICS, RunRecord
@@ -114,30 +120,17 @@ def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
     task = task_named(tasks.pop())
     results = pd.DataFrame([_row(run, task) for run in runs], columns=columns_of(task))
     held = [{**run.result, "method": run.method} for run in runs]
-    methods, reasons = summarise(results, records=held, figure=task.main), obstacles(held)
-    places = {} if reasons else rank(methods)
-    alike = comparable(runs)
-    for method, values in methods.items():
-        values["rank"] = places.get(method)
-        if not alike:  # a difference between unlike runs would be read as one between methods
+    summary = summary_of(results, held, sorted(set(results["seed"])), task)
+    if not comparable(runs):  # a difference between unlike runs would be read as one between methods
+        for values in summary["methods"].values():
             values["difference_to_joint"] = None
-    summary = {
-        "dataset": " and ".join(dict.fromkeys(results["dataset"])),
-        "model": " and ".join(dict.fromkeys(results["model"])),
-        "seeds": sorted(set(results["seed"])),
-        "metric": f"test_{task.main}",
-        **({} if task is CLASSIFICATION else {"task": task.name}),
-        "ranked": not reasons,
-        "not_ranked_because": reasons,
-        "methods": methods,
-    }
     return Comparison(distinct[0].parent, results, summary), runs
 
 
 def _row(run: Run, task: Task) -> dict[str, Any]:
     row = {key: run.result.get(key) for key in COLUMNS}
     own = {"method": run.method, "seed": run.seed, "status": run.status}
-    return row | own | figures_of(run.result, task)
+    return row | own | figure_columns(run.result, task)
 
 
 def _distinct(runs: Sequence[Run]) -> list[Run]:

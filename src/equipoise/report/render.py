@@ -83,12 +83,9 @@ def plain(value: Any) -> Any:
 
 
 def static_svg(spec: Mapping[str, Any], width: int, name: str) -> Markup:
-    """Return a drawing as an SVG element whose colours are those of the page's style sheet.
+    """Return a `specification` as an SVG element with the colours of the page's style sheet.
 
-    Args:
-        spec: the `specification` of the drawing.
-        width: in pixels.
-        name: starts the ids of the element, which are ids of the page.
+    It is `width` pixels wide. The ids of its elements, which are ids of the page, start with `name`.
     """
     return Markup(shared(_svg({**spec, "width": width}), name))
 
@@ -170,18 +167,11 @@ def ordered(pdf: bytes) -> bytes:
 
 
 def write_figures(charts: Sequence[Chart], folder: Path, formats: Sequence[str] | None = None) -> list[Path]:
-    """Write each chart as `FOLDER/NAME.FORMAT`, with title and legend, on white.
+    """Write each chart as `FOLDER/NAME.FORMAT`, with title and legend, on white; return the files.
 
     Letters are text in SVG and embedded TrueType in PDF. The same chart gives the same bytes. A file is
-    complete or not there at all; an existing one is replaced.
-
-    Args:
-        charts: what to draw, such as the `all_charts` of a page.
-        folder: where to write; it is made where it is missing.
-        formats: of `png`, `svg` and `pdf`; None writes all.
-
-    Returns:
-        The files, chart by chart.
+    complete or not there at all; an existing one is replaced. The formats are `png`, `svg` and `pdf`; None
+    writes all.
 
     Raises:
         UsageError: a format is another one, or two charts have one name.

@@ -26,14 +26,7 @@ ACROSS: Final = "across-datasets.html"
 
 
 def write_comparison_report(comparison: Comparison, path: Path) -> Path:
-    """Write the report of a comparison.
-
-    Args:
-        comparison: its results; its runs are read from its folder.
-        path: the HTML file; an existing one is replaced.
-
-    Returns:
-        The file.
+    """Write the report of a comparison, whose runs are read from its folder; return the file.
 
     Raises:
         RunFolderError: a record is damaged, or the file cannot be written.
@@ -62,11 +55,7 @@ def write_examination_figures(
 
 
 def write_critical_difference(across: AcrossDatasets, path: Path) -> Path:
-    """Write the critical-difference diagram as a figure for a paper.
-
-    Args:
-        across: ranks over datasets.
-        path: the file; its suffix chooses SVG, PNG or PDF, an existing one is replaced.
+    """Write the critical-difference diagram as a figure for a paper; the suffix chooses SVG, PNG or PDF.
 
     Raises:
         UsageError: the suffix is another one.

@@ -14,8 +14,8 @@ import deadly
 import equipoise as eq
 import synthetic
 from equipoise.experiments.compare import executors
-from equipoise.experiments.compare.compare import expand
-from equipoise.experiments.compare.executors import Agenda, LocalExecutor, Task
+from equipoise.experiments.compare.executors import Agenda, Job, LocalExecutor
+from equipoise.experiments.compare.planning import expand
 from equipoise.training.settings import Settings
 
 fit_module: Any = importlib.import_module("equipoise.training.fit")  # the package has a function of that name
@@ -105,9 +105,9 @@ def test_a_process_that_dies_takes_no_other_run_with_it(monkeypatch: pytest.Monk
     monkeypatch.setattr(executors, "execute", deadly.execute)
     settings = Settings.from_options("htad")
     names = ["a", "b", "deadly", "c", "d", "e", "built-on-it"]
-    tasks = [Task(settings, Path(name), Path("runs")) for name in names[:-1]]
-    tasks.append(Task(settings, Path(names[-1]), Path("runs"), after=(Path("deadly"),)))
-    outcomes = {outcome.task.folder.name: outcome.error for outcome in LocalExecutor(2).map(tasks)}
+    jobs = [Job(settings, Path(name), Path("runs")) for name in names[:-1]]
+    jobs.append(Job(settings, Path(names[-1]), Path("runs"), after=(Path("deadly"),)))
+    outcomes = {outcome.job.folder.name: outcome.error for outcome in LocalExecutor(2).map(jobs)}
     assert outcomes.keys() == set(names)
     assert {name for name, error in outcomes.items() if error} == {"deadly", "built-on-it"}
     assert "the worker process ended" in (outcomes["deadly"] or "")
@@ -118,9 +118,9 @@ def test_a_process_that_the_terminal_interrupts_ends_the_comparison(monkeypatch:
     """The processes may hear of it before this one does; what they were at must not begin again."""
     monkeypatch.setattr(executors, "execute", deadly.execute)
     settings = Settings.from_options("htad")
-    tasks = [Task(settings, Path(name), Path("runs")) for name in ("a", "interrupted", "b")]
+    jobs = [Job(settings, Path(name), Path("runs")) for name in ("a", "interrupted", "b")]
     with pytest.raises(KeyboardInterrupt):
-        list(LocalExecutor(2).map(tasks))
+        list(LocalExecutor(2).map(jobs))
 
 
 def test_all_leaves_out_what_cannot_be_built(

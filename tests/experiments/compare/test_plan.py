@@ -10,8 +10,8 @@ import pytest
 
 import equipoise as eq
 import synthetic
-from equipoise.experiments.compare.compare import DEFAULT_METHODS, expand
-from equipoise.experiments.compare.executors import Agenda, Outcome, Task
+from equipoise.experiments.compare.executors import Agenda, Job, Outcome
+from equipoise.experiments.compare.planning import DEFAULT_METHODS, expand
 from equipoise.methods import METHODS
 from equipoise.training.settings import Settings
 
@@ -23,40 +23,40 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def task(name: str, *after: str) -> Task:
+def job(name: str, *after: str) -> Job:
     settings = Settings.from_options("htad")
-    return Task(settings, Path(name), Path("runs"), after=tuple(Path(other) for other in after))
+    return Job(settings, Path(name), Path("runs"), after=tuple(Path(other) for other in after))
 
 
-def names(tasks: list[Task]) -> list[str]:
-    return [str(one.folder) for one in tasks]
+def names(jobs: list[Job]) -> list[str]:
+    return [str(one.folder) for one in jobs]
 
 
 def test_a_task_waits_for_all_that_it_builds_on() -> None:
-    tasks = [
-        task("top", "left", "right"),
-        task("left", "root"),
-        task("right"),
-        task("root"),
-        task("x", "done"),
+    jobs = [
+        job("top", "left", "right"),
+        job("left", "root"),
+        job("right"),
+        job("root"),
+        job("x", "done"),
     ]
-    agenda = Agenda(tasks)
+    agenda = Agenda(jobs)
     assert names(agenda.ready()) == ["right", "root", "x"]  # what is not among them was finished before
     assert agenda.ready() == []
-    agenda.ended(Outcome(tasks[2]))
+    agenda.ended(Outcome(jobs[2]))
     assert agenda.ready() == []
-    agenda.ended(Outcome(tasks[3]))
+    agenda.ended(Outcome(jobs[3]))
     assert names(agenda.ready()) == ["left"]
-    assert [o.task for o in agenda.ended(Outcome(tasks[1]))] == [tasks[1]]
+    assert [o.job for o in agenda.ended(Outcome(jobs[1]))] == [jobs[1]]
     assert names(agenda.ready()) == ["top"]
 
 
 def test_what_builds_on_a_failure_fails_with_it() -> None:
-    tasks = [task("root"), task("middle", "root"), task("top", "middle"), task("other")]
-    agenda = Agenda(tasks)
+    jobs = [job("root"), job("middle", "root"), job("top", "middle"), job("other")]
+    agenda = Agenda(jobs)
     assert names(agenda.ready()) == ["root", "other"]
-    ended = agenda.ended(Outcome(tasks[0], "no memory"))
-    assert [o.task for o in ended] == tasks[:3]
+    ended = agenda.ended(Outcome(jobs[0], "no memory"))
+    assert [o.job for o in ended] == jobs[:3]
     assert "the run root, which it builds on, failed: no memory" in (ended[1].error or "")
     assert "middle" in (ended[2].error or "")
     assert agenda.ready() == []

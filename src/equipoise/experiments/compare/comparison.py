@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,8 @@ from typing import Any, Final
 import pandas as pd
 
 from equipoise.experiments.compare.cost import RELATIVE
+from equipoise.experiments.compare.fairness import obstacles
+from equipoise.experiments.compare.statistics import rank, summarise
 from equipoise.tasks import CLASSIFICATION, Task
 from equipoise.training.record.record import write_atomically
 from equipoise.types import RunFolderError
@@ -39,14 +41,14 @@ COLUMNS: Final = (
 
 
 def columns_of(task: Task) -> list[str]:
-    """Return the columns of `results.csv`; behind those that every comparison has, the figures of others."""
+    """Return the columns of `results.csv`: those of every comparison, then the figures of other tasks."""
     if task is CLASSIFICATION:
         return list(COLUMNS)
     own = [f"{split}_{figure}" for split in ("val", "test") for figure in task.figures]
     return list(dict.fromkeys([*COLUMNS, *own]))
 
 
-def figures_of(result: Mapping[str, Any], task: Task) -> dict[str, Any]:
+def figure_columns(result: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Return the columns of a run's figures."""
     found = {
         f"{short}_{figure}": result[split].get(figure)
@@ -70,7 +72,7 @@ TESTS: Final = (
 """Columns of a comparison's table that say how sure the difference to joint is."""
 NO_NUMBERS: Final = ("rank", f"difference_to_{BASELINE}", "experimental", "train_data")
 NOT_RANKED: Final = "not ranked"
-"""What stands in the column of ranks where nothing may be ranked."""
+"""The entry of the column of ranks if nothing may be ranked."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Comparison:
     """What a comparison gave.
 
     Attributes:
-        folder: where `results.csv`, `summary.json` and the runs lie.
+        folder: of `results.csv`, `summary.json` and the runs.
         results: a row a run, the columns of `results.csv`.
         summary: what `summary.json` holds.
     """
@@ -94,7 +96,7 @@ class Comparison:
 
     @property
     def failed(self) -> int:
-        """Number of runs that did not come to their end."""
+        """Number of runs that did not finish."""
         return int((self.results["status"] != "ok").sum())
 
     @property
@@ -130,13 +132,28 @@ def _table_row(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def shown_name(method: str, values: Mapping[str, Any]) -> str:
-    """Return a method's name for a reader: `mla (experimental)` where it is.
+def summary_of(
+    results: pd.DataFrame, records: Sequence[Mapping[str, Any]], seeds: Sequence[int], task: Task
+) -> dict[str, Any]:
+    """Return the summary of runs, given their `results` and the `result.json` of each finished one."""
+    methods, reasons = summarise(results, BASELINE, records, task.main), obstacles(records)
+    places = {} if reasons else rank(methods)
+    for method, values in methods.items():
+        values["rank"] = places.get(method)
+    return {
+        "dataset": " and ".join(dict.fromkeys(results["dataset"])),
+        "model": " and ".join(dict.fromkeys(results["model"])),
+        "seeds": list(seeds),
+        "metric": f"test_{task.main}",
+        **({} if task is CLASSIFICATION else {"task": task.name}),
+        "ranked": not reasons,
+        "not_ranked_because": reasons,
+        "methods": methods,
+    }
 
-    Args:
-        method: its name.
-        values: its entry in `summary.json`, or its row of `Comparison.table()`.
-    """
+
+def shown_name(method: str, values: Mapping[str, Any]) -> str:
+    """Return a method's name for a reader, `mla (experimental)` if its entry in the summary says so."""
     return f"{method} (experimental)" if values.get("experimental") else method
 
 

@@ -21,14 +21,10 @@ RELATIVE: Final = {
 
 
 def mean_cost(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the mean of each cost over the runs of one method.
+    """Return the mean of each cost over the runs of one method, given the `result.json` or the row of each.
 
-    Args:
-        runs: the `result.json` of each run, or what `results.csv` holds of it.
-
-    Returns:
-        Samples passed forward and backward, seconds of training and of the method's own work, peak memory in
-        bytes; NaN where some run does not tell, as a mean over the others would be one of other seeds.
+    Costs are samples passed forward and backward, seconds of training and of the method's own work, and peak
+    memory in bytes. A cost is NaN if a run lacks it, as a mean over the others would be one of other seeds.
     """
     return {key: _mean([run.get(key) for run in runs]) for key in COSTS}
 
@@ -40,11 +36,7 @@ def relative_cost(own: Mapping[str, float], base: Mapping[str, float] | None) ->
 
 
 def traits(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the records say of a method: whether it is experimental, and what data it was trained on.
-
-    Args:
-        runs: the `result.json` of each of its runs; older ones lack both.
-    """
+    """Return whether a method is experimental and what data it was trained on; older records lack both."""
     held = list(runs)
     data = [str(run["train_data"]) for run in held if run.get("train_data")]
     return {

@@ -25,16 +25,16 @@ EXECUTORS = ("local", "ray")
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """One run of a comparison.
 
     Attributes:
         settings: the run.
         folder: of its record.
-        parts_folder: where the runs lie that it builds on.
-        overwrite: whether a record in the folder is replaced; else it is gone on with.
-        after: folders of the tasks whose runs this one builds on.
-        listed: whether the run was asked for; else others build on it.
+        parts_folder: folder of the runs that it builds on.
+        overwrite: whether a record in the folder is replaced; otherwise it is resumed.
+        after: folders of the jobs whose runs this one builds on.
+        listed: whether the run was requested; otherwise it is only a part of others.
     """
 
     settings: Settings
@@ -47,47 +47,43 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended; `error` is None where it is finished, `details` a traceback for unforeseen errors."""
+    """How a job ended: `error` is None if it finished; `details` is the traceback of an unexpected error."""
 
-    task: Task
+    job: Job
     error: str | None = None
     details: str = ""
 
 
 class Executor(Protocol):
-    """Something that computes tasks, each behind those that it builds on."""
+    """Computes jobs, each after those that it builds on."""
 
-    def map(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """Yield the outcome of each task as it ends."""
+    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Yield the outcome of each job as it ends."""
 
 
 class Agenda:
-    """Tasks that wait for others.
+    """Jobs that wait for others; what they build on and is not among them counts as finished."""
 
-    Args:
-        tasks: all of them; what they build on and is not among them is taken as finished.
-    """
-
-    def __init__(self, tasks: Iterable[Task]) -> None:
-        self._waiting = list(tasks)
-        self._open = {task.folder for task in self._waiting}
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._waiting = list(jobs)
+        self._open = {job.folder for job in self._waiting}
         self._failed: dict[Path, str] = {}
 
-    def ready(self) -> list[Task]:
-        """Return, once each, the tasks for which all that they build on has come to a good end."""
-        found = [task for task in self._waiting if not self._open.intersection(task.after)]
-        self._waiting = [task for task in self._waiting if task not in found]
+    def ready(self) -> list[Job]:
+        """Return, once each, the jobs whose parts are all finished."""
+        found = [job for job in self._waiting if not self._open.intersection(job.after)]
+        self._waiting = [job for job in self._waiting if job not in found]
         return found
 
     def ended(self, outcome: Outcome) -> list[Outcome]:
-        """Note that a task has ended; return it with those that now can never begin."""
+        """Record that a job has ended; return it with those that can no longer start."""
         if outcome.error is None:
-            self._open.discard(outcome.task.folder)
+            self._open.discard(outcome.job.folder)
             return [outcome]
-        hopeless = [task for task in self._waiting if outcome.task.folder in task.after]
-        self._waiting = [task for task in self._waiting if task not in hopeless]
-        reason = f"the run {outcome.task.folder.name}, which it builds on, failed: {outcome.error}"
-        return [outcome, *(ended for task in hopeless for ended in self.ended(Outcome(task, reason)))]
+        hopeless = [job for job in self._waiting if outcome.job.folder in job.after]
+        self._waiting = [job for job in self._waiting if job not in hopeless]
+        reason = f"the run {outcome.job.folder.name}, which it builds on, failed: {outcome.error}"
+        return [outcome, *(ended for job in hopeless for ended in self.ended(Outcome(job, reason)))]
 
 
 def make_executor(name: str, workers: int | None = None) -> Executor:
@@ -107,42 +103,40 @@ def make_executor(name: str, workers: int | None = None) -> Executor:
 class LocalExecutor:
     """Processes of this machine; with one worker, this process.
 
-    Args:
-        workers: number of processes; None takes one for each core on a machine without an accelerator, else
-            one.
+    By default there is one worker for each core on a machine without an accelerator, otherwise one.
     """
 
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or _default_workers()
 
-    def map(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """Yield the outcome of each task as it ends."""
-        pending = list(tasks)
+    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Yield the outcome of each job as it ends."""
+        pending = list(jobs)
         agenda = Agenda(pending)
         workers = min(self.workers, len(pending))
         if workers <= 1:
             while ready := agenda.ready():
-                for task in ready:
-                    yield from agenda.ended(execute(task))
+                for job in ready:
+                    yield from agenda.ended(execute(job))
             return
         others = set(multiprocessing.active_children())
         try:
             yield from _in_processes(workers, agenda)
         except BaseException:
-            # Interrupted: the runs have their checkpoints, so nobody needs to wait for them.
+            # Interrupted: the runs have their checkpoints, so they need not end first.
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()
             raise
 
 
 def _in_processes(workers: int, agenda: Agenda) -> Iterator[Outcome]:
-    """Compute tasks in pools of processes; where one dies its pool is lost, and another takes its place.
+    """Compute jobs in pools of processes; if a process dies, its pool is lost and replaced by a new one.
 
-    Which of the tasks at work it died of cannot be told. Each of them is tried once more, by itself.
+    Which of the running jobs caused this is unknown. Each of them is tried once more, by itself.
     """
     # A forked child would inherit torch's threads in an undefined state.
     context = multiprocessing.get_context("spawn")
-    queue, suspects = deque(agenda.ready()), deque[Task]()
+    queue, suspects = deque(agenda.ready()), deque[Job]()
     while queue or suspects:
         pool = ProcessPoolExecutor(workers, context, initializer=_end_quietly)
         try:
@@ -152,36 +146,36 @@ def _in_processes(workers: int, agenda: Agenda) -> Iterator[Outcome]:
 
 
 def _in_pool(
-    pool: ProcessPoolExecutor, workers: int, agenda: Agenda, queue: deque[Task], suspects: deque[Task]
+    pool: ProcessPoolExecutor, workers: int, agenda: Agenda, queue: deque[Job], suspects: deque[Job]
 ) -> Iterator[Outcome]:
-    """Work until nothing is left, or the pool is lost; what was at work then is among the suspects."""
-    working: dict[Future[Outcome], Task] = {}
+    """Work until nothing is left or the pool is lost; then the running jobs become suspects."""
+    working: dict[Future[Outcome], Job] = {}
     children: set[BaseProcess] = set()
     while queue or suspects or working:
         alone = bool(suspects) and not working
         while suspects if alone else (queue and len(working) < workers and not suspects):
-            task = suspects.popleft() if alone else queue.popleft()
-            working[pool.submit(execute, task)] = task
+            job = suspects.popleft() if alone else queue.popleft()
+            working[pool.submit(execute, job)] = job
             if alone:
                 break
         lost = False
         children.update(multiprocessing.active_children())
         for future in wait(working, return_when=FIRST_COMPLETED).done:
-            task, error = working.pop(future), future.exception()
+            job, error = working.pop(future), future.exception()
             if error is None:
                 yield from agenda.ended(future.result())
             elif alone or not isinstance(error, BrokenProcessPool):
-                yield from agenda.ended(Outcome(task, f"the worker process ended: {error}"))
+                yield from agenda.ended(Outcome(job, f"the worker process ended: {error}"))
                 lost = lost or isinstance(error, BrokenProcessPool)
             else:
-                suspects.append(task)
+                suspects.append(job)
                 lost = True
         queue.extend(agenda.ready())
         if lost:
-            # A future fails as soon as its process has closed its files; how that ended is known only later.
+            # A future fails as soon as its process has closed its files; its exit code is known only later.
             pool.shutdown(wait=True, cancel_futures=True)
             if any(child.exitcode == -signal.SIGINT for child in children):
-                raise KeyboardInterrupt  # the terminal's, which the processes heard first
+                raise KeyboardInterrupt  # from the terminal; the processes received it first
             suspects.extend(working.values())
             return
 
@@ -196,50 +190,50 @@ class RayExecutor:
             raise MissingExtraError("ray", "ray", "the executor 'ray'") from None
         self._ray = ray
 
-    def map(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """Yield the outcome of each task as it ends."""
+    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Yield the outcome of each job as it ends."""
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False)
         import torch
 
-        # Without asking for one, a task sees no GPU.
+        # A job that requests no GPU sees none.
         remote = self._ray.remote(num_gpus=int(torch.cuda.is_available()))(execute)
-        agenda = Agenda(tasks)
-        pending = {remote.remote(task): task for task in agenda.ready()}
+        agenda = Agenda(jobs)
+        pending = {remote.remote(job): job for job in agenda.ready()}
         while pending:
             done, _ = self._ray.wait(list(pending))
             for reference in done:
-                task = pending.pop(reference)
+                job = pending.pop(reference)
                 try:
                     outcome = self._ray.get(reference)
                 except self._ray.exceptions.RayError as error:
-                    outcome = Outcome(task, f"the worker ended: {first_line(error)}")
+                    outcome = Outcome(job, f"the worker ended: {first_line(error)}")
                 yield from agenda.ended(outcome)
-            pending |= {remote.remote(task): task for task in agenda.ready()}
+            pending |= {remote.remote(job): job for job in agenda.ready()}
 
 
-def execute(task: Task) -> Outcome:
-    """Compute one task; an error becomes part of its outcome, so that the other runs go on."""
+def execute(job: Job) -> Outcome:
+    """Compute one job; an error becomes part of its outcome, so that the other runs continue."""
     try:
         with warnings.catch_warnings():
             # The comparison warned once, before the first run.
             warnings.simplefilter("ignore", EquipoiseWarning)
             run(
-                task.settings,
-                task.folder,
-                resume=not task.overwrite,
-                overwrite=task.overwrite,
-                parts_folder=task.parts_folder,
+                job.settings,
+                job.folder,
+                resume=not job.overwrite,
+                overwrite=job.overwrite,
+                parts_folder=job.parts_folder,
             )
     except EquipoiseError as error:
-        return Outcome(task, str(error))
+        return Outcome(job, str(error))
     except Exception as error:
-        return Outcome(task, f"{type(error).__name__}: {error}", traceback.format_exc())
-    return Outcome(task)
+        return Outcome(job, f"{type(error).__name__}: {error}", traceback.format_exc())
+    return Outcome(job)
 
 
 def _end_quietly() -> None:
-    """Let a worker end without a traceback of its own when the terminal interrupts the command."""
+    """End a worker without a traceback when the terminal interrupts the command."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -23,11 +23,7 @@ CHANGED_DATA: Final = "changed by the method"
 
 
 def differences(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Say in which conditions finished runs differ; an empty list where they are equal.
-
-    Args:
-        results: the `result.json` of each run.
-    """
+    """Return the conditions in which finished runs differ, given the `result.json` of each."""
     runs = list(results)
     found = [
         f"the runs differ in {what}"
@@ -49,11 +45,7 @@ def differences(results: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def obstacles(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Say why finished runs must not be ranked against each other; an empty list where they may.
-
-    Args:
-        results: the `result.json` of each run.
-    """
+    """Return the reasons against a ranking of finished runs, given the `result.json` of each."""
     runs = list(results)
     found = differences(runs)
     seeds: dict[str, set[int]] = {}

@@ -11,7 +11,7 @@ from typing import Any
 
 from equipoise.data import PreparedDataset
 from equipoise.experiments.compare.comparison import BASELINE, RUNS
-from equipoise.experiments.compare.executors import Task
+from equipoise.experiments.compare.executors import Job
 from equipoise.methods import METHODS, Method, base_names, create_method
 from equipoise.methods.core.creation import options_for
 from equipoise.models import BalancedModel
@@ -24,10 +24,10 @@ from equipoise.training.settings import Settings
 from equipoise.types import ModelError, UsageError, warn
 
 ALL, REFERENCES = "all", "references"
-"""Stand for every method that the model can be trained by, and for those that all should be held against."""
+"""The group of all methods that can train the model, and that of the references for every comparison."""
 
 DEFAULT_METHODS = (REFERENCES, "diagnose-relearn")
-"""What is compared where nobody says otherwise: without its references a method proves little."""
+"""The default of a comparison: without its references, the result of a method says little."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Plan:
 
     Attributes:
         parts: each run's name with the names of the runs that it builds on.
-        left_out: methods that `all` stands for and the model cannot be trained by, with the reason.
+        left_out: methods of a group that cannot train the model, with the reason.
         data: the dataset.
     """
 
@@ -61,7 +61,7 @@ def expand(
         try:
             built = _checked_variants(settings, method, options, reference)
         except (UsageError, ModelError) as error:
-            # A group stands for what can be run; a wrong option is no reason to leave a method out.
+            # A group means what can be run; a wrong option is no reason to leave a method out.
             if method in named or method in options:
                 raise
             plan.left_out[method] = str(error)
@@ -74,7 +74,7 @@ def expand(
 
 
 def _wanted(methods: Sequence[str]) -> tuple[list[str], set[str]]:
-    """Return the methods that names and groups stand for, and those that stand there by their names."""
+    """Return all methods, with groups expanded, and those that were given by name."""
     references = sorted(reference_methods(), key=lambda name: name != BASELINE)
     groups = {REFERENCES: references, ALL: [*references, *METHODS]}
     named = {method for method in methods if method not in groups}
@@ -108,25 +108,25 @@ def _checked_variants(
         found[variant] = built = create_method(variant, options_for(variant, options))
         built.check(reference)
         model = build_for(built, settings, reference)
-        with isolated_rng():  # thrown away: it is asked for only to see whether it can be built
+        with isolated_rng():  # the modules are discarded: this checks that they can be built
             for member in built.members():
                 member.extra_modules(model, settings.budget)
     return found
 
 
-def tasks_of(
+def jobs_of(
     settings: Settings,
     plan: Plan,
     options: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
     folder: Path,
     overwrite: bool,
-) -> list[Task]:
-    """Return the runs, among them those that others build on, be they asked for or not."""
+) -> list[Job]:
+    """Return the runs, including those that others build on and that were not requested."""
     runs = folder / RUNS
     unlisted = [part for parts in plan.parts.values() for part in parts if part not in plan.parts]
     return [
-        Task(
+        Job(
             settings.with_method(name, options_for(name, options), seed),
             runs / run_name(name, seed),
             runs,
@@ -158,12 +158,12 @@ def configuration(
 
 
 def seeds_of(numbers: Sequence[int], first_seed: int = 0) -> list[int]:
-    """Read seeds: one number N means `first_seed` and the N-1 that follow, several mean themselves."""
+    """Read seeds: one number N means N seeds from `first_seed` on; several numbers are the seeds."""
     return list(range(first_seed, first_seed + numbers[0])) if len(numbers) == 1 else list(numbers)
 
 
 def _seed_options(seeds: Sequence[int]) -> dict[str, Any]:
-    """Return what `seeds_of` reads as these seeds."""
+    """Return the options that `seeds_of` reads as these seeds."""
     if list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
         return {"seeds": [len(seeds)], "first_seed": seeds[0]}
     return {"seeds": list(seeds)}
@@ -173,7 +173,7 @@ def checked_seeds(seeds: Iterable[int]) -> list[int]:
     """Return seeds as integers.
 
     Raises:
-        UsageError: there is none, or one stands twice.
+        UsageError: there is none, or one is repeated.
     """
     values = [operator.index(seed) for seed in seeds]  # NumPy's integers too
     if not values:

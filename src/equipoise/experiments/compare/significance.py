@@ -31,14 +31,9 @@ EXACT: Final = 13
 def bootstrap_interval(differences: Sequence[float]) -> tuple[float, float]:
     """Return the 95 % interval of the mean by the bootstrap: BCa, or percentiles where BCa is not defined.
 
-    The resamples are drawn from a fixed seed: equal differences give equal intervals.
-
-    Args:
-        differences: one a seed.
-
-    Returns:
-        Lower and upper end. NaN for fewer than two differences, and for differences that are all equal, as
-        resamples of them are equal too and tell nothing of the spread; zero where all are zero.
+    The resamples are drawn from a fixed seed: equal differences give equal intervals. The ends are NaN for
+    fewer than two differences, and for differences that are all equal, as resamples of them are equal too and
+    say nothing about the spread; zero where all are zero.
     """
     values = np.round(np.asarray(differences, dtype=float), DIGITS)
     if len(values) < 2:
@@ -69,13 +64,7 @@ def wilcoxon_p(differences: Sequence[float]) -> float:
 
     It is exact up to 50 differences without ties, and up to 13 with them; beyond it is the normal
     approximation. Differences of zero are dropped (Wilcoxon's own way), so each makes the smallest possible
-    p-value twice as large.
-
-    Args:
-        differences: one a seed.
-
-    Returns:
-        The p-value; 1 where all differences are zero, NaN for fewer than two.
+    p-value twice as large. It is 1 where all differences are zero, and NaN for fewer than two.
     """
     values = np.round(np.asarray(differences, dtype=float), DIGITS)
     if len(values) < 2:
@@ -105,13 +94,9 @@ def smallest_wilcoxon_p(seeds: int) -> float:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Correct the p-values of one family by Holm's step-down method.
+    """Correct the p-values of one family of methods by Holm's step-down method.
 
-    Args:
-        p_values: by method; NaN stands for a method without a test.
-
-    Returns:
-        Corrected p-values by method; what is NaN stays so and does not count in the family.
+    A method without a test has NaN, which stays so and does not count in the family.
     """
     # The function of statsmodels collects garbage each time, which takes longer than all other statistics.
     family = {name: value for name, value in p_values.items() if math.isfinite(value)}

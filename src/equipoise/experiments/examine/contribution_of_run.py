@@ -81,19 +81,14 @@ def contribution_of_model(
     classes: tuple[str, ...] | None = None,
     choices: Choices | None = None,
 ) -> Contributions:
-    """Tell how much each modality contributes to a model's predictions, encoding each sample once.
+    """Measure how much each modality contributes to a model's predictions, encoding each sample once.
 
-    With intermediate fusion a feature has taken up signal from other modalities. Each subset is then encoded
-    anew, without what the absent modalities would have told the others; a permuted modality brings other
+    With intermediate fusion a feature contains signal from other modalities. Each subset is then encoded
+    anew, without what the absent modalities would have added to the others; a permuted modality brings other
     samples' inputs. Linear heads read each modality encoded by itself.
 
-    Args:
-        model: runs in evaluation mode; afterwards everything is as before.
-        train_loader: batches of the training split, in order.
-        loader: those of the split that is scored, in one order.
-        split: what it is called.
-        classes: names of the classes.
-        choices: see `Choices`.
+    The model runs in evaluation mode and is left as it was. Both loaders yield their batches in one order;
+    `loader` is the split that is scored. See `equipoise.contribution` for the other arguments.
     """
     chosen = choices or Choices()
     with (

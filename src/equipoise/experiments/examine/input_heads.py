@@ -18,14 +18,9 @@ WIDTH: Final = 1024
 def input_scores(train: Iterable[Batch], val: Iterable[Batch], seed: int = 0) -> dict[str, float]:
     """Return modality to the validation score of a linear head fitted to its inputs of the training split.
 
-    An encoder whose features give less than its inputs has not learnt what was there to learn. Inputs of
-    more than `WIDTH` numbers (videos, spectrograms) are projected at random (Johnson and Lindenstrauss,
-    1984), so that memory and time stay small.
-
-    Args:
-        train: batches of the training split, in order.
-        val: batches of the validation split.
-        seed: of the projections.
+    An encoder whose features give less than its inputs has not learnt what they contain. Inputs of more than
+    `WIDTH` numbers (videos, spectrograms) are projected at random (Johnson and Lindenstrauss, 1984), so that
+    memory and time stay small.
     """
     x, y = _flat(train, seed)
     x_val, y_val = _flat(val, seed)

@@ -77,13 +77,8 @@ def trained(
 ) -> dict[str, Any]:
     """Train a classifier, or continue the one in its folder; see `encoder_quality`.
 
-    Args:
-        method: the classifier.
-        finished: the run whose encoder it takes.
-        settings: of the run, with the classifier's budget.
-        data: the run's data.
-        folder: run folder of the classifier.
-        open_test: returns the test split; None does not open it.
+    `finished` is the run whose encoder it takes, and `settings` are those of the run with the classifier's
+    budget. The test split is opened only if `open_test` returns it.
 
     Returns:
         The result of its record: `validation` has the figures of the best epoch, `test` those on the test

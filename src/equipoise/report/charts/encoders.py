@@ -36,14 +36,7 @@ SPOTS: Final = (80, 680)
 
 @dataclass(frozen=True)
 class QualityPoint:
-    """One run in the picture of encoder quality.
-
-    Attributes:
-        method: its method.
-        seed: its seed.
-        encoders: modality to the accuracy of its encoder under a new classifier.
-        accuracy: of the multimodal model.
-    """
+    """One run: the accuracy of each encoder under a new classifier, and that of the multimodal model."""
 
     method: str
     seed: int
@@ -59,13 +52,9 @@ def encoder_quality(
 ) -> Chart | None:
     """Return how good each encoder is under a new classifier.
 
-    A spot a run, a panel a pair of modalities; the area of a spot grows with the multimodal accuracy.
-
-    Args:
-        points: runs.
-        alone: accuracy of each modality trained alone.
-        split: what the accuracies were measured on.
-        colors: of the methods; None takes those of the palette in turn.
+    A spot a run, a panel a pair of modalities; the area of a spot grows with the multimodal accuracy. `alone`
+    is the accuracy of each modality trained alone. Methods without given colours take those of the palette in
+    turn.
     """
     names = list(dict.fromkeys(name for point in points for name in point.encoders))
     pairs = list(itertools.combinations(names, 2))

@@ -18,11 +18,7 @@ MOST_ROWS: Final = 60
 
 
 def layer_strengths(strengths: Mapping[str, Mapping[str, float]]) -> Chart | None:
-    """Return the strength of re-learning of each layer, where it differs by layer.
-
-    Args:
-        strengths: modality to layer to strength, in the order of the layers.
-    """
+    """Return the strength of re-learning by layer, where it differs: modality to layer to strength."""
     held = {name: own for name, own in strengths.items() if own}
     if not held:
         return None

@@ -49,11 +49,7 @@ MOMENT_CAPTION = " At a re-learning the lines step: measured right before, and r
 
 
 def scores(read: Mapping[str, Sequence[Reading]]) -> Chart | None:
-    """Return the scores of both splits over epochs, a row a modality and a column a method.
-
-    Args:
-        read: method to its readings.
-    """
+    """Return the scores of both splits over epochs, a row a modality and a column a method."""
     names = list(dict.fromkeys(name for own in read.values() for name in modalities(own)))
     lines = {(n, m): points for n in names for m, own in read.items() if (points := trajectory(own, n))}
     ends = [v for points in lines.values() for p in points for s in (p.train, p.val) for v in (s.low, s.high)]

@@ -54,11 +54,7 @@ def states(diagnosis: Diagnosis) -> Chart | None:
 
 
 def measures(diagnoses: Mapping[str, Diagnosis]) -> Chart | None:
-    """Return the scores of several measures side by side, each with the interval of its gap.
-
-    Args:
-        diagnoses: name of a measure to what it found.
-    """
+    """Return the scores of several measures side by side, each with the interval of its gap."""
     panels, rows = [], []
     names = list(dict.fromkeys(name for diagnosis in diagnoses.values() for name in diagnosis))
     colors = modality_colors(names)
@@ -100,14 +96,7 @@ def _measured(diagnosis: Diagnosis) -> States:
 def state_rows(
     held: States, colors: Mapping[str, str], measure: str, *, strength: bool = False
 ) -> alt.LayerChart:
-    """Return a drawing of learning states, a row a modality.
-
-    Args:
-        held: states whose scores are finite.
-        colors: of the modalities.
-        measure: title of the axis.
-        strength: write the strength beside the gap.
-    """
+    """Return a drawing of learning states with finite scores, a row a modality; `measure` titles the axis."""
     rows = [
         _row(name, state, len(held) - 1 - place, strength) for place, (name, state) in enumerate(held.items())
     ]

@@ -26,12 +26,9 @@ DIAGRAM = (
 
 
 def across_page(comparisons: Sequence[Comparison]) -> Page:
-    """Return the page of several comparisons.
+    """Return the page of several comparisons, one for each dataset.
 
-    Where the methods cannot be ranked over the datasets, the page says why, and shows each dataset.
-
-    Args:
-        comparisons: one a dataset.
+    If the methods cannot be ranked over the datasets, the page gives the reason and shows each dataset.
     """
     names = list(dict.fromkeys(str(comparison.summary["dataset"]) for comparison in comparisons))
     methods = dict.fromkeys(name for c in comparisons for name in c.summary["methods"])

@@ -24,13 +24,7 @@ from equipoise.tasks import CLASSIFICATION, MULTILABEL, Task
 
 
 def comparison_page(comparison: Comparison, runs: Sequence[Run], *, kind: str = "comparison") -> Page:
-    """Return the page of a comparison.
-
-    Args:
-        comparison: its results and summary.
-        runs: its runs, in any order.
-        kind: what the head of the page calls it.
-    """
+    """Return the page of a comparison with its runs in any order; `kind` is what its head calls it."""
     evidence = Evidence.of(comparison, runs)
     summary = comparison.summary
     methods, seeds = len(summary["methods"]), len(summary["seeds"])

@@ -15,16 +15,10 @@ RELEARNING, DIAGNOSIS = "relearning", "diagnosis"
 
 @dataclass(frozen=True)
 class Reading:
-    """One modality in one event of one run.
+    """The separability of one modality's training and validation features, in one event of one run.
 
-    Attributes:
-        seed: of the run.
-        epoch: of the event, from 0.
-        event: `relearning` (measured right before the weights were pulled back) or `diagnosis`.
-        modality: its name.
-        train, val: separability of the training and validation features.
-        applied: strength of the re-learning; NaN for a diagnosis.
-        metric: the measure of separability.
+    The event is `relearning` (measured right before the weights were pulled back, with the strength that was
+    applied) or `diagnosis` (whose `applied` is NaN).
     """
 
     seed: int
@@ -148,11 +142,9 @@ def mean_gaps(read: Iterable[Reading]) -> dict[str, float]:
 
 
 def effects(read: Sequence[Reading], *, same_ruler: bool = True) -> dict[str, Effect]:
-    """Return what re-learning did to each modality.
+    """Return what re-learning did to each modality, by the readings of one method.
 
-    Args:
-        read: readings of one method.
-        same_ruler: whether both events were measured with the same options; else gaps are not compared.
+    Gaps are not compared unless both events were measured with the same options (`same_ruler`).
     """
     found = {}
     for modality in modalities(read):
