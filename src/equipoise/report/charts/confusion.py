@@ -11,8 +11,8 @@ import altair as alt
 import numpy as np
 from numpy.typing import ArrayLike
 
+from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Panel
-from equipoise.report.charts.look import INK, PALETTE, PAPER, layered, source, tips
 from equipoise.report.text.tables import Cell, Table
 from equipoise.report.text.wording import counted, percent, printable
 
@@ -74,16 +74,16 @@ def _drawing(table: Any, classes: Sequence[str]) -> alt.LayerChart:
     scale = alt.Scale(domain=list(range(size)), paddingInner=0.03 if size <= CELL_NUMBERS else 0)
     x = alt.X("column:O", title="predicted class", axis=alt.Axis(labelAngle=-90, **axis), scale=scale)
     y = alt.Y("row:O", title="true class", axis=alt.Axis(**axis), scale=scale)
-    shown = tips(samples=",d", of=",d", **{"true class": "", "predicted class": ""})
+    shown = look.tips(samples=",d", of=",d", **{"true class": "", "predicted class": ""})
     opacity = alt.FillOpacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None)
-    layers = [source(rows).mark_rect(color=PALETTE[1]).encode(x, y, opacity, tooltip=shown)]
+    layers = [look.source(rows).mark_rect(color=look.PALETTE[1]).encode(x, y, opacity, tooltip=shown)]
     if size <= CELL_NUMBERS:
-        dark = alt.when(alt.datum.share > 0.6).then(alt.value(PAPER)).otherwise(alt.value(INK))
-        numbers = source(rows).mark_text(fontSize=12, tooltip=None)
+        dark = alt.when(alt.datum.share > 0.6).then(alt.value(look.PAPER)).otherwise(alt.value(look.INK))
+        numbers = look.source(rows).mark_text(fontSize=12, tooltip=None)
         percents = numbers.transform_calculate(percent="format(100 * datum.share, '.0f')")
         layers.append(percents.encode(x, y, color=dark, text="percent:N"))
     height = max(110, 34 * size) if size <= CELL_NUMBERS else min(550, 14 * size)
-    return layered(*layers, height=height)
+    return look.layered(*layers, height=height)
 
 
 def _table(table: Any, classes: Sequence[str]) -> Table:

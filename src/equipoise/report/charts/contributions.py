@@ -10,19 +10,8 @@ from typing import Any, Final
 import altair as alt
 
 from equipoise.diagnosis.contribution.contributions import Contributions
+from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Key, Panel
-from equipoise.report.charts.look import (
-    INK,
-    by_color,
-    heading,
-    layered,
-    modality_colors,
-    padded,
-    rules,
-    source,
-    tips,
-    x_axis,
-)
 from equipoise.report.text.tables import Cell, Table, rounded
 from equipoise.report.text.wording import between, score
 
@@ -46,7 +35,7 @@ def contributions(measured: Contributions) -> Chart | None:
     }
     if not own or not drawn:
         return None
-    colors, panels = modality_colors(list(own)), []
+    colors, panels = look.modality_colors(list(own)), []
     differences = [
         value
         for key in drawn
@@ -57,9 +46,9 @@ def contributions(measured: Contributions) -> Chart | None:
     for key, label in drawn.items():
         if key == "alone":
             unit, dashed = measured.metric, {measured.score: "dash", measured.baseline: "dot"}
-            reach = padded([0.0, measured.score, *(float(item.alone) for item in own.values())])
+            reach = look.padded([0.0, measured.score, *(float(item.alone) for item in own.values())])
         else:
-            unit, dashed, reach = f"difference of {measured.metric}", {0.0: "line"}, padded(differences)
+            unit, dashed, reach = f"difference of {measured.metric}", {0.0: "line"}, look.padded(differences)
         drawing = _bars(own, key, colors, unit, reach, dashed)
         panels.append(
             Panel(label, f"{label} of each modality, {measured.metric} on {measured.split}", drawing)
@@ -76,7 +65,7 @@ def contributions(measured: Contributions) -> Chart | None:
         caption,
         panels,
         min(3, len(panels)),
-        [Key(heading(name), colors[name], "band") for name in own],
+        [Key(look.heading(name), colors[name], "band") for name in own],
         _table(own, drawn, measured.metric),
     )
 
@@ -101,15 +90,16 @@ def _bars(
     form = "~%" if "accuracy" in unit else ""
 
     def across(field: str) -> alt.X:
-        return x_axis(field, unit, reach, ticks=5, form=form, grid=True)
+        return look.x_axis(field, unit, reach, ticks=5, form=form, grid=True)
 
-    shown = tips(modality="", low=(".3f", "95 % interval, low"), high=(".3f", "95 % interval, high"))
-    bars = source(rows).mark_bar().encode(across("value"), y, by_color("modality", colors))
-    whiskers = source(ends).mark_rule(color=INK, strokeWidth=1.5).encode(across("low"), y, tooltip=shown)
-    tick = source(ends).mark_tick(color=INK, orient="vertical", thickness=1.5, height=8, opacity=1)
-    return layered(
-        bars.encode(tooltip=tips(modality="", value=(".3f", unit))),
-        *(rules([value], across("value"), "value", dash) for value, dash in dashed.items()),
+    shown = look.tips(modality="", low=(".3f", "95 % interval, low"), high=(".3f", "95 % interval, high"))
+    bars = look.source(rows).mark_bar().encode(across("value"), y, look.by_color("modality", colors))
+    spans = look.source(ends)
+    whiskers = spans.mark_rule(color=look.INK, strokeWidth=1.5).encode(across("low"), y, tooltip=shown)
+    tick = spans.mark_tick(color=look.INK, orient="vertical", thickness=1.5, height=8, opacity=1)
+    return look.layered(
+        bars.encode(tooltip=look.tips(modality="", value=(".3f", unit))),
+        *(look.rules([value], across("value"), "value", dash) for value, dash in dashed.items()),
         *([whiskers.encode(alt.X2("high:Q"))] if ends else []),
         *(tick.encode(across(end), y, tooltip=shown) for end in ("low", "high") if ends),
         height=BAR_ROW * len(own),

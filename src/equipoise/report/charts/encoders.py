@@ -10,21 +10,8 @@ from typing import Final
 
 import altair as alt
 
+from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Key, Panel
-from equipoise.report.charts.look import (
-    MUTED,
-    PALETTE,
-    SHAPES,
-    by_color,
-    heading,
-    layered,
-    padded,
-    rules,
-    source,
-    tips,
-    x_axis,
-    y_axis,
-)
 from equipoise.report.text.tables import Cell, Table, amount, whole
 from equipoise.report.text.wording import percent, shortened
 
@@ -78,9 +65,9 @@ def encoder_quality(
     )
     caption += " Dashed: the modality trained alone." if alone else ""
     caption += f" The first {PAIRS} of {len(pairs)} pairs are drawn." if len(pairs) > PAIRS else ""
-    legend = [Key(heading(method), *style) for method, style in styles.items()]
+    legend = [Key(look.heading(method), *style) for method, style in styles.items()]
     legend = legend if len(methods) <= METHOD_KEYS else []
-    legend += [Key("trained alone", MUTED, "rule")] if alone else []
+    legend += [Key("trained alone", look.MUTED, "rule")] if alone else []
     table, columns = _table(points, names, alone), min(3, max(2, len(panels)))
     return Chart("encoder-quality", "Quality of the encoders", caption, panels, columns, legend, table)
 
@@ -89,9 +76,9 @@ def _styles(methods: Sequence[str], colors: Mapping[str, str] | None) -> dict[st
     """Return colour and shape of each method: methods of one colour differ in shape."""
     styles: dict[str, tuple[str, str]] = {}
     for place, method in enumerate(methods):
-        color = (colors or {}).get(method, PALETTE[place % len(PALETTE)])
+        color = (colors or {}).get(method, look.PALETTE[place % len(look.PALETTE)])
         alike = sum(other == color for other, _ in styles.values())
-        styles[method] = (color, SHAPES[alike % len(SHAPES)])
+        styles[method] = (color, look.SHAPES[alike % len(look.SHAPES)])
     return styles
 
 
@@ -112,29 +99,29 @@ def _pair(
         }
         for p in sorted(held, key=lambda p: -p.accuracy)  # small spots are drawn on top of large ones
     ]
-    reach = [padded([*(p.encoders[n] for p in held), alone.get(n, math.nan)], share=0.15) for n in pair]
+    reach = [look.padded([*(p.encoders[n] for p in held), alone.get(n, math.nan)], share=0.15) for n in pair]
     titles = [f"{shortened(name, 24)}, accuracy" for name in pair]
-    x = x_axis("first", titles[0], reach[0], ticks=6, form="~%", grid=True)
-    y = y_axis("second", titles[1], reach[1], form="~%")
+    x = look.x_axis("first", titles[0], reach[0], ticks=6, form="~%", grid=True)
+    y = look.y_axis("second", titles[1], reach[1], form="~%")
     colors = {method: color for method, (color, _) in styles.items()}
     shapes = alt.Scale(domain=list(styles), range=[shape for _, shape in styles.values()])
     sizes = alt.Scale(domain=list(scale), range=list(SPOTS), zero=False)
-    spots = source(rows).mark_point(filled=True, fillOpacity=0.55, strokeWidth=1, strokeOpacity=1)
-    shown = tips(
+    spots = look.source(rows).mark_point(filled=True, fillOpacity=0.55, strokeWidth=1, strokeOpacity=1)
+    shown = look.tips(
         method="",
         seed="d",
         first=(".1%", shortened(pair[0])),
         second=(".1%", shortened(pair[1])),
         multimodal=".1%",
     )
-    return layered(
-        rules([alone.get(pair[0], math.nan)], x, "first"),
-        rules([alone.get(pair[1], math.nan)], y, "second"),
+    return look.layered(
+        look.rules([alone.get(pair[0], math.nan)], x, "first"),
+        look.rules([alone.get(pair[1], math.nan)], y, "second"),
         spots.encode(
             x,
             y,
-            by_color("method", colors),
-            by_color("method", colors, alt.Stroke),
+            look.by_color("method", colors),
+            look.by_color("method", colors, alt.Stroke),
             alt.Shape("method:N", scale=shapes, legend=None),
             alt.Size("multimodal:Q", scale=sizes, legend=None),
             tooltip=shown,

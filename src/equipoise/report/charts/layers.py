@@ -8,8 +8,8 @@ from typing import Final
 
 import altair as alt
 
+from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Panel
-from equipoise.report.charts.look import heading, layered, modality_colors, source, tips, x_axis
 from equipoise.report.text.tables import Cell, Table, rounded
 
 LAYER_ROW: Final = 20
@@ -22,11 +22,11 @@ def layer_strengths(strengths: Mapping[str, Mapping[str, float]]) -> Chart | Non
     held = {name: own for name, own in strengths.items() if own}
     if not held:
         return None
-    colors, panels, rows = modality_colors(list(held)), [], []
+    colors, panels, rows = look.modality_colors(list(held)), [], []
     top = max(1e-3, *(value for own in held.values() for value in own.values() if math.isfinite(value)), 0.0)
     for name, own in held.items():
         drawing = _layers(own, colors[name], 1.05 * top)
-        panels.append(Panel(heading(name), f"strength of re-learning of each layer of {name}", drawing))
+        panels.append(Panel(look.heading(name), f"strength of re-learning of each layer of {name}", drawing))
         rows += [
             {"layer": Cell(layer), "modality": Cell(name), "strength": rounded(value)}
             for layer, value in own.items()
@@ -39,7 +39,7 @@ def layer_strengths(strengths: Mapping[str, Mapping[str, float]]) -> Chart | Non
 def _layers(own: Mapping[str, float], color: str, top: float) -> alt.LayerChart:
     axis = alt.Axis(labelOverlap=True, labelLimit=160, grid=False)
     y = alt.Y("layer:N", title=None, sort=None, axis=axis, scale=alt.Scale(padding=0.3))
-    x = x_axis("strength", "strength", [0, top], ticks=5, grid=True)
-    bars = source({"layer": layer, "strength": value} for layer, value in own.items())
-    drawn = bars.mark_bar(color=color).encode(x, y, tooltip=tips(layer="", strength=".3f"))
-    return layered(drawn, height=LAYER_ROW * min(len(own), MOST_ROWS))
+    x = look.x_axis("strength", "strength", [0, top], ticks=5, grid=True)
+    bars = look.source({"layer": layer, "strength": value} for layer, value in own.items())
+    drawn = bars.mark_bar(color=color).encode(x, y, tooltip=look.tips(layer="", strength=".3f"))
+    return look.layered(drawn, height=LAYER_ROW * min(len(own), MOST_ROWS))

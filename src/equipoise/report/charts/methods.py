@@ -10,25 +10,8 @@ from typing import Any, Final
 import altair as alt
 
 from equipoise.experiments.compare.comparison import shown_name
+from equipoise.report.charts import look
 from equipoise.report.charts.chart import SHOWN, Chart, Key, Panel
-from equipoise.report.charts.look import (
-    DASHES,
-    INK,
-    MUTED,
-    PALETTE,
-    ROW,
-    by_color,
-    curve,
-    layered,
-    padded,
-    place_axis,
-    row_labels,
-    rules,
-    source,
-    tips,
-    x_axis,
-    y_axis,
-)
 from equipoise.report.records import Run
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.main_figure import MainFigure
@@ -51,15 +34,15 @@ def method_styles(evidence: Evidence) -> dict[str, tuple[str, str]]:
     The best of the others get the distinct colours: theirs are the curves that are visible at first.
     """
     others = [m for m in evidence.by_mean() if m not in (evidence.baseline, evidence.treatment)]
-    colors, dashes = PALETTE[1:], list(DASHES)
+    colors, dashes = look.PALETTE[1:], list(look.DASHES)
     styles = {
         method: (colors[place % len(colors)], dashes[place // len(colors) % len(dashes)])
         for place, method in enumerate(others)
     }
     if evidence.baseline:
-        styles[evidence.baseline] = (INK, "line")
+        styles[evidence.baseline] = (look.INK, "line")
     if evidence.treatment:
-        styles[evidence.treatment] = (PALETTE[0], "line")
+        styles[evidence.treatment] = (look.PALETTE[0], "line")
     return styles
 
 
@@ -70,8 +53,8 @@ def accuracy(evidence: Evidence) -> Chart | None:
         return None
     base = number(evidence.methods[evidence.baseline]["mean"]) if evidence.baseline else math.nan
     spread = "mean \N{PLUS-MINUS SIGN} one standard deviation"
-    legend = [Key("one seed", MUTED, "dots"), Key(spread, MUTED, "bar")]
-    legend += [Key("mean of joint", MUTED, "rule")] if math.isfinite(base) else []
+    legend = [Key("one seed", look.MUTED, "dots"), Key(spread, look.MUTED, "bar")]
+    legend += [Key("mean of joint", look.MUTED, "rule")] if math.isfinite(base) else []
     caption = "Methods in the order of the table. The axis does not start at zero."
     title = f"Test {evidence.figure.name} by method"
     said = f"{title}; the results table holds the same numbers."
@@ -117,31 +100,33 @@ def _accuracy_drawing(evidence: Evidence, seeds: Sequence[Mapping[str, Any]], ba
     few = len(means) <= MANY
     central = (evidence.baseline, evidence.treatment)
     # The same five colours over and over would suggest groups where there are none.
-    colors = {m: color if few or m in central else MUTED for m, (color, _) in styles.items()}
+    colors = {m: color if few or m in central else look.MUTED for m, (color, _) in styles.items()}
     reach = [row["value"] for row in seeds] + [row[end] for row in means for end in ("low", "high")]
     across = partial(
-        x_axis,
+        look.x_axis,
         title=f"test {figure.name}",
-        domain=padded(map(float, reach)),
+        domain=look.padded(map(float, reach)),
         ticks=7,
         form=figure.ticks,
         grid=True,
     )
-    y, color = place_axis(len(means)), by_color("method", colors)
-    stroke = by_color("method", colors, alt.Stroke)
-    dots = source(seeds).mark_point(filled=True, size=85, fillOpacity=0.45, strokeWidth=1, strokeOpacity=1)
-    shown = tips(method="", seed="d", value=(figure.hover, figure.name))
-    bars = source(row for row in means if math.isfinite(row["low"]))
-    ticks = source(row for row in means if math.isfinite(row["mean"])).mark_tick(
+    y, color = look.place_axis(len(means)), look.by_color("method", colors)
+    stroke = look.by_color("method", colors, alt.Stroke)
+    dots = look.source(seeds).mark_point(
+        filled=True, size=85, fillOpacity=0.45, strokeWidth=1, strokeOpacity=1
+    )
+    shown = look.tips(method="", seed="d", value=(figure.hover, figure.name))
+    bars = look.source(row for row in means if math.isfinite(row["low"]))
+    ticks = look.source(row for row in means if math.isfinite(row["mean"])).mark_tick(
         orient="vertical", thickness=3, height=15, opacity=1
     )
-    return layered(
+    return look.layered(
         bars.mark_rule(strokeWidth=2).encode(across("low"), alt.X2("high:Q"), y, color),
-        ticks.encode(across("mean"), y, color, tooltip=tips(method="", mean=figure.hover)),
+        ticks.encode(across("mean"), y, color, tooltip=look.tips(method="", mean=figure.hover)),
         dots.encode(across("value"), y, color, stroke, tooltip=shown),
-        rules([base], across("value"), "value", "dot"),
-        *row_labels(means, y),
-        height=(ROW if few else LOW_ROW) * (len(means) + 0.3),
+        look.rules([base], across("value"), "value", "dot"),
+        *look.row_labels(means, y),
+        height=(look.ROW if few else LOW_ROW) * (len(means) + 0.3),
     )
 
 
@@ -193,9 +178,9 @@ def _curves_drawing(
     reach: Sequence[float] | None,
 ) -> alt.LayerChart:
     last = max(max(own) for own in drawn.values())
-    x = x_axis("epoch", "epoch", [0, last], form="d")
-    up = partial(y_axis, title=f"validation {figure.name}", domain=reach, ticks=7, form=figure.ticks)
-    tooltip = tips(method="", epoch="d", mean=figure.hover, low=figure.hover, high=figure.hover)
+    x = look.x_axis("epoch", "epoch", [0, last], form="d")
+    up = partial(look.y_axis, title=f"validation {figure.name}", domain=reach, ticks=7, form=figure.ticks)
+    tooltip = look.tips(method="", epoch="d", mean=figure.hover, low=figure.hover, high=figure.hover)
     layers = []
     for method, own in drawn.items():
         color, dash = styles[method]
@@ -204,10 +189,10 @@ def _curves_drawing(
             for epoch, s in own.items()
         ]
         shown = f"indexof({SHOWN}, datum.method) >= 0"
-        area = source(rows).mark_area(color=color, opacity=0.13, clip=True, tooltip=None)
+        area = look.source(rows).mark_area(color=color, opacity=0.13, clip=True, tooltip=None)
         layers.append(area.encode(x, up("low"), y2="high:Q").transform_filter(shown))
-        layers.append(curve(rows, x, up("mean"), color, dash, tooltip).transform_filter(shown))
-    return layered(*layers, height=330)
+        layers.append(look.curve(rows, x, up("mean"), color, dash, tooltip).transform_filter(shown))
+    return look.layered(*layers, height=330)
 
 
 def _shown_first(evidence: Evidence, drawn: Sequence[str]) -> set[str]:
@@ -221,7 +206,7 @@ def _settled(drawn: Mapping[str, Series]) -> list[float] | None:
     """Return the range of the values after the first tenth of the epochs."""
     last = max(max(own) for own in drawn.values())
     settled = [s for own in drawn.values() for epoch, s in own.items() if epoch >= 0.1 * last]
-    return padded([value for s in settled for value in (s.low, s.high)])
+    return look.padded([value for s in settled for value in (s.low, s.high)])
 
 
 def _cut_start(bottom: float, drawn: Mapping[str, Series]) -> str:

@@ -9,18 +9,8 @@ import altair as alt
 import numpy as np
 
 from equipoise.diagnosis.features.projections import Projection
+from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Key, Panel
-from equipoise.report.charts.look import (
-    PALETTE,
-    SHAPES,
-    heading,
-    layered,
-    padded,
-    source,
-    tips,
-    x_axis,
-    y_axis,
-)
 from equipoise.report.text.wording import percent, shortened
 
 CLASS_KEYS: Final = 12
@@ -31,7 +21,7 @@ KIND_NAMES: Final = {"t-sne": "t-SNE", "pca": "PCA"}
 
 def class_style(index: int) -> tuple[str, str]:
     """Return colour and shape of a class; no two of the first 36 share both."""
-    return PALETTE[index % len(PALETTE)], SHAPES[index // len(PALETTE) % len(SHAPES)]
+    return look.PALETTE[index % len(look.PALETTE)], look.SHAPES[index // len(look.PALETTE) % len(look.SHAPES)]
 
 
 def projections(shown: Sequence[Projection]) -> Chart | None:
@@ -59,7 +49,7 @@ def projections(shown: Sequence[Projection]) -> Chart | None:
 
 def _splits(projection: Projection) -> list[Panel]:
     everything = np.concatenate([projection.train, projection.val])
-    reach = [padded(everything[:, axis].tolist(), share=0.05) for axis in (0, 1)]
+    reach = [look.padded(everything[:, axis].tolist(), share=0.05) for axis in (0, 1)]
     kind, panels = KIND_NAMES.get(projection.kind, projection.kind), []
     titles = [f"{kind} {axis}" for axis in (1, 2)]
     if projection.explained:
@@ -71,11 +61,11 @@ def _splits(projection: Projection) -> list[Panel]:
         ("training", projection.train, projection.train_labels),
         ("validation", projection.val, projection.val_labels),
     ):
-        x = x_axis("x", titles[0], reach[0], labels=False)
-        y = y_axis("y", titles[1], reach[1], labels=False, grid=False)
-        drawing = layered(_cloud(points, labels, projection.classes, x, y), height=270)
+        x = look.x_axis("x", titles[0], reach[0], labels=False)
+        y = look.y_axis("y", titles[1], reach[1], labels=False, grid=False)
+        drawing = look.layered(_cloud(points, labels, projection.classes, x, y), height=270)
         said = f"{kind} of the {split} features of {projection.modality}, coloured by class"
-        panels.append(Panel(heading(projection.modality, kind, split), said, drawing))
+        panels.append(Panel(look.heading(projection.modality, kind, split), said, drawing))
     return panels
 
 
@@ -89,11 +79,11 @@ def _cloud(points: Any, labels: Any, classes: Sequence[str], x: alt.X, y: alt.Y)
     ]
     size = 28 if len(rows) > MANY_SAMPLES else 50
     names = alt.InlineData(values=[{"class": index, "name": classes[index]} for index in held])
-    marks = source(rows).mark_point(filled=True, size=size, opacity=0.75)
+    marks = look.source(rows).mark_point(filled=True, size=size, opacity=0.75)
     return marks.transform_lookup("class", alt.LookupData(data=names, key="class", fields=["name"])).encode(
         x,
         y,
         alt.Color("class:N", scale=scales[0], legend=None),
         alt.Shape("class:N", scale=scales[1], legend=None),
-        tooltip=tips(name=("", "class")),
+        tooltip=look.tips(name=("", "class")),
     )

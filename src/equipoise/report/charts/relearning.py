@@ -10,25 +10,8 @@ from typing import Any
 
 import altair as alt
 
+from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Key, Panel
-from equipoise.report.charts.look import (
-    DASHES,
-    INK,
-    MUTED,
-    PAPER,
-    band,
-    by_color,
-    curve,
-    heading,
-    layered,
-    modality_colors,
-    padded,
-    rules,
-    source,
-    tips,
-    x_axis,
-    y_axis,
-)
 from equipoise.report.text.learning import (
     RELEARNING,
     Point,
@@ -42,9 +25,9 @@ from equipoise.report.text.tables import Cell, Table, rounded, whole
 from equipoise.report.text.wording import Spread, between
 
 SPLITS = {"train": ("training", "line"), "val": ("validation", "dot")}
-GAP = Key("gap", INK, "tint")
+GAP = Key("gap", look.INK, "tint")
 GAP_CAPTION = "The tinted area between training and validation is the gap."
-MOMENT = Key("re-learning", MUTED, "rule")
+MOMENT = Key("re-learning", look.MUTED, "rule")
 MOMENT_CAPTION = " At a re-learning the lines step: measured right before, and right after."
 
 
@@ -53,27 +36,27 @@ def scores(read: Mapping[str, Sequence[Reading]]) -> Chart | None:
     names = list(dict.fromkeys(name for own in read.values() for name in modalities(own)))
     lines = {(n, m): points for n in names for m, own in read.items() if (points := trajectory(own, n))}
     ends = [v for points in lines.values() for p in points for s in (p.train, p.val) for v in (s.low, s.high)]
-    if not (reach := padded(ends)):
+    if not (reach := look.padded(ends)):
         return None
-    colors = modality_colors(names)
+    colors = look.modality_colors(names)
     measure = metric([reading for own in read.values() for reading in own])
     last = max(1, *(p.epoch for points in lines.values() for p in points))
     panels = []
     for (name, method), points in lines.items():
-        x = x_axis("epoch", "epoch", [-0.02 * last, 1.02 * last], form="d")
+        x = look.x_axis("epoch", "epoch", [-0.02 * last, 1.02 * last], form="d")
         own = [reading for reading in read[method] if reading.modality == name]
-        up = partial(y_axis, title=measure, domain=reach)
-        drawing = layered(
-            rules(relearning_epochs(read[method]), x, "epoch"),
+        up = partial(look.y_axis, title=measure, domain=reach)
+        drawing = look.layered(
+            look.rules(relearning_epochs(read[method]), x, "epoch"),
             *_score_layers(name, points, own, colors[name], x, up),
             height=180,
         )
         said = f"{measure} of training and validation features of {name} over epochs, {method}"
-        panels.append(Panel(heading(name, method), said, drawing))
+        panels.append(Panel(look.heading(name, method), said, drawing))
     several = max(p.train.n for points in lines.values() for p in points) > 1
     caption = "Thick lines are means over seeds, thin ones single seeds. " if several else ""
     caption += GAP_CAPTION
-    legend = [Key(label, INK, dash) for label, dash in SPLITS.values()] + [GAP]
+    legend = [Key(label, look.INK, dash) for label, dash in SPLITS.values()] + [GAP]
     if any(relearning_epochs(own) for own in read.values()):
         legend.append(MOMENT)
         caption += MOMENT_CAPTION
@@ -86,7 +69,7 @@ def _score_layers(
     name: str, points: Sequence[Point], own: Sequence[Reading], color: str, x: alt.X, up: Any
 ) -> list[alt.Chart]:
     rows = [{"modality": name, "epoch": p.epoch, "train": p.train.mean, "val": p.val.mean} for p in points]
-    layers = [band(rows, x, up("val"), "train", color)]
+    layers = [look.band(rows, x, up("val"), "train", color)]
     seeds = list(dict.fromkeys(reading.seed for reading in own))
     single = [
         {"seed": seed, "epoch": p.epoch, "train": p.train.mean, "val": p.val.mean}
@@ -95,12 +78,17 @@ def _score_layers(
     ]
     for split, (label, dash) in SPLITS.items():
         if len(seeds) > 1:
-            thin = source(single).mark_line(
-                color=color, opacity=0.4, strokeWidth=1, strokeDash=DASHES[dash], order=False, tooltip=None
+            thin = look.source(single).mark_line(
+                color=color,
+                opacity=0.4,
+                strokeWidth=1,
+                strokeDash=look.DASHES[dash],
+                order=False,
+                tooltip=None,
             )
             layers.append(thin.encode(x, up(split), detail="seed:N"))
-        tooltip = tips(modality="", epoch="d", **{split: (".3f", label)})
-        layers.append(curve(rows, x, up(split), color, dash, tooltip))
+        tooltip = look.tips(modality="", epoch="d", **{split: (".3f", label)})
+        layers.append(look.curve(rows, x, up(split), color, dash, tooltip))
     return layers
 
 
@@ -127,7 +115,7 @@ def strengths(read: Sequence[Reading], method: str) -> Chart | None:
     if not pulls:
         return None
     names, epochs = modalities(pulls), relearning_epochs(pulls)
-    all_colors = modality_colors(modalities(read))
+    all_colors = look.modality_colors(modalities(read))
     colors = {name: all_colors[name] for name in names}
     means = {
         (name, epoch): Spread.of(r.applied for r in pulls if (r.modality, r.epoch) == (name, epoch))
@@ -158,20 +146,20 @@ def _strength_drawing(
     x = x.scale(paddingInner=0.2, paddingOuter=0.1)
     offset = alt.XOffset("modality:N", scale=alt.Scale(domain=list(colors), paddingInner=0.1))
     top = max(reading.applied for reading in pulls)
-    y = y_axis("strength", "strength", [0, min(1.02, max(0.1, 1.12 * top))])
-    bars = source(
+    y = look.y_axis("strength", "strength", [0, min(1.02, max(0.1, 1.12 * top))])
+    bars = look.source(
         {"modality": name, "epoch": epoch, "strength": spread.mean}
         for (name, epoch), spread in means.items()
         if spread
     )
-    dots = source(
+    dots = look.source(
         {"modality": r.modality, "epoch": r.epoch, "seed": r.seed, "strength": r.applied} for r in pulls
     )
-    small = dots.mark_point(filled=True, size=30, color=PAPER, stroke=INK, strokeWidth=1, opacity=1)
-    shown = tips(modality="", epoch="d", strength=(".3f", "mean strength" if several else "strength"))
-    one = tips(modality="", epoch="d", seed="d", strength=".3f")
-    return layered(
-        bars.mark_bar().encode(x, y, offset, by_color("modality", colors), tooltip=shown),
+    small = dots.mark_point(filled=True, size=30, color=look.PAPER, stroke=look.INK, strokeWidth=1, opacity=1)
+    shown = look.tips(modality="", epoch="d", strength=(".3f", "mean strength" if several else "strength"))
+    one = look.tips(modality="", epoch="d", seed="d", strength=".3f")
+    return look.layered(
+        bars.mark_bar().encode(x, y, offset, look.by_color("modality", colors), tooltip=shown),
         small.encode(x, y, offset, tooltip=one) if several else None,
         height=220,
     )

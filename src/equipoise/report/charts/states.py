@@ -10,28 +10,15 @@ from typing import Any
 import altair as alt
 
 from equipoise.diagnosis import Diagnosis, LearningState
+from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Key, Panel
-from equipoise.report.charts.look import (
-    INK,
-    PAPER,
-    ROW,
-    by_color,
-    layered,
-    modality_colors,
-    padded,
-    place_axis,
-    row_labels,
-    source,
-    tips,
-    x_axis,
-)
 from equipoise.report.text.detail_tables import strength_of
 from equipoise.report.text.tables import Cell, Table, rounded
 from equipoise.report.text.wording import decimal, shortened
 
 States = Mapping[str, LearningState]
-LEGEND = (Key("training", INK, "disc"), Key("validation", INK, "dots"))
-INTERVAL = Key("95 % interval of the gap", INK)
+LEGEND = (Key("training", look.INK, "disc"), Key("validation", look.INK, "dots"))
+INTERVAL = Key("95 % interval of the gap", look.INK)
 
 
 def states(diagnosis: Diagnosis) -> Chart | None:
@@ -40,7 +27,7 @@ def states(diagnosis: Diagnosis) -> Chart | None:
     if not held:
         return None
     measure = diagnosis.options.metric
-    drawing = state_rows(held, modality_colors(list(held)), measure, strength=True)
+    drawing = state_rows(held, look.modality_colors(list(held)), measure, strength=True)
     caption, legend = "The bar between the two scores is the gap. The axis does not start at zero.", [*LEGEND]
     if any(state.interval for state in held.values()):
         caption += (
@@ -57,7 +44,7 @@ def measures(diagnoses: Mapping[str, Diagnosis]) -> Chart | None:
     """Return the scores of several measures side by side, each with the interval of its gap."""
     panels, rows = [], []
     names = list(dict.fromkeys(name for diagnosis in diagnoses.values() for name in diagnosis))
-    colors = modality_colors(names)
+    colors = look.modality_colors(names)
     for measure, diagnosis in diagnoses.items():
         held = _measured(diagnosis)
         if not held:
@@ -101,23 +88,23 @@ def state_rows(
         _row(name, state, len(held) - 1 - place, strength) for place, (name, state) in enumerate(held.items())
     ]
     ends = [row[key] for row in rows for key in ("training", "validation", "low", "high") if key in row]
-    across = partial(x_axis, title=measure, domain=padded(ends, share=0.12), ticks=7, grid=True)
-    y, bars = place_axis(len(rows), bottom=0.55), source(rows)
+    across = partial(look.x_axis, title=measure, domain=look.padded(ends, share=0.12), ticks=7, grid=True)
+    y, bars = look.place_axis(len(rows), bottom=0.55), look.source(rows)
     own = {name: colors[name] for name in held}
-    color, stroke = by_color("modality", own), by_color("modality", own, alt.Stroke)
+    color, stroke = look.by_color("modality", own), look.by_color("modality", own, alt.Stroke)
     point = {"filled": True, "size": 140, "strokeWidth": 2.5, "opacity": 1}
     gap = bars.mark_rule(strokeWidth=5, opacity=0.45, tooltip=None)
-    return layered(
+    return look.layered(
         gap.encode(across("validation"), alt.X2("training:Q"), y, color),
-        bars.mark_point(color=PAPER, **point).encode(
-            across("validation"), y, stroke, tooltip=tips(modality="", validation=".3f")
+        bars.mark_point(color=look.PAPER, **point).encode(
+            across("validation"), y, stroke, tooltip=look.tips(modality="", validation=".3f")
         ),
         bars.mark_point(**point).encode(
-            across("training"), y, color, stroke, tooltip=tips(modality="", training=".3f")
+            across("training"), y, color, stroke, tooltip=look.tips(modality="", training=".3f")
         ),
-        *_intervals([row for row in rows if "low" in row], across, place_axis(len(rows), 0.55, "below")),
-        *row_labels(rows, y),
-        height=ROW * (len(rows) + 0.35),
+        *_intervals([row for row in rows if "low" in row], across, look.place_axis(len(rows), 0.55, "below")),
+        *look.row_labels(rows, y),
+        height=look.ROW * (len(rows) + 0.35),
     )
 
 
@@ -138,9 +125,9 @@ def _intervals(rows: list[dict[str, Any]], across: Any, below: alt.Y) -> list[al
     """Return thin lines with ends below the rows."""
     if not rows:
         return []
-    tooltip = tips(modality="", **{"gap low": (".3f", "gap, low"), "gap high": (".3f", "gap, high")})
-    line = source(rows).mark_rule(strokeWidth=1.5, color=INK)
-    end = source(rows).mark_tick(orient="vertical", thickness=1.5, height=7, color=INK, opacity=1)
+    tooltip = look.tips(modality="", **{"gap low": (".3f", "gap, low"), "gap high": (".3f", "gap, high")})
+    line = look.source(rows).mark_rule(strokeWidth=1.5, color=look.INK)
+    end = look.source(rows).mark_tick(orient="vertical", thickness=1.5, height=7, color=look.INK, opacity=1)
     return [
         line.encode(across("low"), alt.X2("high:Q"), below, tooltip=tooltip),
         *(end.encode(across(field), below, tooltip=tooltip) for field in ("low", "high")),

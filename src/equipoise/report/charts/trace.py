@@ -7,22 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from equipoise.report.charts import relearning
+from equipoise.report.charts import look, relearning
 from equipoise.report.charts.chart import Chart, Key, Panel
-from equipoise.report.charts.look import (
-    INK,
-    PALETTE,
-    band,
-    curve,
-    heading,
-    layered,
-    modality_colors,
-    padded,
-    rules,
-    tips,
-    x_axis,
-    y_axis,
-)
 from equipoise.report.charts.relearning import GAP, GAP_CAPTION, MOMENT, MOMENT_CAPTION
 from equipoise.report.text.tables import Cell, Table, rounded, whole
 from equipoise.report.text.wording import number
@@ -47,14 +33,14 @@ def over_epochs(trace: Records, measure: str = "purity") -> Chart | None:
     if not records:
         return None
     names = list(dict.fromkeys(name for record in records for name in record["modalities"]))
-    colors, moments = modality_colors(names), _moments(records)
+    colors, moments = look.modality_colors(names), _moments(records)
     panels = [_score_panel(records, name, colors[name], measure, names) for name in names]
     panels.append(_gap_panel(records, colors, measure))
     if accuracy := _accuracy_panel(records):
         panels.append(accuracy)
     caption = GAP_CAPTION
-    legend = [Key(label, INK, dash) for split, (label, dash) in SPLITS.items() if _has(records, split)]
-    legend += [GAP, *(Key(heading(name), colors[name]) for name in names)]
+    legend = [Key(label, look.INK, dash) for split, (label, dash) in SPLITS.items() if _has(records, split)]
+    legend += [GAP, *(Key(look.heading(name), colors[name]) for name in names)]
     if moments:
         caption += MOMENT_CAPTION
         legend.append(MOMENT)
@@ -94,18 +80,18 @@ def _panel(
     """Return a panel of curves over epochs; `rows` and `styles` go by the name of the curve."""
     epochs = [int(record["epoch"]) for record in records]
     air = 0.02 * max(1, max(epochs) - min(epochs))
-    x = x_axis("epoch", "epoch", [min(epochs) - air, max(epochs) + air], form="d")
-    up = partial(y_axis, title=unit, domain=padded(reach), form="~%" if form.endswith("%") else "")
-    tooltip = tips(name="", epoch="d", value=(form, unit))
+    x = look.x_axis("epoch", "epoch", [min(epochs) - air, max(epochs) + air], form="d")
+    up = partial(look.y_axis, title=unit, domain=look.padded(reach), form="~%" if form.endswith("%") else "")
+    tooltip = look.tips(name="", epoch="d", value=(form, unit))
     both = [rows[name] for name in ("training", "validation") if name in rows]
     gap = [
         {"epoch": train["epoch"], "train": train["value"], "val": val["value"]}
         for train, val in (zip(*both, strict=True) if len(both) == 2 and unit != "accuracy" else ())
     ]
-    drawing = layered(
-        rules(_moments(records), x, "epoch"),
-        band(gap, x, up("val"), "train", styles["training"][0]) if gap else None,
-        *(curve(own, x, up("value"), *styles[name], tooltip) for name, own in rows.items()),
+    drawing = look.layered(
+        look.rules(_moments(records), x, "epoch"),
+        look.band(gap, x, up("val"), "train", styles["training"][0]) if gap else None,
+        *(look.curve(own, x, up("value"), *styles[name], tooltip) for name, own in rows.items()),
         height=HEIGHT,
     )
     return Panel(title, said, drawing)
@@ -127,7 +113,7 @@ def _score_panel(records: Records, name: str, color: str, measure: str, names: S
     said = f"{measure} of training, validation and test features of {name} over epochs"
     # All modalities share the vertical axis.
     reach = [_score(record, other, split) for record in records for other in names for split in SPLITS]
-    return _panel(records, heading(name), said, measure, rows, styles, reach)
+    return _panel(records, look.heading(name), said, measure, rows, styles, reach)
 
 
 def _gap_panel(records: Records, colors: Mapping[str, str], measure: str) -> Panel:
@@ -145,7 +131,7 @@ def _accuracy_panel(records: Records) -> Panel | None:
         label, dash = SPLITS[split]
         values = [_accuracy(record, split) for record in records]
         if any(map(math.isfinite, values)):
-            rows[label], styles[label] = _rows(records, label, values), (PALETTE[0], dash)
+            rows[label], styles[label] = _rows(records, label, values), (look.PALETTE[0], dash)
             reach += values
     if not rows:
         return None
