@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from inspect import Parameter as Argument
 from inspect import Signature
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any, get_type_hints
 
 from cyclopts import App, Parameter
@@ -16,7 +15,7 @@ from rich.progress import TaskID
 
 from equipoise.cache import cache_folder, remember
 from equipoise.cli.arguments import Whole
-from equipoise.cli.progress import progress_bar
+from equipoise.cli.progress import ProgressBar
 from equipoise.cli.tables import make_table, output_console, print_plain, progress_console
 from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.from_source import SourceDataset
@@ -50,22 +49,13 @@ class PrepareOptions:
     config: Path | None = None
 
 
-class ClipBar:
+class ClipBar(ProgressBar):
     """A progress bar over the samples of a dataset; an `Observer` of its preparation."""
 
     def __init__(self) -> None:
-        self._bar = progress_bar("samples", progress_console())
+        super().__init__("samples", progress_console())
         self._line: TaskID | None = None
         self._lost = 0
-
-    def __enter__(self) -> ClipBar:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._line is not None:
-            self._bar.stop()
 
     def planned(self, total: int, done: int) -> None:
         """Show the bar; samples that an earlier call has read count as done."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,35 +19,39 @@ INTERVAL = 0.5
 EPOCH = b'"event": "epoch"'
 
 
-def progress_bar(unit: str, console: Console) -> Progress:
-    """Return a bar that counts in a unit and disappears at its end."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+class ProgressBar:
+    """A bar that counts in a unit, and is stopped at the end of a `with` block."""
+
+    def __init__(self, unit: str, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+        self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar.tasks:  # stopping a bar that never counted would print an empty line
+            self._bar.stop()
 
 
-class EpochBar:
+class EpochBar(ProgressBar):
     """Shows how many epochs of a comparison are done; an `Observer` of it.
 
     It reads the records that the runs write, and so needs no connection to the processes that compute them.
     """
 
     def __init__(self, console: Console) -> None:
-        self._bar = progress_bar("epochs", console)
+        super().__init__("epochs", console)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._epochs: dict[Path, int] = {}
         self._done: dict[Path, int] = {}
 
-    def __enter__(self) -> EpochBar:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-            self._bar.stop()
+        super().__exit__(*error)
 
     def planned(self, folder: Path, jobs: Sequence[Job]) -> None:
         """Watch the runs of a comparison."""

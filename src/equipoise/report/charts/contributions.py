@@ -94,14 +94,10 @@ def _bars(
 
     shown = look.tips(modality="", low=(".3f", "95 % interval, low"), high=(".3f", "95 % interval, high"))
     bars = look.source(rows).mark_bar().encode(across("value"), y, look.by_color("modality", colors))
-    spans = look.source(ends)
-    whiskers = spans.mark_rule(color=look.INK, strokeWidth=1.5).encode(across("low"), y, tooltip=shown)
-    tick = spans.mark_tick(color=look.INK, orient="vertical", thickness=1.5, height=8, opacity=1)
     return look.layered(
         bars.encode(tooltip=look.tips(modality="", value=(".3f", unit))),
         *(look.rules([value], across("value"), "value", dash) for value, dash in dashed.items()),
-        *([whiskers.encode(alt.X2("high:Q"))] if ends else []),
-        *(tick.encode(across(end), y, tooltip=shown) for end in ("low", "high") if ends),
+        *(look.whiskers(ends, across, y, shown, 8) if ends else ()),
         height=BAR_ROW * len(own),
     )
 

@@ -105,6 +105,14 @@ def rules(values: Iterable[float], channel: alt.X | alt.Y, field: str, dash: str
     return source(rows).mark_rule(color=MUTED, strokeDash=DASHES[dash], strokeWidth=1).encode(channel)
 
 
+def whiskers(rows: Rows, across: Any, y: alt.Y, tooltip: Any, height: float) -> list[alt.Chart]:
+    """Return thin lines from `low` to `high`, with ends; `across` gives the horizontal axis of a field."""
+    base = source(rows).encode(y=y, tooltip=tooltip)
+    line = base.mark_rule(color=INK, strokeWidth=1.5).encode(across("low"), alt.X2("high:Q"))
+    end = base.mark_tick(color=INK, orient="vertical", thickness=1.5, height=height, opacity=1)
+    return [line, *(end.encode(across(field)) for field in ("low", "high"))]
+
+
 def place_axis(rows: int, bottom: float = 0.5, field: str = "place") -> alt.Y:
     """Return the hidden vertical axis of `rows` rows of dots; place 0 is the lowest row."""
     scale = alt.Scale(domain=[-bottom, rows - 0.2], nice=False, zero=False)

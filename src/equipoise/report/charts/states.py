@@ -87,12 +87,15 @@ def state_rows(
     rows = [
         _row(name, state, len(held) - 1 - place, strength) for place, (name, state) in enumerate(held.items())
     ]
-    ends = [row[key] for row in rows for key in ("training", "validation", "low", "high") if key in row]
-    across = partial(look.x_axis, title=measure, domain=look.padded(ends, share=0.12), ticks=7, grid=True)
+    reach = [row[key] for row in rows for key in ("training", "validation", "low", "high") if key in row]
+    across = partial(look.x_axis, title=measure, domain=look.padded(reach, share=0.12), ticks=7, grid=True)
     y, bars = look.place_axis(len(rows), bottom=0.55), look.source(rows)
     own = {name: colors[name] for name in held}
     color, stroke = look.by_color("modality", own), look.by_color("modality", own, alt.Stroke)
     point = {"filled": True, "size": 140, "strokeWidth": 2.5, "opacity": 1}
+    spans = [row for row in rows if "low" in row]
+    below = look.place_axis(len(rows), 0.55, "below")
+    ends = look.tips(modality="", **{"gap low": (".3f", "gap, low"), "gap high": (".3f", "gap, high")})
     gap = bars.mark_rule(strokeWidth=5, opacity=0.45, tooltip=None)
     return look.layered(
         gap.encode(across("validation"), alt.X2("training:Q"), y, color),
@@ -102,7 +105,7 @@ def state_rows(
         bars.mark_point(**point).encode(
             across("training"), y, color, stroke, tooltip=look.tips(modality="", training=".3f")
         ),
-        *_intervals([row for row in rows if "low" in row], across, look.place_axis(len(rows), 0.55, "below")),
+        *(look.whiskers(spans, across, below, ends, 7) if spans else ()),
         *look.row_labels(rows, y),
         height=look.ROW * (len(rows) + 0.35),
     )
@@ -119,16 +122,3 @@ def _row(name: str, state: LearningState, place: int, strength: bool) -> dict[st
         row |= {"gap low": low, "gap high": high}
         row |= {"low": state.val_score + low, "high": state.val_score + high, "below": place - 0.3}
     return row
-
-
-def _intervals(rows: list[dict[str, Any]], across: Any, below: alt.Y) -> list[alt.Chart]:
-    """Return thin lines with ends below the rows."""
-    if not rows:
-        return []
-    tooltip = look.tips(modality="", **{"gap low": (".3f", "gap, low"), "gap high": (".3f", "gap, high")})
-    line = look.source(rows).mark_rule(strokeWidth=1.5, color=look.INK)
-    end = look.source(rows).mark_tick(orient="vertical", thickness=1.5, height=7, color=look.INK, opacity=1)
-    return [
-        line.encode(across("low"), alt.X2("high:Q"), below, tooltip=tooltip),
-        *(end.encode(across(field), below, tooltip=tooltip) for field in ("low", "high")),
-    ]

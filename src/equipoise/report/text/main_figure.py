@@ -16,44 +16,33 @@ class MainFigure:
 
     Attributes:
         task: the task.
+        key: its name in a record.
+        name: its name on a page.
+        title: its name at the start of a sentence.
+        is_share: whether it is written in per cent.
+        ticks: format of an axis.
+        hover: format of a value in a chart.
+        difference_unit: the unit after a difference in a sentence.
     """
 
     task: Task
+    key: str
+    name: str
+    title: str
+    is_share: bool
+    ticks: str
+    hover: str
+    difference_unit: str
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> MainFigure:
         """Return that of a run's result or a comparison's summary; one without a task is of classes."""
-        return cls(task_named(str(record.get("task") or CLASSIFICATION.name)))
-
-    @property
-    def key(self) -> str:
-        """Its name in a record."""
-        return self.task.main
-
-    @property
-    def name(self) -> str:
-        """Its name on a page."""
-        return self.task.main_name
-
-    @property
-    def title(self) -> str:
-        """Its name at the start of a sentence."""
-        return self.name[0].upper() + self.name[1:]
-
-    @property
-    def is_share(self) -> bool:
-        """Whether it is written in per cent."""
-        return self.task is not REGRESSION
-
-    @property
-    def ticks(self) -> str:
-        """Format of an axis."""
-        return "~%" if self.is_share else ""
-
-    @property
-    def hover(self) -> str:
-        """Format of a value in a chart."""
-        return ".1%" if self.is_share else ".3f"
+        task = task_named(str(record.get("task") or CLASSIFICATION.name))
+        key, name = task.main, task.main_name
+        title = name[0].upper() + name[1:]
+        if task is REGRESSION:
+            return cls(task, key, name, title, False, "", ".3f", "")
+        return cls(task, key, name, title, True, "~%", ".1%", " percentage points")
 
     def shown(self, value: float) -> str:
         """Return a value in words."""
@@ -66,8 +55,3 @@ class MainFigure:
     def difference(self, value: float) -> str:
         """Return a difference with its sign, without a unit."""
         return points(value) if self.is_share else decimal(value, 3, signed=True)
-
-    @property
-    def difference_unit(self) -> str:
-        """The unit after a difference in a sentence."""
-        return " percentage points" if self.is_share else ""
