@@ -1,4 +1,4 @@
-"""A task that takes its process with it; in a module of its own, as another process has to import it."""
+"""A job that ends its process; in a separate module, as another process has to import it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import signal
 import time
 
-from equipoise.experiments.compare.executors import Outcome, Task
+from equipoise.experiments.compare.executors import Job, Outcome
 
 
-def execute(task: Task) -> Outcome:
-    if task.folder.name == "deadly":
+def execute(job: Job) -> Outcome:
+    if job.folder.name == "deadly":
         os._exit(9)
-    if task.folder.name == "interrupted":
+    if job.folder.name == "interrupted":
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)  # another thread may hear of it first; the interrupt must still meet the task
-    return Outcome(task)
+        time.sleep(60)  # another thread may receive it first; the interrupt must still reach the job
+    return Outcome(job)
