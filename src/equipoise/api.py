@@ -37,25 +37,25 @@ def compare(
 
     Args:
         data: name of a dataset, or folder of a prepared one.
-        methods: names; `unimodal` stands for each modality alone, `references` for the runs that every
-            method should be held against (joint, unimodal, ensemble, multi-loss, pretrained), `all` for every
-            method that the model can be trained by, `a+b` for two methods in one run.
+        methods: names; `unimodal` means each modality alone, `references` the runs that every method
+            should be compared with (joint, unimodal, ensemble, multi-loss, pretrained), `all` every method
+            that can train the model, `a+b` two methods in one run.
         seeds: the seeds, or their number (0, 1, ...).
-        out: output folder; None takes a new temporary one.
+        out: output folder; by default a new temporary one.
         method_options: options by method: `{"diagnose-relearn": {"lam": 5.0}}`.
         executor: `local` or `ray`.
-        workers: processes of the local executor; None takes one for each core.
-        resume: keep the finished runs in `out`, go on with interrupted ones.
+        workers: processes of the local executor; by default one for each core.
+        resume: keep the finished runs in `out` and continue interrupted ones.
         overwrite: replace the comparison in `out`.
         **options: fields of `Settings` and `Budget`: `epochs=30`, `lr=0.01`, `fusion="sum"`.
 
     Returns:
-        One row a method: `mean`, `std`, `n`, the paired `difference` to joint with `low` and `high` of its
+        One row per method: `mean`, `std`, `n`, the paired `difference` to joint with `low` and `high` of its
         95 % interval and `p_value`, `rank` (where ranking is fair), `train_seconds`, `forward_samples`. The
         folder is in `.attrs["out"]`, the reasons against a ranking in `.attrs["not_ranked_because"]`.
 
     Raises:
-        EquipoiseError: of a kind that says whether the call, the data or the folder is at fault.
+        EquipoiseError: its type says whether the call, the data or the folder is wrong.
     """
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="equipoise-")) / "comparison"
     settings = Settings.from_options(str(os.fspath(data)), **options)

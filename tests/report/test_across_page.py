@@ -126,7 +126,7 @@ def test_the_command_takes_several_comparisons(datasets, read, tmp_path, capsys)
     assert ended(*folders, "--out", str(tmp_path / "mine.html")) == 0
     assert "Across datasets" in read(tmp_path / "mine.html").text
     assert ended(folders[0], f"{folders[1]}/runs/joint-seed0", "--out", str(tmp_path / "z.html")) == 2
-    assert "stands among runs" in capsys.readouterr().err
+    assert "is a comparison among runs" in capsys.readouterr().err
 
 
 def ended(*words):

@@ -273,7 +273,7 @@ def test_folders_that_hold_nothing(make, usual, tmp_path):
     with pytest.raises(UsageError, match="no folder"):
         write_report([])
     folder = make(usual).folder
-    with pytest.raises(UsageError, match="stands among runs"):
+    with pytest.raises(UsageError, match="is a comparison among runs"):
         write_report([folder, folder / "runs" / "joint-seed0"])
     (folder / "runs" / "joint-seed0" / "result.json").unlink()
     with pytest.raises(RunFolderError, match="not finished"):

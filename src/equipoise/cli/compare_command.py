@@ -37,9 +37,9 @@ def compare_command(
     validation, and the test split is opened once in each run, at its end.
 
     Args:
-        methods: names (`equipoise list methods`); `unimodal` stands for each modality alone, `references` for
-            the runs that every method should be held against, `all` for every method that the model can be
-            trained by, `a+b` for two methods in one run. Default: references diagnose-relearn.
+        methods: names (`equipoise list methods`); `unimodal` means each modality alone, `references` the
+            runs that every method should be compared with, `all` every method that can train the model,
+            `a+b` two methods in one run. Default: references diagnose-relearn.
         seeds: one number N for N seeds from the first one on, or several seeds. Default: 5.
         first_seed: the first seed, where one number was given.
         out: output folder. Default: a new folder under runs/.

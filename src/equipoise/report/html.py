@@ -115,7 +115,7 @@ def breakable(text: str) -> Markup:
 
 
 def embedded(value: Any) -> Markup:
-    """Return a value as JSON that can stand inside a script element, whatever its texts hold."""
+    """Return a value as JSON that is safe inside a script element, whatever its texts contain."""
     text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")

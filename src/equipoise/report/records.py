@@ -107,14 +107,14 @@ def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
 
     Raises:
         RunFolderError: a folder holds no finished run.
-        UsageError: a method and seed stand twice with the same options.
+        UsageError: two runs have the same method, seed and options.
     """
     distinct = list({folder.resolve(): folder for folder in folders}.values())
     runs = _distinct([read_run(folder) for folder in distinct])
     tasks = {str(run.result.get("task", CLASSIFICATION.name)) for run in runs}
     if len(tasks) > 1:
         raise UsageError(
-            f"the runs are of the tasks {' and '.join(sorted(tasks))}, whose figures cannot stand in one "
+            f"the runs are of the tasks {' and '.join(sorted(tasks))}, whose figures do not fit one "
             "table; give runs of one task."
         )
     task = task_named(tasks.pop())

@@ -73,8 +73,8 @@ def write_critical_difference(across: AcrossDatasets, path: Path) -> Path:
 def default_path(folders: Sequence[Path]) -> Path:
     """Return where the report of these folders is written by default.
 
-    It is `report.html` in the folder, or in the one that all runs lie in; several comparisons, each of which
-    has a report of its own, get `across-datasets.html` in the folder that all of them lie in.
+    It is `report.html` in the folder, or in the common folder of all runs. Several comparisons, each with its
+    own report, get `across-datasets.html` in their common folder.
     """
     common = Path(os.path.commonpath([folder.absolute() for folder in folders]))
     several = len({folder.resolve() for folder in folders}) > 1
@@ -120,7 +120,7 @@ def page_of(folders: Sequence[Path]) -> Page:
     comparisons = [folder for folder in distinct if _kind(folder) == "comparison"]
     if comparisons and len(comparisons) < len(distinct):
         raise UsageError(
-            f"{comparisons[0]} is a comparison and stands among runs; expected comparisons by themselves, or "
+            f"{comparisons[0]} is a comparison among runs; expected comparisons by themselves, or "
             "runs by themselves."
         )
     if len(comparisons) > 1:

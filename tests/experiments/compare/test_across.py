@@ -95,7 +95,7 @@ def test_methods_without_a_result_somewhere_are_left_out() -> None:
         ([], "found 0; expected comparisons of at least 2 datasets"),
         (THREE[:1], r"found 1 \(a\); expected comparisons of at least 2 datasets"),
         ([THREE[0], THREE[0]], "at least 2 datasets"),
-        ([*THREE, THREE[1]], "the dataset b stands 2 times"),
+        ([*THREE, THREE[1]], "2 comparisons of the dataset b"),
         (
             [
                 THREE[0],

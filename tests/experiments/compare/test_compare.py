@@ -172,7 +172,7 @@ def test_splits_may_be_drawn_anew_for_each_seed(data: str, tmp_path: Path) -> No
         ({"methods": []}, "no method was given"),
         ({"methods": ["joint:audio"]}, "has no variants"),
         ({"seeds": []}, "no seed was given"),
-        ({"seeds": [1, 1]}, "a seed stands twice"),
+        ({"seeds": [1, 1]}, "a seed is repeated"),
         ({"method_options": {"ogm": {"alfa": 1}}, "methods": ["ogm"]}, "did you mean alpha"),
         ({"method_options": {"jont": {}}}, "unknown method 'jont'"),
         ({"executor": "slurm"}, "unknown executor 'slurm'"),

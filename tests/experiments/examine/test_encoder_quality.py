@@ -30,6 +30,11 @@ def finished(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_run_may_have_a_trace(data: str, tmp_path: Path) -> None:
+    eq.fit(data, out=tmp_path / "run", epochs=1, batch_size=32, diagnose_every=1, trace=True)
+    assert set(eq.encoder_quality(tmp_path / "run", fine_tune=False)) == set(synthetic.VECTORS)
+
+
 def events(folder: Path) -> list[str]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["event"] for line in lines]

@@ -1,9 +1,9 @@
 """Methods over several datasets: mean ranks, the Friedman test, and Nemenyi's critical difference.
 
 The procedure is that of Demšar (JMLR 7, 2006). On each dataset the methods are ranked by mean test accuracy,
-1 being the best and ties sharing their mean rank. Friedman's test asks whether the mean ranks differ at all;
-where they do, two methods differ if their mean ranks lie at least CD = q * sqrt(k (k + 1) / (6 N)) apart, for
-k methods on N datasets, q being the 95 % point of the studentized range over sqrt(2).
+1 being the best and ties sharing their mean rank. Friedman's test decides whether the mean ranks differ at
+all; if so, two methods differ if their mean ranks do by at least CD = q * sqrt(k (k + 1) / (6 N)), for k
+methods on N datasets, q being the 95 % point of the studentized range over sqrt(2).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PER_MODALITY: Final = "unimodal:"
 
 @dataclass(frozen=True)
 class AcrossDatasets:
-    """What several comparisons say together.
+    """The ranking of methods over several datasets.
 
     Attributes:
         datasets: their names.
@@ -76,7 +76,7 @@ def across_datasets(comparisons: Sequence[Comparison]) -> AcrossDatasets:
         comparisons: one a dataset.
 
     Raises:
-        UsageError: there are fewer than two datasets or three common methods, a dataset stands twice, or a
+        UsageError: there are fewer than two datasets or three common methods, a dataset is repeated, or a
             comparison is not ranked.
     """
     datasets = [str(comparison.summary["dataset"]) for comparison in comparisons]
@@ -104,7 +104,7 @@ def across_datasets(comparisons: Sequence[Comparison]) -> AcrossDatasets:
 
 
 def critical_difference(methods: int, datasets: int, alpha: float = ALPHA) -> float:
-    """Return how far two mean ranks must lie apart to differ, by Nemenyi's test at level `alpha`."""
+    """Return by how much two mean ranks must differ, by Nemenyi's test at level `alpha`."""
     quantile = float(stats.studentized_range.ppf(1 - alpha, methods, np.inf)) / math.sqrt(2)
     return quantile * math.sqrt(methods * (methods + 1) / (6 * datasets))
 
@@ -119,8 +119,8 @@ def _check(comparisons: Sequence[Comparison], datasets: Sequence[str]) -> None:
         )
     if twice:
         raise UsageError(
-            f"the dataset {twice[0]} stands {datasets.count(twice[0])} times; expected one comparison a "
-            "dataset, as one that counts twice is no second witness. Give one of them."
+            f"there are {datasets.count(twice[0])} comparisons of the dataset {twice[0]}; expected one for "
+            "each dataset, as repeated datasets are not independent. Give one of them."
         )
     for dataset, comparison in zip(datasets, comparisons, strict=True):
         if not comparison.ranked:

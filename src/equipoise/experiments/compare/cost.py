@@ -1,4 +1,4 @@
-"""What the methods of a comparison cost, beside what they gain."""
+"""The costs of the methods of a comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether runs may stand in one ranking."""
+"""Whether runs may be ranked against each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PER_SEED: Final = {
     "device": "device",
 }
 CHANGED_DATA: Final = "changed by the method"
-"""What the record of a run holds as `train_data` where its method draws or changes training samples."""
+"""`train_data` in the record of a run whose method draws or changes training samples."""
 
 
 def differences(results: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -35,7 +35,7 @@ def differences(results: Iterable[Mapping[str, Any]]) -> list[str]:
         for run in runs:
             value = run["environment"]["device"] if key == "device" else run[key]
             if key == "order_fingerprint" and run.get("train_data") == CHANGED_DATA:
-                continue  # drawing other samples is what the method does; the reports say so
+                continue  # the method is meant to draw other samples; the reports say so
             if value:  # a method that trains nothing has no order
                 by_seed.setdefault(run["seed"], set()).add(value)
         differing = sorted(seed for seed, values in by_seed.items() if len(values) > 1)

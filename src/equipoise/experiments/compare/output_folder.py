@@ -1,4 +1,4 @@
-"""The output folder of a comparison: made ready, gone on with, or replaced, and never anything else's."""
+"""The output folder of a comparison: prepared, resumed or replaced. Other files are never touched."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from equipoise.training.record.record import ERROR, LOCK, MACHINE_ONLY, RunRecor
 from equipoise.types import RunFolderError
 
 EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set"})
-"""What a comparison that is gone on with may have more of; its runs are checked one by one."""
+"""Options that a resumed comparison may extend; its runs are checked one by one."""
 
 
 def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Make `folder` ready for a comparison of this configuration.
+    """Prepare `folder` for a comparison of this configuration.
 
     Raises:
         RunFolderError: it cannot be written, holds other things, or another comparison.
@@ -33,7 +33,7 @@ def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool,
             _clear(folder)
         elif not resume:
             raise RunFolderError(
-                f"{folder} holds a comparison already; go on with it, overwrite it, or choose another "
+                f"{folder} holds a comparison already; resume it, overwrite it, or choose another "
                 "folder (--resume, --overwrite, --out)."
             )
         else:
@@ -69,14 +69,14 @@ def held_configuration(folder: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RunFolderError(f"cannot read {path}: {first_line(error)}.") from None
     if not isinstance(held, dict):
-        raise RunFolderError(f"{path} is no mapping of options; the comparison is damaged.")
+        raise RunFolderError(f"{path} is not a mapping of options; the comparison is damaged.")
     return held
 
 
 def _clear(folder: Path) -> None:
     """Remove what a comparison writes, and nothing else.
 
-    A run folder that holds other files too keeps its configuration, by which it is known as one that may be
+    A run folder that also holds other files keeps its configuration, which marks it as one that may be
     overwritten.
     """
     for path in (folder / RUNS).iterdir():

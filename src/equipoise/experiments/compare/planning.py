@@ -1,4 +1,4 @@
-"""What a comparison is made of: methods checked against data and model, seeds, and the runs to compute."""
+"""The plan of a comparison: methods checked against data and model, seeds, and the runs to compute."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEFAULT_METHODS = (REFERENCES, "diagnose-relearn")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison is made of.
+    """The plan of a comparison.
 
     Attributes:
         parts: each run's name with the names of the runs that it builds on.
@@ -179,5 +179,5 @@ def checked_seeds(seeds: Iterable[int]) -> list[int]:
     if not values:
         raise UsageError("no seed was given; expected at least one.")
     if len(set(values)) < len(values):
-        raise UsageError(f"a seed stands twice in {values}; expected distinct seeds.")
+        raise UsageError(f"a seed is repeated in {values}; expected distinct seeds.")
     return values

@@ -1,6 +1,6 @@
 """Tests of paired differences that assume no normal distribution, and their correction for many methods.
 
-What few seeds allow is little, whatever the test. With n seeds there are 2^n ways of giving signs to the
+Few seeds allow little, whatever the test. With n seeds there are 2^n ways of giving signs to the
 differences, so the smallest two-sided p-value of the Wilcoxon test is 2^(1-n): 0.25 for 3 seeds, 0.0625 for
 5, and below 0.05 only from 6 seeds on. A bootstrap draws from the n differences that there are, so over few
 of them its interval is too narrow; the one by Student's t is the more careful of the two.
@@ -23,9 +23,9 @@ FEW_SEEDS: Final = 6
 RESAMPLES: Final = 9999
 SEED: Final = 0
 DIGITS: Final = 12
-"""Decimals that count: 0.82 - 0.81 and 0.81 - 0.80 are the same difference, though not the same float."""
+"""Compared decimals: 0.82 - 0.81 and 0.81 - 0.80 are the same difference, though not the same float."""
 EXACT: Final = 13
-"""Differences up to which ties are met by going through all signs: 8,192 of them."""
+"""Differences up to which ties are handled by enumerating all signs: 8,192 of them."""
 
 
 def bootstrap_interval(differences: Sequence[float]) -> tuple[float, float]:
@@ -80,7 +80,7 @@ def wilcoxon_p(differences: Sequence[float]) -> float:
 
 
 def _exact_with_ties(values: np.ndarray) -> float:
-    """Return the share of all signs whose sum of ranks lies as far from its middle as that of the values."""
+    """Return the share of all signs whose sum of ranks is as far from its middle as that of the values."""
     ranks = stats.rankdata(np.abs(values))
     signs = (np.arange(2 ** len(values))[:, None] >> np.arange(len(values))) & 1
     middle = ranks.sum() / 2

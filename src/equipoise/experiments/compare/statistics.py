@@ -1,4 +1,4 @@
-"""Means, spreads, paired differences and costs over seeds: what `summary.json` holds of each method."""
+"""Means, spreads, paired differences and costs over seeds: the entry of each method in `summary.json`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from equipoise.experiments.compare.significance import LEVEL, bootstrap_interval
 from equipoise.tasks import CLASSIFICATION
 
 MIN_SEEDS = 3
-"""Seeds below which nothing is ranked."""
+"""Number of seeds that a ranking needs."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ def summarise(
     records: Sequence[Mapping[str, Any]] = (),
     figure: str = CLASSIFICATION.main,
 ) -> dict[str, dict[str, Any]]:
-    """Return, for each method in order of appearance, what `summary.json` holds.
+    """Return the entry of each method in `summary.json`, in order of appearance.
 
     Args:
         results: rows of `results.csv`; those whose status is not `ok` are counted as failed only.
-        baseline: the method that differences and costs are taken to.
-        records: the `result.json` of each finished run, for what `results.csv` has no column for: samples
-            passed backward, peak memory, whether a method is experimental, whether it changes its data.
-        figure: what methods are compared by, the main one of the task.
+        baseline: the method that the others are compared with.
+        records: the `result.json` of each finished run, for values without a column in `results.csv`:
+            samples passed backward, peak memory, whether a method is experimental or changes its data.
+        figure: the figure by which methods are compared, the main one of the task.
     """
     test, val = f"test_{figure}", f"val_{figure}"
     finished = results[results["status"] == "ok"]

@@ -33,11 +33,11 @@ Features = dict[str, Tensor]
 def contribution_of_run(
     run_dir: str | os.PathLike[str], split: str = "validation", **choices: Any
 ) -> Contributions:
-    """Tell how much each modality contributes to the predictions of a finished run.
+    """Measure how much each modality contributes to the predictions of a finished run.
 
-    The run's data are read again. The test split is opened only where it is asked for; the run record then
-    gets an event `diagnosis-test`: another one than `test`, the single opening at the end of training,
-    and tells that these figures were looked at after all decisions of the run were made.
+    The run's data are read again. The test split is opened only on request. The run record then gets an
+    event `diagnosis-test`, which differs from `test`, the single opening at the end of training: it shows
+    that these figures were measured after all decisions of the run.
 
     Args:
         run_dir: folder of a finished run.

@@ -1,4 +1,4 @@
-"""How good the encoders of a finished run are by themselves (Wei et al., ECCV 2024, Figure 1b and c)."""
+"""The quality of each encoder of a finished run by itself (Wei et al., ECCV 2024, Figure 1b and c)."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class EncoderState:
 
     Attributes:
         probe: of a new linear classifier on the run's encoder, which stays as it is.
-        fine_tuned: of a new linear classifier that is trained together with the run's encoder; None where it
-            was not asked for.
+        fine_tuned: of a new linear classifier that is trained together with the run's encoder; None unless
+            it was requested.
         alone: of the modality trained alone, with the settings and the seed of the run.
-        chance: of naming always the most frequent class of the training split.
-        test: `probe`, `fine_tuned` and `alone` on the test split, where asked for.
+        chance: of always predicting the most frequent class of the training split.
+        test: `probe`, `fine_tuned` and `alone` on the test split, if requested.
     """
 
     probe: float
@@ -106,12 +106,12 @@ def encoder_quality(
 ) -> EncoderQuality:
     """Measure how good each encoder of a finished run is by itself.
 
-    The encoder gets a new linear classifier of its modality's own: trained on top of it while it stays as it
-    is, and trained together with it; and the modality is trained alone, by the method `unimodal`, where a
-    finished run of it does not lie beside this one already. All use the settings and the seed of the run, and
-    keep the weights of the epoch that is best on validation.
+    Each encoder gets a new linear classifier, which is trained on the frozen encoder and together with it.
+    The modality is also trained alone, by the method `unimodal`, unless a finished run of it exists beside
+    this one. All use the settings and the seed of the run, and keep the weights of the epoch that is best on
+    validation.
 
-    What was trained is kept in `RUN_DIR/encoder-quality` and taken up again, the figures in
+    The trained models are kept in `RUN_DIR/encoder-quality` and reused. The figures are kept in
     `RUN_DIR/encoder_quality.json`; a second call reads them.
 
     Args:
@@ -131,13 +131,13 @@ def encoder_quality(
     result, settings, data = open_run(run_dir)
     if data.task != CLASSIFICATION.name:
         raise UsageError(
-            f"the quality of encoders is told in accuracy, and the run in {run_dir} is {data.task}; its "
+            f"the quality of encoders is measured in accuracy, and the run in {run_dir} is {data.task}; its "
             "record has a probe of each encoder (probes), and equipoise.diagnose_run measures their features."
         )
     budget = replace(settings.budget, epochs=epochs or settings.budget.epochs)
     if budget.warmup_epochs >= budget.epochs:
         budget = replace(budget, warmup_epochs=0)
-    work = _Work(result, settings, replace(settings, budget=budget, diagnose_every=0), data)
+    work = _Work(result, settings, replace(settings, budget=budget, diagnose_every=0, trace=False), data)
     work.folder.mkdir(exist_ok=True)
     with locked(work.folder, wait=True):
         held = _read(work)
@@ -163,7 +163,7 @@ class _Work:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the figures depend on, beside the data, whose fingerprints the run has."""
+        """Fingerprints of everything that the figures depend on."""
         model = self.result.model
         summary = self.result.summary
         return {
@@ -200,7 +200,7 @@ class _Work:
         return EncoderQuality(states, epochs, seed, self.result.validation["accuracy"])
 
     def _alone(self, modality: str) -> FitResult:
-        """Return the run of the modality alone: one that is there, or a new one."""
+        """Return the run of the modality alone: an existing one, or a new one."""
         method = f"unimodal:{modality}"
         settings = self.settings.with_method(method, {}, self.settings.seed)
         name, run_dir = run_name(method, self.settings.seed), self.result.run_dir
@@ -211,7 +211,7 @@ class _Work:
         own = self.folder / name
         try:
             return run(settings, own, resume=True, is_part=True)
-        except RunFolderError:  # what lies there belongs to an earlier run in this folder
+        except RunFolderError:  # the folder holds the part of an earlier run
             return run(settings, own, overwrite=True, is_part=True)
 
     def _is_same(self, record: RunRecord, settings: Settings) -> bool:
@@ -238,7 +238,7 @@ def _read(work: _Work) -> EncoderQuality | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # damaged: what was trained is still there, and gives them again
+        return None  # damaged: the trained models are still there and are measured again
 
 
 def _suffices(held: EncoderQuality, fine_tune: bool, test: bool) -> bool:

@@ -1,4 +1,4 @@
-"""All that a diagnosis has measured: learning states, contributions, encoder quality, and the verdicts."""
+"""The results of a diagnosis: learning states, contributions, encoder quality, and the verdicts."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class Examination:
-    """What a diagnosis found, modality by modality.
+    """The results of a diagnosis, by modality.
 
     Attributes:
         source: what was examined: a run folder, a file, or a name for the model.
         learning: learning states by the chosen options.
         paper: learning states as the paper measures them; None for a continuous target, which the paper
-            does not have, and for many samples unless asked for.
+            does not have, and for many samples unless it was requested.
         measures: measure of separability to its diagnosis, by the preset `held-out`.
-        contributions: what each modality adds to the joint prediction: the model's, or for features in hand
-            that of a linear head.
+        contributions: what each modality adds to the joint prediction: that of the model, or for saved
+            features that of a linear head.
         verdicts: modality to verdict.
-        quality: encoders under new classifiers; None where it was not asked for.
+        quality: encoders under new classifiers; None unless it was requested.
         inputs: modality to the score of a linear head on its inputs; None where there are only features.
-        projections: the features in the plane; empty where no pictures were asked for.
-        through: whether `contributions` speak of the trained `model` or of a `linear head`.
+        projections: the features in the plane; empty if no pictures were requested.
+        through: whether `contributions` are those to the trained `model` or to a `linear head`.
         facts: what was examined, in a few words each.
         settings: of the run, if it is one.
         result: `result.json` of the run, if it is one.

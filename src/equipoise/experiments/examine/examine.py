@@ -1,4 +1,4 @@
-"""Examine a run, a model, or features in a file: all that a diagnosis can measure, and the verdicts."""
+"""Examine a run, a model, or features in a file: every measurement of a diagnosis, and the verdicts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from equipoise.types import UsageError
 BINS = 4
 """Quantiles by which the pictures colour a continuous target."""
 PAPER_SAMPLES = 10_000
-"""Samples up to which the paper's estimate is measured beside another one that was asked for."""
+"""Samples up to which the paper's estimate is measured in addition to the requested one."""
 
 
 def examine_run(
@@ -51,14 +51,14 @@ def examine_run(
     pictures: bool = True,
     **options: Any,
 ) -> Examination:
-    """Examine the model that a run has kept, on its own data: train and validation only.
+    """Examine the model of a run on its own data: train and validation only.
 
     Args:
         run_dir: folder of a finished run.
         preset: choices by which the learning state is measured: `robust` or `paper`.
         split: on which contributions are measured: `validation`, or at the very end `test`.
         quality: whether to train new classifiers on the encoders, frozen and fine-tuned, and each modality
-            alone (Wei et al., ECCV 2024, Fig. 1b and c); takes about as long as the run, a modality.
+            alone (Wei et al., ECCV 2024, Fig. 1b and c); takes about as long as the run for each modality.
         pictures: whether to project the features onto the plane.
         **options: changes to the preset, see `DiagnosisOptions`.
 
@@ -96,7 +96,7 @@ def examine_features(
 ) -> Examination:
     """Examine features that were saved to an `.npz` file; see `diagnose_arrays` for its keys.
 
-    There is no model that joins them, so that contributions are those to a linear head.
+    There is no model of all modalities, so contributions are those to a linear head.
 
     Raises:
         DataError: the file cannot be read, lacks an array or holds one too many, or the arrays do not fit.
@@ -177,7 +177,7 @@ def _measured(
     classes: Sequence[str] | None = None,
     pictures: bool,
 ) -> Examination:
-    """Measure all that features of both splits and their contributions tell."""
+    """Measure everything that features of both splits and their contributions show."""
     y, y_val = features.y, features.y_val
     refuse_labels(y, y_val)
 
@@ -205,11 +205,7 @@ def _measured(
 
 
 def refuse_labels(*targets: NDArray[Any]) -> None:
-    """Refuse a table of labels, for which verdicts and contributions are not defined.
-
-    Raises:
-        UsageError: as said.
-    """
+    """Raise a `UsageError` for a table of labels, for which verdicts and contributions are not defined."""
     if has_labels(*targets):
         raise UsageError(
             "verdicts and contributions are those of one class or number a sample, and these are several "
@@ -227,7 +223,7 @@ def _pictures(features: SplitFeatures, classes: Sequence[str] | None) -> list[Pr
             project(train[name], y, val[name], y_val, kind, modality=name, classes=classes) for kind in KINDS
         ]
 
-    with isolated_rng():  # of two threads each would give back what the other one has drawn
+    with isolated_rng():  # otherwise each of two threads would restore the state that the other one changed
         return list(chain.from_iterable(map_on_single_threads(projected, list(train), parallel=True)))
 
 

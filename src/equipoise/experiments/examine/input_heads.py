@@ -1,4 +1,4 @@
-"""What a linear head makes of each modality's inputs: a floor under what its encoder should reach."""
+"""The score of a linear head on each modality's inputs: what its encoder should reach at least."""
 
 from __future__ import annotations
 

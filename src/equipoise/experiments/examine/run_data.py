@@ -56,7 +56,7 @@ def open_run(run_dir: str | os.PathLike[str]) -> tuple[FitResult, Settings, RunD
 
     Raises:
         RunFolderError: there is no finished run, or the data have changed since.
-        DataError, UnknownNameError: the run's data are no longer there.
+        DataError, UnknownNameError: the run's data no longer exist.
     """
     result = load_run(run_dir)
     settings = from_options(RunRecord(Path(run_dir)).options())

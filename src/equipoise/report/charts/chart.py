@@ -29,7 +29,7 @@ class Key:
     """An entry of a chart's legend.
 
     Attributes:
-        label: what it stands for.
+        label: its text.
         color: of its sample, a CSS colour or variable.
         mark: shape of the sample, one of `figure.SAMPLES`.
         series: name of the series of the only panel that the entry shows and hides when pressed; an

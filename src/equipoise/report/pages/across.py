@@ -1,4 +1,4 @@
-"""The page of several comparisons: what their datasets say together, and each one by itself."""
+"""The page of several comparisons: the ranking over all datasets, and each dataset by itself."""
 
 from __future__ import annotations
 
@@ -123,6 +123,6 @@ def _dataset(comparison: Comparison, place: int) -> Section:
         statements=sentences.of_comparison(evidence),
         notices=notices(evidence, runs),
         tables=[tables.results(evidence)],
-        # The name is an id of the page, and must stand in it once.
+        # The name is an id of the page, and must be unique.
         charts=[replace(drawn, name=f"{drawn.name}-of-{place}")] if drawn else [],
     )

@@ -41,7 +41,7 @@ def comparison_page(comparison: Comparison, runs: Sequence[Run], *, kind: str = 
 
 
 def pictures(evidence: Evidence, first: Chart | None = None) -> list[Chart]:
-    """Return the charts that there are numbers for, in the order of the page."""
+    """Return the charts for which there are numbers, in the order of the page."""
     treated = evidence.treatment
     shown = {method: evidence.read[method] for method in evidence.diagnosed()}
     drawn = [
@@ -55,7 +55,7 @@ def pictures(evidence: Evidence, first: Chart | None = None) -> list[Chart]:
 
 
 def encoder_spots(evidence: Evidence) -> Chart | None:
-    """Return how good the encoders of every run are by themselves, where the records say it."""
+    """Return the quality of the encoders of every run by themselves, if it is in the records."""
     if evidence.figure.task is not CLASSIFICATION:  # the axes of the paper's figure are accuracies
         return None
     points: list[QualityPoint] = []
@@ -97,7 +97,7 @@ def facts(runs: Sequence[Run], known: Sequence[str]) -> list[str]:
 
 
 def notices(evidence: Evidence, runs: Sequence[Run]) -> list[Notice]:
-    """Return what the reader must not overlook: failures, reasons against a ranking, gaps in the records."""
+    """Return important facts: failures, reasons against a ranking, gaps in the records."""
     summary, found = evidence.comparison.summary, []
     failed = [f"{run.method}, seed {run.seed}: {run.status}" for run in runs if not run.finished]
     if failed:
@@ -157,7 +157,7 @@ def configuration(comparison: Comparison, runs: Sequence[Run]) -> Mapping[str, A
     try:
         held = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        held = None  # a report without configuration is better than none
+        held = None  # a report without configuration is better than no report
     if isinstance(held, dict):
         return held
     own = [run.settings for run in runs if run.settings]
@@ -185,7 +185,7 @@ def selection(runs: Sequence[Run], settings: Mapping[str, Any]) -> str:
 
 
 def _selector(runs: Sequence[Run], settings: Mapping[str, Any]) -> str:
-    """Return the figure that picked the epoch: the default stands for the main figure of every task."""
+    """Return the figure that selected the epoch: the default means the main figure of every task."""
     task, select = _task(runs), str(settings.get("select", "accuracy"))
     return select if select in task.figures or select == "loss" else task.main
 

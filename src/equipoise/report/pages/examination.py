@@ -1,4 +1,4 @@
-"""The page of an examination: the verdict on every modality, and the numbers and pictures behind it."""
+"""The page of an examination: the verdict on every modality, with its numbers and pictures."""
 
 from __future__ import annotations
 

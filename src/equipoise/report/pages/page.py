@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that the reader must not overlook."""
+    """An important fact, such as a failure."""
 
     text: str
     items: Sequence[str] = ()
@@ -49,7 +49,7 @@ class Section:
         title: its subject.
         facts: what was run, in a few words each.
         statements: what was found.
-        notices: what must not be overlooked.
+        notices: important facts, such as failures.
         tables: the results.
         drawing: a picture that is not live.
         charts: the live pictures.

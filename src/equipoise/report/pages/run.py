@@ -54,7 +54,7 @@ def run_page(folder: Path) -> Page:
 
 
 def recorded(run: Run) -> list[Chart]:
-    """Return the charts of what a run left behind beside its curves: layers, trace and confusions."""
+    """Return the other charts of a run: layers, trace and confusion matrices."""
     trace, predictions = read_trace(run.folder), read_predictions(run.folder)
     layers = [event["layers"] for event in run.states if event.get("layers")]
     charts = [layer_strengths(layers[-1])] if layers else []

@@ -36,7 +36,7 @@ function printing(on) {
 window.addEventListener("beforeprint", () => printing(true));
 window.addEventListener("afterprint", () => printing(false));
 
-// One chart a task: the page answers from the start, and the first charts are there at once.
+// Each chart is drawn in its own task, so that the page stays responsive and the first charts appear early.
 for (const id of Object.keys(figures)) {
   await draw(id);
   await new Promise(resolve => setTimeout(resolve));

@@ -1,4 +1,4 @@
-"""The records of a comparison, by method: what its sentences, tables and charts are made from."""
+"""The records of a comparison, by method: the source of its sentences, tables and charts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Evidence:
 
     @property
     def figure(self) -> MainFigure:
-        """The figure that the comparison is about."""
+        """The main figure of the comparison."""
         return MainFigure.of(self.comparison.summary)
 
     @property

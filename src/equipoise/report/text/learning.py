@@ -1,4 +1,4 @@
-"""How the learning states of a method's runs developed: gaps, re-learning, and what it did."""
+"""The learning states of a method's runs over epochs: gaps, re-learning, and its effects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Reading:
 
     @property
     def gap(self) -> float:
-        """Training minus validation, with its sign: only a positive one speaks of over-training."""
+        """Training minus validation, with its sign: only a positive gap means over-training."""
         return self.train - self.val
 
 
@@ -62,7 +62,7 @@ class Effect:
 
 
 def readings(runs: Iterable[Run]) -> list[Reading]:
-    """Return what the finished runs' diagnoses read, run by run, in the order of events."""
+    """Return the readings of the finished runs, run by run, in the order of events."""
     return [
         Reading(
             seed=run.seed,

@@ -1,4 +1,4 @@
-"""The figure that a comparison is about, by the task of its data, and how it is written."""
+"""The main figure of a comparison, by the task of its data, and how it is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was found, in plain sentences that are computed from the numbers."""
+"""The findings, in plain sentences that are computed from the numbers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Statement:
     Attributes:
         topic: what it is about, in a word or two.
         verdict: the finding in a few words.
-        text: the numbers it rests on.
+        text: the numbers that support it.
     """
 
     topic: str
@@ -92,7 +92,7 @@ def over_training(read: Sequence[Reading], where: str, runs: Sequence[Run]) -> S
 
 
 def _over_time(read: Sequence[Reading], name: str) -> str:
-    """Say so where a single diagnosis and all of them together name different modalities."""
+    """Say so if the last diagnosis and the mean of all name different modalities."""
     gaps = mean_gaps(read)
     largest = max(gaps, key=lambda modality: gaps[modality])
     if largest == name:
@@ -212,7 +212,7 @@ def judge(difference: Mapping[str, Any], figure: MainFigure) -> tuple[str, str]:
 
 
 def certainty(state: LearningState) -> str:
-    """Say what the interval of a gap tells, as the end of a sentence."""
+    """Say what the interval of a gap shows, as the end of a sentence."""
     if state.interval is None:
         return "; how much of it is chance was not measured (bootstrap 0)."
     low, high = state.interval

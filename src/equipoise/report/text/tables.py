@@ -32,7 +32,7 @@ MEGABYTE: Final = 1e6
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, the exact number behind it (None for words), and a smaller second line."""
+    """One cell: its text, its exact number (None for words), and a smaller second line."""
 
     text: str
     value: float | None = None
@@ -93,7 +93,7 @@ def results(evidence: Evidence) -> Table:
 
 
 def few_seeds(evidence: Evidence) -> str:
-    """Say what tests over few seeds cannot show; nothing where there are enough."""
+    """Say what tests over few seeds cannot show; nothing if there are enough."""
     seeds = len(evidence.comparison.summary["seeds"])
     if seeds >= FEW_SEEDS:
         return ""
@@ -134,7 +134,7 @@ def interval(low: float, high: float, figure: MainFigure) -> str:
 
 
 def _notes(values: Mapping[str, Any]) -> str:
-    """Return what must be known of a method beside its name."""
+    """Return the notes beside the name of a method."""
     notes = ["experimental"] if values.get("experimental") else []
     notes += ["changes its training data"] if values.get("train_data") == CHANGED_DATA else []
     notes += [f"{values['failed']} failed"] if values.get("failed") else []
@@ -148,7 +148,7 @@ def _multiple(evidence: Evidence, times: Any) -> Cell:
 
 
 def runs(evidence: Evidence) -> Table:
-    """Return every run with what became of it."""
+    """Return every run with its figures and how it ended."""
     figure = evidence.figure
     splits = {"val": f"validation {figure.name}", "test": f"test {figure.name}"}
     rows = [
@@ -169,7 +169,7 @@ def runs(evidence: Evidence) -> Table:
 
 
 def fingerprints(found: Sequence[Run]) -> Table:
-    """Return what the runs had in common, and what not."""
+    """Return the fingerprints, which show what the runs had in common."""
     keys = {
         "data": "data",
         "budget": "budget",
