@@ -8,12 +8,15 @@ from dataclasses import MISSING, Field, fields
 from functools import wraps
 from inspect import Parameter as Argument
 from inspect import cleandoc, signature
+from itertools import count
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from cyclopts import Parameter, Token
 
 from equipoise.training.option_text import IN_TEXT
 from equipoise.training.settings import Budget, Settings
+from equipoise.types import UsageError
 
 DEFAULT_DATA = "htad"
 
@@ -29,6 +32,21 @@ def whole_number(_: object, tokens: Sequence[Token]) -> int:
 
 Words = Annotated[list[str], Parameter(consume_multiple=True)]
 Whole = Annotated[int, Parameter(converter=whole_number)]
+
+
+def check_figures(figures: Path | None, formats: Sequence[str] | None) -> None:
+    """Check the options of figures before any work."""
+    from equipoise.report.render import check_formats
+
+    if formats is not None and figures is None:
+        raise UsageError("--formats sets the format of figures; give --figures DIR too.")
+    check_formats(formats or ())
+
+
+def free_folder(name: str, *, reuse: bool) -> Path:
+    """Return `runs/name`, or `runs/name-2` and so on if that exists and must not be reused."""
+    candidates = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in count(1))
+    return next(path for path in candidates if reuse or not path.exists())
 
 
 def with_settings(

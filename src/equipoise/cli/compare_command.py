@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from equipoise.cli.arguments import Whole, Words, with_settings
-from equipoise.cli.folders import free_folder
+from equipoise.cli.arguments import Whole, Words, free_folder, with_settings
 from equipoise.cli.progress import EpochBar
 from equipoise.cli.tables import output_console, print_plain, progress_console
 

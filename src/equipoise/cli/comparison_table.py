@@ -53,18 +53,16 @@ class ComparisonTable:
         yield Text(f"\n{self._note()}", style="dim")
 
     def _fitting(self, console: Console, options: ConsoleOptions) -> Table:
-        rows, heads = _rows(self.comparison), list(COLUMNS)
-        named = _heads(self.comparison)
-        table = _table(rows, heads, named, short=False, gap=2)
-        for gap in (2, 1):
-            if _width(table, console, options) <= options.max_width:
-                return table
-            table = _table(rows, heads, named, short=True, gap=gap)
+        rows, named = _rows(self.comparison), _heads(self.comparison)
+        heads = list(COLUMNS)
+        layouts = [(heads, False, 2), (heads, True, 2), (heads, True, 1)]
         for dispensable in DISPENSABLE:
+            heads = [head for head in heads if head != dispensable]
+            layouts.append((heads, True, 1))
+        for shown, short, gap in layouts:
+            table = _table(rows, shown, named, short=short, gap=gap)
             if _width(table, console, options) <= options.max_width:
                 break
-            heads.remove(dispensable)
-            table = _table(rows, heads, named, short=True, gap=1)
         return table
 
     def _note(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from equipoise.cli.arguments import Words
+from equipoise.cli.arguments import Words, check_figures
 from equipoise.cli.memory import return_freed_arrays
 from equipoise.cli.tables import output_console, print_plain
 from equipoise.types import UsageError
@@ -55,15 +55,12 @@ def diagnose_command(
     """
     from equipoise.diagnosis import DiagnosisOptions
     from equipoise.experiments.examine.examine import examine_features, examine_run
-    from equipoise.report import check_formats
     from equipoise.training.option_text import parse_assignments
 
     options = parse_assignments(set_ or [], "set")
     if (run_dir is None) == (features is None):
         raise UsageError("expected either a run folder or --features FILE.npz.")
-    if formats is not None and figures is None:
-        raise UsageError("--formats sets the format of figures; give --figures DIR too.")
-    check_formats(formats or ())
+    check_figures(figures, formats)
     if features is not None and (quality or test):
         raise UsageError("--quality and --test need a run folder: a file of features holds no model.")
     source = features or run_dir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.cli.arguments import Words
+from equipoise.cli.arguments import Words, check_figures
 from equipoise.cli.tables import output_console, print_plain
 from equipoise.types import UsageError
 
@@ -34,11 +34,9 @@ def report_command(
         overwrite: replace a file that exists.
         config: YAML file with options by name; those given here win.
     """
-    from equipoise.report import check_formats, default_path, write_report, write_report_figures
+    from equipoise.report import default_path, write_report, write_report_figures
 
-    if formats is not None and figures is None:
-        raise UsageError("--formats sets the format of figures; give --figures DIR too.")
-    check_formats(formats or ())
+    check_figures(figures, formats)
     shared = default_path(folders)
     path = out or (shared if shared.name != REPORT else folders[0] / REPORT)
     if path.exists() and not overwrite:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from equipoise.cli.arguments import with_settings
-from equipoise.cli.folders import free_folder
+from equipoise.cli.arguments import free_folder, with_settings
 from equipoise.cli.progress import EpochBar
 from equipoise.cli.tables import make_table, number, output_console, print_plain, progress_console
 

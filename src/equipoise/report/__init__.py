@@ -1,6 +1,5 @@
 """Reports: one self-contained HTML file that says what was found, and shows it."""
 
-from equipoise.report.render import check_formats
 from equipoise.report.write import (
     default_path,
     write_comparison_report,
@@ -12,7 +11,6 @@ from equipoise.report.write import (
 )
 
 __all__ = [
-    "check_formats",
     "default_path",
     "write_comparison_report",
     "write_critical_difference",

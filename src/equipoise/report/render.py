@@ -194,11 +194,7 @@ def write_figures(charts: Sequence[Chart], folder: Path, formats: Sequence[str] 
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Check the formats of figures before anything is drawn.
-
-    Raises:
-        UsageError: one is not among `FORMATS`.
-    """
+    """Raise a `UsageError` for a format of figures that is not among `FORMATS`, before anything is drawn."""
     if unknown := [name for name in formats if name not in FORMATS]:
         raise UsageError(f"unknown format {unknown[0]!r} of figures; expected some of {', '.join(FORMATS)}.")
 

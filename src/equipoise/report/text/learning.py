@@ -105,33 +105,35 @@ def trajectory(read: Iterable[Reading], modality: str) -> list[Point]:
     )
     points = []
     for (epoch, event), group in groupby(own, key=lambda reading: (reading.epoch, reading.event)):
-        seeds = list(group)
-        train, val, gap = (Spread.of(getattr(r, name) for r in seeds) for name in ("train", "val", "gap"))
-        points.append(Point(epoch, event, train, val, gap))
+        points.append(Point(epoch, event, *_spreads(list(group))))
     return points
+
+
+def _spreads(read: Sequence[Reading]) -> list[Spread]:
+    return [Spread.of(getattr(reading, key) for reading in read) for key in ("train", "val", "gap")]
 
 
 def last_diagnosis(read: Iterable[Reading]) -> dict[str, Point]:
     """Return, by modality, the scores of each run's last diagnosis whose readings are numbers."""
-    last: dict[tuple[str, int], Reading] = {}
-    for reading in read:
-        if reading.event == DIAGNOSIS and math.isfinite(reading.gap):
-            last[reading.modality, reading.seed] = reading
-    points = {}
-    for modality in modalities(last.values()):
-        own = [reading for reading in last.values() if reading.modality == modality]
-        train, val, gap = (Spread.of(getattr(r, name) for r in own) for name in ("train", "val", "gap"))
-        points[modality] = Point(max(reading.epoch for reading in own), DIAGNOSIS, train, val, gap)
+    last, points = _last(read), {}
+    for modality in modalities(last):
+        own = [reading for reading in last if reading.modality == modality]
+        points[modality] = Point(max(reading.epoch for reading in own), DIAGNOSIS, *_spreads(own))
     return points
 
 
 def leads(read: Iterable[Reading], modality: str) -> int:
     """Return on how many seeds a modality's gap was the largest at the last diagnosis."""
-    last: dict[int, dict[str, float]] = {}
-    for reading in read:
-        if reading.event == DIAGNOSIS and math.isfinite(reading.gap):
-            last.setdefault(reading.seed, {})[reading.modality] = reading.gap
-    return sum(gaps.get(modality, -math.inf) >= max(gaps.values()) for gaps in last.values())
+    gaps: dict[int, dict[str, float]] = {}
+    for reading in _last(read):
+        gaps.setdefault(reading.seed, {})[reading.modality] = reading.gap
+    return sum(own.get(modality, -math.inf) >= max(own.values()) for own in gaps.values())
+
+
+def _last(read: Iterable[Reading]) -> list[Reading]:
+    """Return, by modality and seed, the last diagnosis whose readings are numbers."""
+    held = [reading for reading in read if reading.event == DIAGNOSIS and math.isfinite(reading.gap)]
+    return list({(reading.modality, reading.seed): reading for reading in held}.values())
 
 
 def mean_gaps(read: Iterable[Reading]) -> dict[str, float]:
