@@ -1,4 +1,4 @@
-"""The site builds without warnings, loads nothing from the network, is complete, and works in a browser."""
+"""The site builds without warnings, is complete, works in a browser, and loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read(site: Path, page: str) -> str:
     return (site / page).read_text(encoding="utf-8")
 
 
-def test_a_lost_page_a_broken_link_and_a_missing_anchor_stop_the_build(tmp_path: Path) -> None:
+def test_a_page_outside_the_menu_a_broken_link_and_a_missing_anchor_stop_the_build(tmp_path: Path) -> None:
     for name in ("docs", "examples"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("src", "mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
@@ -86,7 +86,7 @@ def test_a_lost_page_a_broken_link_and_a_missing_anchor_stop_the_build(tmp_path:
     assert "zzz.md\n" not in done.stderr.split('in the "nav"')[1].split("WARNING")[0]
 
 
-def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
+def test_no_page_loads_external_resources(site: Path) -> None:
     pages = [path for path in site.rglob("*") if path.suffix in (".html", ".css")]
     assert len(pages) > 80
     found = {path.name: FETCHED.findall(path.read_text(encoding="utf-8")) for path in pages}

@@ -31,13 +31,13 @@ class TwoStreams(nn.Module):
 
 @dataclass
 class Data:
-    """`audio` says nothing of the class, `video` a little; both can be learnt by heart."""
+    """`audio` is uninformative, `video` weakly informative; both can be memorised."""
 
     train: tuple[Tensor, Tensor, Tensor]
     val: tuple[Tensor, Tensor, Tensor]
 
     def loaders(self, seed: int | None = 3):
-        """A shuffled training loader (from the global stream where `seed` is None) and one of validation."""
+        """A shuffled training loader (from the global stream if `seed` is None) and a validation loader."""
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         return (
             DataLoader(TensorDataset(*self.train), 16, shuffle=True, generator=generator),

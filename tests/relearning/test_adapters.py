@@ -1,4 +1,4 @@
-"""Which parameters are adapters, told by the classes of peft and not by names."""
+"""Which parameters are adapters, determined by the classes of peft and not by names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ peft = pytest.importorskip("peft")
 
 
 class Encoder(nn.Module):
-    """Its own names look like adapters and are none."""
+    """Its parameter names look like those of adapters, but it has none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def inner(name: str) -> str:
     return name.removeprefix("base_model.model.")
 
 
-def test_adapters_are_what_peft_added() -> None:
+def test_adapters_are_the_parameters_added_by_peft() -> None:
     model = adapted()
     found = adapter_parameters(model)
     assert [inner(name) for name in found] == [
@@ -54,11 +54,11 @@ def test_adapters_are_what_peft_added() -> None:
         "top.modules_to_save.default.weight",
         "top.modules_to_save.default.bias",
     ]
-    # peft's own account of what it would save.
+    # What peft itself would save.
     assert len(peft.get_peft_model_state_dict(model)) == len(found)
     assert select_parameters(model, "adapters") == select_parameters(model) == found
     assert select_buffers(model, "adapters") == []
-    # The module that was adapted in place gives the same, under its own names.
+    # The module that was adapted in place gives the same, with its own parameter names.
     assert adapter_parameters(model.get_base_model()) == [inner(name) for name in found]
 
 
@@ -69,7 +69,7 @@ def test_magnitudes_of_dora_and_other_kinds_of_adapters() -> None:
     assert [inner(name) for name in adapter_parameters(ia3)] == ["body.0.ia3_l.default"]
 
 
-def test_weights_that_train_beside_the_adapters_are_none() -> None:
+def test_other_trainable_weights_are_not_adapters() -> None:
     model = adapted(bias="all", modules_to_save=None)
     extra = set(select_parameters(model)) - set(select_parameters(model, "adapters"))
     assert {inner(name) for name in extra} == {
@@ -80,7 +80,7 @@ def test_weights_that_train_beside_the_adapters_are_none() -> None:
     }
 
 
-def test_a_second_adapter_that_is_not_in_use_stays() -> None:
+def test_an_inactive_second_adapter_is_not_changed() -> None:
     model = adapted(modules_to_save=None)
     model.add_adapter("other", peft.LoraConfig(r=2, target_modules=["body.0"]))
     assert len(adapter_parameters(model)) == 6

@@ -1,4 +1,4 @@
-"""The blocks of encoders that are built of lists of layers somewhere inside."""
+"""The blocks of encoders with nested lists of layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SMALL = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
 
 
 class Expert(nn.Module):
-    """A layer that holds a list itself, as mixtures of experts do."""
+    """A layer that contains a list itself, like a mixture of experts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,12 +29,12 @@ class Deep(nn.Module):
         self.norm = nn.LayerNorm(2)
 
 
-def test_a_list_of_layers_is_found_wherever_it_lies_and_its_layers_stay_whole() -> None:
+def test_a_list_of_layers_is_found_at_any_depth_and_its_layers_are_not_split() -> None:
     assert block_names(Deep()) == ["stem", "body.layers.0", "body.layers.1", "norm"]
     assert block_names(nn.ModuleDict({"inner": Deep()}))[0] == "inner.stem"
 
 
-def test_depths_count_blocks_that_take_part_only() -> None:
+def test_depths_count_selected_blocks_only() -> None:
     module = Deep()
     names = [
         "token",

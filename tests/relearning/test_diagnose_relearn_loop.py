@@ -1,4 +1,4 @@
-"""Diagnosing & Re-learning inside a plain loop, against the whole algorithm written out once more."""
+"""Diagnosing & Re-learning in a plain loop, against a second implementation of the whole algorithm."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_equals_the_slow_definition(model, data, make_optimizer, lam):
     assert [entry[:2] for entry in found] == [(e, m) for e in (2, 4, 6) for m in ("audio", "video")]
     for mine, reference in zip(found, expected, strict=True):
         assert mine[2:] == pytest.approx(reference[2:], abs=1e-6)
-    assert max(entry[4] for entry in found) > 0.2  # there was something to re-learn
+    assert max(entry[4] for entry in found) > 0.2  # there was a gap to re-learn for
     for key, value in slow.state_dict().items():
         assert model.state_dict()[key].numpy() == pytest.approx(value.numpy(), abs=1e-6)
     assert [entry["epoch"] for entry in relearn.history] == [2, 4, 6]
@@ -117,7 +117,7 @@ def streams():
 
 
 def whole_training(model, data, make_optimizer=sgd, **options):
-    """Order and dropout come from the global stream here; without options there is no re-learning."""
+    """Order and dropout use the global stream here; without options there is no re-learning."""
     torch.manual_seed(1)
     train_loader, val_loader = data.loaders(seed=None)
     optimizer = make_optimizer(model)
@@ -153,7 +153,7 @@ OFF = [
 
 
 @pytest.mark.parametrize("options", OFF)
-def test_switched_off_it_is_joint_training_bit_for_bit(make_model, data, options):
+def test_switched_off_it_equals_joint_training_bit_for_bit(make_model, data, options):
     joint = whole_training(make_model(), data)
     off = whole_training(make_model(), data, **{"every": 2, "count": 3, **options})
     assert identical(joint[0], off[0])
@@ -185,7 +185,7 @@ def test_two_runs_of_one_seed_are_identical(make_model, data):
     ],
 )
 @pytest.mark.parametrize("seed", [None, 3])
-def test_a_step_leaves_streams_modes_and_gradients(model, data, options, seed):
+def test_a_step_does_not_change_streams_modes_and_gradients(model, data, options, seed):
     train_loader, val_loader = data.loaders(seed)
     optimizer = sgd(model)
     train_one_epoch(model, optimizer, train_loader)
@@ -213,7 +213,7 @@ RESUMED = [
 
 
 @pytest.mark.parametrize("options", RESUMED)
-def test_an_interrupted_training_goes_on_identically(make_model, data, tmp_path, options):
+def test_an_interrupted_training_resumes_identically(make_model, data, tmp_path, options):
     options = {"every": 2, "lam": 2.0, **options}
     train_loader, val_loader = data.loaders()
 
@@ -256,7 +256,7 @@ def test_an_interrupted_training_goes_on_identically(make_model, data, tmp_path,
     assert whole[2].samples_forwarded == resumed[2].samples_forwarded
 
 
-def test_a_state_is_a_picture_and_its_loading_a_copy(make_model):
+def test_state_dicts_are_copied_on_saving_and_loading(make_model):
     def relearner(model):
         return DiagnoseRelearn(model.handles(), target="ema", ema_decay=0.5)
 
@@ -270,7 +270,7 @@ def test_a_state_is_a_picture_and_its_loading_a_copy(make_model):
         DiagnoseRelearn({"audio": one.encoders["audio"]}).load_state_dict(state)
 
 
-def test_the_order_of_modalities_is_only_the_order(make_model, data):
+def test_the_order_of_modalities_does_not_matter(make_model, data):
     def run(order):
         model = make_model()
         train_loader, val_loader = data.loaders()
@@ -289,7 +289,7 @@ def test_the_order_of_modalities_is_only_the_order(make_model, data):
     assert dict(forth[1]) == dict(back[1])
 
 
-def test_one_modality_alone_leaves_the_others(model, data):
+def test_relearning_one_modality_does_not_change_the_others(model, data):
     train_loader, val_loader = data.loaders()
     before = weights(model)
     relearn = DiagnoseRelearn({"eyes": model.visual_net}, strength="fixed", lam=1.0)
@@ -321,7 +321,7 @@ def test_checks_before_training(model):
     assert warmed.check(90, [1.0] * 90) == []
 
 
-def test_a_step_that_fails_changes_nothing(model, data):
+def test_a_failing_step_changes_nothing(model, data):
     train_loader, val_loader = data.loaders()
     relearn = DiagnoseRelearn(model.handles(), strength="fixed", lam=0.5)
     train_one_epoch(model, sgd(model), train_loader)
@@ -371,19 +371,19 @@ def test_a_step_that_fails_changes_nothing(model, data):
         ({"head_policy": "blend"}, UsageError, "needs the head"),
     ],
 )  # fmt: skip
-def test_impossible_options_are_refused_at_once(model, arguments, error, message):
+def test_invalid_options_are_refused_at_once(model, arguments, error, message):
     with pytest.raises(error, match=message):
         DiagnoseRelearn(model.handles(), **arguments)
 
 
-def test_handles_that_are_no_modules(model):
+def test_handles_that_are_not_modules(model):
     with pytest.raises(UsageError, match="no encoder was given"):
         DiagnoseRelearn({})
     with pytest.raises(UsageError, match="handle of 'audio' is a str"):
         DiagnoseRelearn({"audio": "audio_net"})
 
 
-def test_a_redraw_that_cannot_be_done_is_refused_at_once():
+def test_an_impossible_redraw_is_refused_at_once():
     class Token(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()

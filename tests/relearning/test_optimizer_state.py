@@ -66,7 +66,7 @@ def unchanged(optimizer, parameter, old):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_kept_and_left_states_do_not_change(name):
+def test_states_that_are_kept_do_not_change(name):
     parameters, optimizer = after_steps(OPTIMIZERS[name])
     before = [copied(optimizer, p) for p in parameters]
     settle_optimizer_state(optimizer, dict.fromkeys(parameters, 0.5))
@@ -82,7 +82,7 @@ def test_zero_is_a_fresh_optimiser_in_the_same_memory(name):
     parameters, optimizer = after_steps(OPTIMIZERS[name])
     places = [addresses(optimizer, p) for p in parameters]
     settle_optimizer_state(optimizer, dict.fromkeys(parameters, 0.5), "zero")
-    if name != "dampened-sgd":  # its first buffer is a new one
+    if name != "dampened-sgd":  # its first buffer is a new tensor
         assert places == [addresses(optimizer, p) for p in parameters]
     fresh = [nn.Parameter(p.detach().clone()) for p in parameters]
     afresh = OPTIMIZERS[name](fresh)
@@ -97,7 +97,7 @@ def test_zero_is_a_fresh_optimiser_in_the_same_memory(name):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_scale_takes_a_share_of_every_moment(name):
+def test_scale_multiplies_every_moment(name):
     parameters, optimizer = after_steps(OPTIMIZERS[name])
     before = [copied(optimizer, p) for p in parameters]
     places = addresses(optimizer, parameters[0])
@@ -116,7 +116,7 @@ def test_scale_takes_a_share_of_every_moment(name):
     assert places == addresses(optimizer, parameters[0])
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
-    optimizer.step()  # with a step count that is no whole number
+    optimizer.step()  # with a non-integer step count
     assert all(torch.isfinite(p).all() for p in parameters)
 
 
@@ -130,7 +130,7 @@ def test_scale_ends_at_keep_and_at_zero():
 
 
 def longest_step(change, strength=0.9, steps=60):
-    """Adam's longest step, in learning rates, when gradients are 1 before and after a change of its state."""
+    """Adam's longest step, in learning rates, with gradients of 1 before and after a change of its state."""
     weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
     optimizer = torch.optim.Adam([weight], lr=1.0, eps=1e-12)
     moves(weight, optimizer, 4000)
@@ -154,7 +154,7 @@ def square(state, rest):
     state["exp_avg_sq"] *= rest**2
 
 
-def test_with_the_old_step_count_adams_steps_would_be_too_long():
+def test_with_the_old_step_count_the_steps_of_adam_would_be_too_long():
     assert longest_step(untouched) < 1.001
     assert 2.5 < longest_step(moments_alone) < 10**0.5  # 1 / sqrt(1 - strength)
     assert 4 < longest_step(square) < 10
@@ -174,7 +174,7 @@ def test_several_optimisers_and_their_wrappers():
 
 
 class Eight(torch.optim.Optimizer):
-    """An optimiser of another package that keeps a quantised state."""
+    """An optimiser of another package with a quantised state."""
 
     def __init__(self, parameters):
         super().__init__(parameters, {"lr": 0.1})
@@ -184,7 +184,7 @@ class Eight(torch.optim.Optimizer):
             self.state[parameter] = {"codes": torch.full(parameter.shape, 7, dtype=torch.uint8), "step": 3}
 
 
-def test_optimisers_of_other_packages_begin_anew_or_are_refused():
+def test_optimisers_of_other_packages_are_reset_or_refused():
     parameters, optimizer = after_steps(Eight)
     settle_optimizer_state(optimizer, {parameters[0]: 0.5}, "zero")
     assert parameters[0] not in optimizer.state
@@ -205,7 +205,7 @@ def test_parameters_without_state_and_unknown_policies():
 
 
 def moves(weight, optimizer, steps, scheduler=None):
-    """The learning rates that steps on a gradient of 1 have had."""
+    """The learning rates of the steps on a gradient of 1."""
     found = []
     for _ in range(steps):
         before = weight.item()
@@ -217,7 +217,7 @@ def moves(weight, optimizer, steps, scheduler=None):
     return found
 
 
-def test_rewarming_beside_a_scheduler():
+def test_rewarming_with_a_scheduler():
     weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
     optimizer = torch.optim.SGD([weight], lr=1.0)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
@@ -228,7 +228,7 @@ def test_rewarming_beside_a_scheduler():
     factors = [0.25, 0.5, 0.75, 1, 1, 1]
     expected = [rate * factor for rate, factor in zip(planned, factors, strict=True)]
     assert moves(weight, optimizer, 6, scheduler) == pytest.approx(expected)
-    assert scheduler.get_last_lr() == pytest.approx([0.5**8])  # as if nothing had happened
+    assert scheduler.get_last_lr() == pytest.approx([0.5**8])  # unchanged by the warm-up
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5**8)
 
 
@@ -247,7 +247,7 @@ def test_rewarming_of_groups():
 
 
 @pytest.mark.parametrize("kind", ["lambda", "one-cycle", "tensor"])
-def test_rewarming_leaves_what_schedulers_plan(kind):
+def test_rewarming_does_not_change_the_plan_of_schedulers(kind):
     def trained(rewarmed):
         weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
         rate = torch.tensor(0.1, dtype=torch.float64) if kind == "tensor" else 0.1
@@ -273,7 +273,7 @@ def test_rewarming_leaves_what_schedulers_plan(kind):
     assert rewarmed[0] == pytest.approx([f * m for f, m in zip(factors, plain[0], strict=True)], rel=1e-6)
 
 
-def test_rewarming_of_a_subclass_that_calls_its_parents_step():
+def test_rewarming_of_a_subclass_that_calls_the_step_of_its_parent():
     class Own(torch.optim.SGD):
         def step(self, closure=None):
             return super().step(closure)

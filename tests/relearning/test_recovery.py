@@ -1,4 +1,4 @@
-"""Statistics as plain averages over the data; a head that is refitted alone."""
+"""Recalibrated statistics as plain averages over the data; refitting of the head only."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_statistics_are_the_average_over_batches(model, batches):
     assert norm.momentum == 0.3
     assert [part.training for part in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), stream)
-    for key, value in model.state_dict().items():  # the norm outside of the encoder too
+    for key, value in model.state_dict().items():  # also the normalisation layer outside of the encoder
         assert "encoder.1" in key or torch.equal(value, before[key])
 
 
-def test_nothing_to_recalibrate_reads_no_data(model):
+def test_without_normalisation_no_data_are_read(model):
     def unread():
         raise AssertionError("the loader was read")
         yield
@@ -65,7 +65,7 @@ def test_nothing_to_recalibrate_reads_no_data(model):
     recalibrate_norms([model["head"]], model, READER, unread())
 
 
-def test_momentum_comes_back_after_an_error(model, batches):
+def test_momentum_is_restored_after_an_error(model, batches):
     def broken(model, batch):
         raise OSError("disk")
 
@@ -74,7 +74,7 @@ def test_momentum_comes_back_after_an_error(model, batches):
     assert model["encoder"][1].momentum == 0.3
 
 
-def test_the_head_alone_is_refitted(model, batches):
+def test_only_the_head_is_refitted(model, batches):
     model.train()
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, 3.0)

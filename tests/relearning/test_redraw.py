@@ -1,4 +1,4 @@
-"""A fresh draw of pretrained encoders: every number of them is drawn, by what is known to initialise it."""
+"""A new draw of pretrained encoders: every number is drawn, by known initialisers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "
 
 
 class Token(nn.Module):
-    """A parameter that nothing initialises but the constructor."""
+    """A parameter that is initialised only by the constructor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Token(nn.Module):
 
 
 def moved(module: nn.Module) -> nn.Module:
-    """Give every parameter a value that no initialiser draws."""
+    """Set every parameter to a value that no initialiser draws."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.fill_(7.0)
@@ -34,7 +34,7 @@ def moved(module: nn.Module) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    """Encoders of transformers as `from_pretrained` gives them, which marks all weights as initialised."""
+    """Encoders of transformers from `from_pretrained`, which marks all weights as initialised."""
     transformers = pytest.importorskip("transformers")
     models = {
         "ViT": transformers.ViTModel(transformers.ViTConfig(**SMALL, image_size=16, patch_size=8)),
@@ -51,7 +51,7 @@ def loaded(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["ViT", "Bert"])
-def test_models_of_transformers_are_drawn_to_the_last_number(loaded, name) -> None:
+def test_models_of_transformers_are_redrawn_completely(loaded, name) -> None:
     encoder = nn.ModuleDict({"backbone": loaded[name], "own": nn.Linear(32, 4)})
     before = snapshot(encoder)
     drawn, again, other = (redrawn_state(encoder, seed) for seed in (1, 1, 2))
@@ -69,16 +69,16 @@ def test_models_of_transformers_are_drawn_to_the_last_number(loaded, name) -> No
         assert torch.equal(drawn[key], torch.full((32,), 0.0 if key.endswith("bias") else 1.0))
 
 
-def test_what_nothing_draws_is_named_if_it_is_needed() -> None:
+def test_a_parameter_without_initialiser_is_named_if_it_is_needed() -> None:
     with pytest.raises(ModelError, match=r"'0.token' of '0' \(Token\) cannot be drawn anew: no reset_param"):
         redrawn_state(nn.Sequential(Token()), 0)
     module = moved(Token())
     drawn = redrawn_state(module, 0, needed=["layer.weight", "layer.bias"])
-    assert torch.equal(drawn["token"], module.token)  # stays as it is
+    assert torch.equal(drawn["token"], module.token)  # unchanged
     assert not (drawn["layer.weight"] == 7.0).any()
 
 
-def test_half_of_a_parameter_left_is_seen() -> None:
+def test_a_half_initialised_parameter_is_detected() -> None:
     class Half(Token):
         def reset_parameters(self) -> None:
             with torch.no_grad():
@@ -88,7 +88,7 @@ def test_half_of_a_parameter_left_is_seen() -> None:
         redrawn_state(Half(), 0)
 
 
-def test_a_factory_draws_what_has_no_initialiser() -> None:
+def test_a_factory_draws_parameters_without_initialiser() -> None:
     module = moved(Token())
     stream = torch.get_rng_state()
     drawn = redrawn_state(module, 3, factory=Token)
@@ -120,13 +120,13 @@ def test_adapters_are_drawn_as_peft_draws_them() -> None:
     drawn = redrawn_state(model, 0, needed=needed)
     a, b = sorted(needed)
     assert torch.equal(drawn[b], torch.zeros(2, 4))
-    bound = (1 / 50) ** 0.5  # Kaiming's with a slope of the square root of 5
+    bound = (1 / 50) ** 0.5  # Kaiming's bound with a slope of the square root of 5
     assert 0.9 * bound < drawn[a].abs().max() <= bound
     other = redrawn_state(model, 1, needed=needed)
     assert not torch.equal(other[a], drawn[a])
 
 
-def test_the_toolkits_encoders_tell_of_their_file(tmp_path) -> None:
+def test_encoders_of_the_toolkit_record_their_weight_file(tmp_path) -> None:
     drawn = build_encoder("m", (3,), "vector", "mlp")
     save_file(drawn.state_dict(), tmp_path / "mlp.safetensors")
     given = build_encoder("m", (3,), "vector", "mlp", {"weights": str(tmp_path / "mlp.safetensors")})
@@ -134,7 +134,7 @@ def test_the_toolkits_encoders_tell_of_their_file(tmp_path) -> None:
     assert "mlp.safetensors" in str(weights_origin(given))
 
 
-def test_an_origin_is_told_by_an_attribute() -> None:
+def test_the_origin_is_read_from_an_attribute() -> None:
     module = nn.Sequential(nn.Linear(1, 1))
     assert weights_origin(module) is None
     module[0].loaded_weights = "weights.safetensors"

@@ -1,4 +1,4 @@
-"""What a re-learning does around the weights: averages, compiled code, optimisers, encoders of all kinds."""
+"""Side effects of re-learning: averaged copies, compiled code, optimisers, encoders of all kinds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def trained(
     model: nn.Module, optimizer: torch.optim.Optimizer, after: Callable[[], Any] = lambda: None
 ) -> None:
     model.train()
-    for audio, video, target in list(loaders(shared=False)[0])[:-1]:  # all of one size
+    for audio, video, target in list(loaders(shared=False)[0])[:-1]:  # all of equal size
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(audio, video), target).backward()
         optimizer.step()
@@ -83,7 +83,7 @@ def test_averaged_copies(policy: str | None, inner: bool) -> None:
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_blended_average_is_the_average_of_blended_weights() -> None:
+def test_a_blended_average_equals_the_average_of_blended_weights() -> None:
     model = fresh()
     initial, past = state(model.audio), []
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.8))
@@ -107,7 +107,7 @@ def test_a_copy_without_the_encoder_is_refused() -> None:
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("how", ["whole model", "model in place", "encoder"])
-def test_compiled_code_is_looked_through_and_not_compiled_again(how: str) -> None:
+def test_compiled_modules_are_unwrapped_and_not_compiled_again(how: str) -> None:
     torch._dynamo.reset()
     counter = CompileCounter()
     model, plain = fresh(), fresh()
@@ -128,7 +128,7 @@ def test_compiled_code_is_looked_through_and_not_compiled_again(how: str) -> Non
         trained(called, optimizer)
         called.eval()
         with torch.no_grad():
-            called(audio, video)  # compiled for evaluation too, without any hook
+            called(audio, video)  # also compiled for evaluation, without hooks
         frames = counter.frame_count
         generators = torch.random.get_rng_state()
         relearn.step(1, called, training, validation)
@@ -145,7 +145,7 @@ def test_compiled_code_is_looked_through_and_not_compiled_again(how: str) -> Non
 
 
 @pytest.mark.usefixtures("float64")
-def test_code_that_inductor_compiled_sees_the_new_weights() -> None:
+def test_code_compiled_by_inductor_uses_the_new_weights() -> None:
     torch._dynamo.reset()
     model = fresh()
     compiled = torch.compile(model)
@@ -161,7 +161,7 @@ def test_code_that_inductor_compiled_sees_the_new_weights() -> None:
         torch.testing.assert_close(compiled(audio, video), model(audio, video), rtol=0, atol=1e-10)
 
 
-def test_names_are_those_inside_a_compiled_encoder() -> None:
+def test_names_are_those_of_the_compiled_encoder() -> None:
     model = fresh()
     compiled = torch.compile(model.audio, backend="eager")
     assert snapshot(compiled).keys() == model.audio.state_dict().keys()
@@ -171,7 +171,7 @@ def test_names_are_those_inside_a_compiled_encoder() -> None:
     torch.testing.assert_close(model.audio[0].weight, before["0.weight"] / 2)
 
 
-def test_several_optimisers_follow() -> None:
+def test_several_optimisers_are_updated() -> None:
     model = fresh()
     optimizers = [
         torch.optim.Adam(model.audio.parameters(), lr=0.01, fused=True),
@@ -196,7 +196,7 @@ def test_several_optimisers_follow() -> None:
     assert again.state_dict()["rewarmed"] == [0, 1]
 
 
-def test_the_head_is_refitted_at_its_own_learning_rate() -> None:
+def test_the_head_is_refitted_with_its_learning_rate() -> None:
     model = fresh()
     groups = [{"params": [*model.audio.parameters(), *model.video.parameters()], "lr": 0.0}]
     optimizer = torch.optim.SGD([*groups, {"params": model.head.parameters(), "lr": 0.5}])
@@ -252,7 +252,7 @@ OUTPUTS = {
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("kind", OUTPUTS)
-def test_what_an_encoder_may_return(kind: str) -> None:
+def test_supported_outputs_of_an_encoder(kind: str) -> None:
     x, target = torch.randn(12, 5, 6), torch.arange(12) % 3
     encoder = Encoder(OUTPUTS[kind])
     found = eq.collect_features({"m": encoder}, One(encoder), DataLoader(TensorDataset(x, target), 4))
@@ -260,7 +260,7 @@ def test_what_an_encoder_may_return(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_sequence_is_averaged_over_what_the_mask_leaves_in() -> None:
+def test_a_sequence_is_averaged_over_its_unmasked_positions() -> None:
     x, target, mask = torch.randn(12, 5, 6), torch.arange(12) % 3, torch.ones(12, 5, dtype=torch.long)
     mask[:, 3:] = 0
     mask[0, 1:] = 0
@@ -272,7 +272,7 @@ def test_a_sequence_is_averaged_over_what_the_mask_leaves_in() -> None:
         torch.testing.assert_close(found.features["m"], expected)
 
 
-def test_an_encoder_that_is_called_twice_is_refused_or_named_twice() -> None:
+def test_an_encoder_called_twice_is_refused_unless_named_twice() -> None:
     x, target = torch.randn(12, 5, 6), torch.arange(12) % 3
     encoder = Encoder(OUTPUTS["tensor"])
     model, loader = One(encoder, calls=2), DataLoader(TensorDataset(x, target), 4)
@@ -287,7 +287,7 @@ def test_an_encoder_that_is_called_twice_is_refused_or_named_twice() -> None:
         torch.testing.assert_close(value, 0.7 + 0.3 * before[name])
 
 
-def test_a_model_that_cannot_be_called_without_the_target_gets_it() -> None:
+def test_a_model_that_needs_the_target_gets_it() -> None:
     class Trained(One):
         def forward(self, x: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
             return nn.functional.cross_entropy(self.encoder(x), labels)
@@ -298,7 +298,7 @@ def test_a_model_that_cannot_be_called_without_the_target_gets_it() -> None:
     assert found.features["m"].shape == (12, 8)
 
 
-def test_frozen_encoders_are_left_alone() -> None:
+def test_frozen_encoders_are_not_changed() -> None:
     model = fresh()
     relearn = eq.DiagnoseRelearn(handles(model), **FIXED)
     model.video.requires_grad_(False)
@@ -313,7 +313,7 @@ def test_frozen_encoders_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("what", ["accumulation", "autocast", "clipping", "groups"])
-def test_at_strength_zero_any_loop_ends_with_the_same_bits(what: str) -> None:
+def test_at_strength_zero_any_loop_gives_the_same_bits(what: str) -> None:
     def ended(lam: float | None) -> dict[str, Tensor]:
         model = fresh()
         groups = [{"params": part.parameters(), "lr": 0.01 * n} for n, part in enumerate(model.children(), 1)]
@@ -327,7 +327,7 @@ def test_at_strength_zero_any_loop_ends_with_the_same_bits(what: str) -> None:
                 with torch.autocast("cpu", torch.bfloat16, enabled=what == "autocast"):
                     nn.functional.cross_entropy(model(audio, video), target).backward()
                 if what == "accumulation" and n % 2:
-                    continue  # gradients are still there when the encoders are re-learnt
+                    continue  # gradients still exist when the encoders are re-learnt
                 if what == "clipping":
                     nn.utils.clip_grad_norm_(model.parameters(), 0.1)
                 optimizer.step()

@@ -1,4 +1,4 @@
-"""Each option of a re-learning does what it says, on weights that were moved by a known amount."""
+"""The effect of each option of a re-learning, on weights changed by a known amount."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HALF = {"strength": "fixed", "lam": 0.5}
 
 
 class Setting:
-    """A model that was moved by training since its re-learning was set up."""
+    """A model that was changed by training since its re-learning was set up."""
 
     def __init__(self, model, data, **options) -> None:
         self.model, self.loaders = model, data.loaders()
@@ -31,7 +31,7 @@ class Setting:
                 self.optimizer.zero_grad()
                 F.cross_entropy(model(audio, video), y).backward()
                 self.optimizer.step()
-        with torch.no_grad():  # a bias before a normalisation layer is not moved by training
+        with torch.no_grad():  # training does not change a bias before a normalisation layer
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
         self.trained = self.weights()
@@ -44,7 +44,7 @@ class Setting:
         return self.relearn.step(0, self.model, *self.loaders)
 
     def moved(self):
-        """How far each parameter has gone from trained to initial; None where it left the straight line."""
+        """How far each parameter moved from trained to initial value; None if off the straight line."""
         out = {}
         for key, value in self.model.named_parameters():
             way, gone = self.initial[key] - self.trained[key], value.detach() - self.trained[key]
@@ -62,7 +62,7 @@ def by_layer(moved, encoder="audio_net"):
     return {key.split(".", 1)[1]: share for key, share in moved.items() if key.startswith(encoder)}
 
 
-def test_the_defaults_move_the_encoders_parameters_and_nothing_else(setting):
+def test_by_default_only_the_parameters_of_encoders_change(setting):
     s = setting()
     d = s.step()
     assert {m: d[m].applied for m in d} == {"audio": 0.5, "video": 0.5}
@@ -150,13 +150,13 @@ def test_redrawn_targets(setting):
             assert torch.allclose(value, (before[f"audio_net.{key}"] + drawn[key]) / 2)
 
 
-def test_targets_of_ones_own(model, data):
+def test_custom_targets(model, data):
     pretrained = {key: torch.full_like(value, 7.0) for key, value in model.audio_net.named_parameters()}
     s = Setting(model, data, target={"audio": pretrained})
     s.step()
     for key, value in model.audio_net.named_parameters():
         assert torch.allclose(value, (s.trained[f"audio_net.{key}"] + 7) / 2)
-    assert set(by_layer(s.moved(), "visual_net").values()) == {0.5}  # toward its start
+    assert set(by_layer(s.moved(), "visual_net").values()) == {0.5}  # toward its initial weights
 
 
 def test_given_targets_with_a_selection_for_each_modality(model, data):
@@ -185,7 +185,7 @@ def test_a_moving_average_as_target(setting):
     s.step()
     assert torch.allclose(s.model.state_dict()[key], (s.trained[key] + average) / 2)
     plain = Setting(s.model, type("D", (), {"loaders": lambda self: s.loaders})(), target="init")
-    plain.relearn.track()  # does nothing for other targets
+    plain.relearn.track()  # has no effect with other targets
     assert torch.equal(plain.relearn.state_dict()["targets"]["audio"]["0.weight"], plain.initial[key])
 
 
@@ -204,7 +204,7 @@ def test_norm_statistics(setting, policy, share, parameters):
         assert count == (0 if policy == "reset" else 12)
 
 
-def test_norm_statistics_of_blocks_that_stay(setting):
+def test_norm_statistics_of_unselected_blocks(setting):
     s = setting(norm_stats="reset", parameters="last:1")
     s.step()
     assert torch.equal(s.model.audio_net[1].running_mean, s.trained["audio_net.1.running_mean"])
@@ -259,7 +259,7 @@ def test_the_head_is_refitted(setting, data, steps):
     calls = []
     s.model.head.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     s.step()
-    assert sum(calls) == steps  # also where one pass over the data is shorter
+    assert sum(calls) == steps  # also if one pass over the data is shorter
     assert all(share == 0.5 for key, share in s.moved().items() if not key.startswith("head"))
     assert not torch.equal(s.model.head.weight, s.trained["head.weight"])
 
@@ -294,7 +294,7 @@ def test_the_learning_rate_warms_up_again(setting):
     assert moves == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
 
 
-def test_options_of_the_diagnosis_reach_it(setting):
+def test_options_of_the_diagnosis_are_passed_on(setting):
     s = setting(preset="robust", metric="nmi", repeats=2)
     options = s.step().options
     assert (options.metric, options.matched_size, options.repeats) == ("nmi", True, 2)
@@ -302,7 +302,7 @@ def test_options_of_the_diagnosis_reach_it(setting):
 
 
 class Tied(nn.Module):
-    """One encoder for both ears; a layer that the eye has in common with them."""
+    """One encoder for both ears; it shares a layer with that of the eye."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Re-learning encoders that are pretrained, partly frozen, or adapted by peft."""
+"""Re-learning of encoders that are pretrained, partly frozen, or adapted by peft."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def state(module):
 
 
 def with_lora(model):
-    """Put adapters into the first layer of the encoder of `audio`, whose last layer is trained as a whole."""
+    """Add adapters to the first layer of the encoder of `audio`; its last layer is fully trained."""
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=2, target_modules=["0"], modules_to_save=["4"], lora_dropout=0.0)
     model.audio_net = peft.get_peft_model(model.audio_net, config).double()
@@ -43,7 +43,7 @@ def with_lora(model):
 
 
 @pytest.mark.parametrize("selection", ["all", "adapters", {"audio": "adapters"}])
-def test_adapters_go_back_to_the_pretrained_model_and_the_rest_is_untouched(model, data, selection):
+def test_adapters_return_to_the_pretrained_model_and_the_rest_is_unchanged(model, data, selection):
     loaders, probe = data.loaders(), data.val[0]
     pretrained = model.audio_net.eval()(probe)
     with_lora(model)
@@ -64,7 +64,7 @@ def test_adapters_go_back_to_the_pretrained_model_and_the_rest_is_untouched(mode
     assert torch.equal(model.audio_net.eval()(probe), pretrained)
 
 
-def test_only_the_moments_of_adapters_are_settled(model, data):
+def test_only_the_moments_of_adapters_are_reset(model, data):
     loaders = data.loaders()
     with_lora(model)
     for parameter in model.audio_net.parameters():
@@ -112,7 +112,7 @@ def test_selections_by_modality(model, data):
         DiagnoseRelearn(model.handles(), parameters={"video": "adapters"})
 
 
-def test_frozen_parameters_stay_even_where_they_were_changed_by_hand(model, data):
+def test_frozen_parameters_do_not_change_even_after_manual_changes(model, data):
     loaders = data.loaders()
     relearn = DiagnoseRelearn(model.handles(), strength="fixed", lam=1.0)
     start = state(model)
@@ -120,7 +120,7 @@ def test_frozen_parameters_stay_even_where_they_were_changed_by_hand(model, data
         for parameter in model.parameters():
             parameter.add_(1.0)
     model.audio_net.requires_grad_(False)
-    model.visual_net[0].requires_grad_(False)  # frozen after the start, as gradual unfreezing does
+    model.visual_net[0].requires_grad_(False)  # frozen after the start, like in gradual unfreezing
     before = state(model)
     d = relearn.step(0, model, *loaders)
     assert (d["audio"].applied, d["video"].applied) == (0.0, 1.0)
@@ -131,7 +131,7 @@ def test_frozen_parameters_stay_even_where_they_were_changed_by_hand(model, data
 
 
 class Plain(nn.Module):
-    """Encoders that hand on what they are given, so that the data alone decide the gaps."""
+    """Encoders that return their input, so that the gaps depend on the data only."""
 
     def __init__(self, names):
         super().__init__()
@@ -146,7 +146,7 @@ class Plain(nn.Module):
 
 
 def gaps(names=("noise", "learnt"), n=240):
-    """`noise` is of one distribution in both splits; `learnt` separates the classes in training only."""
+    """`noise` has one distribution in both splits; `learnt` separates the classes in training only."""
     rng = np.random.default_rng(2)
     y = np.arange(n) % 3
     centres = 4 * np.eye(3, 4)
@@ -174,7 +174,7 @@ def gaps(names=("noise", "learnt"), n=240):
         ({"preset": "robust", "bootstrap": 0}, {"noise", "learnt"}),
     ],
 )
-def test_an_encoder_whose_gap_may_be_zero_is_left_alone(names, options, acts):
+def test_an_encoder_whose_gap_may_be_zero_is_not_changed(names, options, acts):
     model = Plain(names)
     relearn = DiagnoseRelearn(dict(model.nets), **options)
     with torch.no_grad():
@@ -192,7 +192,7 @@ def test_an_encoder_whose_gap_may_be_zero_is_left_alone(names, options, acts):
         assert reason == f"the interval of its gap, [{low:.3f}, {high:.3f}], includes 0"
 
 
-def test_leaving_alone_goes_by_one_rule(model):
+def test_one_rule_decides_which_encoders_are_not_changed(model):
     with pytest.raises(UsageError, match=r"leave_alone uses the interval .* min_gap=0.1 a limit"):
         DiagnoseRelearn(model.handles(), leave_alone=True, min_gap=0.1)
     relearn = DiagnoseRelearn(model.handles(), leave_alone=True, min_gap="bootstrap")
@@ -231,12 +231,12 @@ def test_blocks_near_the_output_are_relearnt_more(model, data, options, shares):
 
 
 @pytest.mark.parametrize("decay", [0.0, -1.0, 1.5])
-def test_impossible_decays(model, decay):
+def test_invalid_decays(model, decay):
     with pytest.raises(UsageError, match="layer_decay is"):
         DiagnoseRelearn(model.handles(), layer_decay=decay)
 
 
-def test_the_target_pretrained_is_the_start_where_it_was_given(make_model, data):
+def test_the_target_pretrained_is_the_given_initial_state(make_model, data):
     with pytest.raises(UsageError, match=r"encoder of 'audio' \(Sequential\) started from given weights"):
         DiagnoseRelearn(make_model().handles(), target="pretrained")
     results = []
@@ -251,7 +251,7 @@ def test_the_target_pretrained_is_the_start_where_it_was_given(make_model, data)
     assert all(torch.equal(value, results[1][key]) for key, value in results[0].items())
 
 
-def test_wrappers_are_looked_through(make_model, data):
+def test_wrappers_are_removed(make_model, data):
     plain, wrapped = make_model(), make_model()
     given = {f"module._orig_mod.{k}": torch.zeros_like(v) for k, v in plain.audio_net.state_dict().items()}
     wrapped.audio_net = nn.DataParallel(wrapped.audio_net)
@@ -301,7 +301,7 @@ def test_a_factory_for_redraws(data):
         DiagnoseRelearnMethod.create({"target": "redraw", "redraw_with": {"learnt": Token}})
 
 
-def test_the_record_of_a_run_says_what_was_left_alone_and_why(tmp_path):
+def test_the_record_of_a_run_lists_unchanged_encoders_with_reasons(tmp_path):
     (train_inputs, y), (val_inputs, _) = (split[0] for split in gaps())
     inputs = {m: np.concatenate([train_inputs[m], val_inputs[m], val_inputs[m] + 0.01]) for m in train_inputs}
     split = np.repeat(["train", "val", "test"], len(y))

@@ -1,4 +1,4 @@
-"""From gap to strength: the numbers of the paper's formula, other kinds, and bounds."""
+"""From gap to strength: the formula of the paper, other kinds, and bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from equipoise.types import UnknownNameError, UsageError
 
 
 @pytest.mark.parametrize(("gap", "alpha"), [(0.0, 0.0), (0.1, 0.291), (0.3, 0.716), (0.5, 0.905)])
-def test_numbers_of_the_paper(gap, alpha):
+def test_values_of_the_paper(gap, alpha):
     assert relearning_strength(gap) == pytest.approx(alpha, abs=5e-4)
     assert relearning_strength(gap, lam=3.0) == relearning_strength(gap)
 
@@ -53,11 +53,11 @@ def test_grows_with_the_gap(one, other, lam):
         ({"gap": 0.1, "max_strength": math.nan}, "max_strength is nan"),
     ],
 )
-def test_impossible_values(arguments, message):
+def test_invalid_values(arguments, message):
     with pytest.raises(UsageError, match=message):
         relearning_strength(**arguments)
 
 
-def test_unknown_kind_names_the_near_one():
+def test_an_unknown_kind_gives_a_suggestion():
     with pytest.raises(UnknownNameError, match="did you mean linear"):
         relearning_strength(0.1, kind="liner")

@@ -1,4 +1,4 @@
-"""When re-learning fires, and what is said of plans that cannot work."""
+"""When re-learning runs, and warnings about schedules that cannot work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from equipoise.relearning.schedule import RelearningSchedule
 from equipoise.types import UsageError
 
 
-def test_the_paper_fires_after_epochs_20_40_and_60():
+def test_the_paper_runs_after_epochs_20_40_and_60():
     schedule = RelearningSchedule()
     assert [epoch for epoch in range(90) if schedule.due(epoch)] == [20, 40, 60]
     assert [epoch for epoch in range(1000) if RelearningSchedule(every=20, count=3).due(epoch)] == [
@@ -34,12 +34,12 @@ def test_other_plans():
         ({"epochs": (3, -2)}, r"epochs are \[3, -2\]"),
     ],
 )
-def test_impossible_plans(options, message):
+def test_invalid_plans(options, message):
     with pytest.raises(UsageError, match=message):
         RelearningSchedule(**options)
 
 
-def test_plans_that_work_have_no_problem():
+def test_valid_plans_give_no_warning():
     assert RelearningSchedule().problems(90) == []
     assert RelearningSchedule().problems(90, [2e-3] * 90) == []
     assert RelearningSchedule(count=0).problems(5, [0.1] * 5) == []
@@ -69,7 +69,7 @@ def test_low_learning_rate():
     (line,) = RelearningSchedule().problems(90, rates)
     assert "after epoch 60 meets a learning rate below 10%" in line
     assert "re-warm" in line
-    # What counts is the epoch that follows, and the peak of a warm-up rather than its start.
+    # The rate of the next epoch counts, and the peak of a warm-up rather than its start.
     assert RelearningSchedule(epochs=(49,)).problems(90, rates)
     assert not RelearningSchedule(epochs=(48,)).problems(90, rates)
     assert not RelearningSchedule(epochs=(20,)).problems(90, [0.01] * 10 + [1.0] * 80)

@@ -1,4 +1,4 @@
-"""Which parameters and buffers a selection means."""
+"""Which parameters and buffers a selection includes."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_selections(encoder):
     assert select_parameters(encoder, "last:4") == conv + norm + block + layer_norm
 
 
-def test_buffers_go_with_their_blocks(encoder):
+def test_buffers_are_selected_with_their_blocks(encoder):
     running = ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
     for selection in ("all", "no-norm", "trainable", "last:3", "last:4"):
         assert select_buffers(encoder, selection) == running
     assert select_buffers(encoder, "last:2") == []
 
 
-def test_all_norms_of_torch_count_as_norms():
+def test_all_norms_of_torch_are_recognised():
     module = nn.ModuleList(
         [nn.GroupNorm(1, 2), nn.InstanceNorm1d(2, affine=True), nn.RMSNorm(2), nn.Linear(1, 1)]
     )
@@ -59,7 +59,7 @@ def test_unknown_selections(encoder, selection):
         select_parameters(encoder, selection)
 
 
-def test_more_blocks_than_there_are(encoder):
+def test_more_blocks_than_available(encoder):
     with pytest.raises(UsageError, match=r"more blocks than Sequential has: 0, 1, 3.0, 3.1"):
         select_parameters(encoder, "last:5")
 

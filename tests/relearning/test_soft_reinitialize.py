@@ -1,4 +1,4 @@
-"""The blend against numpy, tensor by tensor, and what must stay as it is."""
+"""The blend against numpy, tensor by tensor, and what must not change."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def test_low_precision_is_blended_in_float32():
     soft_reinitialize(module, initial, 0.3)
     exact = 0.7 * before.double() + 0.3 * initial["weight"].double()
     off = (module.weight.double() - exact).abs() > (exact.to(torch.bfloat16).double() - exact).abs() + 1e-6
-    assert not off.any()  # nothing but the last rounding
+    assert not off.any()  # only the last rounding differs
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_the_ends_are_exact(dtype):
+def test_strengths_zero_and_one_are_exact(dtype):
     module = make(dtype)
     initial = snapshot(module)
     before = values(trained(module))
@@ -85,7 +85,7 @@ finite = st.floats(-(2.0**100), 2.0**100, width=32)
 
 @given(finite, finite, st.floats(0, 1))
 @settings(deadline=None, max_examples=300)
-def test_new_weights_lie_between_the_old_and_the_initial(old, initial, strength):
+def test_new_weights_are_between_the_old_and_the_initial_ones(old, initial, strength):
     module = nn.Linear(1, 1, bias=False)
     module.weight.data.fill_(old)
     soft_reinitialize(module, {"weight": torch.full((1, 1), initial)}, strength)
@@ -104,9 +104,7 @@ def test_tensors_stay_the_same_objects():
     assert all(p.requires_grad and p.grad_fn is None for p in module.parameters())
     before = module[0].weight.clone()
     optimizer.step()
-    assert torch.allclose(
-        module[0].weight, before - 0.1
-    )  # the gradient stayed, and it moves this very tensor
+    assert torch.allclose(module[0].weight, before - 0.1)  # the gradient is kept, and it updates this tensor
 
 
 def test_a_tied_parameter_is_blended_once():
@@ -201,7 +199,7 @@ def test_parameters_by_name_or_by_function():
     before = values(trained(module))
     soft_reinitialize(module, initial, 0.5, parameters=lambda name, parameter: parameter.ndim == 2)
     assert changed(before, module) == ["0.weight", "2.0.weight", "2.1.weight"]
-    soft_reinitialize(module, {}, 0.5, parameters=[])  # asks for nothing, needs nothing
+    soft_reinitialize(module, {}, 0.5, parameters=[])  # selects nothing, needs nothing
 
 
 @pytest.mark.parametrize(
@@ -237,7 +235,7 @@ def test_complex_parameters():
     assert torch.allclose(module.spectrum, torch.full((3,), 3 + 6j))
 
 
-def test_a_state_that_follows_the_training_is_warned_of():
+def test_a_state_that_changes_with_the_training_gives_a_warning():
     module = make()
     with pytest.warns(EquipoiseWarning, match="holds the module's own tensors"):
         soft_reinitialize(module, module.state_dict(), 0.5)

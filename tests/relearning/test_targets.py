@@ -1,4 +1,4 @@
-"""What an encoder can be pulled toward."""
+"""Targets toward which an encoder can be pulled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from equipoise.relearning.targets import redrawn_state, update_average
 from equipoise.types import ModelError
 
 
-def test_a_redraw_is_a_fresh_module_of_that_seed():
+def test_a_redraw_equals_a_new_module_with_that_seed():
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU())
     module[1].running_mean.fill_(3.0)
     module[1].weight.data.fill_(9.0)
@@ -32,14 +32,14 @@ def test_a_redraw_is_a_fresh_module_of_that_seed():
     assert not torch.equal(other["0.weight"], drawn["0.weight"])
 
 
-def test_tied_parameters_stay_tied():
+def test_tied_parameters_remain_tied():
     module = nn.ModuleList([nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)])
     module[1].weight = module[0].weight
     drawn = redrawn_state(module, 0)
     assert torch.equal(drawn["0.weight"], drawn["1.weight"])
 
 
-def test_attention_is_drawn_as_its_constructor_does():
+def test_attention_is_drawn_like_in_its_constructor():
     module = nn.TransformerEncoderLayer(8, 2, 16)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -47,12 +47,12 @@ def test_attention_is_drawn_as_its_constructor_does():
     drawn = redrawn_state(module, 0)
     assert not any((value == 7.0).all() for value in drawn.values())
     assert torch.equal(drawn["self_attn.in_proj_bias"], torch.zeros(24))
-    assert torch.equal(drawn["self_attn.out_proj.bias"], torch.zeros(8))  # set by attention behind its part
+    assert torch.equal(drawn["self_attn.out_proj.bias"], torch.zeros(8))  # set after its submodule
     bound = (6 / (8 + 24)) ** 0.5  # Xavier's
     assert 0.9 * bound < drawn["self_attn.in_proj_weight"].abs().max() <= bound
 
 
-def test_what_cannot_be_drawn_is_named():
+def test_parameters_that_cannot_be_drawn_are_named():
     class Token(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -72,14 +72,14 @@ def test_a_moving_average():
         module.running_mean.fill_(10 * value)
         module.num_batches_tracked.add_(1)
         update_average(average, module, decay=0.75)
-    # ((1 * .75 + 2 * .25) * .75 + 6 * .25), and the same of 0, 20, 60.
+    # ((1 * .75 + 2 * .25) * .75 + 6 * .25), and the same for 0, 20, 60.
     assert torch.allclose(average["weight"], torch.full((2,), 2.4375))
     assert torch.allclose(average["running_mean"], torch.full((2,), 18.75))
     assert average["num_batches_tracked"] == 0
     assert torch.equal(module.weight, torch.full((2,), 6.0))
 
 
-def test_a_redraw_draws_as_the_encoder_does():
+def test_a_redraw_uses_the_initialisers_of_the_encoder():
     encoder = ResNet18(3, width=16)
     drawn = redrawn_state(encoder, seed=1)
     name = "layer3.0.conv2.weight"

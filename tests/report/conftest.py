@@ -1,4 +1,4 @@
-"""Comparisons whose record files are written by hand: nothing is trained."""
+"""Comparisons with synthetic record files; nothing is trained."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from equipoise.training.fit import run_name
 
 @dataclass
 class Maker:
-    """What a synthetic comparison holds; every number has a default."""
+    """The content of a synthetic comparison; every number has a default."""
 
     folder: object
     accuracies: dict  # method -> test accuracy by seed
@@ -157,7 +157,7 @@ def _write_lines(path, events):
 
 
 class PageText(HTMLParser):
-    """The texts, table cells and embedded figures of a page, as a browser without JavaScript has them."""
+    """The texts, table cells and embedded figures of a page, as in a browser without JavaScript."""
 
     def __init__(self, html):
         super().__init__()
@@ -213,7 +213,7 @@ class PageText(HTMLParser):
 
 @pytest.fixture
 def make(tmp_path):
-    """Write a comparison: accuracies by method, and whatever else differs from the defaults."""
+    """Write a comparison: accuracies by method, and any changes to the defaults."""
 
     def write(accuracies, **changes):
         return Maker(tmp_path / changes.pop("name", "comparison"), accuracies, **changes).write()
@@ -223,7 +223,7 @@ def make(tmp_path):
 
 @pytest.fixture
 def read():
-    """Read a page as a browser without JavaScript does."""
+    """Read a page like a browser without JavaScript."""
     return lambda path: PageText(path.read_text(encoding="utf-8"))
 
 
@@ -240,7 +240,7 @@ EXPERIMENTAL = ("infoReg", "sample-valuation", "diagnose-relearn+ogm")
 
 @pytest.fixture
 def many():
-    """Thirty-five methods on three seeds, with what `make` needs to write them."""
+    """Thirty-five methods with three seeds, as arguments of `make`."""
 
     def numbers(shift=0):
         accuracies = {}
@@ -261,13 +261,13 @@ def many():
 
 @pytest.fixture
 def usual():
-    """Joint and the method that re-learns, close to each other."""
+    """Joint and the re-learning method, with similar accuracies."""
     return {"joint": JOINT, "diagnose-relearn": [0.81, 0.80, 0.83]}
 
 
 @dataclass
 class Contributed:
-    """One modality's contribution, as drawn."""
+    """The contribution of one modality, for charts."""
 
     alone: float
     shapley: float
@@ -278,14 +278,14 @@ class Contributed:
 
 
 class Contributions(dict):
-    """All contributions, as drawn."""
+    """All contributions, for charts."""
 
     score, baseline, metric, split = 0.91, 0.25, "accuracy", "validation"
 
 
 @pytest.fixture
 def drawings():
-    """Every chart of a diagnosis from made-up numbers: modalities, classes and samples are chosen."""
+    """Every chart of a diagnosis from synthetic numbers for given modalities, classes and samples."""
     import numpy as np
 
     from equipoise.diagnosis import Diagnosis, LearningState

@@ -1,4 +1,4 @@
-"""Reports of several comparisons: the page, the diagram, and the command that writes them."""
+"""Reports of several comparisons: the page, the diagram, and the command."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -25,7 +25,7 @@ def folders(comparisons):
     return [comparison.folder for comparison in comparisons]
 
 
-def test_the_page_holds_the_ranks_and_every_dataset(datasets, read, tmp_path):
+def test_the_page_contains_the_ranks_and_every_dataset(datasets, read, tmp_path):
     held = datasets("cremad", "htad", own={"mla": {"experimental": True}})
     page = read(write_report(folders(held), tmp_path / "across.html"))
     assert "2 datasets: cremad and htad" in page.text
@@ -40,7 +40,7 @@ def test_the_page_holds_the_ranks_and_every_dataset(datasets, read, tmp_path):
     assert len([tag for tag, attributes in page.tags if attributes.get("class") == "diagram"]) == 1
 
 
-def test_the_page_says_what_the_tests_found(datasets, read, tmp_path):
+def test_the_page_states_the_results_of_the_tests(datasets, read, tmp_path):
     few = read(write_report(folders(datasets("a", "b")), tmp_path / "few.html"))
     assert "No difference can be claimed. Friedman test over 2 datasets and 3 methods" in few.text
     assert "which is more than the ranks of so many methods on so few datasets can" in few.text
@@ -51,7 +51,7 @@ def test_the_page_says_what_the_tests_found(datasets, read, tmp_path):
     assert "little power" not in page.text
 
 
-def test_a_ranking_that_cannot_be_is_refused_in_words(datasets, make, read, tmp_path):
+def test_an_impossible_ranking_is_explained(datasets, make, read, tmp_path):
     two_seeds = {method: values[:2] for method, values in SMALL.items()}
     unranked = make(two_seeds, dataset="short", name="short")
     page = read(write_report(folders([*datasets("long"), unranked]), tmp_path / "across.html"))
@@ -65,7 +65,7 @@ def test_a_ranking_that_cannot_be_is_refused_in_words(datasets, make, read, tmp_
     assert "expected comparisons of at least 2 datasets" in same.text
 
 
-def test_unimodal_methods_are_named_as_left_out(make, many, read, tmp_path):
+def test_unimodal_methods_are_listed_as_excluded(make, many, read, tmp_path):
     held = [make(**many(k), dataset=name, name=name) for k, name in enumerate(("one", "two"))]
     path = write_report(folders(held), tmp_path / "across.html")
     page = read(path)
@@ -75,7 +75,7 @@ def test_unimodal_methods_are_named_as_left_out(make, many, read, tmp_path):
     assert path.stat().st_size < 2e6
 
 
-def test_the_page_asks_for_nothing_and_repeats(datasets, tmp_path):
+def test_the_page_loads_nothing_and_is_reproducible(datasets, tmp_path):
     held = datasets("a", "b")
     pages = [write_report(folders(held), tmp_path / name).read_text(encoding="utf-8") for name in ("x", "y")]
     assert pages[0] == pages[1]
@@ -84,7 +84,7 @@ def test_the_page_asks_for_nothing_and_repeats(datasets, tmp_path):
     assert own.count("<style>") == 1
 
 
-def test_names_in_the_diagram_are_text(make, read, tmp_path):
+def test_names_in_the_diagram_are_escaped(make, read, tmp_path):
     hostile = "</svg><script>alert(1)</script>$x$"
     methods = {**SMALL, hostile: [0.5, 0.6, 0.7]}
     held = [make(methods, dataset=name, name=name) for name in ("a", "b")]
@@ -93,7 +93,7 @@ def test_names_in_the_diagram_are_text(make, read, tmp_path):
     assert hostile in page.text
 
 
-def test_the_figure_stands_alone(datasets, tmp_path):
+def test_the_figure_is_self_contained(datasets, tmp_path):
     across = across_datasets(datasets("a", "b"))
     svg, png, pdf = (
         write_critical_difference(across, tmp_path / "new" / f"cd.{kind}").read_bytes()

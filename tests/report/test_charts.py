@@ -1,4 +1,4 @@
-"""The charts of a diagnosis hold the numbers that they are given, and take names as names."""
+"""The charts of a diagnosis contain the given numbers, and names are escaped."""
 
 import math
 from types import SimpleNamespace
@@ -21,11 +21,11 @@ def cells(chart):
     return [[(cell.text, cell.value) for cell in row] for row in chart.numbers.rows]
 
 
-def test_classes_look_different_up_to_thirty_six():
+def test_classes_are_distinguishable_up_to_thirty_six():
     assert len({class_style(index) for index in range(36)}) == 36
 
 
-def test_projections_put_training_beside_validation_on_the_same_axes(drawings):
+def test_projections_show_training_and_validation_on_the_same_axes(drawings):
     chart = drawings()[1]
     assert [panel.heading for panel in chart.panels[:2]] == [
         "audio · PCA · training",
@@ -47,13 +47,13 @@ def test_projections_put_training_beside_validation_on_the_same_axes(drawings):
     assert projections([]) is None
 
 
-def test_contributions_hold_their_figures_and_intervals(drawings):
+def test_contributions_contain_their_figures_and_intervals(drawings):
     chart = drawings()[2]
     assert [panel.heading for panel in chart.panels] == list(FIGURES.values())
     removed = drawn(chart, 1)
     assert column(removed, "value", "modality") == pytest.approx([0.3, -0.1])
     assert [(row["low"], row["high"]) for row in rows(removed, "low")] == [(-0.2, 0.4), (-0.2, 0.4)]
-    assert layers(drawn(chart, 2), "low") == []  # no interval is made up
+    assert layers(drawn(chart, 2), "low") == []  # without an interval none is drawn
     low, high = domain(removed, "x")
     assert low < -0.2
     assert high > 0.5
@@ -99,7 +99,7 @@ def test_a_confusion_matrix_is_in_shares_of_the_true_class():
     assert [layer["mark"]["type"] for layer in big["layer"]] == ["rect"]
 
 
-def test_the_trace_steps_at_a_relearning_in_its_order(drawings):
+def test_the_trace_has_a_step_at_each_relearning(drawings):
     chart = drawings()[-1]
     epochs = [row[0][1] for row in cells(chart)]
     events = [row[1][0] for row in cells(chart)]
@@ -120,7 +120,7 @@ def test_the_trace_steps_at_a_relearning_in_its_order(drawings):
     assert over_epochs([]) is None
 
 
-def test_quality_has_a_panel_a_pair_and_at_most_six():
+def test_quality_has_a_panel_per_pair_and_at_most_six():
     names = ["a", "b", "c", "d", "e"]
     points = [QualityPoint("joint", 0, dict.fromkeys(names, 0.5), 0.6)]
     chart = encoder_quality(points, {})
@@ -129,7 +129,7 @@ def test_quality_has_a_panel_a_pair_and_at_most_six():
     assert encoder_quality([QualityPoint("joint", 0, {"a": 0.5}, 0.6)], {"a": 0.5}) is None
 
 
-def test_the_area_of_a_spot_grows_evenly_with_the_accuracy(drawings):
+def test_the_area_of_a_spot_is_linear_in_the_accuracy(drawings):
     spec = drawn(drawings()[5])
     (spots,) = layers(spec, "multimodal")
     size = spots["encoding"]["size"]["scale"]
@@ -146,7 +146,7 @@ def test_the_area_of_a_spot_grows_evenly_with_the_accuracy(drawings):
     assert alone == [[{"first": 0.55}], [{"second": 0.55}]]
 
 
-def test_a_method_keeps_its_colour_and_others_of_that_colour_differ_in_shape():
+def test_a_method_keeps_its_colour_and_methods_of_equal_colour_differ_in_shape():
     points = [QualityPoint(m, 0, {"a": 0.5, "b": 0.5}, 0.6) for m in ("joint", "x", "y")]
     chart = encoder_quality(points, {}, colors={"joint": "var(--ink)", "x": "var(--c2)", "y": "var(--c2)"})
     assert [key.color for key in chart.legend] == ["var(--ink)", "var(--c2)", "var(--c2)"]

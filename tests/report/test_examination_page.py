@@ -1,4 +1,4 @@
-"""The page of an examination: it says what was measured, and shows it."""
+"""The page of an examination: it states and shows what was measured."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def examined(run):
     return eq.examine_run(run)
 
 
-def test_the_summary_holds_what_was_measured(examined, read, tmp_path):
+def test_the_summary_contains_the_measured_numbers(examined, read, tmp_path):
     page = read(write_examination_report(examined, str(tmp_path / "page.html")))
     for name, state in examined.learning.items():
         row = page.rows()[name]
@@ -45,7 +45,7 @@ def test_the_summary_holds_what_was_measured(examined, read, tmp_path):
         assert row["validation purity"][1] == state.val_score
         assert row["gap"][1] == state.train_score - state.val_score
         low = abs(state.interval[0])
-        assert f"{low:.3f}" in row["gap"][0]  # never a gap without its interval
+        assert f"{low:.3f}" in row["gap"][0]  # a gap always has its interval
         assert row["strength"][1] == state.strength()
         assert row["alone"][1] == own.alone
         assert row["drop without"][1] == own.drop_averaged
@@ -54,15 +54,15 @@ def test_the_summary_holds_what_was_measured(examined, read, tmp_path):
             assert sentence.replace("\N{MINUS SIGN}", "-") in page.text
     assert (tmp_path / "page.json").is_file()
     assert HOSTILE in page.text
-    assert "b" not in {tag for tag, _ in page.tags}  # names are text
+    assert "b" not in {tag for tag, _ in page.tags}  # names are escaped
 
 
-def test_all_pictures_are_there_and_can_be_exported(examined):
+def test_all_pictures_are_present_and_can_be_exported(examined):
     names = [chart.name for chart in examination_page(examined).all_charts]
     assert names == ["states", "contributions", "projections", "trace", "measures", "confusion-validation"]
 
 
-def test_a_model_without_samples_or_run_has_no_pictures_of_a_run(examined, read, tmp_path):
+def test_without_samples_or_run_there_are_no_pictures_of_a_run(examined, read, tmp_path):
     train, val = (synthetic.samples(synthetic.VECTORS, n, seed=n) for n in (60, 30))
     arrays = {f"train_{m}": x for m, x in train[0].items()} | {f"val_{m}": x for m, x in val[0].items()}
     np.savez(tmp_path / "f.npz", **arrays, train_labels=train[1], val_labels=val[1])
@@ -74,7 +74,7 @@ def test_a_model_without_samples_or_run_has_no_pictures_of_a_run(examined, read,
     assert "Configuration" in read(write_examination_report(examined, tmp_path / "run.html")).text
 
 
-def test_the_report_of_a_run_shows_what_the_run_left_behind(run, read, tmp_path):
+def test_the_report_of_a_run_shows_its_records(run, read, tmp_path):
     figures = read(write_report([run], tmp_path / "run.html")).figures
     for name in ("trace-0", "confusion-validation-0", "confusion-test-0", "layers-0"):
         assert name in figures

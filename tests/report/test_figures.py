@@ -1,4 +1,4 @@
-"""Figures for papers: whole, readable, and the same on every call."""
+"""Figures for papers: complete, readable, and reproducible."""
 
 import io
 import re
@@ -31,7 +31,7 @@ def pixels(data):
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def test_one_file_a_chart_and_format(drawings, tmp_path):
+def test_one_file_per_chart_and_format(drawings, tmp_path):
     charts = drawings()[4:7:2]
     written = write_figures(charts, tmp_path / "new" / "figures")
     names = [f"{c.name}.{kind}" for c in charts for kind in ("png", "svg", "pdf")]
@@ -42,7 +42,7 @@ def test_one_file_a_chart_and_format(drawings, tmp_path):
     assert b"/TrueType" in pdf or b"/CIDFontType2" in pdf
     assert b"/Type3" not in pdf
     edge = pixels(written[0].read_bytes())[[0, -1]]
-    assert (edge == 255).all()  # white, and nothing reaches the edge
+    assert (edge == 255).all()  # white: nothing touches the edge
 
 
 def test_the_same_chart_gives_the_same_bytes(simple, tmp_path):
@@ -57,7 +57,7 @@ def test_a_page_gives_the_charts_of_its_sections(simple, tmp_path):
     assert [path.stem for path in written] == ["top", "part"]
 
 
-def test_a_figure_holds_title_headings_and_keys(drawings):
+def test_a_figure_contains_title_headings_and_legends(drawings):
     for chart in drawings():
         svg = file_bytes(figure(chart), "svg").decode()
         held = "".join(ET.fromstring(svg).itertext())
@@ -67,23 +67,23 @@ def test_a_figure_holds_title_headings_and_keys(drawings):
         assert all(key.color.removeprefix("var(").removesuffix(")") in colors() for key in chart.legend)
 
 
-def test_hidden_series_have_neither_key_nor_curve(simple):
+def test_hidden_series_have_neither_legend_entry_nor_curve(simple):
     shown = replace(simple, legend=[Key("a", "var(--c1)"), Key("b", "var(--c2)", hidden=True)])
     held = file_bytes(figure(shown), "svg").decode()
     assert colors()["--c1"] in held
     assert colors()["--c2"] not in held
 
 
-def test_every_mark_of_a_key_has_a_sample(simple):
+def test_every_mark_in_a_legend_has_a_sample(simple):
     keys = [Key(mark, "var(--c3)", mark) for mark in SAMPLES]
     held = ET.fromstring(file_bytes(figure(replace(simple, legend=keys)), "svg"))
     green = [path for path in held.iter() if colors()["--c3"] in (path.get("stroke"), path.get("fill"))]
     assert len(green) == len(SAMPLES)
     looks = [tuple(path.get(key) for key in ("d", "fill", "stroke-dasharray", "opacity")) for path in green]
-    assert len(set(looks)) == len(SAMPLES) - 2  # a disc is a circle, and a band a square
+    assert len(set(looks)) == len(SAMPLES) - 2  # a disc is the same as a circle, and a band as a square
 
 
-def test_a_long_title_is_wrapped_and_many_keys_flow(simple):
+def test_a_long_title_is_wrapped_and_many_legend_entries_flow(simple):
     keys = [Key(f"a key with a name {k}", "var(--c1)", "disc") for k in range(14)]
     long = replace(simple, title="many words of a title " * 12, legend=keys)
     plain, tall = (pixels(file_bytes(figure(chart), "png")) for chart in (simple, long))
@@ -91,20 +91,20 @@ def test_a_long_title_is_wrapped_and_many_keys_flow(simple):
     assert tall.shape[0] > 1.4 * plain.shape[0]
 
 
-def test_names_are_letters_whatever_they_hold(drawings, tmp_path):
+def test_names_are_drawn_as_text(drawings, tmp_path):
     odd = "a$b^2$ <b> %{x}\x00"
     for drawn in drawings(modalities=(odd, "b"), classes=("x_1$", odd))[4:6]:
         (path,) = write_figures([drawn], tmp_path, ["svg"])
         assert "a$b^2$ <b> %{x}" in "".join(ET.fromstring(path.read_text()).itertext())
 
 
-def test_nothing_is_warned_of(simple, tmp_path):
+def test_there_are_no_warnings(simple, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write_figures([simple], tmp_path, ["png"])
 
 
-def test_what_cannot_be_written_is_an_error(simple, tmp_path):
+def test_unwritable_files_are_an_error(simple, tmp_path):
     with pytest.raises(UsageError, match="'gif'"):
         write_figures([simple], tmp_path, ["gif"])
     with pytest.raises(UsageError, match="written as simple"):

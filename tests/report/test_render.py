@@ -1,4 +1,4 @@
-"""Pictures without JavaScript: everything is at the place that its number asks for, in the page's colours."""
+"""Pictures without JavaScript: every mark is at the position of its number, in the page's colours."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -21,7 +21,7 @@ X, Y = x_axis("x", "x", [0, 10]), y_axis("y", "y", [0, 1])
 
 
 def picture(*marks, height=200):
-    """The SVG element of these layers, as a tree."""
+    """The SVG element of these layers, as an element tree."""
     return ET.fromstring(static_svg(specification(layered(*marks, height=height)), 400, "test"))
 
 
@@ -36,18 +36,18 @@ def dots(x, y, **style):
 
 
 def positions(tree):
-    """Where the marks are, in the order of the numbers."""
+    """The positions of the marks, in the order of the numbers."""
     return np.array([(float(use.get("x")), float(use.get("y"))) for use in tree.iter("use")])
 
 
-def test_markers_are_where_their_numbers_say():
+def test_markers_are_at_the_positions_of_their_numbers():
     x, y = [0.5, 9.0, 3.0, 7.5, 5.0], [0.1, 0.9, 0.35, 0.2, 0.6]
     found = positions(picture(dots(x, y)))
     assert found.shape == (5, 2)
     for numbers, pixels, sign in ((x, found[:, 0], 1), (y, found[:, 1], -1)):
         slope, start = np.polyfit(numbers, pixels, 1)
         np.testing.assert_allclose(np.multiply(numbers, slope) + start, pixels, atol=0.06)
-        assert np.sign(slope) == sign  # up is less in an SVG
+        assert np.sign(slope) == sign  # y decreases upwards in an SVG
 
 
 def boxes(tree, color):
@@ -61,7 +61,7 @@ def boxes(tree, color):
 
 
 @pytest.mark.parametrize("along", [0, 1])
-def test_bars_are_as_long_as_their_numbers(along):
+def test_bars_have_the_length_of_their_numbers(along):
     lengths = [0.2, 0.4, 1.0]
     rows = [{"name": name, "length": length} for name, length in zip("abc", lengths, strict=True)]
     length, name = (x_axis, alt.Y) if along == 0 else (y_axis, alt.X)
@@ -71,7 +71,7 @@ def test_bars_are_as_long_as_their_numbers(along):
     np.testing.assert_allclose(found[:, 1 - along], found[0, 1 - along], atol=0.05)
 
 
-def test_cells_are_as_opaque_as_their_numbers(drawings):
+def test_cells_have_the_opacity_of_their_numbers(drawings):
     svg = panels(drawings()[4])[0]
     shares = column(drawn(drawings()[4]), "share")
     wide = svg[: svg.index("static narrow")]
@@ -95,7 +95,7 @@ def test_gaps_bands_and_rules_are_drawn():
     assert not list(tree.iter("use"))  # the points that show numbers are not drawn
 
 
-def test_labels_of_rows_are_on_the_page_s_colour():
+def test_row_labels_have_the_background_of_the_page():
     y = y_axis("place", "", [-1, 1])
     labels = layered(*row_labels([{"name": "a <b>", "note": "c $d$", "place": 0}], y), height=90)
     text = static_svg(specification(labels), 300, "t")
@@ -117,11 +117,11 @@ def test_every_chart_of_every_page_is_drawn(make, drawings, usual):
             held = "".join(ET.fromstring(f"<a>{svg}</a>").itertext())
             titles = {layer["encoding"].get("x", {}).get("title") for layer in drawn(chart, place)["layer"]}
             assert all(printable(title) in held for title in titles - {None}), chart.name
-            assert variables(svg) <= set(colors()), chart.name  # no colour that the style sheet lacks
+            assert variables(svg) <= set(colors()), chart.name  # no colour is missing from the style sheet
             assert not re.search(r'(?:fill|stroke)="(?!var\(|none|transparent)', svg), chart.name
 
 
-def test_clouds_stay_small_and_ids_are_unique(drawings):
+def test_scatter_plots_stay_small_and_ids_are_unique(drawings):
     cloud = drawings(n=1000)[1]
     pictures = panels(cloud)
     assert pictures[0].count("<use ") == 2 * 1000
@@ -133,20 +133,20 @@ def test_clouds_stay_small_and_ids_are_unique(drawings):
     assert set(re.findall(r'href="#([^"]+)"', everything)) <= set(ids)
 
 
-def test_what_is_shared_is_only_what_looks_alike():
+def test_only_equal_elements_are_shared():
     svg = '<svg class="a"><path transform="translate(1,2)" d="M0" fill="x"/>' * 2
     svg += '<path transform="translate(3,4)" d="M0" fill="y"/><text>id="z" class="b"</text></svg>'
     found = shared(svg, "n")
     assert found.count("<use ") == 3
     assert found.count("<path ") == 2
-    assert '<text>id="z" class="b"</text>' in found  # words are left alone
+    assert '<text>id="z" class="b"</text>' in found  # text is not changed
 
 
-def test_pictures_repeat_to_the_byte(drawings):
+def test_pictures_are_reproducible_to_the_byte(drawings):
     assert [panels(c) for c in drawings()[:3]] == [panels(c) for c in drawings()[:3]]
 
 
-def test_what_is_outside_an_axis_is_cut_off():
+def test_marks_outside_an_axis_are_clipped():
     rows = [{"x": 0, "y": 0.2}, {"x": 1, "y": 50.0}]
     tree = picture(curve(rows, X, Y, "var(--c2)", "line", tips(x="d")))
     clips = {f"url(#{path.get('id')})" for path in tree.iter("clipPath")}
@@ -154,14 +154,14 @@ def test_what_is_outside_an_axis_is_cut_off():
     assert any(path.get("stroke") == "var(--c2)" for group in users for path in group.iter())
 
 
-def test_a_colour_that_the_style_sheet_lacks_is_an_error():
+def test_a_colour_missing_from_the_style_sheet_is_an_error():
     odd = source([{"x": 1, "y": 0.5}]).mark_point(color="var(--unknown)").encode(X, Y)
     with pytest.raises(KeyError, match="--unknown"):
         file_bytes(layered(odd, height=90), "svg")
     assert colors()["--c1"] == "#d55e00"
 
 
-def test_the_user_s_own_theme_changes_nothing():
+def test_the_user_s_theme_has_no_effect():
     drawing = layered(dots([1], [0.5]), height=90)
     before = specification(drawing), fixed_svg(drawing, "t")
     with alt.theme.enable("dark"):

@@ -1,4 +1,4 @@
-"""The page in the system's Chromium: it draws, complains about nothing, and asks the network for nothing."""
+"""The page in the system's Chromium: it is drawn without console messages and without network requests."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ TOOLTIP = "#vg-tooltip-element.visible"
 
 
 def point_at(page, mark):
-    """Move the mouse over a mark, and wait for what it shows."""
+    """Move the mouse over a mark, and wait for its tooltip."""
     mark.scroll_into_view_if_needed()
     box = mark.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -42,7 +42,7 @@ def chromium():
     if os.environ.get("EQUIPOISE_NO_BROWSER") == "1":
         pytest.skip("EQUIPOISE_NO_BROWSER is 1")
     if found is None:
-        pytest.fail("there is no Chromium on this machine: run 'make browser', or set EQUIPOISE_NO_BROWSER=1")
+        pytest.fail("Chromium not found: run 'make browser', or set EQUIPOISE_NO_BROWSER=1")
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
@@ -71,7 +71,7 @@ def show_across(pages, make, many, tmp_path):
 
 @pytest.fixture
 def pages(chromium):
-    """Open a page; at the end nothing may have been logged or asked for."""
+    """Open a page; at the end nothing may have been logged or requested."""
     contexts, complaints = [], []
 
     def open_page(write, *, width=1280, scheme="light", javascript=True, **changes):
@@ -120,7 +120,7 @@ def test_thirty_five_methods_fit(show, many, width, scheme):
     page = show(**many(), width=width, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     room = "e => e.scrollWidth - e.clientWidth"
-    if width == 1280:  # the whole table of results is seen at once
+    if width == 1280:  # the whole table of results is visible
         assert page.locator("#summary .scroll").evaluate(room) <= 0
     apart = """els => { const boxes = els.map(e => e.getBoundingClientRect());
         return boxes.every((a, i) => boxes.every((b, j) => i === j || a.right <= b.left || b.right <= a.left
@@ -129,7 +129,7 @@ def test_thirty_five_methods_fit(show, many, width, scheme):
 
 
 @pytest.mark.parametrize(("width", "scheme", "ink"), [(390, "dark", "232, 234"), (1280, "light", "29, 35")])
-def test_the_diagram_is_whole_and_follows_the_colours(show_across, width, scheme, ink):
+def test_the_diagram_is_complete_and_follows_the_colour_scheme(show_across, width, scheme, ink):
     page = show_across(width=width, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     inside = """svg => { const box = svg.getBoundingClientRect();
@@ -154,7 +154,7 @@ def test_labels_stay_inside_their_charts(show, usual):
     assert page.eval_on_selector_all(".plot text", script)
 
 
-def test_panels_stand_side_by_side_only_where_there_is_room(show, usual):
+def test_panels_are_side_by_side_only_on_wide_screens(show, usual):
     tops = "els => els.map(e => Math.round(e.getBoundingClientRect().top))"
     wide = show(usual, name="wide").eval_on_selector_all("#chart-learning figure", tops)
     narrow = show(usual, name="narrow", width=390).eval_on_selector_all("#chart-learning figure", tops)
@@ -173,7 +173,7 @@ def test_charts_follow_the_colour_scheme_without_reload(show, usual):
     assert light == ("rgb(29, 35, 41)", "rgb(253, 253, 252)")
 
 
-def test_hostile_names_are_shown_as_they_are(show):
+def test_hostile_names_are_shown_unchanged(show):
     names = {"joint": JOINT, "diagnose-relearn": JOINT, HOSTILE: JOINT}
     page = show(names, modalities=(HOSTILE, "</script><script>alert(1)</script>"), scheme="dark")
     assert HOSTILE in page.locator(LABELS).all_text_contents()
@@ -203,14 +203,14 @@ def test_printing_is_light_and_fits(show, usual, tmp_path):
     )
     assert fill == "rgb(29, 35, 41)"
     widths = page.eval_on_selector_all(".plot svg.marks", "els => els.map(e => e.clientWidth)")
-    assert max(widths) <= 640  # A4 less its margins
+    assert max(widths) <= 640  # A4 minus its margins
     assert page.locator("details.fold[open]").count() == page.locator("details.fold").count()
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert page.locator("details.fold[open]").count() == 0
     assert page.pdf(path=tmp_path / "report.pdf", format="A4").startswith(b"%PDF")
 
 
-def test_without_javascript_words_tables_and_pictures_are_there(show, usual):
+def test_without_javascript_text_tables_and_pictures_are_visible(show, usual):
     page = show(usual, javascript=False)
     assert page.get_by_text("No difference can be claimed.").is_visible()
     assert page.locator("#summary table").is_visible()
@@ -262,7 +262,7 @@ HOSTILE_NAMES = {"modalities": (HOSTILE, BREAKOUT), "classes": (HOSTILE, BREAKOU
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_hostile_names_of_classes_and_modalities_stay_text(show_drawings, javascript):
+def test_hostile_names_of_classes_and_modalities_are_escaped(show_drawings, javascript):
     page = show_drawings(javascript=javascript, scheme="dark", **HOSTILE_NAMES)
     assert page.locator("main b, img[src=x]").count() == 0
     assert page.locator("script").count() == 2
@@ -276,7 +276,7 @@ def test_hostile_names_of_classes_and_modalities_stay_text(show_drawings, javasc
 
 
 @pytest.mark.parametrize(("scheme", "ink"), [("light", "rgb(29, 35, 41)"), ("dark", "rgb(232, 234, 236)")])
-def test_static_pictures_follow_the_colours_and_stay_legible(show_drawings, scheme, ink):
+def test_static_pictures_follow_the_colour_scheme_and_stay_legible(show_drawings, scheme, ink):
     page = show_drawings(width=390, scheme=scheme, javascript=False)
     shown = page.locator("#chart-states .static.narrow svg")
     assert shown.is_visible()

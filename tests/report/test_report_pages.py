@@ -42,7 +42,7 @@ def test_results_table_equals_the_summary(make, read, tmp_path):
             assert row["95 % interval"][0].replace("\N{MINUS SIGN}", "-") == f"{low} to {high}"
 
 
-def test_details_hold_all_tests_and_all_costs(make, read, tmp_path):
+def test_details_contain_all_tests_and_all_costs(make, read, tmp_path):
     methods = {"joint": JOINT, "ogm": [0.82, 0.85, 0.81], "aug": [0.7, 0.75, 0.71]}
     own = {"aug": {"forward_samples": 2500, "peak_memory_bytes": None, "train_data": "changed by the method"}}
     own["aug"]["experimental"] = True
@@ -64,7 +64,7 @@ def test_details_hold_all_tests_and_all_costs(make, read, tmp_path):
     assert page.rows()[marked]["forward"][1] == 2.5
 
 
-def test_few_seeds_are_said_to_be_few(make, read, tmp_path):
+def test_few_seeds_are_reported(make, read, tmp_path):
     few = read(write_comparison_report(make({"joint": JOINT, "ogm": JOINT}, name="a"), tmp_path / "a.html"))
     assert "With 3 seeds no p-value of the Wilcoxon test can be below 0.25" in few.text
     assert "a bootstrap interval is too narrow" in few.text
@@ -73,14 +73,14 @@ def test_few_seeds_are_said_to_be_few(make, read, tmp_path):
     assert "can be below 0." not in page.text
 
 
-def test_methods_that_were_left_out_are_named(make, read, tmp_path, usual):
+def test_methods_that_were_excluded_are_named(make, read, tmp_path, usual):
     comparison = make(usual)
     comparison.summary["left_out"] = {"ogm": "it needs an additive head"}
     text = read(write_comparison_report(comparison, tmp_path / "report.html")).text
     assert "which were left out: ogm: it needs an additive head" in text
 
 
-def test_thirty_five_methods_are_ordered_and_not_too_much(make, read, tmp_path, many):
+def test_thirty_five_methods_are_ordered_in_a_small_file(make, read, tmp_path, many):
     path = write_comparison_report(make(**many()), tmp_path / "report.html")
     page = read(path)
     shares = [row["test accuracy"][1] for row in page.rows().values()]
@@ -107,7 +107,7 @@ def test_summaries_of_earlier_versions_are_shown(make, read, tmp_path, usual):
     assert row["seconds"][1] == 1.5
 
 
-def test_charts_stand_in_order_and_hold_the_seeds(make, read, tmp_path, usual):
+def test_charts_are_in_order_and_contain_the_seeds(make, read, tmp_path, usual):
     figures = read(write_comparison_report(make(usual), tmp_path / "report.html")).figures
     assert list(figures) == ["accuracy-0", *(f"learning-{k}" for k in range(4)), "strength-0", "curves-0"]
     dots = rows(figures["accuracy-0"], "seed")
@@ -123,17 +123,17 @@ def test_charts_stand_in_order_and_hold_the_seeds(make, read, tmp_path, usual):
     assert marked == [[], [4, 8], [], [4, 8]]
 
 
-def test_page_is_one_file_that_asks_for_nothing(make, tmp_path, usual):
+def test_page_is_one_file_without_external_resources(make, tmp_path, usual):
     html = write_comparison_report(make(usual), tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(html.encode()) < 1.3e6
     own = html.replace(library(), "")
     assert len(own) < 3e5
-    assert len(html) - len(own) > 8e5  # Vega is in the file, once
+    assert len(html) - len(own) > 8e5  # Vega is in the file once
     assert not re.search(r"(?<!schema\\\")https?://(?!vega.github.io/schema/)|\bsrc=|url\((?!#)|@import", own)
     assert "default-src 'none'" in html
 
 
-def test_names_from_users_are_text(make, read, tmp_path):
+def test_names_from_users_are_escaped(make, read, tmp_path):
     names = (HOSTILE, "<img src=x onerror=alert(2)>")
     accuracies = {"joint": JOINT, "diagnose-relearn": JOINT, f"<i>{HOSTILE}": JOINT}
     comparison = make(accuracies, modalities=names, failed={(f"<i>{HOSTILE}", 1): f"failed: {HOSTILE}"})
@@ -144,7 +144,7 @@ def test_names_from_users_are_text(make, read, tmp_path):
     assert all("onerror" not in attributes for _, attributes in page.tags)
     for name in (*names, f"<i>{HOSTILE}"):
         assert name in "".join(page.words)
-    assert HOSTILE in json.dumps(page.figures)  # as data, which is drawn as text
+    assert HOSTILE in json.dumps(page.figures)  # as data, drawn as text
 
 
 def test_embedded_json_cannot_end_its_script():
@@ -153,7 +153,7 @@ def test_embedded_json_cannot_end_its_script():
     assert json.loads(text) == {"</script>": ["<!--", None, 0.333333]}
 
 
-def test_numbers_have_one_form():
+def test_numbers_have_one_format():
     assert decimal(-0.0004, 2) == "0.00"
     assert decimal(-1234.5, 1) == "\N{MINUS SIGN}1,234.5"
     assert decimal(float("inf")) == MISSING
@@ -186,7 +186,7 @@ def test_many_methods_start_with_a_few_curves(make, read, tmp_path):
     assert path.stat().st_size < 2.5e6
 
 
-def test_missing_pieces_leave_out_their_charts(make, read, tmp_path, usual):
+def test_missing_records_leave_out_their_charts(make, read, tmp_path, usual):
     undiagnosed = read(write_comparison_report(make(usual, diagnosed=False, name="a"), tmp_path / "a.html"))
     assert "strength-0" in undiagnosed.figures
     comparison = make({"unimodal:audio": JOINT, "unimodal:video": JOINT}, name="b")
@@ -202,7 +202,7 @@ def test_deleted_run_folders_are_named(make, read, tmp_path, usual):
     assert "The folders of these runs are missing; the charts lack them: joint, seed 2" in text
 
 
-def test_test_split_opened_more_than_once_is_told(make, read, tmp_path, usual):
+def test_a_test_split_opened_more_than_once_is_reported(make, read, tmp_path, usual):
     comparison = make(usual)
     path = write_comparison_report(comparison, tmp_path / "report.html")
     assert "opened once a run, at the end" in read(path).text
@@ -222,7 +222,7 @@ def test_run_report(make, read, tmp_path, usual):
     assert "difference" not in page.text
 
 
-def test_write_report_decides_by_the_folder(make, read, usual):
+def test_write_report_recognises_the_kind_of_folder(make, read, usual):
     comparison = make(usual)
     runs = comparison.folder / "runs"
     assert write_report([comparison.folder]) == comparison.folder / "report.html"
@@ -235,14 +235,14 @@ def test_write_report_decides_by_the_folder(make, read, usual):
     assert "the methods were run on different seeds" in text
 
 
-def test_several_runs_are_ranked_where_they_may(make, read, usual):
+def test_several_comparable_runs_are_ranked(make, read, usual):
     folder = make(usual).folder / "runs"
     page = read(write_report(sorted(folder.iterdir())))
     assert page.rows()["diagnose-relearn"]["rank"][1] == 1.0
     assert "not ranked" not in page.text
 
 
-def test_several_runs_of_other_data_are_not_compared(make, read, usual, tmp_path):
+def test_runs_on_different_data_are_not_compared(make, read, usual, tmp_path):
     one, other = make(usual, name="one"), make(usual, name="two", result={"data_fingerprint": "else"})
     folders = [one.folder / "runs" / f"joint-seed{seed}" for seed in range(3)]
     folders += [other.folder / "runs" / f"diagnose-relearn-seed{seed}" for seed in range(3)]
@@ -252,7 +252,7 @@ def test_several_runs_of_other_data_are_not_compared(make, read, usual, tmp_path
     assert "No difference can be claimed." in page.text
 
 
-def test_variants_of_one_method_get_names(make, read, usual, tmp_path):
+def test_variants_of_one_method_get_different_names(make, read, usual, tmp_path):
     one = make(usual, name="one", result={"method_options": {"lam": 3, "preset": "paper"}})
     two = make(usual, name="two", result={"method_options": {"lam": 5, "preset": "paper"}})
     folders = [c.folder / "runs" / f"diagnose-relearn-seed{seed}" for c in (one, two) for seed in range(3)]
@@ -264,7 +264,7 @@ def test_variants_of_one_method_get_names(make, read, usual, tmp_path):
         write_report(twice)
 
 
-def test_folders_that_hold_nothing(make, usual, tmp_path):
+def test_folders_without_records(make, usual, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunFolderError, match="holds neither a run nor a comparison"):
         write_report([tmp_path / "empty"])
@@ -283,7 +283,7 @@ def test_folders_that_hold_nothing(make, usual, tmp_path):
         write_report([folder])
 
 
-def test_report_is_written_whole_or_not_at_all(make, usual, tmp_path, monkeypatch):
+def test_report_is_written_completely_or_not_at_all(make, usual, tmp_path, monkeypatch):
     comparison, path = make(usual), tmp_path / "report.html"
     path.write_text("old")
     monkeypatch.setattr("pathlib.Path.replace", _no_space)
@@ -296,7 +296,7 @@ def _no_space(*_):
     raise OSError(28, "No space left on device")
 
 
-def test_unwritable_place(make, usual, tmp_path):
+def test_unwritable_folder(make, usual, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="cannot write the report"):
         write_comparison_report(make(usual), tmp_path / "file" / "report.html")

@@ -15,27 +15,27 @@ def summary(make, read, tmp_path):
     )
 
 
-def test_helps_where_the_interval_lies_above_zero(summary):
+def test_claims_help_if_the_interval_is_above_zero(summary):
     text = summary({"joint": JOINT, "diagnose-relearn": [0.85, 0.861, 0.869]})
     assert "Yes: re-learning helped here." in text
     assert "the difference is +5.0 percentage points (95 % interval" in text
     assert "No difference can be claimed" not in text
 
 
-def test_claims_nothing_where_the_interval_includes_zero(summary, usual):
+def test_claims_nothing_if_the_interval_includes_zero(summary, usual):
     text = summary(usual)
     assert "No difference can be claimed." in text
     assert "the interval includes zero" in text
     assert "helped here" not in text
 
 
-def test_equal_differences_are_not_taken_for_one_seed(summary):
+def test_equal_differences_are_not_reported_as_one_seed(summary):
     text = summary({"joint": JOINT, "diagnose-relearn": [0.82, 0.83, 0.84]})
     assert "differences that are equal on every seed give no interval" in text
     assert "No difference can be claimed." in text
 
 
-def test_says_so_where_it_loses(summary):
+def test_reports_a_loss(summary):
     text = summary({"joint": JOINT, "diagnose-relearn": [0.75, 0.761, 0.769]})
     assert "No: re-learning did harm here." in text
     assert "the difference is -5.0 percentage points" in text
@@ -44,7 +44,7 @@ def test_says_so_where_it_loses(summary):
 @pytest.mark.parametrize(
     ("seeds", "reason"), [(1, "one seed gives no interval"), (2, "needs at least 3 seeds")]
 )
-def test_claims_nothing_on_few_seeds_however_large_the_difference(summary, seeds, reason):
+def test_claims_nothing_for_few_seeds_even_with_a_large_difference(summary, seeds, reason):
     text = summary({"joint": [0.5, 0.501][:seeds], "diagnose-relearn": [0.9, 0.902][:seeds]})
     assert "No difference can be claimed." in text
     assert reason in text
@@ -58,32 +58,32 @@ def test_names_the_modality_with_the_largest_gap(summary, usual):
     assert "a gap of 0.200 (3 seeds, 0.200 to 0.200). The gap of video was 0.100." in text
 
 
-def test_negative_gaps_are_no_over_training(summary, usual):
+def test_negative_gaps_are_not_over_training(summary, usual):
     text = summary(usual, gaps={"audio": -0.2, "video": -0.1})
     assert "No modality was over-trained." in text
     assert "a gap of -0.100" in text
 
 
-def test_tells_what_re_learning_did(summary, usual):
+def test_reports_the_effect_of_re_learning(summary, usual):
     text = summary(usual, gaps={"audio": 0.2, "video": 0.1}, strengths={"audio": 0.5, "video": 0.25})
     assert "audio was pulled back most. After epochs 4 and 8" in text
     assert "mean strength: audio 0.50, video 0.25" in text
     assert "the gap of audio narrowed from 0.250 to 0.200 and the gap of video narrowed from 0.150" in text
 
 
-def test_does_not_compare_gaps_measured_by_different_rulers(summary, usual):
+def test_does_not_compare_gaps_of_different_measures(summary, usual):
     text = summary(usual, result={"method_options": {"preset": "robust"}})
     assert "measured them with other options" in text
     assert "narrowed" not in text
 
 
-def test_without_diagnoses_nothing_is_said_about_gaps(summary, usual):
+def test_without_diagnoses_gaps_are_not_mentioned(summary, usual):
     text = summary(usual, diagnosed=False)
     assert "Not measured." in text
     assert "how the gaps changed is unknown" in text
 
 
-def test_without_the_methods_in_question(summary):
+def test_without_the_compared_methods(summary):
     only_joint = summary({"joint": JOINT}, name="a")
     assert "diagnose-relearn is not among the methods" in only_joint
     only_treated = summary({"diagnose-relearn": JOINT}, name="b")
@@ -93,7 +93,7 @@ def test_without_the_methods_in_question(summary):
     assert "Joint training is not among the methods" in unimodal
 
 
-def test_runs_that_are_not_comparable_allow_no_claim(make, read, tmp_path):
+def test_claims_nothing_for_runs_that_are_not_comparable(make, read, tmp_path):
     comparison = make(
         {"joint": JOINT, "diagnose-relearn": [0.9, 0.91, 0.92]}, result={"init_fingerprint": "x"}
     )
@@ -107,7 +107,7 @@ def test_runs_that_are_not_comparable_allow_no_claim(make, read, tmp_path):
     assert page.rows()["diagnose-relearn"]["difference to joint"] == ("\N{EN DASH}", None)
 
 
-def test_failed_runs_are_named_and_left_out(summary, usual):
+def test_failed_runs_are_named_and_excluded(summary, usual):
     reason = "failed: the loss is <nan> at step 3"
     text = summary(usual, failed={("diagnose-relearn", 1): reason})
     assert "1 run did not come to an end" in text
@@ -121,7 +121,7 @@ def test_all_runs_failed(summary):
     assert "failed: no memory" in text
 
 
-def test_values_that_are_no_numbers_are_passed_over(summary, usual):
+def test_values_that_are_not_numbers_are_skipped(summary, usual):
     text = summary(usual, gaps={"audio": math.nan, "video": 0.1})
     assert "video was over-trained." in text
     assert "nan" not in text.lower()

@@ -1,4 +1,4 @@
-"""The table at the end of a comparison, at the widths that terminals have; and what is loaded, and when."""
+"""The table at the end of a comparison, at common terminal widths; and lazy imports."""
 
 import io
 import subprocess
@@ -35,7 +35,7 @@ def test_no_line_is_too_long_and_no_number_is_cut(make, many, printed, width):
         assert f"{values['mean']:.3f}" in row(text, method)
 
 
-def test_a_hundred_columns_hold_gain_and_cost(make, many, printed):
+def test_a_hundred_columns_fit_gain_and_cost(make, many, printed):
     text = printed(make(**many()), 100)
     heads = text.splitlines()[0].split()
     assert " ".join(heads) == "method acc. std n diff. 95 % interval p rank fwd bwd s MB"
@@ -43,7 +43,7 @@ def test_a_hundred_columns_hold_gain_and_cost(make, many, printed):
     assert cells[-5:] == [cells[-5], "2.00", "1.62", "1.5", "256"]
 
 
-def test_wide_heads_are_whole_words_and_the_best_comes_first(make, many, printed):
+def test_wide_heads_are_full_words_and_the_best_method_is_first(make, many, printed):
     comparison = make(**many())
     text = printed(comparison, 200)
     for head in ("test accuracy", "Wilcoxon p (Holm)", "forward x joint", "backward x joint", "memory MB"):
@@ -66,7 +66,7 @@ HEAVY = {"altair", "vl_convert", "matplotlib", "statsmodels", "scikit_posthocs",
 
 
 @pytest.mark.parametrize("imports", ["equipoise, equipoise.cli", "equipoise.report, equipoise.experiments"])
-def test_nothing_heavy_is_loaded_before_it_is_used(imports):
+def test_heavy_packages_are_loaded_only_when_they_are_used(imports):
     code = (
         f"import sys, {imports}\n"
         "if 'equipoise.cli' in sys.modules: equipoise.cli.build_app().help_print([])\n"

@@ -1,4 +1,4 @@
-"""A training by the toolkit's own trainer, and all that another loop needs to repeat it."""
+"""A training by the toolkit's trainer, and everything that another loop needs to repeat it."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 FITTING = [
     name
     for name, kind in METHODS.items()
-    if name != "greedy"  # acts inside a fusion of its own
+    if name != "greedy"  # needs its own fusion
     and kind.argument is None
     and not reason_against(create_method(name, OPTIONS.get(name)), MODALITIES)
 ]
 
 
 class AudioVisualNet(nn.Module):
-    """A model that knows nothing of the toolkit."""
+    """A model without dependency on the toolkit."""
 
     def __init__(self, audio: nn.Module, video: nn.Module, head: nn.Linear) -> None:
         super().__init__()
@@ -59,15 +59,15 @@ class AudioVisualNet(nn.Module):
 
 @dataclass
 class Trained:
-    """What the trainer made, and what it was made of.
+    """The results and inputs of a training by the trainer.
 
     Attributes:
         weights: after the last epoch.
-        model: ours, with the initial weights, around the same modules as `plain`.
-        plain: a model that knows nothing of the toolkit.
-        loader: serves what the trainer was served, once `begin(epoch)` has been called.
+        model: our model with the initial weights, with the same modules as `plain`.
+        plain: a model without dependency on the toolkit.
+        loader: serves the same batches as the trainer, after `begin(epoch)`.
         begin: sets order and random state of an epoch.
-        in_order: the same samples in the order of the split, and those of validation.
+        in_order: the same samples in the order of the split, and the validation samples.
     """
 
     weights: dict[str, Tensor]
@@ -82,9 +82,9 @@ class Trained:
         return {"audio": self.plain.audio_net, "video": self.plain.video_net}
 
     def assert_equal(self) -> None:
-        """Check that the plain model, trained by now, has the weights that the trainer's has.
+        """Check that the trained plain model has the weights of the trainer.
 
-        The bound is that of float64: the test must use the fixture of this name.
+        The bound is for float64: the test must use the fixture `float64`.
         """
         assert self.plain.head.weight.dtype == torch.float64
         for key, value in self.model.state_dict().items():
@@ -92,19 +92,19 @@ class Trained:
 
 
 def trained_by_us(method: str, options: dict[str, Any], **budget: Any) -> Trained:
-    """Train by the toolkit's own trainer, once a process for equal arguments; the model is a fresh copy."""
+    """Train with the toolkit's trainer, once a process for equal arguments; the model is a new copy."""
     arguments = json.dumps([method, options, budget], sort_keys=True)
     weights, untrained, data = _training(arguments, torch.get_default_dtype())
     mine = deepcopy(untrained)
     plain = AudioVisualNet(mine.encoder_module("audio"), mine.encoder_module("video"), mine.fusion.linear)
     whole = data.train_samples[range(len(data.train_samples))]
     tensors = TensorDataset(whole.inputs["audio"], whole.inputs["video"], whole.target)
-    # With a generator of its own, as in the trainer, a pass draws nothing from the global stream.
+    # With its own generator, as in the trainer, a pass draws nothing from the global stream.
     loader = DataLoader(tensors, batch_sampler=data.train.sampler, generator=torch.Generator())
 
     def begin(epoch: int) -> None:
         data.set_epoch(epoch)
-        seed_everything(derive_seed(0, "epoch", epoch))  # for the encoders' dropout
+        seed_everything(derive_seed(0, "epoch", epoch))  # for the dropout of encoders
 
     held = list(data.val)
     validation = TensorDataset(
@@ -117,7 +117,7 @@ def trained_by_us(method: str, options: dict[str, Any], **budget: Any) -> Traine
 
 @cache
 def _training(arguments: str, dtype: torch.dtype) -> tuple[dict[str, Tensor], Any, RunData]:
-    """Return the last weights, the model before training, and the data; `dtype` is the default one."""
+    """Return the last weights, the model before training, and the data; `dtype` is the default dtype."""
     method, options, budget = json.loads(arguments)
     folder = Path(tempfile.mkdtemp())
     synthetic.write(folder / "data", count=90)

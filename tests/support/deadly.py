@@ -1,4 +1,4 @@
-"""A job that ends its process; in a separate module, as another process has to import it."""
+"""A job that ends its process; in a separate module, because another process imports it."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def execute(job: Job) -> Outcome:
         os._exit(9)
     if job.folder.name == "interrupted":
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)  # another thread may receive it first; the interrupt must still reach the job
+        time.sleep(60)  # another thread may receive the signal first; the interrupt must still reach the job
     return Outcome(job)

@@ -1,4 +1,4 @@
-"""What each process of a test of methods by hand does; a module of its own, as a new process imports it."""
+"""The work of each process in tests of methods in user-defined loops; a module that new processes import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE, N, EPOCHS = 16, 64, 3
 
 
 class Parts:
-    """Batches of all samples in one order, of which each process takes every other row."""
+    """Batches of all samples in one order; each process takes every other row."""
 
     def __init__(self, rank: int, processes: int) -> None:
         self.rank, self.processes = rank, processes
@@ -35,7 +35,7 @@ class Parts:
 
 
 class Smooth(TwoStreams):
-    """Without batch normalisation, whose statistics are each process's own."""
+    """Without batch normalisation, whose statistics differ between processes."""
 
     def __init__(self) -> None:
         super().__init__()

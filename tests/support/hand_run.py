@@ -1,4 +1,4 @@
-"""A training by hand: what methods are given in tests that check a formula on random tensors."""
+"""A minimal training for tests that check the formula of a method on random tensors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def small_model(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoders = {m: Encoder(w) for m, w in widths.items()}
-        # The head reads more than a drawn one would, so that scores and gradients differ between modalities.
+        # The head has larger weights than by default, so that scores and gradients differ between modalities.
         model = MultimodalModel(encoders, build_fusion(fusion, widths, CLASSES, options, seed)).double()
         for parameter in model.fusion.parameters():
             parameter.data.mul_(3)
@@ -58,7 +58,7 @@ def small_model(
 
 
 def random_batch(model: BalancedModel, n: int = 12, seed: int = 1) -> Batch:
-    """A batch of noise, with all classes in it."""
+    """A batch of noise that contains all classes."""
     generator = torch.Generator().manual_seed(seed)
     inputs = {m: torch.randn(n, INPUT, generator=generator, dtype=torch.float64) for m in model.modalities}
     return Batch(inputs, torch.randint(0, CLASSES, (n,), generator=generator), torch.arange(n))
@@ -70,12 +70,12 @@ def part(batch: Batch, rows: Tensor) -> Batch:
 
 
 def pieces(batch: Batch, size: int) -> list[Batch]:
-    """A batch cut into batches of `size`, the last of them of what is left."""
+    """Split a batch into batches of `size`; the last one may be smaller."""
     return [part(batch, rows) for rows in torch.arange(len(batch)).split(size)]
 
 
 def drawn(method: Method, reference: BalancedModel, seed: int = 0) -> BalancedModel:
-    """The model of a method, in float64; what it brings of its own is drawn from the seed."""
+    """The model of a method, in float64; its additional modules are initialised with the seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return method.build(reference).double()
@@ -93,11 +93,11 @@ def exchanging(modalities: Sequence[str]) -> tuple[MidFusionModel, Batch]:
 
 
 class HandRun:
-    """The protocol `equipoise.methods.Run` around a model, without a loop.
+    """The protocol `equipoise.methods.Run` for a model, without a loop.
 
     Args:
         method: its `extra_modules` are built and `setup` is called.
-        model: what is trained.
+        model: the trained model.
         train, val: batches; `take` reads the first.
         optimizer: by default SGD with momentum and weight decay, a group for each encoder as in the trainer.
     """
@@ -186,7 +186,7 @@ class HandRun:
     # For tests -------------------------------------------------------------------------------------------
 
     def gradients(self, batch: Batch) -> tuple[dict[str, Tensor], StepContext]:
-        """Do all of a standard step but the optimiser's; return gradients by the model's parameter names."""
+        """Run a standard step without the optimiser; return gradients by the model's parameter names."""
         context = StepContext(self, batch)  # type: ignore[arg-type]
         self.optimizer.zero_grad(set_to_none=True)
         self.method.forward(context)
@@ -196,7 +196,7 @@ class HandRun:
         return {name: p.grad.clone() for name, p in named if p.grad is not None}, context
 
     def restore(self, other: HandRun) -> None:
-        """Take over what a checkpoint of another run would hold."""
+        """Load the content of a checkpoint of another run."""
         for name in ("model", "modules", "optimizer", "method"):
             getattr(self, name).load_state_dict(deepcopy(getattr(other, name).state_dict()))
         self.generator.set_state(other.generator.get_state())
@@ -233,7 +233,7 @@ def same(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
 
 
 def assert_close_encoders(left: HandRun, right: HandRun) -> None:
-    """Check that the encoders of two runs are equal but for rounding, whatever the order of modalities."""
+    """Check that the encoders of two runs are equal up to rounding, in any order of modalities."""
     assert set(left.model.modalities) == set(right.model.modalities)
     for m in left.model.modalities:
         one, two = (run.model.encoder_module(m).state_dict() for run in (left, right))

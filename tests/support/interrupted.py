@@ -1,4 +1,4 @@
-"""A training that breaks off and is gone on with: it must end like one that nothing interrupted."""
+"""A training that is interrupted and resumed must equal an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from hand_run import same
 
 
 class Killed(Exception):
-    """What ends a training behind an epoch."""
+    """Raised to end a training after an epoch."""
 
 
 def fit_with_and_without_break(
     data: Path, method: str, folder: Path, *, killed_behind: int, **settings: Any
 ) -> FitResult:
-    """Train twice, once with a break; compare the results and return that of the unbroken training.
+    """Train twice, once with an interruption; compare the results and return the uninterrupted one.
 
     Args:
         data: prepared dataset.
         method: name.
-        folder: of the run that breaks off.
-        killed_behind: epoch, counted from 1, behind which it does.
-        settings: of `equipoise.fit`.
+        folder: of the interrupted run.
+        killed_behind: the epoch, counted from 1, after which it is interrupted.
+        settings: arguments of `equipoise.fit`.
     """
     settings = {"checkpoint_every": 1, "diagnose_every": 0} | settings
 

@@ -1,4 +1,4 @@
-"""A LightningModule around a plain model, and a training of it that serves what our trainer served."""
+"""A LightningModule for a plain model, and a training of it on the batches of our trainer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Lit(pl.LightningModule):
 
 
 class Begin(pl.Callback):
-    """Sets order and random state of an epoch as our trainer does."""
+    """Sets order and random state of an epoch like our trainer."""
 
     def __init__(self, trained: Trained) -> None:
         self.trained = trained
@@ -58,7 +58,7 @@ def trainer(folder: Path, *callbacks: Any, epochs: int = EPOCHS, **options: Any)
 
 def fit(folder: Path, trained: Trained, callback: Any, *more: Any, ckpt: Any = None, **options: Any) -> Lit:
     module = Lit(trained.plain)
-    # The order is ours to give: Lightning would put a sampler of its own for several processes.
+    # The loader sets the order: with several processes Lightning would replace its sampler.
     trainer(folder, Begin(trained), callback, *more, use_distributed_sampler=False, **options).fit(
         module, trained.loader, ckpt_path=ckpt
     )

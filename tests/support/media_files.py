@@ -20,7 +20,7 @@ def tone(frequency: float, rate: int, seconds: float = 1.0, amplitude: float = 0
 
 
 def moving_square(count: int, height: int = 48, width: int = 64, step: int = 2) -> NDArray[np.uint8]:
-    """Return frames `[count, height, width, 3]` that all differ: a bright square that goes to the right."""
+    """Return frames `[count, height, width, 3]` that all differ: a bright square that moves to the right."""
     frames = np.zeros((count, height, width, 3), np.uint8)
     frames[:] = np.linspace(20, 120, width, dtype=np.uint8)[None, None, :, None] + np.uint8([0, 20, 40])
     for number, frame in enumerate(frames):
@@ -56,21 +56,21 @@ def write_video(
     """Write a clip with real encoders.
 
     Args:
-        path: file; its ending chooses container and codecs (`.avi` and `.mkv` keep frames exactly, by FFV1).
-        frames: `[T, H, W, 3]` RGB, or None for a file without pictures. Lossy codecs want even H and W.
+        path: file; its ending selects container and codecs (`.avi` and `.mkv` are lossless, with FFV1).
+        frames: `[T, H, W, 3]` RGB, or None for a file without pictures. Lossy codecs need even H and W.
         fps: frames a second.
         codec: another encoder, such as `"mpeg4"` in an AVI.
         wave: sound `[n]` (float in [-1, 1], or int16), or None for a file without sound.
         rate: its sampling rate.
         audio_codec: another encoder, such as `"libmp3lame"`.
-        container: another container than the ending says, such as `"avi"`.
+        container: a container that differs from the ending, such as `"avi"`.
     """
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix.lower()
     with path.open("wb") as file:
-        # The muxer of m4a is that of mp4; names are given to it, since a file object has none.
+        # The muxer of m4a is that of mp4; the format is passed explicitly, since a file object has no name.
         names = {".m4a": "mp4", ".mkv": "matroska"}
         with av.open(file, "w", format=container or names.get(kind, kind[1:])) as out:
             video = _video_stream(out, codec or VIDEO_CODECS.get(kind, "ffv1"), frames, fps)
@@ -115,9 +115,9 @@ def _audio_stream(out: Any, codec: str, wave: NDArray[Any] | None, rate: int | N
 
 
 def write_image(path: Path, pixels: NDArray[np.uint8], **options: Any) -> Path:
-    """Write `[H, W]`, `[H, W, 3]` or `[H, W, 4]` as the picture that the ending says.
+    """Write `[H, W]`, `[H, W, 3]` or `[H, W, 4]` as a picture in the format of the ending.
 
-    Keywords go to pillow's `save`, `format` among them where content and ending are to differ.
+    Keywords are passed to pillow's `save`, such as `format` if content and ending should differ.
     """
     from PIL import Image
 
@@ -129,7 +129,7 @@ def write_image(path: Path, pixels: NDArray[np.uint8], **options: Any) -> Path:
 
 
 def lfs_pointer(path: Path) -> Path:
-    """Write what Git leaves in place of a large file that was never fetched."""
+    """Write the pointer that Git LFS leaves in place of a file that was not fetched."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
     path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize 123456\n")
@@ -137,7 +137,7 @@ def lfs_pointer(path: Path) -> Path:
 
 
 def truncated(path: Path, keep: float = 0.5) -> Path:
-    """Cut an existing file short, as a download that broke off leaves it."""
+    """Truncate an existing file, like an incomplete download."""
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
     return path

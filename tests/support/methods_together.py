@@ -1,4 +1,4 @@
-"""A training by a method under Lightning in two processes, launched by `torchrun FILE FOLDER`."""
+"""A training with a method under Lightning in two processes, launched by `torchrun FILE FOLDER`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small datasets of several labels a sample, and of numbers, whose answer is known."""
+"""Small datasets with several labels a sample, or with numbers, with known answers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MEAN, DEVIATION = 250.0, 40.0
 def samples(
     task: str, shapes: Mapping[str, tuple[int, ...]] = SHAPES, count: int = 150, seed: int = 0
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[Any]]:
-    """Draw `count` samples of which every modality shows three hidden numbers, under noise.
+    """Draw `count` samples; every modality contains three hidden numbers with noise.
 
-    The target is the first of them, far from mean 0 and deviation 1, or says which of them are above 0.3.
+    The target is the first of them, far from mean 0 and deviation 1, or which of them are above 0.3.
     """
     rng = np.random.default_rng(seed)
     hidden = rng.normal(size=(count, len(LABELS)))

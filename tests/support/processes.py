@@ -1,7 +1,7 @@
 """Processes of tests, forked from a server that has imported torch and other packages once.
 
-A new interpreter takes seconds to import them. The server imports nothing of Equipoise, so that what a
-process imports of it, and in which order, is tested as in a new interpreter.
+A new interpreter takes seconds to import them. The server imports nothing of Equipoise, so that the imports
+of a process from Equipoise, and their order, are tested as in a new interpreter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import torch.multiprocessing
 
 TIMEOUT = 300.0
-multiprocessing.util.get_temp_dir()  # now, as that of the tests is removed before the server ends
+multiprocessing.util.get_temp_dir()  # now, because that of the tests is removed before the server ends
 SCRIPT_AND_EXIT = """
 import os, runpy, sys
 sys.argv = sys.argv[1:]
@@ -49,12 +49,12 @@ class Ended:
 
 
 def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:
-    """Call `work(rank, *arguments)` in each of two new interpreters; raise what one of them raises."""
+    """Call `work(rank, *arguments)` in two new interpreters; raise an error of either."""
     torch.multiprocessing.start_processes(_seeded, (work, *arguments), nprocs=2, start_method="spawn")
 
 
 def _seeded(rank: int, work: Callable[..., None], *arguments: Any) -> None:
-    np.random.seed()  # as in a new interpreter, and not as in the other process
+    np.random.seed()  # as in a new interpreter, and different from the other process
     work(rank, *arguments)
 
 
@@ -73,10 +73,10 @@ def python(*words: object, cwd: Path, **environment: str) -> Ended:
 
 
 def torchrun(*words: object, cwd: Path) -> list[Ended]:
-    """Run a script with its arguments in two processes, in the environment that `torchrun` gives.
+    """Run a script with its arguments in two processes, with the environment of `torchrun`.
 
-    They are new interpreters: forked processes that train together hang now and then. They leave at once when
-    the script has ended: at a regular exit torch aborts a process now and then.
+    They are new interpreters: forked processes that train together sometimes hang. They exit immediately
+    after the script: at a regular exit torch sometimes aborts a process.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Readers for tests of the preparation; in a module of their own, as worker processes have to import them."""
+"""Readers for tests of the preparation; in a separate module, because worker processes import them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from equipoise.types import MissingExtraError
 
 @dataclass(frozen=True)
 class NumberReader(ModalityReader):
-    """Reads the number in a text file and spreads it over an array; some words do something else.
+    """Fills an array with the number in a text file; some words cause an error or another effect.
 
     Attributes:
-        width: of the array.
-        seconds: that reading takes.
+        width: width of the array.
+        seconds: duration of reading.
         log: file that gets a line for each reading.
     """
 
@@ -67,7 +67,7 @@ def numbers(folder: Path, count: int, *, words: dict[int, str] | None = None, **
 
 
 def plan_of_numbers(folder: Path, count: int, **options: Any) -> Preparation:
-    """Plan to prepare the files that `numbers` has written."""
+    """Plan to prepare the files written by `numbers`."""
     clips = [
         Clip(f"n{row}", "abc"[row % 3], {"x": folder / f"{row}.txt"}, "test" if row % 4 == 3 else "train")
         for row in range(count)

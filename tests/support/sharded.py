@@ -1,4 +1,4 @@
-"""What each of two processes of a test does with shards; a module of its own, as a new process imports it."""
+"""The work of each of two processes with shards; a separate module, because a new process imports it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def sharded() -> TwoStreams:
     from torch.distributed.fsdp import fully_shard
 
     model, mesh = built(), init_device_mesh("cpu", (2,))
-    fully_shard(model.audio, mesh=mesh)  # a group of its own; the rest is in that of the whole
+    fully_shard(model.audio, mesh=mesh)  # a separate group; the rest is in the group of the whole model
     fully_shard(model, mesh=mesh)
     return model
 
 
 def steps(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Steps on batches that all processes share, so that one process takes the same."""
+    """Steps on batches that all processes share, so that one process takes the same steps."""
     model.train()
     for audio, video, target in list(loaders(shared=False)[1])[:6]:
         optimizer.zero_grad()
@@ -58,7 +58,7 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 def relearnt(model: Any, data: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Train, re-learn, save, load, re-learn and train on; return what there is on the way and at the end."""
+    """Train, re-learn, save, load, re-learn and train again; return the intermediate and final values."""
     encoders = {"audio": model.audio, "video": model.video}
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     relearn = eq.DiagnoseRelearn(encoders, optimizer=optimizer, **options)
@@ -73,7 +73,7 @@ def relearnt(model: Any, data: Any, options: dict[str, Any]) -> dict[str, Any]:
         if relearn.due(epoch):
             model.eval()
             with torch.no_grad():
-                model(*next(iter(data[1]))[:2])  # leaves whole weights behind
+                model(*next(iter(data[1]))[:2])  # leaves unsharded weights behind
             kept[f"state{epoch}"] = relearn.step(epoch, model, *data).to_dict()
             kept[f"moments{epoch}"] = [
                 {key: whole(value).clone() for key, value in optimizer.state[parameter].items()}
@@ -134,7 +134,7 @@ def averages(rank: int, folder: Path) -> None:
         )
         relearn.step(1, wrapped, *loaders(shared=True))
         after = {name: value.clone() for name, value in model.state_dict().items()}
-        steps(wrapped, optimizer)  # the wrapper works as before
+        steps(wrapped, optimizer)  # the wrapper still works
         torch.save({"after": after, "end": model.state_dict()}, folder / f"{rank}.pt")
 
 

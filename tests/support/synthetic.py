@@ -1,4 +1,4 @@
-"""Small datasets whose answer is known, for tests that train."""
+"""Small datasets with known answers, for tests that train."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VECTORS: dict[str, tuple[int, ...]] = {"audio": (8,), "video": (5,)}
 def samples(
     shapes: Mapping[str, tuple[int, ...]], count: int, seed: int = 0
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
-    """Draw `count` samples of `CLASSES` Gaussian classes, one blob a class in every modality."""
+    """Draw `count` samples of `CLASSES` Gaussian classes, one cluster a class in every modality."""
     rng = np.random.default_rng(seed)
     target = np.arange(count) % CLASSES
     inputs = {}

@@ -1,4 +1,4 @@
-"""A model with a loss around a plain one, and a Trainer that serves what our trainer served."""
+"""A model that computes its loss, and a Trainer with the batches of our trainer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class WithLoss(nn.Module):
 
 
 class Begin(TrainerCallback):
-    """Sets order and random state of an epoch as our trainer does."""
+    """Sets order and random state of an epoch like our trainer."""
 
     def __init__(self, trained: Trained) -> None:
         self.trained = trained

@@ -1,4 +1,4 @@
-"""What each of two processes of a test does; a module of its own, as a new process imports it."""
+"""The work of each of two processes of a test; a separate module, because a new process imports it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import equipoise as eq
 
-N, VALIDATION = 101, 53  # odd, so that one process has a sample less
+N, VALIDATION = 101, 53  # odd, so that one process has one sample fewer
 
 
 class TwoStreams(nn.Module):
@@ -37,7 +37,7 @@ def samples(n: int, seed: int) -> TensorDataset:
 
 
 def loaders(*, shared: bool) -> list[DataLoader[Any]]:
-    """The loaders of training and validation; `shared` out over the processes or not."""
+    """The loaders of training and validation; distributed over the processes if `shared`."""
     found = []
     for data, shuffle in ((samples(N, 0), True), (samples(VALIDATION, 1), False)):
         sampler = DistributedSampler(data, shuffle=shuffle) if shared else None
@@ -55,9 +55,9 @@ def train(model: nn.Module, loader: DataLoader[Any], epochs: int = 3) -> None:
 
 
 def leave() -> NoReturn:
-    """End a process of a test that has succeeded, when the others are as far.
+    """End a process of a successful test once the other processes have finished.
 
-    At a regular exit threads of `torch.distributed` may still run, and torch aborts the process now and then.
+    At a regular exit threads of `torch.distributed` may still run, and torch sometimes aborts the process.
     """
     if dist.is_initialized():
         dist.barrier()
@@ -66,7 +66,7 @@ def leave() -> NoReturn:
 
 
 def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
-    """One of two processes; they begin with different weights, which the wrapper makes equal."""
+    """One of two processes; they start with different weights, which the wrapper makes equal."""
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -80,11 +80,11 @@ def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
     initial = {name: value.clone() for name, value in model.state_dict().items()}
     training, validation = loaders(shared=True)
     train(wrapped, training)
-    for buffer in model.buffers():  # as the wrapper does before its next pass
+    for buffer in model.buffers():  # like the wrapper before its next pass
         dist.broadcast(buffer, src=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = relearn.step(1, wrapped, training, validation)
-    train(wrapped, training, 1)  # goes on without a hitch
+    train(wrapped, training, 1)  # training can continue
     kept = {"initial": initial, "before": before, "state": state.to_dict(), "end": model.state_dict()}
     torch.save(kept, folder / f"{rank}.pt")
     leave()

@@ -1,4 +1,4 @@
-"""What a Vega-Lite specification of a layered drawing holds."""
+"""Helpers to read a Vega-Lite specification of a layered chart."""
 
 import json
 import re
@@ -12,7 +12,7 @@ def rows(spec, *fields):
 
 
 def data(spec, layer):
-    """The rows of a layer; layers of the same rows have them in common."""
+    """The rows of a layer; layers with equal rows share them."""
     return spec["datasets"][(layer.get("data") or spec["data"])["name"]]
 
 
@@ -49,5 +49,5 @@ def _ranged(layer, channel):
 
 
 def variables(text):
-    """The colours of the page's style sheet that are named in a text."""
+    """The colours of the page's style sheet that occur in a text."""
     return set(re.findall(r"var\((--[a-z0-9]+)\)", text if isinstance(text, str) else json.dumps(text)))

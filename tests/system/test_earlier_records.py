@@ -1,6 +1,6 @@
-"""Prepared data, runs and comparisons that an earlier version wrote are still read.
+"""Prepared data, runs and comparisons written by an earlier version can still be read.
 
-The folder was written by version 0.1.0 before its modules moved; it is never written again.
+The folder was written by version 0.1.0 before its modules moved; it is never rewritten.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EARLIER = Path(__file__).parents[1] / "support" / "earlier"
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(EARLIER, tmp_path_factory.mktemp("earlier") / "earlier"))
-    for config in folder.rglob("config.yaml"):  # records name their data by its whole path
+    for config in folder.rglob("config.yaml"):  # records contain the full path of their data
         config.write_text(config.read_text().replace("data: set\n", f"data: {folder / 'set'}\n"))
     return folder
 

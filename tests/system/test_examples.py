@@ -53,7 +53,7 @@ def source_of(name: str) -> str:
     return (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
 
 
-def test_no_example_is_forgotten() -> None:
+def test_every_example_is_tested() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SAYS)
     assert all(len(source_of(name).splitlines()) < 100 for name in SAYS)
 
@@ -78,7 +78,7 @@ def test_it_runs_and_prints_the_expected_output(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_a_few_lines_are_added_and_at_strength_zero_they_change_no_bit(name: str, tmp_path: Path) -> None:
+def test_a_few_lines_are_added_and_strength_zero_changes_no_bit(name: str, tmp_path: Path) -> None:
     whole = source_of(name)
     lines = whole.splitlines(keepends=True)
     added = [line for line in lines if line.rstrip().endswith(MARK)]
@@ -105,7 +105,7 @@ def test_a_few_lines_are_added_and_at_strength_zero_they_change_no_bit(name: str
 
 
 @pytest.mark.parametrize("name", ["pytorch", "lightning", "huggingface", *TWICE])
-def test_the_page_shows_what_is_added(name: str) -> None:
+def test_the_page_shows_the_added_lines(name: str) -> None:
     docs = EXAMPLES.parent / "docs"
     pages = [docs / "integrations.md", *sorted((docs / "integrations").glob("*.md"))]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)

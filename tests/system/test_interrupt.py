@@ -1,4 +1,4 @@
-"""Ctrl-C: one line, exit code 130, no process left behind, and the work goes on from where it was."""
+"""Ctrl-C: one line, exit code 130, no process left behind, and the work can be resumed."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_an_interrupted_comparison_ends_in_one_line(tmp_path: Path) -> None:
 
 
 def alive(session: int) -> list[str]:
-    """Return the commands of the processes of a session that have not ended."""
+    """Return the commands of the processes of a session that are still running."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended between the listing and the reading
+        with contextlib.suppress(OSError):  # it ended between listing and reading
             name, _, rest = stat.read_text().rpartition(")")
             state, _, _, of_session = rest.split()[:4]
             if of_session == str(session) and state != "Z":

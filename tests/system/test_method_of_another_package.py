@@ -1,4 +1,4 @@
-"""One file and an entry point add a method: it is listed, trained, compared and combined like those here."""
+"""One file and an entry point add a method: it is listed, trained, compared and combined like others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Doubled(Method):
 '''
 
 
-def test_it_is_a_method_like_any_other(tmp_path: Path) -> None:
+def test_it_works_like_a_built_in_method(tmp_path: Path) -> None:
     (tmp_path / "their_package.py").write_text(METHOD)
     information = tmp_path / "their_package-1.0.dist-info"
     information.mkdir()

@@ -1,4 +1,4 @@
-"""A method by hand in two processes: the weights of one process on the same batches, on both."""
+"""A method in a user-defined loop in two processes: both have the weights of one on the same batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_weights_are_those_of_one_process(tmp_path: Path) -> None:
+def test_weights_equal_those_of_one_process(tmp_path: Path) -> None:
     in_two_processes(work, tmp_path, METHODS)
     for name, options in METHODS.items():
         one, two = (torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1))
@@ -37,7 +37,7 @@ def test_weights_are_those_of_one_process(tmp_path: Path) -> None:
             assert torch.equal(value, two["method"]["modules"][key]), (name, key)
 
 
-def test_lightning_in_two_processes_ends_like_in_one(tmp_path: Path) -> None:
+def test_lightning_in_two_processes_equals_one(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     import methods_together
 

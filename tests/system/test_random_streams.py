@@ -1,4 +1,4 @@
-"""In a fresh process, where nothing is imported yet, a diagnosis leaves the caller's random streams alone."""
+"""In a new process, with nothing imported yet, a diagnosis does not change the caller's random streams."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ assert before == after
 CALLS = ("eq.purity(z, y)", "eq.diagnose(dict(m=z), y, dict(m=z), y)")
 
 
-def test_the_first_diagnosis_of_a_process_draws_nothing() -> None:
+def test_the_first_diagnosis_of_a_process_draws_no_random_numbers() -> None:
     for call in CALLS:
         subprocess.run([sys.executable, "-c", SCRIPT.format(call=call)], check=True, timeout=120)

@@ -35,7 +35,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that looks like a fresh clone after installation."""
+    """A folder like a new clone after installation."""
     clone = tmp_path_factory.mktemp("clone")
     for name in ("Makefile", "pyproject.toml", "constraints.txt", "README.md", "src"):
         (clone / name).symlink_to(ROOT / name)
@@ -110,7 +110,7 @@ def console() -> list[str]:
 def test_the_first_commands_clone_and_then_do_all_the_setup(folder: Path) -> None:
     names = [command.split("#")[0].strip() for command in console()]
     assert names[:4] == ["git clone <repository-url> equipoise", "cd equipoise", "make demo", "make test"]
-    # The tests cannot run themselves; what make would run is known without running it.
+    # The tests cannot run themselves; make shows what it would run without running it.
     planned = shell("make --dry-run --always-make test", folder)
     assert planned.returncode == 0, planned.stderr
     steps = ("-m venv .venv", "'.[demo]'", "'.[demo,dev,", "ruff check", "lint-imports", "mypy", "-m pytest")
@@ -128,7 +128,7 @@ def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path, seeds: int,
     assert demo.split("#")[0].strip() == "make demo"
     demo = f"make demo SEEDS={seeds} EPOCHS={epochs}"
     if not (Path(sys.prefix) / ".demo").exists():
-        # An environment that make did not set up: leave it alone, and run what make would run.
+        # An environment that make did not create: do not change it, and run the commands that make would run.
         demo = shell(f"{demo} --dry-run | sed -n '/equipoise compare/,$p'", folder).stdout
     for command in (demo, diagnose):
         ended = shell(command, folder)
@@ -145,12 +145,12 @@ def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path, seeds: int,
     assert means["unimodal:audio"] < means["joint"]
     assert means["unimodal:accelerometer"] < means["joint"]
     assert "diagnose-relearn" in (out / "report.html").read_text()
-    again = shell(demo, folder)  # it resumes, and finds all runs finished
+    again = shell(demo, folder)  # it resumes, and all runs are finished
     assert again.returncode == 0, again.stderr
     pd.testing.assert_frame_equal(pd.read_csv(out / "results.csv"), results)
 
 
-def test_no_block_is_of_another_kind() -> None:
+def test_there_are_no_other_kinds_of_blocks() -> None:
     fences = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "```" in line]
     assert len(fences) == 2 * sum(len(blocks(language)) for language in ("python", "bash", "console"))
 

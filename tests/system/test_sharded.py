@@ -1,4 +1,4 @@
-"""Re-learning where weights are sharded, and where processes estimate from their own share of the samples."""
+"""Re-learning with sharded weights, and with processes that estimate from their own share of the samples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
-def test_shards_are_re_learnt_as_the_whole_is_by_one_process(tmp_path: Path, kind: str) -> None:
+def test_sharded_re_learning_equals_that_of_one_process(tmp_path: Path, kind: str) -> None:
     in_two_processes(shard_work, tmp_path, OPTIONS[kind])
     one, two = loaded(tmp_path)
     expected = relearnt(built(), loaders(shared=False), OPTIONS[kind])
@@ -41,16 +41,16 @@ def test_shards_are_re_learnt_as_the_whole_is_by_one_process(tmp_path: Path, kin
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-8)
 
 
-def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
+def test_unsupported_uses_are_refused(tmp_path: Path) -> None:
     in_two_processes(refusals, tmp_path)
 
 
-def test_statistics_and_head_are_those_of_all_processes(tmp_path: Path) -> None:
+def test_statistics_and_head_use_all_processes(tmp_path: Path) -> None:
     in_two_processes(averages, tmp_path)
     one, two = loaded(tmp_path)
     for key, value in one["after"].items():
         assert torch.equal(value, two["after"][key]), key
-    for key, value in one["end"].items():  # the wrapper shares statistics at the start of its next pass
+    for key, value in one["end"].items():  # the wrapper synchronises statistics at the start of its next pass
         assert "running" in key or torch.equal(value, two["end"][key]), key
     first = built().audio[0]
     data = samples(N, 0)

@@ -1,4 +1,4 @@
-"""Lightning and transformers in two processes: one decision, equal weights, and checkpoints that go on."""
+"""Lightning and transformers in two processes: one decision, equal weights, and resumable checkpoints."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def run(kind: str, folder: Path, *resumed: str) -> list[dict[str, Any]]:
 
 
 def is_statistic(name: str) -> bool:
-    """Running statistics are those of each process until the wrapper shares them in its next pass."""
+    """Running statistics differ between processes until the wrapper synchronises them in its next pass."""
     return "running" in name
 
 
 @pytest.mark.parametrize("kind", CHECKPOINTS)
-def test_processes_agree_and_go_on_from_a_checkpoint(kind: str, tmp_path: Path) -> None:
+def test_processes_agree_and_resume_from_a_checkpoint(kind: str, tmp_path: Path) -> None:
     pytest.importorskip(kind)
     first, second = run(kind, tmp_path)
     assert first["history"] == second["history"]

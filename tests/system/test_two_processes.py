@@ -1,4 +1,4 @@
-"""Re-learning in two processes: one diagnosis, that of one process, and equal weights."""
+"""Re-learning in two processes: one diagnosis, equal to that of one process, and equal weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def spawned(folder: Path, **options: Any) -> list[dict[str, Any]]:
 
 
 def alone(found: dict[str, Any]) -> dict[str, Any]:
-    """What one process measures with the weights that the two had."""
+    """The measurement of one process with the weights of the two."""
     model = TwoStreams()
     model.load_state_dict(found["initial"])
     relearn = eq.DiagnoseRelearn({"audio": model.audio, "video": model.video}, every=1, count=1)
@@ -35,7 +35,7 @@ def equal_weights(found: list[dict[str, Any]]) -> bool:
     return all(torch.equal(found[0]["end"][name], found[1]["end"][name]) for name in names)
 
 
-def test_two_processes_take_the_decision_of_one(tmp_path: Path) -> None:
+def test_two_processes_decide_like_one(tmp_path: Path) -> None:
     found = spawned(tmp_path)
     assert found[0]["state"] == found[1]["state"]
     assert equal_weights(found)
@@ -47,11 +47,9 @@ def test_two_processes_take_the_decision_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"early": True}, {"target": "redraw"}], ids=["early", "redraw"])
-def test_weights_are_equal_where_the_processes_would_pull_apart(
-    tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_weights_are_equal_where_the_processes_would_diverge(tmp_path: Path, options: dict[str, Any]) -> None:
     assert equal_weights(spawned(tmp_path, **options))
 
 
-def test_trouble_in_one_process_is_told_by_both(tmp_path: Path) -> None:
+def test_an_error_in_one_process_is_raised_in_both(tmp_path: Path) -> None:
     in_two_processes(fail, tmp_path)

@@ -1,4 +1,4 @@
-"""The commands as a user runs them: processes of their own."""
+"""The commands in their own processes, as a user runs them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(*words: object, cwd: Path, **environment: str) -> Ended:
     return python("-m", "equipoise", *words, cwd=cwd, **environment)
 
 
-def test_help_loads_none_of_the_heavy_parts(tmp_path: Path) -> None:
+def test_help_loads_no_heavy_packages(tmp_path: Path) -> None:
     heavy = ("torch", "numpy", "pandas", "sklearn", "lightning_fabric", "altair", "torchmetrics")
     script = (
         "import sys\nfrom equipoise.cli import main\n"
@@ -65,7 +65,7 @@ def test_a_killed_comparison_is_resumed(tmp_path: Path) -> None:
         assert weights[0] == weights[1]
 
 
-def test_a_model_of_ones_own(tmp_path: Path) -> None:
+def test_a_custom_model(tmp_path: Path) -> None:
     data = synthetic.write(tmp_path / "data").path
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
@@ -83,7 +83,7 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
     assert set(pd.read_csv(tmp_path / "out" / "results.csv")["model"]) == {"mine:build"}
 
 
-def test_missing_extra_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_extra_gives_one_line(tmp_path: Path) -> None:
     script = (
         "import sys; sys.modules['multiviewstacking'] = None\n"
         "import importlib.util as u; find = u.find_spec\n"

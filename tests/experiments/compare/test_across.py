@@ -42,7 +42,7 @@ def test_ranks_by_hand() -> None:
     assert found.few_datasets
 
 
-def test_the_friedman_test_is_that_of_scipy() -> None:
+def test_the_friedman_test_equals_that_of_scipy() -> None:
     columns = [[0.5, 0.5, 0.5], [0.6, 0.7, 0.6], [0.7, 0.6, 0.6]]
     assert across_datasets(THREE).friedman_p == pytest.approx(stats.friedmanchisquare(*columns).pvalue)
 
@@ -51,7 +51,7 @@ def test_the_friedman_test_is_that_of_scipy() -> None:
     ("methods", "quantile"),
     [(2, 1.960), (3, 2.343), (5, 2.728), (10, 3.164)],  # Demšar 2006, table 5a
 )
-def test_critical_difference_by_the_published_table(methods: int, quantile: float) -> None:
+def test_critical_difference_equals_the_published_table(methods: int, quantile: float) -> None:
     expected = quantile * math.sqrt(methods * (methods + 1) / (6 * 14))
     assert critical_difference(methods, 14) == pytest.approx(expected, rel=5e-4)
 
@@ -70,7 +70,7 @@ def test_p_values_and_critical_difference_agree() -> None:
             assert (found.p_values.loc[one, two] < 0.05) == (apart > found.critical_difference)
 
 
-def test_methods_that_tie_everywhere_do_not_differ() -> None:
+def test_methods_with_equal_results_do_not_differ() -> None:
     same = [comparison(name, dict.fromkeys(("joint", "ogm", "mla"), 0.5)) for name in "ab"]
     found = across_datasets(same)
     assert found.friedman_p == 1.0
@@ -78,7 +78,7 @@ def test_methods_that_tie_everywhere_do_not_differ() -> None:
     assert set(found.mean_ranks.values()) == {2.0}
 
 
-def test_methods_without_a_result_somewhere_are_left_out() -> None:
+def test_methods_with_a_missing_result_are_excluded() -> None:
     failed = comparison("d", {"joint": 0.5, "ogm": 0.6, "mla": 0.7, "aug": 0.8, "dgl": 0.4})
     failed.summary["methods"]["aug"] |= {"mean": math.nan, "rank": None}
     whole = comparison("e", {"joint": 0.5, "ogm": 0.6, "mla": 0.7, "aug": 0.8})
@@ -111,12 +111,12 @@ def test_methods_without_a_result_somewhere_are_left_out() -> None:
         ),
     ],
 )
-def test_refusals_say_why(comparisons: list[Comparison], message: str) -> None:
+def test_refusals_give_the_reason(comparisons: list[Comparison], message: str) -> None:
     with pytest.raises(eq.UsageError, match=message):
         across_datasets(comparisons)
 
 
-def test_a_method_whose_options_differ_is_not_one_method() -> None:
+def test_a_method_with_different_options_is_not_one_method() -> None:
     means = {"joint": 0.5, "a": 0.6, "b": 0.7, "c": 0.8}
     one, two = comparison("x", means), comparison("y", means)
     one.summary["methods"]["a"]["options"] = {"lam": 0.1}

@@ -1,4 +1,4 @@
-"""Comparisons: equal conditions, honest tables, nothing lost."""
+"""Comparisons: equal conditions, complete tables, no lost runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def compared(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return out, eq.compare(data, METHODS, seeds=3, out=out, method_options=RELEARN, **options)
 
 
-def test_it_writes_what_is_pinned(compared: tuple[Path, pd.DataFrame]) -> None:
+def test_it_writes_the_documented_files(compared: tuple[Path, pd.DataFrame]) -> None:
     out, _ = compared
     assert {p.name for p in out.iterdir()} == {
         "config.yaml",
@@ -60,7 +60,7 @@ def test_conditions_are_equal_within_a_seed(compared: tuple[Path, pd.DataFrame])
     assert results["init_fingerprint"].nunique() == 3
 
 
-def test_the_table_is_that_of_the_rows(compared: tuple[Path, pd.DataFrame]) -> None:
+def test_the_table_agrees_with_the_rows(compared: tuple[Path, pd.DataFrame]) -> None:
     out, table = compared
     results = pd.read_csv(out / "results.csv")
     summary = json.loads((out / "summary.json").read_text())
@@ -88,7 +88,7 @@ def test_an_ensemble_reuses_the_unimodal_runs(compared: tuple[Path, pd.DataFrame
         assert results.loc[("ensemble", seed), "forward_samples"] == cost
 
 
-def test_a_run_of_a_comparison_equals_the_same_run_alone(
+def test_a_run_of_a_comparison_equals_the_same_single_run(
     compared: tuple[Path, pd.DataFrame], data: str
 ) -> None:
     held = eq.load_run(compared[0] / "runs" / "diagnose-relearn-seed2")
@@ -100,7 +100,7 @@ def test_a_run_of_a_comparison_equals_the_same_run_alone(
         assert np.array_equal(value.numpy(), alone.model.state_dict()[name].numpy())
 
 
-def test_processes_give_what_one_process_gives(data: str, tmp_path: Path) -> None:
+def test_several_processes_give_the_results_of_one(data: str, tmp_path: Path) -> None:
     methods = ["joint", "ensemble"]
     tables = [
         eq.compare(data, methods, seeds=[1, 2], out=tmp_path / str(workers), **(QUICK | {"workers": workers}))
@@ -110,7 +110,7 @@ def test_processes_give_what_one_process_gives(data: str, tmp_path: Path) -> Non
     pd.testing.assert_frame_equal(tables[0][columns], tables[1][columns])
 
 
-def test_going_on_keeps_finished_runs_and_adds_new_ones(data: str, tmp_path: Path) -> None:
+def test_resuming_keeps_finished_runs_and_adds_new_ones(data: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     eq.compare(data, ["joint"], seeds=2, out=out, **QUICK)
     stamp = (out / "runs" / "joint-seed0" / "result.json").stat().st_mtime_ns
@@ -125,7 +125,7 @@ def test_going_on_keeps_finished_runs_and_adds_new_ones(data: str, tmp_path: Pat
     assert [path.name for path in (out / "runs").iterdir()] == ["joint-seed0"]
 
 
-def test_a_folder_with_other_things_is_never_touched(data: str, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_never_changed(data: str, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "thesis.tex").write_text("years of work")
     with pytest.raises(eq.RunFolderError, match="in the way"):
@@ -180,7 +180,7 @@ def test_splits_may_be_drawn_anew_for_each_seed(data: str, tmp_path: Path) -> No
         ({"methods": ["ogm"], "fusion": "average"}, "needs a model with additive_head"),
     ],
 )
-def test_wrong_use_is_met_before_anything_is_written(
+def test_wrong_use_is_refused_before_anything_is_written(
     data: str, tmp_path: Path, arguments: dict[str, Any], message: str
 ) -> None:
     out = tmp_path / "out"
@@ -204,7 +204,7 @@ def test_one_modality_has_no_balance(tmp_path: Path) -> None:
     assert table.loc["ensemble", "mean"] == table.loc["unimodal:only", "mean"]
 
 
-def test_ray_is_named_where_it_is_missing() -> None:
+def test_without_ray_the_error_names_it() -> None:
     try:
         import ray  # noqa: F401
     except ImportError:
@@ -214,7 +214,7 @@ def test_ray_is_named_where_it_is_missing() -> None:
         assert isinstance(make_executor("ray"), RayExecutor)
 
 
-def test_ray_gives_what_one_process_gives(data: str, tmp_path: Path) -> None:
+def test_ray_gives_the_results_of_one_process(data: str, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     tables = [
         eq.compare(data, ["joint", "ensemble"], seeds=1, out=tmp_path / executor, executor=executor, **QUICK)

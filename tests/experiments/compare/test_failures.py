@@ -1,4 +1,4 @@
-"""What happens when something goes wrong in the middle: the rest goes on, and nothing stays broken."""
+"""Failures during a comparison: the other runs continue, and failed runs can be repeated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from equipoise.experiments.compare.executors import Agenda, Job, LocalExecutor
 from equipoise.experiments.compare.planning import expand
 from equipoise.training.settings import Settings
 
-fit_module: Any = importlib.import_module("equipoise.training.fit")  # the package has a function of that name
+fit_module: Any = importlib.import_module("equipoise.training.fit")  # the package exports a function fit
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 32, "diagnose_every": 0, "workers": 1}
 
 
@@ -28,23 +28,23 @@ def folder(tmp_path: Path) -> Path:
 
 
 def change_split(folder: Path) -> None:
-    """The same samples, with other splits, in the same place."""
+    """Write the same samples with other splits into the same folder."""
     inputs, target = synthetic.samples(synthetic.VECTORS, 150)
     split = ["test"] * 50 + ["val"] * 30 + ["train"] * 70
     eq.write_dataset(folder, inputs, target, split=split, overwrite=True)
 
 
-def test_parts_of_other_data_are_not_built_on(folder: Path, tmp_path: Path) -> None:
+def test_parts_of_other_data_are_not_used(folder: Path, tmp_path: Path) -> None:
     eq.fit(folder, "umt", out=tmp_path / "run", epochs=1, diagnose_every=0)
     for path in (tmp_path / "run").iterdir():
         if path.is_file() and path.name != "config.yaml":
-            path.unlink()  # as if interrupted behind its parts
+            path.unlink()  # as if interrupted after its parts
     change_split(folder)
     with pytest.raises(eq.RunFolderError, match="holds a finished run on other data"):
         eq.fit(folder, "umt", out=tmp_path / "run", epochs=1, diagnose_every=0, resume=True)
 
 
-def test_a_finished_run_of_other_data_is_not_given_back(folder: Path, tmp_path: Path) -> None:
+def test_a_finished_run_of_other_data_is_not_returned(folder: Path, tmp_path: Path) -> None:
     eq.fit(folder, out=tmp_path / "run", epochs=1, diagnose_every=0)
     change_split(folder)
     with pytest.raises(eq.RunFolderError, match="split_fingerprint differ"):
@@ -54,7 +54,7 @@ def test_a_finished_run_of_other_data_is_not_given_back(folder: Path, tmp_path: 
 def test_a_comparison_does_not_mix_runs_of_other_data(folder: Path, tmp_path: Path) -> None:
     methods = ["joint", "ensemble"]
     eq.compare(folder, methods, seeds=1, out=tmp_path / "out", **QUICK)
-    for name in ("joint", "ensemble"):  # what is left are the runs that others build on
+    for name in ("joint", "ensemble"):  # only the runs that others build on are left
         shutil.rmtree(tmp_path / "out" / "runs" / f"{name}-seed0")
     change_split(folder)
     with pytest.raises(eq.RunFolderError, match="on other data"):
@@ -62,7 +62,7 @@ def test_a_comparison_does_not_mix_runs_of_other_data(folder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("way", ["resume", "overwrite"])
-def test_a_run_that_failed_before_it_began_can_be_repeated(
+def test_a_run_that_failed_before_its_start_can_be_repeated(
     folder: Path, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = fit_module.prepare_data
@@ -82,7 +82,7 @@ def test_a_run_that_failed_before_it_began_can_be_repeated(
     assert not error.exists()
 
 
-def test_the_traceback_of_a_part_that_nobody_asked_for_is_kept(
+def test_the_traceback_of_an_unrequested_part_is_kept(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = fit_module.Training.fit
@@ -101,7 +101,7 @@ def test_the_traceback_of_a_part_that_nobody_asked_for_is_kept(
     assert "a bug in the encoder" in (out / "runs" / "unimodal-audio-seed0" / "error.txt").read_text()
 
 
-def test_a_process_that_dies_takes_no_other_run_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dying_process_fails_no_other_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "execute", deadly.execute)
     settings = Settings.from_options("htad")
     names = ["a", "b", "deadly", "c", "d", "e", "built-on-it"]
@@ -114,8 +114,8 @@ def test_a_process_that_dies_takes_no_other_run_with_it(monkeypatch: pytest.Monk
     assert Agenda([]).ready() == []
 
 
-def test_a_process_that_the_terminal_interrupts_ends_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processes may hear of it before this one does; what they were at must not begin again."""
+def test_an_interrupt_of_a_worker_process_ends_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers may be interrupted before this process; their jobs must not be started again."""
     monkeypatch.setattr(executors, "execute", deadly.execute)
     settings = Settings.from_options("htad")
     jobs = [Job(settings, Path(name), Path("runs")) for name in ("a", "interrupted", "b")]
@@ -123,7 +123,7 @@ def test_a_process_that_the_terminal_interrupts_ends_the_comparison(monkeypatch:
         list(LocalExecutor(2).map(jobs))
 
 
-def test_all_leaves_out_what_cannot_be_built(
+def test_all_excludes_methods_that_cannot_be_built(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "unsized.py").write_text(UNSIZED)

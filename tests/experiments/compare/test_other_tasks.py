@@ -1,4 +1,4 @@
-"""Whole commands on labels and on numbers: compare, report, diagnose, and what they refuse."""
+"""Whole commands with several labels and with regression: compare, report, diagnose, and refusals."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def compared(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(page: Path) -> str:
-    """Return what a page says in words."""
+    """Return the text of a page."""
     text = re.sub(r"<(script|style).*?</\1>", " ", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     return re.sub(r"<[^>]+>", " ", text)
 
 
-def test_results_hold_the_figures_of_the_task(task: str, compared: Path) -> None:
+def test_results_contain_the_figures_of_the_task(task: str, compared: Path) -> None:
     rows = pd.read_csv(compared / "results.csv")
     assert len(rows) == 9
     for pinned in ("val_accuracy", "test_accuracy"):
@@ -86,7 +86,7 @@ def test_methods_are_ranked_by_the_main_figure(task: str, compared: Path) -> Non
             assert values["difference_to_joint"]["mean"] == pytest.approx(np.mean(own - joint))
 
 
-def test_no_page_speaks_of_accuracy(task: str, compared: Path, tmp_path: Path) -> None:
+def test_no_page_mentions_accuracy(task: str, compared: Path, tmp_path: Path) -> None:
     page = tmp_path / "one.html"
     assert run("report", str(compared / "runs" / "joint-seed0"), "--out", str(page)) == 0
     for text in (said(compared / "report.html"), said(page)):
@@ -104,7 +104,7 @@ def test_a_run_is_diagnosed(task: str, compared: Path, capsys: pytest.CaptureFix
     assert (folder / "diagnosis.html").exists() == (task == "regression")
 
 
-def test_what_has_no_meaning_is_refused_in_one_line(task: str, compared: Path) -> None:
+def test_unsupported_options_are_refused_in_one_line(task: str, compared: Path) -> None:
     folder = compared / "runs" / "joint-seed0"
     with pytest.raises(UsageError, match=f"{task}.*probes") as caught:
         eq.encoder_quality(folder)

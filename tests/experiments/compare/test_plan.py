@@ -1,4 +1,4 @@
-"""Which runs a comparison consists of, and in which order they may begin."""
+"""Which runs belong to a comparison, and in which order they may start."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def names(jobs: list[Job]) -> list[str]:
     return [str(one.folder) for one in jobs]
 
 
-def test_a_task_waits_for_all_that_it_builds_on() -> None:
+def test_a_job_waits_for_all_its_dependencies() -> None:
     jobs = [
         job("top", "left", "right"),
         job("left", "root"),
@@ -41,7 +41,7 @@ def test_a_task_waits_for_all_that_it_builds_on() -> None:
         job("x", "done"),
     ]
     agenda = Agenda(jobs)
-    assert names(agenda.ready()) == ["right", "root", "x"]  # what is not among them was finished before
+    assert names(agenda.ready()) == ["right", "root", "x"]  # others were finished before
     assert agenda.ready() == []
     agenda.ended(Outcome(jobs[2]))
     assert agenda.ready() == []
@@ -51,7 +51,7 @@ def test_a_task_waits_for_all_that_it_builds_on() -> None:
     assert names(agenda.ready()) == ["top"]
 
 
-def test_what_builds_on_a_failure_fails_with_it() -> None:
+def test_dependents_of_a_failed_job_fail_too() -> None:
     jobs = [job("root"), job("middle", "root"), job("top", "middle"), job("other")]
     agenda = Agenda(jobs)
     assert names(agenda.ready()) == ["root", "other"]
@@ -62,14 +62,14 @@ def test_what_builds_on_a_failure_fails_with_it() -> None:
     assert agenda.ready() == []
 
 
-def test_parts_that_nobody_asked_for_are_runs_but_no_rows(data: str, tmp_path: Path) -> None:
+def test_unrequested_parts_are_runs_but_not_rows(data: str, tmp_path: Path) -> None:
     table = eq.compare(data, ["joint", "ensemble"], seeds=1, epochs=1, workers=1, out=tmp_path / "out")
     assert list(table.index) == ["joint", "ensemble"]
     runs = sorted(path.name for path in (tmp_path / "out" / "runs").iterdir())
     assert runs == ["ensemble-seed0", "joint-seed0", "unimodal-audio-seed0", "unimodal-video-seed0"]
 
 
-def test_all_leaves_out_what_the_model_cannot_be_trained_by(data: str) -> None:
+def test_all_excludes_methods_that_cannot_train_the_model(data: str) -> None:
     plan = expand(Settings.from_options(data, epochs=90, fusion="average"), ["all"], {}, 0)
     assert {"joint", "unimodal:audio", "unimodal:video", "ensemble", "multi-loss"} <= plan.parts.keys()
     assert "additive_head" in plan.left_out["ogm"]
@@ -81,7 +81,7 @@ def test_all_leaves_out_what_the_model_cannot_be_trained_by(data: str) -> None:
     assert found == set(METHODS)
 
 
-def test_what_is_compared_where_nobody_says_otherwise(data: str) -> None:
+def test_methods_compared_by_default(data: str) -> None:
     plan = expand(Settings.from_options(data, epochs=90), DEFAULT_METHODS, {}, 0)
     assert next(iter(plan.parts)) == "joint"
     references = {"joint", "unimodal", "ensemble", "multi-loss", "pretrain-frozen", "pretrain-finetune"}
@@ -89,7 +89,7 @@ def test_what_is_compared_where_nobody_says_otherwise(data: str) -> None:
     assert inspect.signature(eq.compare).parameters["methods"].default == DEFAULT_METHODS
 
 
-def test_a_comparison_without_its_references_says_so(data: str, tmp_path: Path) -> None:
+def test_a_comparison_without_its_references_reports_them(data: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     eq.compare(data, ["joint", "multi-loss+ogm"], seeds=1, epochs=3, workers=1, out=out)
     summary = json.loads((out / "summary.json").read_text())
@@ -97,7 +97,7 @@ def test_a_comparison_without_its_references_says_so(data: str, tmp_path: Path) 
     assert "a gain over joint training alone proves little" in (out / "report.html").read_text()
 
 
-def test_an_option_of_a_method_that_is_not_compared_is_an_error(data: str) -> None:
+def test_an_option_of_an_uncompared_method_is_an_error(data: str) -> None:
     with pytest.raises(eq.UsageError, match="an option of 'ogm' is set, which is not compared"):
         expand(Settings.from_options(data), ["joint"], {"ogm": {"alpha": 0.1}}, 0)
     with pytest.raises(eq.UnknownNameError, match="unknown method 'ogn'"):

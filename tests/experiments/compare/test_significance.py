@@ -1,4 +1,4 @@
-"""Tests without a normal distribution: against hand-computed numbers, and against slow ways of the same."""
+"""Nonparametric tests: against hand-computed numbers, and against slow implementations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from equipoise.experiments.compare.significance import (
 
 
 def slow_wilcoxon(differences: list[float]) -> float:
-    """Go through all signs of the ranks of what is not zero."""
+    """Go through all signs of the ranks of the nonzero differences."""
     kept = [value for value in np.round(differences, 12) if value]
     ranks = stats.rankdata(np.abs(kept))
     own = sum(rank for rank, value in zip(ranks, kept, strict=True) if value > 0)
@@ -31,7 +31,7 @@ def slow_wilcoxon(differences: list[float]) -> float:
 
 
 def slow_holm(p_values: dict[str, float]) -> dict[str, float]:
-    """Multiply the k-th smallest of m by m - k + 1, never below the one before it, never above 1."""
+    """Multiply the k-th smallest of m by m - k + 1; never below the previous one, never above 1."""
     family = sorted((value, name) for name, value in p_values.items() if value == value)
     corrected, largest = dict.fromkeys(p_values, math.nan), 0.0
     for place, (value, name) in enumerate(family):
@@ -43,7 +43,7 @@ def slow_holm(p_values: dict[str, float]) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("differences", "expected"),
     [
-        ([0.01, 0.02, 0.03], 0.25),  # all three alike in sign: 2 of 8 signs lie as far out
+        ([0.01, 0.02, 0.03], 0.25),  # all three of one sign: 2 of 8 signs are as extreme
         ([-0.01, 0.02, 0.03], 0.5),  # rank sums 5 and 1 of 6: 4 of 8
         ([0.01, 0.02, 0.03, 0.04, 0.05], 0.0625),
         ([0.01, 0.01, 0.01], 0.25),  # ties are exact too
@@ -56,7 +56,7 @@ def test_wilcoxon_by_hand(differences: list[float], expected: float) -> None:
     assert wilcoxon_p(differences) == pytest.approx(expected, abs=1e-12)
 
 
-def test_wilcoxon_equals_all_signs_gone_through() -> None:
+def test_wilcoxon_equals_the_enumeration_of_all_signs() -> None:
     rng = np.random.default_rng(0)
     for n in range(2, 11):
         untied, tied = list(rng.normal(size=n)), list(rng.integers(-3, 4, size=n) / 100)
@@ -65,7 +65,7 @@ def test_wilcoxon_equals_all_signs_gone_through() -> None:
             assert wilcoxon_p(tied) == pytest.approx(slow_wilcoxon(tied))
 
 
-def test_differences_that_are_equal_but_for_rounding_are_ties() -> None:
+def test_differences_equal_up_to_rounding_are_ties() -> None:
     hundredths = [0.83 - 0.81, -(0.73 - 0.71), -(0.63 - 0.61), 0.05]
     assert len(set(np.abs(hundredths))) > 2
     assert wilcoxon_p(hundredths) == wilcoxon_p([0.02, -0.02, -0.02, 0.05])
@@ -88,7 +88,7 @@ def test_many_differences_with_ties_are_approximated() -> None:
     assert wilcoxon_p(differences) == pytest.approx(expected)
 
 
-def test_bootstrap_is_that_of_scipy_and_repeats() -> None:
+def test_bootstrap_equals_that_of_scipy_and_is_reproducible() -> None:
     differences = [0.01, 0.03, -0.01, 0.05, 0.02, 0.04]
     low, high = bootstrap_interval(differences)
     assert (low, high) == bootstrap_interval(differences)
@@ -98,7 +98,7 @@ def test_bootstrap_is_that_of_scipy_and_repeats() -> None:
     assert min(differences) < low < np.mean(differences) < high < max(differences)
 
 
-def test_bootstrap_of_two_is_as_wide_as_they_are() -> None:
+def test_bootstrap_interval_of_two_is_their_range() -> None:
     assert bootstrap_interval([0.1, 0.3]) == pytest.approx((0.1, 0.3))
 
 
@@ -107,7 +107,7 @@ def test_bootstrap_of_equal_differences() -> None:
     assert all(math.isnan(end) for end in bootstrap_interval([0.82 - 0.81, 0.81 - 0.80, 0.01]))
 
 
-def test_percentiles_stand_in_where_bca_is_not_defined(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_percentiles_are_used_if_bca_is_undefined(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = stats.bootstrap
     asked = []
 
@@ -132,7 +132,7 @@ def test_holm_by_hand() -> None:
     assert math.isnan(found["none"])
 
 
-def test_holm_equals_the_slow_one() -> None:
+def test_holm_equals_the_slow_implementation() -> None:
     rng = np.random.default_rng(1)
     for size in (1, 2, 7, 34):
         p_values = {f"m{k}": float(p) for k, p in enumerate(rng.uniform(size=size) ** 3)}
@@ -140,6 +140,6 @@ def test_holm_equals_the_slow_one() -> None:
         assert holm(p_values) == pytest.approx(slow_holm(p_values))
 
 
-def test_holm_of_nothing() -> None:
+def test_holm_of_an_empty_set() -> None:
     assert holm({}) == {}
     assert math.isnan(holm({"a": math.nan})["a"])

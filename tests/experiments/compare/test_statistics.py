@@ -37,7 +37,7 @@ def test_paired_difference_equals_the_paired_t_test() -> None:
 def test_paired_difference_without_spread() -> None:
     same = paired_difference([0.5, 0.6], [0.5, 0.6])
     assert (same.mean, same.low, same.high, same.p_value) == (0, 0, 0, 1)
-    shifted = paired_difference([0.6, 0.7], [0.5, 0.6])  # equal differences tell nothing of the spread
+    shifted = paired_difference([0.6, 0.7], [0.5, 0.6])  # equal differences do not estimate the variance
     assert shifted.mean == pytest.approx(0.1)
     assert math.isnan(shifted.low)
     assert math.isnan(shifted.p_value)
@@ -81,7 +81,7 @@ def test_summary_pairs_by_seed_and_counts_failures() -> None:
     assert rank(summary) == {"better": 1, "joint": 2}
 
 
-def test_summary_holds_both_tests_and_their_correction() -> None:
+def test_summary_contains_both_tests_and_their_correction() -> None:
     table = pd.DataFrame(
         [
             *rows("joint", [0.50, 0.60, 0.70, 0.80]),
@@ -103,7 +103,7 @@ def test_summary_holds_both_tests_and_their_correction() -> None:
     assert set(found["better"]) >= {"mean", "low", "high", "p_value", "n"}
 
 
-def test_cost_stands_beside_the_gain() -> None:
+def test_cost_is_reported_with_the_gain() -> None:
     table = pd.DataFrame([*rows("joint", [0.5, 0.6]), *rows("dear", [0.6, 0.7]), *rows("old", [0.6, 0.7])])
     records = [
         {"method": "joint", "forward_samples": 100, "backward_samples": 50, "train_seconds": 2.0}
@@ -124,20 +124,20 @@ def test_cost_stands_beside_the_gain() -> None:
     assert (dear["experimental"], dear["train_data"]) == (True, "changed by the method")
     assert summary["joint"]["cost"]["peak_memory_bytes"] == 10
     assert summary["joint"]["experimental"] is False
-    # Without a record what results.csv holds is known, and no more.
+    # Without a record only the contents of results.csv are known.
     assert (old["cost"]["forward_samples"], old["cost"]["relative_forward"]) == (10, 0.1)
     assert math.isnan(old["cost"]["backward_samples"])
     assert math.isnan(old["cost"]["relative_backward"])
     assert (old["experimental"], old["train_data"]) == (False, None)
 
 
-def test_without_joint_nothing_is_relative() -> None:
+def test_without_joint_there_are_no_differences() -> None:
     summary = summarise(pd.DataFrame(rows("ogm", [0.5, 0.6])))
     assert math.isnan(summary["ogm"]["cost"]["relative_forward"])
     assert summary["ogm"]["difference_to_joint"] is None
 
 
-def test_a_summary_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_summary_is_read_as_written(tmp_path: Path) -> None:
     table = pd.DataFrame([*rows("joint", [0.5, 0.6, 0.7]), *rows("ogm", [0.6, 0.7, 0.9])])
     table = table.reindex(columns=list(COLUMNS))
     records = [{"method": "ogm", "forward_samples": 10, "experimental": True, "peak_memory_bytes": None}]
@@ -152,14 +152,14 @@ def test_a_summary_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert shown.loc["ogm", "experimental"]
     assert shown.loc["ogm", "wilcoxon_p"] == pytest.approx(0.25)
     assert shown["rank"].isna().all()
-    for values in held.summary["methods"].values():  # as versions before this one wrote it
+    for values in held.summary["methods"].values():  # as written by earlier versions
         del values["cost"], values["experimental"], values["train_data"]
     old = held.table()
     assert old["relative_forward"].isna().all()
     assert not old["experimental"].any()
 
 
-def test_equal_means_share_a_place() -> None:
+def test_equal_means_have_equal_ranks() -> None:
     assert rank({"a": {"mean": 0.5}, "b": {"mean": 0.7}, "c": {"mean": 0.7}}) == {"b": 1, "c": 1, "a": 3}
 
 
@@ -196,13 +196,13 @@ def test_comparable_runs_may_be_ranked() -> None:
         ({"seed": 7}, "different seeds"),
     ],
 )
-def test_runs_that_differ_are_not_ranked(changes: dict[str, object], reason: str) -> None:
+def test_incomparable_runs_are_not_ranked(changes: dict[str, object], reason: str) -> None:
     runs = [run(method, seed) for method in ("joint", "other") for seed in range(3)]
     runs[-1] |= changes
     assert any(reason in line for line in obstacles(runs))
 
 
-def test_a_method_that_draws_its_own_samples_may_have_its_own_order() -> None:
+def test_a_method_with_its_own_sampling_may_have_its_own_order() -> None:
     runs = [run(method, seed) for method in ("joint", "other") for seed in range(3)]
     for own in runs[3:]:
         own |= {"order_fingerprint": "y", "train_data": "changed by the method"}

@@ -1,4 +1,4 @@
-"""Features that a user saved: what is accepted, and one clear line for what is not."""
+"""Feature files of a user: what is accepted, and one clear line for each mistake."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_continuous_target(tmp_path: Path) -> None:
         ({"train_a": None, "val_a": None, "train_b_c": None, "val_b_c": None}, "labels and no features"),
     ],
 )
-def test_a_mistake_is_one_clear_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_a_mistake_gives_one_clear_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     np.savez(tmp_path / "f.npz", **{k: v for k, v in {**arrays(), **change}.items() if v is not None})
     with pytest.raises(eq.DataError, match=message) as caught:
         diagnose_arrays(tmp_path / "f.npz")

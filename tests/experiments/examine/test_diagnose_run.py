@@ -17,7 +17,7 @@ from equipoise.experiments.examine.diagnose_run import diagnose_arrays
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}
 
 
-def test_a_run_is_diagnosed_with_the_weights_it_kept(data: str, tmp_path: Path) -> None:
+def test_a_run_is_diagnosed_with_its_kept_weights(data: str, tmp_path: Path) -> None:
     result = eq.fit(data, out=tmp_path / "run", **QUICK)
     found = eq.diagnose_run(tmp_path / "run")
     dataset = load_dataset(data)
@@ -30,7 +30,7 @@ def test_a_run_is_diagnosed_with_the_weights_it_kept(data: str, tmp_path: Path) 
     assert eq.diagnose_run(tmp_path / "run", metric="knn")["audio"].metric == "knn"
 
 
-def test_data_that_have_changed_are_noticed(tmp_path: Path) -> None:
+def test_changed_data_are_detected(tmp_path: Path) -> None:
     folder = synthetic.write(tmp_path / "data").path
     eq.fit(folder, out=tmp_path / "run", **QUICK)
     eq.write_dataset(folder, *synthetic.samples(synthetic.VECTORS, 150, seed=1), overwrite=True)
@@ -48,7 +48,7 @@ def arrays() -> dict[str, np.ndarray]:
     }
 
 
-def test_features_in_a_file(tmp_path: Path) -> None:
+def test_a_feature_file(tmp_path: Path) -> None:
     held = arrays()
     np.savez(tmp_path / "features.npz", **held)
     found = diagnose_arrays(tmp_path / "features.npz")
@@ -65,14 +65,14 @@ def test_features_in_a_file(tmp_path: Path) -> None:
         ({"train_labels": np.zeros(4, dtype=int)}, "no sample|rows"),
     ],
 )
-def test_files_that_do_not_fit(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_invalid_files(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     held = {k: v for k, v in {**arrays(), **change}.items() if v is not None}
     np.savez(tmp_path / "features.npz", **held)
     with pytest.raises(eq.DataError, match=message):
         diagnose_arrays(tmp_path / "features.npz")
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_files_without_features(tmp_path: Path) -> None:
     with pytest.raises(eq.DataError, match="there is no file"):
         diagnose_arrays(tmp_path / "features.npz")
     (tmp_path / "features.npz").write_bytes(b"PK no zip")

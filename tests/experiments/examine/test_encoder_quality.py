@@ -40,7 +40,7 @@ def events(folder: Path) -> list[str]:
     return [json.loads(line)["event"] for line in lines]
 
 
-def test_a_run_contributes_what_hooks_see(finished: Path) -> None:
+def test_contributions_of_a_run_equal_those_through_hooks(finished: Path) -> None:
     result, _, data = open_run(finished)
     found = contribution_of_run(finished)
     assert found.score == pytest.approx(result.validation["accuracy"], abs=1e-6)
@@ -55,7 +55,7 @@ def test_a_run_contributes_what_hooks_see(finished: Path) -> None:
     assert contribution_of_run(finished) == found
 
 
-def test_the_test_split_is_opened_only_where_asked_for(data: str, tmp_path: Path) -> None:
+def test_the_test_split_is_opened_only_on_request(data: str, tmp_path: Path) -> None:
     result = eq.fit(data, out=tmp_path / "run", **QUICK)
     contribution_of_run(tmp_path / "run")
     assert "diagnosis-test" not in events(tmp_path / "run")
@@ -80,7 +80,7 @@ class Summing(MultimodalModel):
         return {m: sum(z.values()) for m in z}
 
 
-def test_signal_that_crosses_before_the_fusion_is_taken_away() -> None:
+def test_information_exchanged_before_the_fusion_is_removed_too() -> None:
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(60) % 3
     x = {"a": torch.eye(3)[y], "b": torch.randn(60, 3, generator=generator)}
@@ -89,7 +89,7 @@ def test_signal_that_crosses_before_the_fusion_is_taken_away() -> None:
         for i in range(0, 60, 16)
     ]
     fusion = ConcatFusion({"a": 3, "b": 3}, 3)
-    with torch.no_grad():  # reads the feature of b only, in which a has left its signal
+    with torch.no_grad():  # reads only the feature of b, which contains the signal of a
         head = fusion.head
         head.weight("a").zero_()
         head.weight("b").copy_(10 * torch.eye(3))
@@ -99,7 +99,7 @@ def test_signal_that_crosses_before_the_fusion_is_taken_away() -> None:
     nn.init.zeros_(model.encoder_module("b").bias)
     found = contribution_of_model(model, batches, batches)
     assert found.score == 1.0
-    assert found["a"].drop_removed > 0.5  # a feature of zeros alone would change nothing
+    assert found["a"].drop_removed > 0.5  # zeroing the feature of a alone would change nothing
     assert found["a"].drop_permuted > 0.4
     assert found.refitted is not None
     assert (found.refitted["a"], found.refitted["b"]) == (1.0, pytest.approx(1 / 3))
@@ -159,7 +159,7 @@ def test_the_quality_of_each_encoder(finished: Path) -> None:
 
 
 def encoder_kept(folder: Path, trained: dict[str, torch.Tensor]) -> bool:
-    """Tell whether the weights in a classifier's folder hold the encoder as it was."""
+    """Whether the weights in a classifier's folder contain the unchanged encoder."""
     from safetensors.torch import load_file
 
     held = load_file(folder / "model.safetensors")
@@ -167,7 +167,7 @@ def encoder_kept(folder: Path, trained: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(found[name], value) for name, value in trained.items())
 
 
-def test_a_second_call_reads(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_reads_the_results(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = encoder_quality(finished)
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -176,7 +176,7 @@ def test_a_second_call_reads(finished: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("equipoise.training.loop.Training.fit", refuse)
     assert encoder_quality(finished) == first
     (finished / "encoder_quality.json").unlink()
-    assert encoder_quality(finished) == first  # from what was trained
+    assert encoder_quality(finished) == first  # from the trained classifiers
     tested = encoder_quality(finished, test=True)
     assert tested["audio"].test is not None
     assert set(tested["audio"].test) == {"probe", "fine_tuned", "alone"}
@@ -187,7 +187,7 @@ def test_a_second_call_reads(finished: Path, monkeypatch: pytest.MonkeyPatch) ->
         encoder_quality(finished, epochs=1)
 
 
-def test_a_classifier_that_was_interrupted_goes_on(data: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_an_interrupted_classifier_is_resumed(data: str, tmp_path: Path, monkeypatch: Any) -> None:
     from equipoise.training.loop import Training
 
     for name in ("broken", "unbroken"):
@@ -221,7 +221,7 @@ def test_another_run_in_the_same_folder_is_measured_anew(data: str, tmp_path: Pa
     assert new == encoder_quality(fresh, fine_tune=False) != old
 
 
-def test_a_modality_alone_that_is_there_is_used(data: str, tmp_path: Path) -> None:
+def test_an_existing_unimodal_run_is_used(data: str, tmp_path: Path) -> None:
     alone = eq.fit(data, "unimodal:audio", out=tmp_path / "unimodal-audio-seed0", **QUICK)
     eq.fit(data, out=tmp_path / "run", **QUICK)
     found = encoder_quality(tmp_path / "run", fine_tune=False)
@@ -232,7 +232,7 @@ def test_a_modality_alone_that_is_there_is_used(data: str, tmp_path: Path) -> No
     assert own["audio"].alone == alone.validation["accuracy"]
 
 
-def test_what_does_not_fit(finished: Path, tmp_path: Path) -> None:
+def test_invalid_runs(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(eq.UsageError, match="epochs is 0"):
         encoder_quality(finished, epochs=0)
     with pytest.raises(eq.RunFolderError):

@@ -1,4 +1,4 @@
-"""Examinations of runs, models and files: they hold what their parts measure, and leave all as it was."""
+"""Examinations of runs, models and files: they contain the results of their parts, without side effects."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def arrays(shift: float = 0.0) -> dict[str, np.ndarray]:
     return held | {"train_labels": y, "val_labels": y_val, "classes": np.array(["a<b", "b", "c"])}
 
 
-def test_an_examination_of_a_run_is_that_of_its_parts(run: Path, examined: eq.Examination) -> None:
+def test_an_examination_of_a_run_equals_its_parts(run: Path, examined: eq.Examination) -> None:
     robust, paper = (eq.diagnose_run(run, preset=preset) for preset in ("robust", "paper"))
     assert examined.learning.to_dict() == robust.to_dict()
     assert examined.paper is not None
@@ -60,7 +60,7 @@ def test_an_examination_of_a_run_is_that_of_its_parts(run: Path, examined: eq.Ex
     assert set(examined.measures) >= {"linear-probe", "knn", "silhouette", "nmi", "davies-bouldin"}
 
 
-def test_the_same_run_gives_the_same_numbers_to_the_last_bit(run: Path, examined: eq.Examination) -> None:
+def test_the_same_run_gives_bitwise_equal_numbers(run: Path, examined: eq.Examination) -> None:
     state = torch.get_rng_state(), np.random.get_state()[1].copy()
     again = eq.examine_run(run)
     assert again.to_json() == examined.to_json()
@@ -71,7 +71,7 @@ def test_the_same_run_gives_the_same_numbers_to_the_last_bit(run: Path, examined
     assert np.array_equal(state[1], np.random.get_state()[1])
 
 
-def test_the_paper_can_be_chosen_and_the_verdicts_stay(run: Path, examined: eq.Examination) -> None:
+def test_the_paper_preset_can_be_chosen_with_equal_verdicts(run: Path, examined: eq.Examination) -> None:
     found = eq.examine_run(run, preset="paper", pictures=False)
     assert found.learning.to_dict() == eq.diagnose_run(run).to_dict()
     assert {m: v.state for m, v in found.verdicts.items()} == {
@@ -80,7 +80,7 @@ def test_the_paper_can_be_chosen_and_the_verdicts_stay(run: Path, examined: eq.E
     assert not found.projections
 
 
-def test_test_is_opened_only_where_it_is_asked_for(run: Path) -> None:
+def test_the_test_split_is_opened_only_on_request(run: Path) -> None:
     events = (run / "metrics.jsonl").read_text().count("test")
     eq.examine_run(run, pictures=False)
     assert (run / "metrics.jsonl").read_text().count("test") == events
@@ -90,7 +90,7 @@ def test_test_is_opened_only_where_it_is_asked_for(run: Path) -> None:
     assert '"diagnosis-test"' in (run / "metrics.jsonl").read_text()
 
 
-def test_features_in_a_file_are_judged_through_a_linear_head(tmp_path: Path) -> None:
+def test_a_feature_file_is_judged_with_a_linear_head(tmp_path: Path) -> None:
     held = arrays()
     np.savez(tmp_path / "features.npz", **held)
     found = eq.examine_features(tmp_path / "features.npz")
@@ -100,7 +100,7 @@ def test_features_in_a_file_are_judged_through_a_linear_head(tmp_path: Path) -> 
     assert found.through == "linear head"
     assert found.projections[0].classes == ("a<b", "b", "c")
     assert all(v.state in STATES for v in found.verdicts.values())
-    # Modalities in another order: the same, in that order.
+    # Modalities in another order: the same results in that order.
     swapped = dict(reversed(list(held.items())))
     np.savez(tmp_path / "swapped.npz", **swapped)
     other = eq.examine_features(tmp_path / "swapped.npz", pictures=False)
@@ -131,7 +131,7 @@ def test_a_continuous_target_has_a_diagnosis(tmp_path: Path) -> None:
 
 
 class Net(nn.Module):
-    """Two encoders of which the head reads the first."""
+    """Two encoders; the head reads only the first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,14 +156,14 @@ def test_a_model_in_plain_pytorch() -> None:
     assert found.source == "mine"
     ignored = found.contributions["video"]
     assert (ignored.drop_removed, ignored.drop_permuted, ignored.shapley) == (0, 0, 0)
-    # What its features carry is told by a head of their own, whether the model uses it or not.
+    # Separate heads measure the information in its features, whether the model uses it or not.
     assert found.contributions.refitted is not None
     assert found.contributions.refitted["video"] > 0.5
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_heads_on_inputs_are_fitted_to_train_and_scored_on_validation(
+def test_heads_on_inputs_are_trained_on_train_and_scored_on_validation(
     run: Path, examined: eq.Examination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = load_dataset(str(run.parent / "data"))
@@ -176,20 +176,20 @@ def test_heads_on_inputs_are_fitted_to_train_and_scored_on_validation(
     assert direct.refitted is not None
     assert examined.inputs is not None
     assert examined.inputs["video"] == direct.refitted["video"] > 0.5
-    monkeypatch.setattr(input_heads, "WIDTH", 3)  # wide inputs are projected, the same way each time
+    monkeypatch.setattr(input_heads, "WIDTH", 3)  # wide inputs are projected, with a fixed projection
     narrow = input_scores(*parts)
     assert narrow == input_scores(*parts)
     assert narrow != dict(examined.inputs)
 
 
-def test_quality_is_measured_where_it_is_asked_for(run: Path) -> None:
+def test_quality_is_measured_only_on_request(run: Path) -> None:
     found = eq.examine_run(run, quality=True, pictures=False)
     assert found.quality is not None
     assert list(found.quality) == list(synthetic.VECTORS)
     assert not any("trained alone" in line for v in found.verdicts.values() for line in v.lacks)
 
 
-def test_mistakes_are_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(eq.UnknownNameError, match="robst"):
         eq.examine_run(tmp_path / "nowhere", preset="robst")
     with pytest.raises(eq.RunFolderError, match="no run"):
