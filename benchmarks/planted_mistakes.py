@@ -1,14 +1,14 @@
-"""Plant small mistakes one at a time, run the tests on each, and report how many the suite notices.
+"""Plant small mistakes one at a time, run the tests on each, and report how many the suite detects.
 
-    python benchmarks/planted_mistakes.py                # all mistakes, on the revision that is checked out
+    python benchmarks/planted_mistakes.py                # all mistakes, on the current revision
     python benchmarks/planted_mistakes.py --revision 2fb6d6e --results before.json
-    python benchmarks/planted_mistakes.py --marker 'not matrix'     # only what `make test` runs
+    python benchmarks/planted_mistakes.py --marker 'not matrix'     # only the tests of `make test`
     python benchmarks/planted_mistakes.py --only ogm-slows-the-weaker pmr-old-for-new
-    python benchmarks/planted_mistakes.py --check        # show where each mistake would go, and run nothing
+    python benchmarks/planted_mistakes.py --check        # show the place of each mistake, and run nothing
 
 The tests that name the changed module run first, then those of its room, then the rest of the suite, until
-one fails. Results are kept in a JSON file after each mistake, and mistakes that it holds are not run again.
-First the suite must pass without a mistake: a test that fails anyway notices nothing.
+one fails. Results are saved to a JSON file after each mistake, and mistakes in that file are not run again.
+First the suite must pass without a mistake: a test that always fails detects nothing.
 
 The tests run in a scratch worktree of the revision, in the environment of the Python that runs this file.
 """
@@ -42,13 +42,13 @@ MOVED = {"loops": ("loops", "integrations")}
 
 @dataclass(frozen=True)
 class Mistake:
-    """One edit: the first of `files` that holds an old text exactly once gets the new one in its place.
+    """One edit: in the first of `files` that contains an old text exactly once, the new text replaces it.
 
     Attributes:
         name: of the mistake.
-        why: what is wrong with it.
-        files: paths below `src/equipoise` that the file has had.
-        texts: old and new text; several pairs where the code has been written in several ways.
+        why: the effect of the mistake.
+        files: current and earlier paths of the file below `src/equipoise`.
+        texts: old and new text; several pairs if the code differs between revisions.
     """
 
     name: str
@@ -64,9 +64,9 @@ class Mistake:
         return cls(entry["name"], entry["why"], tuple(entry["files"]), texts)
 
     def place(self, tree: Path) -> tuple[Path, str] | str:
-        """Return the file to change and its new content, or say why there is none."""
+        """Return the file to change and its new content, or the reason why there is none."""
         listed = [tree / PACKAGE / path for path in self.files if (tree / PACKAGE / path).is_file()]
-        # A file that has moved since is found by its content.
+        # A file that was moved since is found by its content.
         for candidates in (listed, sorted((tree / PACKAGE).rglob("*.py"))):
             contents = {path: path.read_text(encoding="utf-8") for path in candidates}
             for old, new in self.texts:
@@ -82,7 +82,7 @@ class Mistake:
 
 @contextmanager
 def planted(path: Path, content: str) -> Iterator[None]:
-    """Give a file another content for a while."""
+    """Replace the content of a file temporarily."""
     before = path.read_text(encoding="utf-8")
     path.write_text(content, encoding="utf-8")
     try:
@@ -93,13 +93,13 @@ def planted(path: Path, content: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of tests answered.
+    """The result of a run of tests.
 
     Attributes:
-        verdict: `passed`, `noticed`, `timed out`, or `error` where pytest could not run.
+        verdict: `passed`, `noticed`, `timed out`, or `error` if pytest could not run.
         code: pytest's exit code, None after a time-out.
         first: the first test that failed.
-        seconds: how long it took.
+        seconds: duration.
     """
 
     verdict: str
@@ -131,7 +131,7 @@ def scratch_tree(revision: str) -> Iterator[Path]:
 
 
 def git(*arguments: str) -> str:
-    """Run git in the repository; return what it prints."""
+    """Run git in the repository; return its output."""
     command = ["git", "-C", str(REPOSITORY), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -156,17 +156,17 @@ def naming(tree: Path, path: Path, folders: list[str]) -> list[str]:
 
 
 def run_tests(tree: Path, tests: list[str], arguments: argparse.Namespace) -> Outcome:
-    """Run tests until the first failure; nothing is cached that could change the next run."""
+    """Run tests until the first failure; no caches, which could change the next run."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=line"]
     command += ["-m", arguments.marker]
     if arguments.workers > 1:
         command += ["-n", str(arguments.workers), "--dist", "worksteal"]
-    # The package of the scratch tree, in place of the installed one.
+    # The package of the scratch tree instead of the installed one.
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
-    # A compiled file counts as fresh where size and second of the change are those of the source.
+    # A compiled file counts as current if its recorded size and modification second are those of the source.
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     start = time.monotonic()
-    # In a session of its own, so that a time-out also ends the processes that tests have started.
+    # In a separate session, so that a time-out also ends the processes started by tests.
     process = subprocess.Popen(
         [*command, *tests],
         cwd=tree,
@@ -192,7 +192,7 @@ def run_tests(tree: Path, tests: list[str], arguments: argparse.Namespace) -> Ou
 
 
 def judge(mistake: Mistake, tree: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Plant a mistake and run one stage of tests after the other; say which noticed it."""
+    """Plant a mistake and run the stages of tests in order; return which one detected it."""
     place = mistake.place(tree)
     if isinstance(place, str):
         return {"verdict": "not planted", "reason": place}
@@ -209,14 +209,14 @@ def judge(mistake: Mistake, tree: Path, arguments: argparse.Namespace) -> dict[s
             outcome = run_tests(tree, tests, arguments)
             found[stage] = asdict(outcome)
             found["verdict"] = outcome.verdict
-            # An endless loop is noticed by whoever waits for the tests.
+            # An endless loop counts as detected: the tests do not end.
             if outcome.verdict != "passed":
                 break
     return found
 
 
 def report(mistakes: list[Mistake], results: dict[str, Any]) -> str:
-    """Return a table of the results, and their sum."""
+    """Return a table of the results, and their total."""
     lines = ["| mistake | file | noticed by | seconds |", "|---|---|---|---|"]
     counts: dict[str, int] = {}
     for mistake in mistakes:

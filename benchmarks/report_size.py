@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/report_size.py [--methods 30] [--seeds 10] [--opens 5]
 
-The comparison is written by the maker of the tests: nothing is trained. The time runs from navigation to the
-moment when the page says that its last chart is drawn, in the system's Chromium without a window.
+The comparison is created by a fixture of the tests: nothing is trained. The time runs from navigation to the
+moment when the page signals that its last chart is drawn, in the system's Chromium without a window.
 """
 
 import argparse
@@ -22,7 +22,7 @@ MAKER = Path(__file__).parents[1] / "tests" / "report" / "conftest.py"
 
 
 def comparison(folder: Path, methods: int, seeds: int):
-    """Write a comparison of made-up numbers."""
+    """Write a comparison with synthetic numbers."""
     spec = importlib.util.spec_from_file_location("report_fixtures", MAKER)
     fixtures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fixtures)
@@ -32,7 +32,7 @@ def comparison(folder: Path, methods: int, seeds: int):
 
 
 def opening_seconds(page_file: Path, opens: int) -> list[float]:
-    """Open the page several times, each in a fresh context."""
+    """Open the page several times, each in a new context."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
     seconds = []
     with sync_playwright() as playwright:
