@@ -58,7 +58,7 @@ def test_every_example_is_tested() -> None:
     assert all(len(source_of(name).splitlines()) < 100 for name in SAYS)
 
 
-NEW = ("pytorch", "ddp")
+NEW = ("pytorch", *TWICE)
 REST = [pytest.param(name, marks=pytest.mark.matrix) for name in sorted(SAYS.keys() - set(NEW))]
 
 
@@ -77,7 +77,13 @@ def test_it_runs_and_prints_the_expected_output(name: str, tmp_path: Path) -> No
     assert re.search(SAYS[name], run(name, source, tmp_path))
 
 
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(name for name in LOOPS if name != "two_processes_accelerate"),
+        pytest.param("two_processes_accelerate", marks=pytest.mark.matrix),
+    ],
+)
 def test_a_few_lines_are_added_and_strength_zero_changes_no_bit(name: str, tmp_path: Path) -> None:
     whole = source_of(name)
     lines = whole.splitlines(keepends=True)
