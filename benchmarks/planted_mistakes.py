@@ -35,9 +35,9 @@ LIST = Path(__file__).with_suffix(".toml")
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = Path("src/equipoise")
 PASSED, FAILED, NO_TESTS = 0, 1, 5
-"""Exit codes of pytest; any other one is no answer."""
+"""Exit codes of pytest; any other one is an error."""
 MOVED = {"loops": ("loops", "integrations")}
-"""Rooms whose tests had another name."""
+"""Rooms whose tests were in another folder in earlier revisions."""
 
 
 @dataclass(frozen=True)

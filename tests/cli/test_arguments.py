@@ -12,7 +12,7 @@ from equipoise.training.option_text import IN_TEXT, from_options, to_options
 from equipoise.training.settings import Budget, Settings
 
 NOT_OF_A_COMPARISON = {"method", "set", "seed"}
-"""What `compare` replaces by options of its own, or has under another meaning."""
+"""Settings that `compare` replaces with its own options, or that have a different meaning there."""
 
 
 def options() -> set[str]:

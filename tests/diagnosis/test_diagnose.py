@@ -146,10 +146,10 @@ def test_chance_correction(splits):
 
 def test_sign(splits):
     train, y, val, y_val = splits
-    ahead, behind = diagnose(*splits, sign="positive"), diagnose(val, y_val, train, y, sign="positive")
+    ahead, reverse = diagnose(*splits, sign="positive"), diagnose(val, y_val, train, y, sign="positive")
     assert ahead["audio"].gap == diagnose(*splits)["audio"].gap > 0
-    assert behind["audio"].gap == 0.0
-    assert behind["audio"].strength() == 0.0
+    assert reverse["audio"].gap == 0.0
+    assert reverse["audio"].strength() == 0.0
     assert diagnose(val, y_val, train, y)["audio"].gap == diagnose(*splits)["audio"].gap
 
 

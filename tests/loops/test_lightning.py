@@ -134,7 +134,7 @@ def test_strength_zero_changes_no_bit(tmp_path: Path) -> None:
 
 SAVING = {
     "end of the epoch": {"save_on_train_epoch_end": True, "every_n_epochs": 1},
-    "behind validation": {"save_on_train_epoch_end": False, "every_n_epochs": 1},
+    "after validation": {"save_on_train_epoch_end": False, "every_n_epochs": 1},
     "in the middle": {"every_n_train_steps": 4},
 }
 

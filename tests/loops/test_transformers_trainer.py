@@ -126,7 +126,7 @@ def test_a_re_learning_equals_that_of_the_plain_loop(tmp_path: Path) -> None:
 
     relearning = callback(count=1)
     trained(tmp_path, Noting(), relearning, Noting())
-    before, behind = seen[4:6]  # epoch 2, before and after the callback
+    before, after = seen[4:6]  # epoch 2, before and after the callback
     expected = model()
     by_hand = eq.DiagnoseRelearn({name: getattr(expected, name) for name in PATHS}, every=1, count=1, **POOL)
     expected.load_state_dict(before)
@@ -134,7 +134,7 @@ def test_a_re_learning_equals_that_of_the_plain_loop(tmp_path: Path) -> None:
     diagnosis = by_hand.step(1, expected, *loaders)
     assert all(state.applied for state in diagnosis.values())
     for name, value in expected.state_dict().items():
-        torch.testing.assert_close(behind[name], value, rtol=0, atol=1e-10)
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("saving", [{"save_strategy": "epoch"}, {"save_strategy": "steps", "save_steps": 3}])

@@ -296,7 +296,7 @@ def test_a_restored_run_equals_an_uninterrupted_one():
 def test_it_resumes_in_the_trainer_and_loads_with_its_grown_layers(tmp_path: Path):
     synthetic.write(tmp_path / "data", count=90)
     whole = fit_with_and_without_break(
-        tmp_path / "data", "aug", tmp_path / "run", killed_behind=4, epochs=6, batch_size=16
+        tmp_path / "data", "aug", tmp_path / "run", killed_after=4, epochs=6, batch_size=16
     )
     events = [json.loads(line) for line in (whole.run_dir / "metrics.jsonl").read_text().splitlines()]
     grown = [e["epoch"] for e in events if e["event"] == "growth" and e["epoch"] < whole.best_epoch]

@@ -350,7 +350,7 @@ def test_it_resumes_in_the_trainer(tmp_path: Path):
         tmp_path / "data",
         "gblend",
         tmp_path / "run",
-        killed_behind=3,
+        killed_after=3,
         epochs=4,
         batch_size=16,
         method_options=options,

@@ -212,7 +212,7 @@ def test_it_resumes():
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     data = synthetic.write(tmp_path / "data").path
     whole = fit_with_and_without_break(
-        data, "iprm", tmp_path / "run", killed_behind=1, epochs=3, batch_size=32
+        data, "iprm", tmp_path / "run", killed_after=1, epochs=3, batch_size=32
     )
     assert not (whole.model.fusion.lam == 0.5).all()
 

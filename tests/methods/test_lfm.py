@@ -237,7 +237,7 @@ def test_a_restored_run_equals_an_uninterrupted_one():
 def test_it_resumes_in_the_trainer(tmp_path: Path):
     synthetic.write(tmp_path / "data", count=90)
     fit_with_and_without_break(
-        tmp_path / "data", "lfm", tmp_path / "run", killed_behind=3, epochs=4, batch_size=16
+        tmp_path / "data", "lfm", tmp_path / "run", killed_after=3, epochs=4, batch_size=16
     )
 
 

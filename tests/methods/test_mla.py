@@ -258,7 +258,7 @@ def test_global_random_streams_are_unchanged_and_runs_resume():
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     data = synthetic.write(tmp_path / "data").path
     settings = {"epochs": 3, "batch_size": 32}
-    whole = fit_with_and_without_break(data, "mla", tmp_path / "run", killed_behind=1, **settings)
+    whole = fit_with_and_without_break(data, "mla", tmp_path / "run", killed_after=1, **settings)
     joint = eq.fit(data, "joint", diagnose_every=0, **settings)
     assert whole.summary["forward_samples"] == joint.summary["forward_samples"]
 

@@ -254,7 +254,7 @@ def test_it_resumes_in_the_trainer(tmp_path: Path):
         tmp_path / "data",
         "reconboost",
         tmp_path / "run",
-        killed_behind=4,
+        killed_after=4,
         epochs=7,
         batch_size=16,
         method_options=options,

@@ -319,7 +319,7 @@ def test_it_resumes_in_the_trainer(name, tmp_path: Path):
     options = {"warmup": 1, "budget": "fixed-steps"} | ({"alpha": 3.0} if name.startswith("modality") else {})
     settings = {"epochs": 5, "batch_size": 16}
     whole = fit_with_and_without_break(
-        tmp_path / "data", name, tmp_path / "run", killed_behind=3, method_options=options, **settings
+        tmp_path / "data", name, tmp_path / "run", killed_after=3, method_options=options, **settings
     )
     joint = eq.fit(tmp_path / "data", "joint", diagnose_every=0, **settings)
     assert not same(dict(whole.model.state_dict()), dict(joint.model.state_dict()))

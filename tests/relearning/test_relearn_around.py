@@ -20,7 +20,7 @@ from equipoise.relearning.blend import snapshot
 from two_processes import TwoStreams, loaders
 
 FIXED = {"every": 1, "count": 1, "strength": "fixed", "max_alpha": 0.3}
-"""A strength that depends on no gap, so that what follows from it can be written down."""
+"""A strength that does not depend on the gap, so that expected values are known."""
 
 
 def fresh() -> TwoStreams:

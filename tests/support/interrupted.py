@@ -17,7 +17,7 @@ class Killed(Exception):
 
 
 def fit_with_and_without_break(
-    data: Path, method: str, folder: Path, *, killed_behind: int, **settings: Any
+    data: Path, method: str, folder: Path, *, killed_after: int, **settings: Any
 ) -> FitResult:
     """Train twice, once with an interruption; compare the results and return the uninterrupted one.
 
@@ -25,13 +25,13 @@ def fit_with_and_without_break(
         data: prepared dataset.
         method: name.
         folder: of the interrupted run.
-        killed_behind: the epoch, counted from 1, after which it is interrupted.
+        killed_after: the epoch, counted from 1, after which it is interrupted.
         settings: arguments of `equipoise.fit`.
     """
     settings = {"checkpoint_every": 1, "diagnose_every": 0} | settings
 
     def kill(epoch: int, _: dict[str, float]) -> None:
-        if epoch == killed_behind:
+        if epoch == killed_after:
             raise Killed
 
     whole = eq.fit(data, method, **settings)

@@ -129,7 +129,7 @@ def test_a_loaded_run_predicts_like_the_finished_run(task: str, fitted: FitResul
 @pytest.mark.parametrize("method", ["joint", "diagnose-relearn", "multi-loss"])
 def test_a_break_changes_nothing(method: str, task: str, folders: dict[str, Path], tmp_path: Path) -> None:
     options = {"method_options": RELEARN} if method == "diagnose-relearn" else {}
-    fit_with_and_without_break(folders[task], method, tmp_path / "run", killed_behind=3, **QUICK, **options)
+    fit_with_and_without_break(folders[task], method, tmp_path / "run", killed_after=3, **QUICK, **options)
 
 
 def test_strength_zero_is_joint_training(task: str, folders: dict[str, Path], tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_training_with_augmentation_resumes_after_an_interruption(
         dataset.path,
         method,
         tmp_path / "run",
-        killed_behind=2,
+        killed_after=2,
         epochs=4,
         method_options=options,
         augment="standard",

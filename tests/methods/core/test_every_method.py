@@ -47,18 +47,18 @@ GIVEN: dict[str, dict[str, Any]] = {
     "reconboost": {"boost_epochs": 1, "rectify_epochs": 1},
     "sample-valuation": {"warmup": 1},
 }
-"""Options without which a method would not act in two epochs, or that it asks for."""
+"""Options without which a method has no effect in two epochs, or that it requires."""
 
 ADDITIVE = {"amco", "cggm", "inforeg", "mbsd", "mmcosine", "ogm", "ogm-ge", "opm"}
-"""Methods that read the parts of an additive head, as they are by default."""
+"""Methods that read the slices of an additive head by default."""
 
 LIKE_JOINT = {"joint", "unimodal", "ensemble", "modality-valuation"}
-"""What need not differ from joint training; valuation does nothing where contributions are equal."""
+"""Methods that may equal joint training; valuation has no effect if contributions are equal."""
 
 NAMED = ["unimodal:video" if name == "unimodal" else name for name in METHODS]
 FUSIONS = ("concat", "sum", "gated", "mmtm")
 WHOLE = ("joint", "ogm-ge", "diagnose-relearn")
-"""Methods of which every cell is run each time."""
+"""Methods whose cells are all run each time."""
 
 
 def runs_on(method: str, fusion: str) -> bool:

@@ -28,17 +28,17 @@ GIVEN: dict[str, dict[str, Any]] = {
     "greedy": {"start_epoch": 0, "eps": 0.0},
     "inforeg": {"loss": "joint+unimodal"},
 }
-"""Options without which a method would not act in two epochs, or that it asks for."""
+"""Options without which a method has no effect in two epochs, or that it requires."""
 
 NAMED = ["unimodal:video" if name == "unimodal" else name for name in METHODS]
 LIKE_JOINT = {"joint", "unimodal", "ensemble"}
 
 ALWAYS = {"joint", "unimodal", "ensemble", "multi-loss", "diagnose-relearn", "fixed-modulation"}
 ALWAYS |= {"pretrain-frozen", "pretrain-finetune", "dgl", "gblend", "inforeg", "mmpareto", "umt"}
-"""What reads no probability of a class: losses, gradients and features alone."""
+"""Methods that use only losses, gradients and features, and no class probabilities."""
 
 NEVER = {"ogm", "ogm-ge", "opm", "pmr", "mla", "cml", "g2d", "mbsd", "reconboost", "aug", "lfm", "iprm"}
-"""What reads the probability of one true class, or compares distributions over classes."""
+"""Methods that use the probability of the true class, or compare distributions over classes."""
 
 
 def tasks_of(method: str) -> frozenset[str]:

@@ -28,9 +28,9 @@ CASES = [
     ("patch-transformer", "video", (4, 2, 9, 7), {"width": 8, "patch": 4}, (8, 8)),
 ]
 JOINED = ("patch-transformer",)
-"""Encoders that read the frames of a video together: a map has one row for a sample."""
+"""Encoders that read all frames of a video together: a map has one row per sample."""
 NORMED = ("transformer", "token-transformer", "patch-transformer")
-"""Encoders with a norm behind the last map."""
+"""Encoders with a normalisation layer after the last map."""
 BATCH = 3
 
 
