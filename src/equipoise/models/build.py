@@ -19,7 +19,7 @@ from equipoise.models.multimodal import MultimodalModel
 from equipoise.models.options import check_options, listed
 from equipoise.randomness import derive_seed, seeded_rng
 from equipoise.tasks import task_named
-from equipoise.types import MissingExtraError, ModelError, UnknownNameError, UsageError
+from equipoise.types import MissingExtraError, ModelError, UsageError, check_known
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 """Modality to the shape of one sample and its kind: `{"audio": ((1, 128, 94), "image")}`."""
@@ -70,8 +70,7 @@ def build_model(
     names = encoder_names(shapes, encoders, only)
     options = encoder_options or {}
     _require_known(options, shapes, "encoder_options")
-    if fusion not in fusion_names():
-        raise UnknownNameError("fusion", fusion, fusion_names())
+    check_known("fusion", [fusion], fusion_names())
     modules = {m: build_encoder(m, *shapes[m], name, options.get(m, {}), seed) for m, name in names.items()}
     model: MultimodalModel
     if fusion in MID_FUSIONS:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from equipoise.models.fusion.head import HeadView
-from equipoise.models.options import listed, require_known
+from equipoise.models.options import listed, require_modalities
 from equipoise.types import Batch, ModelError, ModelOutput
 
 NamedParameter = tuple[str, nn.Parameter]
@@ -135,7 +135,7 @@ class BalancedModel(nn.Module, ABC):
         return self.modalities.index(modality)
 
     def _require_known(self, modalities: Sequence[str]) -> None:
-        require_known(modalities, self.modalities, "the model has no modality")
+        require_modalities(modalities, self.modalities, "the model has no modality")
 
 
 def batch_inputs(batch: Batch | Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -62,7 +62,7 @@ def one_of(option: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
-def require_known(names: Iterable[str], known: Sequence[str], whose: str) -> None:
+def require_modalities(names: Iterable[str], known: Sequence[str], whose: str) -> None:
     """Raise ModelError if a modality is none of the known ones; `whose` begins the message."""
     if unknown := [name for name in names if name not in known]:
         raise ModelError(f"{whose} {listed(unknown)}; known: {listed(known)}.")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.models.contract import BalancedModel, batch_inputs
-from equipoise.models.options import listed, require_known
+from equipoise.models.options import listed, require_modalities
 from equipoise.scopes import constant, evaluating
-from equipoise.types import Batch, ModelError, UnknownNameError
+from equipoise.types import Batch, ModelError, check_known
 
 ABSENCES = ("zero-feature", "zero-input")
 """Replacement of an absent modality: a feature of zeros, or the encoder's output for an input of zeros."""
@@ -52,10 +52,9 @@ def subset_logits(
         UnknownNameError: the kind is unknown.
     """
     present = (subset,) if isinstance(subset, str) else tuple(subset)
-    require_known(present, model.modalities, "subset names the unknown modality")
-    require_known(z, model.modalities, "the features name the unknown modality")
-    if kind not in ABSENCES:
-        raise UnknownNameError("kind of absence", kind, ABSENCES)
+    require_modalities(present, model.modalities, "subset names the unknown modality")
+    require_modalities(z, model.modalities, "the features name the unknown modality")
+    check_known("kind of absence", [kind], ABSENCES)
     if missing := [m for m in present if m not in z]:
         raise ModelError(f"the features of the present modality {listed(missing)} are missing.")
     others = [m for m in model.modalities if m not in present]

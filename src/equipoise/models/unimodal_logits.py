@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from equipoise.models.contract import BalancedModel
 from equipoise.models.fusion.shared import SharedFusion
-from equipoise.models.options import require_known
+from equipoise.models.options import require_modalities
 from equipoise.models.subset_logits import answers_to_zeros, head_gradient, subset_logits, zeros_for
 from equipoise.types import Batch, ModelError, UnknownNameError
 
@@ -68,7 +68,7 @@ def unimodal_logits(
         ModelError: the model does not support this source, or an argument of the source is missing.
         UnknownNameError: the source is unknown.
     """
-    require_known(z, model.modalities, "features of unknown modality")
+    require_modalities(z, model.modalities, "features of unknown modality")
     given = {m: z[m] for m in model.modalities if m in z}
     match source:
         case "slice":

@@ -27,7 +27,7 @@ from equipoise.data.prepare.readers.table import (
     read_table,
 )
 from equipoise.data.prepare.readers.text import TokensReader
-from equipoise.types import DataError, UnknownNameError, UsageError
+from equipoise.types import DataError, UnknownNameError, UsageError, check_known
 
 FILE_KINDS: Final = ("frames", "flow", "image", "spectrogram", "fbank", "tokens", "array")
 CELL_KINDS: Final = ("numbers", "text")
@@ -160,8 +160,7 @@ def _parsed(text: str) -> tuple[str, str, str]:
     name, colon, column = where.partition(":")
     if not equals or not name or (colon and not column):
         raise UsageError(f"{text!r} is not a modality; expected NAME:COLUMN=KIND or COLUMN=KIND.")
-    if kind not in (*FILE_KINDS, *CELL_KINDS):
-        raise UnknownNameError("kind of column", kind, (*FILE_KINDS, *CELL_KINDS))
+    check_known("kind of column", [kind], (*FILE_KINDS, *CELL_KINDS))
     return name.rstrip("*") or name, column or name, kind
 
 

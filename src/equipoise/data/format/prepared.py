@@ -28,7 +28,7 @@ from equipoise.data.format.folder import (
     read_description,
 )
 from equipoise.data.format.modality import ModalitySpec
-from equipoise.types import DataError, UnknownNameError
+from equipoise.types import DataError, check_known
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,8 +95,7 @@ class PreparedDataset:
             UnknownNameError: the dataset has no such modality.
             DataError: the array file is missing or does not match `dataset.json`.
         """
-        if modality not in self.modalities:
-            raise UnknownNameError("modality", modality, self.modalities)
+        check_known("modality", [modality], self.modalities)
         return _open_array(self.path, self.modalities[modality], len(self))
 
     def verify(self) -> None:

@@ -19,7 +19,7 @@ from equipoise.data.format.folder import SPLIT_NAMES, listed
 from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.media.files import check_media
 from equipoise.randomness import derive_seed
-from equipoise.types import DataError, UnknownNameError, UsageError
+from equipoise.types import DataError, UsageError, check_known
 
 _SPLIT_IN_NAME: Final = re.compile(r"(?<![a-z])(train|val|test)")
 FRACTIONS: Final = {"test": 0.2, "val": 0.1}
@@ -176,9 +176,7 @@ def chosen_classes(wanted: Sequence[str], known: Iterable[str], dataset: str) ->
         UsageError: there is only one.
     """
     known = tuple(known)
-    for name in wanted:
-        if name not in known:
-            raise UnknownNameError(f"class of {dataset}", name, known)
+    check_known(f"class of {dataset}", wanted, known)
     kept = tuple(name for name in known if name in wanted or not wanted)
     if len(kept) < 2:
         raise UsageError(f"there is only one class ({listed(kept)}); expected at least two.")

@@ -19,7 +19,7 @@ from typing import Protocol
 from equipoise.training.fit import run
 from equipoise.training.record.files import first_line
 from equipoise.training.settings import Settings
-from equipoise.types import EquipoiseError, EquipoiseWarning, MissingExtraError, UnknownNameError, UsageError
+from equipoise.types import EquipoiseError, EquipoiseWarning, MissingExtraError, UsageError, check_known
 
 EXECUTORS = ("local", "ray")
 
@@ -93,8 +93,7 @@ def make_executor(name: str, workers: int | None = None) -> Executor:
         UnknownNameError: there is none of that name.
         MissingExtraError: the package it needs is not installed.
     """
-    if name not in EXECUTORS:
-        raise UnknownNameError("executor", name, EXECUTORS)
+    check_known("executor", [name], EXECUTORS)
     if workers is not None and workers < 1:
         raise UsageError(f"workers is {workers}; expected at least 1.")
     return RayExecutor() if name == "ray" else LocalExecutor(workers)

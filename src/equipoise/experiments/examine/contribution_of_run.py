@@ -24,7 +24,7 @@ from equipoise.tasks import MULTILABEL
 from equipoise.threads import cpu_threads, one_thread
 from equipoise.training.record.record import METRICS, RunRecord
 from equipoise.typed_options import from_options
-from equipoise.types import Batch, UnknownNameError, UsageError
+from equipoise.types import Batch, UsageError, check_known
 
 SPLITS: Final = ("validation", "test")
 Features = dict[str, Tensor]
@@ -54,8 +54,7 @@ def contribution_of_run(
         UsageError: the run is one of several labels a sample.
     """
     chosen = from_options(Choices, choices, "of a contribution")
-    if split not in SPLITS:
-        raise UnknownNameError("split", split, SPLITS)
+    check_known("split", [split], SPLITS)
     result, _, data = open_run(run_dir)
     if data.task == MULTILABEL.name:
         raise UsageError(

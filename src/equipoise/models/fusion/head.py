@@ -9,7 +9,7 @@ from itertools import accumulate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.models.options import require_known, require_width
+from equipoise.models.options import require_modalities, require_width
 from equipoise.types import ModelError
 
 
@@ -54,7 +54,7 @@ class HeadView(ABC):
         return F.linear(z, weight, bias)
 
     def _check(self, modality: str) -> None:
-        require_known([modality], self.modalities, "the head has no modality")
+        require_modalities([modality], self.modalities, "the head has no modality")
 
 
 class ConcatHead(HeadView):

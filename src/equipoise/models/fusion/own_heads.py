@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from equipoise.models.fusion.base import check_widths
-from equipoise.models.options import require_known, require_width
+from equipoise.models.options import require_modalities, require_width
 
 
 class OwnHeads(nn.Module):
@@ -42,7 +42,7 @@ class OwnHeads(nn.Module):
         Raises:
             ModelError: unknown modality, or `z` has another width.
         """
-        require_known([modality], self.modalities, "there is no head of")
+        require_modalities([modality], self.modalities, "there is no head of")
         head = self.by_modality()[modality]
         width = head.in_features
         require_width(z, width, f"the head of modality {modality!r} takes [B, {width}]")
@@ -55,5 +55,5 @@ class OwnHeads(nn.Module):
         Raises:
             ModelError: a modality is unknown, or a feature has another width.
         """
-        require_known(z, self.modalities, "there is no head of")
+        require_modalities(z, self.modalities, "there is no head of")
         return {m: self.own_logits(m, z[m]) for m in self.modalities if m in z}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.models.fusion.base import Fusion
-from equipoise.models.options import one_of, positive, require_known
+from equipoise.models.options import one_of, positive, require_modalities
 
 COMBINATIONS = ("mean", "sum", "entropy")
 
@@ -61,7 +61,7 @@ class SharedFusion(Fusion):
         Raises:
             ModelError: unknown modality, or `z` has another width.
         """
-        require_known([modality], self.modalities, "the fusion has no modality")
+        require_modalities([modality], self.modalities, "the fusion has no modality")
         self.require_width_of(modality, z)
         feature: Tensor = self.projections[self.modalities.index(modality)](z)
         return feature

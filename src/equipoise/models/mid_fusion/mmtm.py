@@ -13,7 +13,7 @@ from equipoise.models.encoders.base import Encoder
 from equipoise.models.encoders.stages import masked_mean
 from equipoise.models.fusion.base import check_modalities
 from equipoise.models.mid_fusion.lockstep import LockstepModel, widths_at
-from equipoise.models.options import listed, positive, require_known
+from equipoise.models.options import listed, positive, require_modalities
 from equipoise.types import ModelError
 
 
@@ -172,7 +172,7 @@ class MMTM(nn.Module):
                 )
 
     def _position(self, modality: str) -> int:
-        require_known([modality], self.modalities, "the MMTM block has no modality")
+        require_modalities([modality], self.modalities, "the MMTM block has no modality")
         return self.modalities.index(modality)
 
     @staticmethod

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.types import MissingExtraError, UnknownNameError
+from equipoise.types import MissingExtraError, check_known
 
 FlowMethod = Literal["auto", "tvl1", "dis", "farneback"]
 METHODS = get_args(FlowMethod)
@@ -39,8 +39,7 @@ def optical_flow(gray: NDArray[np.uint8], method: str = "auto") -> NDArray[np.fl
 
 def method_used(method: str = "auto") -> str:
     """Return the method that `optical_flow` uses on this machine; it raises the same errors."""
-    if method not in METHODS:
-        raise UnknownNameError("flow method", method, METHODS)
+    check_known("flow method", [method], METHODS)
     contrib = hasattr(_opencv(), "optflow")
     if method == "tvl1" and not contrib:
         raise MissingExtraError(

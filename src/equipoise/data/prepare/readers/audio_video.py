@@ -14,7 +14,7 @@ from equipoise.data.prepare.media.audio import read_audio
 from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.images import read_image
 from equipoise.data.prepare.media.video import Pick, read_frames
-from equipoise.types import UnknownNameError
+from equipoise.types import check_known
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,7 @@ class FramesReader(ModalityReader):
 
     def __post_init__(self) -> None:
         self.check_positive("count", "size")
-        if self.pick not in ("even", "second"):
-            raise UnknownNameError("way to pick frames", self.pick, ("even", "second"))
+        check_known("way to pick frames", [self.pick], ("even", "second"))
 
     @property
     def layout(self) -> Layout:

@@ -15,7 +15,7 @@ from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.flow import METHODS, encode_flow, method_used, optical_flow
 from equipoise.data.prepare.media.images import frame_files, read_image
 from equipoise.data.prepare.media.video import Span, frames_at, middles
-from equipoise.types import UnknownNameError
+from equipoise.types import check_known
 
 DIRECTIONS: Final = ("u", "v")
 """Folder names of stored horizontal and vertical flow."""
@@ -45,8 +45,7 @@ class FlowReader(ModalityReader):
 
     def __post_init__(self) -> None:
         self.check_positive("count", "stack", "size", "bound")
-        if self.method not in METHODS:
-            raise UnknownNameError("flow method", self.method, METHODS)
+        check_known("flow method", [self.method], METHODS)
 
     @property
     def layout(self) -> Layout:
