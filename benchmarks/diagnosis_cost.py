@@ -32,8 +32,7 @@ def peak():
 what, file = sys.argv[1:]
 before, start, cpu = peak(), time.perf_counter(), time.process_time()
 if what == "panel":
-    saved = SavedFeatures(file)
-    separability(saved.split("train"), saved.labels("train"), saved.split("val"), saved.labels("val"))
+    separability(*SavedFeatures(file).features())
 else:
     diagnose_arrays(file, preset=what)
 print(json.dumps([time.perf_counter() - start, time.process_time() - cpu, peak() - before]))

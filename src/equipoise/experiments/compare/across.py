@@ -103,9 +103,9 @@ def across_datasets(comparisons: Sequence[Comparison]) -> AcrossDatasets:
     )
 
 
-def critical_difference(methods: int, datasets: int, alpha: float = ALPHA) -> float:
-    """Return by how much two mean ranks must differ, by Nemenyi's test at level `alpha`."""
-    quantile = float(stats.studentized_range.ppf(1 - alpha, methods, np.inf)) / math.sqrt(2)
+def critical_difference(methods: int, datasets: int) -> float:
+    """Return by how much two mean ranks must differ, by Nemenyi's test at 5 %."""
+    quantile = float(stats.studentized_range.ppf(1 - ALPHA, methods, np.inf)) / math.sqrt(2)
     return quantile * math.sqrt(methods * (methods + 1) / (6 * datasets))
 
 

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from equipoise.experiments.compare.cost import RELATIVE
 from equipoise.experiments.compare.fairness import obstacles
-from equipoise.experiments.compare.statistics import rank, summarise
+from equipoise.experiments.compare.statistics import RELATIVE, rank, summarise
 from equipoise.tasks import CLASSIFICATION, Task
 from equipoise.training.record.record import write_atomically
 from equipoise.types import RunFolderError

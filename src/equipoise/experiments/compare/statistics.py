@@ -5,15 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 from scipy import stats
 
-from equipoise.experiments.compare.cost import COSTS, mean_cost, relative_cost, traits
 from equipoise.experiments.compare.significance import LEVEL, bootstrap_interval, holm, wilcoxon_p
 from equipoise.tasks import CLASSIFICATION
 
+COSTS: Final = (
+    "forward_samples",
+    "backward_samples",
+    "train_seconds",
+    "method_seconds",
+    "peak_memory_bytes",
+)
+RELATIVE: Final = {
+    "relative_forward": "forward_samples",
+    "relative_backward": "backward_samples",
+    "relative_seconds": "train_seconds",
+}
 MIN_SEEDS = 3
 """Number of seeds that a ranking needs."""
 
@@ -98,8 +109,9 @@ def summarise(
             "validation_mean": float(rows[val].mean()),
             "train_seconds_mean": float(rows["train_seconds"].mean()),
             "forward_samples_mean": float(rows["forward_samples"].mean()),
-            "cost": mean_cost(own or _rows_as_records(rows)),
-            **traits(own),
+            "cost": _mean_cost(own or _rows_as_records(rows)),
+            "experimental": any(bool(record.get("experimental")) for record in own),
+            "train_data": next((str(r["train_data"]) for r in own if r.get("train_data")), None),
         }
     _relate_costs(summary, baseline)
     _correct_for_many(summary, baseline)
@@ -116,11 +128,23 @@ def _rows_as_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in known.to_dict("records")]
 
 
+def _mean_cost(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the mean of each cost; NaN if a run lacks it, as the others are other seeds."""
+    held: dict[str, list[Any]] = {key: [run.get(key) for run in runs] for key in COSTS}
+    return {
+        key: math.nan if not values or None in values else math.fsum(map(float, values)) / len(values)
+        for key, values in held.items()
+    }
+
+
 def _relate_costs(summary: dict[str, dict[str, Any]], baseline: str) -> None:
-    """Add to each method's costs the multiples of the baseline's."""
-    base = summary.get(baseline, {}).get("cost")
+    """Add to each method's costs the multiples of the baseline's; NaN if one is unknown or that is zero."""
+    base = summary.get(baseline, {}).get("cost", {})
     for values in summary.values():
-        values["cost"] |= relative_cost(values["cost"], base)
+        cost = values["cost"]
+        for name, key in RELATIVE.items():
+            known = base.get(key, math.nan)
+            cost[name] = cost[key] / known if known > 0 and math.isfinite(cost[key]) else math.nan
 
 
 def _correct_for_many(summary: dict[str, dict[str, Any]], baseline: str) -> None:

@@ -55,16 +55,12 @@ class SavedFeatures:
         self.modalities = names["train"]
 
     def features(self) -> SplitFeatures:
-        """Return both splits, with labels checked against the names in `classes` where there are any."""
-        y, y_val = self.labels("train"), self.labels("val")
-        return SplitFeatures(self.split("train"), y, self.split("val"), y_val)
+        """Return both splits; each access to the features of a modality `[N, d]` reads a new array."""
+        y, y_val = self._labels("train"), self._labels("val")
+        return SplitFeatures(_Arrays(self, "train"), y, _Arrays(self, "val"), y_val)
 
-    def split(self, split: Split) -> Mapping[str, NDArray[Any]]:
-        """Return modality to features `[N, d]`; each access reads a new array."""
-        return _Arrays(self, split)
-
-    def labels(self, split: Split) -> NDArray[Any]:
-        """Return the labels of a split `[N]`, checked against the names in `classes` where there are any."""
+    def _labels(self, split: Split) -> NDArray[Any]:
+        """Return the labels of a split `[N]`, checked against the names in `classes` if there are any."""
         labels = self.read(f"{split}_labels")
         if "classes" not in self._keys:
             return labels

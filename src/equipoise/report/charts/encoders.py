@@ -34,7 +34,6 @@ class QualityPoint:
 def encoder_quality(
     points: Sequence[QualityPoint],
     alone: Mapping[str, float],
-    split: str = "validation",
     colors: Mapping[str, str] | None = None,
 ) -> Chart | None:
     """Return how good each encoder is under a new classifier.
@@ -59,8 +58,8 @@ def encoder_quality(
     if not panels:
         return None
     caption = (
-        f"Accuracy on the {split} split of a new classifier on each frozen encoder, a spot a run. The larger "
-        f"the spot, the higher the multimodal accuracy: from {percent(min(found))} (smallest) to "
+        "Accuracy on the validation split of a new classifier on each frozen encoder, a spot a run. The "
+        f"larger the spot, the higher the multimodal accuracy: from {percent(min(found))} (smallest) to "
         f"{percent(max(found))} (largest)."
     )
     caption += " Dashed: the modality trained alone." if alone else ""

@@ -19,13 +19,12 @@ HEIGHT: Final = 200
 Records = Sequence[Mapping[str, Any]]
 
 
-def over_epochs(trace: Records, measure: str = "purity") -> Chart | None:
-    """Return scores of all splits, gap and accuracy over epochs, with the re-learning moments marked.
+def over_epochs(trace: Records) -> Chart | None:
+    """Return purity of all splits, gap and accuracy over epochs, with the re-learning moments marked.
 
     Args:
         trace: records `{"epoch", "event", "modalities": {m: {"train", "val", "test"}}, "accuracy": {"val",
             "test"}}`; `event` is `epoch`, `before-relearning` or `after-relearning`, and `test` may be None.
-        measure: of the scores.
     """
     # Within one epoch the order is: before a re-learning, after it, end of the epoch.
     order = {BEFORE: 0, AFTER: 1}
@@ -34,8 +33,8 @@ def over_epochs(trace: Records, measure: str = "purity") -> Chart | None:
         return None
     names = list(dict.fromkeys(name for record in records for name in record["modalities"]))
     colors, moments = look.modality_colors(names), _moments(records)
-    panels = [_score_panel(records, name, colors[name], measure, names) for name in names]
-    panels.append(_gap_panel(records, colors, measure))
+    panels = [_score_panel(records, name, colors[name], names) for name in names]
+    panels.append(_gap_panel(records, colors))
     if accuracy := _accuracy_panel(records):
         panels.append(accuracy)
     caption = GAP_CAPTION
@@ -46,8 +45,8 @@ def over_epochs(trace: Records, measure: str = "purity") -> Chart | None:
         legend.append(MOMENT)
     if _has(records, "test"):
         caption += " The test split was opened once, when training had ended; it decided nothing."
-    title = f"{measure[0].upper()}{measure[1:]}, gap and accuracy over epochs"
-    return Chart("trace", title, caption, panels, 2, legend, _numbers(records, names, measure))
+    title = "Purity, gap and accuracy over epochs"
+    return Chart("trace", title, caption, panels, 2, legend, _numbers(records, names))
 
 
 def _moments(records: Records) -> list[int]:
@@ -104,25 +103,25 @@ def _rows(records: Records, name: str, values: Sequence[float]) -> list[dict[str
     ]
 
 
-def _score_panel(records: Records, name: str, color: str, measure: str, names: Sequence[str]) -> Panel:
+def _score_panel(records: Records, name: str, color: str, names: Sequence[str]) -> Panel:
     rows, styles = {}, {}
     for split, (label, dash) in SPLITS.items():
         values = [_score(record, name, split) for record in records]
         if any(map(math.isfinite, values)):
             rows[label], styles[label] = _rows(records, f"{name}, {label}", values), (color, dash)
-    said = f"{measure} of training, validation and test features of {name} over epochs"
+    said = f"purity of training, validation and test features of {name} over epochs"
     # All modalities share the vertical axis.
     reach = [_score(record, other, split) for record in records for other in names for split in SPLITS]
-    return _panel(records, look.heading(name), said, measure, rows, styles, reach)
+    return _panel(records, look.heading(name), said, "purity", rows, styles, reach)
 
 
-def _gap_panel(records: Records, colors: Mapping[str, str], measure: str) -> Panel:
+def _gap_panel(records: Records, colors: Mapping[str, str]) -> Panel:
     gaps = {n: [_score(r, n, "train") - _score(r, n, "val") for r in records] for n in colors}
     rows = {f"gap of {name}": _rows(records, name, own) for name, own in gaps.items()}
     styles = {f"gap of {name}": (color, "line") for name, color in colors.items()}
-    said = f"gap of {measure}, training minus validation, of each modality over epochs"
+    said = "gap of purity, training minus validation, of each modality over epochs"
     reach = [0.0, *(value for own in gaps.values() for value in own)]
-    return _panel(records, "gap", said, f"gap of {measure}", rows, styles, reach)
+    return _panel(records, "gap", said, "gap of purity", rows, styles, reach)
 
 
 def _accuracy_panel(records: Records) -> Panel | None:
@@ -139,14 +138,14 @@ def _accuracy_panel(records: Records) -> Panel | None:
     return _panel(records, "accuracy of the model", said, "accuracy", rows, styles, reach, ".1%")
 
 
-def _numbers(records: Records, names: Sequence[str], measure: str) -> Table:
+def _numbers(records: Records, names: Sequence[str]) -> Table:
     splits = {split: label for split, (label, _) in SPLITS.items() if _has(records, split)}
     rows = []
     for record in records:
         row = {"epoch": whole(record["epoch"]), "event": Cell(str(record["event"]).replace("-", " "))}
         for name in names:
             for split, label in splits.items():
-                row[f"{name}, {label} {measure}"] = rounded(_score(record, name, split))
+                row[f"{name}, {label} purity"] = rounded(_score(record, name, split))
         for split in [split for split in ("val", "test") if split in splits]:
             row[f"{splits[split]} accuracy"] = rounded(_accuracy(record, split))
         rows.append(row)

@@ -47,18 +47,15 @@ def _together(comparisons: Sequence[Comparison]) -> Section:
         across = across_datasets(comparisons)
     except UsageError as error:
         return Section(title, notices=[Notice(f"There is no ranking across datasets: {error}")])
+    ranks = ", ".join(f"{name} {across.mean_ranks[name]:.1f}" for name in across.names)
+    diagram = critical_difference(across)
     return Section(
         title,
         statements=_statements(across),
         notices=_cautions(across),
         tables=[_rank_table(across)],
-        drawing=_diagram(across),
+        drawing=Drawing("Critical differences", DIAGRAM, f"Mean ranks: {ranks}", diagram),
     )
-
-
-def _diagram(across: AcrossDatasets) -> Drawing:
-    ranks = ", ".join(f"{name} {across.mean_ranks[name]:.1f}" for name in across.names)
-    return Drawing("Critical differences", DIAGRAM, f"Mean ranks: {ranks}", critical_difference(across))
 
 
 def _statements(across: AcrossDatasets) -> list[Statement]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from equipoise.diagnosis.options import METRICS
 from equipoise.diagnosis.verdict.rules import BALANCED
-from equipoise.diagnosis.verdict.verdict import Verdict
 from equipoise.experiments.examine.encoder_quality import EncoderQuality
 from equipoise.experiments.examine.examination import Examination
 from equipoise.report.charts.chart import Chart
@@ -115,7 +114,9 @@ def _modalities(found: Examination) -> Section:
         "What was found of each modality",
         statements=[
             Statement(
-                name, f"{v.state.capitalize()}{_closeness(v)}.", " ".join((*v.reasons, *v.remarks, *v.lacks))
+                name,
+                f"{v.state.capitalize()}{'' if v.certain else ', close to the border'}.",
+                " ".join((*v.reasons, *v.remarks, *v.lacks)),
             )
             for name, v in judged
         ],
@@ -125,10 +126,6 @@ def _modalities(found: Examination) -> Section:
             if v.advice and v.state != BALANCED
         ],
     )
-
-
-def _closeness(verdict: Verdict) -> str:
-    return "" if verdict.certain else ", close to the border"
 
 
 def _charts(found: Examination) -> list[Chart | None]:

@@ -22,6 +22,8 @@ from equipoise.tasks import CLASSIFICATION
 from equipoise.training.record.predictions import confusion, read_predictions
 from equipoise.training.record.trace import read_trace
 
+SINGLE_SEED = "One run is one seed: how far another seed would have ended elsewhere is not known from it."
+
 
 def run_page(folder: Path) -> Page:
     """Return the page of a run.
@@ -47,7 +49,7 @@ def run_page(folder: Path) -> Page:
         tables=[_figures(result), *([states] if states else [])],
         charts=[*pictures(evidence), *recorded(run)],
         folds=[
-            Fold("How to read the numbers", [selection([run], run.settings), _single_seed()]),
+            Fold("How to read the numbers", [selection([run], run.settings), SINGLE_SEED]),
             *closing([run], run.settings),
         ],
     )
@@ -65,10 +67,6 @@ def recorded(run: Run) -> list[Chart]:
             for split, name in (("val", "validation"), ("test", "test"))
         ]
     return [chart for chart in charts if chart is not None]
-
-
-def _single_seed() -> str:
-    return "One run is one seed: how far another seed would have ended elsewhere is not known from it."
 
 
 def _outcome(run: Run) -> sentences.Statement:

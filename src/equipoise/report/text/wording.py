@@ -46,9 +46,9 @@ def between(low: float, high: float) -> str:
     return f"{decimal(low, 3)} to {decimal(high, 3)}"
 
 
-def points(share: float, digits: int = 1) -> str:
+def points(share: float) -> str:
     """Write a difference of shares in percentage points, with its sign."""
-    return decimal(100 * share, digits, signed=True)
+    return decimal(100 * share, 1, signed=True)
 
 
 def p_value(value: float) -> str:
