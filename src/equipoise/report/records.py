@@ -103,14 +103,13 @@ def comparable(runs: Sequence[Run]) -> bool:
 
 
 def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
-    """Read several finished runs as if they had been one comparison.
+    """Read different finished runs as if they were one comparison.
 
     Raises:
         RunFolderError: a folder holds no finished run.
         UsageError: two runs have the same method, seed and options.
     """
-    distinct = list({folder.resolve(): folder for folder in folders}.values())
-    runs = _distinct([read_run(folder) for folder in distinct])
+    runs = _distinct([read_run(folder) for folder in folders])
     tasks = {str(run.result.get("task", CLASSIFICATION.name)) for run in runs}
     if len(tasks) > 1:
         raise UsageError(
@@ -124,7 +123,7 @@ def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
     if not comparable(runs):  # a difference between unlike runs would be read as one between methods
         for values in summary["methods"].values():
             values["difference_to_joint"] = None
-    return Comparison(distinct[0].parent, results, summary), runs
+    return Comparison(folders[0].parent, results, summary), runs
 
 
 def _row(run: Run, task: Task) -> dict[str, Any]:

@@ -146,7 +146,9 @@ def curves(evidence: Evidence) -> Chart | None:
         "Lines are means over seeds, bands reach from the lowest to the highest seed." if several else ""
     )
     reach = _settled(drawn)
-    caption += _left_out(series, drawn, first) + _cut_start((reach or [-math.inf])[0], drawn)
+    caption += _left_out(series, drawn, first)
+    if reach and any(s.low < reach[0] for own in drawn.values() for s in own.values()):
+        caption += " The steep start is below the axis; the table has it."
     # The two methods in question are drawn last, on top; the legend keeps the order of the table.
     order = sorted(drawn, key=lambda name: (name in (evidence.baseline, evidence.treatment), name))
     drawing = _curves_drawing({method: drawn[method] for method in order}, styles, figure, reach)
@@ -207,12 +209,6 @@ def _settled(drawn: Mapping[str, Series]) -> list[float] | None:
     last = max(max(own) for own in drawn.values())
     settled = [s for own in drawn.values() for epoch, s in own.items() if epoch >= 0.1 * last]
     return look.padded([value for s in settled for value in (s.low, s.high)])
-
-
-def _cut_start(bottom: float, drawn: Mapping[str, Series]) -> str:
-    if any(s.low < bottom for own in drawn.values() for s in own.values()):
-        return " The steep start is below the axis; the table has it."
-    return ""
 
 
 def _left_out(series: Mapping[str, Series], drawn: Mapping[str, Series], first: set[str]) -> str:

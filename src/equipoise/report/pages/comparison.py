@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-import yaml
-
-from equipoise.experiments.compare.comparison import CONFIG, Comparison
+from equipoise.experiments.compare.comparison import Comparison
+from equipoise.experiments.compare.output_folder import held_configuration
 from equipoise.report.charts.chart import Chart
 from equipoise.report.charts.encoders import QualityPoint, encoder_quality
 from equipoise.report.charts.methods import accuracy, curves, method_styles
@@ -21,6 +21,7 @@ from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.main_figure import MainFigure
 from equipoise.report.text.wording import counted, listed, number
 from equipoise.tasks import CLASSIFICATION, MULTILABEL, Task
+from equipoise.types import RunFolderError
 
 
 def comparison_page(comparison: Comparison, runs: Sequence[Run], *, kind: str = "comparison") -> Page:
@@ -153,13 +154,9 @@ def closing(
 
 def configuration(comparison: Comparison, runs: Sequence[Run]) -> Mapping[str, Any]:
     """Return the settings of a comparison; of single runs, those in which all of them agree."""
-    path = comparison.folder / CONFIG
-    try:
-        held = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        held = None  # a report without configuration is better than no report
-    if isinstance(held, dict):
-        return held
+    with suppress(RunFolderError):  # a report without configuration is better than no report
+        if held := held_configuration(comparison.folder):
+            return held
     own = [run.settings for run in runs if run.settings]
     return {
         key: value for key, value in (own[0].items() if own else ()) if all(s.get(key) == value for s in own)

@@ -125,7 +125,8 @@ def relearning(read: Sequence[Reading], runs: Sequence[Run]) -> Statement:
     if not found:
         text = "The records hold no re-learning: none was due, or no run came to its end."
         return Statement("Re-learning", "It never took place.", text)
-    ordered = sorted(found.items(), key=lambda item: -number_or_least(item[1].strength.mean))
+    # Strengths that are not numbers come last.
+    ordered = sorted(found.items(), key=lambda item: (not item[1].strength, -item[1].strength.mean))
     epochs = [str(epoch) for epoch in relearning_epochs(read)]
     when = f"epoch {epochs[0]}" if len(epochs) == 1 else f"epochs {listed(epochs)}"
     pulls = [f"{name} {decimal(effect.strength.mean)}" for name, effect in ordered[:NAMED]]
@@ -138,11 +139,6 @@ def relearning(read: Sequence[Reading], runs: Sequence[Run]) -> Statement:
     name, effect = ordered[0]
     verdict = f"{name} was pulled back most." if len(ordered) > 1 else f"{name} was pulled back."
     return Statement("Re-learning", verdict if effect.strength.mean > 0 else "No encoder was changed.", text)
-
-
-def number_or_least(value: float) -> float:
-    """Return a value that sorts NaN last among the largest first."""
-    return value if math.isfinite(value) else -math.inf
 
 
 def _change(ordered: Sequence[tuple[str, Effect]], ruler: bool) -> str:
