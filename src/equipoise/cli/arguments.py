@@ -115,5 +115,5 @@ def _type_of(field: Field[Any], hint: Any) -> Any:
 def _default_of(field: Field[Any]) -> Any:
     if field.name == "data":
         return DEFAULT_DATA
-    # Mappings have none to show, and neither has the encoder, whose default goes by the kind of modality.
+    # Mappings have no default to show, nor has the encoder, whose default depends on the kind of modality.
     return None if field.default is MISSING or field.name == "encoder" else field.default

@@ -46,8 +46,8 @@ def diagnose_command(
             lost; for each modality this takes about as long as the run.
         test: measure contributions on the test split. Do so only at the very end, when nothing is decided any
             more.
-        out: where the report goes. Default: diagnosis.html in the run folder, or NAME.diagnosis.html beside
-            the file; a .json of the same name holds the numbers.
+        out: the report. Default: diagnosis.html in the run folder, or NAME.diagnosis.html next to the
+            file; a .json of the same name holds the numbers.
         figures: folder for every chart as a figure for a paper.
         formats: of these figures: png, svg, pdf. Default: all three.
         overwrite: replace a report that exists.

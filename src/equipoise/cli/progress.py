@@ -69,7 +69,7 @@ class EpochBar(ProgressBar):
         self._thread.start()
 
     def _watch(self) -> None:
-        # The first wait comes before the bar, so that a run that fails at once shows none.
+        # The first wait comes before the bar, so that a run that fails early shows none.
         while not self._stop.wait(INTERVAL):
             self._bar.start()
             for folder, epochs in self._epochs.items():

@@ -147,7 +147,7 @@ def _distinct(runs: Sequence[Run]) -> list[Run]:
 
 
 def _variant(run: Run, runs: Sequence[Run]) -> str:
-    """Return the options, in words, in which the runs of one method are not all alike."""
+    """Return the options that differ between the runs of one method, as a suffix of its name."""
     held = [_options(other) for other in runs if other.method == run.method]
     varied = [key for key in sorted(set().union(*held)) if len({_plain(own.get(key)) for own in held}) > 1]
     own = _options(run)

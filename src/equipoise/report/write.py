@@ -37,7 +37,7 @@ def write_comparison_report(comparison: Comparison, path: Path) -> Path:
 
 
 def write_examination_report(found: Examination, path: str | os.PathLike[str]) -> Path:
-    """Write the report of an examination, and beside it its numbers as JSON; see `write_report`."""
+    """Write the report of an examination, and its numbers as JSON next to it; see `write_report`."""
     from equipoise.report.pages.examination import examination_page
 
     written = write(examination_page(found), Path(path))

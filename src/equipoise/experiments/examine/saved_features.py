@@ -1,4 +1,4 @@
-"""Features saved with `numpy.savez`: names are checked at once, arrays are read when they are used."""
+"""Features saved with `numpy.savez`: names are checked first, arrays are read when they are used."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def curves(evidence: Evidence) -> Chart | None:
     caption += _left_out(series, drawn, first)
     if reach and any(s.low < reach[0] for own in drawn.values() for s in own.values()):
         caption += " The steep start is below the axis; the table has it."
-    # The two methods in question are drawn last, on top; the legend keeps the order of the table.
+    # Joint and the method that re-learns are drawn last, on top; the legend keeps the order of the table.
     order = sorted(drawn, key=lambda name: (name in (evidence.baseline, evidence.treatment), name))
     drawing = _curves_drawing({method: drawn[method] for method in order}, styles, figure, reach)
     shown = alt.param(name=SHOWN, value=[method for method in drawn if method in first])
@@ -198,7 +198,7 @@ def _curves_drawing(
 
 
 def _shown_first(evidence: Evidence, drawn: Sequence[str]) -> set[str]:
-    """Return the methods whose curves are visible at first: the two in question and the best others."""
+    """Return the methods whose curves are visible at first: joint, re-learning, and the best others."""
     central = [m for m in (evidence.baseline, evidence.treatment) if m in drawn]
     others = [m for m in drawn if m not in central]  # drawn is in the order of the means
     return {str(m) for m in central} | set(others[: FIRST_SHOWN - len(central)])

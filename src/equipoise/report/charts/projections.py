@@ -25,7 +25,7 @@ def class_style(index: int) -> tuple[str, str]:
 
 
 def projections(shown: Sequence[Projection]) -> Chart | None:
-    """Return modalities in the plane, training beside validation."""
+    """Return the features of each modality in the plane, for training and validation."""
     if not shown:
         return None
     panels = [panel for projection in shown for panel in _splits(projection)]

@@ -38,7 +38,7 @@ def critical_difference(across: AcrossDatasets) -> alt.LayerChart:
     if bars:
         bar = source({**bar, "y": 10 + LEVEL * bar["level"]} for bar in bars)
         layers.append(bar.mark_rule(color=BARS, strokeWidth=3.2).encode(x, alt.X2("last:Q"), y))
-    # A longer bar than the axis would not fit; the words beside the diagram say so.
+    # A longer bar than the axis would not fit; a sentence of the page says so.
     distance = across.critical_difference
     if distance <= count - 1:
         measure = source([{"rank": 1, "last": 1 + distance, "text": f"critical difference {distance:.1f}"}])

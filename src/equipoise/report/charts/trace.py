@@ -76,7 +76,7 @@ def _panel(
     reach: Sequence[float],
     form: str = ".3f",
 ) -> Panel:
-    """Return a panel of curves over epochs; `rows` and `styles` go by the name of the curve."""
+    """Return a panel of curves over epochs; the keys of `rows` and `styles` are the names of the curves."""
     epochs = [int(record["epoch"]) for record in records]
     air = 0.02 * max(1, max(epochs) - min(epochs))
     x = look.x_axis("epoch", "epoch", [min(epochs) - air, max(epochs) + air], form="d")

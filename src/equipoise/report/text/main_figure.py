@@ -45,7 +45,7 @@ class MainFigure:
         return cls(task, key, name, title, True, "~%", ".1%", " percentage points")
 
     def shown(self, value: float) -> str:
-        """Return a value in words."""
+        """Write a value with its unit."""
         return percent(value) if self.is_share else decimal(value, 3)
 
     def spread(self, value: float) -> str:

@@ -47,7 +47,7 @@ class Table:
         caption: what it shows.
         columns: head of each column; the first names the rows.
         rows: cells, as many as columns.
-        words: numbers of the columns, beside the first, that hold words and are set flush left.
+        words: indices of the columns, except the first, that hold words and are aligned to the left.
     """
 
     caption: str
@@ -57,7 +57,7 @@ class Table:
 
     @classmethod
     def of(cls, caption: str, rows: Sequence[Mapping[str, Cell]], words: Container[str] = ()) -> Table:
-        """Return a table of rows that hold their cells by the head of the column; `words` are heads too."""
+        """Return a table of rows of cells by the head of their column; `words` are heads of columns, too."""
         columns = list(rows[0])
         flush = frozenset(place for place, head in enumerate(columns) if head in words)
         return cls(caption, columns, [list(row.values()) for row in rows], flush)
