@@ -45,9 +45,8 @@ def load_dataset(name_or_path: str | os.PathLike[str] | PreparedDataset) -> Prep
 
 
 def _is_path(text: str) -> bool:
-    separators = {"/", os.sep, os.altsep} - {None}
     return bool(text) and (
-        text.startswith(("~", ".")) or any(mark in text for mark in separators if mark) or Path(text).exists()
+        text.startswith(("~", ".")) or "/" in text or os.sep in text or Path(text).exists()
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from equipoise.data.datasets.web_clips import ListedClips, Media, WebClips
 from equipoise.data.format.folder import listed
@@ -18,15 +18,6 @@ from equipoise.types import DataError, UsageError
 _COLUMNS: Final = ("id", "seconds", "label")
 _YOUTUBE: Final = re.compile(r"[\w-]{11}(?=_|$)")
 _START: Final = re.compile(r"([\w-]{11})_(\d{1,5})")
-
-
-class _Row(NamedTuple):
-    """A line of a list."""
-
-    source: NameList
-    name: str
-    seconds: float
-    label: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +55,16 @@ class KineticsSounds(WebClips):
         """Read the lists named by the options; see `WebClips.listed_clips`."""
         check_source(source, [], self.expected)
         lists = self._lists()
-        rows = [
-            _Row(one, name, _seconds(one, name, seconds), label)
+        clips = [
+            Clip(name, label, {}, one.split, youtube_id(name), seconds=_seconds(one, name, seconds))
             for one in lists
             for name, seconds, label in one.rows
         ]
-        classes, labels = _classes(rows, self.class_names)
-        clips = [
-            Clip(row.name, label, {}, row.source.split, youtube_id(row.name), seconds=row.seconds)
-            for row, label in zip(rows, labels, strict=True)
-        ]
+        classes, labels = _classes(lists, self.class_names)
         return ListedClips(
             lists=lists,
-            clips=clips,
-            names=[FileNames(_file_names(row.name, row.seconds), row.source.split) for row in rows],
+            clips=[replace(clip, label=label) for clip, label in zip(clips, labels, strict=True)],
+            names=[FileNames(_file_names(clip.id, clip.seconds), clip.split) for clip in clips],
             classes=classes,
             folder=source,
             layout=self.layout,
@@ -119,22 +106,22 @@ def _seconds(one: NameList, name: str, seconds: str) -> float:
     return length
 
 
-def _file_names(name: str, seconds: float) -> tuple[str, ...]:
+def _file_names(name: str, seconds: float | None) -> tuple[str, ...]:
     """Return the possible file names of a clip: as listed, or with begin and end as in Kinetics."""
     start = _START.fullmatch(name)
-    if start is None:
+    if start is None or seconds is None:
         return (name,)
     begin = int(start[2])
     return name, f"{start[1]}_{begin:06d}_{begin + round(seconds):06d}"
 
 
-def _classes(rows: Sequence[_Row], file: str) -> tuple[tuple[str, ...], list[str]]:
-    """Return the class names, and the class of each row."""
-    labels = [row.label for row in rows]
+def _classes(lists: Sequence[NameList], file: str) -> tuple[tuple[str, ...], list[str]]:
+    """Return the class names, and the class of each row of the lists."""
+    labels = [label for one in lists for _, _, label in one.rows]
     numbers = all(label.isdecimal() for label in labels)
     if not file:
         return tuple(sorted(set(labels), key=int if numbers else str)), labels
-    where = " and ".join(dict.fromkeys(str(row.source.path) for row in rows))
+    where = " and ".join(str(one.path) for one in lists)
     given = read_list(Path(file).expanduser(), ("name",), separator="\t")
     check_once([given])
     names = tuple(given.names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from equipoise.data.datasets.web_clips import ListedClips, Media, WebClips
 from equipoise.data.prepare.clips import Clip
@@ -14,15 +14,6 @@ from equipoise.types import DataError
 
 _COLUMNS: Final = ("youtube id", "start seconds", "label", "split")
 _SECONDS: Final = 10.0
-
-
-class _Row(NamedTuple):
-    """A row of the published list."""
-
-    video: str
-    start: int
-    label: str
-    split: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,36 +44,34 @@ class VGGSound(WebClips):
         check_source(source, [] if self.list_file else ["vggsound.csv"], self.expected)
         path = Path(self.list_file).expanduser() if self.list_file else source / "vggsound.csv"
         published = read_list(path, _COLUMNS)
-        rows = _rows(published)
-        classes = chosen_classes(self.classes, sorted({row.label for row in rows}), "VGGSound")
-        taken = [row for row in rows if row.label in set(classes)]
-        clips = [
-            Clip(f"{row.video}_{row.start:06d}", row.label, {}, row.split, row.video, seconds=_SECONDS)
-            for row in taken
-        ]
+        _check_rows(published)
+        classes = chosen_classes(self.classes, sorted({row[2] for row in published.rows}), "VGGSound")
+        chosen = set(classes)
+        rows = [row for row in published.rows if row[2] in chosen]
         return ListedClips(
             lists=[published],
-            clips=clips,
-            names=[FileNames(_file_names(row.video, row.start), row.split) for row in taken],
+            clips=[
+                Clip(f"{video}_{int(start):06d}", label, {}, split, video, seconds=_SECONDS)
+                for video, start, label, split in rows
+            ],
+            names=[FileNames(_file_names(video, int(start)), split) for video, start, _, split in rows],
             classes=classes,
             folder=source,
             layout=self.layout,
-            facts={"rows_of_other_classes": len(rows) - len(taken)},
+            facts={"rows_of_other_classes": len(published.rows) - len(rows)},
             remedy="remove them from the train rows",
         )
 
 
-def _rows(published: NameList) -> list[_Row]:
-    rows = []
-    for video, start, label, split in published.rows:
+def _check_rows(published: NameList) -> None:
+    for row in published.rows:
+        _, start, _, split = row
         if not start.isdecimal() or split not in ("train", "val", "test"):
             raise DataError(
-                f"{published.path} has the row {','.join((video, start, label, split))!r}; expected a whole "
-                "second, and train or test at the end."
+                f"{published.path} has the row {','.join(row)!r}; expected a whole second, and train or test "
+                "at the end."
             )
-        rows.append(_Row(video, int(start), label, split))
     check_once([published], lambda row: f"{row[0]}_{int(row[1])}")
-    return rows
 
 
 def _file_names(video: str, start: int) -> tuple[str, ...]:

@@ -78,11 +78,7 @@ def check_columns(
 
 
 def numeric_target(target: Any) -> NDArray[np.float64]:
-    """Return the values `[N]` of a regression target.
-
-    Raises:
-        DataError: it is not a column of finite numbers.
-    """
+    """Return the values `[N]` of a regression target, or raise DataError if one is no finite number."""
     expected = "one number for each sample [N]"
     values = _array(target, expected, np.float64)
     if values.ndim != 1:
@@ -138,11 +134,7 @@ def check_lengths(lengths: dict[str, int]) -> int:
 
 
 def integer_labels(target: Any) -> NDArray[Any]:
-    """Return labels `[N]` as an integer or bool array.
-
-    Raises:
-        DataError: labels are floats, texts or objects, or have several columns.
-    """
+    """Return labels `[N]` as an integer or bool array, or raise DataError for anything else."""
     labels = _array(target, "one integer class for each sample")
     if labels.ndim != 1:
         raise DataError(
@@ -194,11 +186,7 @@ def encode_labels(
 
 
 def check_ids(ids: Any, count: int) -> NDArray[np.str_]:
-    """Return ids `[N]`, by default the row numbers.
-
-    Raises:
-        DataError: the length is wrong, or an id is missing or not unique.
-    """
+    """Return ids `[N]`, by default row numbers, or raise DataError if one is missing or not unique."""
     if ids is None:
         return np.arange(count).astype(np.str_)
     names = text_column("ids", ids, count)
@@ -228,11 +216,7 @@ def check_splits(split: Any, count: int) -> NDArray[np.str_]:
 
 
 def text_column(what: str, values: Any, count: int) -> NDArray[np.str_]:
-    """Return a column as texts `[N]`; `what` is its name in messages.
-
-    Raises:
-        DataError: the length is wrong, or a value is missing, empty or neither a text nor a number.
-    """
+    """Return a column as texts `[N]`; a missing value is a DataError, in which `what` names the column."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise DataError(f"{what} is {values!r}; expected one value for each of the {count} samples.")
     values = values.tolist() if isinstance(values, torch.Tensor) else list(values)

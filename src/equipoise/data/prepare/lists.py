@@ -111,11 +111,7 @@ def split_of_name(path: Path) -> str:
 
 
 def paths_of(names: Sequence[str]) -> tuple[Path, ...]:
-    """Return the paths of lists.
-
-    Raises:
-        UsageError: two of them are the same file.
-    """
+    """Return the paths of lists, or raise UsageError if two of them are the same file."""
     paths = tuple(Path(name).expanduser() for name in names)
     twice = [str(path) for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
     if twice:
@@ -124,11 +120,7 @@ def paths_of(names: Sequence[str]) -> tuple[Path, ...]:
 
 
 def check_once(lists: Sequence[NameList], name_of: Callable[[tuple[str, ...]], str] = itemgetter(0)) -> None:
-    """Check that no name, by default the first field, occurs twice in a list or in two lists.
-
-    Raises:
-        DataError: a name does; the message names the lists and the first names.
-    """
+    """Raise DataError if a name, by default the first field, is twice in a list or in two lists."""
     named = [(one, [name_of(row) for row in one.rows]) for one in lists]
     for one, names in named:
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
@@ -184,11 +176,7 @@ def chosen_classes(wanted: Sequence[str], known: Iterable[str], dataset: str) ->
 
 
 def check_classes(classes: Sequence[str], labels: Iterable[str], where: str) -> None:
-    """Check that every class has a sample.
-
-    Raises:
-        DataError: one has none.
-    """
+    """Raise DataError if a class has no sample in `where`, the source in words."""
     empty = sorted(set(classes) - set(labels))
     if empty:
         what = "the class" if len(empty) == 1 else "the classes"
@@ -199,10 +187,9 @@ def check_classes(classes: Sequence[str], labels: Iterable[str], where: str) -> 
 
 
 def check_splits(classes: Sequence[str], labels: Iterable[tuple[str, str]], where: Mapping[str, str]) -> None:
-    """Check that every class has a sample in every split; training and evaluation require this.
+    """Raise DataError if a class has no sample in a split; training and evaluation require one.
 
-    Raises:
-        DataError: a class lacks samples in a split; `where` gives the name of the source of each split.
+    `labels` are the split and class of each sample; `where` gives the source of each split in words.
     """
     pairs = set(labels)
     for split in sorted({split for split, _ in pairs}):

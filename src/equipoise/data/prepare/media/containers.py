@@ -15,11 +15,7 @@ LACKING = 0.05
 
 
 def pyav() -> Any:
-    """Return the module `av`, silenced.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """Return the module `av`, silenced, or raise MissingExtraError."""
     try:
         import av
     except ImportError:
@@ -30,11 +26,7 @@ def pyav() -> Any:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a container for reading; errors of the decoder inside become `MediaError`.
-
-    Raises:
-        MediaError: the file cannot be opened or decoded.
-    """
+    """Open a container for reading; errors in opening and decoding it become `MediaError`."""
     av = pyav()
     known = check_format(path)
     # A stream of bytes: the decoder cannot open some file names.

@@ -63,11 +63,7 @@ class MediaError(DataError):
 
 
 def check_media(path: str | os.PathLike[str]) -> None:
-    """Check that a file, or a folder of frames, exists and is not a placeholder.
-
-    Raises:
-        MediaError: it is missing, empty, or a Git LFS pointer.
-    """
+    """Raise MediaError if a file, or folder of frames, is missing, empty or a Git LFS pointer."""
     file = Path(path)
     if file.is_dir():
         if not any(file.iterdir()):

@@ -63,11 +63,7 @@ def squared(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """Return the images in a folder in the order of the numbers in their names.
-
-    Raises:
-        MediaError: there are none.
-    """
+    """Return the images in a folder by the numbers in their names, or raise MediaError without any."""
     check_media(folder)
     files = [file for file in folder.iterdir() if file.suffix.lower() in ENDINGS]
     if not files:

@@ -111,11 +111,7 @@ def _tokenizer(folder: str) -> Any:
 
 
 def tokenizer_fingerprint(folder: str) -> str:
-    """Return a hash of the files of a tokenizer.
-
-    Raises:
-        UsageError: the folder does not exist, or holds none of these files.
-    """
+    """Return a hash of the files of a tokenizer, or raise UsageError if the folder has none."""
     path = Path(folder).expanduser()
     files = sorted({file for pattern in _TOKENIZER_FILES for file in path.glob(pattern)})
     if not files:

@@ -164,11 +164,7 @@ class ArrayFileReader(ModalityReader):
 
 
 def array_in(path: Path) -> NDArray[Any]:
-    """Read a `.npy` file of numbers.
-
-    Raises:
-        MediaError: it is missing, or holds other content.
-    """
+    """Read a `.npy` file of numbers, or raise MediaError."""
     check_media(path)
     try:
         found: NDArray[Any] = np.load(path, allow_pickle=False)

@@ -63,8 +63,8 @@ class ComputationalSequence:
         """Return features and intervals of one video, sorted by begin.
 
         Raises:
-            DataError: they are missing, do not match, or are not arrays of numbers or words.
-            MediaError: the file is damaged.
+            DataError: they are missing, do not match, or are not arrays of numbers or words; or the file is
+                damaged.
         """
         features, intervals = self._array(video, "features"), self._array(video, "intervals")
         shapes = f"features {list(features.shape)} and intervals {list(intervals.shape)}"
