@@ -15,7 +15,7 @@ CHUNK_BYTES = 16 * 2**20
 
 
 def chunks(count: int, row_bytes: int, chunk_bytes: int | None = None) -> Iterator[slice]:
-    """Yield slices that cover `count` rows in order, each of about `CHUNK_BYTES` and at least one row."""
+    """Yield slices of about `chunk_bytes`, by default `CHUNK_BYTES`, that cover `count` rows in order."""
     step = max(1, (chunk_bytes or CHUNK_BYTES) // max(1, row_bytes))
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))

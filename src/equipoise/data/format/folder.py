@@ -1,4 +1,4 @@
-"""The folder of a prepared dataset: file names, the description file, and how it gets to its place."""
+"""The folder of a prepared dataset: file names, the description file, and the move to its final place."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def read_list(
     """Read a text file with one sample per line, whose fields have the names `columns`.
 
     With a comma as separator, fields may be quoted as in CSV. A first line equal to `header` (in lower case)
-    is skipped. `split` is what the list lists.
+    is skipped. `split` is the split that it lists.
 
     Raises:
         MediaError: the file is missing, empty or a Git LFS pointer.
@@ -161,7 +161,7 @@ def sharing(clips: Iterable[Clip], what: str, remedy: str) -> tuple[dict[str, in
 
 
 def chosen_classes(wanted: Sequence[str], known: Iterable[str], dataset: str) -> tuple[str, ...]:
-    """Return the wanted classes, or all without a wish, in the order of `known`.
+    """Return the wanted classes, or all if none is given, in the order of `known`.
 
     Raises:
         UnknownNameError: a class does not exist.
