@@ -156,7 +156,7 @@ def test_wrong_folders_and_files(source: Path, tmp_path: Path) -> None:
     for file in (source / "ucfTrainTestlist").iterdir():
         (lists / file.name).write_bytes(file.read_bytes())
     (lists / "testlist01.txt").write_text("not/a video\n")
-    with pytest.raises(DataError, match="line 1"):
+    with pytest.raises(DataError, match="has the line 'not/a video'"):
         UCF101(lists=str(lists)).plan(source)
     lfs_pointer(lists / "testlist01.txt")
     with pytest.raises(DataError, match="git lfs pull"):
