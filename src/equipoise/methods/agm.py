@@ -64,7 +64,7 @@ class AGM(Modulates, Windowed):
     family = "optimisation"
     summary = "scale each modality's gradient by its Shapley contribution against its own history"
     source = "Li et al., ICCV 2023, arXiv 2308.07686"
-    cost = "two forward passes and 2^M - 2 calls of the head a step"
+    cost = "two forward passes and 2^M - 2 calls of the head per step"
     requires = Requirements(min_modalities=2)
     remembered = ("_means", "_steps")
 

@@ -91,7 +91,7 @@ class AMCo(Method):
     family = "forward"
     summary = "mask a growing part of the modality that the model depends on"
     source = "Zhou, Liang, Zheng, Xuan, Kumada, ICASSP 2023, doi 10.1109/ICASSP49357.2023.10096641"
-    cost = "two head slices a modality a step"
+    cost = "two head slices per modality per step"
     requires = Requirements(frozenset({"additive_head"}), min_modalities=2)
     experimental = True
     remembered = ("_shares", "_batch")

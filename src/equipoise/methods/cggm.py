@@ -79,7 +79,7 @@ class CGGM(Modulates, Windowed):
     family = "optimisation"
     summary = "scale and align gradients by classifiers that measure how fast each modality improves"
     source = "Guo et al., NeurIPS 2024, arXiv 2411.01409"
-    cost = "a linear classifier a modality"
+    cost = "a linear classifier per modality"
     requires = Requirements(min_modalities=2)
     experimental = True
     remembered = ("_metrics", "_shares")

@@ -45,7 +45,7 @@ class CML(Method):
     family = "objective"
     summary = "confidence must not rise when a modality is removed"
     source = "Ma et al., ICML 2023, arXiv 2306.01265"
-    cost = "M - 1 more passes through the head a step"
+    cost = "M - 1 more passes through the head per step"
     requires = Requirements(min_modalities=2)
     replaces_loss = True
 

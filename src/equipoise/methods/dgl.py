@@ -37,7 +37,7 @@ class DGL(ReadsUnimodal, Windowed):
     family = "optimisation"
     summary = "encoders learn from unimodal losses alone, the fusion from the joint loss alone"
     source = "Wei et al., ICCV 2025, arXiv 2507.10213"
-    cost = "a call of the head a modality a step"
+    cost = "a call of the head per modality per step"
     # Encoders and fusion must be separate modules to have separate gradients.
     requires = Requirements(min_modalities=2, excludes=frozenset({"mid_fusion"}), tasks=EVERY_TASK)
 

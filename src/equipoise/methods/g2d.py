@@ -52,7 +52,7 @@ class G2D(ReadsTeachers, Windowed):
     family = "objective"
     summary = "distil unimodal models, and train the weak modality's encoder first"
     source = "Rakib and Bagavathi, ICCV 2025, arXiv 2506.21514"
-    cost = "the unimodal runs, and a forward pass of each teacher a step"
+    cost = "the unimodal runs, and a forward pass of each teacher per step"
     requires = Requirements(min_modalities=2)
     remembered = ("_scores",)
 

@@ -55,7 +55,7 @@ class Greedy(Windowed):
     family = "forward"
     summary = "for some steps, isolate the branch that learns most through cross-modal gates"
     source = "Wu, Jastrzebski, Cho, Geras, ICML 2022, arXiv 2202.05306"
-    cost = "a norm over all gradients and weights a step"
+    cost = "a norm over all gradients and weights per step"
     requires = Requirements(frozenset({"gates"}), min_modalities=2, tasks=EVERY_TASK)
     remembered = ("_main", "_by", "_target", "_left")
 

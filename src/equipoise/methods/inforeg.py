@@ -58,7 +58,7 @@ class InfoReg(ReadsUnimodal, Windowed):
     family = "optimisation"
     summary = "tie encoders that lead to their recent weights while they acquire information"
     source = "Huang et al., CVPR 2025, arXiv 2503.18595"
-    cost = "a copy of the encoders, and a head slice a modality a step"
+    cost = "a copy of the encoders, and a head slice per modality per step"
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
     remembered = ("_traces",)
 

@@ -122,7 +122,7 @@ class IPRM(Method):
     source = (
         "Towards Equilibrium: An Instantaneous Probe-and-Rebalance Multimodal Learning Approach, IJCAI 2025"
     )
-    cost = "a linear head a modality, and three calls of a mix head a pair"
+    cost = "a linear head per modality, and three calls of a mix head per pair"
     requires = Requirements(frozenset({"shared_head"}), min_modalities=2)
     replaces_loss = True
 

@@ -76,7 +76,7 @@ class LFM(HoldsOut):
     family = "objective"
     summary = "label fitting and label-free alignment, with a weight that is learnt"
     source = "Yang, Wan, Jiang and Xu, NeurIPS 2024"
-    cost = "learned: two batches forward and three times backward an epoch"
+    cost = "learned: two batches forward and three times backward per epoch"
     requires = Requirements(min_modalities=2)
     experimental = True
     replaces_loss = True

@@ -58,7 +58,7 @@ class MCR(ReadsUnimodal):
     family = "objective"
     summary = "reward each encoder for how much permuting its feature changes the prediction"
     source = "Kontras et al., NeurIPS 2025, arXiv 2411.07335"
-    cost = "M * (n + 1) passes through the head a step"
+    cost = "M * (n + 1) passes through the head per step"
     requires = Requirements(min_modalities=2)
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:

@@ -59,7 +59,7 @@ class MMPareto(ReadsUnimodal, Windowed):
     family = "optimisation"
     summary = "unimodal losses whose gradients never work against the joint one"
     source = "Wei and Hu, ICML 2024, arXiv 2405.17730"
-    cost = "a linear head a modality and a second backward pass"
+    cost = "a linear head per modality and a second backward pass"
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:

@@ -58,7 +58,7 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
     family = "optimisation"
     summary = "scale down the gradient of the leading modality's encoder"
     source = "Peng et al., CVPR 2022, arXiv 2203.15332"
-    cost = "one head slice a modality a step"
+    cost = "one head slice per modality per step"
     requires = Requirements(min_modalities=2)
     noise: ClassVar[bool] = False
 
@@ -101,5 +101,5 @@ class OGMGE(OGM):
 
     name = "ogm-ge"
     summary = "OGM, with Gaussian noise on the encoders' gradients"
-    cost = "one head slice a modality and one normal draw a parameter a step"
+    cost = "one head slice per modality and one normal draw per parameter per step"
     noise = True

@@ -53,7 +53,7 @@ class OPM(ReadsUnimodal, Windowed):
     family = "forward"
     summary = "drop features of the leading modality, the more often the larger its lead"
     source = "Wei, Hu, Du, Wen, TPAMI 2024, arXiv 2410.11582"
-    cost = "one head slice a modality a step"
+    cost = "one head slice per modality per step"
     requires = Requirements(min_modalities=2)
 
     def edit_features(self, z: dict[str, Tensor], context: StepContext) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ class PMR(Windowed):
     family = "objective"
     summary = "pull slow modalities toward their class centroids"
     source = "Fan et al., CVPR 2023, arXiv 2211.07089"
-    cost = "a forward pass over a tenth of the training set an epoch"
+    cost = "a forward pass over a tenth of the training set per epoch"
     requires = Requirements(min_modalities=2)
     remembered = ("_prototypes",)
 

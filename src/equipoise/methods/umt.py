@@ -31,7 +31,7 @@ class UMT(ReadsTeachers):
     family = "objective"
     summary = "distil the features of frozen unimodal models into the encoders"
     source = "Du et al., ICML 2023, arXiv 2305.01233"
-    cost = "the unimodal runs, and a forward pass of each teacher a step"
+    cost = "the unimodal runs, and a forward pass of each teacher per step"
     requires = Requirements(tasks=EVERY_TASK)
 
     def taught(self) -> bool:

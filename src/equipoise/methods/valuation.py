@@ -134,7 +134,7 @@ class SampleValuation(Resamples):
 
     name = "sample-valuation"
     summary = "copy samples for the modalities that contribute little to them"
-    cost = "an epoch of forward passes an epoch; epochs of up to 1 + 3M times the samples"
+    cost = "an epoch of forward passes per epoch; epochs of up to 1 + 3M times the samples"
 
     def copies(self, run: Run) -> Tensor:
         """Choose copies sample by sample."""
@@ -166,7 +166,7 @@ class ModalityValuation(Resamples):
 
     name = "modality-valuation"
     summary = "copy drawn samples for the modality that contributes least"
-    cost = "a fifth of an epoch of forward passes an epoch; longer epochs"
+    cost = "a fifth of an epoch of forward passes per epoch; longer epochs"
 
     def changes_data(self) -> bool:
         """Whether anything can be copied."""

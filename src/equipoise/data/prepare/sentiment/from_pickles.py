@@ -158,9 +158,8 @@ def _features(file: _File, name: str) -> tuple[NDArray[np.float32], Counter[str]
     first = 0
     for split in list(arrays):
         array = arrays.pop(split)
-        with np.errstate(
-            over="ignore"
-        ):  # values too large for float32 become infinite and are counted as such
+        # Values too large for float32 become infinite, and are counted as such.
+        with np.errstate(over="ignore"):
             joined[first : first + len(array)] = array
         first += len(array)
     counts = Counter[str]()
