@@ -35,7 +35,7 @@ def contribution_weights(logits: Mapping[str, Tensor], temperature: float, floor
 
 @dataclass
 class ARL(Modulates, ReadsUnimodal):
-    """Let modalities contribute by their certainty, beside unimodal losses through the joint head.
+    """Let modalities contribute by their certainty, and add unimodal losses through the joint head.
 
     `L = CE(u, y) + gamma * sum_m CE(u^m, y)`. After the warm-up the gradient of encoder m is multiplied by
     `1 + omega^m`, see `contribution_weights`.

@@ -45,7 +45,7 @@ class Method:
     replaces_loss: ClassVar[bool] = False
     """Whether `losses` replaces the term `joint`, the plain `CE(u, y)`, by others."""
     remembered: ClassVar[tuple[str, ...]] = ()
-    """Attributes that a resumed run needs beside model and modules; tensors and plain values only."""
+    """Attributes that a resumed run needs in addition to model and modules; tensors and plain values only."""
 
     def __post_init__(self) -> None:
         """Check the options against their limits; an override must call this."""

@@ -175,7 +175,7 @@ class StepContext:
         """
         if not self.features:
             raise EquipoiseError(
-                "the model has not run in this step; ask for unimodal logits after encoding."
+                "the model has not run in this step; unimodal logits are available after encoding."
             )
         with self.run.autocast(), torch.set_grad_enabled(torch.is_grad_enabled() and not detached):
             z = self.features
