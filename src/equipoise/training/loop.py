@@ -24,6 +24,8 @@ from equipoise.training.record.snapshots import AFTER, EPOCH
 from equipoise.types import Batch, TrainingError
 
 DIAGNOSES_IN_A_RUN = 10
+STATEFUL = ("model", "modules", "optimizer", "method")
+"""What a checkpoint holds the `state_dict` of, in the order in which it is restored."""
 
 
 class Training(RunHandle):
@@ -155,10 +157,7 @@ class Training(RunHandle):
         state = {
             "epoch": self.epoch,
             "step": self.step,
-            "model": self.model.state_dict(),
-            "modules": self.modules.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "method": self.method.state_dict(),
+            **{name: getattr(self, name).state_dict() for name in STATEFUL},
             "generator": self.generator.get_state(),
             "best": self.best,
             "counters": vars(self.counters),
@@ -174,10 +173,8 @@ class Training(RunHandle):
         self.run_record.truncate(state["lengths"])
         if self.snapshots is not None:
             self.snapshots.all()  # raises now, not after the training, where one is missing
-        self.model.load_state_dict(state["model"])
-        self.modules.load_state_dict(state["modules"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.method.load_state_dict(state["method"])
+        for name in STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
         self.best, self.step, self.order = state["best"], state["step"], state["order"]
         for name, value in state["counters"].items():

@@ -103,11 +103,11 @@ def by_hand(
         raise UsageError("expected an optimizer and at least one epoch.")
     handled.trial(example_of(train_loader, reader).to(device_of(model)))
     chosen.check(handled)
-    run = HandRun(chosen, handled, optimizers, train_loader, reader, epochs, seed, criterion)
+    run = HandRun(chosen, handled, optimizers, train_loader, epochs, seed, criterion)
     share_values(run.modules.parameters())
     for problem in chosen.problems(run.plan):
         warn(problem)
-    return HandTraining(chosen, handled, run, optimizers, scaler, extra_optimizer)
+    return HandTraining(run, optimizers, scaler, extra_optimizer)
 
 
 def check_fit(method: Method, modalities: Sequence[str], processes: int) -> None:

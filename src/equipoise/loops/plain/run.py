@@ -52,12 +52,11 @@ class HandRun:
         model: HandledModel,
         optimizers: Sequence[Optimizer],
         loader: Iterable[Any],
-        reader: BatchReader,
         epochs: int,
         seed: int,
         criterion: Criterion | None,
     ) -> None:
-        self.method, self.model, self.loader, self.reader = method, model, loader, reader
+        self.method, self.model, self.loader = method, model, loader
         self._own, self.seed, self.processes = list(optimizers), seed, process_count()
         self._criterion = criterion or task_named(model.task).loss
         self.device = device_of(model)
@@ -77,7 +76,7 @@ class HandRun:
 
     def take(self, positions: Sequence[int]) -> HandBatch:
         """Return training samples by their positions in the dataset."""
-        return taken(self._indexed(), positions, self.reader)
+        return taken(self._indexed(), positions, self.model.reader)
 
     @property
     def train_target(self) -> Tensor:

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from equipoise.loops.plain.model import HandledModel
 from equipoise.loops.plain.passes import HandBatch, Pass, joined_step
 from equipoise.loops.plain.routed import Accumulated, routed
 from equipoise.loops.plain.run import HandRun
-from equipoise.methods.core.method import Method, overrides
+from equipoise.methods.core.method import overrides
 from equipoise.methods.core.run import StepContext
 from equipoise.types import EquipoiseError, UsageError
 
@@ -31,17 +30,15 @@ class HandTraining:
 
     def __init__(
         self,
-        method: Method,
-        model: HandledModel,
         run: HandRun,
         optimizers: Sequence[Optimizer],
         scaler: Any,
         extra_optimizer: Callable[[Iterable[Any]], Optimizer] | None,
     ) -> None:
-        self.method, self.total_epochs = method, run.total_epochs
-        self._run, self._model, self._optimizers, self._scaler = run, model, list(optimizers), scaler
+        self.method, self.total_epochs = run.method, run.total_epochs
+        self._run, self._model, self._optimizers, self._scaler = run, run.model, list(optimizers), scaler
         self._split, self._routes, self._edits = (
-            any(overrides(member, hook) for member in method.members() for hook in hooks)
+            any(overrides(member, hook) for member in run.method.members() for hook in hooks)
             for hooks in (("edit_features", "fuse", "forward"), ("backward",), ("after_backward",))
         )
         self._extra: Optimizer | None = None
@@ -55,7 +52,7 @@ class HandTraining:
         self._served = 0
         self.terms: dict[str, Tensor] = {}
         self.history = run.events
-        method.setup(run)  # type: ignore[arg-type]
+        run.method.setup(run)  # type: ignore[arg-type]
         self._hook = self._optimizers[-1].register_step_post_hook(self._stepped)
 
     # Epochs ----------------------------------------------------------------------------------------------

@@ -38,10 +38,6 @@ class TracePoint:
     modalities: Mapping[str, Mapping[str, float]]
     accuracy: Mapping[str, float]
 
-    def gap(self, modality: str, split: str = "val") -> float:
-        """Return the purity gap between training and another split, `|P_T - P_split|`."""
-        return abs(self.modalities[modality]["train"] - self.modalities[modality][split])
-
 
 def measure_trace(
     snapshots: Snapshots,
