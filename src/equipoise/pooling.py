@@ -68,8 +68,8 @@ def pooled_output(
 
     Without `pool`, maps, sequences and frames are averaged (`equipoise.pooling.pool_features`). From a tuple
     the first entry is taken; from a mapping or dataclass, such as the outputs of `transformers`, its only
-    tensor, else `pooler_output`, else the mean of `last_hidden_state` over the positions of the mask, `[B, T]`
-    with 0 at padded ones. `pool` goes from the output to `[B, d]`, for all modalities or by name.
+    tensor, else `pooler_output`, else the mean of `last_hidden_state` over the positions of the mask `[B, T]`
+    that are not 0. `pool` goes from the output to `[B, d]`, for all modalities or by name.
 
     Raises:
         ModelError: the output cannot be pooled.

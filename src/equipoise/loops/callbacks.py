@@ -9,11 +9,12 @@ from typing import Any
 from torch import nn
 
 from equipoise.diagnosis import Diagnosis
+from equipoise.diagnosis.features.capture import check_handles
 from equipoise.distributed import unwrapped
 from equipoise.loops.plain import HandTraining, by_hand
 from equipoise.methods import Method, create_method
 from equipoise.relearning import DiagnoseRelearn
-from equipoise.types import EquipoiseError, ModelError, UsageError
+from equipoise.types import EquipoiseError, ModelError
 
 Handles = Mapping[str, str | nn.Module]
 
@@ -25,7 +26,7 @@ class RelearnsInTrainer:
     """Diagnose and re-learn at the start of the epoch after one in which it is due."""
 
     def __init__(self, encoders: Handles, options: dict[str, Any]) -> None:
-        check_handles(encoders)
+        check_handles(encoders, paths=True)
         self.encoders: Handles = dict(encoders)
         self.options = options
         self.relearn: DiagnoseRelearn | None = None
@@ -82,7 +83,7 @@ class TrainsByMethod:
         options: Mapping[str, Any] | None,
         more: dict[str, Any],
     ) -> None:
-        check_handles(encoders)
+        check_handles(encoders, paths=True)
         self.method = create_method(method, options) if isinstance(method, str) else method
         self.encoders, self.head, self.output, self.more = dict(encoders), head, output, more
         self.training: HandTraining | None = None
@@ -135,22 +136,6 @@ def scores(diagnosis: Diagnosis) -> dict[str, dict[str, float]]:
         }
         for name, state in diagnosis.items()
     }
-
-
-def check_handles(encoders: Handles) -> None:
-    """Refuse handles that are neither paths nor modules, before the model is known.
-
-    Raises:
-        UsageError: there is none, or one has another type.
-    """
-    if not encoders:
-        raise UsageError("no encoder was given; expected a mapping from modality name to path or module.")
-    for name, handle in encoders.items():
-        if not isinstance(handle, str | nn.Module):
-            raise UsageError(
-                f"the handle of {name!r} is a {type(handle).__name__}; expected a module, or its path inside "
-                "the model, such as 'audio_net'."
-            )
 
 
 def resolved(encoders: Handles, model: nn.Module) -> dict[str, nn.Module]:

@@ -202,18 +202,21 @@ class EncoderHooks:
         return self._on_output(name, output, keywords)
 
 
-def check_handles(encoders: Mapping[str, nn.Module], model: nn.Module | None = None) -> None:
+def check_handles(
+    encoders: Mapping[str, Any], model: nn.Module | None = None, *, paths: bool = False
+) -> None:
     """Check that there are encoders and that each is a submodule of the model, if that is known.
 
     Raises:
-        UsageError: there is no encoder, or one is not a module.
+        UsageError: there is no encoder, or one is not a module (with `paths`, nor a path inside the model).
         ModelError: a module is not part of the model.
     """
+    wanted = "a module, or its path inside the model, such as 'audio_net'" if paths else "a module"
     if not encoders:
-        raise UsageError("no encoder was given; expected a mapping from modality name to module.")
+        raise UsageError(f"no encoder was given; expected a mapping from modality name to {wanted}.")
     for name, module in encoders.items():
-        if not isinstance(module, nn.Module):
-            raise UsageError(f"the handle of {name!r} is a {type(module).__name__}; expected a module.")
+        if not (isinstance(module, nn.Module) or (paths and isinstance(module, str))):
+            raise UsageError(f"the handle of {name!r} is a {type(module).__name__}; expected {wanted}.")
         if model is not None and all(module is not part for part in model.modules()):
             raise ModelError(
                 f"the handle of {name!r} ({type(module).__name__}) is not part of the model "
