@@ -233,6 +233,12 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
     )
 
 
+def _origins(model: BalancedModel) -> dict[str, str]:
+    """Return the origin of the weights of each encoder that started from given ones."""
+    origins = {m: weights_origin(encoder) for m, encoder in encoders_of(model).items()}
+    return {m: origin for m, origin in origins.items() if origin is not None}
+
+
 def _start(record: RunRecord, identity: dict[str, str]) -> None:
     """Write the first event, or check that an interrupted run was made with the same data and weights."""
     for event in record.events(METRICS):
@@ -247,19 +253,6 @@ def _start(record: RunRecord, identity: dict[str, str]) -> None:
             return
     record.truncate(dict.fromkeys(EVENTS, 0))
     record.append(METRICS, {"event": "start", **identity})
-
-
-def _origins(model: BalancedModel) -> dict[str, str]:
-    """Return the origin of the weights of each encoder that started from given ones."""
-    origins = {m: weights_origin(encoder) for m, encoder in encoders_of(model).items()}
-    return {m: origin for m, origin in origins.items() if origin is not None}
-
-
-def _cost(training: Training, parts: Mapping[str, FitResult]) -> dict[str, Any]:
-    """Return the cost of the run with that of its parts, without which there is no such model."""
-    return {
-        key: value + sum(part.summary[key] for part in parts.values()) for key, value in training.cost.items()
-    }
 
 
 def _finished_parts(
@@ -278,3 +271,10 @@ def run_name(method: str, seed: int) -> str:
     if plain != method.replace(":", "-"):
         plain = f"{plain}-{fingerprints.of_text(method)[:6]}"
     return f"{plain}-seed{seed}"
+
+
+def _cost(training: Training, parts: Mapping[str, FitResult]) -> dict[str, Any]:
+    """Return the cost of the run with that of its parts, without which there is no such model."""
+    return {
+        key: value + sum(part.summary[key] for part in parts.values()) for key, value in training.cost.items()
+    }
