@@ -36,7 +36,8 @@ class LockstepModel(MultimodalModel):
         name: of this kind of fusion in `build_model`.
         late: name and options of the default late fusion.
         new_blocks: returns new blocks for checked encoders; its keyword-only parameters are the options.
-        block_kind: class of the blocks, with the channels of each map in the attribute `widths`.
+        block_kind: class of blocks that have the channels of each map in the attribute `widths`; a model with
+            other blocks checks them in `_check_block`.
         block_list: the blocks in order.
 
     Raises:
