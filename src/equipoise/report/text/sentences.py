@@ -10,18 +10,8 @@ from typing import Any, Final
 from equipoise.diagnosis import LearningState
 from equipoise.experiments.compare.statistics import MIN_SEEDS
 from equipoise.report.records import Run
+from equipoise.report.text import learning
 from equipoise.report.text.evidence import TREATMENT, Evidence, same_ruler
-from equipoise.report.text.learning import (
-    Effect,
-    Point,
-    Reading,
-    effects,
-    last_diagnosis,
-    leads,
-    mean_gaps,
-    metric,
-    relearning_epochs,
-)
 from equipoise.report.text.main_figure import MainFigure
 from equipoise.report.text.wording import between, counted, decimal, listed, p_equals
 
@@ -62,9 +52,9 @@ def of_comparison(evidence: Evidence) -> list[Statement]:
     return found
 
 
-def over_training(read: Sequence[Reading], where: str, runs: Sequence[Run]) -> Statement:
+def over_training(read: Sequence[learning.Reading], where: str, runs: Sequence[Run]) -> Statement:
     """Say which modality had the largest gap at the last diagnosis."""
-    last = last_diagnosis(read)
+    last = learning.last_diagnosis(read)
     if not last:
         text = (
             f"No diagnosis of {where} was recorded (diagnose_every 0, or no run came to its end), so nothing "
@@ -73,7 +63,7 @@ def over_training(read: Sequence[Reading], where: str, runs: Sequence[Run]) -> S
         return Statement("Over-training", "Not measured.", text)
     ordered = sorted(last.items(), key=lambda item: -item[1].gap.mean)
     name, point = ordered[0]
-    measure = metric(read)
+    measure = learning.metric(read)
     text = (
         f"At the last diagnosis of {where} (epoch {point.epoch}) the {measure} of {name} was "
         f"{decimal(point.train.mean, 3)} on training and {decimal(point.val.mean, 3)} on validation "
@@ -83,7 +73,7 @@ def over_training(read: Sequence[Reading], where: str, runs: Sequence[Run]) -> S
         return Statement("Over-training", "No modality was over-trained.", text)
     if len(ordered) == 1:
         return Statement("Over-training", f"{name} was over-trained.", text)
-    first = leads(read, name)
+    first = learning.leads(read, name)
     if first < point.gap.n:
         text += f" The gap of {name} was the largest on {first} of {counted(point.gap.n, 'seed')}."
     text += _over_time(read, name)
@@ -91,16 +81,16 @@ def over_training(read: Sequence[Reading], where: str, runs: Sequence[Run]) -> S
     return Statement("Over-training", f"{name} was over-trained most{sure}", text)
 
 
-def _over_time(read: Sequence[Reading], name: str) -> str:
+def _over_time(read: Sequence[learning.Reading], name: str) -> str:
     """Say so if the last diagnosis and the mean of all name different modalities."""
-    gaps = mean_gaps(read)
+    gaps = learning.mean_gaps(read)
     largest = max(gaps, key=lambda modality: gaps[modality])
     if largest == name:
         return ""
     return f" Averaged over all diagnoses the largest gap is that of {largest}, {decimal(gaps[largest], 3)}."
 
 
-def _range(point: Point, runs: Sequence[Run]) -> str:
+def _range(point: learning.Point, runs: Sequence[Run]) -> str:
     gap = point.gap
     if len(runs) < 2 or gap.n < 2:
         return ""
@@ -108,7 +98,7 @@ def _range(point: Point, runs: Sequence[Run]) -> str:
     return text + (", though not on every seed" if gap.low <= 0 < gap.mean else "")
 
 
-def _other_gaps(others: Sequence[tuple[str, Point]]) -> str:
+def _other_gaps(others: Sequence[tuple[str, learning.Point]]) -> str:
     if not others:
         return ""
     if len(others) == 1:
@@ -118,16 +108,16 @@ def _other_gaps(others: Sequence[tuple[str, Point]]) -> str:
     return f" The other gaps: {', '.join(shown)}{f' and {more} smaller' if more else ''}."
 
 
-def relearning(read: Sequence[Reading], runs: Sequence[Run]) -> Statement:
+def relearning(read: Sequence[learning.Reading], runs: Sequence[Run]) -> Statement:
     """Say how strongly each modality was pulled back, and how its gap changed right after."""
     ruler = same_ruler(runs)
-    found = effects(read, same_ruler=ruler)
+    found = learning.effects(read, same_ruler=ruler)
     if not found:
         text = "The records hold no re-learning: none was due, or no run came to its end."
         return Statement("Re-learning", "It never took place.", text)
     # Strengths that are not numbers come last.
     ordered = sorted(found.items(), key=lambda item: (not item[1].strength, -item[1].strength.mean))
-    epochs = [str(epoch) for epoch in relearning_epochs(read)]
+    epochs = [str(epoch) for epoch in learning.relearning_epochs(read)]
     when = f"epoch {epochs[0]}" if len(epochs) == 1 else f"epochs {listed(epochs)}"
     pulls = [f"{name} {decimal(effect.strength.mean)}" for name, effect in ordered[:NAMED]]
     more = len(ordered) - len(pulls)
@@ -141,7 +131,7 @@ def relearning(read: Sequence[Reading], runs: Sequence[Run]) -> Statement:
     return Statement("Re-learning", verdict if effect.strength.mean > 0 else "No encoder was changed.", text)
 
 
-def _change(ordered: Sequence[tuple[str, Effect]], ruler: bool) -> str:
+def _change(ordered: Sequence[tuple[str, learning.Effect]], ruler: bool) -> str:
     if not ruler:
         return (
             "How the gaps changed right after is left out: re-learning measured them with other options than "
@@ -153,7 +143,7 @@ def _change(ordered: Sequence[tuple[str, Effect]], ruler: bool) -> str:
     return f"Right after, {listed(changes)}."
 
 
-def _changed(name: str, effect: Effect) -> str:
+def _changed(name: str, effect: learning.Effect) -> str:
     before, after = decimal(effect.before.mean, 3), decimal(effect.after.mean, 3)
     if before == after:
         return f"the gap of {name} stayed at {before}"

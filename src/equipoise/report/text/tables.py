@@ -16,16 +16,7 @@ from equipoise.report.records import Run
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.learning import Reading, effects, last_diagnosis, metric
 from equipoise.report.text.main_figure import MainFigure
-from equipoise.report.text.wording import (
-    MISSING,
-    NARROW,
-    TIMES,
-    between,
-    counted,
-    decimal,
-    number,
-    p_value,
-)
+from equipoise.report.text.wording import MISSING, NARROW, TIMES, between, counted, decimal, number, p_value
 
 MEGABYTE: Final = 1e6
 
