@@ -49,7 +49,7 @@ class Table:
     @classmethod
     def of(cls, caption: str, rows: Sequence[Mapping[str, Cell]], words: Container[str] = ()) -> Table:
         """Return a table of rows of cells by the head of their column; `words` are heads of columns, too."""
-        columns = list(rows[0])
+        columns = list(rows[0]) if rows else []
         flush = frozenset(place for place, head in enumerate(columns) if head in words)
         return cls(caption, columns, [list(row.values()) for row in rows], flush)
 
