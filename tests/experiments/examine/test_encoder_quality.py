@@ -47,7 +47,7 @@ def test_contributions_of_a_run_equal_those_through_hooks(finished: Path) -> Non
     assert found.classes == tuple(data.classes)
     hooked = contribution(result.model, data.train_eval, data.val, classes=tuple(data.classes))
     for m in found:
-        assert hooked[m].to_dict() == found[m].to_dict()
+        assert hooked[m] == found[m]
     assert (hooked.baseline, hooked.confusion) == (found.baseline, found.confusion)
     assert found.refitted is not None
     assert set(found.refitted) == set(synthetic.VECTORS)
