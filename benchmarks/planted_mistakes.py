@@ -8,7 +8,7 @@
 
 The tests that name the changed module run first, then those of its room, then the rest of the suite, until
 one fails. Results are saved to a JSON file after each mistake, and mistakes in that file are not run again.
-First the suite must pass without a mistake: a test that always fails detects nothing.
+A failure counts if the test fails again, and passes without the mistake.
 
 The tests run in a scratch worktree of the revision, in the environment of the Python that runs this file.
 """
@@ -155,6 +155,24 @@ def naming(tree: Path, path: Path, folders: list[str]) -> list[str]:
     ]
 
 
+def notices(
+    tree: Path, mistake: tuple[Path, str], tests: list[str], arguments: argparse.Namespace
+) -> Outcome:
+    """Run tests on a mistake until one fails that fails again, and passes without the mistake."""
+    unsteady: list[str] = []
+    while True:
+        skipped = [f"--deselect={name}" for name in unsteady]
+        with planted(*mistake):
+            outcome = run_tests(tree, [*tests, *skipped], arguments)
+            if outcome.verdict != "noticed" or outcome.first is None:
+                return outcome
+            again = run_tests(tree, [outcome.first], arguments)
+        if again.verdict == "noticed" and run_tests(tree, [outcome.first], arguments).verdict == "passed":
+            return outcome
+        print(f"{outcome.first} does not depend on the mistake", file=sys.stderr)
+        unsteady.append(outcome.first)
+
+
 def run_tests(tree: Path, tests: list[str], arguments: argparse.Namespace) -> Outcome:
     """Run tests until the first failure; no caches, which could change the next run."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=line"]
@@ -202,16 +220,15 @@ def judge(mistake: Mistake, tree: Path, arguments: argparse.Namespace) -> dict[s
     stages = {"naming": naming(tree, path, room), "room": room}
     if not arguments.room_only:
         stages["rest"] = ["tests", *(f"--ignore={folder}" for folder in room)]
-    with planted(path, content):
-        for stage, tests in stages.items():
-            if not tests:
-                continue
-            outcome = run_tests(tree, tests, arguments)
-            found[stage] = asdict(outcome)
-            found["verdict"] = outcome.verdict
-            # An endless loop counts as detected: the tests do not end.
-            if outcome.verdict != "passed":
-                break
+    for stage, tests in stages.items():
+        if not tests:
+            continue
+        outcome = notices(tree, (path, content), tests, arguments)
+        found[stage] = asdict(outcome)
+        found["verdict"] = outcome.verdict
+        # An endless loop counts as detected: the tests do not end.
+        if outcome.verdict != "passed":
+            break
     return found
 
 
