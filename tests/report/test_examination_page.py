@@ -7,6 +7,7 @@ import equipoise as eq
 import synthetic
 from equipoise.report import write_examination_report, write_report
 from equipoise.report.pages.examination import examination_page
+from equipoise.report.text.detail_tables import states_table
 from vega import column
 
 HOSTILE = "<b>a</b>"
@@ -55,6 +56,19 @@ def test_the_summary_contains_the_measured_numbers(examined, read, tmp_path):
     assert (tmp_path / "page.json").is_file()
     assert HOSTILE in page.text
     assert "b" not in {tag for tag, _ in page.tags}  # names are escaped
+
+
+def test_the_estimate_of_the_paper_is_shown_beside_the_chosen_one(examined, read, tmp_path):
+    table = states_table(examined.paper)
+    rows = {row[0].text: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    for name, state in examined.paper.items():
+        assert rows[name]["training purity"].value == state.train_score
+        assert rows[name]["validation purity"].value == state.val_score
+        assert rows[name]["strength"].value == state.strength()
+        assert rows[name]["training samples"].value == state.n_train
+    page = read(write_examination_report(examined, tmp_path / "page.html"))
+    assert "The paper's estimate" in page.text
+    assert table.caption in page.text
 
 
 def test_all_pictures_are_present_and_can_be_exported(examined):
