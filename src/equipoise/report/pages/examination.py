@@ -100,7 +100,7 @@ def _summary(found: Examination) -> Table:
         row["drop without"] = Cell(decimal(drop, 3), drop, between(*lost) if lost else "")
         rows.append(row)
     caption = (
-        f"Scores are of {measure} and {own.metric}; beside gap and drop stand 95 % intervals. Strength: "
+        f"Scores are of {measure} and {own.metric}. Gap and drop have 95 % intervals. Strength: "
         "how far re-learning would pull the encoder toward its initial weights (0 to 1). New head alone: a "
         "linear head fitted to this modality's features; head on inputs: one fitted to what its encoder is "
         "given. Alone and drop: the joint prediction with the mean in place of the others, or of this one."
