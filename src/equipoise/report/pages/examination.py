@@ -181,7 +181,7 @@ def _reading(found: Examination) -> list[str]:
     orders = "over all subsets" if own.exact else f"over {own.permutations} sampled orders"
     return [
         f"{measure}: {METRICS.get(measure, 'a measure of separability')}. The gap is training minus "
-        "validation; its interval tells how far it depends on the samples and on the draw of subsets.",
+        "validation; its interval shows how far it depends on the samples and on the draw of subsets.",
         f"{model} A modality is taken away by putting its mean over the training split, zeros, or another "
         f"sample's features in its place. The Shapley value is what it adds to the {own.metric}, averaged "
         f"over all orders in which modalities may join ({orders}); the values add up to "
@@ -189,7 +189,7 @@ def _reading(found: Examination) -> list[str]:
         "modality is absent.",
         "Verdicts are tried in this order: scarcely informative (nothing fitted on the modality alone beats "
         "chance, and the joint prediction does not need it), over-trained (the gap is clearly above zero and "
-        "wide), under-trained (the modality tells more than its encoder has learnt, or than the joint "
+        "wide), under-trained (the modality holds more than its encoder has learnt, or than the joint "
         "prediction uses), balanced. They rest on the preset robust. 'close' marks one whose numbers are "
         "near a threshold.",
         "All of this is measured on training and validation samples"
