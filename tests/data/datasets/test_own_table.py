@@ -14,7 +14,7 @@ from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.engine import prepare
 from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.data.prepare.readers.audio_video import StftReader
-from equipoise.types import EquipoiseError
+from equipoise.types import EquipoiseError, UnknownNameError, UsageError
 from media_files import moving_square, tone, write_image, write_video, write_wav
 
 N = 8
@@ -135,6 +135,73 @@ def test_unreadable_files_are_lost_by_name(tmp_path: Path) -> None:
     ]
     assert "[4, 2]" in done.summary.lost[0].message
     assert len(open_dataset(tmp_path / "out")) == 6
+
+
+@pytest.mark.parametrize("first", [np.zeros(3, np.int64), np.zeros(3, np.uint8), np.zeros(3, np.float16)])
+def test_arrays_are_stored_in_a_type_that_holds_all_of_them(tmp_path: Path, first: np.ndarray) -> None:
+    arrays = [first, *(np.array([0.7, 300.0, -70000.0 * row]) for row in range(1, N))]
+    for row, array in enumerate(arrays):
+        np.save(tmp_path / f"{row}.npy", array)
+    lines = [f"{row}.npy,{'ab'[row % 2]}" for row in range(N)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,target", *lines]))
+    plan = OwnTable(modalities_from=("x=array",)).plan(tmp_path / "t.csv")
+    dataset = prepare(plan, tmp_path / "out", workers=1).dataset
+    assert np.array_equal(dataset.array("x"), np.stack(arrays))
+
+
+ROLES = {"target": "target", "split": "split", "group": "group", "id": "ids"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("column", ["usual", "x_own"])
+def test_no_wildcard_takes_target_split_group_or_id(tmp_path: Path, role: str, column: str) -> None:
+    column = role if column == "usual" else column
+    values = {"target": "01" * 4, "split": ["train", "train", "val", "test"] * 2}
+    table = pd.DataFrame({"x_1": range(N), column: list(values.get(role, range(N))), "x_2": range(N)})
+    if role != "target":
+        table["target"] = list("01" * 4)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    options = {} if column == role else {ROLES[role]: column}
+    own = OwnTable(modalities_from=("all:*=numbers",), **options)
+    dataset = prepare(own.plan(tmp_path / "t.csv"), tmp_path / "out", workers=1).dataset
+    assert np.array_equal(dataset.array("all"), np.arange(N)[:, None] * [1, 1])
+    for kind in ("numbers", "text", *(["array"] if role in values else [])):
+        named = OwnTable(modalities_from=(f"a:{column}={kind}",), **options)
+        with pytest.raises(UsageError, match=f"'{column}', which is the {role} of the samples"):
+            named.plan(tmp_path / "t.csv")
+
+
+def test_the_name_of_a_file_may_be_the_id(tmp_path: Path) -> None:
+    _written(tmp_path).drop(columns="id").to_csv(tmp_path / "t.csv", index=False)
+    own = OwnTable(modalities_from=("x:features=array",), ids="features")
+    dataset = prepare(own.plan(tmp_path / "t.csv"), tmp_path / "out", workers=1).dataset
+    assert dataset.ids.tolist() == [f"{row}.npy" for row in range(N)]
+    assert np.array_equal(dataset.array("x"), ARRAYS)
+
+
+def test_a_wildcard_leaves_out_another_column_with_the_name_of_the_target(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("t1,target,label\n1,7,a\n2,8,b\n")
+    own = OwnTable(modalities_from=("t:t*=numbers",), target="label")
+    assert own.plan(tmp_path / "t.csv").readers["t"].layout.shape == (1,)
+    (tmp_path / "u.csv").write_text("target,label\n7,a\n8,b\n")
+    with pytest.raises(UnknownNameError, match="column of inputs 't\\*'"):
+        own.plan(tmp_path / "u.csv")
+
+
+LONG = pytest.mark.skipif(np.dtype(np.longdouble).itemsize <= 8, reason="long double is float64 here")
+
+
+@pytest.mark.parametrize("first", ["no array", pytest.param(None, marks=LONG)])
+def test_a_first_array_that_cannot_be_read_costs_one_sample(tmp_path: Path, first: str | None) -> None:
+    _written(tmp_path).to_csv(tmp_path / "t.csv", index=False)
+    if first is None:
+        np.save(tmp_path / "0.npy", ARRAYS[0].astype(np.longdouble))
+    else:
+        (tmp_path / "0.npy").write_text(first)
+    plan = OwnTable(modalities_from=("features=array",)).plan(tmp_path / "t.csv")
+    done = prepare(plan, tmp_path / "out", workers=1, allow_missing=True)
+    assert [one.id for one in done.summary.lost] == ["s0"]
+    assert np.array_equal(done.dataset.array("features"), ARRAYS[1:])
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+import numpy as np
 import pandas as pd
 
 from equipoise.data.datasets.from_source import SourceDataset
@@ -14,6 +15,7 @@ from equipoise.data.format.content import digest
 from equipoise.data.format.folder import listed
 from equipoise.data.format.modality import KIND_AXES
 from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.flow import FlowMethod
 from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, ImageReader, StftReader
 from equipoise.data.prepare.readers.flow import FlowReader
@@ -31,6 +33,7 @@ from equipoise.types import DataError, UnknownNameError, UsageError, check_known
 
 FILE_KINDS: Final = ("frames", "flow", "image", "spectrogram", "fbank", "tokens", "array")
 CELL_KINDS: Final = ("numbers", "text")
+ROLES: Final = ("target", "split", "group", "id")
 SPLITS: Final = {"valid": "val", "validation": "val", "dev": "val"}
 
 
@@ -91,15 +94,21 @@ class OwnTable(SourceDataset):
             )
         if twice := [name for name, _, _ in wanted if [n for n, _, _ in wanted].count(name) > 1]:
             raise UsageError(f"the modality {twice[0]!r} is named twice; give each a unique name.")
-        id_column = _column(table, self.ids, "id")
+        roles = self._roles(table)
+        for name, column, kind in wanted:
+            role = next((role for role, used in roles.items() if used == column), None)
+            # A file may give a sample its id and its group: the input is then the content, not the name.
+            if role and not (kind in FILE_KINDS and role in ("id", "group")):
+                raise UsageError(
+                    f"the modality {name!r} is the column {column!r}, which is the {role} of the samples and "
+                    f"never an input; remove it from --modalities-from, or name another column as {role}."
+                )
         root = Path(self.root).expanduser() if self.root is not None else source.absolute().parent
         columns = {column for _, column, kind in wanted if kind in FILE_KINDS}
         for column in sorted(columns):
             _filled(table, column, source)
-        clips = self._clips(table, source, root, sorted(columns), id_column)
-        readers = {
-            name: self._reader(table, column, kind, clips[0], id_column) for name, column, kind in wanted
-        }
+        clips = self._clips(table, source, root, sorted(columns), roles)
+        readers = {name: self._reader(table, column, kind, clips, roles) for name, column, kind in wanted}
         labels = sorted({str(clip.label) for clip in clips})
         if self.task == "classification" and len(labels) < 2:
             raise DataError(f"{source} has only one class ({labels[0]!r}); expected at least two.")
@@ -111,19 +120,23 @@ class OwnTable(SourceDataset):
             facts={"table": source.name, "fingerprint": digest(table.astype(str).to_numpy().tolist())},
         )
 
+    def _roles(self, table: pd.DataFrame) -> dict[str, str]:
+        """Return role to column: the target, and split, group and id if the table has them."""
+        given = {"split": self.split, "group": self.group, "id": self.ids}
+        found = {role: _column(table, name, role) for role, name in given.items()}
+        return {"target": self.target} | {
+            role: column for role, column in found.items() if column is not None
+        }
+
     def _clips(
-        self, table: pd.DataFrame, source: Path, root: Path, columns: list[str], id_column: str | None
+        self, table: pd.DataFrame, source: Path, root: Path, columns: list[str], roles: Mapping[str, str]
     ) -> list[Clip]:
         target = _filled(table, self.target, source)
         labels: list[str] | list[float] = target
         if self.task == "regression":
             labels = [_number(text, self.target, row, source) for row, text in enumerate(target)]
-        given: dict[str, list[str]] = {}
-        for option in ("split", "group"):
-            column = _column(table, getattr(self, option), option)
-            if column is not None:
-                given[option] = _filled(table, column, source)
-        ids = _filled(table, id_column, source) if id_column else [str(one) for one in table.index]
+        given = {role: _filled(table, column, source) for role, column in roles.items() if role != "target"}
+        ids = given.get("id") or [str(one) for one in table.index]
         files = {column: table[column].astype(str).tolist() for column in columns}
         return [
             Clip(
@@ -138,8 +151,9 @@ class OwnTable(SourceDataset):
         ]
 
     def _reader(
-        self, table: pd.DataFrame, column: str, kind: str, first: Clip, id_column: str | None
+        self, table: pd.DataFrame, column: str, kind: str, clips: Sequence[Clip], roles: Mapping[str, str]
     ) -> ModalityReader:
+        id_column = roles.get("id")
         makers: Mapping[str, Callable[[], ModalityReader]] = {
             "frames": lambda: FramesReader(column, count=self.frames, size=self.pixels),
             "flow": lambda: FlowReader(column, count=self.frames, size=self.pixels, method=self.flow_method),
@@ -148,8 +162,8 @@ class OwnTable(SourceDataset):
             "fbank": lambda: FbankReader(column, frames=self.steps),
             "tokens": lambda: TokensReader(column, length=self.length),
             "text": lambda: CellTextReader(_known(table, column), length=self.length, id_column=id_column),
-            "numbers": lambda: _numbers(table, column, id_column),
-            "array": lambda: _array(column, first),
+            "numbers": lambda: _numbers(table, column, roles),
+            "array": lambda: _array(column, clips),
         }
         return makers[kind]()
 
@@ -204,11 +218,13 @@ def _split(text: str, row: int, source: Path) -> str:
     return name
 
 
-def _numbers(table: pd.DataFrame, column: str, id_column: str | None) -> NumbersReader:
+def _numbers(table: pd.DataFrame, column: str, roles: Mapping[str, str]) -> NumbersReader:
     if column.endswith("*"):
-        columns = tuple(str(name) for name in table.columns if str(name).startswith(column[:-1]))
+        # A wildcard also leaves out an unused column with the usual name of a role: it may hold a label.
+        inputs = [str(name) for name in table.columns if name not in {*roles.values(), *ROLES}]
+        columns = tuple(name for name in inputs if name.startswith(column[:-1]))
         if not columns:
-            raise UnknownNameError("column of the table", column, [str(name) for name in table.columns])
+            raise UnknownNameError("column of inputs", column, inputs)
     else:
         columns = (_known(table, column),)
     first = table.iloc[0]
@@ -218,10 +234,23 @@ def _numbers(table: pd.DataFrame, column: str, id_column: str | None) -> Numbers
             f"the column {column!r} holds {str(first[columns[0]])[:40]!r} in the first row; expected "
             "numbers, or lists of numbers of equal length."
         )
-    return NumbersReader(columns, found.shape, id_column)
+    return NumbersReader(columns, found.shape, roles.get("id"))
 
 
-def _array(column: str, first: Clip) -> ArrayFileReader:
-    found = array_in(first.files[column])
-    kind = next(kind for kind, axes in KIND_AXES.items() if len(axes) == found.ndim)
-    return ArrayFileReader(column, found.shape, found.dtype.name, kind)
+def _array(column: str, clips: Sequence[Clip]) -> ArrayFileReader:
+    """Describe the files by the shape of the first, and by a type that holds the numbers of all."""
+    found: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
+    damaged: list[MediaError] = []
+    for clip in clips:
+        try:
+            array = array_in(clip.files[column], mapped=True)
+        except MediaError as error:  # the sample is lost when it is read
+            damaged.append(error)
+        else:
+            found.append((array.shape, array.dtype))
+    if not found:
+        raise damaged[0]
+    shape = found[0][0]
+    stored = np.result_type(*{dtype for other, dtype in found if other == shape})
+    kind = next(kind for kind, axes in KIND_AXES.items() if len(axes) == len(shape))
+    return ArrayFileReader(column, shape, stored.name, kind)

@@ -136,7 +136,7 @@ class ArrayFileReader(ModalityReader):
     Attributes:
         role: the column with the file names.
         shape: of a sample.
-        dtype: type in which they are stored.
+        dtype: type in which they are stored; it holds the numbers of all files.
         kind: of the modality.
     """
 
@@ -147,7 +147,7 @@ class ArrayFileReader(ModalityReader):
 
     @property
     def layout(self) -> Layout:
-        """The layout of the first file."""
+        """The layout of every file."""
         return Layout(self.shape, self.dtype, self.kind)
 
     def read(self, clip: Clip) -> NDArray[Any]:
@@ -158,23 +158,27 @@ class ArrayFileReader(ModalityReader):
                 clip.files[self.role],
                 "wrong-format",
                 f"holds an array of shape {list(found.shape)}",
-                f"expected {list(self.shape)}, as in the first row: pad or crop it",
+                f"expected {list(self.shape)}, as in the first array: pad or crop it",
             )
         return found.astype(self.dtype)
 
 
-def array_in(path: Path) -> NDArray[Any]:
-    """Read a `.npy` file of numbers, or raise MediaError."""
+def array_in(path: Path, mapped: bool = False) -> NDArray[Any]:
+    """Read a `.npy` file of numbers, or map it into memory, or raise MediaError."""
     check_media(path)
     try:
-        found: NDArray[Any] = np.load(path, allow_pickle=False)
+        found: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         reason = " ".join(str(error).split())[:120]
         raise MediaError(
             path, "wrong-format", f"is not an array ({reason})", "write it with numpy.save"
         ) from error
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf" or not 1 <= found.ndim <= 4:
+    numbers = isinstance(found, np.ndarray) and found.dtype.kind in "biuf" and found.itemsize <= 8
+    if not numbers or not 1 <= found.ndim <= 4:
         raise MediaError(
-            path, "wrong-format", "holds no numbers of one to four axes", "write it with numpy.save"
+            path,
+            "wrong-format",
+            "holds no numbers, up to 64 bits each, of one to four axes",
+            "write it with numpy.save",
         )
     return found
