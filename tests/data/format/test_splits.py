@@ -51,6 +51,14 @@ def test_stratified(counts: list[int], seed: int, fractions: tuple[float, float,
     assert [part.tolist() for _, part in again.items()] == [part.tolist() for _, part in splits.items()]
 
 
+def test_texts_are_drawn_like_their_numbers() -> None:
+    target = np.arange(60) % 3
+    texts = np.array(["a", "b", "c"])[target].tolist()
+    assert draw_splits(texts, seed=3).fingerprint == draw_splits(target, seed=3).fingerprint
+    with pytest.raises(DataError, match="class 'd'"):
+        draw_splits([*texts, "d"])
+
+
 def test_sizes_are_exact_over_all_classes() -> None:
     target = np.repeat(np.arange(26), 12)  # 2.4 samples of each class are requested
     splits = draw_splits(target)

@@ -215,3 +215,32 @@ def test_a_path_does_not_depend_on_the_current_folder(
     os.chdir("/")
     assert found.path == tmp_path.resolve() / "relative"
     found.verify()
+
+
+TEXTS = ["dog", "cat", "10", "Ärger", "cat", "dog", "9", "10", "Ärger", "9"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        TEXTS,
+        tuple(TEXTS),
+        np.array(TEXTS),
+        np.array(TEXTS, dtype=object),
+        np.array([text.encode() for text in TEXTS]),
+        pd.Series(TEXTS),
+        pd.Series(TEXTS, index=range(10, 20), dtype="string"),
+        pd.Categorical(TEXTS, categories=[*sorted(set(TEXTS)), "never"]),
+    ],
+    ids=["list", "tuple", "array", "objects", "bytes", "series", "strings", "categorical"],
+)
+def test_texts_are_classes_in_sorted_order(write: Write, given: Any) -> None:
+    found = write(count=10, target=given)
+    assert found.classes == ("10", "9", "cat", "dog", "Ärger")
+    assert found.target.tolist() == [3, 2, 0, 4, 2, 3, 1, 0, 4, 1]
+
+
+def test_classes_give_the_order_of_texts(write: Write) -> None:
+    found = write(count=6, target=["high", "low", "mid"] * 2, classes=["low", "mid", "high"])
+    assert found.classes == ("low", "mid", "high")
+    assert found.target.tolist() == [2, 0, 1] * 2

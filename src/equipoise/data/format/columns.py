@@ -63,7 +63,7 @@ def check_columns(
     elif task == "multilabel":
         values, names = label_table(target, classes)
     else:
-        values = integer_labels(target)
+        values = class_labels(target)
     count = check_lengths({**lengths, "the target": len(values)})
     if task == "classification":
         values, names = encode_labels(values, classes)
@@ -133,19 +133,26 @@ def check_lengths(lengths: dict[str, int]) -> int:
     return count
 
 
-def integer_labels(target: Any) -> NDArray[Any]:
-    """Return labels `[N]` as an integer or bool array, or raise DataError for anything else."""
-    labels = _array(target, "one integer class for each sample")
+def class_labels(target: Any) -> NDArray[Any]:
+    """Return labels `[N]` as an array of integers, bools or texts, or raise DataError for anything else."""
+    labels = _array(target, "one class for each sample")
     if labels.ndim != 1:
         raise DataError(
-            f"target has the shape {list(labels.shape)}; expected one integer class for each sample "
+            f"target has the shape {list(labels.shape)}; expected one class for each sample "
             "[N]: use target.argmax(axis=1) if it is one-hot, target.ravel() if it is one column, and "
             "task='multilabel' if a sample may have several labels."
         )
+    if labels.dtype.kind in "UST" or (labels.dtype == object and any(isinstance(one, str) for one in labels)):
+        texts = text_column("target", target, len(labels))  # a missing label in a list is a text in `labels`
+        if others := [one for one in target if not isinstance(one, (str, bytes))]:
+            raise DataError(
+                f"target holds texts and {listed(others)}, no text; give texts only, or integers."
+            )
+        return texts
     if labels.dtype.kind not in "biu" and len(labels):
-        texts = labels.dtype.kind in "UST" or isinstance(labels[0], str)
-        found = "texts" if texts else f"values of type {labels.dtype}"
-        raise DataError(f"target holds {found}; expected integer class labels: {_ENCODE}.")
+        raise DataError(
+            f"target holds values of type {labels.dtype}; expected integers or texts as classes: {_ENCODE}."
+        )
     return labels
 
 
@@ -154,11 +161,12 @@ def encode_labels(
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Number the classes of labels `[N]` from 0 in ascending order; return indices and class names `[C]`.
 
-    `classes` names each distinct label in ascending order; by default the labels are the names.
+    `classes` names each distinct label in ascending order, or gives the order of labels that are texts; by
+    default the labels are the names.
 
     Raises:
         DataError: there are fewer than 2 classes, fewer samples than classes, or `classes` has the wrong
-            length or a duplicate.
+            length, a duplicate, or other names than texts as labels.
     """
     distinct, target = np.unique(labels, return_inverse=True)
     if classes is None:
@@ -182,6 +190,10 @@ def encode_labels(
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DataError(f"classes names {listed(twice)} more than once; give each class a unique name.")
+    if distinct.dtype.kind == "U" and names != tuple(distinct.tolist()):
+        if others := sorted(set(distinct.tolist()) - set(names)):
+            raise DataError(f"classes lacks the label {listed(others)} of target; name the labels, in order.")
+        target = np.array([names.index(label) for label in distinct.tolist()])[target]
     return target.astype(np.int64), names
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data.format.columns import check_ids, integer_labels, text_column
+from equipoise.data.format.columns import check_ids, class_labels, text_column
 from equipoise.data.format.content import digest, sample_hashes
 from equipoise.data.format.folder import SPLIT_NAMES
 from equipoise.data.format.label_strata import missing_label, strata_of
@@ -85,7 +85,7 @@ def draw_splits(
     """Draw three splits, stratified by class.
 
     Args:
-        target: integer labels `[N]`.
+        target: integer or text labels `[N]`.
         group: speaker, subject or video of each sample `[N]`; a group stays in one split, so that the
             fractions are approximate.
         fractions: of train, validation and test; they sum to 1.
@@ -99,7 +99,11 @@ def draw_splits(
             for three splits, or no draw puts it into all of them.
     """
     _check_fractions(fractions)
-    labels = integer_labels(target).astype(np.int64)
+    labels = class_labels(target)
+    if labels.dtype.kind == "U":
+        names, labels = np.unique(labels, return_inverse=True)
+        classes = names.tolist()
+    labels = labels.astype(np.int64)
     pool = _Pool(labels, _units(len(labels), group, duplicates), group is not None, classes)
     pool.check(np.arange(len(labels)), SPLIT_NAMES)
     val_of_rest = fractions[1] / (fractions[0] + fractions[1])

@@ -58,14 +58,15 @@ def write_dataset(
         inputs: modality name to features `[N, ...]`: NumPy arrays, memory maps or torch tensors, read in
             chunks. A sample is a vector [d], a sequence [T, d], an image [C, H, W] or a video [T, C, H, W],
             or, if `kinds` says so, tokens [T]: whole numbers of at least 0, padded with 0.
-        target: integer or bool labels `[N]`; labels other than 0..C-1 are renumbered in ascending order.
-            With `task="regression"`, numbers `[N]`; with `task="multilabel"`, 0 or 1 for each label `[N, C]`.
+        target: integer, bool or text labels `[N]`; the classes are numbered in ascending order. With
+            `task="regression"`, numbers `[N]`; with `task="multilabel"`, 0 or 1 for each label `[N, C]`.
         split: `"train"`, `"val"` (or `"valid"`, `"validation"`) or `"test"` for each sample. Without it,
             splits are drawn when the data are used.
         group: speaker, subject or video of each sample; a group is never divided between splits.
         ids: unique names of the samples; by default their row numbers.
         classes: name of each distinct label in ascending order, or of each column of a label table; by
-            default the labels, or the column numbers.
+            default the labels, or the column numbers. Labels that are texts keep their names: `classes` then
+            gives their order.
         kinds: modality to `"vector"`, `"tokens"`, `"sequence"`, `"image"` or `"video"`, checked against the
             array.
         normalize: modality to `"standard"` (the default: statistics of the train split, computed when the
