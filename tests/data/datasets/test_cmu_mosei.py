@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from equipoise.data.datasets import DATASETS
-from equipoise.data.datasets.sentiment import CMUMOSEI
+from equipoise.data.datasets.sentiment import CMUMOSEI, find_source
 from equipoise.data.prepare.engine import prepare
 from equipoise.data.prepare.media.text import hashed_tokens
+from equipoise.data.prepare.sentiment.from_csd import find_files
 from equipoise.types import DataError, UsageError
 
 h5py = pytest.importorskip("h5py")
@@ -177,3 +178,17 @@ def test_the_page_documents_command_citation_and_every_option_with_its_default(n
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|", text, re.MULTILINE))
     for option in fields(dataset):  # type: ignore[arg-type]
         assert rows[option.name].strip("`") == ("none" if option.default is None else str(option.default))
+
+
+def test_hidden_files_of_macos_are_no_sources(tmp_path: Path) -> None:
+    names = {"labels": "Labels.csd", "text": "Words.csd", "audio": "COVAREP.csd", "vision": "Facet.csd"}
+    (tmp_path / "sdk").mkdir()
+    (tmp_path / "__MACOSX").mkdir()
+    for name in names.values():
+        (tmp_path / "sdk" / name).touch()
+        (tmp_path / "sdk" / f"._{name}").touch()
+        (tmp_path / "__MACOSX" / f"._{name}").touch()
+    folder = find_source(tmp_path, ())
+    assert folder == tmp_path / "sdk"
+    found = find_files(folder, {}, "hashed")
+    assert {role: file.name for role, file in found.items()} == names

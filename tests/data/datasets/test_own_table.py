@@ -188,6 +188,24 @@ def test_a_wildcard_leaves_out_another_column_with_the_name_of_the_target(tmp_pa
         own.plan(tmp_path / "u.csv")
 
 
+def test_spaces_around_ids_paths_and_headers_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    table = _written(tmp_path / "in")[["id", "features", "words", "imu_x", "target", "split", "group"]]
+    spaced = table.rename(columns=lambda name: f" {name} ").map(lambda cell: f" {cell}\t")
+    np.save(tmp_path / "in" / " 0.npy", ARRAYS[7])
+    spaced.iloc[0, 1] = " 0.npy"  # a name that does begin with a space
+    modalities = ("features=array", "words=text", "imu_*=numbers")
+    for name in ("t.csv", "t.parquet"):
+        path = tmp_path / "in" / name
+        spaced.to_parquet(path) if name.endswith("t") else spaced.to_csv(path, index=False)
+        dataset = prepare(OwnTable(modalities_from=modalities).plan(path), tmp_path / name, workers=1).dataset
+        assert dataset.ids.tolist() == [f"s{row}" for row in range(N)]
+        assert dataset.classes == ("cat", "dog")
+        assert np.array_equal(dataset.array("features"), ARRAYS[[7, *range(1, N)]])
+        assert np.array_equal(dataset.array("imu_")[:, 0], NUMBERS[:, 0].astype(np.float32))
+        assert np.array_equal(dataset.array("words")[0], hashed_tokens(WORDS[0], 64))
+
+
 LONG = pytest.mark.skipif(np.dtype(np.longdouble).itemsize <= 8, reason="long double is float64 here")
 
 
@@ -242,6 +260,7 @@ def test_invalid_tables(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x,target\n")
     (tmp_path / "t.xlsx").write_text("x")
     (tmp_path / "t.parquet").write_text("no parquet at all")
+    (tmp_path / "two.csv").write_text("x, x,target\n1,2,a\n1,2,b\n")
     (tmp_path / "one.csv").write_text("x,target\n1,a\n2,a\n")
     for name, word in (
         ("t.csv", "no rows"),
@@ -249,6 +268,7 @@ def test_invalid_tables(tmp_path: Path) -> None:
         ("t.parquet", "cannot be read"),
         ("none.csv", "is missing"),
         ("one.csv", "only one class"),
+        ("two.csv", "two columns 'x'"),
     ):
         with pytest.raises(EquipoiseError, match=word):
             options.plan(tmp_path / name)

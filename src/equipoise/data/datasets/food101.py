@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.content import digest
-from equipoise.data.format.folder import listed
+from equipoise.data.format.folder import listed, visible
 from equipoise.data.prepare.clips import Clip, Preparation
 from equipoise.data.prepare.finding import check_source
 from equipoise.data.prepare.lists import check_splits, chosen_classes
@@ -138,8 +138,9 @@ class Food101(SourceDataset):
 
 def _known(images: Path) -> list[str]:
     """Return the names of all classes."""
-    folders = [entry for split in SPLITS for entry in (images / split).iterdir() if entry.is_dir()]
-    return sorted({entry.name for entry in folders if not entry.name.startswith(".")})
+    return sorted(
+        {entry.name for split in SPLITS for entry in visible((images / split).iterdir()) if entry.is_dir()}
+    )
 
 
 def _titles_in(path: Path) -> dict[Key, str]:
@@ -189,10 +190,10 @@ def _titled(lists: Sequence[Path]) -> Found:
 
 def _files(folder: Path, endings: Sequence[str]) -> Iterable[tuple[Key, Path]]:
     """Yield files in folders of classes, in the order of their names."""
-    for place in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        for name in sorted(entry.name for entry in place.iterdir()):
-            if not place.name.startswith(".") and name[0] != "." and name.lower().endswith(tuple(endings)):
-                yield (place.name, Path(name).stem), place / name
+    for place in visible(folder.iterdir()):
+        for file in visible(place.iterdir()) if place.is_dir() else ():
+            if file.name.lower().endswith(tuple(endings)):
+                yield (place.name, file.stem), file
 
 
 def _pictures(images: Path) -> Found:

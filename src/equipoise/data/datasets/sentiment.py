@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format.folder import listed
+from equipoise.data.format.folder import listed, visible
 from equipoise.data.prepare.clips import ArrayPreparation
 from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.data.prepare.sentiment import from_csd, from_pickles
@@ -192,9 +192,11 @@ def find_source(source: Path, known: Sequence[str]) -> Path:
     """
     if source.is_file():
         return source.parent if source.suffix == ".csd" else source
-    places = [source, *sorted(path for path in source.glob("*") if path.is_dir())] if source.is_dir() else []
+    places = (
+        [source, *(path for path in visible(source.glob("*")) if path.is_dir())] if source.is_dir() else []
+    )
     pickles = [place / name for place in places for name in known if (place / name).is_file()]
-    folders = [place for place in places if any(place.glob("*.csd"))]
+    folders = [place for place in places if visible(place.glob("*.csd"))]
     found = pickles or folders
     if len(found) == 1:
         return found[0]

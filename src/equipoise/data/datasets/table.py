@@ -27,6 +27,7 @@ from equipoise.data.prepare.readers.table import (
     array_in,
     numbers_of,
     read_table,
+    texts_of,
 )
 from equipoise.data.prepare.readers.text import TokensReader
 from equipoise.types import DataError, UnknownNameError, UsageError, check_known
@@ -143,7 +144,7 @@ class OwnTable(SourceDataset):
                 id=ids[row],
                 label=labels[row],
                 files={TABLE: source.absolute()}
-                | {column: root / Path(paths[row]).expanduser() for column, paths in files.items()},
+                | {column: _file(root, paths[row]) for column, paths in files.items()},
                 split=_split(given["split"][row], row, source) if "split" in given else None,
                 group=given["group"][row] if "group" in given else None,
             )
@@ -168,6 +169,12 @@ class OwnTable(SourceDataset):
         return makers[kind]()
 
 
+def _file(root: Path, cell: str) -> Path:
+    """Return the file that a cell names; spaces around the name count only if such a file exists."""
+    exact = root / Path(cell).expanduser()
+    return exact if exact.exists() else root / Path(cell.strip()).expanduser()
+
+
 def _parsed(text: str) -> tuple[str, str, str]:
     """Return name, column and kind of a modality."""
     where, equals, kind = text.rpartition("=")
@@ -186,8 +193,7 @@ def _column(table: pd.DataFrame, given: str | None, usual: str) -> str | None:
 
 def _filled(table: pd.DataFrame, column: str, source: Path) -> list[str]:
     """Return a column as texts, or raise DataError if one is empty."""
-    cells = table[_known(table, column)]
-    texts = ["" if missing else str(cell).strip() for cell, missing in zip(cells, cells.isna(), strict=True)]
+    texts = texts_of(table[_known(table, column)])
     if "" in texts:
         raise DataError(
             f"{source}, row {texts.index('') + 1}, has an empty cell in the column {column!r}; fill it, or "

@@ -7,7 +7,7 @@ import re
 import shutil
 import unicodedata
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,11 @@ def check_folder(path: Path, expected: str) -> None:
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
         raise DataError(f"{path} {found}; expected {expected}.")
+
+
+def visible(entries: Iterable[Path]) -> list[Path]:
+    """Return the entries of a folder by name, without hidden ones such as the `._` files of macOS."""
+    return sorted(entry for entry in entries if not entry.name.startswith("."))
 
 
 def slug(name: str) -> str:

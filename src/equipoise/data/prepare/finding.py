@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from equipoise.data.format.folder import check_folder, listed
+from equipoise.data.format.folder import check_folder, listed, visible
 from equipoise.types import DataError
 
 VIDEOS: Final = (".mp4", ".flv", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg")
@@ -165,7 +165,7 @@ def files_by_name(
         DataError: two entries have the same name.
     """
     found: dict[str, Path] = {}
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+    for entry in visible(folder.iterdir()):
         name = None
         if entry.is_dir() or entry.suffix.lower() in endings:
             name = name_of(entry.name if entry.is_dir() else entry.stem)

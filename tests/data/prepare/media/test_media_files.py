@@ -69,6 +69,17 @@ def test_folders_of_pictures_are_read_in_numeric_order(tmp_path: Path) -> None:
     assert sorted(["f10", "f9", "f1a", "f1"], key=natural) == ["f1", "f1a", "f9", "f10"]
 
 
+def test_hidden_files_of_macos_are_no_pictures(tmp_path: Path) -> None:
+    for number in range(3):
+        write_image(tmp_path / "clip" / f"{number}.png", FRAMES[number])
+        (tmp_path / "clip" / f"._{number}.png").write_bytes(b"\0\5\x16\7")
+    assert np.array_equal(read_frames(tmp_path / "clip", 3, 48), SQUARES[:3])
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "._0.png").write_bytes(b"\0\5\x16\7")
+    with pytest.raises(MediaError, match="is an empty folder"):
+        read_frames(tmp_path / "hidden", 3, 48)
+
+
 def test_a_picture_is_cropped_to_its_centre_and_downscaled_by_averaging() -> None:
     pixels = np.zeros((4, 8, 3), np.uint8)
     pixels[:, 2:6] = np.arange(0, 160, 10, dtype=np.uint8).reshape(4, 4)[..., None]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from equipoise.data.format.folder import visible
 from equipoise.types import DataError
 
 REASONS: Final = {
@@ -66,7 +67,7 @@ def check_media(path: str | os.PathLike[str]) -> None:
     """Raise MediaError if a file, or folder of frames, is missing, empty or a Git LFS pointer."""
     file = Path(path)
     if file.is_dir():
-        if not any(file.iterdir()):
+        if not visible(file.iterdir()):
             raise MediaError(file, "empty", "is an empty folder")
         return
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.data.format.folder import visible
 from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.types import MissingExtraError
 
@@ -65,7 +66,7 @@ def squared(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def frame_files(folder: Path) -> list[Path]:
     """Return the images in a folder by the numbers in their names, or raise MediaError without any."""
     check_media(folder)
-    files = [file for file in folder.iterdir() if file.suffix.lower() in ENDINGS]
+    files = [file for file in visible(folder.iterdir()) if file.suffix.lower() in ENDINGS]
     if not files:
         raise MediaError(folder, "no-video", "holds no images", f"expected files *{', *'.join(ENDINGS)}")
     return sorted(files, key=lambda file: natural(file.name))

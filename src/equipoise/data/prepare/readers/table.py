@@ -46,16 +46,24 @@ def read_table(path: Path) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path} cannot be read ({reason}); save it again as {kind[1:]}.") from error
+    table.columns = pd.Index([str(name).strip() for name in table.columns])
+    if twice := sorted(set(table.columns[table.columns.duplicated()])):
+        raise DataError(f"{path} has two columns {twice[0]!r}; rename one of them.")
     if table.empty:
         raise DataError(f"{path} has no rows; expected one for each sample.")
     return table
+
+
+def texts_of(cells: pd.Series[Any]) -> list[str]:
+    """Return cells as texts without spaces around them; a missing one is empty."""
+    return ["" if missing else str(cell).strip() for cell, missing in zip(cells, cells.isna(), strict=True)]
 
 
 @lru_cache(maxsize=2)
 def _cells(path: Path, _changed: int, id_column: str | None) -> pd.DataFrame:
     """Return the table by id; each process reads it once, and again after the file has changed."""
     table = read_table(path)
-    ids = table.index.astype(str) if id_column is None else table[id_column].astype(str)
+    ids = table.index.astype(str) if id_column is None else texts_of(table[id_column])
     return table.set_index(pd.Index(ids))
 
 

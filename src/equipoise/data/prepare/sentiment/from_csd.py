@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.data.format.folder import visible
 from equipoise.data.prepare.clips import Lost
 from equipoise.data.prepare.sentiment.csd import (
     ComputationalSequence,
@@ -65,7 +66,7 @@ def find_files(folder: Path, chosen: Mapping[str, str | None], text: Text) -> di
     """
     if text == "bert-tokens":
         raise UsageError("text is 'bert-tokens', which .csd files do not contain; choose features or hashed.")
-    files = sorted(folder.glob("*.csd"))
+    files = visible(folder.glob("*.csd"))
     by_role: dict[str, list[Path]] = {role: [] for role in _MARKS}
     for file in files:
         plain = "".join(c for c in file.stem.lower() if c.isalnum())
