@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.engine import prepare
 from equipoise.data.prepare.media.text import hashed_tokens
 from equipoise.data.prepare.readers.audio_video import StftReader
-from equipoise.types import EquipoiseError, UnknownNameError, UsageError
+from equipoise.types import DataError, EquipoiseError, UnknownNameError, UsageError
 from media_files import moving_square, tone, write_image, write_video, write_wav
 
 N = 8
@@ -204,6 +206,74 @@ def test_spaces_around_ids_paths_and_headers_do_not_count(tmp_path: Path) -> Non
         assert np.array_equal(dataset.array("features"), ARRAYS[[7, *range(1, N)]])
         assert np.array_equal(dataset.array("imu_")[:, 0], NUMBERS[:, 0].astype(np.float32))
         assert np.array_equal(dataset.array("words")[0], hashed_tokens(WORDS[0], 64))
+
+
+@pytest.mark.parametrize(
+    ("ending", "separator", "name", "encoding", "suggested"),
+    [
+        (".csv", ";", ";", "utf-8", ""),
+        (".csv", "\t", "tab", "UTF8", ""),
+        (".csv", "\t", "\\t", "utf-8-sig", ""),
+        (".tsv", ",", ",", "utf-8", ""),
+        (".txt", "|", "|", "utf-8", ""),
+        (".csv", ",", None, "utf-16", "utf-16"),
+        (".csv", ",", None, "utf-16-be", "utf-16-be"),
+        (".csv", ",", None, "utf-16-le", "utf-16-le"),
+        (".csv", ",", None, "latin-1", "latin-1"),
+        (".csv", ";", ";", "cp1252", "latin-1"),
+    ],
+)
+def test_separator_and_encoding(
+    tmp_path: Path, ending: str, separator: str, name: str | None, encoding: str, suggested: str
+) -> None:
+    path = tmp_path / f"t{ending}"
+    rows = [
+        ["id", "x", "tweet", "target"],
+        *([f"s{row}", "0.5", WORDS[row], "ab"[row % 2]] for row in range(N)),
+    ]
+    quoted = [[f'"{cell}"' for cell in row] for row in rows]
+    path.write_bytes("\n".join(separator.join(row) for row in quoted).encode(encoding))
+    options = {"modalities_from": ("tweet=text", "x=numbers")}
+    with pytest.raises(DataError) if suggested or name else nullcontext() as caught:
+        OwnTable(**options).plan(path)
+    if caught is not None:
+        option = f"--encoding, perhaps {suggested}," if suggested else "--separator"
+        assert option in str(caught.value)
+        assert "\n" not in str(caught.value)
+    plan = OwnTable(**options, separator=name, encoding=encoding).plan(path)
+    dataset = prepare(plan, tmp_path / "out", workers=1).dataset
+    assert dataset.ids.tolist() == [f"s{row}" for row in range(N)]
+    assert np.array_equal(dataset.array("tweet"), [hashed_tokens(WORDS[row], 64) for row in range(N)])
+    assert dataset.array("x").tolist() == [[0.5]] * N
+
+
+@pytest.mark.parametrize("options", [{"encoding": "latin-1"}, {"text_encoding": "latin-1"}])
+def test_text_files_in_another_encoding(tmp_path: Path, options: dict[str, str]) -> None:
+    _written(tmp_path).to_csv(tmp_path / "t.csv", index=False)
+    for row in range(N):
+        (tmp_path / f"{row}.txt").write_bytes(WORDS[row].encode("latin-1"))
+    own = OwnTable(modalities_from=("note=tokens",), length=6)
+    with pytest.raises(DataError, match="encoding 'utf-8' .* --encoding latin-1"):
+        prepare(own.plan(tmp_path / "t.csv"), tmp_path / "out", workers=1)
+    own = replace(own, **options)
+    dataset = prepare(own.plan(tmp_path / "t.csv"), tmp_path / "out", workers=1).dataset
+    assert np.array_equal(dataset.array("note"), [hashed_tokens(WORDS[row], 6) for row in range(N)])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"encoding": "utf-9"}, "encoding is 'utf-9'"),
+        ({"encoding": "base64"}, "encoding is 'base64'"),
+        ({"text_encoding": "utf-9"}, "encoding is 'utf-9'"),
+        ({"separator": ";;"}, "separator is ';;'; expected one character"),
+        ({"separator": ""}, "separator is ''"),
+    ],
+)
+def test_wrong_separators_and_encodings(tmp_path: Path, options: dict[str, str], words: str) -> None:
+    (tmp_path / "t.csv").write_text("x,target\n1,a\n2,b\n")
+    with pytest.raises(UsageError, match=words):
+        OwnTable(modalities_from=("x=numbers",), **options).plan(tmp_path / "t.csv")
 
 
 LONG = pytest.mark.skipif(np.dtype(np.longdouble).itemsize <= 8, reason="long double is float64 here")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from codecs import lookup
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,12 +25,13 @@ from equipoise.data.prepare.readers.table import (
     ArrayFileReader,
     CellTextReader,
     NumbersReader,
+    TextFormat,
     array_in,
     numbers_of,
     read_table,
     texts_of,
 )
-from equipoise.data.prepare.readers.text import TokensReader
+from equipoise.data.prepare.readers.text import UTF8, TokensReader
 from equipoise.types import DataError, UnknownNameError, UsageError, check_known
 
 FILE_KINDS: Final = ("frames", "flow", "image", "spectrogram", "fbank", "tokens", "array")
@@ -50,6 +52,10 @@ class OwnTable(SourceDataset):
         target: column of the class, or of the number with the task regression.
         split: column of train, val or test; by default `split` if it exists.
         group: column of groups that must stay in one split; by default `group` if it exists.
+        separator: between the cells of a text table: one character, or `tab`; by default a comma in `.csv`,
+            else a tab.
+        encoding: of a text table and of text files, such as `utf-16` or `latin-1`.
+        text_encoding: of text files, if it is another than that of the table.
         ids: column of unique names; by default `id` if it exists, else row numbers.
         task: `classification` or `regression`.
         root: folder of relative paths; by default that of the table.
@@ -75,6 +81,9 @@ class OwnTable(SourceDataset):
     split: str | None = None
     group: str | None = None
     ids: str | None = None
+    separator: str | None = None
+    encoding: str = "utf-8"
+    text_encoding: str | None = None
     task: Literal["classification", "regression"] = "classification"
     root: str | None = None
     frames: int = 3
@@ -86,7 +95,7 @@ class OwnTable(SourceDataset):
 
     def plan(self, source: Path) -> Preparation:
         """List the samples; see `SourceDataset.plan`."""
-        table = read_table(source)
+        table = read_table(source, self._format(self.encoding))
         wanted = [_parsed(text) for text in self.modalities_from]
         if not wanted:
             raise UsageError(
@@ -121,6 +130,12 @@ class OwnTable(SourceDataset):
             facts={"table": source.name, "fingerprint": digest(table.astype(str).to_numpy().tolist())},
         )
 
+    def _format(self, encoding: str) -> TextFormat:
+        tab = {"tab": "\t", "\\t": "\t"}
+        text = TextFormat(encoding, tab.get(self.separator or "", self.separator))
+        # A byte-order mark is no part of the first cell.
+        return replace(text, encoding=UTF8) if lookup(encoding).name == "utf-8" else text
+
     def _roles(self, table: pd.DataFrame) -> dict[str, str]:
         """Return role to column: the target, and split, group and id if the table has them."""
         given = {"split": self.split, "group": self.group, "id": self.ids}
@@ -154,16 +169,17 @@ class OwnTable(SourceDataset):
     def _reader(
         self, table: pd.DataFrame, column: str, kind: str, clips: Sequence[Clip], roles: Mapping[str, str]
     ) -> ModalityReader:
-        id_column = roles.get("id")
+        cells: dict[str, Any] = {"id_column": roles.get("id"), "format": self._format(self.encoding)}
+        encoding = self._format(self.text_encoding or self.encoding).encoding
         makers: Mapping[str, Callable[[], ModalityReader]] = {
             "frames": lambda: FramesReader(column, count=self.frames, size=self.pixels),
             "flow": lambda: FlowReader(column, count=self.frames, size=self.pixels, method=self.flow_method),
             "image": lambda: ImageReader(column, size=self.pixels),
             "spectrogram": lambda: StftReader(column, seconds=self.seconds),
             "fbank": lambda: FbankReader(column, frames=self.steps),
-            "tokens": lambda: TokensReader(column, length=self.length),
-            "text": lambda: CellTextReader(_known(table, column), length=self.length, id_column=id_column),
-            "numbers": lambda: _numbers(table, column, roles),
+            "tokens": lambda: TokensReader(column, length=self.length, encoding=encoding),
+            "text": lambda: CellTextReader(_known(table, column), length=self.length, **cells),
+            "numbers": lambda: _numbers(table, column, roles, cells),
             "array": lambda: _array(column, clips),
         }
         return makers[kind]()
@@ -224,7 +240,9 @@ def _split(text: str, row: int, source: Path) -> str:
     return name
 
 
-def _numbers(table: pd.DataFrame, column: str, roles: Mapping[str, str]) -> NumbersReader:
+def _numbers(
+    table: pd.DataFrame, column: str, roles: Mapping[str, str], cells: Mapping[str, Any]
+) -> NumbersReader:
     if column.endswith("*"):
         # A wildcard also leaves out an unused column with the usual name of a role: it may hold a label.
         inputs = [str(name) for name in table.columns if name not in {*roles.values(), *ROLES}]
@@ -240,7 +258,7 @@ def _numbers(table: pd.DataFrame, column: str, roles: Mapping[str, str]) -> Numb
             f"the column {column!r} holds {str(first[columns[0]])[:40]!r} in the first row; expected "
             "numbers, or lists of numbers of equal length."
         )
-    return NumbersReader(columns, found.shape, roles.get("id"))
+    return NumbersReader(columns, found.shape, **cells)
 
 
 def _array(column: str, clips: Sequence[Clip]) -> ArrayFileReader:

@@ -114,7 +114,7 @@ def test_a_file_gives_the_tokens_of_its_text(tmp_path: Path) -> None:
     [
         (None, "missing", "is missing"),
         (b"", "empty", "zero length"),
-        (b"caf\xe9", "unreadable", r"not UTF-8 text \(byte 3\)"),
+        (b"caf\xe9", "unreadable", r"encoding 'utf-8' \(byte 3\)"),
         (b"?! -- '", "empty", "no word for 'sample'"),
     ],
 )

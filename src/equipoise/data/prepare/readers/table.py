@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.files import MediaError, check_media
-from equipoise.data.prepare.readers.text import TokensReader
-from equipoise.types import DataError, MissingExtraError
+from equipoise.data.prepare.readers.text import UTF8, TokensReader
+from equipoise.types import DataError, MissingExtraError, UsageError
 
 PARQUET: Final = (".parquet", ".pq")
 SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
@@ -23,29 +24,61 @@ TABLE: Final = "table"
 """Role of the table itself among the files of a clip."""
 
 
-def read_table(path: Path) -> pd.DataFrame:
+@dataclass(frozen=True)
+class TextFormat:
+    """How a text file is read.
+
+    Attributes:
+        encoding: a text encoding that Python knows.
+        separator: of the cells of a table; None takes that of the ending.
+
+    Raises:
+        UsageError: the encoding does not exist, or the separator is not one character.
+    """
+
+    encoding: str = UTF8
+    separator: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            "x".encode(self.encoding)  # an empty text is converted without a look at the encoding
+        except LookupError:
+            raise UsageError(
+                f"encoding is {self.encoding!r}, which Python does not know; expected utf-8, utf-16, "
+                "latin-1, cp1252, ..."
+            ) from None
+        if self.separator is not None and len(self.separator) != 1:
+            raise UsageError(f"separator is {self.separator!r}; expected one character, or 'tab'.")
+
+
+def read_table(path: Path, text: TextFormat | None = None) -> pd.DataFrame:
     """Read a table with one row for each sample: `.csv`, `.tsv` (every cell is a text) or `.parquet`.
 
     Raises:
-        DataError: it is missing, empty, damaged or of another kind.
+        DataError: it is missing, empty, damaged, of another kind, or has another encoding or separator.
         MissingExtraError: it is Parquet and pyarrow is not installed.
     """
     check_media(path)
-    kind = path.suffix.lower()
+    kind, text = path.suffix.lower(), text or TextFormat()
     if kind not in (*SEPARATORS, *PARQUET):
         raise DataError(f"{path} is not a readable table; expected {', '.join((*SEPARATORS, *PARQUET))}.")
     try:
-        if kind in PARQUET:
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(
-                path, sep=SEPARATORS[kind], dtype=str, keep_default_na=False, encoding="utf-8-sig"
-            )
+        table = pd.read_parquet(path) if kind in PARQUET else _text_table(path, text)
     except ImportError:
         raise MissingExtraError("pyarrow", "table", "reading Parquet") from None
+    except UnicodeError as error:
+        hint = f", perhaps {_likely_encoding(path)}" if text.encoding == UTF8 else ""
+        raise DataError(
+            f"{path} is not text in the encoding {text.encoding.removesuffix('-sig')!r} ({error.args[-1]}); "
+            f"name its encoding with --encoding{hint}, or save it as UTF-8."
+        ) from None
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path} cannot be read ({reason}); save it again as {kind[1:]}.") from error
+        raise DataError(
+            f"{path} cannot be read ({reason}); save it again as {kind[1:]}, or name its --separator."
+        ) from error
+    if kind not in PARQUET and len(table.columns) == 1:
+        _check_separator(path, str(table.columns[0]), text.separator or SEPARATORS[kind])
     table.columns = pd.Index([str(name).strip() for name in table.columns])
     if twice := sorted(set(table.columns[table.columns.duplicated()])):
         raise DataError(f"{path} has two columns {twice[0]!r}; rename one of them.")
@@ -54,22 +87,50 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
+def _text_table(path: Path, text: TextFormat) -> pd.DataFrame:
+    with path.open("rb") as file:
+        if b"\0" in file.read(4096) and text.encoding == UTF8:  # valid UTF-8, but of no table
+            raise UnicodeError("zero bytes")
+    separator = text.separator or SEPARATORS[path.suffix.lower()]
+    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding=text.encoding)
+
+
+def _likely_encoding(path: Path) -> str:
+    """Guess the encoding of a text that is not UTF-8; UTF-16 begins with a mark, or has zero bytes."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if head[:2] in (BOM_UTF16_LE, BOM_UTF16_BE):
+        return "utf-16"
+    return ("utf-16-be" if head[:1] == b"\0" else "utf-16-le") if b"\0" in head else "latin-1"
+
+
+def _check_separator(path: Path, header: str, separator: str) -> None:
+    """Raise DataError if the only column of a table looks like several."""
+    names = {"\t": "tab", ";": "';'", "|": "'|'", ",": ","}
+    likely = next((one for one in names if one in header), None)
+    if likely is not None:
+        raise DataError(
+            f"{path} has only one column, {header[:80]!r}, with the separator {separator!r}; name its "
+            f"separator: --separator {names[likely]}."
+        )
+
+
 def texts_of(cells: pd.Series[Any]) -> list[str]:
     """Return cells as texts without spaces around them; a missing one is empty."""
     return ["" if missing else str(cell).strip() for cell, missing in zip(cells, cells.isna(), strict=True)]
 
 
 @lru_cache(maxsize=2)
-def _cells(path: Path, _changed: int, id_column: str | None) -> pd.DataFrame:
+def _cells(path: Path, _changed: int, id_column: str | None, text: TextFormat) -> pd.DataFrame:
     """Return the table by id; each process reads it once, and again after the file has changed."""
-    table = read_table(path)
+    table = read_table(path, text)
     ids = table.index.astype(str) if id_column is None else texts_of(table[id_column])
     return table.set_index(pd.Index(ids))
 
 
-def _row(clip: Clip, id_column: str | None) -> Any:
+def _row(clip: Clip, id_column: str | None, text: TextFormat) -> Any:
     path = clip.files[TABLE]
-    return _cells(path, path.stat().st_mtime_ns, id_column).loc[clip.id]
+    return _cells(path, path.stat().st_mtime_ns, id_column, text).loc[clip.id]
 
 
 @dataclass(frozen=True)
@@ -80,11 +141,13 @@ class NumbersReader(ModalityReader):
         columns: the columns in order, or one whose cells are lists (Parquet).
         shape: of a sample.
         id_column: column of ids; None if ids are row numbers.
+        format: of the table.
     """
 
     columns: tuple[str, ...]
     shape: tuple[int, ...]
     id_column: str | None = None
+    format: TextFormat = TextFormat()
 
     @property
     def layout(self) -> Layout:
@@ -93,7 +156,7 @@ class NumbersReader(ModalityReader):
 
     def read(self, clip: Clip) -> NDArray[Any]:
         """Return the numbers."""
-        row = _row(clip, self.id_column)
+        row = _row(clip, self.id_column, self.format)
         values = row[self.columns[0]] if len(self.columns) == 1 else [row[name] for name in self.columns]
         found = numbers_of(values)
         if found is None or found.shape != self.shape or not np.isfinite(found).all():
@@ -123,13 +186,15 @@ class CellTextReader(TokensReader):
     Attributes:
         role: the column.
         id_column: column of ids; None if ids are row numbers.
+        format: of the table.
     """
 
     id_column: str | None = None
+    format: TextFormat = TextFormat()
 
     def text(self, clip: Clip) -> str:
         """Return the text of a sample."""
-        return str(_row(clip, self.id_column)[self.role])
+        return str(_row(clip, self.id_column, self.format)[self.role])
 
     def read(self, clip: Clip) -> NDArray[np.int32]:
         """Return the tokens of a sample."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
@@ -17,16 +17,20 @@ from equipoise.data.prepare.media.text import (
 )
 from equipoise.types import UsageError
 
+UTF8: Final = "utf-8-sig"
+"""UTF-8, with or without a byte-order mark."""
+
 
 @dataclass(frozen=True)
 class TokensReader(ModalityReader):
-    """Reads a text file (UTF-8) as tokens.
+    """Reads a text file as tokens.
 
     Attributes:
         role: file of the clip.
         length: number of tokens stored; longer texts are cut, shorter ones padded with 0.
         vocabulary: number of different tokens of `hashed_tokens`; not used with a tokenizer.
         tokenizer: local folder of a pretrained tokenizer; None hashes words.
+        encoding: of the file.
 
     Raises:
         UsageError: the length is below 1 or the vocabulary below 2.
@@ -36,6 +40,7 @@ class TokensReader(ModalityReader):
     length: int = 64
     vocabulary: int = 8192
     tokenizer: str | None = None
+    encoding: str = UTF8
 
     def __post_init__(self) -> None:
         self.check_positive("length")
@@ -52,9 +57,10 @@ class TokensReader(ModalityReader):
         path = clip.files[self.role]
         check_media(path)
         try:
-            return path.read_bytes().decode("utf-8-sig")
+            return path.read_bytes().decode(self.encoding)
         except UnicodeDecodeError as error:
-            found, remedy = f"is not UTF-8 text (byte {error.start})", "save it as UTF-8, or remove it"
+            found = f"is not text in the encoding {self.encoding.removesuffix('-sig')!r} (byte {error.start})"
+            remedy = "save it as UTF-8, or in 'prepare table' name its encoding, as --encoding latin-1"
             raise MediaError(path, "unreadable", found, remedy) from error
         except OSError as error:
             found = f"cannot be read ({error.strerror})"
