@@ -276,6 +276,31 @@ def test_wrong_separators_and_encodings(tmp_path: Path, options: dict[str, str],
         OwnTable(modalities_from=("x=numbers",), **options).plan(tmp_path / "t.csv")
 
 
+def test_pictures_of_a_height_and_width(tmp_path: Path) -> None:
+    _written(tmp_path).to_csv(tmp_path / "t.csv", index=False)
+    modalities = ("rgb:clip=frames", "motion:clip=flow", "photo=image")
+    own = OwnTable(modalities_from=modalities, resolution="48x64", frames=2, flow_method="dis")
+    done = prepare(own.plan(tmp_path / "t.csv"), tmp_path / "out", workers=1)
+    assert done.summary.notes == ()
+    for row in range(N):
+        frames = np.moveaxis(np.roll(moving_square(6), row, axis=2)[[1, 4]], -1, 1)
+        assert np.array_equal(done.dataset.array("rgb")[row], frames)
+        assert np.array_equal(
+            done.dataset.array("photo")[row], np.moveaxis(moving_square(row + 1)[row], -1, 0)
+        )
+    assert done.dataset.array("motion").shape == (N, 2, 2, 48, 64)
+
+
+def test_a_cut_to_a_square_is_said(tmp_path: Path) -> None:
+    _written(tmp_path).to_csv(tmp_path / "t.csv", index=False)
+    plan = OwnTable(modalities_from=("photo=image",), pixels=16).plan(tmp_path / "t.csv")
+    assert "16 x 16 pixels; --resolution HEIGHTxWIDTH" in plan.notes[0]
+    assert OwnTable(modalities_from=("features=array",)).plan(tmp_path / "t.csv").notes == ()
+    for wrong in ("16", "0x4", "4x", "4 x 4", "axb"):
+        with pytest.raises(UsageError, match=f"resolution is '{wrong}'"):
+            OwnTable(modalities_from=("photo=image",), resolution=wrong).plan(tmp_path / "t.csv")
+
+
 LONG = pytest.mark.skipif(np.dtype(np.longdouble).itemsize <= 8, reason="long double is float64 here")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codecs import lookup
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,6 +18,7 @@ from equipoise.data.format.modality import KIND_AXES
 from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
 from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.flow import FlowMethod
+from equipoise.data.prepare.media.images import Size, parsed_size
 from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, ImageReader, StftReader
 from equipoise.data.prepare.readers.flow import FlowReader
 from equipoise.data.prepare.readers.table import (
@@ -60,7 +61,9 @@ class OwnTable(SourceDataset):
         task: `classification` or `regression`.
         root: folder of relative paths; by default that of the table.
         frames: number of frames of a video, and of moments of flow.
-        pixels: side of frames and images.
+        pixels: side of frames, flow and images; a picture is cut to its centre square and resized.
+        resolution: their size as HEIGHTxWIDTH, such as 120x160, instead of `pixels`; a picture is cut to
+            these proportions and resized.
         flow_method: `tvl1`, `dis`, `farneback`, or `auto`.
         seconds: length of sound in a spectrogram.
         steps: length of fbank features, in steps of 10 ms.
@@ -88,6 +91,7 @@ class OwnTable(SourceDataset):
     root: str | None = None
     frames: int = 3
     pixels: int = 224
+    resolution: str | None = None
     flow_method: FlowMethod = "auto"
     seconds: float = 3.0
     steps: int = 1024
@@ -127,7 +131,19 @@ class OwnTable(SourceDataset):
             clips=clips,
             readers=readers,
             classes=tuple(labels) if self.task == "classification" else None,
+            notes=self._notes({kind for _, _, kind in wanted}),
             facts={"table": source.name, "fingerprint": digest(table.astype(str).to_numpy().tolist())},
+        )
+
+    def _size(self) -> Size:
+        return self.pixels if self.resolution is None else parsed_size(self.resolution)
+
+    def _notes(self, kinds: Set[str]) -> tuple[str, ...]:
+        if self.resolution is not None or not kinds & {"frames", "flow", "image"}:
+            return ()
+        return (
+            f"pictures are cut to their centre square, {self.pixels} x {self.pixels} pixels; --resolution "
+            "HEIGHTxWIDTH gives other proportions.",
         )
 
     def _format(self, encoding: str) -> TextFormat:
@@ -172,9 +188,9 @@ class OwnTable(SourceDataset):
         cells: dict[str, Any] = {"id_column": roles.get("id"), "format": self._format(self.encoding)}
         encoding = self._format(self.text_encoding or self.encoding).encoding
         makers: Mapping[str, Callable[[], ModalityReader]] = {
-            "frames": lambda: FramesReader(column, count=self.frames, size=self.pixels),
-            "flow": lambda: FlowReader(column, count=self.frames, size=self.pixels, method=self.flow_method),
-            "image": lambda: ImageReader(column, size=self.pixels),
+            "frames": lambda: FramesReader(column, count=self.frames, size=self._size()),
+            "flow": lambda: FlowReader(column, count=self.frames, size=self._size(), method=self.flow_method),
+            "image": lambda: ImageReader(column, size=self._size()),
             "spectrogram": lambda: StftReader(column, seconds=self.seconds),
             "fbank": lambda: FbankReader(column, frames=self.steps),
             "tokens": lambda: TokensReader(column, length=self.length, encoding=encoding),

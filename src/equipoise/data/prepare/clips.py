@@ -69,8 +69,9 @@ class ModalityReader(ABC):
     def check_positive(self, *names: str) -> None:
         """Raise UsageError if a field is not above 0."""
         for name in names:
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected a number above 0.")
+            value = getattr(self, name)
+            if not (min(value) if isinstance(value, tuple) else value) > 0:
+                raise UsageError(f"{name} is {value}; expected a number above 0.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 
 from equipoise.data.prepare.media.audio import read_audio
 from equipoise.data.prepare.media.files import MediaError
-from equipoise.data.prepare.media.images import natural, read_image, squared
+from equipoise.data.prepare.media.images import fitted, natural, read_image
 from equipoise.data.prepare.media.video import frame_times, frames_at, read_frames
 from media_files import (
     lfs_pointer,
@@ -83,9 +83,31 @@ def test_hidden_files_of_macos_are_no_pictures(tmp_path: Path) -> None:
 def test_a_picture_is_cropped_to_its_centre_and_downscaled_by_averaging() -> None:
     pixels = np.zeros((4, 8, 3), np.uint8)
     pixels[:, 2:6] = np.arange(0, 160, 10, dtype=np.uint8).reshape(4, 4)[..., None]
-    assert np.array_equal(squared(pixels, 4)[0], pixels[:, 2:6, 0])
-    small = squared(np.kron(pixels[:, 2:6], np.ones((8, 8, 1), np.uint8)), 4)
+    assert np.array_equal(fitted(pixels, 4)[0], pixels[:, 2:6, 0])
+    small = fitted(np.kron(pixels[:, 2:6], np.ones((8, 8, 1), np.uint8)), 4)
     assert np.abs(small[0, 1:3, 1:3].astype(int) - pixels[1:3, 3:5, 0]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "columns"),
+    [
+        ((4, 10), slice(0, 4), slice(0, 10)),
+        ((2, 10), slice(1, 3), slice(0, 10)),
+        ((4, 3), slice(0, 4), slice(3, 6)),
+    ],
+)
+def test_height_and_width_keep_the_centre_of_these_proportions(
+    size: tuple[int, int], rows: slice, columns: slice
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 10, 3), dtype=np.uint8)
+    kept = np.moveaxis(pixels[rows, columns], -1, 0)
+    assert np.array_equal(fitted(pixels, size), kept)
+    large = np.kron(pixels, np.ones((6, 6, 1), np.uint8))
+    shrunk = fitted(large, size).astype(int)
+    assert shrunk.shape == kept.shape
+    # Height and width are treated alike; the two passes of the resizing round differently.
+    turned = fitted(large.swapaxes(0, 1), size[::-1]).astype(int).swapaxes(1, 2)
+    assert np.abs(turned - shrunk).max() <= 1
 
 
 def test_pictures_of_every_mode(tmp_path: Path) -> None:

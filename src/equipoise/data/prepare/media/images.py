@@ -1,4 +1,4 @@
-"""Read images as square arrays."""
+"""Read images as arrays of one size."""
 
 from __future__ import annotations
 
@@ -11,16 +11,33 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.folder import visible
 from equipoise.data.prepare.media.files import MediaError, check_media
-from equipoise.types import MissingExtraError
+from equipoise.types import MissingExtraError, UsageError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 
 
-def read_image(path: Path, size: int, *, grey: bool = False) -> NDArray[np.uint8]:
-    """Read an image of any format, rotated according to its EXIF data; see `squared`.
+Size = int | tuple[int, int]
+"""Side of a square, or height and width, in pixels."""
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Return height and width."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def parsed_size(text: str) -> tuple[int, int]:
+    """Return height and width of a text such as `120x160`, or raise UsageError."""
+    found = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", text)
+    if found is None:
+        raise UsageError(f"resolution is {text!r}; expected HEIGHTxWIDTH, such as 120x160.")
+    return int(found[1]), int(found[2])
+
+
+def read_image(path: Path, size: Size, *, grey: bool = False) -> NDArray[np.uint8]:
+    """Read an image of any format, rotated according to its EXIF data; see `fitted`.
 
     Returns:
-        `[3, size, size]`, or luminance `[1, size, size]` for grey; transparent parts are black.
+        `[3, height, width]`, or luminance `[1, height, width]` for grey; transparent parts are black.
 
     Raises:
         MediaError: the file is missing, truncated or not an image.
@@ -42,24 +59,25 @@ def read_image(path: Path, size: int, *, grey: bool = False) -> NDArray[np.uint8
     except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
         reason = "truncated" if "truncated" in str(error) else "unreadable"
         raise MediaError(path, reason, f"cannot be decoded ({error})") from error
-    return squared(pixels, size)
+    return fitted(pixels, size)
 
 
-def squared(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Crop an image to its centre square and resize it (bilinear, with antialiasing when shrinking).
+def fitted(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """Crop the centre of an image to the proportions of `size`, and resize it (bilinear, antialiased).
 
-    Returns `[3, size, size]` for pixels `[H, W, 3]`, or `[1, size, size]` for `[H, W]`. A square of that size
-    is not changed.
+    Returns `[3, height, width]` for pixels `[H, W, 3]`, or `[1, height, width]` for `[H, W]`. An image of
+    that size is not changed.
     """
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = pixels[top : top + side, left : left + side]
-    if side != size:
+    (height, width), (tall, wide) = pixels.shape[:2], sides(size)
+    rows = min(height, max(1, round(width * tall / wide)))
+    columns = min(width, max(1, round(height * wide / tall)))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    centre = pixels[top : top + rows, left : left + columns]
+    if (rows, columns) != (tall, wide):
         image_module, _ = _pillow()
-        image = image_module.fromarray(np.ascontiguousarray(square))
-        square = np.asarray(image.resize((size, size), image_module.Resampling.BILINEAR))
-    planes = square[None] if square.ndim == 2 else np.moveaxis(square, -1, 0)
+        image = image_module.fromarray(np.ascontiguousarray(centre))
+        centre = np.asarray(image.resize((wide, tall), image_module.Resampling.BILINEAR))
+    planes = centre[None] if centre.ndim == 2 else np.moveaxis(centre, -1, 0)
     return np.ascontiguousarray(planes)
 
 

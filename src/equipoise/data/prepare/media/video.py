@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import LACKING, opened, seconds_missing
 from equipoise.data.prepare.media.files import MediaError, check_media
-from equipoise.data.prepare.media.images import frame_files, read_image, squared
+from equipoise.data.prepare.media.images import Size, fitted, frame_files, read_image
 
 Pick = Literal["even", "second"]
 Pixels = NDArray[np.uint8]
@@ -41,7 +41,7 @@ class Span:
 def read_frames(
     path: Path,
     count: int,
-    size: int,
+    size: Size,
     *,
     pick: Pick = "even",
     start: float = 0.0,
@@ -54,7 +54,7 @@ def read_frames(
     `seconds`, or to the end.
 
     Returns:
-        `[count, 3, size, size]`, RGB, see `squared`; rotation marks of the container are ignored.
+        `[count, 3, height, width]`, RGB, see `fitted`; rotation marks of the container are ignored.
 
     Raises:
         MediaError: the file is missing, empty, truncated, of another format than its name says, or has no
@@ -85,7 +85,7 @@ def every_second(span: Span, count: int) -> list[int]:
 def frames_at(
     path: Path,
     choose: Callable[[Span], Sequence[int]],
-    size: int,
+    size: Size,
     *,
     start: float = 0.0,
     seconds: float | None = None,
@@ -93,7 +93,7 @@ def frames_at(
 ) -> Pixels:
     """Read the frames whose indices `choose` selects from a span; others are decoded but not kept.
 
-    Returns `[T, 3, size, size]`, or `[T, 1, size, size]` for grey, in the order of the indices. For the
+    Returns `[T, 3, height, width]`, or `[T, 1, height, width]` for grey, in the order of the indices. For the
     errors see `read_frames`.
     """
     check_media(path)
@@ -107,7 +107,7 @@ def frames_at(
     kept = {}
     for index, frame in _decoded(path, max(wanted)):
         if index in wanted:
-            kept[index] = squared(frame.to_ndarray(format="gray" if grey else "rgb24"), size)
+            kept[index] = fitted(frame.to_ndarray(format="gray" if grey else "rgb24"), size)
         last = index
     if last < max(wanted) and last + 1 < len(span.times) * (1 - LACKING):
         raise MediaError(path, "truncated", f"gives {last + 1} of {len(span.times)} frames")

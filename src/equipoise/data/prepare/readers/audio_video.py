@@ -12,7 +12,7 @@ from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.audio import read_audio
 from equipoise.data.prepare.media.files import MediaError
-from equipoise.data.prepare.media.images import read_image
+from equipoise.data.prepare.media.images import Size, read_image, sides
 from equipoise.data.prepare.media.video import Pick, read_frames
 from equipoise.types import check_known
 
@@ -108,13 +108,13 @@ class FramesReader(ModalityReader):
     Attributes:
         role: file of the clip.
         count: number of frames.
-        size: side of a frame in pixels.
+        size: side of a frame in pixels, or height and width.
         pick: `even` or `second`.
     """
 
     role: str = "video"
     count: int = 3
-    size: int = 224
+    size: Size = 224
     pick: Pick = "even"
 
     def __post_init__(self) -> None:
@@ -123,8 +123,8 @@ class FramesReader(ModalityReader):
 
     @property
     def layout(self) -> Layout:
-        """`[count, 3, size, size]`."""
-        return Layout((self.count, 3, self.size, self.size), "uint8", "video", content="frames")
+        """`[count, 3, height, width]`."""
+        return Layout((self.count, 3, *sides(self.size)), "uint8", "video", content="frames")
 
     def read(self, clip: Clip) -> NDArray[Any]:
         """Return the frames."""
@@ -144,19 +144,19 @@ class ImageReader(ModalityReader):
 
     Attributes:
         role: file of the clip.
-        size: side in pixels.
+        size: side in pixels, or height and width.
     """
 
     role: str = "image"
-    size: int = 224
+    size: Size = 224
 
     def __post_init__(self) -> None:
         self.check_positive("size")
 
     @property
     def layout(self) -> Layout:
-        """`[3, size, size]`."""
-        return Layout((3, self.size, self.size), "uint8", "image", content="frames")
+        """`[3, height, width]`."""
+        return Layout((3, *sides(self.size)), "uint8", "image", content="frames")
 
     def read(self, clip: Clip) -> NDArray[Any]:
         """Return the image."""

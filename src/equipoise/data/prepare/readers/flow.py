@@ -13,7 +13,7 @@ from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.flow import METHODS, encode_flow, method_used, optical_flow
-from equipoise.data.prepare.media.images import frame_files, read_image
+from equipoise.data.prepare.media.images import Size, frame_files, read_image, sides
 from equipoise.data.prepare.media.video import Span, frames_at, middles
 from equipoise.types import check_known
 
@@ -25,13 +25,13 @@ DIRECTIONS: Final = ("u", "v")
 class FlowReader(ModalityReader):
     """Optical flow at some moments of a video, computed from its frames.
 
-    Frames are first cropped to the centre square and resized to `size`: motion is in pixels of that size.
+    Frames are first cropped and resized to `size`, see `fitted`: motion is in pixels of that size.
 
     Attributes:
         role: file of the clip.
         count: number of moments, in the middles of `count` equal parts of the clip.
         stack: number of consecutive flows of a moment, along the channels.
-        size: side in pixels.
+        size: side in pixels, or height and width.
         method: see `optical_flow`.
         bound: maximum motion that can be stored, in pixels per frame.
     """
@@ -39,7 +39,7 @@ class FlowReader(ModalityReader):
     role: str = "video"
     count: int = 3
     stack: int = 1
-    size: int = 224
+    size: Size = 224
     method: str = "auto"
     bound: float = 20.0
 
@@ -49,7 +49,7 @@ class FlowReader(ModalityReader):
 
     @property
     def layout(self) -> Layout:
-        """`[count, 2 * stack, size, size]`."""
+        """`[count, 2 * stack, height, width]`."""
         return _layout(self)
 
     def read(self, clip: Clip) -> NDArray[Any]:
@@ -69,7 +69,7 @@ class FlowReader(ModalityReader):
             return [span.first + start + step for start in starts for step in range(needed)]
 
         gray = frames_at(file, choose, self.size, start=clip.start, seconds=clip.seconds, grey=True).reshape(
-            self.count, needed, self.size, self.size
+            self.count, needed, *sides(self.size)
         )
         flows = [encode_flow(optical_flow(moment, self.method), self.bound) for moment in gray]
         return np.stack(flows).reshape(self.layout.shape)
@@ -90,20 +90,20 @@ class FlowImagesReader(ModalityReader):
         role: folder of the clip.
         count: number of moments, in the middles of `count` equal parts.
         stack: number of consecutive flows of a moment, along the channels.
-        size: side in pixels.
+        size: side in pixels, or height and width.
     """
 
     role: str = "flow"
     count: int = 3
     stack: int = 1
-    size: int = 224
+    size: Size = 224
 
     def __post_init__(self) -> None:
         self.check_positive("count", "stack", "size")
 
     @property
     def layout(self) -> Layout:
-        """`[count, 2 * stack, size, size]`."""
+        """`[count, 2 * stack, height, width]`."""
         return _layout(self)
 
     def read(self, clip: Clip) -> NDArray[Any]:
@@ -168,5 +168,5 @@ def flow_files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _layout(reader: FlowReader | FlowImagesReader) -> Layout:
-    shape = (reader.count, 2 * reader.stack, reader.size, reader.size)
+    shape = (reader.count, 2 * reader.stack, *sides(reader.size))
     return Layout(shape, "uint8", "video", content="flow")
