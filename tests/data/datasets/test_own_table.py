@@ -301,6 +301,19 @@ def test_a_cut_to_a_square_is_said(tmp_path: Path) -> None:
             OwnTable(modalities_from=("photo=image",), resolution=wrong).plan(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
+@pytest.mark.parametrize("kind", ["object", "string"])
+def test_a_missing_text_in_parquet_is_no_word(tmp_path: Path, missing: object, kind: str) -> None:
+    table = _written(tmp_path)
+    table["words"] = pd.Series([*WORDS[:2], missing, *WORDS[3:]], dtype=kind)
+    table.to_parquet(tmp_path / "t.parquet")
+    plan = OwnTable(modalities_from=("words=text",)).plan(tmp_path / "t.parquet")
+    done = prepare(plan, tmp_path / "out", workers=1, allow_missing=True)
+    assert [(one.id, one.reason) for one in done.summary.lost] == [("s2", "empty")]
+    kept = [hashed_tokens(text, 64) for text in (*WORDS[:2], *WORDS[3:])]
+    assert np.array_equal(done.dataset.array("words"), kept)
+
+
 LONG = pytest.mark.skipif(np.dtype(np.longdouble).itemsize <= 8, reason="long double is float64 here")
 
 

@@ -117,7 +117,12 @@ def _check_separator(path: Path, header: str, separator: str) -> None:
 
 def texts_of(cells: pd.Series[Any]) -> list[str]:
     """Return cells as texts without spaces around them; a missing one is empty."""
-    return ["" if missing else str(cell).strip() for cell, missing in zip(cells, cells.isna(), strict=True)]
+    return [_text(cell).strip() for cell in cells]
+
+
+def _text(cell: Any) -> str:
+    """Return a cell of text; a missing one, as None in Parquet, is empty and not the word None."""
+    return "" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell)
 
 
 @lru_cache(maxsize=2)
@@ -194,7 +199,7 @@ class CellTextReader(TokensReader):
 
     def text(self, clip: Clip) -> str:
         """Return the text of a sample."""
-        return str(_row(clip, self.id_column, self.format)[self.role])
+        return _text(_row(clip, self.id_column, self.format)[self.role])
 
     def read(self, clip: Clip) -> NDArray[np.int32]:
         """Return the tokens of a sample."""
