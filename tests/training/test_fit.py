@@ -481,3 +481,17 @@ def test_one_encoder_for_two_modalities(tmp_path: Path, monkeypatch: pytest.Monk
     first = result.relearnings[0]
     assert first["left"].applied == first["right"].applied
     assert equal(eq.load_run(result.run_dir), result)
+
+
+def test_samples_in_validation_and_test_are_all_counted(tmp_path: Path) -> None:
+    x, split = np.random.default_rng(0).normal(size=(90, 3)), ["train"] * 50 + ["val"] * 20 + ["test"] * 20
+    x[70:82] = x[50:62]  # twelve samples of validation are in the test split
+    path = tmp_path / "leaky"
+    eq.write_dataset(path, {"a": x, "b": x[:, :2]}, np.arange(90) % 2, split=split)
+    with (
+        pytest.warns(eq.EquipoiseWarning, match="12 whole contents"),
+        pytest.raises(eq.LeakError, match="12 whole contents .* all listed in .*refused even with") as caught,
+    ):
+        eq.fit(path, allow_leaks=True, **QUICK)
+    assert str(caught.value).count("is in val (") == 10
+    assert len((tmp_path / "leaky.leaks.csv").read_text().splitlines()) == 1 + 2 * 12

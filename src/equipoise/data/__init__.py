@@ -3,7 +3,7 @@
 from equipoise.data.datasets import DATASETS, Dataset
 from equipoise.data.format.augment import AUGMENTATIONS, Augmenter, AugmentOptions
 from equipoise.data.format.batches import MEMORY_LIMIT, RunData, SplitData, make_loader
-from equipoise.data.format.leaks import Leak, find_leaks, guard
+from equipoise.data.format.leaks import Leak, find_leaks, guard, leaks_in_words
 from equipoise.data.format.modality import ModalitySpec
 from equipoise.data.format.normalize import Normalizer, fit_normalizer, fit_normalizers
 from equipoise.data.format.order import EpochOrder, Positions
@@ -33,6 +33,7 @@ __all__ = [
     "fit_normalizer",
     "fit_normalizers",
     "guard",
+    "leaks_in_words",
     "load_dataset",
     "make_loader",
     "open_dataset",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from equipoise.data import PreparedDataset, RunData, guard, load_dataset, splits_of
+from equipoise.data import PreparedDataset, RunData, guard, leaks_in_words, load_dataset, splits_of
 from equipoise.methods import Method
 from equipoise.methods.core.method import overrides
 from equipoise.models import BalancedModel, build_model
@@ -72,13 +72,14 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
     if sum(spec.row_bytes for spec in dataset.modalities.values()) * len(dataset) <= VERIFIED_BYTES:
         dataset.verify()
     splits = splits_of(dataset, settings.splitting_seed)
-    for leak in guard(dataset, splits, allow=settings.allow_leaks):
-        if leak.kind in ("id", "content") and {"val", "test"} <= set(leak.splits):
-            # Diagnosis and selection use validation, so it must never contain a test sample.
-            raise LeakError(
-                f"{leak}; selection uses validation, so this is refused even with allow_leaks. Remove the "
-                "sample from one split."
-            )
+    leaks = guard(dataset, splits, allow=settings.allow_leaks)
+    # Diagnosis and selection use validation, so it must never contain a test sample.
+    grave = [leak for leak in leaks if leak.kind in ("id", "content")]
+    if tested := [leak for leak in grave if {"val", "test"} <= set(leak.splits)]:
+        raise LeakError(
+            f"{leaks_in_words(dataset, tested, leaks)}; selection uses validation, so this is refused even "
+            "with allow_leaks. Remove these samples from one split."
+        )
     return dataset, RunData(
         dataset,
         splits,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from equipoise.data import Leak, PreparedDataset, Splits, find_leaks, guard, splits_of
@@ -19,6 +21,12 @@ IDS = [f"clip{i:02d}" for i in range(60)]
 
 def _ids(leak: Leak) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for _, name in leak.members))
+
+
+def _refused(dataset: PreparedDataset, splits: Splits) -> LeakError:
+    with pytest.raises(LeakError) as caught:
+        guard(dataset, splits)
+    return caught.value
 
 
 def test_clean_splits_pass_without_warning(write: Write) -> None:
@@ -103,10 +111,45 @@ def test_allowed_leaks_only_warn_and_long_lists_are_cut(write: Write) -> None:
     a = np.tile(RNG.random((15, 3)), (4, 1))
     dataset = write(inputs={"a": a}, split=SPLIT, ids=IDS, group=np.arange(60) % 30)
     splits = splits_of(dataset)
-    with pytest.warns(EquipoiseWarning, match=r"30 groups and 15 whole contents .*; and 42 more\)"):
-        assert len(guard(dataset, splits, allow=True)) == 45
-    with pytest.raises(LeakError):
-        guard(dataset, splits)
+    with pytest.warns(EquipoiseWarning, match=r"30 groups and 15 whole contents .*; and 35 more") as caught:
+        leaks = guard(dataset, splits, allow=True)
+    assert len(leaks) == 45
+    for message in (str(caught[0].message), str(_refused(dataset, splits))):
+        assert message.count(" is in train (") == 10
+        assert f"and 35 more, all listed in {dataset.path}.leaks.csv)" in message
+    table = pd.read_csv(f"{dataset.path}.leaks.csv", dtype=str, keep_default_na=False)
+    expected = [(leak.kind, "", leak.value, *member) for leak in leaks for member in leak.members]
+    assert list(table.itertuples(index=False, name=None)) == expected
+    assert table.columns.tolist() == ["kind", "modality", "value", "split", "id"]
+
+
+def test_ten_leaks_are_in_the_message_without_a_file(write: Write) -> None:
+    dataset = write(ids=IDS)
+    splits = Splits.of(range(30), range(20, 45), range(45, 60), ids=dataset.ids, origin="by hand")
+    message = str(_refused(dataset, splits))
+    assert all(f"sample 'clip{number}' is in train" in message for number in range(20, 30))
+    assert "; and" not in message
+    assert not Path(f"{dataset.path}.leaks.csv").exists()
+
+
+def test_a_folder_that_cannot_be_written_gives_the_number(write: Write) -> None:
+    dataset = write(ids=IDS)
+    Path(f"{dataset.path}.leaks.csv").mkdir()  # also root, who may write everywhere, cannot write here
+    splits = Splits.of(range(30), range(15, 45), range(45, 60), ids=dataset.ids, origin="by hand")
+    assert "; and 5 more):" in str(_refused(dataset, splits))
+
+
+def test_the_file_lists_errors_and_warnings(write: Write) -> None:
+    a = np.tile(RNG.random((15, 3)), (4, 1))
+    dataset = write(inputs={"a": a, "b": RNG.random((60, 2))}, split=SPLIT, group=np.arange(60) % 20)
+    with pytest.warns(EquipoiseWarning) as caught:
+        leaks = guard(dataset, splits_of(dataset), allow=True)
+    assert ["20 groups" in str(one.message) for one in caught] == [True, False]
+    assert "15 single-modality contents" in str(caught[1].message)
+    assert "; and 5 more, all listed in" in str(caught[1].message)
+    listed = pd.read_csv(f"{dataset.path}.leaks.csv")["kind"]
+    assert len(listed) == sum(len(leak.members) for leak in leaks)
+    assert set(listed) == {"group", "modality content"}
 
 
 def test_drawn_splits_never_leak(write: Write) -> None:

@@ -16,7 +16,7 @@ from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.splits import Splits
 from equipoise.types import EquipoiseWarning, LeakError
 
-_SHOWN = 3
+_SHOWN = 10
 _KINDS = {
     "id": ("sample {0.value!r}", "ids"),
     "group": ("group {0.value!r}", "groups"),
@@ -97,7 +97,8 @@ def find_leaks(dataset: PreparedDataset, splits: Splits) -> list[Leak]:
 def guard(dataset: PreparedDataset, splits: Splits, allow: bool = False) -> list[Leak]:
     """Raise an error, or warn if `allow` is set, if splits leak.
 
-    Returns all leaks, for the record. A repeat in a single modality only gives a warning: two samples may,
+    Returns all leaks, for the record. Messages name ten; if there are more, the file `NAME.leaks.csv` beside
+    the folder of the dataset lists all. A repeat in a single modality only gives a warning: two samples may,
     for example, share a text.
 
     Raises:
@@ -108,13 +109,15 @@ def guard(dataset: PreparedDataset, splits: Splits, allow: bool = False) -> list
     grave = [leak for leak in leaks if leak.kind != "modality content"]
     mild = [leak for leak in leaks if leak.kind == "modality content"]
     if grave and not allow:
-        raise LeakError(f"{_summary(dataset, grave)}: {_REMEDY}.")
+        raise LeakError(f"{leaks_in_words(dataset, grave, leaks)}: {_REMEDY}.")
     for found, remedy in (
         (grave, "results on this test split are too good; draw new splits"),
         (mild, "if these are copies of one recording, give them one group"),
     ):
         if found:
-            warnings.warn(f"{_summary(dataset, found)}: {remedy}.", EquipoiseWarning, stacklevel=2)
+            warnings.warn(
+                f"{leaks_in_words(dataset, found, leaks)}: {remedy}.", EquipoiseWarning, stacklevel=2
+            )
     return leaks
 
 
@@ -140,9 +143,24 @@ def _shared(
     return leaks
 
 
-def _summary(dataset: PreparedDataset, leaks: list[Leak]) -> str:
-    counts = Counter(leak.kind for leak in leaks)
+def leaks_in_words(dataset: PreparedDataset, named: list[Leak], leaks: list[Leak]) -> str:
+    """Count the leaks `named`, and name the first ten; if there are more, write all `leaks` to a file."""
+    counts = Counter(leak.kind for leak in named)
     total = " and ".join(f"{count} {_KINDS[kind][1]}" for kind, count in counts.items())
-    shown = "; ".join(str(leak) for leak in leaks[:_SHOWN])
-    more = "" if len(leaks) <= _SHOWN else f"; and {len(leaks) - _SHOWN} more"
+    shown = "; ".join(str(leak) for leak in named[:_SHOWN])
+    more = "" if len(named) <= _SHOWN else f"; and {len(named) - _SHOWN} more{_listed_in(dataset, leaks)}"
     return f"dataset {dataset.name!r}: {total} are in more than one split ({shown}{more})"
+
+
+def _listed_in(dataset: PreparedDataset, leaks: list[Leak]) -> str:
+    """Write a table with a row for each sample of a leak; return words that name the file if written."""
+    # Not in the folder of the dataset: overwrite=True deletes no folder with other files.
+    path = dataset.path.with_name(f"{dataset.path.name}.leaks.csv")
+    columns = ["kind", "modality", "value", "split", "id"]
+    rows = [(leak.kind, leak.modality, leak.value, *member) for leak in leaks for member in leak.members]
+    try:
+        with path.open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
+            pd.DataFrame(rows, columns=columns).to_csv(file, index=False, lineterminator="\n")
+    except OSError:  # a dataset that may only be read
+        return ""
+    return f", all listed in {path}"
