@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from equipoise.methods import StepContext, create_method
 from equipoise.methods.mcr import divergence, draw_permutations
-from equipoise.methods.shared.contrastive import supervised_contrastive
+from equipoise.methods.shared.contrastive import labelled_nt_xent, supervised_contrastive
 from equipoise.types import UnknownNameError, UsageError
 from hand_run import HandRun, random_batch, same, small_model
 
@@ -161,18 +162,57 @@ def test_permutations():
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_the_contrastive_loss_against_a_loop(count):
+@pytest.mark.parametrize("contrast", [labelled_nt_xent, supervised_contrastive])
+def test_the_contrastive_losses_against_loops(count, contrast):
     generator = torch.Generator().manual_seed(1)
     z = [torch.randn(5, 4, generator=generator, dtype=torch.float64) for _ in range(count)]
     y = torch.tensor([0, 1, 0, 2, 1])
     rows = [row / np.linalg.norm(row) for part in z for row in part.numpy()]
     labels = y.tolist() * count
-    total = 0.0
+    by_anchor = []
     for a, row in enumerate(rows):
         weights = [math.exp(float(row @ other) / 0.5) if b != a else 0.0 for b, other in enumerate(rows)]
         positives = [b for b in range(len(rows)) if b != a and labels[b] == labels[a]]
-        total += sum(-math.log(weights[b] / sum(weights)) for b in positives) / len(positives) / len(rows)
-    assert supervised_contrastive(z, y, 0.5).item() == pytest.approx(total, abs=1e-9)
+        negatives = sum(weights[b] for b in range(len(rows)) if labels[b] != labels[a])
+        below = {b: weights[b] + negatives for b in positives}
+        if contrast is supervised_contrastive:
+            below = dict.fromkeys(positives, sum(weights))
+        by_anchor.append([-math.log(weights[b] / below[b]) for b in positives])
+    if contrast is supervised_contrastive:
+        expected = np.mean([np.mean(pairs) for pairs in by_anchor])
+    else:
+        expected = np.mean([pair for pairs in by_anchor for pair in pairs])
+    assert contrast(z, y, 0.5).item() == pytest.approx(expected, abs=1e-9)
+
+
+E2 = math.exp(2)  # of two equal features at temperature 0.5
+BY_HAND = {
+    "nt-xent": (
+        6 * math.log(1 + 2 / E2) + 3 * math.log(3) + 3 * math.log(1 + 2 * E2) + 2 * math.log(2 + 3 / E2)
+    )
+    / 14,
+    "supcon": math.log(2 * E2 + 3) - 8 / 6,
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"contrast": "nt-xent"}, {"contrast": "supcon"}])
+def test_the_contrastive_term_of_three_samples(options):
+    run = begun({"lam": 0.0, "lam_uni": 0.0, "lam_con": 1.0, **options}, width=2)
+    context = StepContext(run, replace(random_batch(run.model), target=torch.tensor([0, 0, 1])))
+    context.z["audio"] = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    context.z["video"] = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    context.u = torch.zeros(3, 3)
+    terms = run.method.losses(context)
+    expected = BY_HAND[options.get("contrast", "nt-xent")]
+    assert terms["contrastive"].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_batch_of_one_class_has_no_negatives_to_contrast():
+    z = [torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in BOTH]
+    loss = labelled_nt_xent(z, torch.zeros(4, dtype=torch.long), 0.5)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(torch.equal(part.grad, torch.zeros_like(part)) for part in z)
 
 
 def test_features_of_different_widths_are_projected_and_equal_widths_are_not():
@@ -182,12 +222,12 @@ def test_features_of_different_widths_are_projected_and_equal_widths_are_not():
     linears = run.modules["projections"].by_modality()
     aligned = [context.z[m] @ linears[m].weight.T + linears[m].bias for m in THREE]
     assert {x.shape[1] for x in aligned} == {4}
-    expected = 2 * supervised_contrastive(aligned, context.batch.target, 0.5)
+    expected = 2 * labelled_nt_xent(aligned, context.batch.target, 0.5)
     assert terms["contrastive"].item() == pytest.approx(expected.item(), abs=1e-9)
     equal = begun({"lam": 0.0, "lam_uni": 0.0, "lam_con": 1.0, "temperature": 0.2}, THREE, width=4)
     assert list(equal.modules) == []
     terms, context = step(equal, random_batch(equal.model))
-    expected = supervised_contrastive(list(context.z.values()), context.batch.target, 0.2)
+    expected = labelled_nt_xent(list(context.z.values()), context.batch.target, 0.2)
     assert terms["contrastive"].item() == pytest.approx(expected.item(), abs=1e-9)
 
 
@@ -248,6 +288,8 @@ def test_modules_and_options():
     for options in ({"kappa": -1.5}, {"n": 0}, {"temperature": 0.0}, {"lam": -1.0}, {"lam_ceb": -1.0}):
         with pytest.raises(UsageError):
             create_method("mcr", options)
+    with pytest.raises(UnknownNameError, match="value of contrast"):
+        create_method("mcr", {"contrast": "clip"})
     with pytest.raises(UnknownNameError, match="did you mean derangement"):
         create_method("mcr", {"permutation": "derangements"})
     with pytest.raises(UsageError, match="at least 2 modalities"):

@@ -13,7 +13,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, StepContext
-from equipoise.methods.shared.contrastive import supervised_contrastive
+from equipoise.methods.shared.contrastive import labelled_nt_xent, supervised_contrastive
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.models import BalancedModel, OwnHeads
@@ -29,7 +29,7 @@ class MCR(ReadsUnimodal):
 
     `L = CE(u, y) + lam_uni sum_m CE(u^m, y) + lam sum_m L^m_P + lam_con L_con + lam_ceb L_ceb`. Of the third
     term encoder m receives the gradient of `L^m_P + kappa * sum_{n != m} L^n_P`, and the fusion that of the
-    sum. `L_con` is the supervised contrastive loss over normalised features of all modalities;
+    sum. `L_con` is NT-Xent with labels over normalised features of all modalities;
     `L_ceb = mean_i |[z^1 .. z^M] - h_rec(u)|^2` with a constant u.
 
     Attributes:
@@ -40,6 +40,8 @@ class MCR(ReadsUnimodal):
             another class, drawn with replacement).
         lam_uni: weight of the unimodal losses.
         lam_con: weight of the contrastive loss.
+        contrast: `nt-xent` compares each pair of a class with the features of other classes; `supcon`, the
+            supervised contrastive loss, with all others, also those of the class.
         temperature: of the contrastive loss.
         lam_ceb: weight of the reconstruction of the features from the logits.
     """
@@ -51,6 +53,7 @@ class MCR(ReadsUnimodal):
     permutation: str = choice("any", "derangement", "other-label")
     lam_uni: float = number(1.0)
     lam_con: float = number(0.1)
+    contrast: str = choice("nt-xent", "supcon")
     temperature: float = number(0.5, low=1e-3)
     lam_ceb: float = number(0.0)
 
@@ -87,7 +90,8 @@ class MCR(ReadsUnimodal):
         if self.lam_con:
             modules = run.modules
             aligned = modules["projections"](z) if "projections" in modules else z
-            loss = supervised_contrastive(list(aligned.values()), target, self.temperature)
+            contrastive = labelled_nt_xent if self.contrast == "nt-xent" else supervised_contrastive
+            loss = contrastive(list(aligned.values()), target, self.temperature)
             terms["contrastive"] = self.lam_con * loss
         if self.lam_ceb:
             missed = torch.cat(list(z.values()), dim=1) - run.modules["decoder"](context.u.detach())
