@@ -19,7 +19,7 @@ THREE = ("audio", "video", "text")
 
 ON: list[tuple[str, dict[str, Any]]] = [
     ("agm", {"alpha": 2.0}),
-    ("agm", {"alpha": 2.0, "mode": "shapley-branch"}),
+    ("agm", {"alpha": 2.0, "mode": "encoder-grad", "history": "inclusive"}),
     ("mmpareto", {}),
     ("mmpareto", {"norm_scope": "encoder", "logits": "slice"}),
     ("dgl", {}),
@@ -31,7 +31,7 @@ ON: list[tuple[str, dict[str, Any]]] = [
 ]
 OFF: list[tuple[str, dict[str, Any]]] = [
     ("agm", {"alpha": 0.0}),
-    ("agm", {"alpha": 0.0, "mode": "shapley-branch"}),
+    ("agm", {"alpha": 0.0, "mode": "encoder-grad"}),
     ("agm", {"start_epoch": 9}),
     ("mmpareto", {"start_epoch": 9}),
     ("dgl", {"start_epoch": 9}),

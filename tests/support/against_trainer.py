@@ -35,7 +35,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "inforeg": {"threshold": 0.0, "loss": "joint+unimodal"},
     "mcr": {"n": 3, "lam_ceb": 0.1},
     "cml": {"absence": "zero-input"},
-    "agm": {"mode": "shapley-branch"},
 }
 FITTING = [
     name

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 METHODS: dict[str, dict[str, Any]] = {
     "joint": {},
     "multi-loss": {},
+    "agm": {},
     "ogm-ge": {"end_epoch": 2},
     "arl": {"warmup_epochs": 1},
     "inforeg": {"threshold": 0.0, "beta": 2.0},

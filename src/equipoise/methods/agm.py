@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from equipoise.diagnosis.contribution.shapley import shapley_values
+from equipoise.distributed import gathered
 from equipoise.methods.core.method import Method, joint_loss, overrides
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Run, StepContext
+from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.methods.shared.modulation import Modulates
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.windows import Windowed
@@ -47,24 +48,29 @@ class AGM(Modulates, Windowed):
 
     Shapley values split the joint logits, `u = sum_m phi^m`. With `s^m = mean_i -log softmax(phi^m_i)[y_i]`,
     `r^m = exp(M / (M - 1) * (mean_n s^n - s^m))` and `tau^m` the same of the running means of the scores, the
-    gradient of m is multiplied by `kappa^m = exp(alpha * min(tau^m - r^m, cap))`.
+    gradient of `phi^m` is multiplied by `kappa^m = exp(alpha * min(tau^m - r^m, cap))`. The defaults are
+    those of the official code.
 
     Attributes:
         alpha: strength of the modulation.
-        mode: `encoder-grad` scales the gradient of encoder m, and evaluates the subsets without gradient;
-            `shapley-branch` scales the gradient into `phi^m`, through the passes of the subsets.
+        mode: `shapley-branch` scales the gradient into `phi^m`, through the passes of the subsets, and so
+            that of encoders and head; `encoder-grad` scales that of encoder m only, and evaluates the subsets
+            without gradient.
+        history: the running means are over the steps before this one (`exclusive`, with 0 in the first step),
+            or over this one too (`inclusive`; the first step then changes nothing).
         cap: upper limit of `tau^m - r^m`; None is 10 for two modalities and 7 for more.
     """
 
-    alpha: float = number(0.1, high=10)
-    mode: str = choice("encoder-grad", "shapley-branch")
+    alpha: float = number(1.0, high=10)
+    mode: str = choice("shapley-branch", "encoder-grad")
+    history: str = choice("exclusive", "inclusive")
     cap: float | None = number(None, high=50)
 
     name = "agm"
     family = "optimisation"
     summary = "scale each modality's gradient by its Shapley contribution against its own history"
     source = "Li et al., ICCV 2023, arXiv 2308.07686"
-    cost = "two forward passes and 2^M - 2 calls of the head per step"
+    cost = "two more passes and 2^M - 2 calls of the head per step"
     requires = Requirements(min_modalities=2)
     remembered = ("_means", "_steps")
 
@@ -76,6 +82,16 @@ class AGM(Modulates, Windowed):
     def acts_on_encoders(self) -> bool:
         """Whether gradients of encoders are scaled, or those of the parts of the logits."""
         return self.mode == "encoder-grad"
+
+    def problems(self, plan: Plan) -> list[str]:
+        """Warn that adaptive optimisers undo a scaled gradient, in either mode."""
+        found = super().problems(plan)
+        if not self.acts_on_encoders() and plan.optimizer != "sgd":
+            found.append(
+                f"{self.name} scales gradients, which {plan.optimizer} undoes by its own scaling: choose the "
+                "optimizer sgd, or mode=encoder-grad with apply=update."
+            )
+        return found
 
     def conflicts(self, other: Method) -> str:
         """Refuse methods that change the joint logits, which the parts add up to, or their loss."""
@@ -140,12 +156,12 @@ class AGM(Modulates, Windowed):
         return shapley_values(value, model.modalities)
 
     def _coefficients(self, parts: Mapping[str, Tensor], target: Tensor) -> dict[str, float]:
-        """Update the history and return `kappa^m`."""
-        scores = contribution_scores(parts, target)
+        """Update the history and return `kappa^m`, from the samples of all processes."""
+        every = gathered(contribution_scores(parts, target))
+        scores = {m: sum(own[m] for own in every) / len(every) for m in parts}
+        past = {m: self._means.get(m, 0.0) for m in scores}
         self._steps += 1
-        for m, score in scores.items():
-            mean = self._means.get(m, 0.0)
-            self._means[m] = mean + (score - mean) / self._steps
-        now, before = leads(scores), leads(self._means)
+        self._means = {m: mean + (scores[m] - mean) / self._steps for m, mean in past.items()}
+        now, before = leads(scores), leads(past if self.history == "exclusive" else self._means)
         cap = (10 if len(scores) == 2 else 7) if self.cap is None else self.cap
         return {m: math.exp(self.alpha * min(before[m] - now[m], cap)) for m in scores}
