@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from equipoise.types import check_known
+from equipoise.types import DataError, check_known
 
 if TYPE_CHECKING:  # the command line lists the metrics in its options without importing torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -102,10 +103,22 @@ REGRESSION: Final = Task(
     frozenset({"mae", "rmse"}),
     "one number per sample; squared error of the standardised target",
 )
+IGNORED_CLASS: Final = -100
+"""The class of samples that the cross-entropy of PyTorch leaves out."""
 TASKS: Final[dict[str, Task]] = {task.name: task for task in (CLASSIFICATION, MULTILABEL, REGRESSION)}
 EVERY_TASK: Final = frozenset(TASKS)
 FIGURES: Final = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.figures))
 """Names of all metrics."""
+
+
+def refuse_ignored(labels: NDArray[Any]) -> None:
+    """Raise DataError if classes `[N]` contain the integer -100."""
+    ignored = int((labels == IGNORED_CLASS).sum()) if labels.dtype.kind == "i" else 0
+    if ignored:
+        raise DataError(
+            f"{ignored} of {len(labels)} labels are {IGNORED_CLASS}, which PyTorch's cross-entropy ignores; "
+            "expected a class for each sample: leave these samples out, or give the class another number."
+        )
 
 
 def task_named(name: str) -> Task:

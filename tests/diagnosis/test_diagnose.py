@@ -12,7 +12,7 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import MinMaxScaler
 
-from equipoise.diagnosis import Diagnosis, DiagnosisOptions, LearningState, diagnose, estimate
+from equipoise.diagnosis import Diagnosis, DiagnosisOptions, LearningState, diagnose, estimate, purity
 from equipoise.types import DataError, UnknownNameError, UsageError
 
 
@@ -249,6 +249,10 @@ LABELS = np.arange(12) % 3
         ({"train_labels": LABELS.astype(float)}, "expected integers or strings"),
         ({"train_labels": LABELS[:, None]}, r"train labels have the shape \[12, 1\]"),
         ({"train_labels": []}, "train labels are empty"),
+        (
+            {"val_labels": np.where(LABELS == 2, -100, LABELS)},
+            "4 of 24 labels are -100, .* ignores; .* leave",
+        ),
         ({"n_clusters": 13}, "12 samples are fewer than the 13 clusters"),
     ],
 )
@@ -256,6 +260,15 @@ def test_invalid_data_are_named(changes, message):
     good = {"train": {"a": ROWS}, "train_labels": LABELS, "val": {"a": ROWS + 1}, "val_labels": LABELS}
     with pytest.raises(DataError, match=message):
         diagnose(**{**good, **changes})
+
+
+def test_the_ignored_class_is_refused_wherever_labels_become_classes():
+    y = np.where(np.arange(12) == 5, -100, LABELS)
+    for labels in (y, y.astype(np.int8), torch.as_tensor(y)):
+        with pytest.raises(DataError, match="1 of 12 labels are -100"):
+            purity(ROWS, labels)
+    assert purity(ROWS, LABELS - 99) == purity(ROWS, LABELS)  # other negative numbers are classes
+    assert purity(ROWS, np.char.mod("%d", y)) > 0  # and so are texts
 
 
 def test_a_missing_class_is_named_and_can_be_allowed(splits):

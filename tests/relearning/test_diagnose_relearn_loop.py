@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -268,6 +269,28 @@ def test_state_dicts_are_copied_on_saving_and_loading(make_model):
     assert all(identical(state["targets"][m], kept[m]) for m in kept)
     with pytest.raises(UsageError, match="modalities audio, video; expected audio"):
         DiagnoseRelearn({"audio": one.encoders["audio"]}).load_state_dict(state)
+
+
+def test_samples_that_the_loss_ignores_are_left_out(make_model, data):
+    """Targets of -100 are no class: the step equals one without these samples."""
+    ignored = (torch.arange(64) % 5 == 1, torch.arange(40) % 7 == 2)
+    without = replace(
+        data, train=tuple(t[~ignored[0]] for t in data.train), val=tuple(t[~ignored[1]] for t in data.val)
+    )
+    masked = copy.deepcopy(data)
+    for split, rows in zip((masked.train, masked.val), ignored, strict=True):
+        split[2][rows] = -100
+    found = []
+    for each in (masked, without):
+        model = make_model()
+        relearn = DiagnoseRelearn(model.handles(), every=1, count=1)
+        for parameter in model.audio_net.parameters():
+            parameter.data.mul_(1.5)
+        diagnosis = relearn.step(1, model, *each.loaders())
+        found.append((diagnosis.to_dict(), weights(model)))
+    assert found[0][0] == found[1][0]
+    assert identical(found[0][1], found[1][1])
+    assert found[0][0]["audio"]["n_train"] == 51
 
 
 def test_the_order_of_modalities_does_not_matter(make_model, data):

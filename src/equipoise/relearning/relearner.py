@@ -148,7 +148,8 @@ class DiagnoseRelearn:
         """Diagnose every modality and re-learn its encoder in place.
 
         Only forward passes are made, in evaluation mode and without gradients. Modes, gradients, the global
-        random states and those of the loaders are restored.
+        random states and those of the loaders are restored. Samples of class -100, which the cross-entropy of
+        PyTorch ignores, are left out.
 
         Args:
             epoch: the epoch that has ended (0-based), for the history.
@@ -174,6 +175,7 @@ class DiagnoseRelearn:
             for loader in (train_loader, val_loader)
         )
         self.samples_forwarded += len(train.target) + len(val.target)
+        train, val = train.labelled(), val.labelled()
         usual = usual_options(kind_of(train.target, val.target), self._named)
         options = replace(self.diagnosis, **usual) if usual else self.diagnosis
         return diagnose_with(options, train.features, train.target, val.features, val.target)

@@ -64,6 +64,7 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "normalisation": ({"normalize": {"a": "zscore"}}, ["'zscore'", "'standard' or 'none'"]),
     "normalisation of another": ({"normalize": {"z": "none"}}, ["normalize", "'z'", "'a'"]),
+    "ignored labels": ({"target": [0, 1, -100] * 2}, ["2 of 6 labels are -100", "leave these samples out"]),
     "float labels": ({"target": [0.0, 1.0, 2.0] * 2}, ["float64", "return_inverse=True", "classes=classes"]),
     "missing text label": ({"target": ["a", "b", float("nan")] * 2}, ["target of sample 2 is missing (nan)"]),
     "no text label": ({"target": ["a", "", "c"] * 2}, ["target of sample 1 is missing ('')"]),

@@ -351,6 +351,7 @@ def test_pool_for_all_or_by_name(model, data):
         (lambda x: x, lambda z: z, ModelError, r"pool= returned .* expected a tensor \[4, features\]"),
         (lambda x: x, lambda z: z.mean((2, 3))[:2], ModelError, "pool= returned"),
         (lambda x: x, lambda z: None, ModelError, "pool= returned NoneType"),
+        (lambda x: x * 1j, None, ModelError, "of 'm' returned complex features; .* give pool="),
         (lambda x: x / 0, None, DataError, "encoder of 'm' returned NaN or infinite"),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from equipoise.data.format.folder import SPLIT_NAMES, TASKS, listed
+from equipoise.tasks import refuse_ignored
 from equipoise.types import DataError
 
 _ENCODE = (
@@ -168,6 +169,7 @@ def encode_labels(
         DataError: there are fewer than 2 classes, fewer samples than classes, or `classes` has the wrong
             length, a duplicate, or other names than texts as labels.
     """
+    refuse_ignored(labels)
     distinct, target = np.unique(labels, return_inverse=True)
     if classes is None:
         names = tuple(str(label) for label in distinct.tolist())

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from equipoise.diagnosis.measures.scores import Array, Labels, Splits, Values
 from equipoise.diagnosis.options import CONTINUOUS, LABELS, DiagnosisOptions
+from equipoise.tasks import refuse_ignored
 from equipoise.types import DataError, UsageError
 
 
@@ -132,7 +133,7 @@ def label_vector(labels: ArrayLike, what: str, length: int | None = None) -> Val
 
 
 def class_indices(labels: Values) -> tuple[Labels, Values]:
-    """Return labels as indices `[N]` into their sorted classes, and the classes `[C]`."""
+    """Return labels as indices `[N]` into their sorted classes, and the classes `[C]`; refuse -100."""
     if labels.dtype == object and all(isinstance(label, str) for label in labels):  # a pandas column, say
         labels = labels.astype(np.str_)
     if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype.kind in "bUS"):
@@ -141,6 +142,7 @@ def class_indices(labels: Values) -> tuple[Labels, Values]:
             "floats use .astype(int); for a continuous target choose metric='ridge-r2', "
             "'knn-r2' or 'binned-purity'."
         )
+    refuse_ignored(labels)
     classes, indices = np.unique(labels, return_inverse=True)
     return indices.astype(np.int64), classes
 

@@ -23,6 +23,7 @@ from equipoise.distributed import gathered, interleaved
 from equipoise.pooling import Pool, pooled_output
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
+from equipoise.tasks import IGNORED_CLASS
 from equipoise.types import DataError, EquipoiseError, ModelError, UsageError
 
 OnOutput = Callable[[str, Any, Mapping[str, Any]], Any]
@@ -39,6 +40,13 @@ class Captured:
 
     features: dict[str, Tensor]
     target: Tensor
+
+    def labelled(self) -> Captured:
+        """Return the samples without those of the class -100, which the loss of a training ignores."""
+        kept = self.target != IGNORED_CLASS
+        if self.target.is_floating_point() or self.target.ndim != 1 or kept.all():
+            return self
+        return Captured({name: z[kept] for name, z in self.features.items()}, self.target[kept])
 
 
 def collect_features(
@@ -135,6 +143,11 @@ def _collect(
 
 def _on_cpu(name: str, features: Tensor) -> Tensor:
     features = features.detach()
+    if features.is_complex():
+        raise ModelError(
+            f"the encoder of {name!r} returned complex features; expected real ones: give pool=, a function "
+            "from its output to [B, d], such as lambda z: torch.view_as_real(z).flatten(1)."
+        )
     features = (features if features.dtype == torch.float64 else features.float()).cpu()
     if not torch.isfinite(features).all():
         raise DataError(
