@@ -221,6 +221,55 @@ def test_recalibrated_norm_statistics(setting, data):
     assert not torch.allclose(norm.running_mean, s.trained["audio_net.1.running_mean"], atol=1e-3)
 
 
+class OwnTrain(nn.Module):
+    """Keeps the normalisation of one stream in evaluation mode by its own `train`."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inside = model
+
+    def forward(self, audio, video):
+        return self.inside(audio, video)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.inside.audio_net[1].eval()
+        return self
+
+
+@pytest.mark.parametrize("norm_stats", ["recalibrate", "reset", "blend"])
+@pytest.mark.parametrize(
+    "how", ["a loop", "its own train", "its own train, all in evaluation", "frozen scale"]
+)
+def test_statistics_of_norms_kept_in_evaluation_mode_stay(model, data, norm_stats, how):
+    whole, frozen, other = model, model.audio_net[1], model.visual_net[1]
+    relearn = DiagnoseRelearn(model.handles(), **HALF, norm_stats=norm_stats)
+    for norm in (frozen, other):
+        norm.running_mean.fill_(7.0)
+    if how == "a loop":
+        frozen.eval()
+    elif how == "frozen scale":
+        frozen.requires_grad_(False)
+        whole.eval()
+    else:
+        whole = OwnTrain(model).train()
+        whole.train(how == "its own train")
+    modes = [part.training for part in whole.modules()]
+    relearn.step(0, whole, *data.loaders())
+    assert (frozen.running_mean == 7.0).all()
+    assert frozen.num_batches_tracked == 0
+    assert not (other.running_mean == 7.0).any()
+    assert [part.training for part in whole.modules()] == modes
+
+
+@pytest.mark.parametrize("all_in_evaluation", [False, True])
+def test_norms_that_train_are_recalibrated_in_either_mode(setting, all_in_evaluation):
+    s = setting(norm_stats="recalibrate")
+    s.model.train(not all_in_evaluation)
+    s.step()
+    assert s.model.audio_net[1].num_batches_tracked == 4
+
+
 def test_recalibration_needs_no_logits(model, data):
     class Wordy(type(model)):
         def forward(self, audio, video):

@@ -22,7 +22,7 @@ from equipoise.relearning.optimizer_state import (
     settle_optimizer_state,
 )
 from equipoise.relearning.options import RelearnOptions
-from equipoise.scopes import evaluating
+from equipoise.scopes import evaluating, modes_restored
 from equipoise.tasks import task_of
 from equipoise.types import ModelError, UsageError
 
@@ -156,6 +156,34 @@ def _shapes(module: nn.Module) -> dict[str, object]:
     return {name: value.shape for name, value in module.state_dict().items()}
 
 
+def frozen_norms(layers: Iterable[_NormBase], model: nn.Module) -> list[_NormBase]:
+    """Return the layers that their owner keeps in evaluation mode: training does not change their statistics.
+
+    They are in evaluation mode while the model trains. A model that is in evaluation mode as a whole is asked
+    by its `train()`; as that tells nothing of layers set by a loop, layers with a frozen scale count, too.
+    """
+    with modes_restored(model):
+        asked = not model.training
+        if asked:
+            model.train()
+        return [
+            layer
+            for layer in layers
+            if not layer.training or (asked and layer.weight is not None and not layer.weight.requires_grad)
+        ]
+
+
+def frozen_statistics(encoder: nn.Module, model: nn.Module) -> set[str]:
+    """Return the names of the encoder's buffers that belong to `frozen_norms`."""
+    frozen = set(frozen_norms((layer for layer in encoder.modules() if isinstance(layer, _NormBase)), model))
+    return {
+        f"{path}.{name}".lstrip(".")
+        for path, layer in encoder.named_modules()
+        if layer in frozen
+        for name, _ in layer.named_buffers(recurse=False)
+    }
+
+
 @torch.no_grad()
 def recalibrate_norms(
     encoders: Iterable[nn.Module], model: nn.Module, reader: BatchReader, batches: Iterable[Any]
@@ -163,14 +191,17 @@ def recalibrate_norms(
     """Estimate the running statistics of the encoders' batch normalisation again, from data.
 
     The model runs in evaluation mode except for these layers, which average over all batches; modes and
-    momentum are restored. Several processes, each with its share of the samples, end with the mean of theirs.
+    momentum are restored. Layers that `frozen_norms` names are left alone. Several processes, each with its
+    share of the samples, end with the mean of theirs.
     """
-    norms = {  # in an order that all processes share
-        layer: None
+    norms = dict.fromkeys(  # in an order that all processes share
+        layer
         for encoder in encoders
         for layer in encoder.modules()
         if isinstance(layer, _NormBase) and layer.track_running_stats
-    }
+    )
+    for layer in frozen_norms(norms, model):
+        del norms[layer]
     if not norms:
         return
     momentum = {layer: layer.momentum for layer in norms}

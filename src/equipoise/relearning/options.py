@@ -48,7 +48,7 @@ class RelearnOptions:
         leave_alone: leave an encoder unchanged where the 95 % interval of its gap includes zero, as
             `min_gap="bootstrap"` does. By default all presets but `paper` do so.
         norm_stats: running statistics of the encoders' batch normalisation: `keep`, `blend`, `reset`, or
-            `recalibrate` by a pass over the training data.
+            `recalibrate` by a pass over the training data; those of layers kept in evaluation mode stay.
         optimizer_state: `keep`, `zero`, or `scale` by `1 - strength`, for re-learnt parameters only; see
             `equipoise.relearning.settle_optimizer_state`.
         head_policy: `keep`, `blend` with the mean strength, or `refit` for a few steps.

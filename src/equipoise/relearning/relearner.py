@@ -23,7 +23,7 @@ from equipoise.distributed import (
     whole,
 )
 from equipoise.pooling import Pool
-from equipoise.relearning.aftermath import Aftermath
+from equipoise.relearning.aftermath import Aftermath, frozen_statistics
 from equipoise.relearning.blend import soft_reinitialize
 from equipoise.relearning.optimizer_state import Optimizers
 from equipoise.relearning.options import split_options
@@ -221,7 +221,9 @@ class DiagnoseRelearn:
         if choices.target == "redraw":
             target = redrawn(modality, encoder, choices, selected, len(self.history))
         buffers = choices.norm_stats if choices.norm_stats in ("blend", "reset") else "keep"
-        names = [*chosen, *select_buffers(encoder, self._selections[modality])]
+        kept = () if buffers == "keep" else frozen_statistics(encoder, model)
+        moved = (name for name in select_buffers(encoder, self._selections[modality]) if name not in kept)
+        names = [*chosen, *moved]
         strengths = self._layers(modality, alpha, names, selected)
         soft_reinitialize(encoder, target, strengths, parameters=chosen, buffers=buffers)
         # Also where processes started from different weights, or drew different ones.
