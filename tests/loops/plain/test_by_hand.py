@@ -122,6 +122,23 @@ def test_switched_off_it_equals_the_plain_loop_bit_for_bit(name: str) -> None:
     assert equal(fitted(name, **OFF[name]), plain_loop(made()))
 
 
+@pytest.mark.parametrize("name", ["joint", "mmpareto", "agm", "mcr", "ogm-ge", "ogm+multi-loss", "pmr"])
+def test_the_ignored_class_is_refused_by_methods_that_read_classes(name: str) -> None:
+    net = made()
+    optimizer = sgd(net)
+    method = prepared(name, net, optimizer)
+    audio, video, target = next(iter(batches()))
+    target[:2] = -100
+    method.start_epoch(0)
+    if name in ("joint", "mmpareto"):
+        expected = nn.functional.cross_entropy(net(audio, video), target)
+        method.loss((audio, video, target))
+        assert method.terms["joint"] == expected
+        return
+    with pytest.raises(eq.DataError, match="2 of 12 labels are -100"):
+        method.loss((audio, video, target))
+
+
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", FITTING)
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")

@@ -14,7 +14,9 @@ from equipoise.loops.plain.passes import HandBatch, Pass, joined_step
 from equipoise.loops.plain.routed import Accumulated, routed
 from equipoise.loops.plain.run import HandRun
 from equipoise.methods.core.method import overrides
+from equipoise.methods.core.requirements import ONE_CLASS
 from equipoise.methods.core.run import StepContext
+from equipoise.tasks import refuse_ignored
 from equipoise.types import EquipoiseError, UsageError
 
 
@@ -41,6 +43,8 @@ class HandTraining:
             any(overrides(member, hook) for member in run.method.members() for hook in hooks)
             for hooks in (("edit_features", "fuse", "forward"), ("backward",), ("after_backward",))
         )
+        # The other methods read the target through the loss only.
+        self._one_class = any(member.needs().tasks <= ONE_CLASS for member in run.method.members())
         self._extra: Optimizer | None = None
         if parameters := list(run.modules.parameters()):
             group = [{"params": parameters, "name": "extra", "factor": 1.0}]
@@ -100,13 +104,17 @@ class HandTraining:
         Raises:
             ModelError: an encoder was not called once, or the method cannot change a feature.
             EquipoiseError: no epoch has been started.
+            DataError: the method reads the class of each sample, and one has the class -100.
         """
         if self._epoch is None:
             raise EquipoiseError("no epoch has begun; loop over method.epochs(), or call start_epoch(epoch).")
         if self._context is not None:  # gradients were edited, and the step was skipped
             self.skip()
         run, model = self._run, self._model
-        seen = HandBatch.of(batch, model.reader).to(run.device)
+        seen = HandBatch.of(batch, model.reader)
+        if self._one_class:
+            refuse_ignored(seen.target.numpy(force=True))
+        seen = seen.to(run.device)
         usual = compute or partial(model.reader.run, model.model, seen.pieces[0])
         step = Pass(seen, usual, split=self._split, own=compute is not None)
         context = StepContext(run, seen)  # type: ignore[arg-type]
