@@ -152,3 +152,19 @@ def test_a_failed_run_ends_with_1_and_is_named(equipoise, data) -> None:
     )
     assert ended.code == 1
     assert "joint, seed 0: failed: the training loss is" in ended.err
+
+
+def test_resume_says_where_there_is_nothing_to_resume(equipoise, data, tmp_path: Path) -> None:
+    def first_line(*words: object) -> str:
+        return equipoise(*words, "--data", data, "--resume", *QUICK).err.split("\n")[0]
+
+    said = "note: there is nothing to resume in run; this is a new start."
+    run = ["train", "--out", "run"]
+    (tmp_path / "run").mkdir()
+    assert first_line(*run) == said
+    assert first_line(*run) == ""
+    (tmp_path / "run" / "result.json").unlink()  # as if it had been killed before its first checkpoint
+    assert first_line(*run) == "note: run holds no checkpoint yet; the run starts at epoch 0."
+    compared = ["compare", "--out", "all", "--methods", "joint", "--workers", 1]
+    assert first_line(*compared, "--seeds", 1) == said.replace("in run", "in all")
+    assert first_line(*compared, "--seeds", 2) == ""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from equipoise.cli.arguments import Whole, Words, free_folder, with_settings
-from equipoise.cli.progress import EpochBar
+from equipoise.cli.progress import EpochBar, note_new_start
 from equipoise.cli.tables import output_console, print_plain, progress_console
 
 Numbers = Annotated[list[int], Parameter(consume_multiple=True)]
@@ -58,6 +58,8 @@ def compare_command(
 
     settings = from_options(chosen)
     folder = out or free_folder(f"compare-{Path(chosen['data']).name}", reuse=resume or overwrite)
+    if resume:
+        note_new_start(folder)
     progress = progress_console()
     with EpochBar(progress) as bar:
         comparison = compare_and_report(

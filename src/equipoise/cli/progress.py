@@ -10,13 +10,25 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from equipoise.training.record.record import METRICS, RESULT
+from equipoise.cli.tables import print_plain, progress_console
+from equipoise.training.record.record import CONFIG, METRICS, RESULT, RunRecord
 
 if TYPE_CHECKING:  # a training does not need what a comparison loads
     from equipoise.experiments.compare.executors import Job, Outcome
 
 INTERVAL = 0.5
 EPOCH = b'"event": "epoch"'
+
+
+def note_new_start(folder: Path) -> None:
+    """Say in a line where `--resume` finds nothing that it could resume."""
+    record = RunRecord(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        print_plain(progress_console(), f"note: there is nothing to resume in {folder}; this is a new start.")
+    elif record.path(CONFIG).is_file() and not (
+        record.resumable or record.complete or (folder / "runs").is_dir()
+    ):
+        print_plain(progress_console(), f"note: {folder} holds no checkpoint yet; the run starts at epoch 0.")
 
 
 class ProgressBar:
