@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import equipoise as eq
@@ -49,3 +50,9 @@ def test_the_core_imports_no_other_trainers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("seeds", [0, -1, np.int64(0)])
+def test_a_comparison_needs_at_least_one_seed(seeds: int) -> None:
+    with pytest.raises(eq.UsageError, match=f"seeds is {seeds}; expected at least 1"):
+        eq.compare("htad", seeds=seeds)

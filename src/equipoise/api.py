@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ import pandas as pd
 from equipoise.experiments.compare.compare import Observer
 from equipoise.experiments.compare.compare import compare as run_comparison
 from equipoise.experiments.compare.comparison import REPORT, Comparison
-from equipoise.experiments.compare.planning import DEFAULT_METHODS
+from equipoise.experiments.compare.planning import DEFAULT_METHODS, seeds_of
 from equipoise.report import write_comparison_report
 from equipoise.training.settings import Settings
 
@@ -63,7 +64,7 @@ def compare(
     comparison = compare_and_report(
         settings,
         methods,
-        range(seeds) if isinstance(seeds, int) else seeds,
+        seeds if isinstance(seeds, Iterable) else seeds_of([operator.index(seeds)]),
         folder,
         method_options=method_options,
         executor=executor,

@@ -33,11 +33,11 @@ class UnknownNameError(UsageError, KeyError):
     It is also a `KeyError`, so that `mapping.get` and `in` work on mappings that raise it.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], found: str = "") -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
         near = difflib.get_close_matches(name.lower(), self.known, n=3, cutoff=0.5)
         hint = f"did you mean {_either(near)}?" if near else f"known: {', '.join(self.known) or 'none'}."
-        super().__init__(f"unknown {kind} {name!r}: {hint}")
+        super().__init__(f"unknown {kind} {name!r}: {found}{hint}")
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show the message in quotes
@@ -95,6 +95,10 @@ class ModelError(EquipoiseError, ValueError):
 
 class RunFolderError(EquipoiseError):
     """A run folder already exists, is incomplete, or has another configuration."""
+
+
+class AbsentError(DataError, RunFolderError, UsageError):
+    """A file or folder that was named does not exist: wrong use, which the command line ends with 2."""
 
 
 class TrainingError(EquipoiseError, RuntimeError):

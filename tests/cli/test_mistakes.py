@@ -15,8 +15,15 @@ import synthetic
     ("words", "code", "message"),
     [
         (["compare", "--methods", "diagnose-relern"], 2, "did you mean diagnose-relearn?"),
-        (["compare", "--data", "htadd"], 2, "unknown dataset 'htadd': did you mean htad?"),
-        (["compare", "--data", "no/such/folder"], 1, "no/such/folder"),
+        (["compare", "--data", "htadd"], 2, "a dataset of that name exists; did you mean htad?"),
+        (
+            ["compare", "--data", "nosuch"],
+            2,
+            "neither a folder nor a dataset of that name exists; known: ave",
+        ),
+        (["compare", "--seeds", "0"], 2, "seeds is 0; expected at least 1"),
+        (["compare", "--seeds", "-2"], 2, "seeds is -2; expected at least 1"),
+        (["compare", "--data", "no/such/folder"], 2, "no/such/folder"),
         (["compare", "--set", "lam=3"], 2, "expected METHOD.OPTION=VALUE"),
         (["compare", "--set", "joint.lam"], 2, "has no '='"),
         (["compare", "--set", "joint.lam=3"], 2, "unknown option of 'joint' 'lam'"),
@@ -34,13 +41,13 @@ import synthetic
         (["train", "--model", "nowhere:Model"], 1, "no module 'nowhere'"),
         (["train", "--config", "nowhere.yaml"], 2, "cannot read the configuration nowhere.yaml"),
         (["diagnose"], 2, "expected either a run folder or --features"),
-        (["diagnose", "nowhere"], 1, "nowhere holds no run"),
-        (["diagnose", "--features", "nowhere.npz"], 1, "there is no file nowhere.npz"),
+        (["diagnose", "nowhere"], 2, "nowhere holds no run"),
+        (["diagnose", "--features", "nowhere.npz"], 2, "there is no file nowhere.npz"),
         (["diagnose", "nowhere", "--preset", "papr"], 2, "did you mean paper?"),
         (["diagnose", "nowhere", "--formats", "png"], 2, "give --figures DIR too"),
         (["diagnose", "nowhere", "--figures", "f", "--formats", "gif"], 2, "unknown format 'gif'"),
         (["diagnose", "--features", "nowhere.npz", "--quality"], 2, "need a run folder"),
-        (["report", "nowhere"], 1, "nowhere"),
+        (["report", "nowhere"], 2, "nowhere"),
     ],
 )
 def test_one_line(equipoise, tmp_path: Path, words: list[str], code: int, message: str) -> None:
@@ -53,20 +60,35 @@ def test_one_line(equipoise, tmp_path: Path, words: list[str], code: int, messag
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "message"),
     [
-        ["trian"],
-        ["train", "--epoch", "3"],
-        ["train", "--epochs", "three"],
-        ["train", "--epochs", "1.5"],
-        ["train", "--seed", "1.5"],
-        ["list", "method"],
-        ["report"],
+        (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
+        (
+            ["train", "--epoch", "3"],
+            "unknown option: --epoch. Did you mean --epochs? See 'equipoise train --help'.",
+        ),
+        (
+            ["train", "--epochs", "three"],
+            "invalid value for --epochs: expected a whole number, found 'three'.",
+        ),
+        (["train", "--epochs", "1.5"], "invalid value for --epochs: expected a whole number, found '1.5'."),
+        (["train", "--seed", "1.5"], "invalid value for --seed"),
+        (["train", "more", "words"], "unexpected 'more' 'words'. See 'equipoise train --help'."),
+        (["compare", "--seeds", "1.5"], "invalid value for --seeds: unable to convert '1.5' into int."),
+        (["compare", "--seeds"], "--seeds requires at least 1 element"),
+        (["compare", "--methods"], "--methods requires at least 1 element"),
+        (["list", "method"], "invalid value 'method' for WHAT. Choose from: 'methods'"),
+        (["report"], "requires an argument"),
+        (["prepare", "cremadd"], "unknown command 'cremadd'. Did you mean 'cremad'?"),
     ],
 )
-def test_words_that_the_parser_refuses(equipoise, words: list[str]) -> None:
+def test_words_that_the_parser_refuses(equipoise, words: list[str], message: str) -> None:
     ended = equipoise(*words)
     assert ended.code == 2
+    assert ended.out == ""
+    assert len(ended.err.splitlines()) == 1
+    assert ended.err.startswith("equipoise: ")
+    assert message in ended.err
     assert "Traceback" not in ended.err + ended.out
 
 

@@ -101,7 +101,7 @@ def test_options_may_be_in_a_file(equipoise, tmp_path: Path, clips: Path) -> Non
     [
         (["prepare", "cremadd", "--source", "x"], 2, "cremad"),
         (["prepare", "cremad"], 2, "--source"),
-        (["prepare", "cremad", "--source", "nowhere"], 1, "nowhere"),
+        (["prepare", "cremad", "--source", "nowhere"], 2, "nowhere"),
         (["prepare", "cremad", "--source", "empty"], 1, "AudioWAV"),
         (["prepare", "cremad", "--source", "empty", "--recipe", "mel"], 2, "mel"),
         (["prepare", "cremad", "--source", "empty", "--pixel", "3"], 2, "--pixel"),

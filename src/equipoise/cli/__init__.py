@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Yaml
+from cyclopts.exceptions import UnusedCliTokensError
 
 from equipoise import __version__
 from equipoise.types import EquipoiseError, EquipoiseWarning, UsageError
@@ -51,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         config = _config_file(words)
         if config is not None:
             app.config = (Yaml(config, must_exist=True, use_commands_as_keys=False),)
-        code = app(words, result_action="return_value")
+        code = app(words, result_action="return_value", print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        print(f"equipoise: {_refused(error)}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
     except EquipoiseError as error:
         print(f"equipoise: {_one_line(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
@@ -65,6 +69,18 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print("equipoise: interrupted; continue with --resume.", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refused(error: CycloptsError) -> str:
+    """Return what the parser found wrong, in the form of our own messages, with the command's help."""
+    if isinstance(error, UnusedCliTokensError):
+        text = f"unexpected {' '.join(map(repr, error.unused_tokens or ()))}."
+    else:
+        text = _one_line(str(error)).replace('"', "'")
+        text = text if text.endswith((".", "?")) else f"{text}."
+        text = text[:1].lower() + text[1:]
+    command = " ".join(("equipoise", *(error.command_chain or ())))
+    return f"{text} See '{command} --help'."
 
 
 def _config_file(words: Sequence[str]) -> str | None:

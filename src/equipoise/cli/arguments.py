@@ -31,6 +31,7 @@ def whole_number(_: object, tokens: Sequence[Token]) -> int:
 
 
 Words = Annotated[list[str], Parameter(consume_multiple=True)]
+SomeWords = Annotated[list[str], Parameter(consume_multiple=(1, None))]
 Whole = Annotated[int, Parameter(converter=whole_number)]
 
 

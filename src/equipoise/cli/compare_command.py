@@ -8,17 +8,17 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from equipoise.cli.arguments import Whole, Words, free_folder, with_settings
+from equipoise.cli.arguments import SomeWords, Whole, Words, free_folder, with_settings
 from equipoise.cli.progress import EpochBar, note_new_start
 from equipoise.cli.tables import output_console, print_plain, progress_console
 
-Numbers = Annotated[list[int], Parameter(consume_multiple=True)]
+Numbers = Annotated[list[Whole], Parameter(consume_multiple=(1, None))]
 
 
 @with_settings(without=("method", "method_options", "seed"))
 def compare_command(
     *,
-    methods: Words | None = None,
+    methods: SomeWords | None = None,
     seeds: Numbers | None = None,
     first_seed: Whole = 0,
     out: Path | None = None,

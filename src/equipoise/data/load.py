@@ -41,7 +41,8 @@ def load_dataset(name_or_path: str | os.PathLike[str] | PreparedDataset) -> Prep
         return dataset.prepared() if isinstance(dataset, SourceDataset) else _cached(dataset)
     if _is_path(name_or_path):
         return open_dataset(name_or_path)
-    raise UnknownNameError("dataset", name_or_path, DATASETS)
+    found = "neither a folder nor a dataset of that name exists; "
+    raise UnknownNameError("dataset", name_or_path, DATASETS, found)
 
 
 def _is_path(text: str) -> bool:

@@ -19,7 +19,7 @@ from equipoise.report.pages.page import Page
 from equipoise.report.records import gather, runs_of
 from equipoise.report.render import FORMATS, file_bytes, write_figures, write_file
 from equipoise.training.record.record import CONFIG, RESULT, RunRecord, write_atomically
-from equipoise.types import RunFolderError, UsageError
+from equipoise.types import AbsentError, RunFolderError, UsageError
 
 REPORT: Final = "report.html"
 ACROSS: Final = "across-datasets.html"
@@ -144,7 +144,7 @@ def _kind(folder: Path) -> str:
     record = RunRecord(folder)
     if record.path(CONFIG).is_file() or record.path(RESULT).is_file():
         return "run"
-    what = "holds neither a run nor a comparison" if folder.is_dir() else "does not exist"
-    raise RunFolderError(
-        f"{folder} {what}; expected a folder written by 'equipoise train' or 'equipoise compare'."
-    )
+    expected = "expected a folder written by 'equipoise train' or 'equipoise compare'."
+    if not folder.exists():
+        raise AbsentError(f"{folder} does not exist; {expected}")
+    raise RunFolderError(f"{folder} holds neither a run nor a comparison; {expected}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from equipoise.cache import DESCRIPTION_FILE
 from equipoise.tasks import TASKS as TASK_KINDS
-from equipoise.types import DataError, RunFolderError
+from equipoise.types import AbsentError, DataError, RunFolderError
 
 FORMAT = "equipoise-dataset"
 FORMAT_VERSION = 1
@@ -60,8 +60,9 @@ def read_description(path: Path) -> dict[str, Any]:
 def check_folder(path: Path, expected: str) -> None:
     """Raise DataError unless `path` is a folder; `expected` completes the message."""
     if not path.is_dir():
-        found = "is a file" if path.exists() else "does not exist"
-        raise DataError(f"{path} {found}; expected {expected}.")
+        if not path.exists():
+            raise AbsentError(f"{path} does not exist; expected {expected}.")
+        raise DataError(f"{path} is a file; expected {expected}.")
 
 
 def visible(entries: Iterable[Path]) -> list[Path]:

@@ -158,7 +158,13 @@ def configuration(
 
 
 def seeds_of(numbers: Sequence[int], first_seed: int = 0) -> list[int]:
-    """Read seeds: one number N means N seeds from `first_seed` on; several numbers are the seeds."""
+    """Read seeds: one number N means N seeds from `first_seed` on; several numbers are the seeds.
+
+    Raises:
+        UsageError: the one number is below 1.
+    """
+    if len(numbers) == 1 and numbers[0] < 1:
+        raise UsageError(f"seeds is {numbers[0]}; expected at least 1, the number of seeds.")
     return list(range(first_seed, first_seed + numbers[0])) if len(numbers) == 1 else list(numbers)
 
 

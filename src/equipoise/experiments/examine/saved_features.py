@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from equipoise.experiments.examine.run_data import SplitFeatures
 from equipoise.training.record.files import first_line
-from equipoise.types import DataError
+from equipoise.types import AbsentError, DataError
 
 Split = Literal["train", "val"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "val")
@@ -99,7 +99,7 @@ class SavedFeatures:
         try:
             loaded = np.load(self.path, allow_pickle=False)
         except FileNotFoundError:
-            raise DataError(
+            raise AbsentError(
                 f"there is no file {self.path}; expected an .npz file, written by numpy.savez."
             ) from None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

@@ -18,7 +18,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from equipoise.training.record.files import first_line, replaced
-from equipoise.types import RunFolderError
+from equipoise.types import AbsentError, RunFolderError
 
 CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
@@ -136,7 +136,8 @@ class RunRecord:
         try:
             values = yaml.safe_load(self.path(CONFIG).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunFolderError(
+            kind = RunFolderError if self.folder.exists() else AbsentError
+            raise kind(
                 f"{self.folder} holds no run: there is no {CONFIG}; expected a folder written by "
                 "'equipoise train' or 'equipoise compare'."
             ) from None
