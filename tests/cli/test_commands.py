@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import equipoise as eq
 import synthetic
 
 QUICK = ["--epochs", "2", "--batch-size", "32", "--diagnose-every", "1"]
@@ -168,3 +172,23 @@ def test_resume_says_where_there_is_nothing_to_resume(equipoise, data, tmp_path:
     compared = ["compare", "--out", "all", "--methods", "joint", "--workers", 1]
     assert first_line(*compared, "--seeds", 1) == said.replace("in run", "in all")
     assert first_line(*compared, "--seeds", 2) == ""
+
+
+@pytest.mark.parametrize("environment", [{"PYTHONUTF8": "0", "LC_ALL": "C"}, {"PYTHONIOENCODING": "latin-1"}])
+def test_names_that_the_output_cannot_encode(tmp_path: Path, environment: dict[str, str]) -> None:
+    eq.write_dataset(tmp_path / "Gerät", *synthetic.samples(synthetic.VECTORS, 150), name="Gerät π")
+    words = ["train", "--data", "Gerät", "--out", "Läufe/eins", *QUICK]
+    ended = subprocess.run(
+        [sys.executable, "-m", "equipoise", *words],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    if "LC_ALL" in environment:
+        assert "joint on Gerät π, epoch" in ended.stdout.decode()
+        assert ended.stdout.decode().endswith("\nLäufe/eins\n")
+    else:
+        assert b"joint on Ger\xe4t \\u03c0, epoch" in ended.stdout
+    assert (tmp_path / "Läufe" / "eins" / "result.json").is_file()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
@@ -47,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     warnings.simplefilter("ignore")  # warnings of libraries to their developers
     warnings.simplefilter("always", EquipoiseWarning)
     warnings.showwarning = _show_warning
+    _print_any_name()
     try:
         app = build_app()
         config = _config_file(words)
@@ -69,6 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print("equipoise: interrupted; continue with --resume.", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_any_name() -> None:
+    """Make the output take every name: one that it cannot encode must not end a command after its work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # In the locale C, Python assumes ASCII; terminals and files hold UTF-8.
+            if codecs.lookup(stream.encoding).name == "ascii":
+                stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+            elif stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")
 
 
 def _refused(error: CycloptsError) -> str:
