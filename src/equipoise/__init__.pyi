@@ -19,6 +19,7 @@ from equipoise.diagnosis import relearning_strength as relearning_strength
 from equipoise.diagnosis import separability as separability
 from equipoise.diagnosis.contribution.of_features import contribution_of_features as contribution_of_features
 from equipoise.diagnosis.contribution.of_model import contribution as contribution
+from equipoise.diagnosis.features.reading import BatchReader as BatchReader
 from equipoise.experiments.examine.contribution_of_run import contribution_of_run as contribution_of_run
 from equipoise.experiments.examine.diagnose_run import diagnose_run as diagnose_run
 from equipoise.experiments.examine.encoder_quality import encoder_quality as encoder_quality

@@ -367,7 +367,7 @@ def test_a_failing_step_changes_nothing(model, data):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"lamda": 3}, UnknownNameError, "option of DiagnoseRelearn 'lamda'"),
+        ({"lamda": 3}, UnknownNameError, "option of DiagnoseRelearn 'lamda': did you mean lam"),
         ({"scalar": "none"}, UnknownNameError, "did you mean scaler"),
         ({"preset": "papr"}, UnknownNameError, "did you mean paper"),
         ({"metric": "purty"}, UnknownNameError, "did you mean purity"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -105,13 +105,17 @@ RELEARN_OPTIONS: Final = frozenset(option.name for option in fields(RelearnOptio
 DIAGNOSIS_OPTIONS: Final = frozenset(option.name for option in fields(DiagnosisOptions))
 
 
-def split_options(preset: str, options: Mapping[str, Any]) -> tuple[RelearnOptions, DiagnosisOptions]:
+def split_options(
+    preset: str, options: Mapping[str, Any], named: Collection[str] = ()
+) -> tuple[RelearnOptions, DiagnosisOptions]:
     """Sort options into those of the re-learning and those of the diagnosis, on top of a preset.
+
+    `named` are further parameters of the caller, which the message about an unknown one may suggest.
 
     Raises:
         UnknownNameError: the preset or an option does not exist.
     """
-    check_known("option of DiagnoseRelearn", options, RELEARN_OPTIONS | DIAGNOSIS_OPTIONS)
+    check_known("option of DiagnoseRelearn", options, {*RELEARN_OPTIONS, *DIAGNOSIS_OPTIONS, *named})
     check_types(RelearnOptions, options)
     check_known("preset", [preset], PRESETS)
     choices = RelearnOptions(**{key: value for key, value in options.items() if key in RELEARN_OPTIONS})

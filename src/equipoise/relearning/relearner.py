@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -108,7 +109,7 @@ class DiagnoseRelearn:
         check_handles(encoders)
         self.encoders = dict(encoders)
         self.schedule = RelearningSchedule(every, count, tuple(epochs) if epochs is not None else None)
-        self.choices, self.diagnosis = split_options(preset, options)
+        self.choices, self.diagnosis = split_options(preset, options, signature(DiagnoseRelearn).parameters)
         self.lam = lam_by_modality(lam, self.encoders)
         self.pool, self.reader = pool, BatchReader(inputs_of, target_of, forward)
         self.history: list[dict[str, Any]] = []

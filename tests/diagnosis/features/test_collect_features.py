@@ -19,6 +19,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+import equipoise as eq
 from equipoise.diagnosis import collect_features
 from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.types import Batch, DataError, ModelError, UsageError
@@ -285,6 +286,15 @@ def test_custom_readers(model, data):
 def test_unreadable_batches(model, batch, message):
     with pytest.raises(UsageError, match=message):
         collect_features(handles(model), model, [batch])
+
+
+def test_the_advice_names_what_the_function_takes(model, data):
+    """`collect_features` and `examine_model` have no parameter `target_of`, only a reader."""
+    odd = batches_of(data, lambda a, v, y: {"audio": a, "video": v, "klass": y})
+    with pytest.raises(UsageError, match=r"reader=equipoise\.BatchReader\("):
+        collect_features(handles(model), model, odd)
+    reader = eq.BatchReader(lambda b: (b["audio"], b["video"]), lambda b: b["klass"])
+    assert same(collect_features(handles(model), model, odd, reader=reader), model, data)
 
 
 class Returns(nn.Module):

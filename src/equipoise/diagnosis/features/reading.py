@@ -25,6 +25,7 @@ from equipoise.distributed import process_count, unwrapped
 from equipoise.types import Batch, UsageError
 
 TARGET_KEYS = ("target", "targets", "label", "labels", "y")
+AS_READER = ", as reader=equipoise.BatchReader(...) where there is a parameter reader."
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class BatchReader:
             return torch.as_tensor(batch[-1])
         raise UsageError(
             f"a batch of type {type(batch).__name__} has no known target; "
-            "give target_of=, a function from batch to labels."
+            f"give target_of=, a function from batch to labels{AS_READER}"
         )
 
     def run(self, model: nn.Module, batch: Any) -> Any:
@@ -78,8 +79,8 @@ class BatchReader:
             inputs = tuple(batch[:-1]) if len(batch) > 2 else batch[0]
         else:
             raise UsageError(
-                f"a batch of type {type(batch).__name__} has no known inputs; give inputs_of=, "
-                "a function from batch to the model's input, or forward=, called with model and batch."
+                f"a batch of type {type(batch).__name__} has no known inputs; give inputs_of=, a function "
+                f"from batch to the model's input, or forward=, called with model and batch{AS_READER}"
             )
         if isinstance(inputs, Mapping):
             keywords = _keywords(model, inputs)
@@ -108,7 +109,7 @@ def _target_key(batch: Mapping[Any, Any]) -> str:
             return key
     raise UsageError(
         f"the batch has the keys {sorted(map(str, batch))} and none of {', '.join(TARGET_KEYS)}; "
-        "give target_of= and inputs_of=, functions from batch to labels and to the model's input."
+        f"give target_of= and inputs_of=, functions from batch to labels and to the model's input{AS_READER}"
     )
 
 
