@@ -3,7 +3,8 @@
     pip install 'equipoise[demo]' && torchrun --nproc-per-node 2 examples/ddp.py
 
 The lines marked "D&R" are the only additions to the training loop. Each process reads its share of the
-samples. All processes take the same decision, and their weights stay equal.
+samples. All processes take the same decision, and their weights stay equal. With plain `python`, the script
+runs in a single process.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def say(what: object) -> None:
 
 
 def main() -> nn.Module:
-    dist.init_process_group("gloo")  # "nccl" on GPUs
+    alone = {} if dist.is_torchelastic_launched() else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
+    dist.init_process_group("gloo", **alone)  # "nccl" on GPUs
     torch.set_num_threads(1)
     torch.manual_seed(0)
     train_loader, val_loader, test_loader = loaders()

@@ -126,17 +126,26 @@ def test_report_of_separate_runs(equipoise, data, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("methods", ["diagnose-relearn", "ogm-ge", "optimisation", "ECCV 2024"]),
+        ("methods", ["diagnose-relearn", "ogm-ge", "optimisation", "the joint loss plus a loss on each"]),
+        ("methods --long", ["ogm-ge", "optimisation", "ECCV 2024", "cost", "needs"]),
         ("datasets", ["htad", "audio, accelerometer"]),
         ("models", ["resnet18", "transformer", "concat"]),
         ("metrics", ["purity", "linear-probe"]),
     ],
 )
 def test_list(equipoise, what: str, words: list[str]) -> None:
-    ended = equipoise("list", what)
+    ended = equipoise("list", *what.split())
     assert ended.code == 0, ended.err
     for word in words:
         assert word in ended.out
+
+
+def test_a_method_is_one_line(equipoise) -> None:
+    head, *lines = equipoise("list", "methods").out.splitlines()
+    assert head.split() == ["name", "family", "summary"]
+    assert {line.split()[0] for line in lines} == set(eq.list_methods())
+    assert len(lines) == len(eq.list_methods())
+    assert max(map(len, lines)) < 140
 
 
 def test_warnings_suggest_a_remedy_in_one_line(equipoise, data) -> None:

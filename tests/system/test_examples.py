@@ -53,6 +53,14 @@ def source_of(name: str) -> str:
     return (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["ddp", pytest.param("two_processes_accelerate", marks=pytest.mark.matrix)])
+def test_an_example_of_two_processes_runs_in_one_as_well(name: str, tmp_path: Path) -> None:
+    """Without torchrun, as a newcomer starts it."""
+    ended = python(written(name, source_of(name), tmp_path), cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert re.search(SAYS[name].replace(r" 832 (.|\n)*", ""), ended.stdout)
+
+
 def test_every_example_is_tested() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SAYS)
     assert all(len(source_of(name).splitlines()) < 100 for name in SAYS)

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+SHORT = ("family", "experimental", "summary")
+"""The facts of a method that the list shows by default, a line for each method."""
 
 Kind = Literal["methods", "datasets", "models", "metrics"]
 
 
-def list_command(what: Kind, /, *, config: Path | None = None) -> None:
+def list_command(what: Kind, /, *, long: bool = False, config: Path | None = None) -> None:
     """List methods, datasets, models or metrics.
 
     Args:
         what: methods, datasets, models or metrics.
+        long: every known fact; by default of a method its family and what it does.
         config: YAML file with options by name.
     """
     from equipoise import catalogue
     from equipoise.cli.tables import make_table, output_console
 
-    lists = {
+    lists: dict[str, Callable[[], Mapping[str, Mapping[str, Any]]]] = {
         "methods": catalogue.list_methods,
         "datasets": catalogue.list_datasets,
         "models": catalogue.list_models,
         "metrics": catalogue.list_metrics,
     }
-    rows = [_row(name, facts) for name, facts in lists[what]().items()]
+    found = lists[what]()
+    if what == "methods" and not long:
+        found = {name: {key: facts[key] for key in SHORT} for name, facts in found.items()}
+    rows = [_row(name, facts) for name, facts in found.items()]
     columns = [column for column in rows[0] if any(row[column] for row in rows)]
     heads = [column.replace("_", " ") for column in columns]
     output_console().print(make_table(heads, [[row[column] for column in columns] for row in rows]))
