@@ -60,13 +60,13 @@ class ClipBar(ProgressBar):
     def planned(self, total: int, done: int) -> None:
         """Show the bar; samples that an earlier call has read count as done."""
         self._line = self._bar.add_task("", total=total, completed=done)
-        self._bar.start()
+        self._start()
 
     def advanced(self, done: int, lost: int) -> None:
         """Move the bar."""
         assert self._line is not None
         self._lost += lost
-        self._bar.update(self._line, advance=done, description=f"{self._lost} lost" if self._lost else "")
+        self._update(self._line, advance=done, description=f"{self._lost} lost" if self._lost else "")
 
 
 def _run(dataset: SourceDataset, options: PrepareOptions) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from equipoise.cli.tables import print_plain, progress_console
 from equipoise.training.record.record import CONFIG, METRICS, RESULT, RunRecord
@@ -17,6 +18,8 @@ if TYPE_CHECKING:  # a training does not need what a comparison loads
     from equipoise.experiments.compare.executors import Job, Outcome
 
 INTERVAL = 0.5
+LINE_EVERY = 60.0
+"""Seconds between two lines where the output is no terminal, such as in the log of a batch job."""
 EPOCH = b'"event": "epoch"'
 
 
@@ -32,9 +35,13 @@ def note_new_start(folder: Path) -> None:
 
 
 class ProgressBar:
-    """A bar that counts in a unit, and is stopped at the end of a `with` block."""
+    """A bar that counts in a unit, and is stopped at the end of a `with` block.
+
+    Where the console is no terminal, it prints a line now and then instead.
+    """
 
     def __init__(self, unit: str, console: Console) -> None:
+        self._unit, self._last_line = unit, time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
         self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
 
@@ -42,8 +49,22 @@ class ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar.tasks:  # stopping a bar that never counted would print an empty line
+        if self._bar.live.is_started:  # stopping another one would print an empty line
             self._bar.stop()
+
+    def _start(self) -> None:
+        if self._bar.console.is_terminal:
+            self._bar.start()
+
+    def _update(self, line: TaskID, **changes: Any) -> None:
+        """Move the bar; see `Progress.update`."""
+        self._bar.update(line, **changes)
+        if self._bar.console.is_terminal or time.monotonic() - self._last_line < LINE_EVERY:
+            return
+        self._last_line = time.monotonic()
+        task = self._bar.tasks[0]
+        more = f" ({task.description})" if task.description else ""
+        print_plain(self._bar.console, f"{task.completed:.0f} of {task.total:.0f} {self._unit}{more}")
 
 
 class EpochBar(ProgressBar):
@@ -83,14 +104,14 @@ class EpochBar(ProgressBar):
     def _watch(self) -> None:
         # The first wait comes before the bar, so that a run that fails early shows none.
         while not self._stop.wait(INTERVAL):
-            self._bar.start()
+            self._start()
             for folder, epochs in self._epochs.items():
                 if self._done.get(folder, 0) < epochs:
                     finished = (folder / RESULT).is_file()
                     self._done[folder] = epochs if finished else epochs_done(folder)
             runs = sum(self._done.get(folder, 0) >= epochs for folder, epochs in self._epochs.items())
             description = f"{runs} of {len(self._epochs)} runs"
-            self._bar.update(self._line, completed=sum(self._done.values()), description=description)
+            self._update(self._line, completed=sum(self._done.values()), description=description)
 
 
 def epochs_done(folder: Path) -> int:
