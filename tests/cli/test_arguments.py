@@ -59,5 +59,6 @@ def test_settings_survive_conversion_to_text_and_back() -> None:
         augment_options={"flip": 0.0},
         split_seed="run",
         trace=True,
+        modalities=["audio", "accelerometer"],
     )
     assert from_options(to_options(settings)) == settings

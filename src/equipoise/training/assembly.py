@@ -56,13 +56,19 @@ class ModelSpec:
         return cls(shapes, values["num_classes"], task)
 
 
+def dataset_of(settings: Settings) -> PreparedDataset:
+    """Open the dataset of a run, with the modalities that it uses."""
+    dataset = load_dataset(settings.data)
+    return dataset if settings.modalities is None else dataset.only(settings.modalities)
+
+
 def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
     """Load a dataset, split it three ways, and check that nothing occurs in two splits.
 
     Raises:
         UnknownNameError, DataError, LeakError: see `load_dataset`, `splits_of` and `guard`.
     """
-    dataset = load_dataset(settings.data)
+    dataset = dataset_of(settings)
     if settings.trace and dataset.task != CLASSIFICATION.name:
         raise UsageError(
             f"a trace measures the purity of clusters by class, and the target of {dataset.name!r} is "

@@ -148,6 +148,8 @@ class Settings:
         data: name of a dataset (`equipoise list datasets`), or folder of a prepared one.
         method: name of the method (`equipoise list methods`); `unimodal:NAME` for one modality alone, `a+b`
             for two methods in one run.
+        modalities: those of the data that are used, by default all. The others are left out as if the data
+            had been written without them.
         method_options: options of the method; on the command line OPTION=VALUE, and METHOD.OPTION=VALUE for a
             combination.
         seed: decides initial weights and the order of batches.
@@ -190,6 +192,7 @@ class Settings:
     trace: bool = False
     checkpoint_every: int = 5
     allow_leaks: bool = False
+    modalities: list[str] | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_known("device", [self.device], DEVICES)

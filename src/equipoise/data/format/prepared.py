@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from equipoise.data.format.folder import (
     read_description,
 )
 from equipoise.data.format.modality import ModalitySpec
-from equipoise.types import DataError, check_known
+from equipoise.types import DataError, UsageError, check_known
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,6 +97,22 @@ class PreparedDataset:
         """
         check_known("modality", [modality], self.modalities)
         return _open_array(self.path, self.modalities[modality], len(self))
+
+    def only(self, modalities: Sequence[str]) -> PreparedDataset:
+        """Return the dataset with these modalities alone, as if it had been written without the others.
+
+        Raises:
+            UnknownNameError: the dataset has no such modality.
+            UsageError: no modality is named, or one twice.
+        """
+        check_known("modality", modalities, self.modalities)
+        if not modalities or len(set(modalities)) < len(modalities):
+            raise UsageError(f"modalities is {list(modalities)}; expected one or more, each of them once.")
+        specs = {name: spec for name, spec in self.modalities.items() if name in modalities}
+        hashes = {name: self.content_hashes[name] for name in specs}
+        columns = {"id": self.ids, "target": self.target, "split": self.split, "group": self.group}
+        fingerprint = dataset_fingerprint(specs, self.classes, columns, hashes)
+        return replace(self, modalities=specs, content_hashes=hashes, fingerprint=fingerprint)
 
     def verify(self) -> None:
         """Read every array and compare it with the hashes stored when the dataset was written.

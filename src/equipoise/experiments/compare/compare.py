@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from equipoise.data import PreparedDataset, load_dataset, splits_of
+from equipoise.data import PreparedDataset, splits_of
 from equipoise.experiments.compare.comparison import (
     COLUMNS,
     Comparison,
@@ -28,7 +28,7 @@ from equipoise.experiments.compare.planning import (
 )
 from equipoise.methods import METHODS, base_names
 from equipoise.tasks import Task, task_named
-from equipoise.training.assembly import ModelSpec, model_name
+from equipoise.training.assembly import ModelSpec, dataset_of, model_name
 from equipoise.training.option_text import to_options
 from equipoise.training.record.record import CONFIG as RUN_CONFIG
 from equipoise.training.record.record import ERROR, RunRecord, locked, write_atomically
@@ -130,7 +130,7 @@ def _finished(job: Job, dataset: PreparedDataset) -> bool:
 
 
 def _collect(outcomes: Sequence[Outcome], settings: Settings, task: Task) -> pd.DataFrame:
-    dataset = load_dataset(settings.data)
+    dataset = dataset_of(settings)
     model = model_name(settings, ModelSpec.of(dataset))
     rows = []
     for outcome in outcomes:
