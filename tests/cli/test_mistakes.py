@@ -131,7 +131,7 @@ def test_arrays_that_form_no_dataset(tmp_path: Path, change: dict[str, np.ndarra
 
 def test_labels_and_splits_that_form_no_dataset(equipoise, tmp_path: Path) -> None:
     inputs, target = synthetic.samples(synthetic.VECTORS, 60)
-    with pytest.raises(eq.DataError, match="expected integer class labels"):
+    with pytest.raises(eq.DataError, match="expected integers or texts as classes"):
         eq.write_dataset(tmp_path / "set", inputs, target + 0.5)
     with pytest.raises(eq.DataError, match="samples for|fewer"):
         eq.write_dataset(
