@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from equipoise.diagnosis.estimate import diagnose_with, estimate, fitting, minmax, usual_options
@@ -39,7 +40,8 @@ def purity(
     """Measure how well k-means clusters of the features agree with the classes (Wei et al., ECCV 2024).
 
     Each feature is scaled to [-1, 1], the samples are clustered, and each cluster is assigned its majority
-    class. Purity is the share of samples whose class is that of their cluster.
+    class. Purity is the share of samples whose class is that of their cluster. scikit-learn clusters in
+    float64, whatever the type of the features.
 
     Args:
         features: `[N, d]`, NumPy array or tensor.
@@ -62,6 +64,8 @@ def purity(
     y, classes = class_indices(label_vector(labels, "labels", len(x)))
     with isolated_rng():  # importing scikit-learn draws from Python's random state
         how = fitting(options, n_clusters or len(classes), seed)
+        if backend != "torch":  # as scikit-learn converts the tensors of the official code
+            x = x.astype(np.float64, copy=False)
         clusters = fit_kmeans(minmax(x), how, disposable=True)
     return cluster_purity(clusters.labels, y)
 

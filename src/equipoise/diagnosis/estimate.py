@@ -152,6 +152,14 @@ def scaled_draws(
 
 
 def _scaled_splits(splits: Splits, options: DiagnosisOptions) -> Splits:
+    """Scale both splits, for k-means of scikit-learn in float64.
+
+    The official code clusters tensors, which scikit-learn converts to float64; in float32 the same features
+    fall into other clusters. The copy takes twice the memory of float32 features; it is scaled in place.
+    """
+    if MEASURES[options.metric].clusters and options.backend != "torch" and splits.train.dtype != np.float64:
+        precise = splits.train.astype(np.float64), splits.val.astype(np.float64)
+        splits = replace(splits, train=precise[0], val=precise[1], disposable=True)
     train, val = scale_features(
         splits.train, splits.val, options.scaler, options.pca, in_place=splits.disposable
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import MinMaxScaler
 from threadpoolctl import threadpool_limits
 
 from equipoise import threads
-from equipoise.diagnosis import diagnose, separability
+from equipoise.diagnosis import diagnose, purity, separability
 from equipoise.diagnosis.estimate import scale_features
 from equipoise.diagnosis.measures.clusters import cluster_purity
 
@@ -55,9 +56,41 @@ def test_the_paper_preset_equals_scikit_learn_to_the_last_bit():
     expected = []
     for part, labels in ((x, y), (x_val, y_val)):
         with threadpool_limits(1):
-            scaled = MinMaxScaler((-1, 1)).fit_transform(part)
+            scaled = MinMaxScaler((-1, 1)).fit_transform(part.astype(np.float64))
             expected.append(cluster_purity(KMeans(3, random_state=0, n_init=10).fit(scaled).labels_, labels))
     assert (state.train_score, state.val_score) == tuple(expected)
+
+
+def test_float32_tensors_are_clustered_in_float64_as_by_the_official_code():
+    torch.manual_seed(0)
+    y = torch.arange(5954) % 6
+    means = torch.randn(6, 64) * 0.4
+    x, x_val = (torch.relu(torch.randn(5954, 64) + means[y]) for _ in range(2))
+    with threadpool_limits(1):
+        scaled = MinMaxScaler((-1, 1)).fit_transform(x)  # of a tensor, float64
+        clusters = KMeans(6, random_state=0, n_init=10).fit(scaled).labels_
+    expected = cluster_purity(clusters, y.numpy())
+    assert expected == pytest.approx(0.84985, abs=5e-6)  # of a float32 array it is 0.85136
+    assert purity(x, y) == purity(x.numpy(), y) == expected
+    state = diagnose({"m": x}, y, {"m": x_val[:744]}, y[:744], bootstrap=0)["m"]
+    assert state.train_score == expected
+    assert state == diagnose({"m": x.double()}, y, {"m": x_val[:744].double()}, y[:744], bootstrap=0)["m"]
+
+
+@pytest.mark.parametrize("metric", ["purity", "nmi", "ari", "binned-purity"])
+@pytest.mark.parametrize("preset", ["paper", "robust", "held-out"])
+def test_clusters_do_not_depend_on_the_type_of_the_features(preset, metric):
+    (x, y), (x_val, y_val) = draw(1500, 1, 24), draw(1400, 2, 24)
+    x, x_val = np.maximum(x - y[:, None] * 0.8, 0), np.maximum(x_val - y_val[:, None] * 0.8, 0)
+    if metric == "binned-purity":
+        y, y_val = y + x[:, 0], y_val + x_val[:, 0]
+    kept = x.copy()
+    given, double = (
+        diagnose({"m": x.astype(kind)}, y, {"m": x_val.astype(kind)}, y_val, metric=metric, preset=preset)
+        for kind in (np.float32, np.float64)
+    )
+    assert given == double
+    assert np.array_equal(x, kept)
 
 
 @pytest.mark.parametrize("scaler", ["minmax-per-split", "minmax-train", "standard-train", "l2"])

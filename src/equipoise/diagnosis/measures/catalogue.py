@@ -21,11 +21,20 @@ MEASURES: Final[Mapping[str, Measure]] = {
             "share of samples whose class is the majority of their k-means cluster (the paper's measure)",
             clusters.purity_pair,
             is_share=True,
+            clusters=True,
         ),
         Measure(
-            "nmi", "normalised mutual information between k-means clusters and classes", clusters.nmi_pair
+            "nmi",
+            "normalised mutual information between k-means clusters and classes",
+            clusters.nmi_pair,
+            clusters=True,
         ),
-        Measure("ari", "adjusted Rand index between k-means clusters and classes", clusters.ari_pair),
+        Measure(
+            "ari",
+            "adjusted Rand index between k-means clusters and classes",
+            clusters.ari_pair,
+            clusters=True,
+        ),
         Measure(
             "knn",
             "accuracy of the 5 nearest neighbours, without the sample itself",
@@ -68,6 +77,7 @@ MEASURES: Final[Mapping[str, Measure]] = {
             clusters.purity_pair,
             target="continuous",
             is_share=True,
+            clusters=True,
         ),
         Measure(
             "ridge-r2",

@@ -88,6 +88,7 @@ class Measure:
         needs: `classes` if it is undefined for a single class, `groups` if also for classes of one sample.
         cap: largest number of samples of a split that are scored, unless `max_samples` is given; None scores
             all.
+        clusters: whether it clusters the features; scikit-learn then gets them in float64.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Measure:
     is_share: bool = False
     needs: Literal["", "classes", "groups"] = ""
     cap: int | None = None
+    clusters: bool = False
 
     def pair(self, splits: Splits, how: Fitting) -> tuple[Score, Score]:
         """Return the scores of the training and the validation split; higher is more separable.
