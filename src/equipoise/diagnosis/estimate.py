@@ -218,7 +218,8 @@ def scale_features(
     if pca is not None and pca < train.shape[1]:
         from sklearn.decomposition import PCA
 
-        reduction = PCA(min(pca, len(train)), svd_solver="full").fit(train)
+        with np.errstate(divide="ignore", invalid="ignore"):  # shares of the variance of constant features
+            reduction = PCA(min(pca, len(train)), svd_solver="full").fit(train)
         train, val = reduction.transform(train), reduction.transform(val)
     return train, val
 

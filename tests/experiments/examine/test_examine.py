@@ -130,6 +130,17 @@ def test_a_continuous_target_has_a_diagnosis(tmp_path: Path) -> None:
     json.loads(found.to_json())
 
 
+@pytest.mark.parametrize("dead", [("train", "val"), ("train",)])
+def test_a_dead_modality_is_scarcely_informative(tmp_path: Path, dead: tuple[str, ...]) -> None:
+    held = arrays()
+    for split in dead:
+        held[f"{split}_video"] = np.zeros_like(held[f"{split}_video"])
+    np.savez(tmp_path / "features.npz", **held)
+    found = eq.examine_features(tmp_path / "features.npz")
+    assert found.verdicts["video"].state == "scarcely informative"
+    assert found.measures["nearest-class-mean"]["video"].gap < 0.05
+
+
 class Net(nn.Module):
     """Two encoders; the head reads only the first."""
 
@@ -161,6 +172,10 @@ def test_a_model_in_plain_pytorch() -> None:
     assert found.contributions.refitted["video"] > 0.5
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    nn.init.zeros_(model.right.weight)
+    dead = eq.examine_model(encoders, model, *loaders)
+    assert dead.verdicts["video"].state == "scarcely informative"
+    assert dead.learning["video"].gap == pytest.approx(0, abs=0.05)
 
 
 def test_heads_on_inputs_are_trained_on_train_and_scored_on_validation(

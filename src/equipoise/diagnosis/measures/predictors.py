@@ -37,6 +37,8 @@ def fit_ridge(features: Array, target: Values) -> Predict:
 
 def fit_majority(features: Array, labels: Values) -> Predict:
     """Predict the majority class of the nearest neighbours; ties go to the first class."""
+    if is_constant(features):
+        return _majority(labels)
 
     def predict(rows: Array) -> Values:
         near = labels.astype(np.int64)[nearest(features, rows)]
@@ -52,6 +54,8 @@ def fit_majority(features: Array, labels: Values) -> Predict:
 def fit_neighbours(features: Array, target: Values) -> Predict:
     """Predict the mean target of the nearest neighbours, of labels the share of each."""
     numbers = target.astype(np.float64)
+    if is_constant(features):  # all are equally near
+        return lambda rows: np.repeat(numbers.mean(axis=0, keepdims=True), len(rows), axis=0)
     return lambda rows: numbers[nearest(features, rows)].mean(axis=1)
 
 
@@ -86,7 +90,18 @@ def _without_itself(references: Array, rows: Array, candidates: Labels) -> Label
 
 
 def _fitted(classifier: Any, features: Array, labels: Values) -> Predict:
-    if len(np.unique(labels)) == 1:
-        only = labels[0]  # all other classes are in the fold that was left out
-        return lambda rows: np.full(len(rows), only)
+    # All other classes may be in the fold that was left out; scikit-learn also refuses constant features.
+    if len(np.unique(labels)) == 1 or is_constant(features):
+        return _majority(labels)
     return classifier.fit(features, labels).predict  # type: ignore[no-any-return]
+
+
+def is_constant(features: Array) -> bool:
+    """Return whether all rows of `features [N, d]` are equal, as those of an encoder that has died."""
+    return bool((features == features[0]).all())
+
+
+def _majority(labels: Values) -> Predict:
+    """Predict the most frequent class, the first of several."""
+    classes, counts = np.unique(labels, return_counts=True)
+    return lambda rows: np.full(len(rows), classes[counts.argmax()])
