@@ -83,9 +83,10 @@ def diagnose(
 
     Args:
         train: modality name to training features `[N, d_m]` (NumPy arrays or tensors).
-        train_labels: classes `[N]` (integers or strings); a continuous target `[N]` (floating-point numbers,
-            not all whole), measured by `ridge-r2` unless a metric is given; or several labels per sample
-            `[N, C]` (0 and 1), measured by `linear-map`. Both measures are cross-fitted.
+        train_labels: classes `[N]` (integers or strings; for two also one column `[N, 1]` of 0 and 1); a
+            continuous target `[N]` (floating-point numbers, not all whole), measured by `ridge-r2` unless a
+            metric is given; or several labels per sample `[N, C]` (0 and 1), measured by `linear-map`. Both
+            measures are cross-fitted.
         val: modality name to validation features `[N_val, d_m]`.
         val_labels: classes, numbers or labels of the validation samples.
         preset: `paper`, `robust` or `held-out`, see `PRESETS`.
@@ -95,7 +96,8 @@ def diagnose(
         A mapping from modality to `LearningState`, in the order of `train`.
 
     Raises:
-        DataError: modalities, lengths, widths or classes do not match, or features are not finite.
+        DataError: modalities, lengths, widths or classes do not match, features are not finite, or labels
+            are one-hot and no metric is given.
         UnknownNameError: a preset, an option or its value does not exist.
     """
     chosen = options_for(preset, options, train_labels, val_labels)
@@ -106,9 +108,8 @@ def options_for(
     preset: str, options: Mapping[str, Any], train_labels: ArrayLike, val_labels: ArrayLike
 ) -> DiagnosisOptions:
     """Return the options of a preset with changes, and a metric that suits the labels if none is given."""
-    return DiagnosisOptions.preset(
-        preset, **{**usual_options(kind_of(train_labels, val_labels), options), **options}
-    )
+    usual = {} if "metric" in options else usual_options(kind_of(train_labels, val_labels), options)
+    return DiagnosisOptions.preset(preset, **{**usual, **options})
 
 
 def separability(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from equipoise.diagnosis.estimate import usual_options
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.requirements import Requirements
@@ -17,7 +18,7 @@ from equipoise.relearning.schedule import RelearningSchedule
 from equipoise.relearning.selection import select_parameters, selection_by_modality
 from equipoise.relearning.strength import check_layers, lam_by_modality
 from equipoise.relearning.targets import SUFFIX, with_target_file
-from equipoise.tasks import EVERY_TASK
+from equipoise.tasks import EVERY_TASK, MULTILABEL
 from equipoise.typed_options import check_types
 from equipoise.types import UsageError, check_known
 
@@ -106,6 +107,9 @@ class DiagnoseRelearnMethod(Method):
 
     def setup(self, run: Run) -> None:
         """Remember the initial weights."""
+        options = with_target_file(self.more, run.model.modalities)
+        if run.model.task == MULTILABEL.name:  # also where each sample has one label
+            options = usual_options("labels", options) | options
         self._relearn = DiagnoseRelearn(
             encoders_of(run.model),
             self._every(run.total_epochs),
@@ -115,7 +119,7 @@ class DiagnoseRelearnMethod(Method):
             preset=self.preset,
             optimizer=run.optimizer,
             head=getattr(run.model, "fusion", None),
-            **with_target_file(self.more, run.model.modalities),
+            **options,
         )
 
     def epoch_end(self, run: Run) -> None:

@@ -163,7 +163,8 @@ class DiagnoseRelearn:
 
         Raises:
             ModelError: an encoder is no part of the model, or is not called exactly once in a pass.
-            DataError: a loader is empty, a class is missing, or features are not finite.
+            DataError: a loader is empty, a class is missing, features are not finite, or labels are one-hot
+                and no metric is given.
         """
         planned = self.plan(model, train_loader, val_loader)
         self.carry_out(planned, epoch, model, train_loader)
@@ -177,7 +178,8 @@ class DiagnoseRelearn:
         )
         self.samples_forwarded += len(train.target) + len(val.target)
         train, val = train.labelled(), val.labelled()
-        usual = usual_options(kind_of(train.target, val.target), self._named)
+        named = "metric" in self._named
+        usual = {} if named else usual_options(kind_of(train.target, val.target), self._named)
         options = replace(self.diagnosis, **usual) if usual else self.diagnosis
         return diagnose_with(options, train.features, train.target, val.features, val.target)
 

@@ -11,9 +11,10 @@ from copy import deepcopy
 import torch
 
 from equipoise.diagnosis import collect_features, diagnose
+from equipoise.diagnosis.estimate import usual_options
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.randomness import derive_seed, seed_everything
-from equipoise.tasks import CLASSIFICATION
+from equipoise.tasks import CLASSIFICATION, MULTILABEL
 from equipoise.threads import cpu_threads
 from equipoise.training.handle import RunHandle
 from equipoise.training.measuring.cost import PeakMemory
@@ -147,6 +148,8 @@ class Training(RunHandle):
         val = collect_features(encoders, self.model, self.val)
         # A regression scored on the samples that it was fitted on would be biased; purity stays the paper's.
         own = {} if self.task is CLASSIFICATION else {"assign": "cross-fit"}
+        if self.task is MULTILABEL:  # also where each sample has one label
+            own = usual_options("labels", {})
         states = diagnose(train.features, train.target, val.features, val.target, **own)
         departures = states.options.departures()
         self.record(

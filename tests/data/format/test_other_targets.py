@@ -167,3 +167,18 @@ def test_a_constant_number_is_refused(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", inputs, np.full(40, 2.5), task="regression")
     with pytest.raises(DataError, match="2.5 for all training samples"):
         RunData(data, splits_of(data), 8)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+@pytest.mark.parametrize("kind", [np.float32, np.bool_, np.int64])
+def test_one_column_of_zeros_and_ones_is_two_classes(task: str, kind: Any, tmp_path: Path) -> None:
+    target = np.arange(60) % 2
+    inputs = {"a": np.random.default_rng(0).normal(size=(60, 3)).astype("f4") + target[:, None]}
+    for number, given in enumerate(
+        (target[:, None].astype(kind), torch.tensor(target[:, None].astype(kind)))
+    ):
+        folder = tmp_path / str(number)
+        data = write_dataset(folder, inputs, given, task=task)
+        assert data.task == "classification"
+        assert np.array_equal(data.target, target)
+        assert len(data.classes) == 2

@@ -117,9 +117,8 @@ def test_several_measures_equal_those_of_single_calls(splits):
     assert list(separability(*both, ["knn", "purity"], **quick)) == ["knn", "purity"]
     target = separability(both[0], train["m"][:, 0], both[2], val["m"][:, 0], **quick)
     assert set(target) == CONTINUOUS
-    labels = separability(
-        both[0], np.eye(2, dtype=int)[y % 2], both[2], np.eye(2, dtype=int)[y_val % 2], **quick
-    )
+    tables = [np.stack([part % 2, part > 0], axis=1).astype(int) for part in (y, y_val)]
+    labels = separability(both[0], tables[0], both[2], tables[1], **quick)
     assert set(labels) == LABELS
     with pytest.raises(UnknownNameError, match="did you mean knn"):
         separability(*both, ["knnn"])

@@ -135,7 +135,7 @@ def test_cluster_purity_ignores_the_names_of_clusters_and_classes(drawn, cluster
         (np.zeros((0, 2)), [], {}, "empty"),
         (np.zeros((4, 0)), [0, 1, 0, 1], {}, r"shape \[4, 0\]"),
         (np.zeros((4, 2)), [0, 1, 0], {}, "4 rows of features and 3 labels"),
-        (np.zeros((4, 2)), [[0], [1], [0], [1]], {}, r"shape \[4, 1\]"),
+        (np.zeros((4, 2)), [[0], [1], [2], [1]], {}, r"shape \[4, 1\]"),
         (np.array([[0.0], [1], [np.nan], [np.inf]]), [0, 1, 0, 1], {}, "2 of 4 rows, first in row 2"),
         (np.array([["a"], ["b"]]), [0, 1], {}, "expected numbers"),
         (np.zeros((4, 2), complex), [0, 1, 0, 1], {}, "expected numbers"),

@@ -84,3 +84,19 @@ def test_files_without_features(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", **{**arrays(), "train_labels": np.array([{}, {}], dtype=object)})
     with pytest.raises(eq.DataError, match="cannot read"):
         diagnose_arrays(tmp_path / "objects.npz")
+
+
+def test_labels_of_a_run_are_as_the_data_say(tmp_path: Path) -> None:
+    """One column of 0 and 1 is two classes; a table is several labels, also where each sample has one."""
+    generator = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    inputs = {m: (generator.normal(size=(120, 4)) + y[:, None]).astype("f4") for m in ("a", "b")}
+    split = np.where(np.arange(120) < 60, "train", np.where(np.arange(120) < 90, "val", "test"))
+    targets = {"purity": y[:, None].astype(np.float32), "linear-map": np.eye(2, dtype=int)[y]}
+    for metric, target in targets.items():
+        data = eq.write_dataset(tmp_path / metric, inputs, target, split, task="multilabel")
+        options = {"epochs": [0]}
+        kept = tmp_path / f"{metric}-run"
+        result = eq.fit(str(data.path), method="diagnose-relearn", method_options=options, out=kept, epochs=2)
+        assert result.diagnoses[0]["a"].metric == metric
+        assert eq.diagnose_run(kept)["a"].metric == metric

@@ -55,6 +55,9 @@ def check_columns(
     """
     if task not in TASKS:
         raise DataError(f"task is {task!r}; expected {' or '.join(map(repr, TASKS))}.")
+    binary = None if task == "regression" else binary_column(target)
+    if binary is not None:
+        target, task = binary, "classification"
     values: NDArray[Any]
     names: tuple[str, ...] = ()
     if task == "regression":
@@ -89,6 +92,20 @@ def numeric_target(target: Any) -> NDArray[np.float64]:
             f"target is not finite in {len(bad)} samples (first: row {bad[0]}); remove these samples."
         )
     return values
+
+
+def binary_column(target: Any) -> NDArray[Any] | None:
+    """Return one column of 0 and 1 `[N, 1]` of any type as two classes `[N]`; None for any other target."""
+    try:
+        column = _array(target, "one class for each sample")
+    except DataError:  # reported with what the task expects
+        return None
+    if column.ndim != 2 or column.shape[1] != 1 or column.dtype.kind not in "biuf":
+        return None
+    if not np.isin(column, (0, 1)).all():
+        return None
+    flat = column[:, 0]
+    return flat.astype(np.int64) if flat.dtype.kind == "f" else flat
 
 
 def label_table(

@@ -58,8 +58,9 @@ def write_dataset(
         inputs: modality name to features `[N, ...]`: NumPy arrays, memory maps or torch tensors, read in
             chunks. A sample is a vector [d], a sequence [T, d], an image [C, H, W] or a video [T, C, H, W],
             or, if `kinds` says so, tokens [T]: whole numbers of at least 0, padded with 0.
-        target: integer, bool or text labels `[N]`; the classes are numbered in ascending order. With
-            `task="regression"`, numbers `[N]`; with `task="multilabel"`, 0 or 1 for each label `[N, C]`.
+        target: integer, bool or text labels `[N]`; the classes are numbered in ascending order. One column
+            `[N, 1]` of 0 and 1 is two classes. With `task="regression"`, numbers `[N]`; with
+            `task="multilabel"`, 0 or 1 for each label `[N, C]`.
         split: `"train"`, `"val"` (or `"valid"`, `"validation"`) or `"test"` for each sample. Without it,
             splits are drawn when the data are used.
         group: speaker, subject or video of each sample; a group is never divided between splits.

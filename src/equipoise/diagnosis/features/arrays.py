@@ -89,15 +89,26 @@ def feature_matrix(features: ArrayLike, what: str) -> Array:
 
 
 def kind_of(*labels: ArrayLike) -> str:
-    """Return the kind of a target, as in `Measure.target`: `classes`, `continuous` or `labels`."""
+    """Return the kind of a target, as in `Measure.target`: `classes`, `continuous` or `labels`.
+
+    Raises:
+        DataError: each row of the tables has one label, as if classes were one-hot.
+    """
     if has_labels(*labels):
+        tables = [_target(part) for part in labels]
+        if all(y.dtype.kind in "biuf" and len(y) and (np.sum(y != 0, axis=1) == 1).all() for y in tables):
+            raise DataError(
+                f"each row of the labels {list(tables[0].shape)} has exactly one label, as if one-hot; "
+                "for classes give labels.argmax(axis=1) (in a training loop by target_of=), for several "
+                "labels per sample metric='linear-map'."
+            )
         return "labels"
     return "continuous" if is_continuous(*labels) else "classes"
 
 
 def has_labels(*labels: ArrayLike) -> bool:
     """Return whether a target is a table of labels `[N, C]`, not a vector of classes or numbers."""
-    return all(_as_numpy(part).ndim == 2 for part in labels)
+    return all(_target(part).ndim == 2 for part in labels)
 
 
 def is_continuous(*labels: ArrayLike) -> bool:
@@ -105,7 +116,7 @@ def is_continuous(*labels: ArrayLike) -> bool:
 
     Whole floats are probably classes of the wrong type, which `class_indices` refuses.
     """
-    targets = [_as_numpy(part) for part in labels]
+    targets = [_target(part) for part in labels]
     return all(y.dtype.kind == "f" for y in targets) and any(bool((y != np.round(y)).any()) for y in targets)
 
 
@@ -122,7 +133,7 @@ def label_table(labels: ArrayLike, what: str) -> Values:
 
 def label_vector(labels: ArrayLike, what: str, length: int | None = None) -> Values:
     """Return labels as an array `[N]`; `what` names them in errors."""
-    y = _as_numpy(labels)
+    y = _target(labels)
     if y.ndim != 1:
         raise DataError(f"{what} have the shape {list(y.shape)}; expected one label per sample, [samples].")
     if len(y) == 0:
@@ -167,6 +178,16 @@ def class_indices_of_splits(
                 + (' (or allow it: missing_classes="allow").' if split == "validation" else ".")
             )
     return y, y_val, classes
+
+
+def _target(labels: ArrayLike) -> NDArray[Any]:
+    """Return a target as an array: one column `[N, 1]` of 0 and 1, or of numbers not all whole, as `[N]`."""
+    y = _as_numpy(labels)
+    if y.ndim != 2 or y.shape[1] != 1 or y.dtype.kind not in "biuf":
+        return y
+    if np.isin(y, (0, 1)).all():
+        return y[:, 0].astype(np.int64)
+    return y[:, 0] if (y != np.round(y)).any() else y
 
 
 def _as_numpy(values: ArrayLike) -> NDArray[Any]:

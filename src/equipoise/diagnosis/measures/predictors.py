@@ -32,7 +32,9 @@ def fit_ridge(features: Array, target: Values) -> Predict:
     """Fit a ridge regression (penalty alpha = 1) of numbers `[N]` or of labels `[N, C]`."""
     from sklearn.linear_model import Ridge
 
-    return Ridge().fit(features, target.astype(np.float64)).predict  # type: ignore[no-any-return]
+    model = Ridge().fit(features, target.astype(np.float64))
+    # scikit-learn returns [N] for a table of one label.
+    return lambda rows: model.predict(rows).reshape(len(rows), *target.shape[1:])
 
 
 def fit_majority(features: Array, labels: Values) -> Predict:

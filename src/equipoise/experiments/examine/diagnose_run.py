@@ -7,9 +7,10 @@ from typing import Any
 
 from equipoise.diagnosis import Diagnosis, DiagnosisOptions
 from equipoise.diagnosis.diagnose import options_for
-from equipoise.diagnosis.estimate import diagnose_with
+from equipoise.diagnosis.estimate import diagnose_with, usual_options
 from equipoise.experiments.examine.run_data import open_run, run_features
 from equipoise.experiments.examine.saved_features import SavedFeatures
+from equipoise.tasks import MULTILABEL
 
 
 def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **options: Any) -> Diagnosis:
@@ -29,6 +30,8 @@ def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **op
     DiagnosisOptions.preset(preset, **options)  # a mistake in the options is reported before data are read
     result, _, data = open_run(run_dir)
     features = run_features(result.model, data)
+    if data.task == MULTILABEL.name:  # also where each sample has one label
+        options = usual_options("labels", options) | options
     return diagnose_with(options_for(preset, options, features.y, features.y_val), *features)
 
 

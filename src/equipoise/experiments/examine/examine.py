@@ -20,7 +20,7 @@ from equipoise.diagnosis.contribution.of_model import contribution
 from equipoise.diagnosis.contribution.refits import refits_of
 from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.estimate import diagnose_with
-from equipoise.diagnosis.features.arrays import has_labels, is_continuous
+from equipoise.diagnosis.features.arrays import is_continuous, kind_of
 from equipoise.diagnosis.features.projections import KINDS, Projection, project
 from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.diagnosis.verdict.verdict import verdicts
@@ -206,7 +206,7 @@ def _measured(
 
 def refuse_labels(*targets: NDArray[Any]) -> None:
     """Raise a `UsageError` for a table of labels, for which verdicts and contributions are not defined."""
-    if has_labels(*targets):
+    if kind_of(*targets) == "labels":
         raise UsageError(
             "verdicts and contributions are those of one class or number a sample, and these are several "
             "labels; equipoise.diagnose and equipoise.diagnose_run measure their learning state."
