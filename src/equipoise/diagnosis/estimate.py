@@ -90,7 +90,7 @@ def estimate(name: str, splits: Splits, options: DiagnosisOptions) -> LearningSt
         val_score=val_score,
         gap=gap,
         interval=interval,
-        negligible=_negligible(gap, interval, options),
+        negligible=_negligible(signed, gap, interval, options),
         metric=options.metric,
         n_train=pairs[0][0].count,
         n_val=pairs[0][1].count,
@@ -114,7 +114,11 @@ def binned(splits: Splits, bins: int) -> Splits:
     )
 
 
-def _negligible(gap: float, interval: tuple[float, float] | None, options: DiagnosisOptions) -> bool:
+def _negligible(
+    signed: float, gap: float, interval: tuple[float, float] | None, options: DiagnosisOptions
+) -> bool:
+    if options.sign == "positive" and signed < 0:
+        return True
     if isinstance(options.min_gap, str):
         assert interval is not None  # DiagnosisOptions sets resamples if min_gap is "bootstrap"
         return interval[0] <= 0 <= interval[1]

@@ -55,8 +55,10 @@ class DiagnosisOptions:
             but 5000 for the measures whose cost grows fastest, see `Measure.cap`. The result has the counts.
         pca: number of principal components to keep, fitted on the scaled training features.
         chance_correct: rescale a score P to (P - P0) / (1 - P0), P0 the share of the largest class.
-        sign: `abs` takes the absolute gap; `positive` counts it only if the training score is higher.
-        min_gap: gaps below it give strength 0; `"bootstrap"` requires a 95 % interval that excludes zero.
+        sign: `abs` takes the absolute gap; `positive` counts it only if the training score is higher: if not,
+            the strength is 0.
+        min_gap: gaps below it give strength 0; `"bootstrap"` requires a 95 % interval that excludes zero, and
+            with `sign="positive"` one above zero.
         bootstrap: resamples for the interval of the gap; 0 computes none. No score depends on it.
         bins: number of quantile bins of `binned-purity`.
         missing_classes: whether a class of the training split may be missing in validation.
@@ -134,12 +136,19 @@ class DiagnosisOptions:
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "paper": {},
-    "robust": {"matched_size": True, "repeats": 5, "n_init": 1},
-    "held-out": {"assign": "cross-fit", "scaler": "standard-train", "repeats": 3, "n_init": 1},
+    "robust": {"matched_size": True, "repeats": 5, "n_init": 1, "sign": "positive"},
+    "held-out": {
+        "assign": "cross-fit",
+        "scaler": "standard-train",
+        "repeats": 3,
+        "n_init": 1,
+        "sign": "positive",
+    },
 }
 """`paper` is the official procedure. `robust` averages five comparisons of subsets of one size, each from one
 k-means start: of the estimators that were studied (docs/results/diagnosis.md) it ranks modalities by their
 true over-fitting best and rarely finds over-fitting where there is none; more starts do not help. `held-out`
 scores samples that were not used for fitting: its interval of purity covers the true gap most often and
 raises the fewest false alarms, and under no other preset a linear probe measures the features, not itself.
+Only `paper` counts a validation score above the training score as a gap.
 """

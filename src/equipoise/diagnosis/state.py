@@ -56,7 +56,7 @@ class LearningState:
         train_score, val_score: separability of the training and validation features.
         gap: `|train_score - val_score|`, or its positive part with `sign="positive"`.
         interval: 95 % bootstrap interval of `train_score - val_score`; None if it was not requested.
-        negligible: the gap is below `min_gap`, and the strength is 0.
+        negligible: the gap is below `min_gap`, or negative with `sign="positive"`, and the strength is 0.
         metric: the measure of separability.
         n_train, n_val: numbers of samples that were scored.
         applied: strength of the re-learning that followed, if any.

@@ -45,8 +45,8 @@ class RelearnOptions:
             counts, parameters without one have the factor 1, and the product is at most 1.
         layer_decay: factor of the strength from each block to the one below it; a value below 1 re-learns
             blocks near the output more than those near the input. Not in the paper.
-        leave_alone: leave an encoder unchanged where the 95 % interval of its gap includes zero, as
-            `min_gap="bootstrap"` does. By default all presets but `paper` do so.
+        leave_alone: leave an encoder unchanged unless the 95 % interval of its gap lies above zero, as
+            `min_gap="bootstrap"` with `sign="positive"` does. By default all presets but `paper` do so.
         norm_stats: running statistics of the encoders' batch normalisation: `keep`, `blend`, `reset`, or
             `recalibrate` by a pass over the training data; those of layers kept in evaluation mode stay.
         optimizer_state: `keep`, `zero`, or `scale` by `1 - strength`, for re-learnt parameters only; see
@@ -132,6 +132,8 @@ def _with_interval(preset: str, choices: RelearnOptions, measuring: Mapping[str,
         )
     # Whoever sets the limit, or turns the interval off, has already decided.
     chosen = "min_gap" in measuring or measuring.get("bootstrap") == 0
+    if choices.leave_alone:
+        measuring = {"sign": "positive", **measuring}
     if choices.leave_alone or (choices.leave_alone is None and preset != PAPER and not chosen):
         return {**measuring, "min_gap": INTERVAL}
     return measuring

@@ -7,6 +7,7 @@ from dataclasses import replace
 from inspect import signature
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from equipoise.diagnosis.estimate import diagnose_with, usual_options
@@ -41,6 +42,7 @@ from equipoise.relearning.strength import (
     lam_by_modality,
     layer_strengths,
     strengths_of,
+    warn_of_few,
 )
 from equipoise.relearning.targets import initial_targets, redrawn, update_average
 from equipoise.types import UsageError, warn
@@ -67,8 +69,8 @@ class DiagnoseRelearn:
         count: number of re-learnings.
         lam: the paper's `lambda`, for all modalities or by name.
         epochs: explicit epochs in place of `every` and `count`.
-        preset: `paper`, or `robust` (a steadier estimate of the gap, see `DiagnosisOptions`; an encoder
-            whose interval of the gap includes zero is left alone, see `RelearnOptions`).
+        preset: `paper`, which warns of few validation samples per class, or `robust`, a steadier estimate by
+            which an encoder is left alone unless the interval of its gap lies above zero.
         optimizer: one, or all that hold the encoders' parameters; needed by `optimizer_state` other than
             `keep`, by `rewarm_steps` and `head_refit_steps`.
         ema: averaged copies of the model that follow a re-learning, such as an `AveragedModel`; see
@@ -114,7 +116,7 @@ class DiagnoseRelearn:
         self.pool, self.reader = pool, BatchReader(inputs_of, target_of, forward)
         self.history: list[dict[str, Any]] = []
         self.samples_forwarded = 0
-        self._named, self._by_layer = frozenset(options), self.choices.by_layer
+        self._named, self._by_layer, self._warned = frozenset(options), self.choices.by_layer, False
         copies = [ema] if isinstance(ema, nn.Module) else list(ema or ())
         self._aftermath = Aftermath(self.choices, self.reader, optimizer, head, copies)
         for name, encoder in encoders.items():
@@ -163,8 +165,7 @@ class DiagnoseRelearn:
 
         Raises:
             ModelError: an encoder is no part of the model, or is not called exactly once in a pass.
-            DataError: a loader is empty, a class is missing, features are not finite, or labels are one-hot
-                and no metric is given.
+            DataError: a loader is empty, a class is missing, features are not finite, or labels one-hot.
         """
         planned = self.plan(model, train_loader, val_loader)
         self.carry_out(planned, epoch, model, train_loader)
@@ -178,9 +179,9 @@ class DiagnoseRelearn:
         )
         self.samples_forwarded += len(train.target) + len(val.target)
         train, val = train.labelled(), val.labelled()
-        named = "metric" in self._named
-        usual = {} if named else usual_options(kind_of(train.target, val.target), self._named)
-        options = replace(self.diagnosis, **usual) if usual else self.diagnosis
+        self._classes = len(torch.unique(train.target))
+        kind = "classes" if "metric" in self._named else kind_of(train.target, val.target)
+        options = replace(self.diagnosis, **usual_options(kind, self._named))
         return diagnose_with(options, train.features, train.target, val.features, val.target)
 
     def plan(
@@ -192,6 +193,8 @@ class DiagnoseRelearn:
             diagnosis = self.diagnose(model, train_loader, val_loader)
         selected = self._selected()
         alphas = agreed(strengths_of(diagnosis, self.lam, self.choices, self._sharing.values(), selected))
+        if any(alphas.values()) and not self._warned:
+            self._warned = warn_of_few(diagnosis, self._classes)
         layers = {}
         if self._by_layer:
             layers = {m: self._layers(m, alphas[m], names, names) for m, names in selected.items()}

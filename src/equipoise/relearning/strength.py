@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from torch import nn
 
+from equipoise.diagnosis.measures.catalogue import MEASURES
 from equipoise.diagnosis.state import Diagnosis, LearningState, relearning_strength
 from equipoise.relearning.options import RelearnOptions
 from equipoise.relearning.selection import depths_from_top
-from equipoise.types import UnknownNameError, UsageError, check_known
+from equipoise.types import UnknownNameError, UsageError, check_known, warn
+
+FEW: Final = 10
+"""Validation samples per class below which clusters of the validation split are too pure by chance."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,11 @@ class PlannedRelearning:
             return ""  # a strength of 0 was asked for
         if isinstance(limit, str) and state.interval is not None:
             low, high = state.interval
-            return f"the interval of its gap, [{low:.3f}, {high:.3f}], includes 0"
+            side = "includes" if high >= 0 else "lies below"
+            return f"the interval of its gap, [{low:.3f}, {high:.3f}], {side} 0"
+        if state.train_score < state.val_score and self.diagnosis.options.sign == "positive":
+            low, high = state.train_score, state.val_score
+            return f"its training score {low:.3f} is below that of validation {high:.3f}"
         return f"its gap {state.gap:.3f} is below min_gap {limit}"
 
 
@@ -90,6 +99,21 @@ def strengths_of(
         ]
         strengths |= dict.fromkeys(names, sum(own) / len(own) if selected[names[0]] else 0.0)
     return {name: strengths[name] for name in diagnosis}
+
+
+def warn_of_few(diagnosis: Diagnosis, classes: int) -> bool:
+    """Warn, and return True, if chance makes the paper's gap: with few validation samples per class."""
+    options, count = diagnosis.options, min(state.n_val for state in diagnosis.values())
+    measure = MEASURES[options.metric]
+    by_chance = measure.clusters and measure.target == "classes" and options.assign == "refit"
+    if not by_chance or options.sign != "abs" or count >= FEW * classes:
+        return False
+    warn(
+        f"validation has {count} samples of {classes} classes; with fewer than about {FEW} per class its "
+        "purity is too high by chance, and the gap, even of the wrong sign, re-initialises encoders: use "
+        "preset='robust', or a larger validation split."
+    )
+    return True
 
 
 def layer_strengths(
