@@ -12,6 +12,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import MinMaxScaler
+from torch import nn
 from torch.nn import functional as F
 
 from equipoise.diagnosis import Diagnosis
@@ -414,3 +415,15 @@ def test_an_impossible_redraw_is_refused_at_once():
 
     with pytest.raises(ModelError, match="cannot be drawn anew"):
         DiagnoseRelearn({"m": Token()}, target="redraw")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (nn.LazyLinear(4), "'a' is lazy and has no weights yet; run the model on one batch first"),
+        (torch.jit.trace(nn.Linear(3, 4), torch.zeros(1, 3)), "'a' comes from torch.jit"),
+    ],
+)
+def test_encoders_that_cannot_be_re_learnt(encoder: nn.Module, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        DiagnoseRelearn({"a": encoder, "b": nn.Linear(3, 4)})

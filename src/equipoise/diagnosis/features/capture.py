@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from equipoise.diagnosis.features.reading import (
     BatchReader,
@@ -222,7 +223,7 @@ def check_handles(
 
     Raises:
         UsageError: there is no encoder, or one is not a module (with `paths`, nor a path inside the model).
-        ModelError: a module is not part of the model.
+        ModelError: a module is not part of the model, has no weights yet, or is a compiled script.
     """
     wanted = "a module, or its path inside the model, such as 'audio_net'" if paths else "a module"
     if not encoders:
@@ -230,11 +231,24 @@ def check_handles(
     for name, module in encoders.items():
         if not (isinstance(module, nn.Module) or (paths and isinstance(module, str))):
             raise UsageError(f"the handle of {name!r} is a {type(module).__name__}; expected {wanted}.")
+        _check_usable(name, module)
         if model is not None and all(module is not part for part in model.modules()):
             raise ModelError(
                 f"the handle of {name!r} ({type(module).__name__}) is not part of the model "
                 f"({type(model).__name__}); expected one of its submodules, such as model.{name}_encoder."
             )
+
+
+def _check_usable(name: str, module: Any) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(
+            f"the encoder of {name!r} comes from torch.jit, which allows no forward hooks; give the "
+            "module that it was made from."
+        )
+    if isinstance(module, nn.Module) and any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+        raise ModelError(
+            f"the encoder of {name!r} is lazy and has no weights yet; run the model on one batch first."
+        )
 
 
 def encoders_of(model: Any) -> dict[str, nn.Module]:
