@@ -1,17 +1,10 @@
 """The learning state of each modality, from features and labels."""
 
-from equipoise.diagnosis.diagnose import diagnose, purity, separability
-from equipoise.diagnosis.features.capture import collect_features
-from equipoise.diagnosis.options import DiagnosisOptions
-from equipoise.diagnosis.state import Diagnosis, LearningState, relearning_strength
-
-__all__ = [
-    "Diagnosis",
-    "DiagnosisOptions",
-    "LearningState",
-    "collect_features",
-    "diagnose",
-    "purity",
-    "relearning_strength",
-    "separability",
-]
+from equipoise.diagnosis.diagnose import diagnose as diagnose
+from equipoise.diagnosis.diagnose import purity as purity
+from equipoise.diagnosis.diagnose import separability as separability
+from equipoise.diagnosis.features.capture import collect_features as collect_features
+from equipoise.diagnosis.options import DiagnosisOptions as DiagnosisOptions
+from equipoise.diagnosis.state import Diagnosis as Diagnosis
+from equipoise.diagnosis.state import LearningState as LearningState
+from equipoise.diagnosis.state import relearning_strength as relearning_strength

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from equipoise.methods.core.creation import base_names, create_method
-from equipoise.methods.core.method import METHODS, Method
-from equipoise.methods.core.requirements import Requirements
-from equipoise.methods.core.run import Counters, Plan, Run, StepContext
-
-__all__ = [
-    "METHODS",
-    "Counters",
-    "Method",
-    "Plan",
-    "Requirements",
-    "Run",
-    "StepContext",
-    "base_names",
-    "create_method",
-]
+from equipoise.methods.core.creation import base_names as base_names
+from equipoise.methods.core.creation import create_method as create_method
+from equipoise.methods.core.method import METHODS as METHODS
+from equipoise.methods.core.method import Method as Method
+from equipoise.methods.core.requirements import Requirements as Requirements
+from equipoise.methods.core.run import Counters as Counters
+from equipoise.methods.core.run import Plan as Plan
+from equipoise.methods.core.run import Run as Run
+from equipoise.methods.core.run import StepContext as StepContext
 
 
 def __getattr__(name: str) -> Any:

@@ -1,21 +1,9 @@
 """Reports: one self-contained HTML file that says what was found, and shows it."""
 
-from equipoise.report.write import (
-    default_path,
-    write_comparison_report,
-    write_critical_difference,
-    write_examination_figures,
-    write_examination_report,
-    write_report,
-    write_report_figures,
-)
-
-__all__ = [
-    "default_path",
-    "write_comparison_report",
-    "write_critical_difference",
-    "write_examination_figures",
-    "write_examination_report",
-    "write_report",
-    "write_report_figures",
-]
+from equipoise.report.write import default_path as default_path
+from equipoise.report.write import write_comparison_report as write_comparison_report
+from equipoise.report.write import write_critical_difference as write_critical_difference
+from equipoise.report.write import write_examination_figures as write_examination_figures
+from equipoise.report.write import write_examination_report as write_examination_report
+from equipoise.report.write import write_report as write_report
+from equipoise.report.write import write_report_figures as write_report_figures

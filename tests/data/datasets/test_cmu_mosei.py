@@ -163,9 +163,9 @@ def test_the_pickle_of_mult_is_read(tmp_path: Path) -> None:
 def test_both_are_known_by_name_and_take_options() -> None:
     assert DATASETS["cmu-mosei"] is CMUMOSEI
     for name in ("cmu-mosi", "cmu-mosei"):
-        assert DATASETS[name].with_options({"target": "seven", "steps": 20}).options()["steps"] == 20
+        assert DATASETS[name](target="seven", steps=20).options()["steps"] == 20
         with pytest.raises(UsageError, match="target"):
-            DATASETS[name].with_options({"target": "eight"})
+            DATASETS[name](target="eight")
 
 
 @pytest.mark.parametrize("name", ["cmu-mosi", "cmu-mosei"])

@@ -7,12 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from equipoise.cache import place_of
 from equipoise.data.format.prepared import PreparedDataset, open_dataset
 from equipoise.data.prepare.clips import ArrayPreparation, Clip, ModalityReader, Preparation
-from equipoise.typed_options import from_options
 from equipoise.types import DataError, UsageError
 
 
@@ -118,16 +117,6 @@ class SourceDataset(Dataset):
     ) -> Preparation:
         """Return the preparation of these clips, with name, licence and origin of the dataset."""
         return Preparation(self.name, clips, readers, classes, self.licence, self.origin, facts, tuple(notes))
-
-    @classmethod
-    def with_options(cls, options: Mapping[str, Any]) -> Self:
-        """Create the dataset with some of its options.
-
-        Raises:
-            UnknownNameError: an option does not exist.
-            UsageError: a value has the wrong type or is invalid.
-        """
-        return from_options(cls, options, f"of {cls.name!r}")
 
     def options(self) -> dict[str, Any]:
         """Return the options as plain values."""

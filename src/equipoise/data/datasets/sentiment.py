@@ -149,13 +149,7 @@ class CMUMOSI(SentimentDataset):
     )
     expected = "mosi_raw.pkl, mosi_data.pkl, aligned_50.pkl or unaligned_50.pkl; or the .csd files of the SDK"
     size = "some hundred MB, by the file"
-    known = (
-        "mosi_raw.pkl",
-        "mosi_data.pkl",
-        "mosi_data_noalign.pkl",
-        "aligned_50.pkl",
-        "unaligned_50.pkl",
-    )
+    known = ("mosi_raw.pkl", "mosi_data.pkl", "mosi_data_noalign.pkl", "aligned_50.pkl", "unaligned_50.pkl")
     published = (2199, 93)
 
 

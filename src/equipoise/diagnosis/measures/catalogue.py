@@ -26,13 +26,13 @@ MEASURES: Final[Mapping[str, Measure]] = {
         Measure(
             "nmi",
             "normalised mutual information between k-means clusters and classes",
-            clusters.nmi_pair,
+            partial(clusters.agreement_pair, statistic=clusters.mutual_information),
             clusters=True,
         ),
         Measure(
             "ari",
             "adjusted Rand index between k-means clusters and classes",
-            clusters.ari_pair,
+            partial(clusters.agreement_pair, statistic=clusters.adjusted_rand_index),
             clusters=True,
         ),
         Measure(

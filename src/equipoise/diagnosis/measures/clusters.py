@@ -38,17 +38,7 @@ def purity_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
     return predicted_pair(splits, how, fit=fit)
 
 
-def nmi_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
-    """Score by the normalised mutual information of clusters and classes."""
-    return _agreement(splits, how, mutual_information)
-
-
-def ari_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
-    """Score by the adjusted Rand index of clusters and classes."""
-    return _agreement(splits, how, adjusted_rand_index)
-
-
-def _agreement(splits: Splits, how: Fitting, statistic: Callable[..., float]) -> tuple[Score, Score]:
+def agreement_pair(splits: Splits, how: Fitting, *, statistic: Callable[..., float]) -> tuple[Score, Score]:
     """Compare clusters with classes. Nothing is fitted to the classes, so `cross-fit` is `transfer` here."""
     clustering = fit_kmeans(splits.train, how)
     if how.assign == "refit":
