@@ -57,7 +57,8 @@ def test_a_split_of_constant_features_beside_another_has_a_state(blobs, metric, 
     splits = {split: blobs(n=count, classes=4, d=6)[0] for split, count in SIZES.items()}
     splits[dead] = np.zeros_like(splits[dead])
     for preset in PRESETS:
-        state = diagnose({"m": splits["train"]}, y, {"m": splits["val"]}, y_val, metric=metric, preset=preset)
+        chosen = {"metric": metric, "preset": preset, "bootstrap": 20}
+        state = diagnose({"m": splits["train"]}, y, {"m": splits["val"]}, y_val, **chosen)
         scores = {"train": state["m"].train_score, "val": state["m"].val_score}
         if preset != "held-out":  # each split is scored by itself
             assert scores[dead] == pytest.approx(CHANCE.get(metric, 0.0), abs=TOLERANCE)
