@@ -66,7 +66,7 @@ def test_every_example_is_tested() -> None:
     assert all(len(source_of(name).splitlines()) < 100 for name in SAYS)
 
 
-NEW = ("pytorch", *TWICE)
+NEW = ("two_processes_accelerate",)
 REST = [pytest.param(name, marks=pytest.mark.matrix) for name in sorted(SAYS.keys() - set(NEW))]
 
 
