@@ -24,7 +24,7 @@ def index() -> str:
     lines = [
         "# Methods",
         "",
-        "`equipoise list methods` prints this list. Written by `make method-index`; not edited by hand.",
+        "`equipoise list methods --long` prints this list. `make method-index` writes it; do not edit it.",
         "",
         "Symbols: `z^m` are the features of modality m, `u` the joint logits, `u^m` the logits of modality",
         "m, `p^m = softmax(u^m)`, `theta_m` the weights of an encoder, `psi` the weights of fusion and head,",

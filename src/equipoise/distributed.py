@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeGuard, TypeVar
 
@@ -124,6 +124,11 @@ def whole(tensor: Tensor) -> Tensor:
     if is_sharded(tensor):
         tensor = tensor.to(tensor.device_mesh.device_type).full_tensor()
     return tensor.cpu()
+
+
+def whole_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict with full tensors on the CPU, see `whole`."""
+    return {name: whole(value) for name, value in state.items()}
 
 
 def reshard(model: nn.Module) -> None:

@@ -22,7 +22,7 @@ from equipoise.distributed import (
     reshard,
     share_values,
     unwrapped,
-    whole,
+    whole_state,
 )
 from equipoise.pooling import Pool
 from equipoise.relearning.aftermath import Aftermath, frozen_statistics
@@ -181,7 +181,8 @@ class DiagnoseRelearn:
         train, val = train.labelled(), val.labelled()
         self._classes = len(torch.unique(train.target))
         kind = "classes" if "metric" in self._named else kind_of(train.target, val.target)
-        options = replace(self.diagnosis, **usual_options(kind, self._named))
+        usual = usual_options(kind, self._named)
+        options = replace(self.diagnosis, **usual) if usual else self.diagnosis
         return diagnose_with(options, train.features, train.target, val.features, val.target)
 
     def plan(
@@ -195,9 +196,8 @@ class DiagnoseRelearn:
         alphas = agreed(strengths_of(diagnosis, self.lam, self.choices, self._sharing.values(), selected))
         if any(alphas.values()) and not self._warned:
             self._warned = warn_of_few(diagnosis, self._classes)
-        layers = {}
-        if self._by_layer:
-            layers = {m: self._layers(m, alphas[m], names, names) for m, names in selected.items()}
+        by_layer = selected if self._by_layer else {}
+        layers = {m: self._layers(m, alphas[m], names, names) for m, names in by_layer.items()}
         return PlannedRelearning(diagnosis.applied(alphas), selected, layers)
 
     def carry_out(
@@ -255,8 +255,8 @@ class DiagnoseRelearn:
         Where weights are sharded by `fully_shard`, all processes call it, and each gets whole targets.
         """
         return {
-            "targets": {name: _whole(target) for name, target in self._targets.items()},
-            "head_target": _whole(self._aftermath.head_target),
+            "targets": {name: whole_state(target) for name, target in self._targets.items()},
+            "head_target": whole_state(self._aftermath.head_target),
             "history": list(self.history),
             "samples_forwarded": self.samples_forwarded,
             "rewarmed": [rewarm.done for rewarm in self._aftermath.rewarm],
@@ -296,7 +296,3 @@ class DiagnoseRelearn:
         self, modality: str, alpha: float, names: Sequence[str], selected: Sequence[str]
     ) -> dict[str, float]:
         return layer_strengths(alpha, names, self._inside[modality], selected, self.choices)
-
-
-def _whole(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: whole(value) for name, value in state.items()}
