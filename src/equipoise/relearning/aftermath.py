@@ -159,17 +159,18 @@ def _shapes(module: nn.Module) -> dict[str, object]:
 def frozen_norms(layers: Iterable[_NormBase], model: nn.Module) -> list[_NormBase]:
     """Return the layers that their owner keeps in evaluation mode: training does not change their statistics.
 
-    They are in evaluation mode while the model trains. A model that is in evaluation mode as a whole is asked
-    by its `train()`; as that tells nothing of layers set by a loop, layers with a frozen scale count, too.
+    They are in evaluation mode while the model trains. If all of it is in evaluation mode, its `train()`
+    shows which layers stay there. It cannot show layers set by a loop, so a frozen scale counts, too.
     """
     with modes_restored(model):
-        asked = not model.training
-        if asked:
+        by_train = not model.training
+        if by_train:
             model.train()
         return [
             layer
             for layer in layers
-            if not layer.training or (asked and layer.weight is not None and not layer.weight.requires_grad)
+            if not layer.training
+            or (by_train and layer.weight is not None and not layer.weight.requires_grad)
         ]
 
 
