@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from math import inf
 from typing import Any
 
 from torch import nn
 
 from equipoise.diagnosis import Diagnosis
 from equipoise.diagnosis.features.capture import check_handles
+from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.distributed import unwrapped
 from equipoise.loops.plain import HandTraining, by_hand
 from equipoise.methods import Method, create_method
 from equipoise.relearning import DiagnoseRelearn
-from equipoise.types import EquipoiseError, ModelError
+from equipoise.types import EquipoiseError, ModelError, warn
 
 Handles = Mapping[str, str | nn.Module]
 
@@ -32,19 +34,43 @@ class RelearnsInTrainer:
         self.relearn: DiagnoseRelearn | None = None
         self._followed = -1  # the last epoch that was checked
 
-    def _start(self, model: nn.Module, epochs: int, **trainer: Any) -> None:
-        """Keep the initial weights of the encoders; `trainer` are options that the trainer provides."""
-        self._followed = -1
-        self.relearn = DiagnoseRelearn(resolved(self.encoders, model), **{**trainer, **self.options})
-        if epochs > 0:
-            self.relearn.check(epochs)
+    def _start(
+        self,
+        model: nn.Module,
+        precision: Callable[[], AbstractContextManager[Any]],
+        kept: Mapping[str, Any] | None,
+        **trainer: Any,
+    ) -> None:
+        """Keep the initial weights of the encoders, or those that are known.
+
+        Args:
+            model: the trained model.
+            precision: the context of the trainer's forward passes; measures are computed outside.
+            kept: the state of the checkpoint that training is resumed from.
+            **trainer: options that the trainer provides.
+        """
+        before, encoders = self.relearn, resolved(self.encoders, model)
+        options = {**trainer, **self.options, "forward": under(precision, self.options)}
+        self.relearn = DiagnoseRelearn(encoders, **options)
+        if kept:
+            self._restore(kept)
+        elif before is not None and before.encoders == encoders:
+            self.relearn.load_state_dict({**before.state_dict(), "rewarmed": []})
+            warn(
+                "the encoders have been trained with this callback before: their initial weights are those "
+                "from before that training; make a new callback to take the present ones."
+            )
+        else:
+            self._followed = -1
+
+    def _begin(self, epoch: int, epochs: float) -> None:
+        """Start with an epoch (0-based) of a training of `epochs`, infinite if that is unknown."""
+        self._followed = min(self._followed, epoch - 1)
+        if self.relearn is not None and 0 < epochs < inf:
+            self.relearn.check(int(epochs))
 
     def _follow(
-        self,
-        epoch: int,
-        model: nn.Module,
-        loaders: Callable[[], tuple[Iterable[Any], Iterable[Any]]],
-        precision: AbstractContextManager[Any],
+        self, epoch: int, model: nn.Module, loaders: Callable[[], tuple[Iterable[Any], Iterable[Any]]]
     ) -> Diagnosis | None:
         """Re-learn after an epoch, once, if it is due; `loaders` returns training and validation batches."""
         if self.relearn is None:
@@ -55,9 +81,7 @@ class RelearnsInTrainer:
         self.relearn.track()
         if not self.relearn.due(epoch):
             return None
-        train, val = loaders()
-        with precision:
-            return self.relearn.step(epoch, model, train, val)
+        return self.relearn.step(epoch, model, *loaders())
 
     def _state(self) -> dict[str, Any] | None:
         """Return what a checkpoint keeps; None before training has begun."""
@@ -114,6 +138,19 @@ class TrainsByMethod:
         """Let the method edit the gradients of a step."""
         if self._begun().pending:
             self._begun().on_gradients()
+
+
+def under(
+    precision: Callable[[], AbstractContextManager[Any]], options: Mapping[str, Any]
+) -> Callable[[nn.Module, Any], Any]:
+    """Return the `forward` of a `BatchReader` with these options, under a precision."""
+    reader = BatchReader(options.get("inputs_of"), None, options.get("forward"))
+
+    def forward(model: nn.Module, batch: Any) -> Any:
+        with precision():
+            return reader.run(model, batch)
+
+    return forward
 
 
 def named(values: Mapping[str, float]) -> dict[str, float]:

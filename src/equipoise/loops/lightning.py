@@ -9,6 +9,15 @@ from typing import Any
 from torch import nn
 
 from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
+from equipoise.loops.lightning_loaders import (
+    Choice,
+    check_choice,
+    limited,
+    planned_epochs,
+    training_loader,
+    validation_loader,
+    warn_of_several,
+)
 from equipoise.methods import Method
 from equipoise.types import MissingExtraError, UsageError
 
@@ -39,16 +48,20 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
     """Diagnose and re-learn the encoders of a LightningModule every few epochs.
 
     A re-learning that is due after epoch e runs directly before epoch e + 1, after validation and checkpoints
-    of e. Features are computed by calling the module on its batches, under the Trainer's precision. The
-    averaged copies of Lightning's `WeightAveraging` and `StochasticWeightAveraging` follow, see
-    `RelearnOptions.ema_policy`. Purities, gap and strength go to the Trainer's loggers as
-    `equipoise/MODALITY/NAME`; the state is part of the Trainer's checkpoints.
+    of e. Features are computed by calling the module on the batches that the Trainer would give it: in its
+    precision, after the hooks of module and datamodule, within `limit_train_batches` and
+    `limit_val_batches`. The averaged copies of Lightning's `WeightAveraging` and
+    `StochasticWeightAveraging` follow, see `RelearnOptions.ema_policy`. Purities, gap and strength go to the
+    Trainer's loggers as `equipoise/MODALITY/NAME`; the state is part of the Trainer's checkpoints. A second
+    fit of the same encoders keeps the initial weights from before the first, with a warning; a new callback
+    takes them anew.
 
     Args:
         encoders: modality to encoder, or to its path inside the module (`"audio_net"`, `"model.audio"`).
         every, count, lam: see `equipoise.DiagnoseRelearn`.
-        train_loader: batches to diagnose on, preferably without augmentation; by default the Trainer's.
-        val_loader: validation batches; by default the Trainer's (the first, if there are several).
+        train_loader: batches to diagnose on, preferably without augmentation, read whole; or the name of one
+            of the Trainer's loaders (key, position, or path such as `"clean/0"`); by default the Trainer's.
+        val_loader: validation batches in the same way; by default the first of the Trainer's loaders.
         **options: further arguments of `equipoise.DiagnoseRelearn`, such as `inputs_of` and `forward` for
             batches of another structure. The optimisers are the Trainer's.
 
@@ -56,7 +69,7 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
         relearn: the `equipoise.DiagnoseRelearn` that does the work, once fitting has begun.
 
     Raises:
-        UsageError: an option does not exist, or the handles are not modules or paths.
+        UsageError: an option does not exist, the handles are not modules or paths, or a loader has no length.
     """
 
     def __init__(
@@ -66,12 +79,14 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
         count: int = 3,
         lam: float | Mapping[str, float] = 3.0,
         *,
-        train_loader: Iterable[Any] | None = None,
-        val_loader: Iterable[Any] | None = None,
+        train_loader: Choice = None,
+        val_loader: Choice = None,
         **options: Any,
     ) -> None:
         super().__init__(encoders, {"every": every, "count": count, "lam": lam, **options})
         self.train_loader, self.val_loader = train_loader, val_loader
+        check_choice(train_loader, "train_loader")
+        check_choice(val_loader, "val_loader")
 
     @property
     def state_key(self) -> str:
@@ -83,17 +98,30 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
         # Both averaging callbacks of Lightning keep their copy under this name.
         copies = [getattr(callback, "_average_model", None) for callback in trainer.callbacks]  # type: ignore[attr-defined]
         averages = [copy for copy in copies if copy is not None]
-        self._start(pl_module, trainer.max_epochs or 0, optimizer=trainer.optimizers, ema=averages)
-        self._take_over()
+        self._start(
+            pl_module,
+            trainer.precision_plugin.forward_context,
+            self._pending,
+            optimizer=trainer.optimizers,
+            ema=averages,
+        )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check that there will be epochs, and batches to diagnose on."""
+        self._pending = None
+        training_loader(trainer, self.train_loader)
+        validation_loader(trainer, self.val_loader)
+        warn_of_several(trainer, self.val_loader)
+        self._begin(trainer.current_epoch, planned_epochs(trainer))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Re-learn if that is due after the previous epoch."""
-        diagnosis = self._follow(
-            trainer.current_epoch - 1,
-            pl_module,
-            lambda: (self._train(trainer), self._val(trainer)),
-            trainer.precision_plugin.forward_context(),
-        )
+
+        def loaders() -> tuple[Iterable[Any], Iterable[Any]]:
+            train = limited(training_loader(trainer, self.train_loader))
+            return train, limited(validation_loader(trainer, self.val_loader))
+
+        diagnosis = self._follow(trainer.current_epoch - 1, pl_module, loaders)
         if diagnosis is not None:
             _log(trainer, {key: value for own in scores(diagnosis).values() for key, value in own.items()})
 
@@ -109,31 +137,8 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint, now or when fitting begins."""
         super().load_state_dict(state_dict)
-        self._take_over()
-
-    def _take_over(self) -> None:
         if self.relearn is not None and self._pending is not None:
             self._restore(self._pending)
-            self._pending = None
-
-    def _train(self, trainer: pl.Trainer) -> Iterable[Any]:
-        loader = trainer.train_dataloader if self.train_loader is None else self.train_loader
-        return _one_loader(loader, "the one to diagnose on")
-
-    def _val(self, trainer: pl.Trainer) -> Iterable[Any]:
-        if self.val_loader is not None:
-            return self.val_loader
-        loop = trainer.fit_loop.epoch_loop.val_loop
-        loop.setup_data()
-        loaders: Any = trainer.val_dataloaders
-        if isinstance(loaders, list | tuple):
-            loaders = loaders[0] if loaders else None
-        if loaders is None or isinstance(loaders, Mapping):
-            raise UsageError(
-                "the gap is one between training and validation, and the Trainer has no validation loader; "
-                "give it one, or give the callback val_loader=."
-            )
-        return loaders  # type: ignore[no-any-return]
 
 
 class MethodCallback(TrainsByMethod, _Checkpointed):
@@ -141,7 +146,8 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
 
     The loss of the step is used as the joint loss; the method's terms are added to the loss that is returned,
     and gradients are edited when they are accumulated and unscaled, before they are clipped. Loss terms and
-    coefficients go to the Trainer's loggers as `equipoise/...`; its checkpoints hold the method's state.
+    coefficients go to the Trainer's loggers as `equipoise/...`; its checkpoints hold the method's state. A
+    second fit starts the method anew.
 
     Args:
         method: name (`equipoise list methods`), or a method such as `equipoise.methods.OGM(alpha=0.5)`.
@@ -150,7 +156,8 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
         output: module whose output is the joint logits, or its path; by default the LightningModule, whose
             `forward` the step then has to call.
         options: options of a method that is given by name.
-        train_loader: where the method reads samples by position; by default the Trainer's.
+        train_loader: where the method reads samples by position, or the name of one of the Trainer's loaders;
+            by default the Trainer's.
         **more: further arguments of `equipoise.by_hand`: `criterion`, `pool`, `inputs_of`, `target_of`,
             `forward`, `task`, `seed`.
 
@@ -169,7 +176,7 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
         head: Any = None,
         output: str | nn.Module | None = None,
         options: Mapping[str, Any] | None = None,
-        train_loader: Iterable[Any] | None = None,
+        train_loader: Choice = None,
         **more: Any,
     ) -> None:
         super().__init__(method, encoders, head, output, options, more)
@@ -191,14 +198,15 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
             raise UsageError(
                 "the method needs to know the length of the training; give the Trainer max_epochs."
             )
-        loader = trainer.train_dataloader if self.train_loader is None else self.train_loader
-        training = self._start(
-            pl_module,
-            train_loader=_one_loader(loader, "one of them"),
-            optimizer=trainer.optimizers[0],
-            epochs=trainer.max_epochs,
-            scaler=getattr(trainer.precision_plugin, "scaler", None),
-        )
+        # In true half or double precision the method's own modules need that precision, too.
+        with trainer.precision_plugin.tensor_init_context():
+            training = self._start(
+                pl_module,
+                train_loader=training_loader(trainer, self.train_loader),
+                optimizer=trainer.optimizers[0],
+                epochs=trainer.max_epochs,
+                scaler=getattr(trainer.precision_plugin, "scaler", None),
+            )
         if self._pending is not None:
             training.load_state_dict(self._pending)
             self._pending = None
@@ -272,12 +280,6 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
 
 class _Skipped(Exception):  # noqa: N818 - not an error: the module skips the step
     pass
-
-
-def _one_loader(loader: Any, which: str) -> Iterable[Any]:
-    if isinstance(loader, Mapping | list | tuple):
-        raise UsageError(f"the Trainer has {len(loader)} training loaders; give train_loader= {which}.")
-    return loader  # type: ignore[no-any-return]
 
 
 def _log(trainer: pl.Trainer, values: Mapping[str, float]) -> None:

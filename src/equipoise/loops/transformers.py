@@ -104,9 +104,11 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Keep the initial weights of the encoders, or restore them from the checkpoint."""
-        self._start(given["model"], int(state.num_train_epochs or 0), optimizer=given.get("optimizer"))
-        if kept := self._resumed(args, state, "the initial weights of the encoders are unknown"):
-            self._restore(kept)
+        model = given["model"]
+        kept = self._resumed(args, state, "the initial weights of the encoders are unknown")
+        precision = functools.partial(_precision, args, model)
+        self._start(model, precision, kept, optimizer=given.get("optimizer"))
+        self._begin(_epoch(state), int(state.num_train_epochs or 0))
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -118,7 +120,7 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
             train = loader.dataset if self.train_dataset is None else self.train_dataset
             return _loader(train, loader.collate_fn, args), _loader(self.val_dataset, loader.collate_fn, args)
 
-        diagnosis = self._follow(_epoch(state) - 1, model, loaders, _precision(args, model))
+        diagnosis = self._follow(_epoch(state) - 1, model, loaders)
         for name, values in scores(diagnosis).items() if diagnosis is not None else ():
             _log(state, {f"{name}/strength": 0.0, **values})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any, TypeGuard
 
 import torch
@@ -18,10 +18,13 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    Subset,
     SubsetRandomSampler,
 )
 
-from equipoise.distributed import process_count, unwrapped
+from equipoise.diagnosis.features.transferred import Transferred, source_of
+from equipoise.distributed import gathered, process_count, unwrapped
+from equipoise.randomness import isolated_rng
 from equipoise.types import Batch, UsageError
 
 TARGET_KEYS = ("target", "targets", "label", "labels", "y")
@@ -169,6 +172,7 @@ class Share:
     @classmethod
     def of(cls, loader: Any) -> Share | None:
         """Return the share of this process; None if every process reads the whole dataset."""
+        loader = source_of(loader)
         if _is_of_accelerate(loader):
             whole = isinstance(_innermost(loader).sampler, SequentialSampler | RandomSampler)
             if not whole or process_count() == 1:
@@ -186,12 +190,14 @@ class Share:
         """Samples of each process, by rank."""
         return [len(range(rank, self.size, self.processes)) for rank in range(self.processes)]
 
-    def loader(self, loader: Any) -> DataLoader[Any]:
+    def loader(self, loader: Any) -> Any:
         """Return a loader of the samples `rank, rank + processes, ...`.
 
         Models may communicate in each forward pass, so every process gets the same number of samples: a
         shorter share repeats the last sample of the dataset, to be dropped beyond `counts`.
         """
+        if isinstance(loader, Transferred):
+            return replace(loader, loader=self.loader(loader.loader))
         own = [*range(self.rank, self.size, self.processes)]
         own += [self.size - 1] * (-(-self.size // self.processes) - len(own))
         return _rebuilt(loader, own)
@@ -199,6 +205,8 @@ class Share:
 
 def in_order(loader: Any) -> Any:
     """Return a shuffled `DataLoader` in the order of its dataset; any other loader unchanged."""
+    if isinstance(loader, Transferred):
+        return replace(loader, loader=in_order(loader.loader))
     if not _rebuildable(loader) and not _is_of_accelerate(loader):
         return loader
     sampler = _innermost(loader).sampler if _is_of_accelerate(loader) else loader.sampler
@@ -209,9 +217,25 @@ def in_order(loader: Any) -> Any:
     return _rebuilt(loader, None)
 
 
+def first_batches(loader: Any, count: int) -> Any:
+    """Return a loader of the samples that the next `count` batches of each process have.
+
+    It reads them in the order of the dataset. A loader whose samples have no positions is returned unchanged.
+    """
+    if not _rebuildable(loader) or isinstance(loader.dataset, IterableDataset):
+        return loader
+    with isolated_rng(), untouched_generators(loader):
+        own = [*chain.from_iterable(islice(_innermost(loader), count))]
+    if Share.of(loader) is None:
+        return _rebuilt(loader, sorted(own))
+    part = Subset(loader.dataset, sorted({*chain.from_iterable(gathered(own))}))
+    return _rebuilt(loader, DistributedSampler(part, shuffle=False), part)
+
+
 @contextmanager
 def untouched_generators(loader: Iterable[Any]) -> Iterator[None]:
     """Restore the random states of a loader's own generators, and of its samplers', after the block."""
+    loader = source_of(loader)
     batch_sampler = getattr(loader, "batch_sampler", None)
     samplers = [getattr(loader, "sampler", None), getattr(batch_sampler, "sampler", None)]
     generators = [
@@ -251,9 +275,9 @@ def _innermost(loader: Any) -> Any:
     return found
 
 
-def _rebuilt(loader: DataLoader[Any], chosen: list[int] | None) -> DataLoader[Any]:
+def _rebuilt(loader: DataLoader[Any], chosen: Any, dataset: Any = None) -> DataLoader[Any]:
     return DataLoader(
-        loader.dataset,
+        loader.dataset if dataset is None else dataset,
         batch_size=_innermost(loader).batch_size,
         sampler=chosen,
         collate_fn=loader.collate_fn,

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
-from equipoise.diagnosis.features.reading import BatchReader, device_of, untouched_generators
+from equipoise.diagnosis.features.reading import (
+    BatchReader,
+    device_of,
+    untouched_generators,
+)
+from equipoise.diagnosis.features.transferred import Transferred, source_of
 from equipoise.distributed import process_count
 from equipoise.loops.plain.model import HandledModel
 from equipoise.loops.plain.passes import HandBatch
@@ -76,7 +81,8 @@ class HandRun:
 
     def take(self, positions: Sequence[int]) -> HandBatch:
         """Return training samples by their positions in the dataset."""
-        return taken(self._indexed(), positions, self.model.reader)
+        self._indexed()
+        return taken(self.loader, positions, self.model.reader)
 
     @property
     def train_target(self) -> Tensor:
@@ -110,8 +116,8 @@ class HandRun:
             ) from None
 
     def _indexed(self) -> DataLoader[Any]:
-        if _is_indexed(self.loader):
-            return self.loader
+        if _is_indexed(inside := source_of(self.loader)):
+            return inside
         raise UsageError(
             f"the method {self.method.name!r} reads samples by their position; give a train_loader that "
             "is a DataLoader over a dataset with a length and items."
@@ -193,8 +199,8 @@ def example_of(loader: Iterable[Any], reader: BatchReader) -> HandBatch:
     Raises:
         UsageError: the loader has no batch.
     """
-    if _is_indexed(loader):
-        return taken(loader, range(min(2, len(loader.dataset))), reader)  # type: ignore[arg-type]
+    if _is_indexed(inside := source_of(loader)):
+        return taken(loader, range(min(2, len(inside.dataset))), reader)  # type: ignore[arg-type]
     with isolated_rng(), untouched_generators(loader):
         raw = next(iter(loader), None)
     if raw is None:
@@ -202,10 +208,12 @@ def example_of(loader: Iterable[Any], reader: BatchReader) -> HandBatch:
     return HandBatch.of(raw, reader)
 
 
-def taken(loader: DataLoader[Any], positions: Sequence[int], reader: BatchReader) -> HandBatch:
+def taken(loader: Any, positions: Sequence[int], reader: BatchReader) -> HandBatch:
     """Return samples of a loader's dataset by position, collated by the loader."""
+    inside = source_of(loader)
     with isolated_rng():
-        return HandBatch.of(loader.collate_fn([loader.dataset[i] for i in positions]), reader)
+        raw = inside.collate_fn([inside.dataset[i] for i in positions])
+        return HandBatch.of(loader.transfer(raw) if isinstance(loader, Transferred) else raw, reader)
 
 
 def _is_indexed(loader: Iterable[Any]) -> TypeGuard[DataLoader[Any]]:
