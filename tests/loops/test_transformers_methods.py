@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 import equipoise as eq
 from against_trainer import FITTING, OPTIONS, trained_by_us
@@ -81,6 +83,79 @@ def test_accumulated_batches_equal_one(tmp_path: Path) -> None:
         torch.testing.assert_close(halves[key], value, rtol=0, atol=1e-10)
 
 
+class Dict(WithLoss):
+    def forward(self, audio: Tensor, video: Tensor, labels: Tensor | None = None) -> Any:
+        return dict(super().forward(audio, video, labels))
+
+
+class Tuple(WithLoss):
+    def forward(self, audio: Tensor, video: Tensor, labels: Tensor | None = None) -> Any:
+        return super().forward(audio, video, labels).to_tuple()
+
+
+class Named(NamedTuple):
+    loss: Tensor | None
+    logits: Tensor
+
+
+class NamedFields(WithLoss):
+    def forward(self, audio: Tensor, video: Tensor, labels: Tensor | None = None) -> Any:
+        found = super().forward(audio, video, labels)
+        return Named(found.loss, found.logits)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Dict, "multi-loss"), (Tuple, "opm"), (NamedFields, "ogm-ge")])
+def test_outputs_of_any_kind_train_alike(tmp_path: Path, kind: type[WithLoss], name: str) -> None:
+    options = OPTIONS.get(name, {})
+    trained = trained_by_us(name, options)
+    callback = MethodCallback(name, HANDLES, head="net.head", options=options)
+    trainer(tmp_path, trained, callback, kind=kind).train()
+    trained.assert_equal()
+
+
+class Silent(WithLoss):
+    def forward(self, audio: Tensor, video: Tensor, labels: Tensor | None = None) -> Any:
+        return {"logits": super().forward(audio, video).logits, "loss": None}
+
+
+class Stream(IterableDataset[Any]):
+    """As many samples as are asked for, or `n`."""
+
+    def __init__(self, rows: Any, n: int = sys.maxsize) -> None:
+        self.rows, self.n = rows, n
+
+    def __iter__(self) -> Any:
+        return (self.rows[at % 48] for at in range(self.n))
+
+
+@pytest.mark.parametrize("n", [sys.maxsize, 48])
+def test_a_training_set_without_a_length_is_one_epoch(tmp_path: Path, n: int) -> None:
+    """Five steps of the method, by hand and under the Trainer, on the same batches."""
+    trained = trained_by_us("joint", {})
+    for part in trained.plain.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    rows, plain = trained.loader.dataset, deepcopy(trained.plain)
+    callback = MethodCallback("multi-loss", HANDLES, head="net.head", options={"weight": 0.5})
+    made = trainer(tmp_path, trained, callback, max_steps=5)
+    made.served = DataLoader(Stream(rows, n), batch_size=16, collate_fn=collate)
+    made.train()
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    batches = [collate([rows[at % 48] for at in range(first, first + 16)]) for first in range(0, 80, 16)]
+    encoders = {"audio": plain.audio_net, "video": plain.video_net}
+    rest = {"head": plain.head, "optimizer": optimizer, "train_loader": batches, "epochs": 1}
+    method = eq.by_hand("multi-loss", plain, encoders, weight=0.5, **rest)
+    for _ in method.epochs():
+        for batch in batches:
+            optimizer.zero_grad()
+            method.loss(batch).backward()
+            optimizer.step()
+    assert callback.training is not None
+    assert callback.training.total_epochs == 1
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(trained.plain.state_dict()[name], value, rtol=0, atol=1e-10)
+
+
 class CountsItems(WithLoss):
     """Divides its loss by the samples of all accumulated batches, like models of transformers."""
 
@@ -141,6 +216,8 @@ def test_unsupported_uses_are_refused(tmp_path: Path) -> None:
             model=model,
             optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         )
+    with pytest.raises(eq.ModelError, match="dict has no loss: the method needs a model that computes"):
+        trainer(tmp_path, trained, MethodCallback("multi-loss", HANDLES), kind=Silent).train()
     with pytest.raises(eq.RunFolderError, match="the method's state is unknown"):
         made = trainer(tmp_path, trained, save_strategy="epoch")
         made.train()

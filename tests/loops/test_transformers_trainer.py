@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 import equipoise as eq
 from processes import python
@@ -81,7 +83,12 @@ def callback(**options: Any) -> DiagnoseRelearnCallback:
 
 
 def trained(
-    folder: Path, *callbacks: Any, lora: bool = False, resume: Path | None = None, **options: Any
+    folder: Path,
+    *callbacks: Any,
+    lora: bool = False,
+    resume: Path | None = None,
+    data: Any = None,
+    **options: Any,
 ) -> Trainer:
     args = TrainingArguments(
         str(folder),
@@ -93,7 +100,7 @@ def trained(
         disable_tqdm=True,
         **{"save_strategy": "no", **options},
     )
-    trainer = Trainer(model(lora=lora), args, train_dataset=Pairs(61, 0), callbacks=list(callbacks))
+    trainer = Trainer(model(lora=lora), args, train_dataset=data or Pairs(61, 0), callbacks=list(callbacks))
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     return trainer
 
@@ -224,6 +231,49 @@ def test_scores_gap_and_strength_are_in_the_log_history(tmp_path: Path) -> None:
     for name in PATHS:
         logged = [entry[f"equipoise/{name}/gap"] for entry in history if f"equipoise/{name}/gap" in entry]
         assert logged == [entry["modalities"][name]["gap"] for entry in one.relearn.history]
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        rows = Pairs(61, 0)
+        return (rows[at % 61] for at in count())
+
+
+class Sized(Stream):
+    def __len__(self) -> int:
+        return 61
+
+
+def test_a_training_set_without_a_length_is_refused_or_given_one(tmp_path: Path) -> None:
+    with pytest.raises(eq.UsageError, match="training set without a length; give it __len__, and train_d"):
+        trained(tmp_path, callback(train_dataset=Pairs(61, 0)), data=Stream(), max_steps=9)
+    with pytest.raises(eq.UsageError, match="a Sized cannot be read a second time in order; give train_data"):
+        trained(tmp_path, callback(), data=Sized(), max_steps=9)
+    with pytest.raises(eq.UsageError, match="a Stream cannot be read .*; give val_dataset="):
+        trained(tmp_path, DiagnoseRelearnCallback(PATHS, Stream(), every=1, count=1))
+    sized, usual = callback(train_dataset=Pairs(61, 0)), callback()
+    trained(tmp_path, sized, data=Sized(), max_steps=16)
+    trained(tmp_path, usual)
+    assert sized.relearn is not None
+    assert usual.relearn is not None
+    assert [entry["epoch"] for entry in sized.relearn.history] == [1, 2]
+
+
+def test_a_second_training_keeps_the_initial_weights_of_the_first(tmp_path: Path) -> None:
+    """A strength of 1 sets an encoder to its initial weights."""
+    seen: list[bool] = []
+
+    class Noting(transformers.TrainerCallback):
+        def on_epoch_begin(self, *_: Any, model: nn.Module, **__: Any) -> None:
+            now = model.text.named_parameters()
+            seen.append(all(torch.equal(value, initial[name]) for name, value in now))
+
+    initial = dict(model().text.named_parameters())
+    relearning = callback(every=2, count=1, strength="fixed", max_alpha=1.0)
+    made = trained(tmp_path, relearning, Noting())
+    with pytest.warns(eq.EquipoiseWarning, match="initial weights are those from before that training"):
+        made.train()
+    assert seen == [True, False, False, True, False, False, False, True]
 
 
 def test_wrong_use_gives_a_one_line_error(tmp_path: Path) -> None:

@@ -49,7 +49,14 @@ class OurOrder(Trainer):
         return self.accelerator.prepare(self.served)
 
 
-def trainer(folder: Path, trained: Trained, *callbacks: Any, epochs: int = EPOCHS, **options: Any) -> Any:
+def trainer(
+    folder: Path,
+    trained: Trained,
+    *callbacks: Any,
+    epochs: int = EPOCHS,
+    kind: type[WithLoss] = WithLoss,
+    **options: Any,
+) -> Any:
     args = TrainingArguments(
         str(folder / "trainer"),
         **{
@@ -66,7 +73,7 @@ def trainer(folder: Path, trained: Trained, *callbacks: Any, epochs: int = EPOCH
             **options,
         },
     )
-    model = WithLoss(trained.plain)
+    model = kind(trained.plain)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
     constant = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
     loader = trained.loader

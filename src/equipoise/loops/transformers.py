@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
-from equipoise.diagnosis.features.reading import device_of
+from equipoise.diagnosis.features.reading import device_of, logits_in
 from equipoise.distributed import process_count, unwrapped
 from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
+from equipoise.loops.plain.passes import loss_in, with_loss
 from equipoise.methods import Method
 from equipoise.relearning.optimizer_state import as_optimizers
 from equipoise.training.record.files import replaced
@@ -22,6 +23,7 @@ from equipoise.types import MissingExtraError, ModelError, RunFolderError, Usage
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from transformers.trainer_utils import has_length
 except ModuleNotFoundError as error:
     raise MissingExtraError("transformers", "transformers", "equipoise.loops.transformers") from error
 
@@ -64,6 +66,7 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
 
     A re-learning that is due after epoch e runs directly before epoch e + 1. Scores, gap and strength are
     added to `state.log_history`; each checkpoint gets a file `equipoise.pt`, which a resumed training reads.
+    A second `train()` of the same encoders keeps the initial weights from before the first, with a warning.
 
     Args:
         encoders: modality to encoder, or to its path inside the model (`"text"`, `"model.vision"`); for a
@@ -104,23 +107,28 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Keep the initial weights of the encoders, or restore them from the checkpoint."""
-        model = given["model"]
+        model, loader = given["model"], given["train_dataloader"]
+        epochs = int(state.num_train_epochs) if has_length(loader) else 0
+        if not epochs:
+            raise UsageError(
+                "encoders are re-learnt between epochs, which the Trainer does not count for a training set "
+                "without a length; give it __len__, and train_dataset= a dataset to diagnose on."
+            )
+        train = loader.dataset if self.train_dataset is None else self.train_dataset
+        self._loaders = (
+            _loader(train, loader.collate_fn, args, "train_dataset"),
+            _loader(self.val_dataset, loader.collate_fn, args, "val_dataset"),
+        )
         kept = self._resumed(args, state, "the initial weights of the encoders are unknown")
         precision = functools.partial(_precision, args, model)
         self._start(model, precision, kept, optimizer=given.get("optimizer"))
-        self._begin(_epoch(state), int(state.num_train_epochs or 0))
+        self._begin(_epoch(state), epochs)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Re-learn if that is due after the previous epoch."""
-        model, loader = given["model"], given["train_dataloader"]
-
-        def loaders() -> tuple[DataLoader[Any], DataLoader[Any]]:
-            train = loader.dataset if self.train_dataset is None else self.train_dataset
-            return _loader(train, loader.collate_fn, args), _loader(self.val_dataset, loader.collate_fn, args)
-
-        diagnosis = self._follow(_epoch(state) - 1, model, loaders)
+        diagnosis = self._follow(_epoch(state) - 1, given["model"], lambda: self._loaders)
         for name, values in scores(diagnosis).items() if diagnosis is not None else ():
             _log(state, {f"{name}/strength": 0.0, **values})
 
@@ -129,9 +137,11 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
     """Train a model by a method, under its `transformers.Trainer`.
 
     The model's own loss, that of its output, is used as the joint loss; the method's terms are added to it.
+    The output is a `ModelOutput`, a dict with `loss` and `logits`, or a tuple of them.
     Gradients are edited when they are accumulated, after the Trainer's clipping (`max_grad_norm=0` turns it
     off). Loss terms and coefficients are added to `state.log_history` when the Trainer logs; each checkpoint
-    gets a file `equipoise-method.pt`, which a resumed training reads.
+    gets a file `equipoise-method.pt`, which a resumed training reads. A training of `max_steps` on a set
+    without a length is one epoch.
 
     Args:
         method: name (`equipoise list methods`), or a method such as `equipoise.methods.OGM(alpha=0.5)`.
@@ -181,12 +191,14 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
             model,
             train_loader=given["train_dataloader"],
             optimizer=as_optimizers(given["optimizer"]),
-            epochs=max(1, int(state.num_train_epochs)),
+            epochs=max(1, int(state.num_train_epochs)) if has_length(given["train_dataloader"]) else 1,
         )
         if kept := self._resumed(args, state, "the method's state is unknown"):
             training.load_state_dict(kept)
         own = model.forward
-        self._undo = functools.partial(_restore, model, model.__dict__.get("forward"))
+        self._undo = functools.partial(model.__dict__.pop, "forward")
+        if before := model.__dict__.get("forward"):
+            self._undo = functools.partial(model.__dict__.update, forward=before)
 
         @functools.wraps(own)
         def forward(*positional: Any, **inputs: Any) -> Any:
@@ -205,7 +217,8 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Start the method's epoch."""
-        self._begun().start_epoch(_epoch(state))
+        training = self._begun()
+        training.start_epoch(min(_epoch(state), training.total_epochs - 1))
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -239,28 +252,19 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
 
         def compute() -> Any:
             results.append(own(**inputs))
-            loss = getattr(results[-1], "loss", None)
+            loss = loss_in(results[-1])
             if loss is None:
                 raise ModelError(
                     f"{type(results[-1]).__name__} has no loss: the method needs a model that computes its "
                     "own from labels=, and a batch that has them."
                 )
-            results[-1].loss = loss / share
-            return results[-1]
+            return {"loss": loss / share, "logits": logits_in(results[-1])}
 
         # A loss divided by the samples of all accumulated batches is a part of their mean.
         size = len(next(value for value in batch.values() if isinstance(value, torch.Tensor)))
         share = size / inputs[ITEMS] if inputs.get(ITEMS) is not None else 1
         loss = self._begun().loss(batch, compute)
-        results[-1].loss = loss * share
-        return results[-1]
-
-
-def _restore(model: nn.Module, own: Any) -> None:
-    if own is None:
-        del model.__dict__["forward"]
-    else:
-        model.__dict__["forward"] = own
+        return with_loss(results[-1], loss * share)
 
 
 def _epoch(state: TrainerState) -> int:
@@ -274,12 +278,12 @@ def _precision(args: TrainingArguments, model: nn.Module) -> AbstractContextMana
     return torch.autocast(device_of(model).type, dtype=torch.bfloat16 if args.bf16 else torch.float16)
 
 
-def _loader(dataset: Any, collate: Any, args: TrainingArguments) -> DataLoader[Any]:
+def _loader(dataset: Any, collate: Any, args: TrainingArguments, parameter: str) -> DataLoader[Any]:
     """Return batches in order, a share for each process; the Trainer's own loader is already in use."""
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise UsageError(
-            f"a {type(dataset).__name__} cannot be read a second time in order; give train_dataset= a "
-            "dataset with a length to diagnose on."
+            f"a {type(dataset).__name__} cannot be read a second time in order; give {parameter}= a dataset "
+            "with a length to diagnose on."
         )
     sampler: Any = DistributedSampler(dataset, shuffle=False) if process_count() > 1 else None
     return DataLoader(

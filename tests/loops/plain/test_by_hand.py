@@ -361,6 +361,34 @@ def test_encoders_may_return_structures(kind: str, name: str) -> None:
     assert_close(net.audio[0], other.audio)
 
 
+class Returning(Net):
+    """A model that returns a structure around the logits."""
+
+    def __init__(self, around: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.around = around
+
+    def forward(self, audio: Tensor, video: Tensor) -> Any:
+        return self.around(super().forward(audio, video))
+
+
+@dataclass
+class WithLogits:
+    logits: Tensor
+
+
+@pytest.mark.parametrize(
+    "around",
+    [WithLogits, lambda u: {"loss": None, "logits": u}, lambda u: (u,), lambda u: (u.sum(), u, u[:1])],
+    ids=["dataclass", "dict", "tuple", "tuple with loss"],
+)
+def test_models_may_return_structures(around: Callable[[Tensor], Any]) -> None:
+    assert equal(fitted("multi-loss", lambda: Returning(around)), fitted("multi-loss"))
+    batch = next(iter(batches()))
+    net = made(lambda: Returning(around))
+    assert torch.equal(eq.BatchReader().logits(net, batch), made()(*batch[:2]))
+
+
 class Maps(nn.Module):
     """Feature maps, which the model pools itself."""
 

@@ -91,19 +91,26 @@ class BatchReader:
         return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
     def logits(self, model: nn.Module, batch: Any) -> Tensor:
-        """Call the model and return its logits `[B, C]`: its output, or the output's attribute `logits`.
+        """Call the model and return its logits `[B, C]`, see `logits_in`.
 
         Raises:
-            UsageError: the model returns neither.
+            UsageError: the model returns none.
         """
-        output = self.run(model, batch)
-        logits = getattr(output, "logits", output)
+        logits = logits_in(self.run(model, batch))
         if not isinstance(logits, Tensor):
             raise UsageError(
                 f"the model returned a {type(logits).__name__}; expected logits: a tensor, or an output with "
-                "the attribute 'logits'; give forward= to return them."
+                "'logits'; give forward= to return them."
             )
         return logits
+
+
+def logits_in(output: Any) -> Any:
+    """Return the logits in a model's output: `logits`, the first of a tuple that is no scalar, or itself."""
+    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if found is None and isinstance(output, tuple):
+        found = next((value for value in output if isinstance(value, Tensor) and value.ndim), None)
+    return output if found is None else found
 
 
 def _target_key(batch: Mapping[Any, Any]) -> str:

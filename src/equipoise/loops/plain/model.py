@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.diagnosis.features.capture import check_handles
-from equipoise.diagnosis.features.reading import BatchReader
+from equipoise.diagnosis.features.reading import BatchReader, logits_in
 from equipoise.loops.plain.calls import EncoderCalls, Returned, with_feature
 from equipoise.loops.plain.heads import Head, head_view
 from equipoise.loops.plain.passes import HandBatch, Pass, loss_in, random_state, set_random_state
@@ -222,10 +222,7 @@ class HandledModel(BalancedModel):
         return pooled_output(modality, returned.output, size, self._pool, returned.mask)
 
     def _logits(self, caught: list[Any], step: Pass) -> Tensor:
-        value = caught[-1] if caught else step.result
-        logits = getattr(value, "logits", value)
-        if isinstance(logits, Mapping) and "logits" in logits:
-            logits = logits["logits"]
+        logits = logits_in(caught[-1] if caught else step.result)
         if not isinstance(logits, Tensor) or not logits.ndim or len(logits) != len(step.batch):
             shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(

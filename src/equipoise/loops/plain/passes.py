@@ -74,11 +74,25 @@ class Pass:
 
 
 def loss_in(result: Any) -> Tensor | None:
-    """Return the loss in the result of a user's step or model: a scalar, or the entry `loss`."""
+    """Return the loss in the result of a user's step or model: a scalar, the first of a tuple, or `loss`."""
+    if isinstance(result, tuple) and result and not hasattr(result, "loss"):
+        result = result[0]
     if isinstance(result, Tensor):
         return result if result.ndim == 0 else None
     found = result.get("loss") if isinstance(result, Mapping) else getattr(result, "loss", None)
     return found if isinstance(found, Tensor) else None
+
+
+def with_loss(output: Any, loss: Tensor) -> Any:
+    """Return a model's output with another loss."""
+    if isinstance(output, tuple):
+        made = (loss, *output[1:])
+        return made if type(output) is tuple else type(output)(*made)
+    if isinstance(output, Mapping):
+        output["loss"] = loss  # type: ignore[index]  # a dict, or a ModelOutput
+    else:
+        output.loss = loss
+    return output
 
 
 def random_state(device: str) -> tuple[Tensor, Tensor | None]:
