@@ -14,22 +14,17 @@ from importlib.metadata import version
 
 from synthetic_worlds import (
     ALL,
-    BALANCED,
     FEW_SAMPLES,
     NOISE_LEVELS,
-    OVER,
-    SCARCE,
-    UNDER,
     few_samples,
     noisy,
 )
 
-from equipoise.diagnosis.verdict.rules import ModalityNumbers, Thresholds
+from equipoise.diagnosis.verdict.rules import STATES, ModalityNumbers, Thresholds
 from equipoise.diagnosis.verdict.verdict import Verdict, judge, state_of
 
 TUNING_SEED = 1000
 PROCESSES = 2
-STATES = (OVER, UNDER, BALANCED, SCARCE)
 GRID = {
     "information": (0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
     "gap": (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3),

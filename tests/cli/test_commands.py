@@ -76,7 +76,7 @@ def test_diagnose_a_run(equipoise, data, tmp_path: Path) -> None:
     equipoise("train", "--data", data, "--out", "run", "--trace", *QUICK)
     ended = equipoise("diagnose", "run", "--figures", "figures", "--formats", "svg", "pdf")
     assert ended.code == 0, ended.err
-    for words in ("verdict", "purity train", "audio", "Shapley value", "The gap is"):
+    for words in ("training purity", "audio: ", "Shapley value", "95 % interval"):
         assert words in ended.out
     page = (tmp_path / "run" / "diagnosis.html").read_bytes()
     record = json.loads((tmp_path / "run" / "diagnosis.json").read_text())

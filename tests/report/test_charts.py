@@ -57,7 +57,7 @@ def test_contributions_contain_their_figures_and_intervals(drawings):
     low, high = domain(removed, "x")
     assert low < -0.2
     assert high > 0.5
-    assert "91.0" in chart.caption
+    assert "0.910" in chart.caption
     assert cells(chart)[1][2][1] == pytest.approx(-0.1)
     alone = drawn(chart)
     rules = [layer for layer in layers(alone, "value") if layer["mark"]["type"] == "rule"]

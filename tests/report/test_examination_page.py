@@ -1,10 +1,14 @@
 """The page of an examination: it states and shows what was measured."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import equipoise as eq
 import synthetic
+from equipoise.diagnosis.verdict.rules import ModalityNumbers
+from equipoise.diagnosis.verdict.verdict import judge
 from equipoise.report import write_examination_report, write_report
 from equipoise.report.pages.examination import examination_page
 from equipoise.report.text.detail_tables import states_table
@@ -48,14 +52,26 @@ def test_the_summary_contains_the_measured_numbers(examined, read, tmp_path):
         low = abs(state.interval[0])
         assert f"{low:.3f}" in row["gap"][0]  # a gap always has its interval
         assert row["strength"][1] == state.strength()
-        assert row["alone"][1] == own.alone
-        assert row["drop without"][1] == own.drop_averaged
+        assert row["with it only"][1] == own.alone
+        assert row["drop"][1] == own.drop_averaged
         assert examined.verdicts[name].state in row["verdict"][0]
         for sentence in examined.verdicts[name].reasons:
             assert sentence.replace("\N{MINUS SIGN}", "-") in page.text
     assert (tmp_path / "page.json").is_file()
     assert HOSTILE in page.text
     assert "b" not in {tag for tag, _ in page.tags}  # names are escaped
+
+
+def test_headline_table_and_advice_use_the_verdict(examined):
+    idle = judge(
+        ModalityNumbers(modality="video", chance=0.25, refit=0.5, removed_drop=-0.01, shapley=-0.006)
+    )
+    page = examination_page(replace(examined, verdicts={**examined.verdicts, "video": idle}))
+    assert "Unused (redundant): video." in page.statements[0].verdict
+    assert page.tables[0].rows[1][1].text == "unused (redundant)"
+    assert page.sections[0].statements[1].text.startswith(idle.reasons[0])
+    (advice,) = [notice for notice in page.sections[0].notices if "video" in notice.text]
+    assert advice.items == idle.advice
 
 
 def test_the_estimate_of_the_paper_is_shown_beside_the_chosen_one(examined, read, tmp_path):

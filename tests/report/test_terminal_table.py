@@ -8,6 +8,8 @@ import pytest
 from rich.console import Console
 
 from equipoise.cli.comparison_table import ComparisonTable
+from equipoise.cli.tables import turned
+from equipoise.report.text.tables import Cell, Table
 
 
 @pytest.fixture
@@ -60,6 +62,24 @@ def test_two_seeds_are_not_ranked(make, printed):
     assert text.count("not ranked") == 2
     ranked = make({"joint": [0.8, 0.9, 0.7], "ogm": [0.9, 0.8, 0.7]}, name="three")
     assert "not ranked" not in printed(ranked, 100)
+
+
+def test_the_numbers_of_many_modalities_fit_eighty_columns():
+    heads = ["modality", "verdict", "validation purity", "gap"]
+    cells = [Cell("balanced, and a few words more"), Cell("0.812", 0.812)]
+    rows = [
+        [Cell(f"accelerometer {place}"), *cells, Cell("\N{MINUS SIGN}0.004", note=f"0.0{place} to 0.345")]
+        for place in range(7)
+    ]
+    console = Console(width=80, file=io.StringIO(), highlight=False)
+    for table in turned(Table("", heads, rows, frozenset({1}))):
+        console.print(table)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) < 80
+    assert sum(line.split()[0] == "modality" for line in lines) == 3
+    assert [line.split() for line in lines if line.startswith("gap")][2] == ["gap", "-0.004"]
+    assert sum(line.count(" to 0.345") for line in lines) == 7
+    assert "balanced" not in console.file.getvalue()
 
 
 HEAVY = {"altair", "vl_convert", "matplotlib", "statsmodels", "scikit_posthocs", "seaborn"}

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from equipoise.cli.arguments import Words, check_figures
 from equipoise.cli.memory import return_freed_arrays
-from equipoise.cli.tables import output_console, print_plain
+from equipoise.cli.tables import output_console, print_plain, turned
 from equipoise.types import UsageError
 
 if TYPE_CHECKING:
@@ -105,18 +105,22 @@ def _show_state(run_dir: Path, preset: str, options: dict[str, Any]) -> None:
 
 
 def _show(console: Console, found: Examination) -> None:
-    from equipoise.cli.examination_tables import examination_tables
     from equipoise.diagnosis.verdict.rules import BALANCED
+    from equipoise.report.text import examined
 
-    for table in examination_tables(found):
-        console.print(table)
-        console.print()
     for verdict in found.verdicts.values():
         print_plain(console, f"{verdict.modality}: {verdict.state}. {' '.join(verdict.reasons)}")
+        for remark in verdict.remarks:
+            print_plain(console, f"  note: {remark}")
         for advice in verdict.advice if verdict.state != BALANCED else ():
             print_plain(console, f"  try: {advice}")
-    if found.quality is not None:
-        print_plain(console, f"\n{found.quality}")
+    for lack in dict.fromkeys(lack for verdict in found.verdicts.values() for lack in verdict.lacks):
+        print_plain(console, lack)
+    contribution = examined.contribution(found)
+    print_plain(console, f"{contribution.topic}: {contribution.verdict} {contribution.text}")
+    for table in turned(examined.numbers(found)):
+        console.print()
+        console.print(table)
 
 
 def _write(

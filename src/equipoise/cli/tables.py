@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from equipoise.decimals import MINUS, MISSING
+
+if TYPE_CHECKING:
+    from equipoise.report.text.tables import Table as PageTable
 
 WIDE = 200
 """Columns where the output goes to a file or pipe, so that no cell is cut."""
@@ -40,6 +46,21 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str
         # Text, because names from users must not be read as markup.
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def turned(table: PageTable) -> Iterator[Table]:
+    """Yield a table of a page with its rows as columns, a few at a time, so that 80 columns hold it."""
+    heads = [place for place in range(1, len(table.columns)) if place not in table.words]
+    for first in range(0, len(table.rows), 3):
+        rows, lines = table.rows[first : first + 3], []
+        for place in heads:
+            cells = [row[place] for row in rows]
+            lines.append([table.columns[place], *(cell.text for cell in cells)])
+            if any(cell.note for cell in cells):
+                lines.append(["  95 % interval", *(cell.note or MISSING for cell in cells)])
+        signs = str.maketrans({MINUS: "-", MISSING: "-"})
+        plain = [[cell.translate(signs) for cell in line] for line in lines]
+        yield make_table([table.columns[0], *(row[0].text for row in rows)], plain)
 
 
 def number(value: float, form: str = ".3f") -> str:

@@ -12,7 +12,9 @@ OVER_TRAINED: Final = "over-trained"
 UNDER_TRAINED: Final = "under-trained"
 BALANCED: Final = "balanced"
 SCARCE: Final = "scarcely informative"
-STATES: Final = (OVER_TRAINED, UNDER_TRAINED, BALANCED, SCARCE)
+WEAK: Final = "encoder too weak"
+UNUSED: Final = "unused (redundant)"
+STATES: Final = (OVER_TRAINED, UNDER_TRAINED, BALANCED, SCARCE, WEAK, UNUSED)
 
 Interval = tuple[float, float]
 
@@ -28,8 +30,8 @@ class Thresholds:
             perfect score is scarcely informative.
         gap: from this difference between training and validation score on, an encoder is over-trained.
             Untrained encoders, or encoders of noise that they could not memorise, have gaps up to 0.1.
-        shortfall: from this difference to the score of the modality alone on, an encoder is under-trained;
-            runs with different seeds differ by half of it.
+        shortfall: from this difference on, an encoder is under-trained if other training does better, and too
+            weak if a linear head on its inputs does; runs with different seeds differ by half of it.
         use: a joint model that loses less than this without a modality does not need it.
         errors: differences of validation accuracies count if they exceed this many standard errors.
         border: a verdict with a smaller margin is close to the border.
@@ -132,22 +134,22 @@ class ModalityNumbers:
     @property
     def learnt(self) -> float | None:
         """The best score from the encoder as it is."""
-        return _best(self.refit, self.probe)
+        return best(self.refit, self.probe)
 
     @property
     def reference(self) -> float | None:
         """The best score from the modality without this encoder as it is."""
-        return _best(self.trained, self.inputs)
+        return best(self.trained, self.inputs)
 
     @property
     def trained(self) -> float | None:
         """The best score after further or separate training of the encoder."""
-        return _best(self.alone, self.fine_tuned)
+        return best(self.alone, self.fine_tuned)
 
     @property
     def potential(self) -> float | None:
         """The best score from this modality alone."""
-        return _best(self.learnt, self.reference)
+        return best(self.learnt, self.reference)
 
     def standard_error(self, *scores: float) -> float:
         """Return that of a difference of accuracies on independent samples; paired ones vary less."""
@@ -161,7 +163,9 @@ def rule_amounts(numbers: ModalityNumbers, limits: Thresholds) -> dict[str, floa
     amounts = {
         SCARCE: scarce(numbers, limits),
         OVER_TRAINED: over_trained(numbers, limits),
+        WEAK: weak(numbers, limits),
         UNDER_TRAINED: under_trained(numbers, limits),
+        UNUSED: unused(numbers, limits),
     }
     return {state: amount for state, amount in amounts.items() if amount is not None}
 
@@ -212,6 +216,17 @@ def over_trained(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
     return ahead if numbers.gap_interval is None else min(ahead, numbers.gap_interval[0])
 
 
+def weak(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
+    """Return by how much the encoder is too weak for what its inputs hold; None if unknown.
+
+    It is if a linear head on the inputs does better than the encoder, however it was trained.
+    """
+    inputs, reached = numbers.inputs, best(numbers.learnt, numbers.trained)
+    if inputs is None or reached is None:
+        return None
+    return inputs - reached - shortfall_limit(numbers, limits, inputs, reached)
+
+
 def under_trained(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
     """Return by how much the encoder is under-trained; None if unknown."""
     amounts = [behind(numbers, limits), neglected(numbers, limits)]
@@ -233,7 +248,7 @@ def neglected(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
     modalities does better. A redundant modality adds nothing; a joint linear head on saved features cannot be
     exceeded by the new head, which is the same.
     """
-    with_it = numbers.refit if numbers.all_refit is None else numbers.all_refit
+    with_it = used_head(numbers)
     others, joint, drop = numbers.without_refit, numbers.joint, numbers.removed_drop
     if with_it is None or others is None or joint is None or drop is None:
         return None
@@ -241,5 +256,25 @@ def neglected(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
     return min(added, with_it - joint - limits.use, limits.use - drop)
 
 
-def _best(*scores: float | None) -> float | None:
+def unused(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
+    """Return by how much the joint model makes no use of an informative encoder; None if unknown.
+
+    It makes none if neither the drop nor the Shapley value is above zero beyond noise: they are below `use`
+    and their intervals, if known, do not begin above zero.
+    """
+    floor, learnt = information_floor(numbers, limits), numbers.learnt
+    if floor is None or learnt is None or numbers.removed_drop is None or numbers.shapley is None:
+        return None
+    amounts = [learnt - floor, limits.use - numbers.removed_drop, limits.use - numbers.shapley]
+    starts = [interval[0] for interval in (numbers.removed_interval, numbers.shapley_interval) if interval]
+    return min(*amounts, *(-start for start in starts if start > 0))
+
+
+def used_head(numbers: ModalityNumbers) -> float | None:
+    """Return the score of a new head that uses the modality, with the others if that is known."""
+    return numbers.refit if numbers.all_refit is None else numbers.all_refit
+
+
+def best(*scores: float | None) -> float | None:
+    """Return the highest of the scores that are known."""
     return max((score for score in scores if score is not None), default=None)

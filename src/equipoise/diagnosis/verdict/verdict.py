@@ -1,14 +1,16 @@
 """From the numbers of a modality to a verdict: state, reasons, advice and margin.
 
-Four rules are tried in order, and the first that holds gives the state (see `Thresholds` for the numbers):
+The rules are tried in order, and the first that holds gives the state (see `Thresholds` for the numbers):
 
 1. *scarcely informative*: nothing fitted on this modality alone beats chance, and the joint model does not
    need it. This rule is first, as neither more nor less training helps (Wei et al., ECCV 2024, section 3.2);
    an encoder that has memorised noise is over-trained as well, and a remark says so.
 2. *over-trained*: training features are clearly more separable than validation features.
-3. *under-trained*: the modality has more information than its encoder has learnt, or than the joint model
+3. *encoder too weak*: a linear head on the inputs beats the encoder, also if trained alone or further.
+4. *under-trained*: the modality has more information than its encoder has learnt, or than the joint model
    uses.
-4. *balanced*: none of these. A remark says if the modality is redundant, or informative only together with
+5. *unused (redundant)*: the features beat chance, but drop and Shapley value are not above zero beyond noise.
+6. *balanced*: none of these. A remark says if the modality is redundant, or informative only together with
    others.
 
 A rule is a number and holds if it is above zero. "And" is the minimum of two numbers, "or" the maximum. The
@@ -51,7 +53,7 @@ class Verdict:
         state: one of `STATES`.
         margin: distance of the nearest number from its threshold, in units of the scores.
         certain: whether the margin is at least `Thresholds.border`.
-        reasons: sentences with the numbers that led to the state.
+        reasons: the sentence with the figure that led to the state; `numbers` has the others.
         advice: what to try.
         remarks: redundancy, a second state, a small margin.
         lacks: what could not be judged because a number is missing.
@@ -104,7 +106,7 @@ def judge(numbers: ModalityNumbers, thresholds: Thresholds | None = None) -> Ver
         state=state,
         margin=margin,
         certain=certain,
-        reasons=words.reasons(numbers, limits, state),
+        reasons=(words.reason(numbers, limits, state),),
         advice=words.advice(numbers, state),
         remarks=tuple(remarks),
         lacks=words.lacks(numbers, [name for name in STATES if name != BALANCED and name not in judged]),

@@ -1,41 +1,54 @@
-"""The sentences of a verdict: reasons with their numbers, remarks, advice, and what could not be judged."""
+"""The sentences of a verdict: the reason with its figure, remarks, advice, and what could not be judged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from equipoise.decimals import bracketed, fixed
 from equipoise.diagnosis.state import relearning_strength
 from equipoise.diagnosis.verdict.rules import (
     BALANCED,
     OVER_TRAINED,
     SCARCE,
     UNDER_TRAINED,
+    UNUSED,
+    WEAK,
     ModalityNumbers,
     Thresholds,
+    behind,
+    best,
     information_floor,
     needed,
+    over_trained,
+    used_head,
 )
 
-SOURCES = {
-    "refit": "head on its features",
-    "inputs": "head on its inputs",
-    "probe": "probe",
-    "alone": "trained alone",
-    "fine_tuned": "fine-tuned",
-}
 
-
-def reasons(numbers: ModalityNumbers, limits: Thresholds, state: str) -> tuple[str, ...]:
-    """Return the reasons for a state, the decisive one first."""
-    gap, information = _gap(numbers, limits), _information(numbers, limits)
-    shortfall, use = _shortfall(numbers), _use(numbers)
-    found = {
-        SCARCE: (information, use, gap),
-        OVER_TRAINED: (gap, information, use),
-        UNDER_TRAINED: (shortfall, use, gap),
-        BALANCED: (gap, information, shortfall, use),
-    }
-    return tuple(sentence for sentence in found[state] if sentence)
+def reason(numbers: ModalityNumbers, limits: Thresholds, state: str) -> str:
+    """Return the sentence with the figure that decides the state."""
+    if state == SCARCE:
+        above = _ahead(numbers.potential, numbers.chance)
+        return f"No head or model on this modality beats chance by more than {above}."
+    if state == WEAK:
+        above = _ahead(numbers.inputs, best(numbers.learnt, numbers.trained))
+        return f"A linear head on its inputs scores {above} more than its encoder."
+    if state == UNUSED:
+        drop = fixed(numbers.removed_drop or 0.0) + bracketed(numbers.removed_interval)
+        return f"The drop without it is {drop}, while its features beat chance."
+    if state == UNDER_TRAINED and (behind(numbers, limits) or 0.0) > 0:
+        trained = numbers.trained is not None and numbers.trained == numbers.reference
+        how = "Trained alone or further, it" if trained else "A linear head on its inputs"
+        return f"{how} scores {_ahead(numbers.reference, numbers.learnt)} more than its encoder as it is."
+    if state == UNDER_TRAINED:
+        above = _ahead(used_head(numbers), numbers.joint)
+        return f"A new head that uses it scores {above} more than the joint model, which neglects it."
+    if numbers.gap is None:
+        return "No other state applies."
+    side = "above" if numbers.gap > limits.gap else "not above"
+    sure = side == "not above" or (over_trained(numbers, limits) or 0.0) > 0
+    doubt = "" if sure else ", but the interval includes zero"
+    span = bracketed(numbers.gap_interval)
+    return f"The gap is {fixed(numbers.gap)}{span}, {side} {limits.gap:g}{doubt}."
 
 
 def remarks(
@@ -48,6 +61,8 @@ def remarks(
             f"It is also over-trained: a gap of {numbers.gap:.2f} without information means that the encoder "
             "has memorised noise."
         )
+    elif state == OVER_TRAINED and WEAK in holding:
+        found.append("It is also too weak: a linear head on its inputs reaches a higher score.")
     elif state == OVER_TRAINED and UNDER_TRAINED in holding:
         found.append("It is also under-trained: other training reaches a higher score.")
     if state == SCARCE and numbers.trained is None:
@@ -67,7 +82,7 @@ def remarks(
 
 def border(margin: float, other: str) -> str:
     """Return the sentence on a verdict that is nearly `other`."""
-    return f"Close to the border: a change of {margin:.3f} would make it {other}."
+    return f"Close to the border: a change of {margin:.3f} would make the verdict '{other}'."
 
 
 def advice(numbers: ModalityNumbers, state: str) -> tuple[str, ...]:
@@ -78,6 +93,16 @@ def advice(numbers: ModalityNumbers, state: str) -> tuple[str, ...]:
             f"--method diagnose-relearn, which moves this encoder toward its initial weights (strength "
             f"{strength:.2f} at lam 3).",
             "Fewer epochs, more dropout or weight decay for this encoder, or more training samples.",
+        )
+    if state == WEAK:
+        return (
+            "Another encoder for this modality (--encoder), more epochs, or another learning rate (--lr).",
+            "Methods that balance modalities do not help an encoder that cannot learn its own.",
+        )
+    if state == UNUSED:
+        return (
+            "Leave it out (--modalities) and compare: the others contain the same information.",
+            "If another modality may be missing later: --method opm, which trains for that.",
         )
     if state == UNDER_TRAINED:
         # OGM-GE slows a modality down by the probability of the true class, which needs classes.
@@ -103,7 +128,11 @@ def lacks(numbers: ModalityNumbers, unjudged: Sequence[str]) -> tuple[str, ...]:
     elif numbers.gap_interval is None:
         found.append("Not judged: how certain the gap is. Missing: its interval.")
     if SCARCE in unjudged:
-        missing = "the share of the largest class" if numbers.chance is None else "its score alone"
+        missing = (
+            "the share of the largest class"
+            if numbers.chance is None
+            else "a score of the modality by itself"
+        )
         found.append(f"Not judged: how informative the modality is. Missing: {missing}.")
     if numbers.learnt is None or numbers.trained is None:
         missing = "the modality trained alone" if numbers.trained is None else "a probe of its encoder"
@@ -113,57 +142,5 @@ def lacks(numbers: ModalityNumbers, unjudged: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _gap(numbers: ModalityNumbers, limits: Thresholds) -> str:
-    if numbers.gap is None:
-        return ""
-    scores = f"{numbers.measure} {numbers.train_score:.2f} in training, {numbers.val_score:.2f} in validation"
-    side = "above" if numbers.gap > limits.gap else "not above"
-    return f"The gap is {numbers.gap:.2f}{_span(numbers.gap_interval)}, {side} {limits.gap:g} ({scores})."
-
-
-def _information(numbers: ModalityNumbers, limits: Thresholds) -> str:
-    floor, potential = information_floor(numbers, limits), numbers.potential
-    if floor is None or potential is None:
-        return ""
-    side = "above" if potential >= floor else "below"
-    known = numbers.known()
-    sources = ", ".join(f"{name} {known[key]:.2f}" for key, name in SOURCES.items() if key in known)
-    return (
-        f"Alone it reaches at most {_score(numbers)} {potential:.2f}, {side} {floor:.2f}, from which on it "
-        f"counts as informative (chance {numbers.chance:.2f}): {sources}."
-    )
-
-
-def _shortfall(numbers: ModalityNumbers) -> str:
-    """Return how the encoder compares with what its modality can reach."""
-    if numbers.learnt is None:
-        return ""
-    if numbers.reference is None:
-        return f"A head on its features reaches {_score(numbers)} {numbers.learnt:.2f}."
-    by_training = numbers.trained is not None and numbers.trained >= numbers.reference
-    how = "trained alone or further, it" if by_training else "a linear head on its inputs"
-    return (
-        f"Its encoder reaches {_score(numbers)} {numbers.learnt:.2f}; {how} reaches {numbers.reference:.2f}."
-    )
-
-
-def _use(numbers: ModalityNumbers) -> str:
-    parts = []
-    if numbers.removed_drop is not None:
-        drop, span = numbers.removed_drop, _span(numbers.removed_interval)
-        parts.append(f"The joint model loses {drop:.2f}{span} without it.")
-    if numbers.shapley is not None:
-        parts.append(f"Its Shapley value is {numbers.shapley:.2f}{_span(numbers.shapley_interval)}.")
-    if numbers.without_refit is not None:
-        whole = "" if numbers.all_refit is None else f", one on all {numbers.all_refit:.2f}"
-        joint = "" if numbers.joint is None else f", the joint model {numbers.joint:.2f}"
-        parts.append(f"A new head on the others reaches {numbers.without_refit:.2f}{whole}{joint}.")
-    return " ".join(parts)
-
-
-def _span(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
-
-
-def _score(numbers: ModalityNumbers) -> str:
-    return "R^2" if numbers.score_name == "r2" else numbers.score_name
+def _ahead(first: float | None, second: float | None) -> str:
+    return fixed((first or 0.0) - (second or 0.0))

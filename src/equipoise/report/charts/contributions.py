@@ -13,11 +13,11 @@ from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Key, Panel
 from equipoise.report.text.tables import Cell, Table, rounded
-from equipoise.report.text.wording import between, score
+from equipoise.report.text.wording import between, decimal
 
 BAR_ROW: Final = 30
 FIGURES: Final = {
-    "alone": "alone",
+    "alone": "with it only",
     "drop_removed": "drop when removed",
     "drop_permuted": "drop when permuted",
     "drop_averaged": "drop when averaged",
@@ -26,7 +26,7 @@ FIGURES: Final = {
 
 
 def contributions(measured: Contributions) -> Chart | None:
-    """Return what each modality contributes: alone, its drops, and its Shapley value, with intervals."""
+    """Return the contribution of each modality: score without the others, drops, Shapley value, intervals."""
     own = dict(measured.items())
     drawn = {
         key: label
@@ -53,7 +53,7 @@ def contributions(measured: Contributions) -> Chart | None:
         panels.append(
             Panel(label, f"{label} of each modality, {measured.metric} on {measured.split}", drawing)
         )
-    full, none = (score(value, measured.metric) for value in (measured.score, measured.baseline))
+    full, none = (decimal(value, 3) for value in (measured.score, measured.baseline))
     caption = (
         f"On the {measured.split} split. The joint model with all modalities scores {full} (dashed), with "
         f"none {none} (dotted). Drops and Shapley values are differences of that score; thin lines are "
@@ -87,10 +87,9 @@ def _bars(
     ]
     axis = alt.Axis(labelLimit=110, grid=False)
     y = alt.Y("modality:N", sort=list(own), title=None, axis=axis, scale=alt.Scale(padding=0.38))
-    form = "~%" if "accuracy" in unit else ""
 
     def across(field: str) -> alt.X:
-        return look.x_axis(field, unit, reach, ticks=5, form=form, grid=True)
+        return look.x_axis(field, unit, reach, ticks=5, grid=True)
 
     shown = look.tips(modality="", low=(".3f", "95 % interval, low"), high=(".3f", "95 % interval, high"))
     bars = look.source(rows).mark_bar().encode(across("value"), y, look.by_color("modality", colors))

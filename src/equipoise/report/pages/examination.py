@@ -6,7 +6,6 @@ from pathlib import Path
 
 from equipoise.diagnosis.options import METRICS
 from equipoise.diagnosis.verdict.rules import BALANCED
-from equipoise.experiments.examine.encoder_quality import EncoderQuality
 from equipoise.experiments.examine.examination import Examination
 from equipoise.report.charts.chart import Chart
 from equipoise.report.charts.confusion import confusion
@@ -17,11 +16,9 @@ from equipoise.report.charts.trace import over_epochs
 from equipoise.report.pages.comparison import closing
 from equipoise.report.pages.page import Fold, Notice, Page, Section
 from equipoise.report.records import read_run
-from equipoise.report.text import tables
-from equipoise.report.text.detail_tables import states_table, strength_of
-from equipoise.report.text.sentences import Statement, certainty
-from equipoise.report.text.tables import Cell, Table, amount, rounded
-from equipoise.report.text.wording import between, decimal, listed, number, percent, score
+from equipoise.report.text import examined, tables
+from equipoise.report.text.detail_tables import states_table
+from equipoise.report.text.wording import decimal
 from equipoise.training.record.trace import read_trace
 
 
@@ -37,9 +34,9 @@ def examination_page(found: Examination) -> Page:
         kind="diagnosis",
         title=f"Diagnosis of {Path(found.source).name}",
         facts=[found.source, *found.facts],
-        statements=[_verdicts(found), _contributions(found)],
-        tables=[_summary(found)],
-        sections=[_modalities(found)],
+        statements=[examined.verdict(found), examined.contribution(found)],
+        tables=[examined.numbers(found)],
+        sections=[Section("The verdict on each modality", (), examined.modalities(found), _advice(found))],
         charts=[chart for chart in _charts(found) if chart is not None],
         folds=[
             Fold("How to read the numbers", _reading(found)),
@@ -50,82 +47,12 @@ def examination_page(found: Examination) -> Page:
     )
 
 
-def _verdicts(found: Examination) -> Statement:
-    by_state: dict[str, list[str]] = {}
-    for name, verdict in found.verdicts.items():
-        by_state.setdefault(verdict.state, []).append(name)
-    told = [f"{state.capitalize()}: {listed(names)}." for state, names in by_state.items()]
-    state = max(found.learning.values(), key=lambda s: s.train_score - s.val_score)
-    gap = decimal(state.train_score - state.val_score, 3)
-    widest = f"The widest gap is that of {state.modality}: {gap}{certainty(state)}"
-    return Statement("Verdict", " ".join(told), widest)
-
-
-def _contributions(found: Examination) -> Statement:
-    own = found.contributions
-    ordered = sorted(own.values(), key=lambda c: -c.shapley)
-    most = ordered[0]
-    shares = ", ".join(f"{c.modality} {decimal(c.shapley, 3)}" for c in ordered)
-    model = "the model" if found.through == "model" else "a linear head on the features"
-    full, chance = (score(value, own.metric) for value in (own.score, own.chance))
-    text = (
-        f"With all modalities {model} reaches {full} on {own.split} (chance {chance}). "
-        f"Shapley values: {shares}."
-    )
-    if len(ordered) == 1:
-        return Statement("Contribution", f"Only from {most.modality}.", text)
-    if most.shapley <= 0:
-        return Statement("Contribution", "From no modality.", text)
-    return Statement("Contribution", f"Most comes from {most.modality}.", text)
-
-
-def _summary(found: Examination) -> Table:
-    measure, own = found.learning.options.metric, found.contributions
-    rows = []
-    for name, state in found.learning.items():
-        gap, contribution, verdict = state.train_score - state.val_score, own[name], found.verdicts[name]
-        drop, lost = contribution.drop_averaged, contribution.intervals.get("drop_averaged")
-        row = {
-            "modality": Cell(name),
-            "verdict": Cell(verdict.state + ("" if verdict.certain else " (close)")),
-            f"training {measure}": rounded(state.train_score),
-            f"validation {measure}": rounded(state.val_score),
-            "gap": Cell(decimal(gap, 3), gap, between(*state.interval) if state.interval else ""),
-            "strength": rounded(strength_of(state), 2),
-            "new head alone": rounded((own.refitted or {}).get(name)),
-        }
-        if found.inputs:
-            row["head on inputs"] = rounded(found.inputs.get(name))
-        row["alone"] = rounded(contribution.alone)
-        row["drop without"] = Cell(decimal(drop, 3), drop, between(*lost) if lost else "")
-        rows.append(row)
-    caption = (
-        f"Scores are of {measure} and {own.metric}. Gap and drop have 95 % intervals. Strength: "
-        "how far re-learning would pull the encoder toward its initial weights (0 to 1). New head alone: a "
-        "linear head fitted to this modality's features; head on inputs: one fitted to what its encoder is "
-        "given. Alone and drop: the joint prediction with the mean in place of the others, or of this one."
-    )
-    return Table.of(caption, rows, ("verdict",))
-
-
-def _modalities(found: Examination) -> Section:
-    judged = found.verdicts.items()
-    return Section(
-        "What was found of each modality",
-        statements=[
-            Statement(
-                name,
-                f"{v.state.capitalize()}{'' if v.certain else ', close to the border'}.",
-                " ".join((*v.reasons, *v.remarks, *v.lacks)),
-            )
-            for name, v in judged
-        ],
-        notices=[
-            Notice(f"What to try for {name}:", v.advice)
-            for name, v in judged
-            if v.advice and v.state != BALANCED
-        ],
-    )
+def _advice(found: Examination) -> list[Notice]:
+    return [
+        Notice(f"What to try for {name}:", verdict.advice)
+        for name, verdict in found.verdicts.items()
+        if verdict.state != BALANCED
+    ]
 
 
 def _charts(found: Examination) -> list[Chart | None]:
@@ -151,23 +78,15 @@ def _estimates(found: Examination) -> list[Fold]:
             "by chance."
         )
         folds.append(Fold("The paper's estimate", [text], [states_table(found.paper)]))
-    if found.quality is not None:
-        folds.append(Fold("Quality of the encoders", tables=[_quality(found.quality)]))
     return folds
 
 
-def _quality(quality: EncoderQuality) -> Table:
-    heads = {"frozen encoder": "probe", "fine-tuned encoder": "fine_tuned", "trained alone": "alone"}
-    rows = []
-    for name, state in quality.items():
-        accuracies = {head: number(getattr(state, key)) for head, key in heads.items()}
-        cells = {head: amount(value, percent(value)) for head, value in accuracies.items()}
-        rows.append({"modality": Cell(name), **cells})
-    caption = (
-        f"Accuracy on validation of a new classifier on the frozen encoder, of one trained together with it "
-        f"({quality.epochs} epochs), and of the modality trained alone (Wei et al., ECCV 2024, Fig. 1)."
+def _quality(epochs: int) -> str:
+    return (
+        f"Probe: validation accuracy of a new classifier on the frozen encoder; fine-tuned: of one trained "
+        f"together with it ({epochs} epochs); alone: of the modality trained alone (Wei et al., ECCV 2024, "
+        "Fig. 1)."
     )
-    return Table.of(caption, rows)
 
 
 def _reading(found: Examination) -> list[str]:
@@ -185,13 +104,14 @@ def _reading(found: Examination) -> list[str]:
         f"{model} A modality is taken away by putting its mean over the training split, zeros, or another "
         f"sample's features in its place. The Shapley value is what it adds to the {own.metric}, averaged "
         f"over all orders in which modalities may join ({orders}); the values add up to "
-        f"{score(own.score, own.metric)} minus {score(own.baseline, own.metric)}, the score when every "
-        "modality is absent.",
+        f"{decimal(own.score, 3)} minus {decimal(own.baseline, 3)}, the score when every modality is absent.",
+        *([] if found.quality is None else [_quality(found.quality.epochs)]),
         "Verdicts are tried in this order: scarcely informative (nothing fitted on the modality alone beats "
         "chance, and the joint prediction does not need it), over-trained (the gap is clearly above zero and "
-        "wide), under-trained (the modality holds more than its encoder has learnt, or than the joint "
-        "prediction uses), balanced. They rest on the preset robust. 'close' marks one whose numbers are "
-        "near a threshold.",
+        "wide), encoder too weak (a linear head on its inputs scores clearly more), under-trained (the "
+        "modality holds more than its encoder has learnt, or than the joint prediction uses), unused (its "
+        "features beat chance, but neither drop nor Shapley value is above zero beyond noise), balanced. "
+        "They rest on the preset robust. 'close' marks one whose numbers are near a threshold.",
         "All of this is measured on training and validation samples"
         + (
             f", contributions on {own.split}."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+from equipoise.decimals import MISSING
 from equipoise.diagnosis import Diagnosis, LearningState
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.tables import MEGABYTE, Cell, Table, amount, few_seeds, interval, rounded
-from equipoise.report.text.wording import MISSING, between, number, p_value
+from equipoise.report.text.wording import between, number, p_value
 
 TESTS = ("p_value", "p_value_holm", "wilcoxon_p", "wilcoxon_p_holm")
 COSTS = {

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 
+from equipoise.decimals import MISSING
 from equipoise.experiments.compare.comparison import NOT_RANKED
 from equipoise.experiments.compare.fairness import CHANGED_DATA
 from equipoise.experiments.compare.significance import FEW_SEEDS, smallest_wilcoxon_p
@@ -16,7 +17,7 @@ from equipoise.report.records import Run
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.learning import Reading, effects, last_diagnosis, metric
 from equipoise.report.text.main_figure import MainFigure
-from equipoise.report.text.wording import MISSING, NARROW, TIMES, between, counted, decimal, number, p_value
+from equipoise.report.text.wording import NARROW, TIMES, between, counted, decimal, number, p_value
 
 MEGABYTE: Final = 1e6
 

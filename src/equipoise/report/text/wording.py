@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-MINUS: Final = "\N{MINUS SIGN}"
-MISSING: Final = "\N{EN DASH}"
+from equipoise.decimals import MINUS, MISSING, ends, fixed
+
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 NARROW: Final = "\N{NARROW NO-BREAK SPACE}"
 
@@ -23,12 +23,7 @@ def number(value: Any) -> float:
 
 def decimal(value: float, digits: int = 2, *, signed: bool = False) -> str:
     """Write a number with a true minus sign; a value that rounds to zero has no sign."""
-    if not math.isfinite(value):
-        return MISSING
-    text = f"{abs(value):,.{digits}f}"
-    if float(text.replace(",", "")) == 0:
-        return text
-    return (MINUS if value < 0 else "+" if signed else "") + text
+    return fixed(value, digits, signed=signed).replace("-", MINUS) if math.isfinite(value) else MISSING
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -36,14 +31,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{decimal(100 * share, digits)}{NARROW}%" if math.isfinite(share) else MISSING
 
 
-def score(value: float, metric: str) -> str:
-    """Write a score of a metric: an accuracy in per cent, others with three decimals."""
-    return percent(value) if metric == "accuracy" else decimal(value, 3)
-
-
-def between(low: float, high: float) -> str:
-    """Write an interval: `0.112 to 0.345`."""
-    return f"{decimal(low, 3)} to {decimal(high, 3)}"
+def between(low: float, high: float, *, signed: bool = False) -> str:
+    """Write an interval or a range: `0.112 to 0.345`."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return MISSING
+    return " to ".join(ends(low, high, signed=signed)).replace("-", MINUS)
 
 
 def points(share: float) -> str:
