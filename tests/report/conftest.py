@@ -24,6 +24,7 @@ class Maker:
     modalities: tuple = ("audio", "video")
     gaps: dict = field(default_factory=dict)  # modality -> gap at the last diagnosis of joint
     strengths: dict = field(default_factory=dict)
+    wobble: dict = field(default_factory=dict)  # modality -> change of gap and strength from seed to seed
     diagnosed: bool = True
     failed: dict = field(default_factory=dict)  # (method, seed) -> reason
     epochs: int = 12
@@ -133,9 +134,10 @@ class Maker:
     def event(self, kind, epoch, own, seed, before=0.0):
         states = {}
         for place, name in enumerate(own):
-            gap = self.gaps.get(name, 0.02 * (place + 1)) + before
+            change = self.wobble.get(name, 0.0) * (seed - 1)
+            gap = self.gaps.get(name, 0.02 * (place + 1)) + before + change
             train = 0.6 + 0.01 * epoch + 0.002 * seed
-            pull = self.strengths.get(name, 0.1 * (place + 1)) if kind == "relearning" else None
+            pull = self.strengths.get(name, 0.1 * (place + 1)) + change if kind == "relearning" else None
             states[name] = {
                 "modality": name,
                 "metric": "purity",

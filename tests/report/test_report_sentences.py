@@ -1,8 +1,13 @@
 import math
+from dataclasses import replace
 
 import pytest
 
+from equipoise.diagnosis.verdict.rules import ModalityNumbers
+from equipoise.diagnosis.verdict.verdict import judge
 from equipoise.report import write_comparison_report
+from equipoise.report.text.learning import Reading
+from equipoise.report.text.sentences import over_training
 
 JOINT = [0.80, 0.81, 0.82]
 
@@ -52,16 +57,53 @@ def test_claims_nothing_for_few_seeds_even_with_a_large_difference(summary, seed
     assert "a ranking needs at least 3 seeds" in text
 
 
-def test_names_the_modality_with_the_largest_gap(summary, usual):
+def test_names_every_over_trained_modality(summary, usual):
     text = summary(usual, gaps={"audio": 0.2, "video": 0.1})
-    assert "audio was over-trained most." in text
-    assert "a gap of 0.200 (3 seeds, 0.200 to 0.200). The gap of video was 0.100." in text
+    assert "audio was over-trained. The gap, training minus validation purity, at the last" in text
+    assert "audio 0.200 (95 % interval 0.200 to 0.200), video 0.100 (95 % interval" in text
+    assert "audio and video were over-trained." in summary(usual, gaps={"audio": 0.3, "video": 0.2}, name="b")
+
+
+def test_names_no_modality_whose_interval_includes_zero(summary, usual):
+    unsure = {"gaps": {"audio": 0.3, "video": 0.1}, "strengths": {"audio": 0.5, "video": 0.4}}
+    text = summary(usual, **unsure, wobble={"audio": 0.15})
+    # Student's t with 2 degrees of freedom: 0.3 -+ 4.303 * 0.15 / sqrt(3).
+    assert "audio 0.300 (95 % interval -0.073 to 0.673)" in text
+    assert "No modality stands out." in text
+    assert "Encoders were pulled back; none stands out." in text
+    assert "was over-trained" not in text
+    sure = summary(usual, **unsure, wobble={"audio": 0.01}, name="sure")
+    assert "audio was over-trained." in sure
+    assert "audio was pulled back most." in sure
+
+
+def test_one_seed_has_its_own_interval_or_names_nothing(summary):
+    text = summary({"joint": [0.8], "diagnose-relearn": [0.8]}, gaps={"audio": 0.3})
+    assert "audio 0.300 (no interval)" in text
+    assert "No modality stands out." in text
+
+
+@pytest.mark.parametrize("gap", [-0.1, 0.1, 0.2, 0.4])
+@pytest.mark.parametrize("spread", [0.0, 0.02, 0.1])
+def test_over_training_is_decided_as_in_the_verdicts(gap, spread):
+    gaps = [gap - spread, gap, gap + spread]
+    read = [
+        Reading(seed, 3, "diagnosis", "audio", 0.5 + own, 0.5, math.nan, "purity")
+        for seed, own in enumerate(gaps)
+    ]
+    half = 4.302653 * spread / math.sqrt(3)
+    numbers = {"train_score": 0.5 + gap, "val_score": 0.5, "gap_interval": (gap - half, gap + half)}
+    verdict = judge(ModalityNumbers(modality="audio", **numbers)).state
+    named = over_training(read, "joint").verdict == "audio was over-trained."
+    assert named == (verdict == "over-trained")
+    shares_no_scale = [replace(reading, metric="silhouette") for reading in read]
+    assert over_training(shares_no_scale, "joint").verdict != "audio was over-trained."
 
 
 def test_negative_gaps_are_not_over_training(summary, usual):
     text = summary(usual, gaps={"audio": -0.2, "video": -0.1})
     assert "No modality was over-trained." in text
-    assert "a gap of -0.100" in text
+    assert "video -0.100 (95 % interval -0.100 to -0.100), audio -0.200" in text
 
 
 def test_reports_the_effect_of_re_learning(summary, usual):
@@ -123,5 +165,5 @@ def test_all_runs_failed(summary):
 
 def test_values_that_are_not_numbers_are_skipped(summary, usual):
     text = summary(usual, gaps={"audio": math.nan, "video": 0.1})
-    assert "video was over-trained." in text
+    assert "video 0.100 (95 % interval" in text
     assert "nan" not in text.lower()

@@ -34,7 +34,7 @@ def run_page(folder: Path) -> Page:
     comparison, (run,) = gather([folder])
     evidence = Evidence.of(comparison, [run])
     read, result = evidence.read[run.method], run.result
-    statements = [_outcome(run), sentences.over_training(read, "this run", [run])]
+    statements = [_outcome(run), sentences.over_training(read, "this run")]
     if evidence.treatment:
         statements.append(sentences.relearning(read, [run]))
     states = tables.learning(read, "this run")

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from equipoise.diagnosis import LearningState
+from equipoise.diagnosis.verdict.rules import Interval, Thresholds, over_trained
+from equipoise.diagnosis.verdict.verdict import numbers_of
+from equipoise.experiments.compare.statistics import paired_difference
 from equipoise.report.records import Run
 from equipoise.report.text.wording import Spread, number
 
@@ -29,6 +33,7 @@ class Reading:
     val: float
     applied: float
     metric: str
+    interval: Interval | None = None
 
     @property
     def gap(self) -> float:
@@ -38,13 +43,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Point:
-    """The scores of one modality at one event, over the seeds."""
+    """The scores of one modality at one event, over the seeds; `interval` is that of its mean gap."""
 
     epoch: int
     event: str
     train: Spread
     val: Spread
     gap: Spread
+    interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ def readings(runs: Iterable[Run]) -> list[Reading]:
             val=number(state.get("val_score")),
             applied=number(state.get("applied")),
             metric=str(state.get("metric", "purity")),
+            interval=tuple(held) if (held := state.get("interval")) else None,
         )
         for run in runs
         if run.finished
@@ -105,12 +112,31 @@ def trajectory(read: Iterable[Reading], modality: str) -> list[Point]:
     )
     points = []
     for (epoch, event), group in groupby(own, key=lambda reading: (reading.epoch, reading.event)):
-        points.append(Point(epoch, event, *_spreads(list(group))))
+        points.append(_point(epoch, event, list(group)))
     return points
 
 
-def _spreads(read: Sequence[Reading]) -> list[Spread]:
-    return [Spread.of(getattr(reading, key) for reading in read) for key in ("train", "val", "gap")]
+def _point(epoch: int, event: str, read: Sequence[Reading]) -> Point:
+    train, val, gap = ([getattr(reading, key) for reading in read] for key in ("train", "val", "gap"))
+    held = read[0].interval if len(read) == 1 else interval_over_seeds(train, val)
+    return Point(epoch, event, Spread.of(train), Spread.of(val), Spread.of(gap), held)
+
+
+def interval_over_seeds(values: Sequence[float], others: Sequence[float]) -> Interval | None:
+    """Return Student's 95 % interval of the mean of paired differences; None for fewer than two seeds."""
+    found = paired_difference(values, others)
+    if found.n < 2 or not math.isfinite(found.mean):
+        return None
+    equal = not math.isfinite(found.low)  # on every seed
+    return (found.mean, found.mean) if equal else (found.low, found.high)
+
+
+def over_trained_by(modality: str, point: Point, measure: str) -> float | None:
+    """Return by how much the rule of the verdicts holds; None without an interval, or for other measures."""
+    state = LearningState(
+        modality, point.train.mean, point.val.mean, point.gap.mean, point.interval, False, measure, 0, 0
+    )
+    return None if point.interval is None else over_trained(numbers_of(state), Thresholds())
 
 
 def last_diagnosis(read: Iterable[Reading]) -> dict[str, Point]:
@@ -118,16 +144,8 @@ def last_diagnosis(read: Iterable[Reading]) -> dict[str, Point]:
     last, points = _last(read), {}
     for modality in modalities(last):
         own = [reading for reading in last if reading.modality == modality]
-        points[modality] = Point(max(reading.epoch for reading in own), DIAGNOSIS, *_spreads(own))
+        points[modality] = _point(max(reading.epoch for reading in own), DIAGNOSIS, own)
     return points
-
-
-def leads(read: Iterable[Reading], modality: str) -> int:
-    """Return on how many seeds a modality's gap was the largest at the last diagnosis."""
-    gaps: dict[int, dict[str, float]] = {}
-    for reading in _last(read):
-        gaps.setdefault(reading.seed, {})[reading.modality] = reading.gap
-    return sum(own.get(modality, -math.inf) >= max(own.values()) for own in gaps.values())
 
 
 def _last(read: Iterable[Reading]) -> list[Reading]:
@@ -136,11 +154,11 @@ def _last(read: Iterable[Reading]) -> list[Reading]:
     return list({(reading.modality, reading.seed): reading for reading in held}.values())
 
 
-def mean_gaps(read: Iterable[Reading]) -> dict[str, float]:
-    """Return the gap of each modality over all diagnoses and seeds: less noisy than a single one."""
-    looks = [reading for reading in read if reading.event == DIAGNOSIS]
-    means = {m: Spread.of(r.gap for r in looks if r.modality == m) for m in modalities(looks)}
-    return {modality: spread.mean for modality, spread in means.items() if spread}
+def strengths(read: Iterable[Reading], modality: str) -> dict[int, float]:
+    """Return a modality's mean strength by seed."""
+    pulls = [r for r in read if r.event == RELEARNING and r.modality == modality]
+    by_seed = {r.seed: Spread.of(p.applied for p in pulls if p.seed == r.seed) for r in pulls}
+    return {seed: spread.mean for seed, spread in by_seed.items() if spread}
 
 
 def effects(read: Sequence[Reading], *, same_ruler: bool = True) -> dict[str, Effect]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from equipoise.diagnosis import LearningState
+from equipoise.diagnosis.verdict.rules import Thresholds
 from equipoise.experiments.compare.statistics import MIN_SEEDS
 from equipoise.report.records import Run
 from equipoise.report.text import learning
@@ -42,7 +42,7 @@ def of_comparison(evidence: Evidence) -> list[Statement]:
         ]
     baseline, treatment = evidence.baseline, evidence.treatment
     if baseline:
-        found = [over_training(evidence.read[baseline], "joint training", evidence.finished(baseline))]
+        found = [over_training(evidence.read[baseline], "joint training")]
     else:
         text = "Joint training is not among the methods, so it is unknown which modality it over-trains."
         found = [Statement("Over-training", "Not measured.", text)]
@@ -52,8 +52,8 @@ def of_comparison(evidence: Evidence) -> list[Statement]:
     return found
 
 
-def over_training(read: Sequence[learning.Reading], where: str, runs: Sequence[Run]) -> Statement:
-    """Say which modality had the largest gap at the last diagnosis."""
+def over_training(read: Sequence[learning.Reading], where: str) -> Statement:
+    """Say which modalities were over-trained at the last diagnosis, by the rule of the verdicts."""
     last = learning.last_diagnosis(read)
     if not last:
         text = (
@@ -61,51 +61,28 @@ def over_training(read: Sequence[learning.Reading], where: str, runs: Sequence[R
             "can be said about over-training."
         )
         return Statement("Over-training", "Not measured.", text)
-    ordered = sorted(last.items(), key=lambda item: -item[1].gap.mean)
-    name, point = ordered[0]
     measure = learning.metric(read)
+    ordered = sorted(last.items(), key=lambda item: -item[1].gap.mean)
+    gaps = [_gap(name, point) for name, point in ordered[:NAMED]]
+    more = len(ordered) - len(gaps)
     text = (
-        f"At the last diagnosis of {where} (epoch {point.epoch}) the {measure} of {name} was "
-        f"{decimal(point.train.mean, 3)} on training and {decimal(point.val.mean, 3)} on validation "
-        f"features: a gap of {decimal(point.gap.mean, 3)}{_range(point, runs)}.{_other_gaps(ordered[1:])}"
+        f"The gap, training minus validation {measure}, at the last diagnosis of {where} (epoch "
+        f"{ordered[0][1].epoch}): {', '.join(gaps)}{f' and {more} smaller' if more else ''}."
     )
-    if point.gap.mean <= 0:
+    judged = {name: learning.over_trained_by(name, point, measure) for name, point in ordered}
+    if named := [name for name, amount in judged.items() if amount is not None and amount > 0]:
+        verb = "was" if len(named) == 1 else "were"
+        return Statement("Over-training", f"{listed(named)} {verb} over-trained.", text)
+    if ordered[0][1].gap.mean <= 0:
         return Statement("Over-training", "No modality was over-trained.", text)
-    if len(ordered) == 1:
-        return Statement("Over-training", f"{name} was over-trained.", text)
-    first = learning.leads(read, name)
-    if first < point.gap.n:
-        text += f" The gap of {name} was the largest on {first} of {counted(point.gap.n, 'seed')}."
-    text += _over_time(read, name)
-    sure = "." if first == point.gap.n else ", though not clearly."
-    return Statement("Over-training", f"{name} was over-trained most{sure}", text)
+    if any(amount is not None for amount in judged.values()):
+        text += f" Over-trained would be a gap above {Thresholds().gap:g} whose interval excludes zero."
+    return Statement("Over-training", "No modality stands out.", text)
 
 
-def _over_time(read: Sequence[learning.Reading], name: str) -> str:
-    """Say so if the last diagnosis and the mean of all name different modalities."""
-    gaps = learning.mean_gaps(read)
-    largest = max(gaps, key=lambda modality: gaps[modality])
-    if largest == name:
-        return ""
-    return f" Averaged over all diagnoses the largest gap is that of {largest}, {decimal(gaps[largest], 3)}."
-
-
-def _range(point: learning.Point, runs: Sequence[Run]) -> str:
-    gap = point.gap
-    if len(runs) < 2 or gap.n < 2:
-        return ""
-    text = f" ({counted(gap.n, 'seed')}, {between(gap.low, gap.high)})"
-    return text + (", though not on every seed" if gap.low <= 0 < gap.mean else "")
-
-
-def _other_gaps(others: Sequence[tuple[str, learning.Point]]) -> str:
-    if not others:
-        return ""
-    if len(others) == 1:
-        return f" The gap of {others[0][0]} was {decimal(others[0][1].gap.mean, 3)}."
-    shown = [f"{name} {decimal(point.gap.mean, 3)}" for name, point in others[:NAMED]]
-    more = len(others) - len(shown)
-    return f" The other gaps: {', '.join(shown)}{f' and {more} smaller' if more else ''}."
+def _gap(name: str, point: learning.Point) -> str:
+    span = f" (95 % interval {between(*point.interval)})" if point.interval else " (no interval)"
+    return f"{name} {decimal(point.gap.mean, 3)}{span}"
 
 
 def relearning(read: Sequence[learning.Reading], runs: Sequence[Run]) -> Statement:
@@ -126,9 +103,21 @@ def relearning(read: Sequence[learning.Reading], runs: Sequence[Run]) -> Stateme
         f"{', '.join(pulls)}{f', {more} more below that' if more else ''} (0 leaves the weights, 1 restores "
         f"the initial ones). {_change(ordered, ruler)}"
     )
+    return Statement("Re-learning", _most_pulled(read, ordered), text)
+
+
+def _most_pulled(read: Sequence[learning.Reading], ordered: Sequence[tuple[str, learning.Effect]]) -> str:
+    """Name the encoder whose strength clearly exceeded all others'."""
     name, effect = ordered[0]
-    verdict = f"{name} was pulled back most." if len(ordered) > 1 else f"{name} was pulled back."
-    return Statement("Re-learning", verdict if effect.strength.mean > 0 else "No encoder was changed.", text)
+    if not effect.strength.mean > 0:
+        return "No encoder was changed."
+    if len(ordered) == 1:
+        return f"{name} was pulled back."
+    first, second = (learning.strengths(read, other) for other, _ in ordered[:2])
+    seeds = sorted(first.keys() & second.keys())
+    lead = learning.interval_over_seeds([first[seed] for seed in seeds], [second[seed] for seed in seeds])
+    clear = lead is not None and lead[0] > 0
+    return f"{name} was pulled back most." if clear else "Encoders were pulled back; none stands out."
 
 
 def _change(ordered: Sequence[tuple[str, learning.Effect]], ruler: bool) -> str:
@@ -195,12 +184,3 @@ def judge(difference: Mapping[str, Any], figure: MainFigure) -> tuple[str, str]:
     if high < 0:
         return "No: re-learning did harm here.", f"{interval}; the interval lies below zero."
     return none, f"{interval}; the interval includes zero."
-
-
-def certainty(state: LearningState) -> str:
-    """Say what the interval of a gap shows, as the end of a sentence."""
-    if state.interval is None:
-        return "; how much of it is chance was not measured (bootstrap 0)."
-    low, high = state.interval
-    verdict = "includes zero, so it may be chance" if low <= 0 <= high else "excludes zero"
-    return f" (95 % interval {between(low, high)}); the interval {verdict}."
