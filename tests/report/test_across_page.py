@@ -42,7 +42,7 @@ def test_the_page_contains_the_ranks_and_every_dataset(datasets, read, tmp_path)
 
 def test_the_page_states_the_results_of_the_tests(datasets, read, tmp_path):
     few = read(write_report(folders(datasets("a", "b")), tmp_path / "few.html"))
-    assert "No difference can be claimed. Friedman test over 2 datasets and 3 methods" in few.text
+    assert "No difference can be claimed. Over 2 datasets and 3 methods, Friedman test: p" in few.text
     assert "which is more than the ranks of so many methods on so few datasets can" in few.text
     enough = datasets(*(f"data{k}" for k in range(6)))
     page = read(write_report(folders(enough), tmp_path / "enough.html"))

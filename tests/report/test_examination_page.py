@@ -66,7 +66,14 @@ def test_headline_table_and_advice_use_the_verdict(examined):
     idle = judge(
         ModalityNumbers(modality="video", chance=0.25, refit=0.5, removed_drop=-0.01, shapley=-0.006)
     )
-    page = examination_page(replace(examined, verdicts={**examined.verdicts, "video": idle}))
+    learning = replace(
+        examined.learning,
+        states={name: replace(state, interval=(-0.0004, 0.02)) for name, state in examined.learning.items()},
+    )
+    page = examination_page(
+        replace(examined, learning=learning, verdicts={**examined.verdicts, "video": idle})
+    )
+    assert {row[4].note for row in page.tables[0].rows} == {"\N{MINUS SIGN}0.0004 to 0.020"}
     assert "Unused (redundant): video." in page.statements[0].verdict
     assert page.tables[0].rows[1][1].text == "unused (redundant)"
     assert page.sections[0].statements[1].text.startswith(idle.reasons[0])

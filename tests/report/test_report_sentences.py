@@ -23,8 +23,9 @@ def summary(make, read, tmp_path):
 def test_claims_help_if_the_interval_is_above_zero(summary):
     text = summary({"joint": JOINT, "diagnose-relearn": [0.85, 0.861, 0.869]})
     assert "Yes: re-learning helped here." in text
-    assert "the difference is +5.0 percentage points (95 % interval" in text
+    assert "the difference is +0.050 (95 % interval" in text
     assert "No difference can be claimed" not in text
+    assert "paired t-test: p" in text
 
 
 def test_claims_nothing_if_the_interval_includes_zero(summary, usual):
@@ -43,7 +44,7 @@ def test_equal_differences_are_not_reported_as_one_seed(summary):
 def test_reports_a_loss(summary):
     text = summary({"joint": JOINT, "diagnose-relearn": [0.75, 0.761, 0.769]})
     assert "No: re-learning did harm here." in text
-    assert "the difference is -5.0 percentage points" in text
+    assert "the difference is -0.050 " in text
 
 
 @pytest.mark.parametrize(

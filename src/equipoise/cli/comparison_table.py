@@ -14,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from equipoise.cli.tables import make_table, number
+from equipoise.decimals import bracketed
 from equipoise.experiments.compare.comparison import NOT_RANKED, Comparison, shown_name
 from equipoise.experiments.compare.significance import FEW_SEEDS, smallest_wilcoxon_p
 from equipoise.tasks import CLASSIFICATION, task_named
 
 MEGABYTE: Final = 1e6
 FIGURE: Final = "test accuracy"
+WILCOXON: Final = "Wilcoxon p (Holm)"
 COLUMNS: Final = {
     "method": "method",
     FIGURE: "acc.",
@@ -27,7 +29,7 @@ COLUMNS: Final = {
     "seeds": "n",
     "vs joint": "diff.",
     "95 % interval": "95 % interval",
-    "Wilcoxon p (Holm)": "p",
+    WILCOXON: "p",
     "rank": "rank",
     "forward x joint": "fwd",
     "backward x joint": "bwd",
@@ -54,7 +56,7 @@ class ComparisonTable:
 
     def _fitting(self, console: Console, options: ConsoleOptions) -> Table:
         rows, named = _rows(self.comparison), _heads(self.comparison)
-        heads = list(COLUMNS)
+        heads = [head for head in COLUMNS if head != WILCOXON or self._enough_seeds]
         layouts = [(heads, False, 2), (heads, True, 2), (heads, True, 1)]
         for dispensable in DISPENSABLE:
             heads = [head for head in heads if head != dispensable]
@@ -67,15 +69,20 @@ class ComparisonTable:
 
     def _note(self) -> str:
         note = (
-            "p: Wilcoxon signed-rank over seeds, Holm-corrected for all methods. forward (fwd) and backward "
-            "(bwd): samples, relative to joint. seconds (s): of training. MB: peak memory."
+            "forward (fwd) and backward (bwd): samples, relative to joint. seconds (s): of training. MB: "
+            "peak memory."
         )
+        if self._enough_seeds:
+            return f"p: Wilcoxon signed-rank over seeds, Holm-corrected for all methods. {note}"
         seeds = len(self.comparison.summary["seeds"])
-        if seeds < FEW_SEEDS:
-            note += (
-                f" With {seeds} seed{'s' * (seeds > 1)} p cannot fall below {smallest_wilcoxon_p(seeds):g}."
-            )
-        return note
+        return (
+            f"{note} With {seeds} seed{'s' * (seeds > 1)} Wilcoxon's p is left out: it cannot fall below "
+            f"{smallest_wilcoxon_p(seeds):g}."
+        )
+
+    @property
+    def _enough_seeds(self) -> bool:
+        return len(self.comparison.summary["seeds"]) >= FEW_SEEDS
 
 
 def _rows(comparison: Comparison) -> list[dict[str, str]]:
@@ -87,7 +94,7 @@ def _rows(comparison: Comparison) -> list[dict[str, str]]:
 
 
 def _cells(method: str, row: Mapping[str, Any], ranked: bool) -> dict[str, str]:
-    interval = "" if math.isnan(row["low"]) else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+    interval = "" if math.isnan(row["low"]) else bracketed((row["low"], row["high"]), signed=True)
     place = "-" if pd.isna(row["rank"]) else str(row["rank"])
     cells = [
         shown_name(method, row),
@@ -95,7 +102,7 @@ def _cells(method: str, row: Mapping[str, Any], ranked: bool) -> dict[str, str]:
         number(row["std"]),
         str(int(row["n"])),
         number(row["difference"], "+.3f"),
-        interval,
+        interval.strip(),
         number(row["wilcoxon_p_holm"]),
         place if ranked else NOT_RANKED,
         _multiple(row["relative_forward"]),

@@ -64,8 +64,11 @@ def turned(table: PageTable) -> Iterator[Table]:
 
 
 def number(value: float, form: str = ".3f") -> str:
-    """Return a number in a cell; a missing one is a dash."""
-    return "-" if value is None or math.isnan(value) else format(value, form)
+    """Return a number in a cell; a missing one is a dash, and zero has no minus sign."""
+    if value is None or math.isnan(value):
+        return "-"
+    text = format(value, form)
+    return format(0.0, form) if float(text) == 0 else text
 
 
 def _is_number(text: str) -> bool:

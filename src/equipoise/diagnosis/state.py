@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from equipoise.decimals import bracketed, fixed
 from equipoise.diagnosis.options import DiagnosisOptions
 from equipoise.types import ByName, UsageError, check_known
 
@@ -154,7 +155,10 @@ class Diagnosis(ByName[LearningState]):
         return {name: state.to_dict() for name, state in self.items()}
 
     def __str__(self) -> str:
-        frame = self.to_frame().drop(columns="metric").dropna(axis="columns", how="all")
+        unsigned = ["gap", "difference_low", "difference_high", "metric"]
+        frame = self.to_frame().drop(columns=unsigned).rename(columns={"difference": "gap"})
+        if any(state.interval for state in self.values()):
+            frame.insert(3, "95 % interval", [bracketed(state.interval).strip() for state in self.values()])
         # Not from the options: a diagnosis read from a run record may lack them.
         metric = " and ".join(dict.fromkeys(state.metric for state in self.values()))
-        return f"learning state by {metric}\n{frame.to_string(float_format=lambda value: f'{value:.3f}')}"
+        return f"learning state by {metric}\n{frame.to_string(float_format=fixed)}"

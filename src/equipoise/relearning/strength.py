@@ -8,6 +8,7 @@ from typing import Final
 
 from torch import nn
 
+from equipoise.decimals import bracketed
 from equipoise.diagnosis.measures.catalogue import MEASURES
 from equipoise.diagnosis.state import Diagnosis, LearningState, relearning_strength
 from equipoise.relearning.options import RelearnOptions
@@ -51,9 +52,8 @@ class PlannedRelearning:
         if not state.negligible:
             return ""  # a strength of 0 was asked for
         if isinstance(limit, str) and state.interval is not None:
-            low, high = state.interval
-            side = "includes" if high >= 0 else "lies below"
-            return f"the interval of its gap, [{low:.3f}, {high:.3f}], {side} 0"
+            side = "includes" if state.interval[1] >= 0 else "lies below"
+            return f"the interval of its gap,{bracketed(state.interval)}, {side} 0"
         if state.train_score < state.val_score and self.diagnosis.options.sign == "positive":
             low, high = state.train_score, state.val_score
             return f"its training score {low:.3f} is below that of validation {high:.3f}"

@@ -121,5 +121,9 @@ def test_json_and_table() -> None:
     assert frame.loc["b", "drop_permuted"] == found["b"].drop_permuted
     assert frame.loc["a", "shapley_high"] == found["a"].intervals["shapley"][1]
     assert "all modalities" in str(found)
+    titles = str(found).splitlines()[1]
+    assert "with it only" in titles
+    assert "drop (removed)" in titles  # a loss, not the score that remains
+    assert "alone" not in titles
     with pytest.raises(UnknownNameError):
         found["c"]

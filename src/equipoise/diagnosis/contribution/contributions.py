@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from equipoise.decimals import fixed
 from equipoise.types import ByName
 
 if TYPE_CHECKING:
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
 ABSENCES: Final = ("mean", "zero")
 """What replaces the feature of an absent modality: its mean over the training split, or zeros."""
 DROPS: Final = ("drop_removed", "drop_permuted", "drop_averaged")
+SHOWN: Final = {
+    "alone": "with it only",
+    "drop_removed": "drop (removed)",
+    "drop_permuted": "drop (permuted)",
+    "drop_averaged": "drop (averaged)",
+    "shapley": "Shapley value",
+    "refitted": "new head",
+    "without": "new head on others",
+}
+"""Columns of a frame that are printed, and their titles."""
 Interval = tuple[float, float]
 
 
@@ -25,7 +36,7 @@ class Contribution:
     Attributes:
         modality: its name.
         score: with all modalities present.
-        alone: score if only this modality is present.
+        alone: score with this modality only (not that of a model trained on it, which is its score *alone*).
         removed: score if its feature is zero and all others are present.
         permuted: score if its feature is taken from other samples, by random permutations of the whole split;
             the mean over several permutations.
@@ -132,11 +143,10 @@ class Contributions(ByName[Contribution]):
         return asdict(self)
 
     def __str__(self) -> str:
-        shown = ["alone", "removed", "permuted", "averaged", "shapley", "refitted", "without"]
-        frame = self.to_frame()[shown].dropna(axis="columns", how="all")
+        frame = self.to_frame()[list(SHOWN)].rename(columns=SHOWN).dropna(axis="columns", how="all")
         orders = "" if self.exact else f", Shapley values from {self.permutations} orders"
         return (
             f"contribution by {self.metric} on {self.split} ({self.n} samples{orders}): all modalities "
             f"{self.score:.3f}, none {self.baseline:.3f}, chance {self.chance:.3f}\n"
-            + frame.to_string(float_format=lambda value: f"{value:.3f}")
+            + frame.to_string(float_format=fixed)
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from equipoise.data import RunData
+from equipoise.decimals import fixed
 from equipoise.experiments.examine.new_classifiers import Classifier, FineTuned, Probe, trained
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.tasks import CLASSIFICATION
@@ -92,9 +93,8 @@ class EncoderQuality(ByName[EncoderState]):
 
     def __str__(self) -> str:
         frame = self.to_frame().dropna(axis="columns", how="all")
-        return "accuracy of each encoder by itself, on validation\n" + frame.to_string(
-            float_format=lambda value: f"{value:.3f}"
-        )
+        table = frame.to_string(float_format=fixed)
+        return f"accuracy of each encoder by itself, on validation\n{table}"
 
 
 def encoder_quality(

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Panel
 from equipoise.report.text.tables import Cell, Table
-from equipoise.report.text.wording import counted, percent, printable
+from equipoise.report.text.wording import counted, decimal, printable
 
 CELL_NUMBERS: Final = 12
 """Classes up to which the cells hold numbers."""
@@ -34,10 +34,10 @@ def confusion(counts: ArrayLike, classes: Sequence[str], split: str = "validatio
         return None
     size, accuracy = len(classes), float(np.trace(table) / table.sum())
     caption = (
-        f"Per cent of the samples of each true class (row) by the class that was predicted, {split} split: "
-        f"{counted(int(table.sum()), 'sample')}, accuracy {percent(accuracy)}."
+        f"Shares of the samples of each true class (row) by the class that was predicted, {split} split: "
+        f"{counted(int(table.sum()), 'sample')}, accuracy {decimal(accuracy, 3)}."
     )
-    said = f"Confusion matrix of {size} classes on the {split} split; the accuracy is {percent(accuracy)}."
+    said = f"Confusion matrix of {size} classes on the {split} split; the accuracy is {decimal(accuracy, 3)}."
     return Chart(
         f"confusion-{split}",
         f"Confusion matrix, {split}",
@@ -80,8 +80,8 @@ def _drawing(table: Any, classes: Sequence[str]) -> alt.LayerChart:
     if size <= CELL_NUMBERS:
         dark = alt.when(alt.datum.share > 0.6).then(alt.value(look.PAPER)).otherwise(alt.value(look.INK))
         numbers = look.source(rows).mark_text(fontSize=12, tooltip=None)
-        percents = numbers.transform_calculate(percent="format(100 * datum.share, '.0f')")
-        layers.append(percents.encode(x, y, color=dark, text="percent:N"))
+        shares = numbers.transform_calculate(written="format(datum.share, '.2f')")
+        layers.append(shares.encode(x, y, color=dark, text="written:N"))
     height = max(110, 34 * size) if size <= CELL_NUMBERS else min(550, 14 * size)
     return look.layered(*layers, height=height)
 

@@ -80,7 +80,7 @@ def _bars(
 ) -> alt.LayerChart:
     rows = [{"modality": name, "value": float(getattr(item, key))} for name, item in own.items()]
     ends = [
-        {"modality": name, "low": float(low), "high": float(high)}
+        {"modality": name, "low": float(low), "high": float(high), "span": between(low, high)}
         for name, item in own.items()
         if key in item.intervals
         for low, high in [item.intervals[key]]
@@ -91,7 +91,7 @@ def _bars(
     def across(field: str) -> alt.X:
         return look.x_axis(field, unit, reach, ticks=5, grid=True)
 
-    shown = look.tips(modality="", low=(".3f", "95 % interval, low"), high=(".3f", "95 % interval, high"))
+    shown = look.tips(modality="", span=("", "95 % interval"))
     bars = look.source(rows).mark_bar().encode(across("value"), y, look.by_color("modality", colors))
     return look.layered(
         bars.encode(tooltip=look.tips(modality="", value=(".3f", unit))),

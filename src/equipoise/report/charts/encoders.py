@@ -12,8 +12,8 @@ import altair as alt
 
 from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Key, Panel
-from equipoise.report.text.tables import Cell, Table, amount, whole
-from equipoise.report.text.wording import percent, shortened
+from equipoise.report.text.tables import Cell, Table, amount, rounded, whole
+from equipoise.report.text.wording import decimal, shortened
 
 PAIRS: Final = 6
 METHOD_KEYS: Final = 12
@@ -59,14 +59,14 @@ def encoder_quality(
         return None
     caption = (
         "Accuracy on the validation split of a new classifier on each frozen encoder, a spot a run. The "
-        f"larger the spot, the higher the multimodal accuracy: from {percent(min(found))} (smallest) to "
-        f"{percent(max(found))} (largest)."
+        f"larger the spot, the higher the multimodal accuracy: from {decimal(min(found), 3)} (smallest) to "
+        f"{decimal(max(found), 3)} (largest)."
     )
-    caption += " Dashed: the modality trained alone." if alone else ""
+    caption += " Dashed: the modality alone (its unimodal run)." if alone else ""
     caption += f" The first {PAIRS} of {len(pairs)} pairs are drawn." if len(pairs) > PAIRS else ""
     legend = [Key(look.heading(method), *style) for method, style in styles.items()]
     legend = legend if len(methods) <= METHOD_KEYS else []
-    legend += [Key("trained alone", look.MUTED, "rule")] if alone else []
+    legend += [Key("alone", look.MUTED, "rule")] if alone else []
     table, columns = _table(points, names, alone), min(3, max(2, len(panels)))
     return Chart("encoder-quality", "Quality of the encoders", caption, panels, columns, legend, table)
 
@@ -100,8 +100,8 @@ def _pair(
     ]
     reach = [look.padded([*(p.encoders[n] for p in held), alone.get(n, math.nan)], share=0.15) for n in pair]
     titles = [f"{shortened(name, 24)}, accuracy" for name in pair]
-    x = look.x_axis("first", titles[0], reach[0], ticks=6, form="~%", grid=True)
-    y = look.y_axis("second", titles[1], reach[1], form="~%")
+    x = look.x_axis("first", titles[0], reach[0], ticks=6, grid=True)
+    y = look.y_axis("second", titles[1], reach[1])
     colors = {method: color for method, (color, _) in styles.items()}
     shapes = alt.Scale(domain=list(styles), range=[shape for _, shape in styles.values()])
     sizes = alt.Scale(domain=list(scale), range=list(SPOTS), zero=False)
@@ -109,9 +109,9 @@ def _pair(
     shown = look.tips(
         method="",
         seed="d",
-        first=(".1%", shortened(pair[0])),
-        second=(".1%", shortened(pair[1])),
-        multimodal=".1%",
+        first=(".3f", shortened(pair[0])),
+        second=(".3f", shortened(pair[1])),
+        multimodal=".3f",
     )
     return look.layered(
         look.rules([alone.get(pair[0], math.nan)], x, "first"),
@@ -132,18 +132,18 @@ def _pair(
 def _table(points: Sequence[QualityPoint], names: Sequence[str], alone: Mapping[str, float]) -> Table:
     def accuracies(found: Mapping[str, float]) -> dict[str, Cell]:
         own = {name: found.get(name, math.nan) for name in names}
-        return {f"encoder of {name}": amount(value, percent(value)) for name, value in own.items()}
+        return {f"encoder of {name}": rounded(value) for name, value in own.items()}
 
     rows = [
         {
             "method": Cell(p.method),
             "seed": whole(p.seed),
             **accuracies(p.encoders),
-            "multimodal": amount(p.accuracy, percent(p.accuracy)),
+            "multimodal": rounded(p.accuracy),
         }
         for p in points
     ]
     if alone:
         none = amount(None, "")
-        rows.append({"method": Cell("trained alone"), "seed": none, **accuracies(alone), "multimodal": none})
+        rows.append({"method": Cell("alone"), "seed": none, **accuracies(alone), "multimodal": none})
     return Table.of("Accuracies of a new classifier on each encoder, and of the model.", rows)

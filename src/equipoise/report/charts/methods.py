@@ -15,8 +15,8 @@ from equipoise.report.charts.chart import SHOWN, Chart, Key, Panel
 from equipoise.report.records import Run
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.main_figure import MainFigure
-from equipoise.report.text.tables import Table, amount, whole
-from equipoise.report.text.wording import Spread, counted, listed, number, shortened
+from equipoise.report.text.tables import Table, rounded, whole
+from equipoise.report.text.wording import Spread, counted, decimal, listed, number, shortened
 
 FIRST_SHOWN: Final = 6
 """Curves that are visible at first; the legend shows the others."""
@@ -83,12 +83,12 @@ def _seed_rows(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def _mean_rows(evidence: Evidence) -> list[dict[str, Any]]:
-    rows, figure = [], evidence.figure
+    rows = []
     for method, place in _places(evidence).items():
         values = evidence.methods[method]
         mean, std = number(values["mean"]), number(values["std"])
-        note = figure.spread(mean) if math.isfinite(mean) else "no finished run"
-        note += f" \N{PLUS-MINUS SIGN} {figure.spread(std)}" if math.isfinite(std) else ""
+        note = decimal(mean, 3) if math.isfinite(mean) else "no finished run"
+        note += f" \N{PLUS-MINUS SIGN} {decimal(std, 3)}" if math.isfinite(std) else ""
         name = shown_name(shortened(method, NAME), values)
         row = {"method": method, "name": name, "note": note, "place": place}
         rows.append({**row, "mean": mean, "low": mean - std, "high": mean + std})
@@ -107,7 +107,6 @@ def _accuracy_drawing(evidence: Evidence, seeds: Sequence[Mapping[str, Any]], ba
         title=f"test {figure.name}",
         domain=look.padded(map(float, reach)),
         ticks=7,
-        form=figure.ticks,
         grid=True,
     )
     y, color = look.place_axis(len(means)), look.by_color("method", colors)
@@ -115,14 +114,14 @@ def _accuracy_drawing(evidence: Evidence, seeds: Sequence[Mapping[str, Any]], ba
     dots = look.source(seeds).mark_point(
         filled=True, size=85, fillOpacity=0.45, strokeWidth=1, strokeOpacity=1
     )
-    shown = look.tips(method="", seed="d", value=(figure.hover, figure.name))
+    shown = look.tips(method="", seed="d", value=(".3f", figure.name))
     bars = look.source(row for row in means if math.isfinite(row["low"]))
     ticks = look.source(row for row in means if math.isfinite(row["mean"])).mark_tick(
         orient="vertical", thickness=3, height=15, opacity=1
     )
     return look.layered(
         bars.mark_rule(strokeWidth=2).encode(across("low"), alt.X2("high:Q"), y, color),
-        ticks.encode(across("mean"), y, color, tooltip=look.tips(method="", mean=figure.hover)),
+        ticks.encode(across("mean"), y, color, tooltip=look.tips(method="", mean=".3f")),
         dots.encode(across("value"), y, color, stroke, tooltip=shown),
         look.rules([base], across("value"), "value", "dot"),
         *look.row_labels(means, y),
@@ -181,8 +180,8 @@ def _curves_drawing(
 ) -> alt.LayerChart:
     last = max(max(own) for own in drawn.values())
     x = look.x_axis("epoch", "epoch", [0, last], form="d")
-    up = partial(look.y_axis, title=f"validation {figure.name}", domain=reach, ticks=7, form=figure.ticks)
-    tooltip = look.tips(method="", epoch="d", mean=figure.hover, low=figure.hover, high=figure.hover)
+    up = partial(look.y_axis, title=f"validation {figure.name}", domain=reach, ticks=7)
+    tooltip = look.tips(method="", epoch="d", mean=".3f", low=".3f", high=".3f")
     layers = []
     for method, own in drawn.items():
         color, dash = styles[method]
@@ -228,7 +227,7 @@ def _curve_table(drawn: Mapping[str, Series], figure: MainFigure) -> Table:
     rows = []
     for epoch in kept:
         means = {method: own.get(epoch, none).mean for method, own in drawn.items()}
-        cells = {method: amount(mean, figure.shown(mean)) for method, mean in means.items()}
+        cells = {method: rounded(mean) for method, mean in means.items()}
         rows.append({"epoch": whole(epoch), **cells})
     every = "" if step == 1 else f", every {step} epochs"
     return Table.of(f"Mean validation {figure.name} over seeds{every}.", rows)

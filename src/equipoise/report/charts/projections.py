@@ -11,7 +11,7 @@ import numpy as np
 from equipoise.diagnosis.features.projections import Projection
 from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Key, Panel
-from equipoise.report.text.wording import percent, shortened
+from equipoise.report.text.wording import decimal, shortened
 
 CLASS_KEYS: Final = 12
 """Classes that a legend names at most."""
@@ -54,7 +54,7 @@ def _splits(projection: Projection) -> list[Panel]:
     titles = [f"{kind} {axis}" for axis in (1, 2)]
     if projection.explained:
         titles = [
-            f"component {axis} ({percent(share, 0)} of the variance)"
+            f"component {axis} ({decimal(share)} of the variance)"
             for axis, share in enumerate(projection.explained, 1)
         ]
     for split, points, labels in (

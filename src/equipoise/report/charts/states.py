@@ -9,12 +9,13 @@ from typing import Any
 
 import altair as alt
 
+from equipoise.decimals import MISSING
 from equipoise.diagnosis import Diagnosis, LearningState
 from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Key, Panel
 from equipoise.report.text.detail_tables import strength_of
 from equipoise.report.text.tables import Cell, Table, rounded
-from equipoise.report.text.wording import decimal, shortened
+from equipoise.report.text.wording import between, decimal, shortened
 
 States = Mapping[str, LearningState]
 LEGEND = (Key("training", look.INK, "disc"), Key("validation", look.INK, "dots"))
@@ -52,7 +53,6 @@ def measures(diagnoses: Mapping[str, Diagnosis]) -> Chart | None:
         said = f"{measure} of training and validation features by modality"
         panels.append(Panel(measure, said, state_rows(held, colors, measure)))
         for name, state in held.items():
-            low, high = state.interval or (None, None)
             rows.append(
                 {
                     "measure": Cell(measure),
@@ -60,8 +60,7 @@ def measures(diagnoses: Mapping[str, Diagnosis]) -> Chart | None:
                     "training": rounded(state.train_score),
                     "validation": rounded(state.val_score),
                     "gap": rounded(state.train_score - state.val_score),
-                    "gap, low": rounded(low),
-                    "gap, high": rounded(high),
+                    "95 % interval": Cell(between(*state.interval) if state.interval else MISSING),
                 }
             )
     if not panels:
@@ -95,7 +94,7 @@ def state_rows(
     point = {"filled": True, "size": 140, "strokeWidth": 2.5, "opacity": 1}
     spans = [row for row in rows if "low" in row]
     below = look.place_axis(len(rows), 0.55, "below")
-    ends = look.tips(modality="", **{"gap low": (".3f", "gap, low"), "gap high": (".3f", "gap, high")})
+    ends = look.tips(modality="", span=("", "gap, 95 % interval"))
     gap = bars.mark_rule(strokeWidth=5, opacity=0.45, tooltip=None)
     return look.layered(
         gap.encode(across("validation"), alt.X2("training:Q"), y, color),
@@ -119,6 +118,6 @@ def _row(name: str, state: LearningState, place: int, strength: bool) -> dict[st
     row |= {"training": state.train_score, "validation": state.val_score}
     if state.interval:  # of the gap; drawn from the validation score
         low, high = state.interval
-        row |= {"gap low": low, "gap high": high}
+        row["span"] = between(low, high)
         row |= {"low": state.val_score + low, "high": state.val_score + high, "below": place - 0.3}
     return row

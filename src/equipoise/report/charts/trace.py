@@ -74,14 +74,13 @@ def _panel(
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
     styles: Mapping[str, tuple[str, str]],
     reach: Sequence[float],
-    form: str = ".3f",
 ) -> Panel:
     """Return a panel of curves over epochs; the keys of `rows` and `styles` are the names of the curves."""
     epochs = [int(record["epoch"]) for record in records]
     air = 0.02 * max(1, max(epochs) - min(epochs))
     x = look.x_axis("epoch", "epoch", [min(epochs) - air, max(epochs) + air], form="d")
-    up = partial(look.y_axis, title=unit, domain=look.padded(reach), form="~%" if form.endswith("%") else "")
-    tooltip = look.tips(name="", epoch="d", value=(form, unit))
+    up = partial(look.y_axis, title=unit, domain=look.padded(reach))
+    tooltip = look.tips(name="", epoch="d", value=(".3f", unit))
     both = [rows[name] for name in ("training", "validation") if name in rows]
     gap = [
         {"epoch": train["epoch"], "train": train["value"], "val": val["value"]}
@@ -135,7 +134,7 @@ def _accuracy_panel(records: Records) -> Panel | None:
     if not rows:
         return None
     said = "accuracy of the multimodal model over epochs"
-    return _panel(records, "accuracy of the model", said, "accuracy", rows, styles, reach, ".1%")
+    return _panel(records, "accuracy of the model", said, "accuracy", rows, styles, reach)
 
 
 def _numbers(records: Records, names: Sequence[str]) -> Table:

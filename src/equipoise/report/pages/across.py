@@ -61,8 +61,8 @@ def _together(comparisons: Sequence[Comparison]) -> Section:
 def _statements(across: AcrossDatasets) -> list[Statement]:
     count, datasets = len(across.names), len(across.datasets)
     test = (
-        f"Friedman test over {counted(datasets, 'dataset')} and {counted(count, 'method')}: "
-        f"{p_equals(across.friedman_p)}."
+        f"Over {counted(datasets, 'dataset')} and {counted(count, 'method')}, "
+        f"{p_equals('Friedman test', across.friedman_p)}."
     )
     verdict = "The methods differ." if across.differ else "No difference can be claimed."
     distance = f"Two mean ranks differ where they lie {decimal(across.critical_difference, 1)} or more apart"

@@ -206,9 +206,9 @@ def _reading(settings: Mapping[str, Any]) -> list[str]:
         "Differences are paired: each method's run minus the run of joint with the same seed. The 95 % "
         f"interval is that of Student's t for the mean of these differences. {covers}",
         "Wilcoxon p (Holm) is that of the two-sided signed-rank test of these differences, corrected by "
-        "Holm's method for the number of methods. With n seeds it cannot be below 2^(1-n) "
-        "before the correction: 0.25 for 3 seeds. The p "
-        "of a sentence about one method is that of the paired t-test, not corrected.",
+        "Holm's method for the number of methods. With n seeds it cannot be below 2^(1-n) before the "
+        "correction, so it is left out for fewer than 6 seeds. The p of a sentence about one method is that "
+        "of the paired t-test, not corrected.",
         "The bootstrap interval (BCa, else percentiles; 9,999 resamples) supposes no distribution, but draws "
         "from the seeds that there are: with fewer than 6 it is too narrow, and Student's is to be trusted.",
         "A gap is training minus validation, measured on features before fusion. By chance alone it differs "

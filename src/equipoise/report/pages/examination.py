@@ -106,7 +106,7 @@ def _reading(found: Examination) -> list[str]:
         f"over all orders in which modalities may join ({orders}); the values add up to "
         f"{decimal(own.score, 3)} minus {decimal(own.baseline, 3)}, the score when every modality is absent.",
         *([] if found.quality is None else [_quality(found.quality.epochs)]),
-        "Verdicts are tried in this order: scarcely informative (nothing fitted on the modality alone beats "
+        "Verdicts are tried in this order: scarcely informative (no head or model on the modality beats "
         "chance, and the joint prediction does not need it), over-trained (the gap is clearly above zero and "
         "wide), encoder too weak (a linear head on its inputs scores clearly more), under-trained (the "
         "modality holds more than its encoder has learnt, or than the joint prediction uses), unused (its "

@@ -16,8 +16,8 @@ from equipoise.report.records import Run, gather
 from equipoise.report.text import sentences, tables
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.main_figure import MainFigure
-from equipoise.report.text.tables import Cell, Table, amount, rounded
-from equipoise.report.text.wording import counted, decimal, number, percent
+from equipoise.report.text.tables import Cell, Table, rounded
+from equipoise.report.text.wording import counted, decimal, number
 from equipoise.tasks import CLASSIFICATION
 from equipoise.training.record.predictions import confusion, read_predictions
 from equipoise.training.record.trace import read_trace
@@ -72,9 +72,9 @@ def recorded(run: Run) -> list[Chart]:
 def _outcome(run: Run) -> sentences.Statement:
     figure = MainFigure.of(run.result)
     test, validation = (number(run.result[split].get(figure.key)) for split in ("test", "validation"))
-    verdict = f"{figure.shown(test)} test {figure.name}."
+    verdict = f"{decimal(test, 3)} test {figure.name}."
     selected = f"On validation, which selected epoch {run.result['best_epoch']}"
-    text = f"{selected}, it was {figure.shown(validation)}."
+    text = f"{selected}, it was {decimal(validation, 3)}."
     return sentences.Statement("Result", verdict, text)
 
 
@@ -82,12 +82,10 @@ def _figures(result: Mapping[str, Any]) -> Table:
     figure = MainFigure.of(result)
     rows = []
     for split in ("validation", "test"):
-        scores = {key: number(result[split].get(key)) for key in figure.task.figures}
-        shown = {
-            figure.task.figures[key]: amount(value, percent(value) if figure.is_share else decimal(value, 3))
-            for key, value in scores.items()
-        }
-        rows.append({"split": Cell(split), **shown, "loss": rounded(result[split].get("loss"))})
+        shown = {"split": Cell(split)}
+        for key, name in {**figure.task.figures, "loss": "loss"}.items():
+            shown[name] = rounded(result[split].get(key))
+        rows.append(shown)
     seconds, samples = (number(result.get(key)) for key in ("train_seconds", "forward_samples"))
     caption = f"Trained in {decimal(seconds, 1)} s, {decimal(samples, 0)} samples forwarded."
     return Table.of(caption, rows)

@@ -7,8 +7,8 @@ import math
 from equipoise.decimals import MISSING
 from equipoise.diagnosis import Diagnosis, LearningState
 from equipoise.report.text.evidence import Evidence
-from equipoise.report.text.tables import MEGABYTE, Cell, Table, amount, few_seeds, interval, rounded
-from equipoise.report.text.wording import between, number, p_value
+from equipoise.report.text.tables import MEGABYTE, Cell, Table, amount, few_seeds, rounded
+from equipoise.report.text.wording import between, decimal, number, p_value
 
 TESTS = ("p_value", "p_value_holm", "wilcoxon_p", "wilcoxon_p_holm")
 COSTS = {
@@ -22,7 +22,7 @@ COSTS = {
 
 def differences(evidence: Evidence) -> Table | None:
     """Return each method's difference to joint with both intervals and both tests; None without any."""
-    figure, rows = evidence.figure, []
+    rows, tests = [], TESTS if evidence.enough_seeds else TESTS[:2]
     for method in evidence.by_mean():
         if not (held := evidence.difference(method)):
             continue
@@ -32,18 +32,17 @@ def differences(evidence: Evidence) -> Table | None:
             [
                 Cell(method),
                 amount(n, f"{n:.0f}"),
-                amount(mean, figure.difference(mean)),
-                Cell(interval(ends[0], ends[1], figure)),
-                Cell(interval(ends[2], ends[3], figure)),
-                *(amount(held.get(key), p_value(number(held.get(key)))) for key in TESTS),
+                amount(mean, decimal(mean, 3, signed=True)),
+                Cell(between(*ends[:2], signed=True)),
+                Cell(between(*ends[2:], signed=True)),
+                *(amount(held.get(key), p_value(number(held.get(key)))) for key in tests),
             ]
         )
     if not rows:
         return None
     head = ["method", "seeds", "difference to joint", "Student's 95 % interval", "bootstrap 95 % interval"]
-    head += ["p of the t-test", "the same, Holm", "p of Wilcoxon's test", "the same, Holm"]
-    unit = ", in percentage points" if figure.is_share else f" of {figure.name}"
-    caption = f"Paired differences over the seeds that both methods finished{unit}."
+    head += ["p of the t-test", "the same, Holm", "p of Wilcoxon's test", "the same, Holm"][: len(tests)]
+    caption = f"Paired differences of {evidence.figure.name} over the seeds that both methods finished."
     return Table(f"{caption}{few_seeds(evidence)}", head, rows)
 
 

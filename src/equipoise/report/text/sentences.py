@@ -12,7 +12,6 @@ from equipoise.experiments.compare.statistics import MIN_SEEDS
 from equipoise.report.records import Run
 from equipoise.report.text import learning
 from equipoise.report.text.evidence import TREATMENT, Evidence, same_ruler
-from equipoise.report.text.main_figure import MainFigure
 from equipoise.report.text.wording import between, counted, decimal, listed, p_equals
 
 NAMED: Final = 3
@@ -160,23 +159,23 @@ def benefit(evidence: Evidence) -> Statement:
     own, other = (evidence.methods[method]["mean"] for method in (treatment, baseline))
     figure = evidence.figure
     reached = (
-        f"{treatment} reached {figure.shown(own)} test {figure.name}, joint {figure.shown(other)}. Paired "
-        f"over {counted(difference['n'], 'seed')}, the difference is {figure.difference(difference['mean'])}"
-        f"{figure.difference_unit}"
+        f"{treatment} reached {decimal(own, 3)} test {figure.name}, joint {decimal(other, 3)}. Paired "
+        f"over {counted(difference['n'], 'seed')}, the difference is "
+        f"{decimal(difference['mean'], 3, signed=True)}"
     )
-    verdict, reason = judge(difference, figure)
+    verdict, reason = judge(difference)
     return Statement(topic, verdict, f"{reached}{reason}")
 
 
-def judge(difference: Mapping[str, Any], figure: MainFigure) -> tuple[str, str]:
+def judge(difference: Mapping[str, Any]) -> tuple[str, str]:
     """Return the verdict on a paired difference, and the end of the sentence that gives its reason."""
     none = "No difference can be claimed."
     low, high, seeds = difference["low"], difference["high"], difference["n"]
     if not (math.isfinite(low) and math.isfinite(high)):
         why = "one seed gives" if seeds == 1 else "differences that are equal on every seed give"
         return none, f"; {why} no interval."
-    chance = p_equals(difference["p_value"])
-    interval = f" (95 % interval {figure.difference(low)} to {figure.difference(high)}, {chance})"
+    chance = p_equals("paired t-test", difference["p_value"])
+    interval = f" (95 % interval {between(low, high, signed=True)}, {chance})"
     if seeds < MIN_SEEDS:
         return none, f"{interval}; a claim needs at least {MIN_SEEDS} seeds."
     if low > 0:

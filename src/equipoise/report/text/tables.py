@@ -12,11 +12,10 @@ import yaml
 from equipoise.decimals import MISSING
 from equipoise.experiments.compare.comparison import NOT_RANKED
 from equipoise.experiments.compare.fairness import CHANGED_DATA
-from equipoise.experiments.compare.significance import FEW_SEEDS, smallest_wilcoxon_p
+from equipoise.experiments.compare.significance import smallest_wilcoxon_p
 from equipoise.report.records import Run
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.learning import Reading, effects, last_diagnosis, metric
-from equipoise.report.text.main_figure import MainFigure
 from equipoise.report.text.wording import NARROW, TIMES, between, counted, decimal, number, p_value
 
 MEGABYTE: Final = 1e6
@@ -75,10 +74,9 @@ def results(evidence: Evidence) -> Table:
     """Return the methods with accuracy, difference to joint, rank and cost, best mean first."""
     figure = evidence.figure
     rows = [_method_row(evidence, method) for method in evidence.by_mean()]
-    units = ("in per cent ", " in percentage points") if figure.is_share else ("", "")
     caption = (
-        f"{figure.title} and its standard deviation {units[0]}over seeds, differences{units[1]} with "
-        "Student's interval. Samples forward and backward are multiples of joint's, seconds and peak memory "
+        f"{figure.title} and its standard deviation over seeds, differences with Student's interval. "
+        "Samples forward and backward are multiples of joint's, seconds and peak memory "
         "means of a run."
     )
     return Table.of(f"{caption}{few_seeds(evidence)}", rows)
@@ -86,12 +84,12 @@ def results(evidence: Evidence) -> Table:
 
 def few_seeds(evidence: Evidence) -> str:
     """Say what tests over few seeds cannot show; nothing if there are enough."""
-    seeds = len(evidence.comparison.summary["seeds"])
-    if seeds >= FEW_SEEDS:
+    if evidence.enough_seeds:
         return ""
+    seeds = len(evidence.comparison.summary["seeds"])
     return (
-        f" With {counted(seeds, 'seed')} no p-value of the Wilcoxon test can be below "
-        f"{smallest_wilcoxon_p(seeds):g}, before any correction, and a bootstrap interval is too narrow."
+        f" With {counted(seeds, 'seed')} the p-value of the Wilcoxon test is left out, as it cannot be below "
+        f"{smallest_wilcoxon_p(seeds):g}, and a bootstrap interval is too narrow."
     )
 
 
@@ -104,25 +102,18 @@ def _method_row(evidence: Evidence, method: str) -> dict[str, Cell]:
     rank = values.get("rank") if ranked else None
     return {
         "method": Cell(method, note=_notes(values)),
-        f"test {figure.name}": amount(values["mean"], figure.shown(number(values["mean"]))),
-        "std": amount(values["std"], figure.spread(number(values["std"]))),
+        f"test {figure.name}": rounded(values["mean"]),
+        "std": rounded(values["std"]),
         "seeds": amount(values["n"], str(values["n"])),
-        "difference to joint": amount(mean, figure.difference(mean)),
-        "95 % interval": Cell(interval(low, high, figure)),
-        "Wilcoxon p (Holm)": amount(wilcoxon, p_value(wilcoxon)),
+        "difference to joint": amount(mean, decimal(mean, 3, signed=True)),
+        "95 % interval": Cell(between(low, high, signed=True)),
+        **({"Wilcoxon p (Holm)": amount(wilcoxon, p_value(wilcoxon))} if evidence.enough_seeds else {}),
         "rank": amount(rank, str(rank)) if ranked else Cell(NOT_RANKED),
         "forward": _multiple(evidence, cost.get("relative_forward")),
         "backward": _multiple(evidence, cost.get("relative_backward")),
         "seconds": rounded(values.get("train_seconds_mean"), 1),
         "peak MB": rounded(number(cost.get("peak_memory_bytes")) / MEGABYTE, 0),
     }
-
-
-def interval(low: float, high: float, figure: MainFigure) -> str:
-    """Write an interval of differences."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return MISSING
-    return f"{figure.difference(low)} to {figure.difference(high)}"
 
 
 def _notes(values: Mapping[str, Any]) -> str:
@@ -149,7 +140,7 @@ def runs(evidence: Evidence) -> Table:
             "seed": whole(row["seed"]),
             "best epoch": rounded(row["best_epoch"], 0),
             **{
-                head: amount(row[key], figure.shown(number(row[key])))
+                head: rounded(row[key])
                 for key, head in ((f"{split}_{figure.key}", head) for split, head in splits.items())
             },
             "seconds": rounded(row["train_seconds"], 1),

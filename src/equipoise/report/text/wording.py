@@ -26,21 +26,11 @@ def decimal(value: float, digits: int = 2, *, signed: bool = False) -> str:
     return fixed(value, digits, signed=signed).replace("-", MINUS) if math.isfinite(value) else MISSING
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """Write a share as per cent: 0.924 is `92.4 %`."""
-    return f"{decimal(100 * share, digits)}{NARROW}%" if math.isfinite(share) else MISSING
-
-
 def between(low: float, high: float, *, signed: bool = False) -> str:
     """Write an interval or a range: `0.112 to 0.345`."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return MISSING
     return " to ".join(ends(low, high, signed=signed)).replace("-", MINUS)
-
-
-def points(share: float) -> str:
-    """Write a difference of shares in percentage points, with its sign."""
-    return decimal(100 * share, 1, signed=True)
 
 
 def p_value(value: float) -> str:
@@ -50,10 +40,10 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def p_equals(value: float) -> str:
-    """Write a p-value in a sentence: `p = 0.012`, or `p < 0.001`."""
+def p_equals(test: str, value: float) -> str:
+    """Write a p-value in a sentence, with its test: `paired t-test: p = 0.012`, or `p < 0.001`."""
     text = p_value(value)
-    return ("p " if text.startswith("<") else "p = ").replace(" ", "\N{NO-BREAK SPACE}") + text
+    return f"{test}: " + ("p " if text[0] == "<" else "p = ").replace(" ", "\N{NO-BREAK SPACE}") + text
 
 
 def listed(parts: Sequence[str]) -> str:
