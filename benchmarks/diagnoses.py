@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import equipoise as eq
+from equipoise.decimals import bracketed, fixed
 from equipoise.report.pages.examination import examination_page
 from equipoise.report.render import write_figures
 from equipoise.training.assembly import prepare_data
@@ -56,8 +57,8 @@ def main(page: str, images: str, *folders: str) -> None:
 
 def section(found: eq.Examination, command: str) -> list[str]:
     own, metric = found.contributions, found.learning.options.metric
-    head = ["modality", "verdict", f"{metric}, training", f"{metric}, validation", "gap", "new head alone"]
-    head += ["alone", "drop without", "Shapley value"]
+    head = ["modality", "verdict", f"{metric}, training", f"{metric}, validation", "gap", "new head"]
+    head += ["with it only", "drop", "Shapley value"]
     rows = [head, ["---"] * len(head)]
     for name, state in found.learning.items():
         verdict, item = found.verdicts[name], own[name]
@@ -65,9 +66,9 @@ def section(found: eq.Examination, command: str) -> list[str]:
         drop = with_interval(item.drop_averaged, item.intervals.get("drop_averaged"))
         shapley = with_interval(item.shapley, item.intervals.get("shapley"))
         scores = [f"{value:.3f}" for value in (state.train_score, state.val_score)]
-        alone = [f"{value:.3f}" for value in ((own.refitted or {})[name], item.alone)]
+        others = [f"{value:.3f}" for value in ((own.refitted or {})[name], item.alone)]
         close = "" if verdict.certain else " (close to a threshold)"
-        rows.append([name, f"**{verdict.state}**{close}", *scores, gap, *alone, drop, shapley])
+        rows.append([name, f"**{verdict.state}**{close}", *scores, gap, *others, drop, shapley])
     words = [f"- {v.modality}: {' '.join((*v.reasons, *v.remarks))}" for v in found.verdicts.values()]
     title = found.facts[0] if found.result else f"{Path(found.source).stem}: the features themselves"
     facts = "; ".join(found.facts[1:] if found.result else found.facts)
@@ -90,7 +91,7 @@ def easy(found: eq.Examination) -> str:
 
 
 def with_interval(value: float, interval: tuple[float, float] | None) -> str:
-    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+    return fixed(value) + bracketed(interval)
 
 
 def of_features(folder: Path) -> list[str]:

@@ -59,12 +59,12 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Pai
     if n == 0:
         return PairedDifference(math.nan, math.nan, math.nan, math.nan, 0)
     mean = sum(differences) / n
-    low, high, p_value = _student(differences, mean)
+    low, high, p_value = student(differences, mean)
     bootstrap = bootstrap_interval(differences)
     return PairedDifference(mean, low, high, p_value, n, *bootstrap, wilcoxon_p(differences))
 
 
-def _student(differences: Sequence[float], mean: float) -> tuple[float, float, float]:
+def student(differences: Sequence[float], mean: float) -> tuple[float, float, float]:
     """Return the ends of the interval of the mean, and the p-value, by Student's t."""
     if len(differences) == 1:
         return math.nan, math.nan, math.nan

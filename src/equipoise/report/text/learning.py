@@ -10,7 +10,7 @@ from itertools import groupby
 from equipoise.diagnosis import LearningState
 from equipoise.diagnosis.verdict.rules import Interval, Thresholds, over_trained
 from equipoise.diagnosis.verdict.verdict import numbers_of
-from equipoise.experiments.compare.statistics import paired_difference
+from equipoise.experiments.compare.statistics import student
 from equipoise.report.records import Run
 from equipoise.report.text.wording import Spread, number
 
@@ -43,14 +43,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Point:
-    """The scores of one modality at one event, over the seeds; `interval` is that of its mean gap."""
+    """The scores of one modality at one event, over the seeds."""
 
     epoch: int
     event: str
     train: Spread
     val: Spread
     gap: Spread
-    interval: Interval | None
+    interval: Interval | None = None
+    """95 % interval of the mean gap; of a last diagnosis only."""
 
 
 @dataclass(frozen=True)
@@ -112,23 +113,21 @@ def trajectory(read: Iterable[Reading], modality: str) -> list[Point]:
     )
     points = []
     for (epoch, event), group in groupby(own, key=lambda reading: (reading.epoch, reading.event)):
-        points.append(_point(epoch, event, list(group)))
+        points.append(Point(epoch, event, *_spreads(list(group))))
     return points
 
 
-def _point(epoch: int, event: str, read: Sequence[Reading]) -> Point:
-    train, val, gap = ([getattr(reading, key) for reading in read] for key in ("train", "val", "gap"))
-    held = read[0].interval if len(read) == 1 else interval_over_seeds(train, val)
-    return Point(epoch, event, Spread.of(train), Spread.of(val), Spread.of(gap), held)
+def _spreads(read: Sequence[Reading]) -> tuple[Spread, Spread, Spread]:
+    return Spread.of(r.train for r in read), Spread.of(r.val for r in read), Spread.of(r.gap for r in read)
 
 
-def interval_over_seeds(values: Sequence[float], others: Sequence[float]) -> Interval | None:
-    """Return Student's 95 % interval of the mean of paired differences; None for fewer than two seeds."""
-    found = paired_difference(values, others)
-    if found.n < 2 or not math.isfinite(found.mean):
+def interval_over_seeds(differences: Sequence[float]) -> Interval | None:
+    """Return Student's 95 % interval of the mean of finite differences; None for fewer than two seeds."""
+    if len(differences) < 2:
         return None
-    equal = not math.isfinite(found.low)  # on every seed
-    return (found.mean, found.mean) if equal else (found.low, found.high)
+    mean = math.fsum(differences) / len(differences)
+    low, high, _ = student(differences, mean)
+    return (low, high) if math.isfinite(low) else (mean, mean)  # they are equal on every seed
 
 
 def over_trained_by(modality: str, point: Point, measure: str) -> float | None:
@@ -144,7 +143,10 @@ def last_diagnosis(read: Iterable[Reading]) -> dict[str, Point]:
     last, points = _last(read), {}
     for modality in modalities(last):
         own = [reading for reading in last if reading.modality == modality]
-        points[modality] = _point(max(reading.epoch for reading in own), DIAGNOSIS, own)
+        held = own[0].interval if len(own) == 1 else interval_over_seeds([reading.gap for reading in own])
+        points[modality] = Point(
+            max(reading.epoch for reading in own), DIAGNOSIS, *_spreads(own), interval=held
+        )
     return points
 
 

@@ -113,8 +113,7 @@ def _most_pulled(read: Sequence[learning.Reading], ordered: Sequence[tuple[str, 
     if len(ordered) == 1:
         return f"{name} was pulled back."
     first, second = (learning.strengths(read, other) for other, _ in ordered[:2])
-    seeds = sorted(first.keys() & second.keys())
-    lead = learning.interval_over_seeds([first[seed] for seed in seeds], [second[seed] for seed in seeds])
+    lead = learning.interval_over_seeds([first[s] - second[s] for s in sorted(first.keys() & second.keys())])
     clear = lead is not None and lead[0] > 0
     return f"{name} was pulled back most." if clear else "Encoders were pulled back; none stands out."
 
