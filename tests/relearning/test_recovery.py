@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from equipoise.diagnosis.features.reading import BatchReader
-from equipoise.relearning.aftermath import recalibrate_norms, refit_head
+from equipoise.relearning.aftermath import loss_of, recalibrate_norms, refit_head
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -100,6 +100,33 @@ def test_only_the_head_is_refitted(model, batches):
     assert all(torch.equal(p.grad, torch.full_like(p, 3.0)) for p in model.parameters())
     assert all(part.training for part in model.modules())
     assert torch.equal(torch.get_rng_state(), stream)
+
+
+U, TWO = torch.tensor([[0.3], [-1.2], [2.0]]), torch.tensor([[0.1, 0.4], [2.0, -1.0], [0.0, 0.5]])
+ZERO_ONE, NUMBERS = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0.5, -3.0, 2.0])
+BINARY, SQUARED = F.binary_cross_entropy_with_logits(U[:, 0], ZERO_ONE), F.mse_loss(U[:, 0], NUMBERS)
+CLASSES = F.cross_entropy(TWO, ZERO_ONE.long())
+
+
+@pytest.mark.parametrize(
+    ("output", "target", "expected"),
+    [
+        (U, ZERO_ONE[:, None], BINARY),
+        (U, ZERO_ONE[:, None].bool(), BINARY),
+        (U, ZERO_ONE.long(), BINARY),
+        (U[:, 0], ZERO_ONE.bool(), BINARY),
+        (U[:2], torch.tensor([1, -100]), F.binary_cross_entropy_with_logits(U[0], ZERO_ONE[:1])),
+        (TWO, ZERO_ONE[:, None], CLASSES),
+        (TWO, ZERO_ONE.long()[:, None], CLASSES),
+        (TWO, ZERO_ONE.bool(), CLASSES),
+        (U, NUMBERS[:, None], SQUARED),
+        (U, NUMBERS, SQUARED),
+        (U, 3 * ZERO_ONE[:, None], F.mse_loss(U[:, 0], 3 * ZERO_ONE)),
+        (TWO, torch.eye(3)[:, :2], F.binary_cross_entropy_with_logits(TWO, torch.eye(3)[:, :2])),
+    ],
+)
+def test_the_loss_of_a_refit_is_that_of_the_target(output, target, expected):
+    assert float(loss_of(output, target)) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_parts_of_a_head_may_be_frozen_or_unused(model, batches):

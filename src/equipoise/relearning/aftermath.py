@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel
 
@@ -23,7 +23,7 @@ from equipoise.relearning.optimizer_state import (
 )
 from equipoise.relearning.options import RelearnOptions
 from equipoise.scopes import evaluating, modes_restored
-from equipoise.tasks import task_of
+from equipoise.tasks import IGNORED_CLASS, MULTILABEL, task_of
 from equipoise.types import ModelError, UsageError
 
 
@@ -225,6 +225,22 @@ def recalibrate_norms(
             layer.momentum = momentum[layer]
 
 
+def loss_of(output: Tensor, target: Tensor) -> Tensor:
+    """Return the loss of a batch: that of the target's task, or of two classes where there is one logit.
+
+    A column `[B, 1]` is a number or class of each sample. Samples of class -100 are left out.
+    """
+    if target.ndim == 2 and target.shape[1] == 1:
+        whole = bool((target == target.bool()).all())
+        target = target[:, 0].long() if whole else target[:, 0]
+    if target.ndim == 1 and not target.is_floating_point():
+        target = target.long()
+    if target.is_floating_point() or target.ndim > 1 or output.numel() != len(target):
+        return task_of(target).loss(output, target)
+    kept = target != IGNORED_CLASS
+    return MULTILABEL.loss(output.reshape(-1, 1)[kept], target[kept, None])
+
+
 def refit_head(
     head: nn.Module,
     model: nn.Module,
@@ -235,14 +251,14 @@ def refit_head(
 ) -> None:
     """Take some plain gradient steps of the head on the re-learnt features, everything else held fixed.
 
-    The loss is that of the target's task (`equipoise.tasks`). Gradients held by parameters are kept. Several
+    The loss is that of `loss_of`. Gradients held by parameters are kept. Several
     processes step by the mean of their gradients.
     """
     parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
     with isolated_rng(), evaluating(model), unsynced(model):
         for batch in islice(batches, steps):
             target = reader.target(batch)
-            loss = task_of(target).loss(reader.logits(model, batch), target)
+            loss = loss_of(reader.logits(model, batch), target)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             average_values(gradient for gradient in gradients if gradient is not None)
             with torch.no_grad():

@@ -108,6 +108,53 @@ def test_a_continuous_target() -> None:
     assert low <= 0.8 <= high
 
 
+@pytest.mark.parametrize(
+    ("model_output", "target"),
+    [
+        ("logit", lambda y: y.float()[:, None]),
+        ("logit", lambda y: y.bool()[:, None]),
+        ("logit", lambda y: y.float()),
+        ("logit", lambda y: y),
+        ("probability", lambda y: y.float()[:, None]),
+        ("flat", lambda y: y.float()[:, None]),
+        ("two", lambda y: y.float()[:, None]),
+    ],
+)
+def test_two_classes_may_have_one_output_and_a_column_of_floats(model_output: str, target: Any) -> None:
+    """The same contributions as those of two logits for integer classes."""
+    a, v = signs()
+    y = (2 * a + v > 0).long()[:, 0]
+    noisy = y.where(torch.arange(N) % 6 > 0, 1 - y)
+    heads = {
+        "two": two_logits,
+        "logit": lambda u: u,
+        "flat": lambda u: u[:, 0],
+        "probability": torch.sigmoid,
+    }
+    found = []
+    for name, own in (("two", noisy), (model_output, target(noisy))):
+        model = Late(nn.Identity(), nn.Identity(), lambda a, v, head=heads[name]: head(2 * a + v + 0.5))
+        batches = loader(a, v, own)
+        found.append(asdict(contribution(model, batches, batches, handles(model))))
+    assert found[0] == found[1]
+    assert found[0]["score"] == pytest.approx(5 / 6)
+
+
+def test_targets_that_are_no_two_classes_are_refused() -> None:
+    a, v = signs()
+    y = (a[:, 0] > 0).long()
+    model = Late(nn.Identity(), nn.Identity(), lambda a, v: a + v)
+    floats = loader(a, v, y.float())
+    with pytest.raises(DataError, match="some of the scored split are other numbers"):
+        contribution(model, floats, loader(a, v, y + 0.5), handles(model))
+    with pytest.raises(DataError, match="a target is 2, .* 2 classes; .* or floating-point numbers"):
+        contribution(model, floats, loader(a, v, 2 * y), handles(model))
+    ignored = loader(a, v, y.masked_fill(torch.arange(N) % 5 == 0, -100))
+    two = Late(nn.Identity(), nn.Identity(), lambda a, v: two_logits(a + v))
+    with pytest.raises(DataError, match="12 of 60 labels are -100"):
+        contribution(two, ignored, ignored, handles(two))
+
+
 @dataclass
 class Output:
     hidden: torch.Tensor
@@ -212,7 +259,7 @@ class Wide(nn.Module):
     [
         (Wide(), lambda a, v: two_logits(a.mean(1) + v), "in one batch and"),
         (nn.LSTM(1, 1), lambda a, v: two_logits(a[0] + v), "batch in the first dimension"),
-        (nn.Identity(), lambda a, v: (a + v)[:, 0], "predictions of shape"),
+        (nn.Identity(), lambda a, v: two_logits(a + v)[:8], "predictions of shape"),
         (nn.Identity(), lambda a, v: two_logits(a / 0 + v), "NaN or infinite"),
         (nn.Identity(), lambda a, v: two_logits(v), None),
     ],

@@ -178,6 +178,36 @@ def test_a_model_in_plain_pytorch() -> None:
     assert dead.learning["video"].gap == pytest.approx(0, abs=0.05)
 
 
+def test_a_column_of_zeros_and_ones_is_two_classes_also_with_one_logit() -> None:
+    torch.manual_seed(0)
+    model, data = Net(), (torch.randn(64, 8), torch.randn(64, 5))
+    model.head = nn.Linear(6, 1)
+    with torch.no_grad():
+        model.head.bias -= model(*data).median()
+        target = (model(*data) > 0).float()  # the model is always right
+    loader = DataLoader(TensorDataset(*data, target), batch_size=16)
+    found = eq.examine_model(
+        {"left": model.left, "right": model.right}, model, loader, loader, pictures=False
+    )
+    assert (found.contributions.metric, found.contributions.score) == ("accuracy", 1.0)
+    assert found.contributions["right"].shapley == 0
+
+
+def test_the_ignored_class_is_refused_by_examinations(tmp_path: Path) -> None:
+    held, net = arrays(), Net()
+    del held["classes"]
+    held["val_labels"] = np.where(np.arange(len(held["val_labels"])) % 9 == 0, -100, held["val_labels"])
+    np.savez(tmp_path / "ignored.npz", **held)
+    ignored = int((held["val_labels"] == -100).sum())
+    with pytest.raises(eq.DataError, match=f"{ignored} of .* labels are -100"):
+        eq.examine_features(tmp_path / "ignored.npz")
+    target = torch.arange(40) % 3
+    target[:4] = -100
+    loader = DataLoader(TensorDataset(torch.randn(40, 8), torch.randn(40, 5), target), batch_size=16)
+    with pytest.raises(eq.DataError, match="8 of 80 labels are -100"):
+        eq.examine_model({"left": net.left, "right": net.right}, net, loader, loader)
+
+
 def test_heads_on_inputs_are_trained_on_train_and_scored_on_validation(
     run: Path, examined: eq.Examination, monkeypatch: pytest.MonkeyPatch
 ) -> None:

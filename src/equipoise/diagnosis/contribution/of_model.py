@@ -26,6 +26,7 @@ from equipoise.diagnosis.features.reading import (
 )
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
+from equipoise.tasks import refuse_ignored
 from equipoise.typed_options import from_options
 from equipoise.types import DataError, ModelError
 
@@ -45,7 +46,8 @@ def contribution(
 
     Forward hooks replace the outputs of the encoders. The model runs in evaluation mode without gradients;
     afterwards its weights, gradients, modes and hooks and all random states are unchanged. Integer targets
-    are classes, scored by accuracy; floating-point targets are numbers, scored by R^2.
+    are classes, scored by accuracy; floating-point targets are numbers, scored by R^2, unless all are 0 or 1.
+    The two classes may have one output: a logit, or a probability if all outputs are in [0, 1].
 
     The model runs once over the training split and `2^M + 2 M + M * repeats` times over the other split, so
     few modalities and a small split take little time. The encoder outputs for the other split stay in memory.
@@ -91,19 +93,24 @@ class _Passes:
     def __init__(self, model: nn.Module, hooks: FeatureHooks, reader: BatchReader) -> None:
         self.model, self.hooks, self.reader = model, hooks, reader
         self.num_classes = 0
+        self.binary, self.threshold = False, 0.0
 
     def train(self, loader: Iterable[Any]) -> tuple[NDArray[Any], dict[str, Leaves]]:
         """Return the targets of the training split and the mean features `[1, k, ...]`."""
         sums: dict[str, Leaves] = {}
         targets: list[Tensor] = []
+        probable = True
         with self._batches(loader) as batches:
             for batch, target in batches:
-                _, seen = self.hooks.call(partial(self.reader.run, self.model, batch), len(target))
+                logits, seen = self.hooks.call(partial(self.reader.logits, self.model, batch), len(target))
+                probable = probable and bool(((logits >= 0) & (logits <= 1)).all())
                 for m, leaves in seen.items():
                     own = [leaf.sum(dim=0, dtype=torch.float64, keepdim=True).cpu() for leaf in leaves]
                     sums[m] = [a + b for a, b in zip(sums[m], own, strict=True)] if m in sums else own
                 targets.append(target)
         train_target = _joined(targets, "training")
+        self.binary, self.threshold = bool(np.isin(train_target, (0, 1)).all()), 0.5 if probable else 0.0
+        train_target = train_target.astype(np.int64) if self.binary else train_target
         return train_target, {m: [total / len(train_target) for total in own] for m, own in sums.items()}
 
     def score(
@@ -164,11 +171,14 @@ class _Passes:
     ) -> tuple[NDArray[Any], dict[str, Leaves]]:
         logits, seen = self.hooks.call(lambda: self.reader.logits(self.model, batch), len(target), given)
         predictions = logits.detach().double().cpu().numpy()
+        if not target.is_floating_point() and predictions.shape in ((len(target),), (len(target), 1)):
+            above = predictions.reshape(-1) - self.threshold
+            predictions = np.stack([-above, above], axis=1)
         self.num_classes = predictions.shape[-1]
         if not target.is_floating_point() and int(target.max()) >= self.num_classes:
             raise DataError(
                 f"a target is {int(target.max())}, but the model predicts {self.num_classes} classes; "
-                "expected class indices from 0."
+                "expected class indices from 0, or floating-point numbers."
             )
         return answers(predictions, target.numpy()), seen
 
@@ -177,8 +187,13 @@ class _Passes:
         def moved() -> Iterator[tuple[Any, Tensor]]:
             for batch in moved_batches(in_order(loader), device_of(self.model)):
                 target = self.reader.target(batch).detach().cpu()
-                if target.is_floating_point():
-                    target = target.double()
+                if self.binary and bool((target.is_floating_point() & (target != target.bool())).any()):
+                    raise DataError(
+                        "all training targets are 0 or 1, and some of the scored split are other numbers; "
+                        "expected two classes in both, or numbers in both."
+                    )
+                if target.is_floating_point() or self.binary:
+                    target = target.long() if self.binary else target.double()
                 yield batch, target.flatten() if target.ndim == 2 and target.shape[1] == 1 else target
 
         with untouched_generators(loader):
@@ -191,4 +206,5 @@ def _joined(targets: list[Tensor], what: str) -> NDArray[Any]:
     target: NDArray[Any] = torch.cat(targets).numpy()
     if target.ndim != 1:
         raise DataError(f"targets have the shape {list(target.shape)}; expected one per sample, [samples].")
+    refuse_ignored(target)
     return target

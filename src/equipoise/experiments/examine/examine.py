@@ -137,7 +137,8 @@ def examine_model(
 
     Args:
         encoders: modality name to a module inside `model`.
-        model: the whole model; its predictions are logits `[N, C]`, or numbers for a continuous target.
+        model: the whole model; its predictions are logits `[N, C]`, one logit or probability for two classes,
+            or numbers for a continuous target.
         train_loader: iterable of the training batches, in one order.
         val_loader: iterable of the validation batches, in one order.
         reader: how batches are read, where the default does not fit.
