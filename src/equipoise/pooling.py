@@ -72,7 +72,7 @@ def pooled_output(
     that are not 0. `pool` goes from the output to `[B, d]`, for all modalities or by name.
 
     Raises:
-        ModelError: the output cannot be pooled.
+        ModelError: the output cannot be pooled, or is complex.
     """
     chosen = pool.get(name) if isinstance(pool, Mapping) else pool
     if chosen is None:
@@ -83,12 +83,18 @@ def pooled_output(
                 f"the encoder of {name!r} returned a {type(output).__name__}{what}; expected a tensor, a "
                 f"tuple that begins with one, {POOLED} or {SEQUENCE}: give pool= to return its features."
             )
-        return pool_features(output, batch_size)
-    features = chosen(output)
+        features = pool_features(output, batch_size)
+    else:
+        features = chosen(output)
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != batch_size:
         raise ModelError(
             f"pool= returned {getattr(features, 'shape', type(features).__name__)} for {name!r}; "
             f"expected a tensor [{batch_size}, features]."
+        )
+    if features.is_complex():
+        raise ModelError(
+            f"the encoder of {name!r} returned complex features; expected real ones: give pool=, a function "
+            "from its output to [B, d], such as lambda z: torch.view_as_real(z).flatten(1)."
         )
     return features
 

@@ -389,6 +389,26 @@ def test_models_may_return_structures(around: Callable[[Tensor], Any]) -> None:
     assert torch.equal(eq.BatchReader().logits(net, batch), made()(*batch[:2]))
 
 
+class Complex(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.audio = nn.Sequential(nn.Linear(6, 8), _Around(lambda z: torch.complex(z[:, :4], z[:, 4:])))
+
+    def forward(self, audio: Tensor, video: Tensor) -> Tensor:
+        return self.head(torch.cat([as_real(self.audio(audio)), self.video(video)], dim=1))
+
+
+def as_real(z: Tensor) -> Tensor:
+    return torch.view_as_real(z).flatten(1)
+
+
+@pytest.mark.parametrize("name", ["multi-loss", "pmr"])
+def test_complex_features_are_refused_unless_they_are_pooled_to_real_ones(name: str) -> None:
+    with pytest.raises(eq.ModelError, match="of 'audio' returned complex features; .* give pool="):
+        fitted(name, Complex)
+    assert torch.isfinite(fitted(name, Complex, pool={"audio": as_real}).head.weight).all()
+
+
 class Maps(nn.Module):
     """Feature maps, which the model pools itself."""
 

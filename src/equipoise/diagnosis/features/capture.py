@@ -144,11 +144,6 @@ def _collect(
 
 def _on_cpu(name: str, features: Tensor) -> Tensor:
     features = features.detach()
-    if features.is_complex():
-        raise ModelError(
-            f"the encoder of {name!r} returned complex features; expected real ones: give pool=, a function "
-            "from its output to [B, d], such as lambda z: torch.view_as_real(z).flatten(1)."
-        )
     features = (features if features.dtype == torch.float64 else features.float()).cpu()
     if not torch.isfinite(features).all():
         raise DataError(
