@@ -16,7 +16,6 @@ from equipoise.loops.lightning_loaders import (
     planned_epochs,
     training_loader,
     validation_loader,
-    warn_of_several,
 )
 from equipoise.methods import Method
 from equipoise.types import MissingExtraError, UsageError
@@ -111,7 +110,6 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
         self._pending = None
         training_loader(trainer, self.train_loader)
         validation_loader(trainer, self.val_loader)
-        warn_of_several(trainer, self.val_loader)
         self._begin(trainer.current_epoch, planned_epochs(trainer))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -59,16 +59,6 @@ def limited(batches: Transferred) -> Transferred:
     return Transferred(first_batches(batches.loader, batches.length), batches.transfer, batches.length)
 
 
-def warn_of_several(trainer: Any, choice: Choice) -> None:
-    """State which of several validation loaders is used, if none was chosen."""
-    names = [name for name, _ in _named(trainer.val_dataloaders)]
-    if choice is None and len(names) > 1:
-        warn(
-            f"the Trainer has the validation loaders {', '.join(names)}; modalities are diagnosed on the "
-            f"first, {names[0]}: give val_loader= the name of another to change that."
-        )
-
-
 def planned_epochs(trainer: Any) -> float:
     """Return the number of epochs that the Trainer will make, by its limits of epochs and of steps.
 
@@ -120,6 +110,11 @@ def _chosen(trainer: Any, stage: str, found: Any, choice: Choice, limit: float) 
             f"{', '.join(loaders) or '(one without a name)'}, and "
             f"{'none was chosen' if choice is None else f'not {name!r}'}; give "
             f"{'train' if training else 'val'}_loader= the name of one of them, or another loader."
+        )
+    if choice is None and len(loaders) > 1:
+        warn(
+            f"the Trainer has the validation loaders {', '.join(loaders)}; modalities are diagnosed on the "
+            f"first, {name}: give val_loader= the name of another to change that."
         )
     transfer = partial(_transferred, trainer, stage, 0 if training else list(loaders).index(name))
     return Transferred(loaders[name], transfer, _limit(loaders[name], limit))
