@@ -47,6 +47,7 @@ def lightning(folder: Path, resumed: str | None) -> tuple[nn.Module, Any]:
         accelerator="cpu",
         devices=2,
         strategy="ddp",
+        limit_train_batches=5,  # of 7
         default_root_dir=folder,
         callbacks=[relearn] if resumed else [relearn, keeping],
         enable_checkpointing=not resumed,

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from processes import torchrun
+from two_processes import VALIDATION, N
 
 SCRIPT = Path(__file__).parents[1] / "support" / "trainers_together.py"
+SAMPLES = {"lightning": (5 * 8 * 2, VALIDATION), "transformers": (N, VALIDATION)}
 CHECKPOINTS = {"lightning": "epoch=1.ckpt", "transformers": "trainer/checkpoint-14"}
 
 
@@ -32,7 +34,9 @@ def test_processes_agree_and_resume_from_a_checkpoint(kind: str, tmp_path: Path)
     first, second = run(kind, tmp_path)
     assert first["history"] == second["history"]
     assert [entry["epoch"] for entry in first["history"]] == [1, 2]
-    assert first["history"][0]["modalities"]["audio"]["applied"] > 0
+    audio = first["history"][0]["modalities"]["audio"]
+    assert audio["applied"] > 0
+    assert (audio["n_train"], audio["n_val"]) == SAMPLES[kind]  # of both processes
     again = run(kind, tmp_path, str(tmp_path / CHECKPOINTS[kind]))
     assert again[0]["history"] == first["history"]
     for name, value in first["weights"].items():
