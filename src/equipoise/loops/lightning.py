@@ -196,7 +196,7 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
             raise UsageError(
                 "the method needs to know the length of the training; give the Trainer max_epochs."
             )
-        # In true half or double precision the method's own modules need that precision, too.
+        # The model is tried, and may make tensors in true half or double precision.
         with trainer.precision_plugin.tensor_init_context():
             training = self._start(
                 pl_module,

@@ -402,6 +402,21 @@ def as_real(z: Tensor) -> Tensor:
     return torch.view_as_real(z).flatten(1)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["multi-loss", "cggm", "mcr", "mmpareto", "ogm-ge"])
+def test_the_modules_of_a_method_have_the_precision_of_the_model(name: str, dtype: torch.dtype) -> None:
+    *inputs, target = batches().dataset.tensors  # type: ignore[attr-defined]
+    net = made().to(dtype)
+    optimizer = sgd(net)
+    loader = DataLoader(TensorDataset(*(x.to(dtype) for x in inputs), target), batch_size=12)
+    method = prepared(name, net, optimizer, loader)
+    train(method, optimizer, loader)
+    assert all(torch.isfinite(value).all() for value in net.parameters())
+    if dtype is torch.float64:  # the same training in float32, up to its precision
+        for key, value in fitted(name).state_dict().items():
+            torch.testing.assert_close(net.state_dict()[key].float(), value, rtol=0.01, atol=0.01)
+
+
 @pytest.mark.parametrize("name", ["multi-loss", "pmr"])
 def test_complex_features_are_refused_unless_they_are_pooled_to_real_ones(name: str) -> None:
     with pytest.raises(eq.ModelError, match="of 'audio' returned complex features; .* give pool="):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -132,7 +133,7 @@ class HandledModel(BalancedModel):
         return found
 
     def trial(self, batch: HandBatch) -> None:
-        """Run the model once in evaluation mode, to find widths, and to check handles and head.
+        """Run the model once in evaluation mode, to find widths and dtype, and to check handles and head.
 
         Raises:
             ModelError: a handle is not called once, a feature is not `[B, d]`, the logits are not found, or
@@ -143,6 +144,7 @@ class HandledModel(BalancedModel):
             self._begin(step)
         assert step.logits is not None
         self._widths = {m: int(z.shape[1]) for m, z in step.features.items()}
+        self.dtype = reduce(torch.promote_types, (z.dtype for z in step.features.values()))
         self.num_outputs = int(step.logits.shape[1]) if step.logits.ndim > 1 else 1
         self._view = head_view(self._head_handle[0], self._widths, step.features, step.logits)
 

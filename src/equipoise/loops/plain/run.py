@@ -74,7 +74,7 @@ class HandRun:
         self._target: Tensor | None = None
         self._autocast: tuple[str, torch.dtype] | None = None
         self.plan = _Plan(epochs, type(self._own[0]).__name__.lower(), self.learning_rates)
-        self.modules = build_modules(method, self.model, self.plan, seed).to(self.device)
+        self.modules = build_modules(method, self.model, self.plan, seed).to(self.device, model.dtype)
         self.optimizer: Any = AllOptimizers(self._own)
 
     # Data ------------------------------------------------------------------------------------------------
