@@ -17,7 +17,6 @@ from equipoise.distributed import process_count, unwrapped
 from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
 from equipoise.loops.plain.passes import loss_in, with_loss
 from equipoise.methods import Method
-from equipoise.relearning.optimizer_state import as_optimizers
 from equipoise.training.record.files import replaced
 from equipoise.types import MissingExtraError, ModelError, RunFolderError, UsageError
 
@@ -190,7 +189,7 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
         training = self._start(
             model,
             train_loader=given["train_dataloader"],
-            optimizer=as_optimizers(given["optimizer"]),
+            optimizer=given["optimizer"],
             epochs=max(1, int(state.num_train_epochs)) if has_length(given["train_dataloader"]) else 1,
         )
         if kept := self._resumed(args, state, "the method's state is unknown"):

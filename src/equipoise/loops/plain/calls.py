@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.diagnosis.features.capture import EncoderHooks
+from equipoise.diagnosis.features.reading import device_of
 from equipoise.pooling import map_tensors
 from equipoise.types import ModelError
 
@@ -29,10 +30,16 @@ class Returned(NamedTuple):
 
 
 class EncoderCalls:
-    """Hooks on the encoders of a model, given as for `EncoderHooks`."""
+    """Hooks on the encoders of a model, given as for `EncoderHooks`.
+
+    Attributes:
+        autocast: device type and precision of autocast in the last recorded pass, also where a wrapper of
+            the model (accelerate, Fabric) turns it on; None if it was off.
+    """
 
     def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
         self._encoders = dict(encoders)
+        self.autocast: tuple[str, torch.dtype] | None = None
 
     @contextmanager
     def recorded(self, *, stop: bool = False) -> Iterator[dict[str, Returned]]:
@@ -46,6 +53,9 @@ class EncoderCalls:
 
         def note(modality: str, output: Any, given: Mapping[str, Any]) -> None:
             found[modality] = Returned(output, given.get("attention_mask"))
+            kind = device_of(self._encoders[modality]).type
+            enabled = torch.is_autocast_enabled(kind)
+            self.autocast = (kind, torch.get_autocast_dtype(kind)) if enabled else None
             if stop and len(found) == len(self._encoders):
                 raise Encoded
 

@@ -20,6 +20,7 @@ from equipoise.methods.core.method import Method, overrides
 from equipoise.methods.diagnose_relearn import DiagnoseRelearnMethod
 from equipoise.models import BalancedModel
 from equipoise.pooling import Pool
+from equipoise.relearning.optimizer_state import as_optimizers
 from equipoise.types import UsageError, warn
 
 INSTEAD = "train with equipoise.fit, which takes a model of your own as model='module:Class'."
@@ -98,7 +99,7 @@ def by_hand(
     own_task = getattr(inner, "task", None)
     task = task or (own_task if isinstance(own_task, str) else "classification")
     handled = HandledModel(model, encoders, reader, pool=pool, head=head, output=output, task=task)
-    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+    optimizers = as_optimizers(optimizer)
     if not optimizers or epochs < 1:
         raise UsageError("expected an optimizer and at least one epoch.")
     handled.trial(example_of(train_loader, reader).to(device_of(model)))

@@ -70,5 +70,5 @@ def _makes(view: HeadView, z: Mapping[str, Tensor], logits: Tensor) -> bool:
     if made.shape != logits.shape:
         return False
     scale = max(1.0, float(logits.abs().max()))
-    near = max(TOLERANCE, 8 * torch.finfo(logits.dtype).eps)
+    near = max(TOLERANCE, *(8 * torch.finfo(x.dtype).eps for x in (logits, *z.values())))
     return bool(torch.allclose(made.double(), logits.double(), atol=near * scale, rtol=near))

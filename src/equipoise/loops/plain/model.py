@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 from typing import Any
 
@@ -144,9 +145,18 @@ class HandledModel(BalancedModel):
             self._begin(step)
         assert step.logits is not None
         self._widths = {m: int(z.shape[1]) for m, z in step.features.items()}
-        self.dtype = reduce(torch.promote_types, (z.dtype for z in step.features.values()))
+        dtypes = [z.dtype for z in step.features.values()]
+        if self._calls.autocast is not None:  # it casts the weights of layers
+            dtypes.append(torch.float32)
+        self.dtype = reduce(torch.promote_types, dtypes)
         self.num_outputs = int(step.logits.shape[1]) if step.logits.ndim > 1 else 1
-        self._view = head_view(self._head_handle[0], self._widths, step.features, step.logits)
+        with torch.no_grad(), self.autocast():
+            self._view = head_view(self._head_handle[0], self._widths, step.features, step.logits)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the precision of the last pass."""
+        found = self._calls.autocast
+        return nullcontext() if found is None else torch.autocast(found[0], dtype=found[1])
 
     def _begin(self, step: Pass) -> None:
         """Run the pass, or its first half up to the last encoder."""

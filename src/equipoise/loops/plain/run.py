@@ -72,7 +72,6 @@ class HandRun:
         self.generator = self.stream(method.name)
         self.events: list[dict[str, Any]] = []
         self._target: Tensor | None = None
-        self._autocast: tuple[str, torch.dtype] | None = None
         self.plan = _Plan(epochs, type(self._own[0]).__name__.lower(), self.learning_rates)
         self.modules = build_modules(method, self.model, self.plan, seed).to(self.device, model.dtype)
         self.optimizer: Any = AllOptimizers(self._own)
@@ -131,10 +130,7 @@ class HandRun:
         return self._criterion(logits, target) if own is None else own
 
     def forward(self, compute: Callable[[], Tensor]) -> Tensor:
-        """Return what the method's forward pass computes, and record its precision."""
-        kind = self.device.type
-        enabled = torch.is_autocast_enabled(kind)
-        self._autocast = (kind, torch.get_autocast_dtype(kind)) if enabled else None
+        """Return what the method's forward pass computes."""
         return compute()
 
     def backward(self, loss: Tensor) -> None:
@@ -143,9 +139,7 @@ class HandRun:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision of the step's forward pass."""
-        if self._autocast is None:
-            return nullcontext()
-        return torch.autocast(self._autocast[0], dtype=self._autocast[1])
+        return self.model.autocast()
 
     def clip_gradients(self) -> None:
         """Do nothing, as the loop clips."""

@@ -120,7 +120,8 @@ class HandTraining:
         context = StepContext(run, seen)  # type: ignore[arg-type]
         model.plan(step)
         run.forward(partial(self.method.forward, context))
-        terms = self.method.losses(context)
+        with run.autocast():  # also where a wrapper of the model has turned it on inside
+            terms = self.method.losses(context)
         self.terms = {name: value.detach() for name, value in terms.items()}
         self._steps.append((context, step))
         self._served += 1
