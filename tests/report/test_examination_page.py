@@ -12,6 +12,7 @@ from equipoise.diagnosis.verdict.verdict import judge
 from equipoise.report import write_examination_report, write_report
 from equipoise.report.pages.examination import examination_page
 from equipoise.report.text.detail_tables import states_table
+from equipoise.report.text.examined import contribution
 from vega import column
 
 HOSTILE = "<b>a</b>"
@@ -75,6 +76,7 @@ def test_headline_table_and_advice_use_the_verdict(examined):
     )
     assert {row[4].note for row in page.tables[0].rows} == {"\N{MINUS SIGN}0.0004 to 0.020"}
     assert "Unused (redundant): video." in page.statements[0].verdict
+    assert f"video: {idle.reasons[0]}" in page.statements[0].text
     assert page.tables[0].rows[1][1].text == "unused (redundant)"
     assert page.sections[0].statements[1].text.startswith(idle.reasons[0])
     (advice,) = [notice for notice in page.sections[0].notices if "video" in notice.text]
@@ -118,3 +120,19 @@ def test_the_report_of_a_run_shows_its_records(run, read, tmp_path):
     bars = column(figures["layers-0"], "strength", "layer")
     applied = eq.load_run(run).relearnings[-1][HOSTILE].applied
     assert bars == pytest.approx([0.5 * applied] * len(bars), rel=1e-4)
+
+
+def test_a_contribution_is_attributed_only_where_its_interval_stands_out(examined):
+    def said(*spans):
+        own = examined.contributions
+        items = {
+            name: replace(own[name], shapley=sum(span) / 2, intervals={"shapley": span})
+            for name, span in zip((HOSTILE, "video"), spans, strict=False)
+        }
+        return contribution(replace(examined, contributions=replace(own, contributions=items))).verdict
+
+    assert said((0.2, 0.3), (0.0, 0.1)) == f"Most comes from {HOSTILE}."
+    assert said((0.1, 0.2), (0.25, 0.4)) == "Most comes from video."
+    for unsure in ([(-0.1, 0.5), (-0.2, 0.0)], [(0.1, 0.4), (0.0, 0.3)], [(-0.1, 0.2)]):
+        assert said(*unsure) == "No modality stands out."
+    assert said((0.1, 0.4)) == f"Only from {HOSTILE}."

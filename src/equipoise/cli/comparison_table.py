@@ -16,7 +16,7 @@ from rich.text import Text
 from equipoise.cli.tables import make_table, number
 from equipoise.decimals import bracketed
 from equipoise.experiments.compare.comparison import NOT_RANKED, Comparison, shown_name
-from equipoise.experiments.compare.significance import FEW_SEEDS, smallest_wilcoxon_p
+from equipoise.experiments.compare.significance import smallest_wilcoxon_p
 from equipoise.tasks import CLASSIFICATION, task_named
 
 MEGABYTE: Final = 1e6
@@ -56,7 +56,7 @@ class ComparisonTable:
 
     def _fitting(self, console: Console, options: ConsoleOptions) -> Table:
         rows, named = _rows(self.comparison), _heads(self.comparison)
-        heads = [head for head in COLUMNS if head != WILCOXON or self._enough_seeds]
+        heads = [head for head in COLUMNS if head != WILCOXON or self.comparison.enough_seeds]
         layouts = [(heads, False, 2), (heads, True, 2), (heads, True, 1)]
         for dispensable in DISPENSABLE:
             heads = [head for head in heads if head != dispensable]
@@ -72,17 +72,13 @@ class ComparisonTable:
             "forward (fwd) and backward (bwd): samples, relative to joint. seconds (s): of training. MB: "
             "peak memory."
         )
-        if self._enough_seeds:
+        if self.comparison.enough_seeds:
             return f"p: Wilcoxon signed-rank over seeds, Holm-corrected for all methods. {note}"
         seeds = len(self.comparison.summary["seeds"])
         return (
             f"{note} With {seeds} seed{'s' * (seeds > 1)} Wilcoxon's p is left out: it cannot fall below "
             f"{smallest_wilcoxon_p(seeds):g}."
         )
-
-    @property
-    def _enough_seeds(self) -> bool:
-        return len(self.comparison.summary["seeds"]) >= FEW_SEEDS
 
 
 def _rows(comparison: Comparison) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from equipoise.cli.arguments import Words, check_figures
 from equipoise.cli.memory import return_freed_arrays
 from equipoise.cli.tables import output_console, print_plain, turned
+from equipoise.decimals import MINUS
 from equipoise.types import UsageError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _show(console: Console, found: Examination) -> None:
     for lack in dict.fromkeys(lack for verdict in found.verdicts.values() for lack in verdict.lacks):
         print_plain(console, lack)
     contribution = examined.contribution(found)
-    print_plain(console, f"{contribution.topic}: {contribution.verdict} {contribution.text}")
+    print_plain(console, f"Contribution: {contribution.verdict} {contribution.text}".replace(MINUS, "-"))
     for table in turned(examined.numbers(found)):
         console.print()
         console.print(table)

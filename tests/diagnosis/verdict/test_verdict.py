@@ -207,12 +207,16 @@ def test_the_reason_is_one_sentence_with_the_deciding_figure():
     )
     under = judge(replace(FINE, refit=0.5, probe=0.52))
     assert under.reasons == ("Trained alone or further, it scores 0.300 more than its encoder as it is.",)
-    assert judge(NOISE).reasons == ("No head or model on this modality beats chance by more than 0.020.",)
+    assert judge(NOISE).reasons == ("The best head or model on this modality scores 0.020 above chance.",)
     neglected = replace(FINE, joint=0.6, without_refit=0.6, removed_drop=0.0, removed_interval=(-0.01, 0.01))
     assert judge(neglected).reasons == (
         "A new head that uses it scores 0.280 more than the joint model, which neglects it.",
     )
-    assert judge(replace(FINE, train_score=None, gap_interval=None)).reasons == ("No other state applies.",)
+    below = replace(NOISE, **dict.fromkeys(("refit", "probe", "alone", "fine_tuned"), 0.234))
+    assert judge(below).reasons == ("The best head or model on this modality scores 0.016 below chance.",)
+    without_gap = replace(FINE, train_score=None, gap_interval=None)
+    assert judge(without_gap).reasons == ("The drop without it is 0.200 [0.150, 0.250].",)
+    assert judge(replace(without_gap, removed_drop=None)).reasons == ("No rule applies.",)
 
 
 # The case of a user: a drop and a Shapley value below zero, and a new head that tells the four classes.

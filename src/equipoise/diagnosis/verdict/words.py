@@ -26,14 +26,15 @@ from equipoise.diagnosis.verdict.rules import (
 
 def reason(numbers: ModalityNumbers, limits: Thresholds, state: str) -> str:
     """Return the sentence with the figure that decides the state."""
+    drop = fixed(numbers.removed_drop or 0.0) + bracketed(numbers.removed_interval)
     if state == SCARCE:
         above = _ahead(numbers.potential, numbers.chance)
-        return f"No head or model on this modality beats chance by more than {above}."
+        side = f"{above[1:]} below" if above[0] == "-" else f"{above} above"
+        return f"The best head or model on this modality scores {side} chance."
     if state == WEAK:
         above = _ahead(numbers.inputs, best(numbers.learnt, numbers.trained))
         return f"A linear head on its inputs scores {above} more than its encoder."
     if state == UNUSED:
-        drop = fixed(numbers.removed_drop or 0.0) + bracketed(numbers.removed_interval)
         return f"The drop without it is {drop}, while its features beat chance."
     if state == UNDER_TRAINED and (behind(numbers, limits) or 0.0) > 0:
         trained = numbers.trained is not None and numbers.trained == numbers.reference
@@ -43,7 +44,7 @@ def reason(numbers: ModalityNumbers, limits: Thresholds, state: str) -> str:
         above = _ahead(used_head(numbers), numbers.joint)
         return f"A new head that uses it scores {above} more than the joint model, which neglects it."
     if numbers.gap is None:
-        return "No other state applies."
+        return f"The drop without it is {drop}." if numbers.removed_drop is not None else "No rule applies."
     side = "above" if numbers.gap > limits.gap else "not above"
     sure = side == "not above" or (over_trained(numbers, limits) or 0.0) > 0
     doubt = "" if sure else ", but the interval includes zero"

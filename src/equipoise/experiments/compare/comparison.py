@@ -12,6 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from equipoise.experiments.compare.fairness import obstacles
+from equipoise.experiments.compare.significance import FEW_SEEDS
 from equipoise.experiments.compare.statistics import RELATIVE, rank, summarise
 from equipoise.tasks import CLASSIFICATION, Task
 from equipoise.training.record.record import write_atomically
@@ -102,6 +103,11 @@ class Comparison:
     def ranked(self) -> bool:
         """Whether the methods may be ranked: enough seeds, equal conditions."""
         return bool(self.summary.get("ranked"))
+
+    @property
+    def enough_seeds(self) -> bool:
+        """Whether a p-value of the Wilcoxon test can fall below 0.05; otherwise no table shows it."""
+        return len(self.summary["seeds"]) >= FEW_SEEDS
 
     def table(self) -> pd.DataFrame:
         """Return one row a method: accuracy, paired difference to joint with its tests, rank and cost.

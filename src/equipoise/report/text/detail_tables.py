@@ -22,7 +22,7 @@ COSTS = {
 
 def differences(evidence: Evidence) -> Table | None:
     """Return each method's difference to joint with both intervals and both tests; None without any."""
-    rows, tests = [], TESTS if evidence.enough_seeds else TESTS[:2]
+    rows, tests = [], TESTS if evidence.comparison.enough_seeds else TESTS[:2]
     for method in evidence.by_mean():
         if not (held := evidence.difference(method)):
             continue

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from equipoise.diagnosis import DiagnosisOptions
 from equipoise.experiments.compare.comparison import BASELINE, Comparison
-from equipoise.experiments.compare.significance import FEW_SEEDS
 from equipoise.report.records import Run, comparable
 from equipoise.report.text.learning import RELEARNING, Reading, readings
 from equipoise.report.text.main_figure import MainFigure
@@ -60,11 +59,6 @@ class Evidence:
     def figure(self) -> MainFigure:
         """The main figure of the comparison."""
         return MainFigure.of(self.comparison.summary)
-
-    @property
-    def enough_seeds(self) -> bool:
-        """Whether a p-value of the Wilcoxon test can fall below 0.05; otherwise it is not shown."""
-        return len(self.comparison.summary["seeds"]) >= FEW_SEEDS
 
     @property
     def baseline(self) -> str | None:

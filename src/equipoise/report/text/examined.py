@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from equipoise.diagnosis.verdict.rules import BALANCED
 from equipoise.experiments.examine.examination import Examination
 from equipoise.report.text.detail_tables import strength_of
-from equipoise.report.text.sentences import Statement
+from equipoise.report.text.sentences import NAMED, Statement
 from equipoise.report.text.tables import Cell, Table, rounded
 from equipoise.report.text.wording import between, decimal, listed
 
@@ -15,27 +16,24 @@ def verdict(found: Examination) -> Statement:
     for name, own in found.verdicts.items():
         by_state.setdefault(own.state, []).append(name)
     told = [f"{state.capitalize()}: {listed(names)}." for state, names in by_state.items()]
-    return Statement("Verdict", " ".join(told), "")
+    why = [f"{name}: {own.reasons[0]}" for name, own in found.verdicts.items() if own.state != BALANCED]
+    return Statement("Verdict", " ".join(told), " ".join(why[:NAMED]))
 
 
 def contribution(found: Examination) -> Statement:
     """Return which modality the joint prediction owes most to; none where noise may have decided."""
     own = found.contributions
     ordered = sorted(own.values(), key=lambda c: -c.shapley)
-    most = ordered[0]
     model = "the model" if found.through == "model" else "a linear head on the features"
     text = (
         f"With all modalities {model} reaches {own.metric} {decimal(own.score, 3)} on {own.split} (chance "
         f"{decimal(own.chance, 3)})."
     )
-    low = most.intervals.get("shapley", (most.shapley,))[0]
-    if len(ordered) == 1:
-        return Statement("Contribution", f"Only from {most.modality}.", text)
-    if low <= 0:
-        return Statement("Contribution", "From no modality.", text)
-    second = ordered[1].intervals.get("shapley", (ordered[1].shapley,))[-1]
-    clear = f"Most comes from {most.modality}." if low > second else "None stands out."
-    return Statement("Contribution", clear, text)
+    spans = [c.intervals.get("shapley", (c.shapley, c.shapley)) for c in ordered]
+    if spans[0][0] <= max((high for _, high in spans[1:]), default=0.0) or spans[0][0] <= 0:
+        return Statement("Contribution", "No modality stands out.", text)
+    first = "Only from" if len(ordered) == 1 else "Most comes from"
+    return Statement("Contribution", f"{first} {ordered[0].modality}.", text)
 
 
 def modalities(found: Examination) -> list[Statement]:

@@ -19,6 +19,7 @@ from equipoise.report.text.learning import Reading, effects, last_diagnosis, met
 from equipoise.report.text.wording import NARROW, TIMES, between, counted, decimal, number, p_value
 
 MEGABYTE: Final = 1e6
+WILCOXON: Final = "Wilcoxon p (Holm)"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def results(evidence: Evidence) -> Table:
 
 def few_seeds(evidence: Evidence) -> str:
     """Say what tests over few seeds cannot show; nothing if there are enough."""
-    if evidence.enough_seeds:
+    if evidence.comparison.enough_seeds:
         return ""
     seeds = len(evidence.comparison.summary["seeds"])
     return (
@@ -100,20 +101,21 @@ def _method_row(evidence: Evidence, method: str) -> dict[str, Cell]:
     wilcoxon = number(difference.get("wilcoxon_p_holm"))
     ranked = evidence.comparison.ranked
     rank = values.get("rank") if ranked else None
-    return {
+    row = {
         "method": Cell(method, note=_notes(values)),
         f"test {figure.name}": rounded(values["mean"]),
         "std": rounded(values["std"]),
         "seeds": amount(values["n"], str(values["n"])),
         "difference to joint": amount(mean, decimal(mean, 3, signed=True)),
         "95 % interval": Cell(between(low, high, signed=True)),
-        **({"Wilcoxon p (Holm)": amount(wilcoxon, p_value(wilcoxon))} if evidence.enough_seeds else {}),
+        WILCOXON: amount(wilcoxon, p_value(wilcoxon)),
         "rank": amount(rank, str(rank)) if ranked else Cell(NOT_RANKED),
         "forward": _multiple(evidence, cost.get("relative_forward")),
         "backward": _multiple(evidence, cost.get("relative_backward")),
         "seconds": rounded(values.get("train_seconds_mean"), 1),
         "peak MB": rounded(number(cost.get("peak_memory_bytes")) / MEGABYTE, 0),
     }
+    return {head: cell for head, cell in row.items() if head != WILCOXON or evidence.comparison.enough_seeds}
 
 
 def _notes(values: Mapping[str, Any]) -> str:
