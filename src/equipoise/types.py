@@ -97,8 +97,11 @@ class RunFolderError(EquipoiseError):
     """A run folder already exists, is incomplete, or has another configuration."""
 
 
-class AbsentError(DataError, RunFolderError, UsageError):
-    """A file or folder that was named does not exist: wrong use, which the command line ends with 2."""
+class PathError(DataError, RunFolderError, UsageError):
+    """A path cannot serve: nothing is there, or something of another kind, or what must not be replaced.
+
+    That is wrong use, which the command line ends with 2.
+    """
 
 
 class TrainingError(EquipoiseError, RuntimeError):

@@ -38,7 +38,7 @@ def test_a_comparison_is_not_a_run(equipoise, data) -> None:
         "compare", "--data", data, "--methods", "joint", "--seeds", 1, "--out", "c", "--workers", 1, *QUICK
     )
     ended = equipoise("diagnose", "c")
-    assert ended.code == 1
+    assert ended.code == 2
     assert "c holds a comparison; expected one of its runs" in ended.err
 
 

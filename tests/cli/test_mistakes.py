@@ -38,11 +38,13 @@ import synthetic
         (["train", "--device", "gpu"], 2, "unknown device 'gpu'"),
         (["train", "--device", "mps"], 2, "finds no mps device"),
         (["compare", "--device", "mps"], 2, "finds no mps device"),
-        (["train", "--model", "nowhere:Model"], 1, "no module 'nowhere'"),
+        (["train", "--model", "nowhere:Model"], 2, "no module 'nowhere'"),
+        (["train", "--model", "MyModel"], 2, "named 'module:Class'"),
+        (["train", "--model", "os:sep"], 2, "names a str"),
         (["train", "--config", "nowhere.yaml"], 2, "cannot read the configuration nowhere.yaml"),
         (["diagnose"], 2, "expected either a run folder or --features"),
         (["diagnose", "nowhere"], 2, "nowhere holds no run"),
-        (["diagnose", "--features", "nowhere.npz"], 2, "there is no file nowhere.npz"),
+        (["diagnose", "--features", "nowhere.npz"], 2, "nowhere.npz does not exist; expected an .npz file"),
         (["diagnose", "nowhere", "--preset", "papr"], 2, "did you mean paper?"),
         (["diagnose", "nowhere", "--formats", "png"], 2, "give --figures DIR too"),
         (["diagnose", "nowhere", "--figures", "f", "--formats", "gif"], 2, "unknown format 'gif'"),
@@ -108,11 +110,70 @@ def test_an_existing_output_folder(equipoise, data, tmp_path: Path) -> None:
     for command in ("train", "compare"):
         for extra in ([], ["--overwrite"], ["--resume"]):
             ended = equipoise(command, "--data", data, "--out", "taken", *extra)
-            assert ended.code == 1
+            assert ended.code == 2
             assert "taken is in the way" in ended.err
     assert (tmp_path / "taken" / "thesis.tex").read_text() == "years of work"
     (tmp_path / "file").write_text("")
     assert "cannot write" in equipoise("train", "--data", data, "--out", "file/run").err
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    """Folders and files by what marks them: run, comparison, empty folder, text, array."""
+    for name, inside in (("run", None), ("comparison", "runs"), ("empty", None)):
+        (tmp_path / name).mkdir()
+        if inside is not None:
+            (tmp_path / name / inside).mkdir()
+        if name != "empty":
+            (tmp_path / name / "config.yaml").write_text("epochs: 2\n")
+    (tmp_path / "text.txt").write_text("a text\n")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train --data run", "run is no prepared dataset"),
+        ("compare --data text.txt", "text.txt is a file; expected the folder of a dataset"),
+        ("train --out text.txt/run", "cannot write the run folder text.txt/run"),
+        ("train --out run", "run holds a run already"),
+        ("train --out run --resume", "run holds a run of another configuration"),
+        ("train --out comparison", "holds a comparison; choose another folder"),
+        ("train --out comparison --overwrite", "holds a comparison; choose another folder"),
+        ("compare --out run", "run is in the way: it exists and holds no comparison"),
+        ("compare --out run --resume", "run is in the way: it exists and holds no comparison"),
+        ("compare --out comparison", "comparison holds a comparison already"),
+        ("diagnose empty", "empty holds no run"),
+        ("diagnose text.txt", "text.txt holds no run"),
+        ("diagnose comparison", "holds a comparison; expected one of its runs"),
+        ("diagnose --features run", "run is no .npz file"),
+        ("diagnose --features one.npy", "one.npy is no .npz file"),
+        ("diagnose --features text.txt", "text.txt is no .npz file"),
+        ("diagnose run --out empty --overwrite", "empty is a folder; expected the name of a file"),
+        ("diagnose run --out text.txt/page.html", "text.txt is a file, not a folder"),
+        ("diagnose run --figures text.txt", "text.txt is a file, not a folder"),
+        ("report text.txt", "text.txt holds neither a run nor a comparison"),
+        ("report empty", "empty holds neither a run nor a comparison"),
+        ("report run --out empty --overwrite", "empty is a folder; expected the name of a file"),
+        ("report run --figures text.txt", "text.txt is a file, not a folder"),
+        ("prepare ave --source text.txt", "text.txt is a file; expected a folder with"),
+        ("prepare ave --source empty", "empty has no 'AVE'"),
+        ("prepare table --source empty", "empty is a folder; expected a table"),
+        ("prepare table --source one.npy", "one.npy is not a readable table"),
+        ("prepare kinetics-sounds --source empty --train-list no.csv --test-list no2.csv", "no.csv does not"),
+        ("prepare cmu-mosi --source empty", "empty has no file of a known name"),
+    ],
+)
+def test_a_path_of_the_wrong_kind(equipoise, data, places: Path, words: str, message: str) -> None:
+    """Each is wrong use, and changes nothing."""
+    before = {path: path.is_file() and path.read_bytes() for path in places.rglob("*")}
+    settings = ["--data", data] if words.startswith(("train --out", "compare --out")) else []
+    ended = equipoise(*words.split(), *settings)
+    assert message in ended.err
+    assert ended.code == 2
+    assert len(ended.err.strip().splitlines()) == 1
+    assert {path: path.is_file() and path.read_bytes() for path in places.rglob("*")} == before
 
 
 @pytest.mark.parametrize(

@@ -215,11 +215,21 @@ def test_an_invalid_name_is_a_usage_error(folder, spec):
     [
         ("their_models:Net", "no module 'their_models'"),
         ("my_models.part:Net", "no module 'my_models.part'"),
-        ("broken_models:Net", "importing 'broken_models'.*no_such_package_anywhere"),
-        ("typo_models:Net", "importing 'typo_models' failed with SyntaxError"),
         ("my_models:Nett", "has no 'Nett'"),
         ("my_models:number", "names a int; expected a class"),
         ("my_models:one_argument", r"factory\(shapes, num_classes\)"),
+    ],
+)
+def test_the_name_of_no_model_is_a_usage_error(folder, spec, words):
+    with pytest.raises(UsageError, match=words):
+        custom_model(spec, SHAPES, 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("broken_models:Net", "importing 'broken_models'.*no_such_package_anywhere"),
+        ("typo_models:Net", "importing 'typo_models' failed with SyntaxError"),
         ("my_models:nothing", "gave a NoneType"),
         ("my_models:raises", "KeyError: 'left'"),
         ("my_models:plain", "lacks .*encode, fuse, encoder_module.*models.BalancedModel"),

@@ -126,11 +126,16 @@ def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path, seeds: int,
     shutil.rmtree(out, ignore_errors=True)
     demo, _, diagnose = console()[2:]
     assert demo.split("#")[0].strip() == "make demo"
-    demo = f"make demo SEEDS={seeds} EPOCHS={epochs}"
-    if not (Path(sys.prefix) / ".demo").exists():
+
+    def demo_command() -> str:
+        demo = f"make demo SEEDS={seeds} EPOCHS={epochs}"
+        if (Path(sys.prefix) / ".demo").exists():
+            return demo
         # An environment that make did not create: do not change it, and run the commands that make would run.
-        demo = shell(f"{demo} --dry-run | sed -n '/equipoise compare/,$p'", folder).stdout
-    for command in (demo, diagnose):
+        return shell(f"{demo} --dry-run | sed -n '/equipoise compare/,$p'", folder).stdout
+
+    assert "--resume" not in shell("make --dry-run demo", folder).stdout  # there is nothing to resume
+    for command in (demo_command(), diagnose):
         ended = shell(command, folder)
         assert ended.returncode == 0, ended.stderr
     assert "accelerometer" in ended.stdout
@@ -145,7 +150,7 @@ def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path, seeds: int,
     assert means["unimodal:audio"] < means["joint"]
     assert means["unimodal:accelerometer"] < means["joint"]
     assert "diagnose-relearn" in (out / "report.html").read_text()
-    again = shell(demo, folder)  # it resumes, and all runs are finished
+    again = shell(demo_command(), folder)  # it resumes, and all runs are finished
     assert again.returncode == 0, again.stderr
     pd.testing.assert_frame_equal(pd.read_csv(out / "results.csv"), results)
 

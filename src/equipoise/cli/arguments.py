@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
@@ -16,7 +17,7 @@ from cyclopts import Parameter, Token
 
 from equipoise.training.option_text import IN_TEXT
 from equipoise.training.settings import Budget, Settings
-from equipoise.types import UsageError
+from equipoise.types import PathError, UsageError
 
 DEFAULT_DATA = "htad"
 
@@ -42,6 +43,25 @@ def check_figures(figures: Path | None, formats: Sequence[str] | None) -> None:
     if formats is not None and figures is None:
         raise UsageError("--formats sets the format of figures; give --figures DIR too.")
     check_formats(formats or ())
+    if figures is not None:
+        _check_writable(figures, "--figures DIR")
+
+
+def check_report(path: Path, overwrite: bool) -> None:
+    """Check before any work that a report can be written."""
+    if path.exists() and not overwrite:
+        raise PathError(f"{path} exists; give --overwrite to replace it, or --out FILE.")
+    if path.is_dir():
+        raise PathError(f"{path} is a folder; expected the name of a file: --out FILE.")
+    _check_writable(path.parent, "--out FILE")
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    """Raise PathError if files cannot be written in a folder, which is created if it does not exist."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        found = "cannot be written" if there.is_dir() else "is a file, not a folder"
+        raise PathError(f"{there} {found}; choose another place: {option}.")
 
 
 def free_folder(name: str, *, reuse: bool) -> Path:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from equipoise.cli.arguments import SomeWords, Whole, Words, free_folder, with_settings
-from equipoise.cli.progress import EpochBar, note_new_start
+from equipoise.cli.progress import EpochBar, new_start
 from equipoise.cli.tables import output_console, print_plain, progress_console
 
 Numbers = Annotated[list[Whole], Parameter(consume_multiple=(1, None))]
@@ -58,10 +58,8 @@ def compare_command(
 
     settings = from_options(chosen)
     folder = out or free_folder(f"compare-{Path(chosen['data']).name}", reuse=resume or overwrite)
-    if resume:
-        note_new_start(folder)
     progress = progress_console()
-    with EpochBar(progress) as bar:
+    with EpochBar(progress, new_start(folder) if resume else None) as bar:
         comparison = compare_and_report(
             settings,
             methods or DEFAULT_METHODS,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from equipoise.cli.arguments import Words, check_figures
+from equipoise.cli.arguments import Words, check_figures, check_report
 from equipoise.cli.memory import return_freed_arrays
 from equipoise.cli.tables import output_console, print_plain, turned
 from equipoise.decimals import MINUS
@@ -67,8 +67,8 @@ def diagnose_command(
     source = features or run_dir
     assert source is not None
     report = out or (source / REPORT if features is None else source.with_name(f"{source.stem}.{REPORT}"))
-    if out is not None and out.exists() and not overwrite:
-        raise UsageError(f"{out} exists; choose another file, or give --overwrite.")
+    if report.parent != source or source.is_dir():  # otherwise reading it says what is wrong
+        check_report(report, overwrite or out is None)
     if features is not None:
         return_freed_arrays()
         found = examine_features(features, preset=preset, **options)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from equipoise.cli.tables import print_plain, progress_console
+from equipoise.cli.tables import print_plain
 from equipoise.training.record.record import CONFIG, METRICS, RESULT, RunRecord
 
 if TYPE_CHECKING:  # a training does not need what a comparison loads
@@ -23,15 +23,15 @@ LINE_EVERY = 60.0
 EPOCH = b'"event": "epoch"'
 
 
-def note_new_start(folder: Path) -> None:
-    """Say in a line where `--resume` finds nothing that it could resume."""
+def new_start(folder: Path) -> str | None:
+    """Return a line where `--resume` finds nothing that it could resume, else None."""
     record = RunRecord(folder)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        print_plain(progress_console(), f"note: there is nothing to resume in {folder}; this is a new start.")
-    elif record.path(CONFIG).is_file() and not (
-        record.resumable or record.complete or (folder / "runs").is_dir()
-    ):
-        print_plain(progress_console(), f"note: {folder} holds no checkpoint yet; the run starts at epoch 0.")
+        return f"note: there is nothing to resume in {folder}; this is a new start."
+    begun = record.resumable or record.complete or record.holds_comparison
+    if record.path(CONFIG).is_file() and not begun:
+        return f"note: {folder} holds no checkpoint yet; the run starts at epoch 0."
+    return None
 
 
 class ProgressBar:
@@ -71,10 +71,12 @@ class EpochBar(ProgressBar):
     """Shows how many epochs of a comparison are done; an `Observer` of it.
 
     It reads the records that the runs write, and so needs no connection to the processes that compute them.
+    A note is printed once the work has begun, and so not before an error in the words of the command.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, note: str | None = None) -> None:
         super().__init__("epochs", console)
+        self._note = note
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._epochs: dict[Path, int] = {}
@@ -84,7 +86,14 @@ class EpochBar(ProgressBar):
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        if error[0] is None:
+            self._print_note()
         super().__exit__(*error)
+
+    def _print_note(self) -> None:
+        if self._note is not None:
+            print_plain(self._bar.console, self._note)
+            self._note = None
 
     def planned(self, folder: Path, jobs: Sequence[Job]) -> None:
         """Watch the runs of a comparison."""
@@ -104,6 +113,7 @@ class EpochBar(ProgressBar):
     def _watch(self) -> None:
         # The first wait comes before the bar, so that a run that fails early shows none.
         while not self._stop.wait(INTERVAL):
+            self._print_note()
             self._start()
             for folder, epochs in self._epochs.items():
                 if self._done.get(folder, 0) < epochs:

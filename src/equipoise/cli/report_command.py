@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.cli.arguments import Words, check_figures
+from equipoise.cli.arguments import Words, check_figures, check_report
 from equipoise.cli.tables import output_console, print_plain
-from equipoise.types import UsageError
 
 REPORT = "report.html"
 
@@ -39,8 +38,8 @@ def report_command(
     check_figures(figures, formats)
     shared = default_path(folders)
     path = out or (shared if shared.name != REPORT else folders[0] / REPORT)
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists; give --overwrite to replace it, or --out FILE.")
+    if path.parent != folders[0] or folders[0].is_dir():  # otherwise reading it says what is wrong
+        check_report(path, overwrite)
     written = write_report(folders, path)
     console = output_console()
     print_plain(console, written)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.cli.arguments import free_folder, with_settings
-from equipoise.cli.progress import EpochBar, note_new_start
+from equipoise.cli.progress import EpochBar, new_start
 from equipoise.cli.tables import make_table, number, output_console, print_plain, progress_console
 
 
@@ -38,9 +38,7 @@ def train_command(
     folder = out or free_folder(
         f"{Path(chosen['data']).name}-{run_name(method, settings.seed)}", reuse=resume or overwrite
     )
-    if resume:
-        note_new_start(folder)
-    with EpochBar(progress_console()) as bar:
+    with EpochBar(progress_console(), new_start(folder) if resume else None) as bar:
         bar.watch([(folder, settings.budget.epochs)])
         result = run(settings, folder, resume=resume, overwrite=overwrite)
     task = task_named(str(result.summary.get("task", "classification")))

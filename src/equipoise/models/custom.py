@@ -39,15 +39,15 @@ def custom_model(spec: str, shapes: Shapes, num_classes: int, seed: int = 0) -> 
     layers.
 
     Raises:
-        UsageError: `spec` is not of this form.
-        ModelError: it cannot be imported or called, or violates the contract.
+        UsageError: `spec` is not of this form, or names nothing that can be called so.
+        ModelError: importing or calling it fails, or it violates the contract.
     """
     with _current_folder_importable(), drawing(seed, "model", spec):
         factory = load_factory(spec)
         try:
             inspect.signature(factory).bind(shapes, num_classes)
         except (TypeError, ValueError) as error:
-            raise ModelError(
+            raise UsageError(
                 f"{spec!r} is called as factory(shapes, num_classes), which fails: {error}."
             ) from error
         with _blamed_on(f"calling {spec!r}"):
@@ -65,7 +65,7 @@ def load_factory(spec: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         # If the missing name is another one, the user's module exists but one of its imports does not.
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            raise ModelError(
+            raise UsageError(
                 f"{spec!r}: there is no module {error.name!r}, neither installed nor in {Path.cwd()}."
             ) from error
         raise ModelError(f"importing {module_name!r} for the model failed: {error}.") from error
@@ -74,9 +74,9 @@ def load_factory(spec: str) -> Callable[..., Any]:
     try:
         factory = reduce(getattr, attribute.split("."), cast("Any", module))
     except AttributeError as error:
-        raise ModelError(f"module {module_name!r} has no {attribute!r}.") from error
+        raise UsageError(f"module {module_name!r} has no {attribute!r}.") from error
     if not callable(factory):
-        raise ModelError(f"{spec!r} names a {type(factory).__name__}; expected a class or a factory.")
+        raise UsageError(f"{spec!r} names a {type(factory).__name__}; expected a class or a factory.")
     return cast("Callable[..., Any]", factory)
 
 

@@ -19,7 +19,7 @@ from equipoise.report.pages.page import Page
 from equipoise.report.records import gather, runs_of
 from equipoise.report.render import FORMATS, file_bytes, write_figures, write_file
 from equipoise.training.record.record import CONFIG, RESULT, RunRecord, write_atomically
-from equipoise.types import AbsentError, RunFolderError, UsageError
+from equipoise.types import PathError, UsageError
 
 REPORT: Final = "report.html"
 ACROSS: Final = "across-datasets.html"
@@ -137,14 +137,14 @@ def _kind(folder: Path) -> str:
     """Return `comparison` or `run`, also of one that is not finished: reading it says so.
 
     Raises:
-        RunFolderError: the folder holds neither.
+        PathError: the folder holds neither.
     """
-    if any((folder / name).is_file() for name in (RESULTS, SUMMARY)) or (folder / "runs").is_dir():
-        return "comparison"
     record = RunRecord(folder)
+    if any((folder / name).is_file() for name in (RESULTS, SUMMARY)) or record.holds_comparison:
+        return "comparison"
     if record.path(CONFIG).is_file() or record.path(RESULT).is_file():
         return "run"
-    expected = "expected a folder written by 'equipoise train' or 'equipoise compare'."
-    if not folder.exists():
-        raise AbsentError(f"{folder} does not exist; {expected}")
-    raise RunFolderError(f"{folder} holds neither a run nor a comparison; {expected}")
+    found = "holds neither a run nor a comparison" if folder.exists() else "does not exist"
+    raise PathError(
+        f"{folder} {found}; expected a folder written by 'equipoise train' or 'equipoise compare'."
+    )

@@ -98,7 +98,7 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
 
 def build_reference(settings: Settings, spec: ModelSpec) -> BalancedModel:
     """Build the joint model, whose encoders every method of a comparison starts from."""
-    if ":" in settings.model:
+    if settings.model != "auto":
         own = custom_model(settings.model, spec.shapes, spec.num_classes, seed=settings.seed)
         if own.task != spec.task:
             raise ModelError(

@@ -372,9 +372,9 @@ def test_invalid_tables(tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text("x,target\n1,a\n2,a\n")
     for name, word in (
         ("t.csv", "no rows"),
-        ("t.xlsx", "expected .csv"),
+        ("t.xlsx", "expected a table: .csv"),
         ("t.parquet", "cannot be read"),
-        ("none.csv", "is missing"),
+        ("none.csv", "does not exist; expected a table: .csv"),
         ("one.csv", "only one class"),
         ("two.csv", "two columns 'x'"),
     ):

@@ -11,7 +11,7 @@ from scipy import ndimage
 from equipoise.data import splits_of
 from equipoise.data.datasets.ucf101 import UCF101
 from equipoise.data.prepare.engine import Prepared, prepare
-from equipoise.types import DataError, EquipoiseError, UnknownNameError, UsageError
+from equipoise.types import DataError, EquipoiseError, PathError, UnknownNameError, UsageError
 from media_files import lfs_pointer, write_image, write_video
 
 CLASSES = ("ApplyEyeMakeup", "HandstandPushups", "YoYo")
@@ -134,7 +134,11 @@ def test_a_subset_of_the_classes_without_flow(source: Path) -> None:
         ({"classes": ("ApplyEyeMake", "YoYo")}, UnknownNameError, "did you mean ApplyEyeMakeup"),
         ({"classes": ("YoYo",)}, UsageError, "at least two"),
         ({"flow": "images"}, UsageError, "flow_root"),
-        ({"flow": "images", "flow_root": "nowhere"}, DataError, "nowhere is not a folder"),
+        (
+            {"flow": "images", "flow_root": "nowhere"},
+            PathError,
+            "nowhere does not exist; expected",
+        ),
         ({"lists": "nowhere"}, DataError, "download the official lists"),
         ({"pixels": 0}, UsageError, "size is 0"),
     ],

@@ -19,7 +19,7 @@ Write = Callable[..., PreparedDataset]
 def test_an_existing_folder_is_not_changed(tmp_path: Path, write: Write) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "thesis.tex").write_text("all my work")
-    with pytest.raises(RunFolderError, match=r"not empty; choose another folder, or pass overwrite=True"):
+    with pytest.raises(RunFolderError, match=r"not empty; choose another folder, or replace a dataset"):
         write()
     with pytest.raises(RunFolderError, match="holds no dataset that overwrite=True may replace"):
         write(overwrite=True)

@@ -15,7 +15,7 @@ from equipoise.data.prepare.clips import Clip, Preparation
 from equipoise.data.prepare.finding import check_source, files_by_name
 from equipoise.data.prepare.lists import check_classes, draw_groups
 from equipoise.data.prepare.readers.avletters import LipsReader, MfccReader, archive_names
-from equipoise.types import DataError
+from equipoise.types import PathError
 
 ARCHIVE: Final = "avletters.npz"
 REPETITIONS: Final = (1, 2, 3)
@@ -121,7 +121,7 @@ def _files(source: Path) -> tuple[str, dict[str, dict[str, Path]]]:
     lips = files_by_name(source / _LIPS, (".mat",), _sample_name)
     sounds = files_by_name(source / _SOUNDS, (".mfcc",), _sample_name)
     if not lips and not sounds:
-        raise DataError(
+        raise PathError(
             f"{source / _LIPS} holds no file named like A1_Anya-lips.mat; expected {AVLetters.expected}."
         )
     # Every speaker says every letter three times: other files are missing.

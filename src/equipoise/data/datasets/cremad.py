@@ -27,7 +27,7 @@ from equipoise.data.prepare.lists import (
     split_of_name,
 )
 from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, StftReader
-from equipoise.types import DataError, UsageError
+from equipoise.types import DataError, PathError, UsageError
 
 EMOTIONS: Final = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
 """In the order of the published `stat.csv`."""
@@ -131,7 +131,7 @@ class CremaD(SourceDataset):
             if (source / name).is_dir():
                 return source / name
         present = sorted(entry.name for entry in source.iterdir() if entry.is_dir())
-        raise DataError(
+        raise PathError(
             f"{source} has no folder {' or '.join(wanted)}; it holds {listed(present, 6)}: download the "
             "videos, or name their folder with --video-folder."
         )
@@ -187,7 +187,7 @@ def _names(source: Path, present: Sequence[str], lists: Sequence[NameList]) -> l
         rows = read_list(source / _SENTENCES, ("number", "name"), header=("stimulus_number", "filename")).rows
         names |= {name for _, name in rows if _NAME.fullmatch(name)}
     if not names:
-        raise DataError(
+        raise PathError(
             f"{source / _AUDIO} holds no file named like 1001_DFA_ANG_XX.wav; expected {CremaD.expected}."
         )
     return sorted(names)

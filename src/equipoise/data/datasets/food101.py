@@ -20,7 +20,7 @@ from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.media.images import ENDINGS
 from equipoise.data.prepare.readers.audio_video import ImageReader
 from equipoise.data.prepare.readers.text import TokensReader
-from equipoise.types import DataError
+from equipoise.types import DataError, PathError
 
 SPLITS: Final = ("train", "test")
 TEXTS: Final = "texts_txt"
@@ -120,19 +120,19 @@ class Food101(SourceDataset):
     def _lists(self, source: Path) -> tuple[Path, ...]:
         """Check the source folder; return the lists of titles, or nothing if the texts are read."""
         if not (source / "images").is_dir() and all((source / split).is_dir() for split in SPLITS):
-            raise DataError(f"{source} is the folder of the images; give {source.absolute().parent}.")
+            raise PathError(f"{source} is the folder of the images; give {source.absolute().parent}.")
         check_source(source, ["images"], self.expected)
         check_source(source / "images", SPLITS, "train and test, with a folder for each class")
         lists = tuple(source / "texts" / f"{split}_titles.csv" for split in SPLITS)
         lacking = [str(path) for path in lists if not path.exists()]
         if self.text == "titles" or (self.text == "auto" and len(lacking) < len(lists)):
             if lacking:
-                raise DataError(
+                raise PathError(
                     f"{listed(lacking)} is missing; download it, or choose --text texts with {TEXTS}."
                 )
             return lists
         if not (source / TEXTS).is_dir():
-            raise DataError(f"{source} has no texts for its images; expected {self.expected}.")
+            raise PathError(f"{source} has no texts for its images; expected {self.expected}.")
         return ()
 
 
@@ -207,14 +207,14 @@ def _pictures(images: Path) -> Found:
                 )
             found[key] = (split, file)
     if not found:
-        raise DataError(f"{images} holds no image; expected {{train,test}}/<class>/<name>.jpg in it.")
+        raise PathError(f"{images} holds no image; expected {{train,test}}/<class>/<name>.jpg in it.")
     return found
 
 
 def _text_files(folder: Path) -> Found:
     found: Found = {key: (None, file) for key, file in _files(folder, (".txt",))}
     if not found:
-        raise DataError(f"{folder} holds no text; expected <class>/<name>.txt in it.")
+        raise PathError(f"{folder} holds no text; expected <class>/<name>.txt in it.")
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 from equipoise.cache import place_of
 from equipoise.data.format.prepared import PreparedDataset, open_dataset
 from equipoise.data.prepare.clips import ArrayPreparation, Clip, ModalityReader, Preparation
-from equipoise.types import DataError, UsageError
+from equipoise.types import PathError, UsageError
 
 
 class Dataset(ABC):
@@ -102,7 +102,7 @@ class SourceDataset(Dataset):
             source: the folder (or file) that the user has downloaded.
 
         Raises:
-            DataError: the source has another layout, or does not match a list.
+            PathError, DataError: the source has another layout, or does not match a list.
             UsageError: options contradict each other.
             MissingExtraError: a package that reads the source is not installed.
         """
@@ -146,11 +146,11 @@ class SourceDataset(Dataset):
         """Open the dataset where it was prepared.
 
         Raises:
-            DataError: it was not prepared, or no longer exists.
+            PathError: it was not prepared, or no longer exists.
         """
         place = self.place()
         if place is None:
-            raise DataError(
+            raise PathError(
                 f"the dataset {self.name!r} is not prepared on this machine; call: {self.how_to_get()}."
             )
         return open_dataset(place)

@@ -26,7 +26,7 @@ from equipoise.data.prepare.sentiment.utterances import (
     report_size,
     unique_names,
 )
-from equipoise.types import DataError, UsageError
+from equipoise.types import DataError, PathError, UsageError
 
 Target = Literal["binary", "binary-nonzero", "seven", "regression"]
 Empty = Literal["keep", "drop-text", "drop"]
@@ -182,7 +182,7 @@ def find_source(source: Path, known: Sequence[str]) -> Path:
     """Return the pickle that `source` is or holds under a `known` name, or the folder of `.csd` files.
 
     Raises:
-        DataError: there is none, or more than one.
+        PathError: there is none, or more than one.
     """
     if source.is_file():
         return source.parent if source.suffix == ".csd" else source
@@ -196,12 +196,12 @@ def find_source(source: Path, known: Sequence[str]) -> Path:
         return found[0]
     if not found:
         what = "has no file of a known name" if places else "is missing"
-        raise DataError(
+        raise PathError(
             f"{source} {what}; expected one of {', '.join(known)}, or the .csd files of the SDK: give the "
             "file itself as the source."
         )
     names = [str(path.relative_to(source)) for path in found]
-    raise DataError(f"{source} holds {listed(names, 6)}; give the one to use as the source.")
+    raise PathError(f"{source} holds {listed(names, 6)}; give the one to use as the source.")
 
 
 def _drop_samples(samples: Utterances, empty: Empty, target: Target) -> None:

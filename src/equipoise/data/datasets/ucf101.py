@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.data.format.folder import listed
+from equipoise.data.format.folder import check_folder, listed
 from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
 from equipoise.data.prepare.finding import FoundMedia, check_source, find_media
 from equipoise.data.prepare.lists import NameList, check_once, chosen_classes, read_list, sharing
@@ -21,7 +21,7 @@ from equipoise.data.prepare.readers.flow import (
     FlowImagesReader,
     FlowReader,
 )
-from equipoise.types import DataError, UsageError
+from equipoise.types import DataError, PathError, UsageError
 
 LISTS: Final = "ucfTrainTestlist"
 CLASS_LIST: Final = "classInd.txt"
@@ -109,8 +109,7 @@ class UCF101(SourceDataset):
         if self.flow_root is None:
             return None
         root = Path(self.flow_root).expanduser()
-        if not root.is_dir():
-            raise DataError(f"flow_root {root} is not a folder; expected a folder of flow images.")
+        check_folder(root, "a folder of flow images")
         return root
 
     def _lists_folder(self, source: Path) -> Path:
@@ -123,7 +122,7 @@ class UCF101(SourceDataset):
         for place in places:
             if (place / wanted).exists():
                 return place
-        raise DataError(
+        raise PathError(
             f"{wanted} is not in {' or '.join(map(str, places))}; download the official lists "
             f"(UCF101TrainTestSplits-RecognitionTask.zip from {self.source}) and name their folder with "
             "--lists."
@@ -218,7 +217,7 @@ def _inside(path: Path, folder: Path | None) -> bool:
 def _check_some_there(clips: Sequence[Clip], found: FoundMedia, expected: str) -> None:
     names = {clip.id.lower() for clip in clips}
     if not names & (set(found.video) | set(found.frames)):
-        raise DataError(
+        raise PathError(
             f"{found.folder} holds none of the {len(clips)} listed clips, such as {clips[0].id!r}; it "
             f"contains {found.summary()} with such names: expected {expected}."
         )

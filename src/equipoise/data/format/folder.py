@@ -14,7 +14,7 @@ from typing import Any
 
 from equipoise.cache import DESCRIPTION_FILE
 from equipoise.tasks import TASKS as TASK_KINDS
-from equipoise.types import AbsentError, DataError, RunFolderError
+from equipoise.types import DataError, PathError, RunFolderError
 
 FORMAT = "equipoise-dataset"
 FORMAT_VERSION = 1
@@ -29,14 +29,15 @@ def read_description(path: Path) -> dict[str, Any]:
     """Read `dataset.json` in the folder `path` and check that it describes a dataset of a known version.
 
     Raises:
-        DataError: it is missing, damaged, or written by a newer version of the format.
+        PathError: the folder does not exist or holds no dataset.
+        DataError: the file is damaged, or written by a newer version of the format.
     """
     file = path / DESCRIPTION_FILE
     check_folder(path, "the folder of a dataset written by equipoise.write_dataset")
     try:
         described = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(
+        raise PathError(
             f"{path} is no prepared dataset: it has no {DESCRIPTION_FILE}; create one with "
             "equipoise.write_dataset."
         ) from None
@@ -58,11 +59,16 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def check_folder(path: Path, expected: str) -> None:
-    """Raise DataError unless `path` is a folder; `expected` completes the message."""
+    """Raise PathError unless `path` is a folder; `expected` completes the message."""
     if not path.is_dir():
-        if not path.exists():
-            raise AbsentError(f"{path} does not exist; expected {expected}.")
-        raise DataError(f"{path} is a file; expected {expected}.")
+        raise PathError(f"{path} {'is a file' if path.exists() else 'does not exist'}; expected {expected}.")
+
+
+def check_file(path: Path, expected: str) -> None:
+    """Raise PathError unless `path` is a file; `expected` completes the message."""
+    if not path.is_file():
+        found = "is a folder" if path.exists() else "does not exist"
+        raise PathError(f"{path} {found}; expected {expected}.")
 
 
 def visible(entries: Iterable[Path]) -> list[Path]:
@@ -89,27 +95,28 @@ def listed(names: Sequence[object], limit: int = 3) -> str:
 
 
 def check_destination(path: Path, overwrite: bool) -> None:
-    """Raise RunFolderError if `path` holds anything except a dataset that may be replaced."""
+    """Raise PathError if `path` holds anything except a dataset that may be replaced."""
     if not path.exists():
         return
     if not path.is_dir():
-        raise RunFolderError(f"{path} is a file; choose a folder that does not exist yet.")
+        raise PathError(f"{path} is a file; choose a folder that does not exist yet.")
     present = {entry.name for entry in path.iterdir()}
     if not present:
         return
     if not overwrite:
-        raise RunFolderError(
-            f"{path} is not empty; choose another folder, or pass overwrite=True to replace a dataset."
+        raise PathError(
+            f"{path} is not empty; choose another folder, or replace a dataset by --overwrite "
+            "(overwrite=True)."
         )
     try:
         arrays = {item["file"] for item in read_description(path)["modalities"]}
     except (DataError, KeyError, TypeError) as error:
-        raise RunFolderError(
+        raise PathError(
             f"{path} is not empty and holds no dataset that overwrite=True may replace ({error}); "
             "choose another folder, or remove it yourself."
         ) from error
     if others := present - {DESCRIPTION_FILE, INDEX_FILE, PREPARATION_FILE} - arrays:
-        raise RunFolderError(
+        raise PathError(
             f"{path} holds other files than those of a dataset ({listed(sorted(others))}), which "
             "overwrite=True would delete; move them, or choose another folder."
         )
@@ -117,13 +124,13 @@ def check_destination(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Raise errors of the file system as a RunFolderError about `path`."""
+    """Raise errors of the file system as a RunFolderError about `path`, a PathError if no disk is full."""
     try:
         yield
     except OSError as error:
-        raise RunFolderError(
-            f"cannot write {path} ({error}); choose a folder that can be written."
-        ) from error
+        wrong = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
+        kind = PathError if wrong else RunFolderError
+        raise kind(f"cannot write {path} ({error}); choose a folder that can be written.") from error
 
 
 @contextmanager

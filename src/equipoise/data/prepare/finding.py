@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from equipoise.data.format.folder import check_folder, listed, visible
-from equipoise.types import DataError
+from equipoise.types import DataError, PathError
 
 VIDEOS: Final = (".mp4", ".flv", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg")
 SOUNDS: Final = (".wav", ".flac", ".ogg", ".mp3", ".m4a")
@@ -103,7 +103,7 @@ def check_source(source: Path, wanted: Sequence[str], expected: str) -> None:
     """Check that a source folder exists and holds what is `wanted`; `expected` is its layout, in words.
 
     Raises:
-        DataError: it is missing, a file, or incomplete; the message lists its content, and names a subfolder
+        PathError: it is missing, a file, or incomplete; the message lists its content, and names a subfolder
             with the expected content if there is one.
     """
     check_folder(source, f"a folder with {expected}")
@@ -113,7 +113,7 @@ def check_source(source: Path, wanted: Sequence[str], expected: str) -> None:
     present = sorted(entry.name for entry in source.iterdir())
     inside = [name for name in present if all((source / name / want).exists() for want in wanted)]
     hint = f"give {source / inside[0]}" if inside else f"expected {expected}"
-    raise DataError(f"{source} has no {listed(missing)}; it holds {listed(present, 6) or 'nothing'}: {hint}.")
+    raise PathError(f"{source} has no {listed(missing)}; it holds {listed(present, 6) or 'nothing'}: {hint}.")
 
 
 def locate(
@@ -129,7 +129,8 @@ def locate(
         name, so that reading it counts it as missing.
 
     Raises:
-        DataError: no sample has a file, or several files match.
+        PathError: no sample has a file.
+        DataError: several files match.
     """
     clips, sounds, frames = (
         [found.pick(kind, names, within) for names, within in samples]
@@ -140,7 +141,7 @@ def locate(
     chosen = layout if layout != "auto" else ("frames" if both > videos else "clips")
     if not (both if chosen == "frames" else videos):
         wanted = "sound file with a folder of frames" if chosen == "frames" else "video"
-        raise DataError(
+        raise PathError(
             f"{found.folder} holds no {wanted} of the {len(samples)} listed samples, such as "
             f"{samples[0].names[0]!r}; it contains {found.summary()}: give the folder that holds them."
         )

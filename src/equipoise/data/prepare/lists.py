@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from equipoise.data.format.content import digest
-from equipoise.data.format.folder import SPLIT_NAMES, listed
+from equipoise.data.format.folder import SPLIT_NAMES, check_file, listed
 from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.media.files import check_media
 from equipoise.randomness import derive_seed
@@ -68,9 +68,11 @@ def read_list(
     is skipped. `split` is the split that it lists.
 
     Raises:
-        MediaError: the file is missing, empty or a Git LFS pointer.
+        PathError: there is no such file.
+        MediaError: it is empty or a Git LFS pointer.
         DataError: it is not a text, or a line has too few or too many fields.
     """
+    check_file(path, f"a list with lines {separator.join(columns)!r}")
     check_media(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")

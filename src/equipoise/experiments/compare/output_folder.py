@@ -12,7 +12,7 @@ import yaml
 from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
 from equipoise.training.record.files import first_line
 from equipoise.training.record.record import ERROR, LOCK, MACHINE_ONLY, RunRecord, write_atomically
-from equipoise.types import RunFolderError
+from equipoise.types import PathError, RunFolderError
 
 EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set"})
 """Options that a resumed comparison may extend; its runs are checked one by one."""
@@ -22,17 +22,17 @@ def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool,
     """Prepare `folder` for a comparison of this configuration.
 
     Raises:
-        RunFolderError: it cannot be written, holds other things, or another comparison.
+        PathError: it cannot be written, holds other things, or another comparison.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / CONFIG).is_file() or not (folder / RUNS).is_dir():
-            raise RunFolderError(
+            raise PathError(
                 f"{folder} is in the way: it exists and holds no comparison; choose another folder (--out)."
             )
         if overwrite:
             _clear(folder)
         elif not resume:
-            raise RunFolderError(
+            raise PathError(
                 f"{folder} holds a comparison already; resume it, overwrite it, or choose another "
                 "folder (--resume, --overwrite, --out)."
             )
@@ -45,14 +45,14 @@ def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool,
                     f"{key} {held.get(key)!r} (requested: {configuration.get(key)!r})"
                     for key in differing[:4]
                 )
-                raise RunFolderError(
+                raise PathError(
                     f"{folder} holds a comparison of another configuration: {shown}; choose another folder."
                 )
     try:
         (folder / RUNS).mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CONFIG, yaml.safe_dump(dict(configuration), sort_keys=False))
     except OSError as error:
-        raise RunFolderError(
+        raise PathError(
             f"cannot write the folder {folder} ({error.strerror or error}); choose another one (--out)."
         ) from None
 
@@ -65,7 +65,9 @@ def held_configuration(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        held = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        # A run has a configuration too; `open_folder` refuses its folder.
+        compared = path.is_file() and (folder / RUNS).is_dir()
+        held = yaml.safe_load(path.read_text(encoding="utf-8")) if compared else {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RunFolderError(f"cannot read {path}: {first_line(error)}.") from None
     if not isinstance(held, dict):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from equipoise.experiments.examine.run_data import SplitFeatures
 from equipoise.training.record.files import first_line
-from equipoise.types import AbsentError, DataError
+from equipoise.types import DataError, PathError
 
 Split = Literal["train", "val"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "val")
@@ -28,7 +28,8 @@ class SavedFeatures:
         modalities: their names, in the order of the file's training arrays.
 
     Raises:
-        DataError: the file cannot be read, lacks an array, or holds one of another name.
+        PathError: it is no such file.
+        DataError: it cannot be read, lacks an array, or holds one of another name.
     """
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
@@ -96,20 +97,14 @@ class SavedFeatures:
         return [name for name in found if name and name != "labels"]
 
     def _read_keys(self) -> list[str]:
+        if not zipfile.is_zipfile(self.path):
+            found = "is no .npz file, or is cut off" if self.path.exists() else "does not exist"
+            raise PathError(f"{self.path} {found}; expected an .npz file, written by numpy.savez.")
         try:
-            loaded = np.load(self.path, allow_pickle=False)
-        except FileNotFoundError:
-            raise AbsentError(
-                f"there is no file {self.path}; expected an .npz file, written by numpy.savez."
-            ) from None
+            with np.load(self.path, allow_pickle=False) as loaded:
+                return list(loaded.files)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise self._unreadable(str(self.path), error) from None
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise DataError(
-                f"{self.path} holds a single array; expected an .npz file, written by numpy.savez."
-            )
-        with loaded:
-            return list(loaded.files)
 
     @staticmethod
     def _unreadable(what: str, error: Exception) -> DataError:

@@ -18,7 +18,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from equipoise.training.record.files import first_line, replaced
-from equipoise.types import AbsentError, RunFolderError
+from equipoise.types import PathError, RunFolderError
 
 CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
@@ -64,6 +64,11 @@ class RunRecord:
         """Whether there is a checkpoint to resume from."""
         return self.path(CHECKPOINT).is_file()
 
+    @property
+    def holds_comparison(self) -> bool:
+        """Whether the folder is that of a comparison, whose runs have folders below it."""
+        return (self.folder / "runs").is_dir()
+
     def path(self, name: str) -> Path:
         """Return the path of one of the record's files."""
         return self.folder / name
@@ -74,13 +79,14 @@ class RunRecord:
         With `resume` it may hold a run of the same options; with `overwrite` a run that it holds is replaced.
 
         Raises:
-            RunFolderError: it cannot be written, or holds other things or a run of another configuration. An
+            PathError: it cannot be written, or holds other things or a run of another configuration. An
                 existing record is kept unless `overwrite` is given.
         """
         if self._in_use():
-            if not self.path(CONFIG).is_file():
-                raise RunFolderError(
-                    f"{self.folder} is in the way: it exists and holds no run; choose another folder."
+            if self.holds_comparison or not self.path(CONFIG).is_file():
+                held = "a comparison" if self.holds_comparison else "no run"
+                raise PathError(
+                    f"{self.folder} is in the way: it exists and holds {held}; choose another folder."
                 )
             if overwrite:
                 self.clear()
@@ -88,7 +94,7 @@ class RunRecord:
                 self.check_same(options)
                 return
             else:
-                raise RunFolderError(
+                raise PathError(
                     f"{self.folder} holds a run already; resume it, overwrite it, or choose another folder "
                     "(--resume, --overwrite, --out)."
                 )
@@ -96,7 +102,7 @@ class RunRecord:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path(CONFIG), yaml.safe_dump(dict(options), sort_keys=False))
         except OSError as error:
-            raise RunFolderError(
+            raise PathError(
                 f"cannot write the run folder {self.folder} ({error.strerror or error}); choose another one."
             ) from None
 
@@ -110,12 +116,12 @@ class RunRecord:
         """Check that a finished run was made with these data: fingerprints by their keys in the result.
 
         Raises:
-            RunFolderError: it was made with others.
+            PathError: it was made with others.
         """
         result = self.result()
         changed = [key for key, value in identity.items() if result.get(key) != value]
         if changed:
-            raise RunFolderError(
+            raise PathError(
                 f"{self.folder} holds a finished run on other data ({', '.join(changed)} differ): data or "
                 "splits have changed since. Choose another folder, or overwrite it."
             )
@@ -131,13 +137,13 @@ class RunRecord:
         """Return the settings of the run, as options.
 
         Raises:
-            RunFolderError: there is no run in the folder, or its settings cannot be read.
+            PathError: there is no run in the folder.
+            RunFolderError: its settings cannot be read.
         """
         try:
             values = yaml.safe_load(self.path(CONFIG).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            kind = RunFolderError if self.folder.exists() else AbsentError
-            raise kind(
+        except (FileNotFoundError, NotADirectoryError):
+            raise PathError(
                 f"{self.folder} holds no run: there is no {CONFIG}; expected a folder written by "
                 "'equipoise train' or 'equipoise compare'."
             ) from None
@@ -194,10 +200,10 @@ class RunRecord:
         """
         try:
             result: dict[str, Any] = json.loads(self.path(RESULT).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self.options()  # raises where there is no run at all
-            if (self.folder / "runs").is_dir():
-                raise RunFolderError(
+            if self.holds_comparison:
+                raise PathError(
                     f"{self.folder} holds a comparison; expected one of its runs, a folder in "
                     f"{self.folder / 'runs'}."
                 ) from None
@@ -220,11 +226,11 @@ class RunRecord:
         """Check that the run has these options; those of the machine alone may differ.
 
         Raises:
-            RunFolderError: it has others.
+            PathError: it has others.
         """
         differing = self._differing(options)
         if differing:
-            raise RunFolderError(
+            raise PathError(
                 f"{self.folder} holds a run of another configuration: {'; '.join(differing[:4])}"
                 f"{' and more' if len(differing) > 4 else ''}. Choose another folder, or overwrite it."
             )

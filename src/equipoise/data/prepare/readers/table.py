@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from equipoise.data.format.folder import check_file
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.readers.text import UTF8, TokensReader
-from equipoise.types import DataError, MissingExtraError, UsageError
+from equipoise.types import DataError, MissingExtraError, PathError, UsageError
 
 PARQUET: Final = (".parquet", ".pq")
 SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
@@ -55,13 +56,16 @@ def read_table(path: Path, text: TextFormat | None = None) -> pd.DataFrame:
     """Read a table with one row for each sample: `.csv`, `.tsv` (every cell is a text) or `.parquet`.
 
     Raises:
-        DataError: it is missing, empty, damaged, of another kind, or has another encoding or separator.
+        PathError: there is no such file, or it has another ending.
+        DataError: it is empty, damaged, or has another encoding or separator.
         MissingExtraError: it is Parquet and pyarrow is not installed.
     """
+    expected = f"a table: {', '.join((*SEPARATORS, *PARQUET))}"
+    check_file(path, expected)
     check_media(path)
     kind, text = path.suffix.lower(), text or TextFormat()
     if kind not in (*SEPARATORS, *PARQUET):
-        raise DataError(f"{path} is not a readable table; expected {', '.join((*SEPARATORS, *PARQUET))}.")
+        raise PathError(f"{path} is not a readable table; expected {expected}.")
     try:
         table = pd.read_parquet(path) if kind in PARQUET else _text_table(path, text)
     except ImportError:
