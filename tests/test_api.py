@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 import equipoise as eq
 
@@ -25,6 +29,58 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_importing_loads_nothing_heavy() -> None:
     script = "import sys, equipoise; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+WIDE = {"a": np.arange(12.0)[:, None]}
+FOUR = np.arange(12) % 4
+
+
+def of_fit(**options: Any) -> None:
+    eq.fit("nowhere/at/all", "diagnose-relearn", **options)
+
+
+def of_compare(**options: Any) -> None:
+    eq.compare("nowhere/at/all", ["joint", "diagnose-relearn"], **options)
+
+
+def of_diagnose(**options: Any) -> None:
+    eq.diagnose(WIDE, FOUR, WIDE, FOUR, **options)
+
+
+def of_by_hand(**options: Any) -> None:
+    eq.by_hand("ogm-ge", nn.Linear(1, 1), train_loader=[], optimizer=[], epochs=1, **options)
+
+
+@pytest.mark.parametrize(
+    ("called", "option", "suggested"),
+    [
+        (of_fit, "lamda", "method_options={'lam': ...}"),
+        (of_fit, "epoch", "epochs"),
+        (of_fit, "learnig_rate", "lr"),
+        (of_fit, "resum", "resume"),
+        (of_compare, "lamda", "method_options={'diagnose-relearn': {'lam': ...}}"),
+        (of_compare, "learning_rate", "lr"),
+        (of_compare, "worker", "workers"),
+        (of_compare, "seed", "seeds"),
+        (of_compare, "method", "methods"),
+        (of_diagnose, "presset", "preset"),
+        (of_by_hand, "alph", "alpha"),
+        (of_by_hand, "critrion", "criterion"),
+        (partial(eq.separability, WIDE, FOUR, WIDE, FOUR), "measure", "measures"),
+        (partial(eq.diagnose_run, "nowhere"), "metrc", "metric"),
+        (partial(eq.examine_run, "nowhere"), "qualty", "quality"),
+        (partial(eq.examine_features, "nowhere.npz"), "picture", "pictures"),
+        (partial(eq.examine_model, {}, nn.Linear(1, 1), [], []), "clases", "classes"),
+        (partial(eq.DiagnoseRelearn, {"a": nn.Linear(1, 1)}), "evry", "every"),
+    ],
+)
+def test_near_names_are_those_of_all_parameters_and_options(
+    called: Callable[..., Any], option: str, suggested: str
+) -> None:
+    with pytest.raises(eq.UnknownNameError) as raised:
+        called(**{option: 1})
+    first = str(raised.value).partition("did you mean ")[2]
+    assert first.startswith(suggested)
 
 
 def test_catalogues_hold_names() -> None:

@@ -14,9 +14,12 @@ import pandas as pd
 from equipoise.experiments.compare.compare import Observer
 from equipoise.experiments.compare.compare import compare as run_comparison
 from equipoise.experiments.compare.comparison import REPORT, Comparison
-from equipoise.experiments.compare.planning import DEFAULT_METHODS, seeds_of
+from equipoise.experiments.compare.planning import DEFAULT_METHODS, GROUPS, seeds_of
+from equipoise.methods import base_names
+from equipoise.methods.core.creation import option_names
 from equipoise.report import write_comparison_report
-from equipoise.training.settings import Settings
+from equipoise.training.settings import SETTING_NAMES, Settings
+from equipoise.typed_options import check_keywords
 
 
 def compare(
@@ -59,8 +62,16 @@ def compare(
         EquipoiseError: its type says whether the call, the data or the folder is wrong.
     """
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="equipoise-")) / "comparison"
-    settings = Settings.from_options(str(os.fspath(data)), **options)
     methods = [methods] if isinstance(methods, str) else methods
+    own = {
+        name: f"method_options={{{base!r}: {{{name!r}: ...}}}}"
+        for method in methods
+        if method not in GROUPS
+        for base in base_names(method)
+        for name in option_names(base)
+    }
+    check_keywords(compare, options, SETTING_NAMES - {"method", "seed"}, own)
+    settings = Settings.from_options(str(os.fspath(data)), **options)
     comparison = compare_and_report(
         settings,
         methods,

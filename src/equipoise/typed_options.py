@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from inspect import signature
 from typing import Any, TypeVar
 
 from typeguard import TypeCheckError, check_type
 
-from equipoise.types import UsageError, check_known
+from equipoise.types import UnknownNameError, UsageError, check_known
 
 Options = TypeVar("Options")
 
@@ -25,6 +26,24 @@ def from_options(declared: type[Options], options: Mapping[str, Any], whose: str
     check_known(f"option {whose}", options, known)
     check_types(declared, options, whose)
     return declared(**options)
+
+
+def check_keywords(
+    called: Callable[..., Any],
+    given: Iterable[str],
+    options: Iterable[str],
+    elsewhere: Mapping[str, str] | None = None,
+) -> None:
+    """Check the names of the `**options` of a function against `options`.
+
+    Raises:
+        UnknownNameError: suggests near names out of all parameters and options, and `elsewhere`.
+    """
+    known = set(options)
+    for name in given:
+        if name not in known:
+            own = {p.name for p in signature(called).parameters.values() if p.kind is not p.VAR_KEYWORD}
+            raise UnknownNameError(f"option of {called.__name__}", name, known | own, elsewhere=elsewhere)
 
 
 def check_types(declared: type, options: Mapping[str, Any], whose: str = "") -> None:

@@ -7,12 +7,16 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:  # the command line prints its help without importing torch
     from torch import Tensor
 
 Entry = TypeVar("Entry")
+
+
+ALSO_CALLED: Final = {"learning_rate": "lr"}
+"""What other libraries call an option, for suggestions."""
 
 
 class EquipoiseError(Exception):
@@ -30,12 +34,23 @@ class UsageError(EquipoiseError, ValueError):
 class UnknownNameError(UsageError, KeyError):
     """There is no method, dataset, model, metric or option of that name.
 
-    It is also a `KeyError`, so that `mapping.get` and `in` work on mappings that raise it.
+    It is also a `KeyError`, so that `mapping.get` and `in` work on mappings that raise it. The message
+    suggests near names; `elsewhere` are names that do not belong here, with how to write them.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], found: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+        found: str = "",
+        elsewhere: Mapping[str, str] | None = None,
+    ) -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
-        near = difflib.get_close_matches(name.lower(), self.known, n=3, cutoff=0.5)
+        written = dict(elsewhere or {}) | {one: one for one in self.known}
+        written |= {other: one for other, one in ALSO_CALLED.items() if one in self.known}
+        close = difflib.get_close_matches(name.lower(), written, n=3, cutoff=0.5)
+        near = list(dict.fromkeys(written[one] for one in close))
         hint = f"did you mean {_either(near)}?" if near else f"known: {', '.join(self.known) or 'none'}."
         super().__init__(f"unknown {kind} {name!r}: {found}{hint}")
 

@@ -294,7 +294,7 @@ def test_metrics_that_need_two_classes_are_refused(metric):
     ("options", "message"),
     [
         ({"preset": "rob"}, "diagnosis preset 'rob': did you mean robust"),
-        ({"metrik": "nmi"}, "diagnosis option 'metrik': did you mean metric"),
+        ({"metrik": "nmi"}, "option of diagnose 'metrik': did you mean metric"),
         ({"metric": "puritty"}, "value of metric 'puritty': did you mean"),
         ({"scaler": "min-max"}, "value of scaler 'min-max'"),
         ({"assign": "transfr"}, "did you mean transfer"),

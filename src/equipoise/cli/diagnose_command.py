@@ -59,6 +59,7 @@ def diagnose_command(
     from equipoise.training.option_text import parse_assignments
 
     options = parse_assignments(set_ or [], "set")
+    DiagnosisOptions.preset(preset, **options)
     if (run_dir is None) == (features is None):
         raise UsageError("expected either a run folder or --features FILE.npz.")
     check_figures(figures, formats)
@@ -74,7 +75,6 @@ def diagnose_command(
         found = examine_features(features, preset=preset, **options)
     else:
         assert run_dir is not None
-        DiagnosisOptions.preset(preset, **options)  # report a mistake in the options first
         if _has_labels(run_dir):
             _show_state(run_dir, preset, options)
             return

@@ -100,6 +100,7 @@ def diagnose(
             are one-hot and no metric is given.
         UnknownNameError: a preset, an option or its value does not exist.
     """
+    DiagnosisOptions.check_call(diagnose, preset, options)
     chosen = options_for(preset, options, train_labels, val_labels)
     return diagnose_with(chosen, train, train_labels, val, val_labels)
 
@@ -136,6 +137,7 @@ def separability(
     Raises:
         DataError, UnknownNameError: as for `diagnose`.
     """
+    DiagnosisOptions.check_call(separability, preset, options)
     check_modalities(train, val)
     requested = measures is not None
     if measures is None:

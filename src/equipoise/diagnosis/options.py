@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import numpy as np
 
 from equipoise.diagnosis.measures.catalogue import MEASURES
-from equipoise.typed_options import check_types
+from equipoise.typed_options import check_keywords, check_types
 from equipoise.types import UsageError, check_known
 
 METRICS: Final = {name: measure.summary for name, measure in MEASURES.items()}
@@ -111,6 +111,12 @@ class DiagnosisOptions:
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if not whole or not least <= value < 2**31:
             raise UsageError(f"{option} is {value!r}; expected a whole number of at least {least}.")
+
+    @classmethod
+    def check_call(cls, called: Callable[..., Any], preset: str, changes: Mapping[str, Any]) -> None:
+        """Check the preset and the `**options` of a function before any work; see `preset`."""
+        check_keywords(called, changes, [field.name for field in fields(cls)])
+        cls.preset(preset, **changes)
 
     @classmethod
     def preset(cls, name: str = "paper", **changes: Any) -> DiagnosisOptions:

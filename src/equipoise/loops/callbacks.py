@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from inspect import signature
 from math import inf
 from typing import Any
 
@@ -16,6 +17,8 @@ from equipoise.distributed import unwrapped
 from equipoise.loops.plain import HandTraining, by_hand
 from equipoise.methods import Method, create_method
 from equipoise.relearning import DiagnoseRelearn
+from equipoise.relearning.options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS
+from equipoise.typed_options import check_keywords
 from equipoise.types import EquipoiseError, ModelError, warn
 
 Handles = Mapping[str, str | nn.Module]
@@ -29,6 +32,8 @@ class RelearnsInTrainer:
 
     def __init__(self, encoders: Handles, options: dict[str, Any]) -> None:
         check_handles(encoders, paths=True)
+        relearn = signature(DiagnoseRelearn).parameters
+        check_keywords(type(self), options, {*relearn, *RELEARN_OPTIONS, *DIAGNOSIS_OPTIONS})
         self.encoders: Handles = dict(encoders)
         self.options = options
         self.relearn: DiagnoseRelearn | None = None

@@ -173,17 +173,19 @@ class DiagnoseRelearn:
 
     def diagnose(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
         """Measure the learning state of every modality and change nothing; see `step`."""
+        return self._diagnosed(model, train_loader, val_loader)[0]
+
+    def _diagnosed(self, model: nn.Module, *loaders: Iterable[Any]) -> tuple[Diagnosis, int]:
         train, val = (
             collect_features(self.encoders, model, loader, reader=self.reader, pool=self.pool)
-            for loader in (train_loader, val_loader)
+            for loader in loaders
         )
         self.samples_forwarded += len(train.target) + len(val.target)
         train, val = train.labelled(), val.labelled()
-        self._classes = len(torch.unique(train.target))
         kind = "classes" if "metric" in self._named else kind_of(train.target, val.target)
-        usual = usual_options(kind, self._named)
-        options = replace(self.diagnosis, **usual) if usual else self.diagnosis
-        return diagnose_with(options, train.features, train.target, val.features, val.target)
+        options = replace(self.diagnosis, **usual_options(kind, self._named))
+        diagnosis = diagnose_with(options, train.features, train.target, val.features, val.target)
+        return diagnosis, len(torch.unique(train.target))
 
     def plan(
         self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]
@@ -191,11 +193,11 @@ class DiagnoseRelearn:
         """Take the first half of `step`: diagnose, and set `alpha_m = tanh(lam * |P_T - P_V|)`."""
         refuse_flattened(model, "the model")
         with buffers_of_first(model):
-            diagnosis = self.diagnose(model, train_loader, val_loader)
+            diagnosis, classes = self._diagnosed(model, train_loader, val_loader)
         selected = self._selected()
         alphas = agreed(strengths_of(diagnosis, self.lam, self.choices, self._sharing.values(), selected))
         if any(alphas.values()) and not self._warned:
-            self._warned = warn_of_few(diagnosis, self._classes)
+            self._warned = warn_of_few(diagnosis, classes)
         by_layer = selected if self._by_layer else {}
         layers = {m: self._layers(m, alphas[m], names, names) for m, names in by_layer.items()}
         return PlannedRelearning(diagnosis.applied(alphas), selected, layers)

@@ -12,6 +12,7 @@ from typing import Any
 from equipoise.data import RunData
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.methods import Method, create_method
+from equipoise.methods.core.creation import option_names
 from equipoise.models import BalancedModel
 from equipoise.models.local_weights import without_weights
 from equipoise.randomness import isolated_rng
@@ -35,7 +36,8 @@ from equipoise.training.record.record import (
     environment,
     locked,
 )
-from equipoise.training.settings import Settings
+from equipoise.training.settings import SETTING_NAMES, Settings
+from equipoise.typed_options import check_keywords
 from equipoise.types import RunFolderError, warn
 
 
@@ -100,6 +102,8 @@ def fit(
     Raises:
         EquipoiseError: its kind tells a wrong call from wrong data or a wrong run folder.
     """
+    own = {name: f"method_options={{{name!r}: ...}}" for name in option_names(method)}
+    check_keywords(fit, options, SETTING_NAMES, own)
     settings = Settings.from_options(
         str(os.fspath(data)),
         method=method,

@@ -225,8 +225,7 @@ class Settings:
             data = str(Path(data).resolve())  # a record must not depend on the current folder
         if isinstance(options.get("encoder_options"), Mapping):
             options["encoder_options"] = _absolute_paths(options["encoder_options"])
-        own = {option.name for option in fields(cls)} - {"budget"}
-        shared = {option.name for option in fields(Budget)}
+        own, shared = ({option.name for option in fields(kind)} - {"budget"} for kind in (cls, Budget))
         check_known("option", options, own | shared)
         check_types(cls, options)
         check_types(Budget, options)
@@ -247,6 +246,9 @@ class Settings:
         flat = asdict(self)
         budget: dict[str, Any] = flat.pop("budget")
         return flat | budget
+
+
+SETTING_NAMES: Final = {option.name for kind in (Settings, Budget) for option in fields(kind)} - {"budget"}
 
 
 def _absolute_paths(encoder_options: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from equipoise.training.option_text import to_options
 from equipoise.training.settings import Settings
 from equipoise.types import ModelError, UsageError, warn
 
-ALL, REFERENCES = "all", "references"
+GROUPS = ALL, REFERENCES = "all", "references"
 """The group of all methods that can train the model, and that of the references for every comparison."""
 
 DEFAULT_METHODS = (REFERENCES, "diagnose-relearn")

@@ -27,7 +27,7 @@ def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **op
         RunFolderError: there is no finished run, or the data have changed since.
         DataError, UnknownNameError: the run's data are no longer there.
     """
-    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is reported before data are read
+    DiagnosisOptions.check_call(diagnose_run, preset, options)
     result, _, data = open_run(run_dir)
     features = run_features(result.model, data)
     if data.task == MULTILABEL.name:  # also where each sample has one label
@@ -45,7 +45,7 @@ def diagnose_arrays(file: str | os.PathLike[str], *, preset: str = "paper", **op
     Raises:
         DataError: the file cannot be read, lacks an array or holds one too many, or the arrays do not fit.
     """
-    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is reported before a file is read
+    DiagnosisOptions.check_call(diagnose_arrays, preset, options)
     features = SavedFeatures(file).features()
     chosen = options_for(preset, options, features.y, features.y_val)
     return diagnose_with(chosen, *features, disposable=True)

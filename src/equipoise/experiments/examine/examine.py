@@ -66,7 +66,7 @@ def examine_run(
         RunFolderError: there is no finished run, or the data have changed since.
         DataError, UnknownNameError: the run's data are no longer there; no such option.
     """
-    DiagnosisOptions.preset(preset, **options)  # a mistake in the options is reported before data are read
+    DiagnosisOptions.check_call(examine_run, preset, options)
     result, _, data = open_run(run_dir)
     refuse_labels(data.train_samples.target.numpy())
     with one_thread():
@@ -101,7 +101,7 @@ def examine_features(
     Raises:
         DataError: the file cannot be read, lacks an array or holds one too many, or the arrays do not fit.
     """
-    DiagnosisOptions.preset(preset, **options)
+    DiagnosisOptions.check_call(examine_features, preset, options)
     arrays = SavedFeatures(file)
     features = arrays.features()
     y, y_val = features.y, features.y_val
@@ -152,7 +152,7 @@ def examine_model(
     Raises:
         ModelError, DataError, UsageError: handles, batches or predictions do not fit.
     """
-    DiagnosisOptions.preset(preset, **options)
+    DiagnosisOptions.check_call(examine_model, preset, options)
     features = collected(encoders, model, train_loader, val_loader, reader=reader, pool=pool)
     named = tuple(classes) if classes is not None else None
 

@@ -15,12 +15,13 @@ from equipoise.loops.plain.heads import Head
 from equipoise.loops.plain.model import HandledModel
 from equipoise.loops.plain.run import Criterion, HandRun, example_of
 from equipoise.loops.plain.training import HandTraining
-from equipoise.methods.core.creation import create_method
+from equipoise.methods.core.creation import create_method, option_names
 from equipoise.methods.core.method import Method, overrides
 from equipoise.methods.diagnose_relearn import DiagnoseRelearnMethod
 from equipoise.models import BalancedModel
 from equipoise.pooling import Pool
 from equipoise.relearning.optimizer_state import as_optimizers
+from equipoise.typed_options import check_keywords
 from equipoise.types import UsageError, warn
 
 INSTEAD = "train with equipoise.fit, which takes a model of your own as model='module:Class'."
@@ -87,6 +88,8 @@ def by_hand(
         UsageError: the method does not fit a standard step, or an option or handle is not valid.
         ModelError: the model does not use the handles as expected.
     """
+    if isinstance(method, str):
+        check_keywords(by_hand, options, option_names(method))
     chosen = create_method(method, options) if isinstance(method, str) else method
     if options and not isinstance(method, str):
         raise UsageError(f"options ({', '.join(options)}) need a method by name; set them in the method.")

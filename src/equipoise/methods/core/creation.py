@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from equipoise.methods.core.combination import SEPARATOR, Combined
@@ -48,6 +49,13 @@ def base_names(spec: str) -> list[str]:
     for name in names:
         METHODS[name]
     return names
+
+
+def option_names(spec: str) -> list[str]:
+    """Return the names of the options of a method; of a combination, in the form `method.option`."""
+    names = base_names(spec)
+    dotted = [f"{name}.{option.name}" for name in names for option in fields(METHODS[name])]
+    return dotted if len(names) > 1 else [option.partition(".")[2] for option in dotted]
 
 
 def options_for(spec: str, options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
