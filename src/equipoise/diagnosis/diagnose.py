@@ -13,6 +13,7 @@ from equipoise.diagnosis.features.arrays import (
     check_modalities,
     class_indices,
     feature_matrix,
+    in_range,
     kind_of,
     label_vector,
     split_targets,
@@ -64,6 +65,7 @@ def purity(
     y, classes = class_indices(label_vector(labels, "labels", len(x)))
     with isolated_rng():  # importing scikit-learn draws from Python's random state
         how = fitting(options, n_clusters or len(classes), seed)
+        x, _ = in_range(x, x[:1], by_feature=True)
         if backend != "torch":  # as scikit-learn converts the tensors of the official code
             x = x.astype(np.float64, copy=False)
         clusters = fit_kmeans(minmax(x), how, disposable=True)

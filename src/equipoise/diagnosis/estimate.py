@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from equipoise.diagnosis.features.arrays import check_modalities, split_targets, splits_of
+from equipoise.diagnosis.features.arrays import check_modalities, in_range, split_targets, splits_of
 from equipoise.diagnosis.measures.catalogue import MEASURES
 from equipoise.diagnosis.measures.scores import Array, Fitting, Score, Splits, Values
 from equipoise.diagnosis.options import WITHOUT_CLASSES, DiagnosisOptions
@@ -65,6 +65,8 @@ def usual_options(kind: str, options: Collection[str]) -> dict[str, Any]:
 
 def estimate(name: str, splits: Splits, options: DiagnosisOptions) -> LearningState:
     """Score training and validation features of the modality `name`; disposable features are overwritten."""
+    train, val = in_range(splits.train, splits.val, by_feature=options.scaler not in ("none", "l2"))
+    splits = replace(splits, train=train, val=val)
     if options.metric == "binned-purity":
         splits = binned(splits, options.bins)
     generator = np.random.default_rng(options.kmeans_seed)

@@ -16,6 +16,7 @@ from equipoise.diagnosis.features.arrays import (
     check_modalities,
     class_indices_of_splits,
     feature_pair,
+    in_range,
     is_continuous,
     label_vector,
 )
@@ -74,7 +75,7 @@ class HeadData:
             if len(classes) < 2:
                 raise DataError("all samples are of one class; expected at least two classes.")
         check_modalities(train, val)
-        pairs = {m: feature_pair(m, train[m], val[m], y, y_val) for m in train}
+        pairs = {m: in_range(*feature_pair(m, train[m], val[m], y, y_val), by_feature=True) for m in train}
         x, x_val = ({m: pair[i] for m, pair in pairs.items()} for i in (0, 1))
         return cls(x, y, x_val, y_val, classes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,9 @@ from equipoise.diagnosis.measures.scores import Array, Labels, Splits, Values
 from equipoise.diagnosis.options import CONTINUOUS, LABELS, DiagnosisOptions
 from equipoise.tasks import refuse_ignored
 from equipoise.types import DataError, UsageError
+
+SAFE_EXPONENT: Final = 50
+"""Features of up to two to this power, and their squares, are represented well in float32 too."""
 
 
 def check_modalities(train: Mapping[str, ArrayLike], val: Mapping[str, ArrayLike]) -> None:
@@ -66,6 +69,19 @@ def feature_pair(
             "expected the same width."
         )
     return x, x_val
+
+
+def in_range(train: Array, val: Array, *, by_feature: bool) -> tuple[Array, Array]:
+    """Scale features that are too large or too small to be squared, by a power of two, which is exact.
+
+    `by_feature` scales each feature by itself, as measures that standardise features allow; otherwise their
+    proportions are kept.
+    """
+    peaks = [np.maximum(x.max(axis=0), -x.min(axis=0)) for x in (train, val)]
+    largest = np.maximum(*peaks) if by_feature else np.max(peaks)
+    exponents = np.frexp(largest)[1]
+    shifts = np.where(np.abs(exponents) > SAFE_EXPONENT, -exponents, 0)
+    return (np.ldexp(train, shifts), np.ldexp(val, shifts)) if shifts.any() else (train, val)
 
 
 def feature_matrix(features: ArrayLike, what: str) -> Array:

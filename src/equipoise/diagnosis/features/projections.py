@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from equipoise.diagnosis.features.arrays import class_indices, feature_matrix, label_vector
+from equipoise.diagnosis.features.arrays import class_indices, feature_matrix, in_range, label_vector
 from equipoise.randomness import isolated_rng
 from equipoise.threads import one_thread
 from equipoise.types import DataError, UsageError, check_known
@@ -98,7 +98,8 @@ def project(
     split = own[: len(train)], own[len(train) :]
     generator = np.random.default_rng(seed)
     rows = [_stratified(part, max_samples, generator) for part in split]
-    points = train[rows[0]].astype(np.float64), val[rows[1]].astype(np.float64)
+    shown, shown_val = in_range(train[rows[0]], val[rows[1]], by_feature=False)
+    points = shown.astype(np.float64), shown_val.astype(np.float64)
     # Frees the memory of features that were read from a file only for this call.
     del features_train, features_val, train, val
     with one_thread(), isolated_rng():
@@ -158,6 +159,8 @@ def _tsne(train: Plane, val: Plane, seed: int) -> tuple[Plane, None, float | Non
 
     both = np.concatenate([train, val])
     reduced, _ = _components(both, both, KEPT, seed)
+    # t-SNE squares them in float32.
+    reduced = np.asarray(in_range(reduced, reduced[:1], by_feature=False)[0], dtype=np.float64)
     if len(both) < FEWEST or not reduced.any():
         return _two_columns(reduced), None, None
     perplexity = min(PERPLEXITY, (len(both) - 1) / 3)
