@@ -1,6 +1,6 @@
 """Any method in a plain PyTorch loop: household activities from audio and a wrist sensor.
 
-    pip install 'equipoise[demo]' && python examples/any_method.py [METHOD]
+    python examples/any_method.py [METHOD]    # extra demo
 
 The default, OGM-GE, slows down the dominant encoder; `equipoise list methods` lists all methods. The lines
 marked "method" are the only changes to the training loop.

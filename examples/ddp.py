@@ -1,10 +1,10 @@
 """Diagnosing & Re-learning in two processes: household activities from audio and a wrist sensor.
 
-    pip install 'equipoise[demo]' && torchrun --nproc-per-node 2 examples/ddp.py
+    python examples/ddp.py    # one process; extra demo
+    torchrun --nproc-per-node 2 examples/ddp.py
 
 The lines marked "D&R" are the only additions to the training loop. Each process reads its share of the
-samples. All processes take the same decision, and their weights stay equal. With plain `python`, the script
-runs in a single process.
+samples. All processes take the same decision, and their weights stay equal.
 """
 
 from __future__ import annotations

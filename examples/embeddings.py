@@ -1,6 +1,6 @@
 """Diagnose features in files, for instance from CLIP, BERT or wav2vec: no model, no training.
 
-    pip install equipoise && python examples/embeddings.py
+    python examples/embeddings.py
 
 Principal components of handwritten digits stand in for your encoders: 16 of the upper half of each image, 3
 of the lower half. On the command line, use `equipoise diagnose --features features.npz`.

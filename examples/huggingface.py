@@ -1,6 +1,6 @@
 """Diagnosing & Re-learning with transformers.Trainer: synthetic images, and sentences about them.
 
-    pip install 'equipoise[transformers]' && python examples/huggingface.py
+    python examples/huggingface.py    # extra transformers
 
 Both encoders are small and built from a configuration, so nothing is downloaded. The lines marked "D&R" are
 the only additions.

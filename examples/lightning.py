@@ -1,6 +1,6 @@
 """Diagnosing & Re-learning with the Lightning Trainer: household activities from audio and a wrist sensor.
 
-    pip install 'equipoise[demo,lightning]' && python examples/lightning.py
+    python examples/lightning.py    # extras demo and lightning
 
 The lines marked "D&R" are the only additions.
 """

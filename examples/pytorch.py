@@ -1,6 +1,6 @@
 """Diagnosing & Re-learning in a plain PyTorch loop: household activities from audio and a wrist sensor.
 
-    pip install 'equipoise[demo]' && python examples/pytorch.py
+    python examples/pytorch.py    # extra demo
 
 The lines marked "D&R" are the only additions to the training loop.
 """

@@ -1,6 +1,6 @@
 """Diagnosing & Re-learning for regression: progression of diabetes within a year.
 
-    pip install equipoise && python examples/regression.py
+    python examples/regression.py
 
 Purity needs classes. For a continuous target, `metric` chooses a different measure: here the R2 of a ridge
 regression on the features.

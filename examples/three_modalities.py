@@ -1,6 +1,6 @@
 """Write three modalities from arrays as a dataset, and compare methods fairly.
 
-    pip install equipoise && python examples/three_modalities.py
+    python examples/three_modalities.py
 
 Images of handwritten digits are cut into three strips; noise is added to the middle one.
 """

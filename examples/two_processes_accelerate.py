@@ -1,9 +1,9 @@
 """Diagnosing & Re-learning with Accelerate: household activities from audio and a wrist sensor.
 
-    pip install 'equipoise[demo,transformers]'
+    python examples/two_processes_accelerate.py    # one process; extras demo and transformers
     accelerate launch --cpu --num_processes 2 examples/two_processes_accelerate.py
 
-The lines marked "D&R" are the only additions. With plain `python`, the script runs in a single process.
+The lines marked "D&R" are the only additions.
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ def test_an_example_of_two_processes_runs_in_one_as_well(name: str, tmp_path: Pa
 def test_every_example_is_tested() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SAYS)
     assert all(len(source_of(name).splitlines()) < 100 for name in SAYS)
+    assert all(f"\n    python examples/{name}.py" in source_of(name) for name in SAYS)
 
 
 NEW = ("two_processes_accelerate",)

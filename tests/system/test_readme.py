@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def console() -> list[str]:
 
 def test_the_first_commands_clone_and_then_do_all_the_setup(folder: Path) -> None:
     names = [command.split("#")[0].strip() for command in console()]
-    assert names[:4] == ["git clone <repository-url> equipoise", "cd equipoise", "make demo", "make test"]
+    assert names[:4] == ["git clone ADDRESS equipoise", "cd equipoise", "make demo", "make test"]
     # The tests cannot run themselves; make shows what it would run without running it.
     planned = shell("make --dry-run --always-make test", folder)
     assert planned.returncode == 0, planned.stderr
@@ -164,3 +165,13 @@ def test_the_installation_block_names_existing_files_and_extras() -> None:
     installing = [block for block in blocks("bash") if INSTALLING in block]
     assert installing == ["pip install --constraint constraints.txt --editable '.[demo]'\n"]
     assert (ROOT / "constraints.txt").read_text().count("torch==2.13.0\n") == 1
+
+
+def test_there_is_one_way_to_install_and_every_extra_is_listed_with_what_it_gives() -> None:
+    start = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    assert next(block for block in blocks("bash") if INSTALLING in block) in start
+    listed = re.findall(
+        r"^\| ((?:`\w+`(?:, )?)+) \|", start.partition("| extra | gives |")[2].partition("\n\n")[0], re.M
+    )
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert re.findall(r"\w+", " ".join(listed)) == list(extras)

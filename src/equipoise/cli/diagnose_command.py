@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from equipoise.cli.arguments import Words, check_figures, check_report
 from equipoise.cli.memory import return_freed_arrays
+from equipoise.cli.progress import waiting
 from equipoise.cli.tables import output_console, print_plain, turned
 from equipoise.decimals import MINUS
 from equipoise.types import UsageError
@@ -72,14 +73,16 @@ def diagnose_command(
         check_report(report, overwrite or out is None)
     if features is not None:
         return_freed_arrays()
-        found = examine_features(features, preset=preset, **options)
+        with waiting(f"measuring {features}"):
+            found = examine_features(features, preset=preset, **options)
     else:
         assert run_dir is not None
         if _has_labels(run_dir):
             _show_state(run_dir, preset, options)
             return
         split = "test" if test else "validation"
-        found = examine_run(run_dir, preset=preset, split=split, quality=quality, **options)
+        with waiting(f"measuring {run_dir}"):
+            found = examine_run(run_dir, preset=preset, split=split, quality=quality, **options)
     console = output_console()
     _show(console, found)
     _write(console, found, report, overwrite, figures, formats)
@@ -97,7 +100,9 @@ def _show_state(run_dir: Path, preset: str, options: dict[str, Any]) -> None:
     from equipoise.experiments.examine.diagnose_run import diagnose_run
 
     console = output_console()
-    print_plain(console, diagnose_run(run_dir, preset=preset, **options))
+    with waiting(f"measuring {run_dir}"):
+        state = diagnose_run(run_dir, preset=preset, **options)
+    print_plain(console, state)
     print_plain(
         console,
         "\nEach sample has several labels: only the learning state is defined. Verdicts, contributions and "
@@ -137,8 +142,11 @@ def _write(
     if report.exists() and not overwrite:
         print_plain(console, f"\nkept {report}, which exists; --overwrite replaces it")
     else:
-        write_examination_report(found, report)
+        with waiting(f"writing {report}"):
+            write_examination_report(found, report)
         print_plain(console, f"\n{report}")
     if figures is not None:
-        for path in write_examination_figures(found, figures, formats):
+        with waiting(f"drawing into {figures}"):
+            drawn = write_examination_figures(found, figures, formats)
+        for path in drawn:
             print_plain(console, path)

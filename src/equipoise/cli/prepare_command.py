@@ -15,7 +15,7 @@ from rich.progress import TaskID
 
 from equipoise.cache import cache_folder, remember
 from equipoise.cli.arguments import Whole
-from equipoise.cli.progress import ProgressBar
+from equipoise.cli.progress import ProgressBar, waiting
 from equipoise.cli.tables import make_table, output_console, print_plain, progress_console
 from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.from_source import SourceDataset
@@ -73,9 +73,11 @@ def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
     source = options.source.expanduser()
     folder = options.out or cache_folder() / "prepared" / dataset.name
     try:
+        with waiting(f"reading what {source} holds"):
+            plan = dataset.plan(source)
         with ClipBar() as bar:
             done = prepare(
-                dataset.plan(source),
+                plan,
                 folder,
                 workers=options.workers,
                 isolated=True,

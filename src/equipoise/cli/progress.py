@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from equipoise.cli.tables import print_plain
+from equipoise.cli.tables import print_plain, progress_console
 from equipoise.training.record.record import CONFIG, METRICS, RESULT, RunRecord
 
 if TYPE_CHECKING:  # a training does not need what a comparison loads
@@ -32,6 +42,30 @@ def new_start(folder: Path) -> str | None:
     if record.path(CONFIG).is_file() and not begun:
         return f"note: {folder} holds no checkpoint yet; the run starts at epoch 0."
     return None
+
+
+@contextmanager
+def waiting(doing: str) -> Iterator[None]:
+    """Show what is being done and for how long; where there is no terminal, in a line now and then."""
+    console, started, done = progress_console(), time.monotonic(), threading.Event()
+    if console.is_terminal:
+        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        with Progress(*columns, console=console, transient=True) as bar:
+            bar.add_task(doing)
+            yield
+        return
+
+    def watch() -> None:
+        while not done.wait(LINE_EVERY):
+            print_plain(console, f"{doing}: {(time.monotonic() - started) / 60:.0f} min so far")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 class ProgressBar:

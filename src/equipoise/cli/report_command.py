@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.cli.arguments import Words, check_figures, check_report
+from equipoise.cli.progress import waiting
 from equipoise.cli.tables import output_console, print_plain
 
 REPORT = "report.html"
@@ -40,9 +41,9 @@ def report_command(
     path = out or (shared if shared.name != REPORT else folders[0] / REPORT)
     if path.parent != folders[0] or folders[0].is_dir():  # otherwise reading it says what is wrong
         check_report(path, overwrite)
-    written = write_report(folders, path)
-    console = output_console()
-    print_plain(console, written)
-    if figures is not None:
-        for figure in write_report_figures(folders, figures, formats):
-            print_plain(console, figure)
+    with waiting(f"writing {path}"):
+        written = [write_report(folders, path)]
+        if figures is not None:
+            written += write_report_figures(folders, figures, formats)
+    for file in written:
+        print_plain(output_console(), file)
