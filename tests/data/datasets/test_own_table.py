@@ -341,7 +341,11 @@ def test_a_first_array_that_cannot_be_read_costs_one_sample(tmp_path: Path, firs
         ({}, {"modalities_from": ("gyro_*=numbers",)}, ["'gyro_*'"]),
         ({}, {"modalities_from": ("words=numbers",)}, ["'words'", "expected numbers"]),
         ({}, {"modalities_from": ("clip=frames",), "target": "label"}, ["'label'"]),
-        ({}, {"modalities_from": ("clip=frames",), "task": "regression"}, ["row 1", "'cat'", "a number"]),
+        (
+            {},
+            {"modalities_from": ("clip=frames",), "task": "regression"},
+            ["row 1", "'cat'", "expected numbers"],
+        ),
         ({"clip": ""}, {"modalities_from": ("clip=frames",)}, ["row 3", "'clip'", "fill it"]),
         ({"target": ""}, {"modalities_from": ("clip=frames",)}, ["row 3", "'target'"]),
         ({"split": "holdout"}, {"modalities_from": ("clip=frames",)}, ["row 3", "'holdout'"]),

@@ -26,12 +26,9 @@ from equipoise.data.prepare.readers.table import (
     ArrayFileReader,
     CellTextReader,
     NumbersReader,
-    TextFormat,
     array_in,
-    numbers_of,
-    read_table,
-    texts_of,
 )
+from equipoise.data.prepare.readers.table_file import TextFormat, read_table, texts_of
 from equipoise.data.prepare.readers.text import UTF8, TokensReader
 from equipoise.types import DataError, UnknownNameError, UsageError, check_known
 
@@ -55,6 +52,7 @@ class OwnTable(SourceDataset):
         group: column of groups that must stay in one split; by default `group` if it exists.
         separator: between the cells of a text table: one character, or `tab`; by default a comma in `.csv`,
             else a tab.
+        decimal: mark in the numbers of a text table: `.` or `,`.
         encoding: of a text table and of text files, such as `utf-16` or `latin-1`.
         text_encoding: of text files, if it is another than that of the table.
         ids: column of unique names; by default `id` if it exists, else row numbers.
@@ -85,6 +83,7 @@ class OwnTable(SourceDataset):
     group: str | None = None
     ids: str | None = None
     separator: str | None = None
+    decimal: str = "."
     encoding: str = "utf-8"
     text_encoding: str | None = None
     task: Literal["classification", "regression"] = "classification"
@@ -148,7 +147,7 @@ class OwnTable(SourceDataset):
 
     def _format(self, encoding: str) -> TextFormat:
         tab = {"tab": "\t", "\\t": "\t"}
-        text = TextFormat(encoding, tab.get(self.separator or "", self.separator))
+        text = TextFormat(encoding, tab.get(self.separator or "", self.separator), self.decimal)
         # A byte-order mark is no part of the first cell.
         return replace(text, encoding=UTF8) if lookup(encoding).name == "utf-8" else text
 
@@ -166,7 +165,8 @@ class OwnTable(SourceDataset):
         target = _filled(table, self.target, source)
         labels: list[str] | list[float] = target
         if self.task == "regression":
-            labels = [_number(text, self.target, row, source) for row, text in enumerate(target)]
+            how = self._format(self.encoding)
+            labels = [_number(text, self.target, row, source, how) for row, text in enumerate(target)]
         given = {role: _filled(table, column, source) for role, column in roles.items() if role != "target"}
         ids = given.get("id") or [str(one) for one in table.index]
         files = {column: table[column].astype(str).tolist() for column in columns}
@@ -240,10 +240,11 @@ def _known(table: pd.DataFrame, column: str) -> str:
     return column
 
 
-def _number(text: str, column: str, row: int, source: Path) -> float:
-    found = numbers_of(text)
+def _number(text: str, column: str, row: int, source: Path, how: TextFormat) -> float:
+    found = how.numbers(text)
     if found is None:
-        raise DataError(f"{source}, row {row + 1}, has {text!r} in the column {column!r}; expected a number.")
+        expected = how.expected_numbers(text)
+        raise DataError(f"{source}, row {row + 1}, has {text!r} in the column {column!r}; {expected}.")
     return float(found[0])
 
 
@@ -267,12 +268,13 @@ def _numbers(
             raise UnknownNameError("column of inputs", column, inputs)
     else:
         columns = (_known(table, column),)
-    first = table.iloc[0]
-    found = numbers_of(first[columns[0]] if len(columns) == 1 else [first[name] for name in columns])
+    first, how = table.iloc[0], cells["format"]
+    found = how.numbers(first[columns[0]] if len(columns) == 1 else [first[name] for name in columns])
     if found is None or found.ndim > 2:
+        wrong = next((cell for cell in first[list(columns)] if how.numbers(cell) is None), first[columns[0]])
         raise DataError(
-            f"the column {column!r} holds {str(first[columns[0]])[:40]!r} in the first row; expected "
-            "numbers, or lists of numbers of equal length."
+            f"the column {column!r} holds {str(wrong)[:40]!r} in the first row; "
+            f"{how.expected_numbers(wrong)}, or in Parquet lists of numbers of equal length."
         )
     return NumbersReader(columns, found.shape, **cells)
 

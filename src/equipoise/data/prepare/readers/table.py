@@ -1,8 +1,7 @@
-"""Read a table, and its cells as numbers, texts or names of array files."""
+"""Read the cells of a table as numbers, texts or names of array files."""
 
 from __future__ import annotations
 
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,121 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from equipoise.data.format.folder import check_file
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.files import MediaError, check_media
-from equipoise.data.prepare.readers.text import UTF8, TokensReader
-from equipoise.types import DataError, MissingExtraError, PathError, UsageError
+from equipoise.data.prepare.readers.table_file import USUAL, TextFormat, cell_text, read_table, texts_of
+from equipoise.data.prepare.readers.text import TokensReader
 
-PARQUET: Final = (".parquet", ".pq")
-SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 TABLE: Final = "table"
 """Role of the table itself among the files of a clip."""
-
-
-@dataclass(frozen=True)
-class TextFormat:
-    """How a text file is read.
-
-    Attributes:
-        encoding: a text encoding that Python knows.
-        separator: of the cells of a table; None takes that of the ending.
-
-    Raises:
-        UsageError: the encoding does not exist, or the separator is not one character.
-    """
-
-    encoding: str = UTF8
-    separator: str | None = None
-
-    def __post_init__(self) -> None:
-        try:
-            "x".encode(self.encoding)  # an empty text is converted without a look at the encoding
-        except LookupError:
-            raise UsageError(
-                f"encoding is {self.encoding!r}, which Python does not know; expected utf-8, utf-16, "
-                "latin-1, cp1252, ..."
-            ) from None
-        if self.separator is not None and len(self.separator) != 1:
-            raise UsageError(f"separator is {self.separator!r}; expected one character, or 'tab'.")
-
-
-def read_table(path: Path, text: TextFormat | None = None) -> pd.DataFrame:
-    """Read a table with one row for each sample: `.csv`, `.tsv` (every cell is a text) or `.parquet`.
-
-    Raises:
-        PathError: there is no such file, or it has another ending.
-        DataError: it is empty, damaged, or has another encoding or separator.
-        MissingExtraError: it is Parquet and pyarrow is not installed.
-    """
-    expected = f"a table: {', '.join((*SEPARATORS, *PARQUET))}"
-    check_file(path, expected)
-    check_media(path)
-    kind, text = path.suffix.lower(), text or TextFormat()
-    if kind not in (*SEPARATORS, *PARQUET):
-        raise PathError(f"{path} is not a readable table; expected {expected}.")
-    try:
-        table = pd.read_parquet(path) if kind in PARQUET else _text_table(path, text)
-    except ImportError:
-        raise MissingExtraError("pyarrow", "table", "reading Parquet") from None
-    except UnicodeError as error:
-        hint = f", perhaps {_likely_encoding(path)}" if text.encoding == UTF8 else ""
-        raise DataError(
-            f"{path} is not text in the encoding {text.encoding.removesuffix('-sig')!r} ({error.args[-1]}); "
-            f"name its encoding with --encoding{hint}, or save it as UTF-8."
-        ) from None
-    except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"{path} cannot be read ({reason}); save it again as {kind[1:]}, or name its --separator."
-        ) from error
-    if kind not in PARQUET and len(table.columns) == 1:
-        _check_separator(path, str(table.columns[0]), text.separator or SEPARATORS[kind])
-    table.columns = pd.Index([str(name).strip() for name in table.columns])
-    if twice := sorted(set(table.columns[table.columns.duplicated()])):
-        raise DataError(f"{path} has two columns {twice[0]!r}; rename one of them.")
-    if table.empty:
-        raise DataError(f"{path} has no rows; expected one for each sample.")
-    return table
-
-
-def _text_table(path: Path, text: TextFormat) -> pd.DataFrame:
-    with path.open("rb") as file:
-        if b"\0" in file.read(4096) and text.encoding == UTF8:  # valid UTF-8, but of no table
-            raise UnicodeError("zero bytes")
-    separator = text.separator or SEPARATORS[path.suffix.lower()]
-    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding=text.encoding)
-
-
-def _likely_encoding(path: Path) -> str:
-    """Guess the encoding of a text that is not UTF-8; UTF-16 begins with a mark, or has zero bytes."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if head[:2] in (BOM_UTF16_LE, BOM_UTF16_BE):
-        return "utf-16"
-    return ("utf-16-be" if head[:1] == b"\0" else "utf-16-le") if b"\0" in head else "latin-1"
-
-
-def _check_separator(path: Path, header: str, separator: str) -> None:
-    """Raise DataError if the only column of a table looks like several."""
-    names = {"\t": "tab", ";": "';'", "|": "'|'", ",": ","}
-    likely = next((one for one in names if one in header), None)
-    if likely is not None:
-        raise DataError(
-            f"{path} has only one column, {header[:80]!r}, with the separator {separator!r}; name its "
-            f"separator: --separator {names[likely]}."
-        )
-
-
-def texts_of(cells: pd.Series[Any]) -> list[str]:
-    """Return cells as texts without spaces around them; a missing one is empty."""
-    return [_text(cell).strip() for cell in cells]
-
-
-def _text(cell: Any) -> str:
-    """Return a cell of text; a missing one, as None in Parquet, is empty and not the word None."""
-    return "" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell)
 
 
 @lru_cache(maxsize=2)
@@ -156,7 +48,7 @@ class NumbersReader(ModalityReader):
     columns: tuple[str, ...]
     shape: tuple[int, ...]
     id_column: str | None = None
-    format: TextFormat = TextFormat()
+    format: TextFormat = USUAL
 
     @property
     def layout(self) -> Layout:
@@ -167,7 +59,7 @@ class NumbersReader(ModalityReader):
         """Return the numbers."""
         row = _row(clip, self.id_column, self.format)
         values = row[self.columns[0]] if len(self.columns) == 1 else [row[name] for name in self.columns]
-        found = numbers_of(values)
+        found = self.format.numbers(values)
         if found is None or found.shape != self.shape or not np.isfinite(found).all():
             shape = "no numbers" if found is None else f"numbers of shape {list(found.shape)}"
             raise MediaError(
@@ -177,15 +69,6 @@ class NumbersReader(ModalityReader):
                 f"expected {list(self.shape)} finite numbers, as in the first row",
             )
         return found.astype(np.float32)
-
-
-def numbers_of(values: Any) -> NDArray[np.float64] | None:
-    """Return cells as an array of at least one axis, or None if they are ragged or not numbers."""
-    try:
-        nested = [list(one) if isinstance(one, np.ndarray) else one for one in np.atleast_1d(values)]
-        return np.array(nested, dtype=np.float64)
-    except (TypeError, ValueError):
-        return None
 
 
 @dataclass(frozen=True)
@@ -199,11 +82,11 @@ class CellTextReader(TokensReader):
     """
 
     id_column: str | None = None
-    format: TextFormat = TextFormat()
+    format: TextFormat = USUAL
 
     def text(self, clip: Clip) -> str:
         """Return the text of a sample."""
-        return _text(_row(clip, self.id_column, self.format)[self.role])
+        return cell_text(_row(clip, self.id_column, self.format)[self.role])
 
     def read(self, clip: Clip) -> NDArray[np.int32]:
         """Return the tokens of a sample."""
