@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock
 from platformdirs import user_cache_dir
+
+from equipoise.whole_files import write_atomically
 
 CACHE_VARIABLE: Final = "EQUIPOISE_CACHE"
 PREPARED: Final = "prepared.json"
@@ -23,20 +24,12 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else Path(user_cache_dir("equipoise"))
 
 
-def replace_file(file: Path, text: str) -> None:
-    """Write a file all or nothing, so that other processes read either the old or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
-    fresh.write_text(text, encoding="utf-8")
-    os.replace(fresh, file)  # noqa: PTH105 - replaces a file on every system
-
-
 def remember(name: str, path: Path) -> None:
     """Record that the dataset `name` was prepared in `path`; this replaces an earlier record."""
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f"{PREPARED}.lock"):
-        replace_file(cache / PREPARED, json.dumps(_read(cache) | {name: str(path)}, indent=2) + "\n")
+        write_atomically(cache / PREPARED, json.dumps(_read(cache) | {name: str(path)}, indent=2) + "\n")
 
 
 def place_of(name: str) -> Path | None:

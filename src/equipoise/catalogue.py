@@ -16,7 +16,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from equipoise.cache import cache_folder, place_of, replace_file
+from equipoise.cache import cache_folder, place_of
+from equipoise.whole_files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,7 @@ def _facts(kind: str) -> Facts:
         pass  # there is none yet, or it is damaged
     found = from_code()
     with suppress(OSError):  # a cache that cannot be written costs time only
-        replace_file(file, json.dumps({"digest": current, "facts": found}))
+        write_atomically(file, json.dumps({"digest": current, "facts": found}))
     return found[kind]
 
 

@@ -17,8 +17,8 @@ from equipoise.distributed import process_count, unwrapped
 from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
 from equipoise.loops.plain.passes import loss_in, with_loss
 from equipoise.methods import Method
-from equipoise.training.record.files import replaced
 from equipoise.types import MissingExtraError, ModelError, RunFolderError, UsageError
+from equipoise.whole_files import replaced
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments

@@ -16,10 +16,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from equipoise.cache import cache_folder, replace_file
+from equipoise.cache import cache_folder
 from equipoise.report.charts.chart import Chart
 from equipoise.report.pages.page import Page
 from equipoise.report.render import fixed_svg, plain, specification, static_svg, vega, write_file
+from equipoise.whole_files import write_atomically
 
 WIDE, NARROW, COLUMN = 860, 358, {2: 500, 3: 340}
 """Widths of pictures without JavaScript: one panel on a screen and on a phone, and panels side by side."""
@@ -84,7 +85,7 @@ def library() -> str:
             return script
     script = str(vega().javascript_bundle("window.vegaEmbed = vegaEmbed;"))
     with suppress(OSError):  # a cache that cannot be written costs time only
-        replace_file(file, f"{_digest(script)}\n{script}")
+        write_atomically(file, f"{_digest(script)}\n{script}")
     return script
 
 

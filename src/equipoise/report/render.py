@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +16,7 @@ from markupsafe import Markup
 from equipoise.report.charts.chart import Chart
 from equipoise.report.text.wording import printable
 from equipoise.types import RunFolderError, UsageError
+from equipoise.whole_files import replaced
 
 if TYPE_CHECKING:
     import altair as alt
@@ -205,14 +205,11 @@ def write_file(path: Path, data: bytes, what: str, remedy: str) -> Path:
     Raises:
         RunFolderError: it cannot be written. The message names `what` it is and what to choose anew.
     """
-    partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
+        with replaced(path) as partial:
+            partial.write_bytes(data)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         reason = error.strerror or error
         raise RunFolderError(f"cannot write the {what} {path} ({reason}); choose another {remedy}.") from None
     return path

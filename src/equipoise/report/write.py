@@ -18,8 +18,9 @@ from equipoise.report.html import write
 from equipoise.report.pages.page import Page
 from equipoise.report.records import gather, runs_of
 from equipoise.report.render import FORMATS, file_bytes, write_figures, write_file
-from equipoise.training.record.record import CONFIG, RESULT, RunRecord, write_atomically
+from equipoise.training.record.record import CONFIG, RESULT, RunRecord
 from equipoise.types import PathError, UsageError
+from equipoise.whole_files import write_atomically
 
 REPORT: Final = "report.html"
 ACROSS: Final = "across-datasets.html"

@@ -167,48 +167,56 @@ def _train(
     initial: Mapping[str, str],
 ) -> None:
     """Train, open the test split, and write the result; `initial` are the digests of the encoders."""
-    settings, method, model, record = training.settings, training.method, training.model, training.run_record
+    record = training.run_record
     identity = {
         **fingerprints.of_data(data),
         "init_fingerprint": fingerprints.of_text(repr(sorted(initial.items()))),
-        "budget_fingerprint": fingerprints.of_budget(settings.budget),
+        "budget_fingerprint": fingerprints.of_budget(training.settings.budget),
     }
     _start(record, identity)
     with isolated_rng():
         training.fit()
         test, probes, peak_memory = conclude(training, data)
-    write_weights(record.path(WEIGHTS), weights_of(model))
+    write_weights(record.path(WEIGHTS), weights_of(training.model))
     record.finish(
         {
-            "dataset": data.name,
-            "model": model_name(settings, spec),
-            "method": settings.method,
-            "seed": settings.seed,
+            **_described(training, data, spec),
             **identity,
             "order_fingerprint": training.order,
             "initial_weights": dict(initial),
-            "loaded_weights": _origins(model),
-            "epochs": settings.budget.epochs,
+            "loaded_weights": _origins(training.model),
             "best_epoch": training.best["epoch"],
             "validation": training.best["validation"],
             "test": test,
             "probes": probes,
-            "task": data.task,
-            **({"target_scale": list(data.target_scale)} if data.task == REGRESSION.name else {}),
             **_cost(training, parts),
             "peak_memory_bytes": peak_memory,
-            "experimental": method.experimental,
-            "train_data": "changed by the method" if training.changes_data else "as served",
-            "split_sizes": data.sizes,
-            "split_origin": data.split_origin,
-            "classes": list(data.classes),
-            "modalities": list(model.modalities),
-            "model_spec": spec.to_dict(),
-            "method_options": method.options(),
             "parts": {name: str(part.run_dir) for name, part in parts.items()},
-            "environment": environment(training.device),
         }
     )
+
+
+def _described(training: Training, data: RunData, spec: ModelSpec) -> dict[str, Any]:
+    """Return what the result says about settings, data and model."""
+    settings, method = training.settings, training.method
+    return {
+        "dataset": data.name,
+        "task": data.task,
+        **({"target_scale": list(data.target_scale)} if data.task == REGRESSION.name else {}),
+        "model": model_name(settings, spec),
+        "method": settings.method,
+        "method_options": method.options(),
+        "experimental": method.experimental,
+        "seed": settings.seed,
+        "epochs": settings.budget.epochs,
+        "train_data": "changed by the method" if training.changes_data else "as served",
+        "split_sizes": data.sizes,
+        "split_origin": data.split_origin,
+        "classes": list(data.classes),
+        "modalities": list(training.model.modalities),
+        "model_spec": spec.to_dict(),
+        "environment": environment(training.device),
+    }
 
 
 def load_run(folder: str | os.PathLike[str]) -> FitResult:

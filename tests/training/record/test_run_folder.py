@@ -185,7 +185,7 @@ def test_an_incomplete_last_line_of_a_record_is_skipped(tmp_path: Path) -> None:
         ({"clip_norm": 0.0}, "clip_norm is 0"),
         ({"device": "gpu"}, "unknown device 'gpu'"),
         ({"select": "acc"}, "unknown select 'acc'"),
-        ({"epoch": 3}, "unknown option 'epoch': did you mean epochs"),
+        ({"epoch": 3}, "unknown option of fit 'epoch': did you mean epochs"),
         ({"method_options": {"lamm": 3}}, "unknown option of 'joint' 'lamm'"),
         ({"encoder": {"smell": "mlp"}}, "smell"),
         ({"encoder": "mpl"}, "unknown encoder 'mpl': did you mean mlp"),

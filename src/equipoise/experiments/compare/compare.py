@@ -31,8 +31,9 @@ from equipoise.tasks import Task, task_named
 from equipoise.training.assembly import ModelSpec, dataset_of, model_name
 from equipoise.training.option_text import to_options
 from equipoise.training.record.record import CONFIG as RUN_CONFIG
-from equipoise.training.record.record import ERROR, RunRecord, locked, write_atomically
+from equipoise.training.record.record import ERROR, RunRecord, locked
 from equipoise.training.settings import Settings
+from equipoise.whole_files import write_atomically
 
 
 class Observer(Protocol):
@@ -105,7 +106,6 @@ def _execute(
     for outcome in runner.map(job for job in jobs if job.folder not in outcomes):
         outcomes[outcome.job.folder] = outcome
         if outcome.details:
-            outcome.job.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(outcome.job.folder / ERROR, outcome.details)
         if observer is not None:
             observer.ended(outcome)

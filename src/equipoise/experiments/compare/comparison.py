@@ -15,8 +15,8 @@ from equipoise.experiments.compare.fairness import obstacles
 from equipoise.experiments.compare.significance import FEW_SEEDS
 from equipoise.experiments.compare.statistics import RELATIVE, rank, summarise
 from equipoise.tasks import CLASSIFICATION, Task
-from equipoise.training.record.record import write_atomically
 from equipoise.types import RunFolderError
+from equipoise.whole_files import write_atomically
 
 BASELINE: Final = "joint"
 CONFIG, RESULTS, SUMMARY, RUNS = "config.yaml", "results.csv", "summary.json", "runs"

@@ -11,8 +11,9 @@ import yaml
 
 from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
 from equipoise.training.record.files import first_line
-from equipoise.training.record.record import ERROR, LOCK, MACHINE_ONLY, RunRecord, write_atomically
+from equipoise.training.record.record import ERROR, LOCK, MACHINE_ONLY, RunRecord
 from equipoise.types import PathError, RunFolderError
+from equipoise.whole_files import write_atomically
 
 EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set"})
 """Options that a resumed comparison may extend; its runs are checked one by one."""

@@ -20,9 +20,10 @@ from equipoise.tasks import CLASSIFICATION
 from equipoise.training.fit import FitResult, load_run, run, run_name
 from equipoise.training.option_text import to_options
 from equipoise.training.record import fingerprints
-from equipoise.training.record.record import RunRecord, locked, write_atomically
+from equipoise.training.record.record import RunRecord, locked
 from equipoise.training.settings import Settings
 from equipoise.types import ByName, RunFolderError, UsageError
+from equipoise.whole_files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

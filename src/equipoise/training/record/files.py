@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.types import RunFolderError
+from equipoise.whole_files import replaced
 
 if TYPE_CHECKING:  # the command line shows its help without loading torch
     from torch import Tensor, nn
 
 CHECKPOINT_FORMAT: Final = 3
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; its file replaces `path` when the block ends without error."""
-    partial = path.with_name(f".{path.name}.part")
-    yield partial
-    partial.replace(path)
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equipoise.tasks import CLASSIFICATION
-from equipoise.training.record.files import first_line, replaced
+from equipoise.training.record.files import first_line
 from equipoise.training.record.record import PREDICTIONS, RunRecord
 from equipoise.types import RunFolderError, UsageError, check_known
+from equipoise.whole_files import replaced
 
 SPLITS: Final = ("val", "test")
 

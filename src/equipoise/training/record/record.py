@@ -17,8 +17,9 @@ from typing import Any, Final
 import yaml
 from filelock import FileLock, Timeout
 
-from equipoise.training.record.files import first_line, replaced
+from equipoise.training.record.files import first_line
 from equipoise.types import PathError, RunFolderError
+from equipoise.whole_files import write_atomically
 
 CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
@@ -99,7 +100,6 @@ class RunRecord:
                     "(--resume, --overwrite, --out)."
                 )
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path(CONFIG), yaml.safe_dump(dict(options), sort_keys=False))
         except OSError as error:
             raise PathError(
@@ -128,10 +128,10 @@ class RunRecord:
 
     def clear(self) -> None:
         """Remove the files of the record, and nothing else."""
+        self.tidy()
         for name in FILES:
             self.path(name).unlink(missing_ok=True)
-        for name in (SNAPSHOTS, "parts"):
-            shutil.rmtree(self.path(name), ignore_errors=True)
+        shutil.rmtree(self.path("parts"), ignore_errors=True)
 
     def options(self) -> dict[str, Any]:
         """Return the settings of the run, as options.
@@ -187,9 +187,9 @@ class RunRecord:
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove the files that a finished run no longer needs."""
-        for name in (CHECKPOINT, ERROR):
-            self.path(name).unlink(missing_ok=True)
+        """Remove the files that a finished run no longer needs, and those of a process that was killed."""
+        for path in (self.path(CHECKPOINT), self.path(ERROR), *self.folder.glob(".*.part")):
+            path.unlink(missing_ok=True)
         shutil.rmtree(self.path(SNAPSHOTS), ignore_errors=True)
 
     def result(self) -> dict[str, Any]:
@@ -264,12 +264,6 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         lock.release()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text so that the file is there whole or not at all."""
-    with replaced(path) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 def environment(device: object) -> dict[str, Any]:
