@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import equipoise as eq
@@ -81,6 +82,73 @@ def test_near_names_are_those_of_all_parameters_and_options(
         called(**{option: 1})
     first = str(raised.value).partition("did you mean ")[2]
     assert first.startswith(suggested)
+
+
+NET = nn.ModuleDict({"a": nn.Linear(1, 2)})
+SGD = torch.optim.SGD(NET.parameters(), 0.1)
+
+
+class OneInput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = NET["a"]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a(x)
+
+
+ONE_BATCH = [(torch.ones(2, 1), torch.arange(2))]
+
+
+def by_hand(method: Any = "ogm-ge", **changed: Any) -> None:
+    usual = {"head": nn.Linear(2, 2), "optimizer": SGD, "epochs": 1, "train_loader": ONE_BATCH}
+    eq.by_hand(method, OneInput(), NET, **{**usual, **changed})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: eq.fit(np.zeros(3)), "data is a ndarray; expected the name of a dataset"),
+        (lambda: eq.compare(None), "data is a NoneType; expected the name"),
+        (lambda: eq.fit("htad", eq.methods.OGM()), r"the method is OGM\(.*expected its name"),
+        (lambda: eq.fit("htad", ["joint"]), r"the method is \['joint'\]; expected its name"),
+        (lambda: eq.fit("htad", method_options="lam=3"), "option 'method_options' is 'lam=3'; expected Map"),
+        (lambda: eq.compare("htad", ["joint"], seeds="3"), "seeds holds '3'; expected whole numbers"),
+        (lambda: eq.compare("htad", ["joint"], seeds=1.5), "seeds holds 1.5; expected whole numbers"),
+        (lambda: eq.diagnose(WIDE["a"], FOUR, WIDE["a"], FOUR), "features are a ndarray; expected a mapping"),
+        (lambda: eq.diagnose(WIDE, FOUR, WIDE, FOUR, preset=None), "unknown diagnosis preset None"),
+        (lambda: eq.examine_model([nn.Linear(1, 1)], None, [], []), r"encoders is \[Linear.*expected a map"),
+        (lambda: eq.examine_model(NET, None, [], []), "the model is a NoneType; expected a torch module"),
+        (lambda: eq.examine_model(NET, NET, None, []), "the loader is None; expected an iterable"),
+        (
+            lambda: eq.collect_features(NET, OneInput(), [(torch.ones(2, 1), FOUR[:2])], pool="mean"),
+            "pool is 'me",
+        ),
+        (lambda: eq.DiagnoseRelearn(NET, every="2"), "whole numbers; found '2'"),
+        (lambda: eq.DiagnoseRelearn(NET, epochs=60), "epochs is 60; expected the epochs of the re-learnings"),
+        (lambda: eq.DiagnoseRelearn(NET, lam="3"), "lam is '3'; expected a number"),
+        (lambda: eq.DiagnoseRelearn(NET).step(0, None, [], []), "the model is a NoneType; expected a torch"),
+        (lambda: by_hand(None), "the method is None; expected its name"),
+        (lambda: by_hand(optimizer=None), "optimizer is None; expected the optimizer"),
+        (lambda: by_hand(optimizer=torch.optim.SGD), "optimizer is <class .*; expected the optimizer"),
+        (lambda: by_hand(epochs="2"), "epochs is '2'; expected a whole number"),
+        (lambda: by_hand(train_loader=None), "the training loader gives no batch"),
+        (lambda: eq.build_model({"a": (3,)}, 2), r"shapes\['a'\] is \(3,\); expected the shape and kind"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_said_in_one_line(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(eq.EquipoiseError, match=message) as raised:
+        call()
+    assert "\n" not in str(raised.value)
+
+
+def test_an_optimizer_of_another_model_is_warned_of() -> None:
+    other = torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.1)
+    with (
+        pytest.warns(eq.EquipoiseWarning, match="holds no parameter of the model"),
+        pytest.raises(eq.UsageError, match="head= is a str"),
+    ):
+        by_hand(optimizer=other, head="no head")
 
 
 def test_catalogues_hold_names() -> None:

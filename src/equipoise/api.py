@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +13,11 @@ import pandas as pd
 from equipoise.experiments.compare.compare import Observer
 from equipoise.experiments.compare.compare import compare as run_comparison
 from equipoise.experiments.compare.comparison import REPORT, Comparison
-from equipoise.experiments.compare.planning import DEFAULT_METHODS, GROUPS, seeds_of
+from equipoise.experiments.compare.planning import DEFAULT_METHODS, GROUPS, checked_seeds, seeds_of
 from equipoise.methods import base_names
 from equipoise.methods.core.creation import option_names
 from equipoise.report import write_comparison_report
-from equipoise.training.settings import SETTING_NAMES, Settings
+from equipoise.training.settings import SETTING_NAMES, Settings, data_name
 from equipoise.typed_options import check_keywords
 
 
@@ -71,11 +70,11 @@ def compare(
         for name in option_names(base)
     }
     check_keywords(compare, options, SETTING_NAMES - {"method", "seed"}, own)
-    settings = Settings.from_options(str(os.fspath(data)), **options)
+    settings = Settings.from_options(data_name(data), **options)
     comparison = compare_and_report(
         settings,
         methods,
-        seeds if isinstance(seeds, Iterable) else seeds_of([operator.index(seeds)]),
+        seeds if isinstance(seeds, Iterable) else seeds_of(checked_seeds([seeds])),
         folder,
         method_options=method_options,
         executor=executor,

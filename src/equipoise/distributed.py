@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from equipoise.types import ModelError
+from equipoise.types import ModelError, UsageError
 
 T = TypeVar("T")
 
@@ -149,7 +149,10 @@ def refuse_flattened(module: nn.Module, what: str) -> None:
 
     Raises:
         ModelError: it has.
+        UsageError: it is no module.
     """
+    if not hasattr(module, "modules"):
+        raise UsageError(f"{what} is a {type(module).__name__}; expected a torch module.")
     if "torch.distributed.fsdp" in sys.modules:
         from torch.distributed.fsdp import FullyShardedDataParallel
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from equipoise.types import ModelError
+from equipoise.types import ModelError, UsageError
 
 Pool = Callable[[Any], Tensor]
 POOLED, SEQUENCE = "pooler_output", "last_hidden_state"
@@ -84,6 +84,8 @@ def pooled_output(
                 f"tuple that begins with one, {POOLED} or {SEQUENCE}: give pool= to return its features."
             )
         features = pool_features(output, batch_size)
+    elif not callable(chosen):
+        raise UsageError(f"pool is {chosen!r}; expected a function from an encoder's output to [B, d].")
     else:
         features = chosen(output)
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != batch_size:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from equipoise.types import UsageError
+
 
 @contextmanager
 def modes_restored(module: nn.Module) -> Iterator[None]:
@@ -15,6 +17,8 @@ def modes_restored(module: nn.Module) -> Iterator[None]:
     `module.train()` would also switch submodules that the user keeps in evaluation mode, for instance frozen
     batch normalisation.
     """
+    if not hasattr(module, "modules"):
+        raise UsageError(f"the model is a {type(module).__name__}; expected a torch module.")
     modes = [(part, part.training) for part in module.modules()]
     try:
         yield

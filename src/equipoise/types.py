@@ -49,7 +49,7 @@ class UnknownNameError(UsageError, KeyError):
         self.kind, self.name, self.known = kind, name, sorted(known)
         written = dict(elsewhere or {}) | {one: one for one in self.known}
         written |= {other: one for other, one in ALSO_CALLED.items() if one in self.known}
-        close = difflib.get_close_matches(name.lower(), written, n=3, cutoff=0.5)
+        close = difflib.get_close_matches(str(name).lower(), written, n=3, cutoff=0.5)
         near = list(dict.fromkeys(written[one] for one in close))
         hint = f"did you mean {_either(near)}?" if near else f"known: {', '.join(self.known) or 'none'}."
         super().__init__(f"unknown {kind} {name!r}: {found}{hint}")

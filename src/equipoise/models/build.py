@@ -93,6 +93,12 @@ def encoder_names(
         UsageError: a modality is unknown, or there is none.
         ModelError: `auto` for an unknown kind.
     """
+    for m, described in shapes.items():
+        if len(described) != 2 or not isinstance(described[1], str):
+            raise UsageError(
+                f"shapes[{m!r}] is {described!r}; expected the shape and kind of one sample, such as "
+                "((12,), 'vector')."
+            )
     if isinstance(only, str):
         only = (only,)
     chosen = dict.fromkeys(shapes, encoders) if isinstance(encoders, str) else encoders

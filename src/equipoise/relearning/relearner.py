@@ -110,7 +110,7 @@ class DiagnoseRelearn:
     ) -> None:
         check_handles(encoders)
         self.encoders = dict(encoders)
-        self.schedule = RelearningSchedule(every, count, tuple(epochs) if epochs is not None else None)
+        self.schedule = RelearningSchedule(every, count, epochs)
         self.choices, self.diagnosis = split_options(preset, options, signature(DiagnoseRelearn).parameters)
         self.lam = lam_by_modality(lam, self.encoders)
         self.pool, self.reader = pool, BatchReader(inputs_of, target_of, forward)

@@ -22,9 +22,18 @@ class RelearningSchedule:
 
     every: int = 20
     count: int = 3
-    epochs: tuple[int, ...] | None = None
+    epochs: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
+        if self.epochs is not None and not hasattr(self.epochs, "__iter__"):
+            raise UsageError(
+                f"epochs is {self.epochs!r}; expected the epochs of the re-learnings, such as [20, 40]."
+            )
+        if self.epochs is not None:
+            object.__setattr__(self, "epochs", tuple(self.epochs))
+        for value in (self.every, self.count, *(self.epochs or ())):
+            if not hasattr(value, "__index__"):
+                raise UsageError(f"every, count and epochs are whole numbers; found {value!r}.")
         if self.every < 1:
             raise UsageError(f"every is {self.every}; expected at least 1 epoch between re-learnings.")
         if self.count < 0:

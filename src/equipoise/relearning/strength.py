@@ -69,6 +69,8 @@ def lam_by_modality(lam: float | Mapping[str, float], modalities: Iterable[str])
     """
     names = list(modalities)
     if not isinstance(lam, Mapping):
+        if not hasattr(lam, "__float__"):
+            raise UsageError(f"lam is {lam!r}; expected a number, or one for each modality.")
         lam = dict.fromkeys(names, float(lam))
     check_known("modality of lam", lam, names)
     for name in names:

@@ -36,7 +36,7 @@ from equipoise.training.record.record import (
     environment,
     locked,
 )
-from equipoise.training.settings import SETTING_NAMES, Settings
+from equipoise.training.settings import SETTING_NAMES, Settings, data_name
 from equipoise.typed_options import check_keywords
 from equipoise.types import RunFolderError, warn
 
@@ -105,9 +105,9 @@ def fit(
     own = {name: f"method_options={{{name!r}: ...}}" for name in option_names(method)}
     check_keywords(fit, options, SETTING_NAMES, own)
     settings = Settings.from_options(
-        str(os.fspath(data)),
+        data_name(data),
         method=method,
-        method_options=dict(method_options or {}),
+        method_options={} if method_options is None else method_options,
         seed=seed,
         epochs=epochs,
         **options,

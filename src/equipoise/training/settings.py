@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -246,6 +247,20 @@ class Settings:
         flat = asdict(self)
         budget: dict[str, Any] = flat.pop("budget")
         return flat | budget
+
+
+def data_name(data: str | os.PathLike[str]) -> str:
+    """Return the name or path of a dataset as a text.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(data, str | os.PathLike):
+        raise UsageError(
+            f"data is a {type(data).__name__}; expected the name of a dataset, or the folder of one that "
+            "equipoise.write_dataset made of arrays."
+        )
+    return str(os.fspath(data))
 
 
 SETTING_NAMES: Final = {option.name for kind in (Settings, Budget) for option in fields(kind)} - {"budget"}

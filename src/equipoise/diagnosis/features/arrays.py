@@ -19,6 +19,12 @@ SAFE_EXPONENT: Final = 50
 
 def check_modalities(train: Mapping[str, ArrayLike], val: Mapping[str, ArrayLike]) -> None:
     """Check that both splits have the same modalities, and at least one."""
+    for features in (train, val):
+        if not hasattr(features, "keys"):
+            raise DataError(
+                f"features are a {type(features).__name__}; expected a mapping from modality name to array, "
+                "such as {'audio': array}."
+            )
     if not train:
         raise DataError("no modality was given; expected at least one entry of name and features.")
     if set(train) != set(val):

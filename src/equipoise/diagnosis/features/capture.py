@@ -221,8 +221,8 @@ def check_handles(
         ModelError: a module is not part of the model, has no weights yet, or is a compiled script.
     """
     wanted = "a module, or its path inside the model, such as 'audio_net'" if paths else "a module"
-    if not encoders:
-        raise UsageError(f"no encoder was given; expected a mapping from modality name to {wanted}.")
+    if not encoders or not hasattr(encoders, "items"):
+        raise UsageError(f"encoders is {encoders!r}; expected a mapping from modality name to {wanted}.")
     for name, module in encoders.items():
         if not (isinstance(module, nn.Module) or (paths and isinstance(module, str))):
             raise UsageError(f"the handle of {name!r} is a {type(module).__name__}; expected {wanted}.")

@@ -147,6 +147,8 @@ def moved_batches(loader: Iterable[Any], device: torch.device, *, repeat: bool =
 
     The loader is first iterated when the first batch is taken, as it may draw random numbers.
     """
+    if not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+        raise UsageError(f"the loader is {loader!r}; expected an iterable of batches, such as a DataLoader.")
     found = True
     while found:
         found = False

@@ -94,8 +94,8 @@ def make_executor(name: str, workers: int | None = None) -> Executor:
         MissingExtraError: the package it needs is not installed.
     """
     check_known("executor", [name], EXECUTORS)
-    if workers is not None and workers < 1:
-        raise UsageError(f"workers is {workers}; expected at least 1.")
+    if workers is not None and not (hasattr(workers, "__index__") and workers >= 1):
+        raise UsageError(f"workers is {workers!r}; expected a whole number of at least 1.")
     return RayExecutor() if name == "ray" else LocalExecutor(workers)
 
 

@@ -181,7 +181,10 @@ def checked_seeds(seeds: Iterable[int]) -> list[int]:
     Raises:
         UsageError: there is none, or one is repeated.
     """
-    values = [operator.index(seed) for seed in seeds]  # NumPy's integers too
+    given = list(seeds)
+    if wrong := [seed for seed in given if not hasattr(seed, "__index__")]:
+        raise UsageError(f"seeds holds {wrong[0]!r}; expected whole numbers.")
+    values = [operator.index(seed) for seed in given]  # NumPy's integers too
     if not values:
         raise UsageError("no seed was given; expected at least one.")
     if len(set(values)) < len(values):

@@ -90,7 +90,7 @@ def by_hand(
     """
     if isinstance(method, str):
         check_keywords(by_hand, options, option_names(method))
-    chosen = create_method(method, options) if isinstance(method, str) else method
+    chosen = method if isinstance(method, Method) else create_method(method, options)
     if options and not isinstance(method, str):
         raise UsageError(f"options ({', '.join(options)}) need a method by name; set them in the method.")
     inner = unwrapped(model)
@@ -102,9 +102,9 @@ def by_hand(
     own_task = getattr(inner, "task", None)
     task = task or (own_task if isinstance(own_task, str) else "classification")
     handled = HandledModel(model, encoders, reader, pool=pool, head=head, output=output, task=task)
-    optimizers = as_optimizers(optimizer)
-    if not optimizers or epochs < 1:
-        raise UsageError("expected an optimizer and at least one epoch.")
+    optimizers = _checked(optimizer, model)
+    if not hasattr(epochs, "__index__") or epochs < 1:
+        raise UsageError(f"epochs is {epochs!r}; expected a whole number of at least 1.")
     handled.trial(example_of(train_loader, reader).to(device_of(model)))
     chosen.check(handled)
     run = HandRun(chosen, handled, optimizers, train_loader, epochs, seed, criterion)
@@ -112,6 +112,18 @@ def by_hand(
     for problem in chosen.problems(run.plan):
         warn(problem)
     return HandTraining(run, optimizers, scaler, extra_optimizer)
+
+
+def _checked(optimizer: Optimizer | Sequence[Optimizer], model: nn.Module) -> list[Optimizer]:
+    """Return optimisers without wrappers; warn if they hold nothing of the model."""
+    given = optimizer if isinstance(optimizer, Sequence) else [optimizer]
+    if not given or not all(isinstance(one, Optimizer) for one in given):
+        raise UsageError(f"optimizer is {optimizer!r}; expected the optimizer of the loop, or several.")
+    optimizers = as_optimizers(given)
+    held = {parameter for one in optimizers for group in one.param_groups for parameter in group["params"]}
+    if held.isdisjoint(model.parameters()):
+        warn("the optimizer holds no parameter of the model; make it of model.parameters().")
+    return optimizers
 
 
 def check_fit(method: Method, modalities: Sequence[str], processes: int) -> None:

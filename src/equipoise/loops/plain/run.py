@@ -196,7 +196,7 @@ def example_of(loader: Iterable[Any], reader: BatchReader) -> HandBatch:
     if _is_indexed(inside := source_of(loader)):
         return taken(loader, range(min(2, len(inside.dataset))), reader)  # type: ignore[arg-type]
     with isolated_rng(), untouched_generators(loader):
-        raw = next(iter(loader), None)
+        raw = next(iter(loader), None) if hasattr(loader, "__iter__") else None
     if raw is None:
         raise UsageError("the training loader gives no batch; expected at least one.")
     return HandBatch.of(raw, reader)

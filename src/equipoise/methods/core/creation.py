@@ -24,7 +24,7 @@ def create_method(spec: str, options: Mapping[str, Any] | None = None) -> Method
         UsageError: a variant is missing, or given to a method without variants; or the methods do not
             combine.
     """
-    names = spec.split(SEPARATOR)
+    names = _members(spec)
     if len(names) == 1:
         return _single(spec, dict(options or {}))
     by_member: dict[str, dict[str, Any]] = {name: {} for name in names}
@@ -45,10 +45,16 @@ def base_names(spec: str) -> list[str]:
     Raises:
         UnknownNameError: there is no such method.
     """
-    names = [member.partition(":")[0] for member in spec.split(SEPARATOR)]
+    names = [member.partition(":")[0] for member in _members(spec)]
     for name in names:
         METHODS[name]
     return names
+
+
+def _members(spec: Any) -> list[str]:
+    if not isinstance(spec, str):
+        raise UsageError(f"the method is {spec!r}; expected its name, with options in method_options.")
+    return spec.split(SEPARATOR)
 
 
 def option_names(spec: str) -> list[str]:
