@@ -102,6 +102,7 @@ def test_a_configuration_with_an_unknown_option(equipoise, tmp_path: Path) -> No
     (tmp_path / "mine.yaml").write_text("[1, 2")
     assert "is not valid YAML" in equipoise("train", "--config", "mine.yaml").err
     assert "needs a file" in equipoise("train", "--config").err
+    assert "needs a file" in equipoise("train", "--config=").err
 
 
 def test_an_existing_output_folder(equipoise, data, tmp_path: Path) -> None:
@@ -126,6 +127,8 @@ def places(tmp_path: Path) -> Path:
             (tmp_path / name / inside).mkdir()
         if name != "empty":
             (tmp_path / name / "config.yaml").write_text("epochs: 2\n")
+    (tmp_path / "run" / "config.json").write_text('{"seed": 0}')
+    (tmp_path / "run" / "result.json").write_text('{"seed": 0}')
     (tmp_path / "text.txt").write_text("a text\n")
     np.save(tmp_path / "one.npy", np.zeros(3))
     return tmp_path
@@ -153,6 +156,9 @@ def places(tmp_path: Path) -> Path:
         ("diagnose run --out empty --overwrite", "empty is a folder; expected the name of a file"),
         ("diagnose run --out text.txt/page.html", "text.txt is a file, not a folder"),
         ("diagnose run --figures text.txt", "text.txt is a file, not a folder"),
+        ("diagnose run --out page.json", "are written to page.json; choose another name"),
+        ("diagnose run --out run/config.html --overwrite", "written to run/config.json; choose another"),
+        ("diagnose --features one.npy --out run/result.html", "written to run/result.json; choose another"),
         ("report text.txt", "text.txt holds neither a run nor a comparison"),
         ("report empty", "empty holds neither a run nor a comparison"),
         ("report run --out empty --overwrite", "empty is a folder; expected the name of a file"),

@@ -100,9 +100,7 @@ def _refused(error: CycloptsError) -> str:
 def _config_file(words: Sequence[str]) -> str | None:
     for place, word in enumerate(words):
         if word == "--config":
-            if place + 1 == len(words):
-                raise UsageError("--config needs a file; expected --config FILE.yaml.")
-            return _readable(words[place + 1])
+            return _readable(words[place + 1] if place + 1 < len(words) else "")
         if word.startswith("--config="):
             return _readable(word.removeprefix("--config="))
     return None
@@ -111,6 +109,8 @@ def _config_file(words: Sequence[str]) -> str | None:
 def _readable(path: str) -> str:
     import yaml
 
+    if not path:
+        raise UsageError("--config needs a file; expected --config FILE.yaml.")
     try:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123
             content = yaml.safe_load(file)

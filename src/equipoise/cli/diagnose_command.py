@@ -57,6 +57,7 @@ def diagnose_command(
     """
     from equipoise.diagnosis import DiagnosisOptions
     from equipoise.experiments.examine.examine import examine_features, examine_run
+    from equipoise.report.write import file_of_numbers
     from equipoise.training.option_text import parse_assignments
 
     options = parse_assignments(set_ or [], "set")
@@ -71,6 +72,7 @@ def diagnose_command(
     report = out or (source / REPORT if features is None else source.with_name(f"{source.stem}.{REPORT}"))
     if report.parent != source or source.is_dir():  # otherwise reading it says what is wrong
         check_report(report, overwrite or out is None)
+        file_of_numbers(report)
     if features is not None:
         return_freed_arrays()
         with waiting(f"measuring {features}"):

@@ -41,9 +41,24 @@ def write_examination_report(found: Examination, path: str | os.PathLike[str]) -
     """Write the report of an examination, and its numbers as JSON next to it; see `write_report`."""
     from equipoise.report.pages.examination import examination_page
 
+    numbers = file_of_numbers(Path(path))
     written = write(examination_page(found), Path(path))
-    write_atomically(written.with_suffix(".json"), found.to_json())
+    write_atomically(numbers, found.to_json())
     return written
+
+
+def file_of_numbers(report: Path) -> Path:
+    """Return the file of the numbers of an examination.
+
+    Raises:
+        PathError: it is the report itself or a file of something else, as `result.json` of a run.
+    """
+    numbers = report.with_suffix(".json")
+    if numbers == report or (numbers.exists() and b'"verdicts"' not in numbers.read_bytes()):
+        raise PathError(
+            f"the numbers of a report are written to {numbers}; choose another name than {report}."
+        )
+    return numbers
 
 
 def write_examination_figures(
