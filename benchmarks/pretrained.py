@@ -23,6 +23,7 @@ import pretrained_models
 from safetensors.torch import save_file
 
 import equipoise as eq
+from equipoise.decimals import bracketed
 from equipoise.experiments.compare.significance import holm
 from equipoise.experiments.compare.statistics import paired_difference
 from equipoise.training.record.record import RunRecord
@@ -257,7 +258,8 @@ def table(
         strengths = [float(state["applied"]) for state in states]
         lines.append(
             f"| {arm} | {mean(score[arm]):.3f} | {mean(macro[arm]):.3f} | {difference.mean:+.3f} "
-            f"| [{difference.low:+.3f}, {difference.high:+.3f}] | {corrected[arm]:.3f} | {by_seed} "
+            f"|{bracketed((difference.low, difference.high), signed=True)} | {corrected[arm]:.3f} "
+            f"| {by_seed} "
             f"| {changed} of {len(seeds)} | {mean(strengths):.3f} "
             f"| {sum(strength == 0 for strength in strengths)} of {len(strengths)} |"
         )
@@ -300,7 +302,7 @@ def pretraining_gain(results: dict[Cell, dict[str, Any]], seeds: list[int]) -> l
         "## Effect of pretraining itself",
         "",
         "Convolutional encoders, plain fine-tuning minus plain training from random weights: "
-        f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}].",
+        f"{gain.mean:+.3f}{bracketed((gain.low, gain.high), signed=True)}.",
         "",
     ]
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from equipoise.decimals import bracketed
 from equipoise.experiments.compare.across import across_datasets
 from equipoise.experiments.compare.comparison import Comparison, read_comparison, shown_name
-from equipoise.experiments.compare.significance import FEW_SEEDS, smallest_wilcoxon_p
+from equipoise.experiments.compare.significance import smallest_wilcoxon_p
 from equipoise.report import write_critical_difference
 from equipoise.training.record.record import RunRecord
 
@@ -106,10 +107,10 @@ def notes(comparison: Comparison) -> list[str]:
             "on the validation split). Model selection and gaps on validation are therefore unreliable here."
         )
     n = len(summary["seeds"])
-    if n < FEW_SEEDS:
+    if not comparison.enough_seeds:
         lines.append(
-            f"With {n} seeds, the smallest possible two-sided p-value of Wilcoxon's test is "
-            f"{smallest_wilcoxon_p(n):.3g} before Holm's correction, and bootstrap intervals are too narrow: "
+            f"With {n} seeds, the p-value of Wilcoxon's test is left out, as it cannot be below "
+            f"{smallest_wilcoxon_p(n):.3g}, and bootstrap intervals are too narrow: "
             "rely on Student's intervals."
         )
     return [line for text in lines for line in (text, "")]
@@ -117,7 +118,8 @@ def notes(comparison: Comparison) -> list[str]:
 
 def accuracy_table(comparison: Comparison) -> list[str]:
     columns = ["method", "test accuracy", "std", "seeds", "vs joint", "Student 95 %", "bootstrap 95 %"]
-    columns += ["p Wilcoxon, Holm", "rank", "forward", "backward", "seconds", "peak MB"]
+    columns += ["p Wilcoxon, Holm"] if comparison.enough_seeds else []
+    columns += ["rank", "forward", "backward", "seconds", "peak MB"]
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     table = comparison.table().sort_values("mean", ascending=False)
     for method, row in table.iterrows():
@@ -128,7 +130,8 @@ def accuracy_table(comparison: Comparison) -> list[str]:
             int(row["n"]),
         ]
         cells += [known(row["difference"], "+.3f"), interval(row["low"], row["high"])]
-        cells += [interval(row["bootstrap_low"], row["bootstrap_high"]), known(row["wilcoxon_p_holm"], ".3f")]
+        cells += [interval(row["bootstrap_low"], row["bootstrap_high"])]
+        cells += [known(row["wilcoxon_p_holm"], ".3f")] if comparison.enough_seeds else []
         cells += ["not ranked" if pd.isna(row["rank"]) else row["rank"]]
         cells += [known(row[key], ".2f") for key in ("relative_forward", "relative_backward")]
         cells += [known(row["train_seconds"], ".1f"), known(row["peak_memory_bytes"] / 2**20, ".0f")]
@@ -145,7 +148,7 @@ def known(value: float, form: str) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
+    return "" if math.isnan(low) else bracketed((low, high), signed=True).strip()
 
 
 def relearning(runs: list[RunRecord], seeds: list[int]) -> list[str]:
