@@ -92,7 +92,7 @@ def judge(numbers: ModalityNumbers, thresholds: Thresholds | None = None) -> Ver
             "or chance and the score of a head, probe or model on the modality alone."
         )
     holding = [state for state, amount in judged.items() if amount > 0]
-    state = state_of(numbers, limits)
+    state = next(iter(holding), BALANCED)
     passed = list(judged)[: list(judged).index(state) + 1] if holding else list(judged)
     nearest = min(passed, key=lambda name: abs(judged[name]))
     margin = abs(judged[nearest])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -60,10 +60,12 @@ class Effect:
 
     Attributes:
         strength: of the pull toward the initial weights.
+        by_seed: seed to its mean strength.
         before, after: the gap right before and right after, where both were measured.
     """
 
     strength: Spread
+    by_seed: Mapping[int, float]
     before: Spread
     after: Spread
 
@@ -156,13 +158,6 @@ def _last(read: Iterable[Reading]) -> list[Reading]:
     return list({(reading.modality, reading.seed): reading for reading in held}.values())
 
 
-def strengths(read: Iterable[Reading], modality: str) -> dict[int, float]:
-    """Return a modality's mean strength by seed."""
-    pulls = [r for r in read if r.event == RELEARNING and r.modality == modality]
-    by_seed = {r.seed: Spread.of(p.applied for p in pulls if p.seed == r.seed) for r in pulls}
-    return {seed: spread.mean for seed, spread in by_seed.items() if spread}
-
-
 def effects(read: Sequence[Reading], *, same_ruler: bool = True) -> dict[str, Effect]:
     """Return what re-learning did to each modality, by the readings of one method.
 
@@ -176,6 +171,7 @@ def effects(read: Sequence[Reading], *, same_ruler: bool = True) -> dict[str, Ef
         if pulls:
             found[modality] = Effect(
                 strength=Spread.of(pull.applied for pull in pulls),
+                by_seed={p.seed: Spread.of(q.applied for q in pulls if q.seed == p.seed).mean for p in pulls},
                 before=Spread.of(before for before, _ in pairs),
                 after=Spread.of(after for _, after in pairs),
             )

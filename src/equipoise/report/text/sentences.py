@@ -102,18 +102,18 @@ def relearning(read: Sequence[learning.Reading], runs: Sequence[Run]) -> Stateme
         f"{', '.join(pulls)}{f', {more} more below that' if more else ''} (0 leaves the weights, 1 restores "
         f"the initial ones). {_change(ordered, ruler)}"
     )
-    return Statement("Re-learning", _most_pulled(read, ordered), text)
+    return Statement("Re-learning", _most_pulled(ordered), text)
 
 
-def _most_pulled(read: Sequence[learning.Reading], ordered: Sequence[tuple[str, learning.Effect]]) -> str:
+def _most_pulled(ordered: Sequence[tuple[str, learning.Effect]]) -> str:
     """Name the encoder whose strength clearly exceeded all others'."""
     name, effect = ordered[0]
     if not effect.strength.mean > 0:
         return "No encoder was changed."
     if len(ordered) == 1:
         return f"{name} was pulled back."
-    first, second = (learning.strengths(read, other) for other, _ in ordered[:2])
-    lead = learning.interval_over_seeds([first[s] - second[s] for s in sorted(first.keys() & second.keys())])
+    leads = [own - ordered[1][1].by_seed.get(seed, math.nan) for seed, own in effect.by_seed.items()]
+    lead = learning.interval_over_seeds([lead for lead in leads if math.isfinite(lead)])
     clear = lead is not None and lead[0] > 0
     return f"{name} was pulled back most." if clear else "Encoders were pulled back; none stands out."
 
