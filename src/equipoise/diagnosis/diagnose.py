@@ -154,7 +154,7 @@ def separability(
         x, x_val = train[modality], val[modality]
 
         def measured(measure: str) -> LearningState | DataError:
-            splits = splits_of(modality, x, x_val, targets[measure], disposable=False)
+            splits = splits_of(modality, x, x_val, targets[measure])
             try:
                 return estimate(modality, splits, chosen[measure])
             except DataError as error:  # for instance a silhouette of classes with one sample each

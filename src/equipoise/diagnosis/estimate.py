@@ -33,18 +33,13 @@ def diagnose_with(
     train_labels: ArrayLike,
     val: Mapping[str, ArrayLike],
     val_labels: ArrayLike,
-    *,
-    disposable: bool = False,
 ) -> Diagnosis:
-    """Measure learning states with given options; see `diagnose`.
-
-    With `disposable` the features may be overwritten, for instance if the mapping reads them from a file.
-    """
+    """Measure learning states with given options; see `diagnose`."""
     check_modalities(train, val)
     targets = split_targets(train_labels, val_labels, options)
 
     def measured(name: str) -> LearningState:
-        return estimate(name, splits_of(name, train[name], val[name], targets, disposable), options)
+        return estimate(name, splits_of(name, train[name], val[name], targets), options)
 
     with isolated_rng():  # importing scikit-learn draws from Python's random state
         states = map_on_single_threads(measured, list(train), parallel=options.backend != "torch")

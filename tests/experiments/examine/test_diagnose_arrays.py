@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 import equipoise as eq
-from equipoise.experiments.examine.diagnose_run import diagnose_arrays
+from equipoise.experiments.examine.saved_features import SavedFeatures
+
+
+def diagnose_arrays(file: Path, **options: Any) -> eq.Diagnosis:
+    return eq.diagnose(*SavedFeatures(file).features(), **options)
 
 
 def arrays() -> dict[str, Any]:

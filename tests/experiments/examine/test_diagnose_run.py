@@ -12,7 +12,7 @@ import torch
 import equipoise as eq
 import synthetic
 from equipoise.data import RunData, load_dataset, splits_of
-from equipoise.experiments.examine.diagnose_run import diagnose_arrays
+from equipoise.experiments.examine.saved_features import SavedFeatures
 
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}
 
@@ -36,6 +36,10 @@ def test_changed_data_are_detected(tmp_path: Path) -> None:
     eq.write_dataset(folder, *synthetic.samples(synthetic.VECTORS, 150, seed=1), overwrite=True)
     with pytest.raises(eq.RunFolderError, match="have changed"):
         eq.diagnose_run(tmp_path / "run")
+
+
+def diagnose_arrays(file: Path, **options: Any) -> eq.Diagnosis:
+    return eq.diagnose(*SavedFeatures(file).features(), **options)
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -73,13 +77,13 @@ def test_invalid_files(tmp_path: Path, change: dict[str, Any], message: str) -> 
 
 
 def test_files_without_features(tmp_path: Path) -> None:
-    with pytest.raises(eq.DataError, match="there is no file"):
+    with pytest.raises(eq.DataError, match="does not exist; expected an .npz file"):
         diagnose_arrays(tmp_path / "features.npz")
     (tmp_path / "features.npz").write_bytes(b"PK no zip")
-    with pytest.raises(eq.DataError, match="cannot read"):
+    with pytest.raises(eq.DataError, match="is no .npz file, or is cut off"):
         diagnose_arrays(tmp_path / "features.npz")
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(eq.DataError, match="a single array"):
+    with pytest.raises(eq.DataError, match="is no .npz file"):
         diagnose_arrays(tmp_path / "one.npy")
     np.savez(tmp_path / "objects.npz", **{**arrays(), "train_labels": np.array([{}, {}], dtype=object)})
     with pytest.raises(eq.DataError, match="cannot read"):

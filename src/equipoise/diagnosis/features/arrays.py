@@ -33,15 +33,13 @@ def check_modalities(train: Mapping[str, ArrayLike], val: Mapping[str, ArrayLike
         )
 
 
-def splits_of(
-    modality: str, train: ArrayLike, val: ArrayLike, targets: tuple[Values, Values], disposable: bool
-) -> Splits:
+def splits_of(modality: str, train: ArrayLike, val: ArrayLike, targets: tuple[Values, Values]) -> Splits:
     """Check the features of one modality against the targets, and return both splits in one precision."""
     x, x_val = feature_pair(modality, train, val, *targets)
     # A model fitted in one precision does not accept the other.
     precision = np.promote_types(x.dtype, x_val.dtype)
     x, x_val = x.astype(precision, copy=False), x_val.astype(precision, copy=False)
-    return Splits(x, targets[0], x_val, targets[1], disposable)
+    return Splits(x, targets[0], x_val, targets[1])
 
 
 def split_targets(

@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 
 from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
-from equipoise.training.record.files import first_line
 from equipoise.training.record.record import ERROR, LOCK, MACHINE_ONLY, RunRecord
-from equipoise.types import PathError, RunFolderError
+from equipoise.types import PathError
 from equipoise.whole_files import write_atomically
 
 EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set"})
@@ -38,17 +37,7 @@ def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool,
                 "folder (--resume, --overwrite, --out)."
             )
         else:
-            held = held_configuration(folder)
-            fixed = sorted({*held, *configuration} - MACHINE_ONLY - EXTENSIBLE)
-            differing = [key for key in fixed if held.get(key) != configuration.get(key)]
-            if differing:
-                shown = "; ".join(
-                    f"{key} {held.get(key)!r} (requested: {configuration.get(key)!r})"
-                    for key in differing[:4]
-                )
-                raise PathError(
-                    f"{folder} holds a comparison of another configuration: {shown}; choose another folder."
-                )
+            RunRecord(folder).check_same(configuration, MACHINE_ONLY | EXTENSIBLE)
     try:
         (folder / RUNS).mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CONFIG, yaml.safe_dump(dict(configuration), sort_keys=False))
@@ -64,16 +53,9 @@ def held_configuration(folder: Path) -> dict[str, Any]:
     Raises:
         RunFolderError: the file is damaged.
     """
-    path = folder / CONFIG
-    try:
-        # A run has a configuration too; `open_folder` refuses its folder.
-        compared = path.is_file() and (folder / RUNS).is_dir()
-        held = yaml.safe_load(path.read_text(encoding="utf-8")) if compared else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RunFolderError(f"cannot read {path}: {first_line(error)}.") from None
-    if not isinstance(held, dict):
-        raise RunFolderError(f"{path} is not a mapping of options; the comparison is damaged.")
-    return held
+    # A run has a configuration too; `open_folder` refuses its folder.
+    record = RunRecord(folder)
+    return record.options() if record.holds_comparison and record.path(CONFIG).is_file() else {}
 
 
 def _clear(folder: Path) -> None:

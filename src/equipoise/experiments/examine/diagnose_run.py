@@ -1,4 +1,4 @@
-"""The learning state of a finished run's model, or of features in a file."""
+"""The learning state of a finished run's model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from equipoise.diagnosis import Diagnosis, DiagnosisOptions
 from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.estimate import diagnose_with, usual_options
 from equipoise.experiments.examine.run_data import open_run, run_features
-from equipoise.experiments.examine.saved_features import SavedFeatures
 from equipoise.tasks import MULTILABEL
 
 
@@ -33,19 +32,3 @@ def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **op
     if data.task == MULTILABEL.name:  # also where each sample has one label
         options = usual_options("labels", options) | options
     return diagnose_with(options_for(preset, options, features.y, features.y_val), *features)
-
-
-def diagnose_arrays(file: str | os.PathLike[str], *, preset: str = "paper", **options: Any) -> Diagnosis:
-    """Measure the learning state of features that were saved to an `.npz` file.
-
-    The file holds, for each modality NAME, `train_NAME [N, d]` and `val_NAME [N_val, d]`, and the classes
-    `train_labels [N]` and `val_labels [N_val]`, or a continuous target under the same keys; `classes [C]`,
-    the names of the classes 0 to C - 1, is optional. No more than two modalities are in memory at a time.
-
-    Raises:
-        DataError: the file cannot be read, lacks an array or holds one too many, or the arrays do not fit.
-    """
-    DiagnosisOptions.check_call(diagnose_arrays, preset, options)
-    features = SavedFeatures(file).features()
-    chosen = options_for(preset, options, features.y, features.y_val)
-    return diagnose_with(chosen, *features, disposable=True)

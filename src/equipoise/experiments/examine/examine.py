@@ -94,9 +94,12 @@ def examine_run(
 def examine_features(
     file: str | os.PathLike[str], *, preset: str = "robust", pictures: bool = True, **options: Any
 ) -> Examination:
-    """Examine features that were saved to an `.npz` file; see `diagnose_arrays` for its keys.
+    """Examine features that were saved to an `.npz` file.
 
-    There is no model of all modalities, so contributions are those to a linear head.
+    The file holds, for each modality NAME, `train_NAME [N, d]` and `val_NAME [N_val, d]`, and the classes
+    `train_labels [N]` and `val_labels [N_val]`, or a continuous target under the same keys; `classes [C]`,
+    the names of the classes 0 to C - 1, is optional. There is no model of all modalities, so contributions
+    are those to a linear head.
 
     Raises:
         DataError: the file cannot be read, lacks an array or holds one too many, or the arrays do not fit.

@@ -150,7 +150,7 @@ class RunRecord:
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise RunFolderError(f"cannot read {self.path(CONFIG)}: {first_line(error)}.") from None
         if not isinstance(values, dict):
-            raise RunFolderError(f"{self.path(CONFIG)} is not a mapping of options; the run is damaged.")
+            raise RunFolderError(f"{self.path(CONFIG)} is not a mapping of options; it is damaged.")
         return values
 
     def append(self, name: str, event: Mapping[str, Any]) -> None:
@@ -222,26 +222,24 @@ class RunRecord:
         path = self.path(name)
         return path.stat().st_size if path.is_file() else 0
 
-    def check_same(self, options: Mapping[str, Any]) -> None:
-        """Check that the run has these options; those of the machine alone may differ.
+    def check_same(self, options: Mapping[str, Any], free: frozenset[str] = MACHINE_ONLY) -> None:
+        """Check that the run, or comparison, has these options; those that are `free` may differ.
 
         Raises:
             PathError: it has others.
         """
-        differing = self._differing(options)
-        if differing:
-            raise PathError(
-                f"{self.folder} holds a run of another configuration: {'; '.join(differing[:4])}"
-                f"{' and more' if len(differing) > 4 else ''}. Choose another folder, or overwrite it."
-            )
-
-    def _differing(self, options: Mapping[str, Any]) -> list[str]:
         held = self.options()
-        return [
+        differing = [
             f"{key} {_shown(held, key)} (requested: {_shown(options, key)})"
-            for key in sorted({*held, *options} - MACHINE_ONLY)
+            for key in sorted({*held, *options} - free)
             if held.get(key) != options.get(key)
         ]
+        if differing:
+            kind = "comparison" if self.holds_comparison else "run"
+            raise PathError(
+                f"{self.folder} holds a {kind} of another configuration: {'; '.join(differing[:4])}"
+                f"{' and more' if len(differing) > 4 else ''}. Choose another folder, or overwrite it."
+            )
 
 
 @contextmanager
