@@ -88,7 +88,7 @@ def archive(
 def test_files_and_archive_give_the_same_arrays(
     samples: dict[str, tuple[np.ndarray, np.ndarray]], official: Path, archive: Path, tmp_path: Path
 ) -> None:
-    option = AVLetters(frames=3, steps=4)
+    option = AVLetters(frames=3, steps=4, pixels=60)
     one = prepare(option.plan(official), tmp_path / "one", workers=1).dataset
     other = prepare(option.plan(archive), tmp_path / "other", workers=1).dataset
     assert one.fingerprint == other.fingerprint
@@ -133,6 +133,7 @@ def test_pictures_are_downscaled_by_averaging_blocks(
         for row, column in ((0, 0), (3, 7), (14, 19)):
             block = whole[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
             assert abs(int(picture[row, column]) - block.mean()) <= 0.5
+    assert AVLetters().plan(archive).readers["video"].layout.shape == (12, 1, 15, 20)
     with pytest.raises(UsageError, match="pixels is 17"):
         LipsReader(height=17)
 

@@ -288,7 +288,7 @@ def test_pictures_of_a_height_and_width(tmp_path: Path) -> None:
         assert np.array_equal(
             done.dataset.array("photo")[row], np.moveaxis(moving_square(row + 1)[row], -1, 0)
         )
-    assert done.dataset.array("motion").shape == (N, 2, 2, 48, 64)
+    assert done.dataset.array("motion").shape == (N, 12, 2, 48, 64)
 
 
 def test_a_cut_to_a_square_is_said(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     out = tmp_path_factory.mktemp("out") / "ucf"
-    return prepare(UCF101(pixels=SIZE, frames=2, stack=3, flow_method="dis").plan(source), out, workers=1)
+    return prepare(
+        UCF101(pixels=SIZE, frames=2, moments=4, stack=3, flow_method="dis").plan(source), out, workers=1
+    )
 
 
 def test_every_frame_equals_that_of_its_file(prepared: Prepared) -> None:
@@ -78,7 +80,7 @@ def test_every_frame_equals_that_of_its_file(prepared: Prepared) -> None:
 
 def test_flow_equals_the_rendered_motion(prepared: Prepared) -> None:
     dataset = prepared.dataset
-    assert dataset.modalities["flow"].shape == (2, 6, SIZE, SIZE)
+    assert dataset.modalities["flow"].shape == (4, 6, SIZE, SIZE)
     for row, target in enumerate(dataset.target):
         motion = (dataset.array("flow")[row] * (40 / 255) - 20)[:, :, 12:-12, 12:-12].mean(axis=(0, 2, 3))
         assert np.abs(motion - [RIGHT[CLASSES[target]], 0] * 3).max() < 0.25
@@ -111,7 +113,9 @@ def test_ready_made_flow(source: Path, tmp_path: Path, layout: str) -> None:
                 two = tmp_path / "flow" / letter / name / f"frame{t + 1:06d}.png"
                 write_image(two if layout == "two folders" else one, pictures[name][axis, t])
     dataset = prepare(
-        UCF101(pixels=8, frames=1, stack=2, flow="images", flow_root=str(tmp_path / "flow")).plan(source),
+        UCF101(pixels=8, frames=1, moments=1, stack=2, flow="images", flow_root=str(tmp_path / "flow")).plan(
+            source
+        ),
         tmp_path / "out",
         workers=1,
     ).dataset
@@ -125,6 +129,13 @@ def test_a_subset_of_the_classes_without_flow(source: Path) -> None:
     assert plan.classes == ("ApplyEyeMakeup", "YoYo")
     assert list(plan.readers) == ["rgb"]
     assert len(plan.clips) == 28
+
+
+def test_flow_has_its_own_number_of_moments(source: Path) -> None:
+    usual = UCF101(flow_method="dis").plan(source).readers
+    assert [usual[name].layout.shape[0] for name in ("rgb", "flow")] == [3, 12]
+    paper = UCF101(flow_method="dis", moments=3).plan(source).readers
+    assert [paper[name].layout.shape[0] for name in ("rgb", "flow")] == [3, 3]
 
 
 @pytest.mark.parametrize(

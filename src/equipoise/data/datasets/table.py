@@ -58,7 +58,8 @@ class OwnTable(SourceDataset):
         ids: column of unique names; by default `id` if it exists, else row numbers.
         task: `classification` or `regression`.
         root: folder of relative paths; by default that of the table.
-        frames: number of frames of a video, and of moments of flow.
+        frames: number of frames of a video.
+        moments: number of moments of flow; motion needs more of them than pictures do.
         pixels: side of frames, flow and images; a picture is cut to its centre square and resized.
         resolution: their size as HEIGHTxWIDTH, such as 120x160, instead of `pixels`; a picture is cut to
             these proportions and resized.
@@ -89,6 +90,7 @@ class OwnTable(SourceDataset):
     task: Literal["classification", "regression"] = "classification"
     root: str | None = None
     frames: int = 3
+    moments: int = 12
     pixels: int = 224
     resolution: str | None = None
     flow_method: FlowMethod = "auto"
@@ -189,7 +191,9 @@ class OwnTable(SourceDataset):
         encoding = self._format(self.text_encoding or self.encoding).encoding
         makers: Mapping[str, Callable[[], ModalityReader]] = {
             "frames": lambda: FramesReader(column, count=self.frames, size=self._size()),
-            "flow": lambda: FlowReader(column, count=self.frames, size=self._size(), method=self.flow_method),
+            "flow": lambda: FlowReader(
+                column, count=self.moments, size=self._size(), method=self.flow_method
+            ),
             "image": lambda: ImageReader(column, size=self._size()),
             "spectrogram": lambda: StftReader(column, seconds=self.seconds),
             "fbank": lambda: FbankReader(column, frames=self.steps),

@@ -37,7 +37,8 @@ class UCF101(SourceDataset):
         lists: folder of the official lists (`trainlist01.txt`, `testlist01.txt`, `classInd.txt`); by default
             `ucfTrainTestlist` in or next to the source.
         classes: names of the classes to use; by default all.
-        frames: number of RGB frames of a clip, and of moments of flow.
+        frames: number of RGB frames of a clip.
+        moments: number of moments of flow; motion needs more of them than pictures do.
         pixels: side of a frame.
         flow: `compute` it from the video, read stored `images`, or `none`.
         flow_method: `tvl1`, `dis`, `farneback`, or `auto` for TV-L1 if OpenCV's contrib modules are
@@ -63,6 +64,7 @@ class UCF101(SourceDataset):
     lists: str | None = None
     classes: tuple[str, ...] = ()
     frames: int = 3
+    moments: int = 12
     pixels: int = 224
     flow: Literal["compute", "images", "none"] = "compute"
     flow_method: FlowMethod = "auto"
@@ -141,7 +143,7 @@ class UCF101(SourceDataset):
 
     def _readers(self, flow_root: Path | None) -> dict[str, ModalityReader]:
         readers: dict[str, ModalityReader] = {"rgb": FramesReader(count=self.frames, size=self.pixels)}
-        count, stack, size = self.frames, self.stack, self.pixels
+        count, stack, size = self.moments, self.stack, self.pixels
         if self.flow == "compute":
             readers["flow"] = FlowReader(count=count, stack=stack, size=size, method=self.flow_method)
         elif flow_root is not None:

@@ -83,7 +83,7 @@ class LipsReader(ModalityReader):
     """
 
     count: int = 12
-    height: int = HEIGHT
+    height: int = 15
 
     def __post_init__(self) -> None:
         sizes = [HEIGHT // block for block in (1, 2, 4, 5, 10, 20)]

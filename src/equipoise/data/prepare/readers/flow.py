@@ -37,7 +37,7 @@ class FlowReader(ModalityReader):
     """
 
     role: str = "video"
-    count: int = 3
+    count: int = 12
     stack: int = 1
     size: Size = 224
     method: str = "auto"
@@ -94,7 +94,7 @@ class FlowImagesReader(ModalityReader):
     """
 
     role: str = "flow"
-    count: int = 3
+    count: int = 12
     stack: int = 1
     size: Size = 224
 
