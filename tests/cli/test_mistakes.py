@@ -213,6 +213,38 @@ def test_labels_and_splits_that_form_no_dataset(equipoise, tmp_path: Path) -> No
     assert "val" in ended.err
 
 
+@pytest.mark.parametrize("words", ["diagnose run --figures new", "report run --out new/page.html"])
+def test_a_folder_that_cannot_be_written(
+    equipoise, places: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """Said before any work; tests may run as root, to whom everything is open."""
+    monkeypatch.setattr("equipoise.cli.arguments.os.access", lambda *_: False)
+    ended = equipoise(*words.split())
+    assert ended.code == 2
+    assert f"{places} cannot be written; choose another place" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train --out new", "equipoise: interrupted; continue with --resume."),
+        ("diagnose run", "equipoise: interrupted."),
+        ("report run", "equipoise: interrupted."),
+    ],
+)
+def test_an_interrupt_names_only_options_that_exist(
+    equipoise, places: Path, monkeypatch: pytest.MonkeyPatch, words: str, said: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("training.fit.run", "experiments.examine.examine.examine_run", "report.write_report"):
+        monkeypatch.setattr(f"equipoise.{name}", interrupted)
+    (places / "run" / "result.json").write_text('{"test": {}, "validation": {}, "seed": 0}')
+    ended = equipoise(*words.split())
+    assert (ended.code, ended.err.strip()) == (130, said)
+
+
 def test_a_leak_is_named(equipoise, tmp_path: Path) -> None:
     inputs, target = synthetic.samples(synthetic.VECTORS, 60)
     for values in inputs.values():

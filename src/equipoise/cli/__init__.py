@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"equipoise: unexpected {what} (EQUIPOISE_TRACEBACK=1 shows where)", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except KeyboardInterrupt:
-        print("equipoise: interrupted; continue with --resume.", file=sys.stderr)  # noqa: T201
+        advice = "; continue with --resume" if words[:1] in (["train"], ["compare"]) else ""
+        print(f"equipoise: interrupted{advice}.", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 

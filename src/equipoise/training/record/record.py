@@ -148,7 +148,9 @@ class RunRecord:
                 "'equipoise train' or 'equipoise compare'."
             ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RunFolderError(f"cannot read {self.path(CONFIG)}: {first_line(error)}.") from None
+            raise RunFolderError(
+                f"cannot read {self.path(CONFIG)}: {first_line(error)}; write it anew, or train again."
+            ) from None
         if not isinstance(values, dict):
             raise RunFolderError(f"{self.path(CONFIG)} is not a mapping of options; it is damaged.")
         return values
@@ -211,7 +213,9 @@ class RunRecord:
                 f"the run in {self.folder} is not finished; continue it with 'equipoise train --resume'."
             ) from None
         except (OSError, ValueError) as error:
-            raise RunFolderError(f"cannot read {self.path(RESULT)}: {first_line(error)}.") from None
+            raise RunFolderError(
+                f"cannot read {self.path(RESULT)}: {first_line(error)}; overwrite the run to train it again."
+            ) from None
         if not isinstance(result, dict) or not {"test", "validation", "seed"} <= result.keys():
             raise RunFolderError(
                 f"{self.path(RESULT)} is damaged; delete the folder {self.folder} and run again."
