@@ -98,7 +98,7 @@ def test_a_configuration_with_an_unknown_option(equipoise, tmp_path: Path) -> No
     (tmp_path / "mine.yaml").write_text("epoch: 3\n")
     ended = equipoise("train", "--config", "mine.yaml")
     assert ended.code == 2
-    assert "epoch" in ended.err
+    assert f"unknown option: 'epoch' in {tmp_path / 'mine.yaml'}. Did you mean --epochs?" in ended.err
     (tmp_path / "mine.yaml").write_text("[1, 2")
     assert "is not valid YAML" in equipoise("train", "--config", "mine.yaml").err
     assert "needs a file" in equipoise("train", "--config").err

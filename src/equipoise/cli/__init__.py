@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -92,6 +93,7 @@ def _refused(error: CycloptsError) -> str:
         text = f"unexpected {' '.join(map(repr, error.unused_tokens or ()))}."
     else:
         text = _one_line(str(error)).replace('"', "'")
+        text = re.sub(r"'\[([^]]+)\]' from ", r"'\1' in ", text)  # a key of a configuration
         text = text if text.endswith((".", "?")) else f"{text}."
         text = text[:1].lower() + text[1:]
     command = " ".join(("equipoise", *(error.command_chain or ())))
