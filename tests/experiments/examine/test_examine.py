@@ -239,5 +239,5 @@ def test_mistakes_are_reported_before_anything_is_read(tmp_path: Path) -> None:
         eq.examine_run(tmp_path / "nowhere", preset="robst")
     with pytest.raises(eq.RunFolderError, match="no run"):
         eq.examine_run(tmp_path / "nowhere")
-    with pytest.raises(eq.DataError, match="there is no file"):
+    with pytest.raises(eq.DataError, match="does not exist"):
         eq.examine_features(tmp_path / "nowhere.npz")
