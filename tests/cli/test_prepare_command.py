@@ -32,12 +32,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 def test_a_download_becomes_a_dataset(equipoise, tmp_path: Path, clips: Path) -> None:
-    ended = equipoise("prepare", "cremad", "--source", clips, "--out", "set", "--workers", "1", *SMALL)
+    ended = equipoise(
+        "prepare", "cremad", "--source", clips, "--out", "set", "--workers", "1", "--preview", *SMALL
+    )
     assert ended.code == 0, ended.err
     for words in ("60 samples", "train", "note:", "equipoise compare --data set", "6 in all"):
         assert words in ended.out
     dataset = open_dataset(tmp_path / "set")
     assert sorted(dataset.ids.tolist()) == sorted(NAMES)
+    page = (tmp_path / "set" / "preview.html").read_text(encoding="utf-8")
+    assert page.count("<img ") == 2 * 6  # spectrograms and frames of six classes
+    assert f"{tmp_path.resolve() / 'set' / 'preview.html'}" in "".join(ended.out.splitlines())
     assert dataset.modalities["video"].shape == (2, 3, 16, 16)
     again = equipoise("prepare", "cremad", "--source", clips, "--out", "set", *SMALL)
     assert again.code == 2

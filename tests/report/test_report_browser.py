@@ -3,9 +3,11 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 
-from equipoise.report import write_comparison_report, write_report
+from equipoise.data import write_dataset
+from equipoise.report import write_comparison_report, write_preview, write_report
 from equipoise.report.html import write as write_page
 from equipoise.report.pages.page import Fold, Page, Section
 
@@ -113,6 +115,18 @@ def test_charts_are_drawn_and_nothing_overflows(show, usual, width):
     assert page.evaluate("document.documentElement.scrollWidth") == width
     inside = "els => els.every(e => e.getBoundingClientRect().right <= innerWidth + 0.5)"
     assert page.eval_on_selector_all(".plot svg.marks", inside)
+
+
+def test_a_preview_shows_its_pictures_without_network(pages, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (18, 2, 3, 8, 8), dtype=np.uint8)
+    inputs = {"clip": frames, "imu": frames[:, :, 0, :, 0]}
+    split = ["train", "val", "test"] * 6
+    held = write_dataset(tmp_path / "set", inputs, np.arange(18) // 3 % 2, split)
+    page = pages(lambda _: write_preview(held), javascript=False, width=390)
+    loaded = "els => els.map(e => e.complete && e.naturalWidth)"
+    assert page.eval_on_selector_all(".specimen img", loaded) == [18] * 6
+    assert page.locator(".diagram svg").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])

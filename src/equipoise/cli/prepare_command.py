@@ -19,8 +19,10 @@ from equipoise.cli.progress import ProgressBar, waiting
 from equipoise.cli.tables import make_table, output_console, print_plain, progress_console
 from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.prepare.clips import Lost
 from equipoise.data.prepare.engine import prepare
+from equipoise.data.prepare.media.images import pillow
 from equipoise.data.prepare.summary import SHOWN, LostSamplesError, Summary
 
 ROWS = 12
@@ -38,6 +40,7 @@ class PrepareOptions:
         workers: processes that decode. Default: one for each core.
         allow_missing: accept that more than 1 % of the samples cannot be used.
         overwrite: replace the prepared dataset in the folder.
+        preview: write preview.html into the folder, a page that shows training samples, lengths and classes.
         config: YAML file with options by name.
     """
 
@@ -46,6 +49,7 @@ class PrepareOptions:
     workers: Whole | None = None
     allow_missing: bool = False
     overwrite: bool = False
+    preview: bool = False
     config: Path | None = None
 
 
@@ -72,6 +76,8 @@ class ClipBar(ProgressBar):
 def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
     source = options.source.expanduser()
     folder = options.out or cache_folder() / "prepared" / dataset.name
+    if options.preview:
+        pillow("the pictures of --preview")  # its lack is said before the work
     try:
         with waiting(f"reading what {source} holds"):
             plan = dataset.plan(source)
@@ -93,11 +99,19 @@ def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
             _show_lost(progress_console(), error.lost)
         raise
     remember(dataset.name, done.dataset.path)
-    _show(done.summary, str(folder))
+    page = _preview(done.dataset) if options.preview else None
+    _show(done.summary, str(folder), page)
     return 0
 
 
-def _show(summary: Summary, folder: str) -> None:
+def _preview(dataset: PreparedDataset) -> Path:
+    from equipoise.report import write_preview
+
+    with waiting(f"writing the preview of {dataset.path}"):
+        return write_preview(dataset)
+
+
+def _show(summary: Summary, folder: str, page: Path | None) -> None:
     console = output_console()
     columns = list(next(iter(summary.counts.values())))
     rows = [[name, *(str(row[column]) for column in columns)] for name, row in summary.counts.items()]
@@ -115,7 +129,8 @@ def _show(summary: Summary, folder: str) -> None:
     if summary.lost:
         print_plain(console, f"{len(summary.lost)} samples are not in the dataset:")
         _show_lost(console, summary.lost)
-    print_plain(console, f"\n{folder}\nNext: equipoise compare --data {folder}")
+    places = f"{folder}\n{page}" if page else folder
+    print_plain(console, f"\n{places}\nNext: equipoise compare --data {folder}")
 
 
 def _show_lost(console: Console, lost: Sequence[Lost]) -> None:

@@ -49,7 +49,7 @@ def render(page: Page) -> str:
         loader=PackageLoader("equipoise.report"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["breakable"] = breakable
-    environment.filters["fixed_svg"] = lambda drawing: fixed_svg(drawing, "drawing")
+    environment.filters["fixed_svg"] = lambda drawing, place: fixed_svg(drawing, f"drawing{place}")
     templates = files("equipoise.report") / "templates"
     names = [chart.name for chart in page.all_charts]
     if twice := sorted({name for name in names if names.count(name) > 1}):

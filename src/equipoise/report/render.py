@@ -57,7 +57,7 @@ def specification(drawing: alt.LayerChart) -> dict[str, Any]:
     return found | {"autosize": {"type": "fit-x", "contains": "padding", "resize": True}, "padding": 3}
 
 
-def dictionary(drawing: alt.LayerChart) -> dict[str, Any]:
+def dictionary(drawing: alt.LayerChart | alt.ConcatChart) -> dict[str, Any]:
     """Return an Altair chart as a dictionary, whatever theme the user has enabled.
 
     Altair's check against the schema takes as long as everything else, so it is left to the tests.
@@ -90,7 +90,7 @@ def static_svg(spec: Mapping[str, Any], width: int, name: str) -> Markup:
     return Markup(shared(_svg({**spec, "width": width}), name))
 
 
-def fixed_svg(drawing: alt.LayerChart, name: str) -> Markup:
+def fixed_svg(drawing: alt.LayerChart | alt.ConcatChart, name: str) -> Markup:
     """Return a drawing that has a width and padding of its own; see `static_svg`."""
     return Markup(shared(_svg({**dictionary(drawing), "config": {**CONFIG, "font": PAGE_FONT}}), name))
 

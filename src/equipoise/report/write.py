@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from equipoise.data.format.folder import PREVIEW_FILE
+from equipoise.data.format.prepared import PreparedDataset
 from equipoise.experiments.compare.across import AcrossDatasets
 from equipoise.experiments.compare.comparison import RESULTS, SUMMARY, Comparison, read_comparison
 from equipoise.experiments.examine.examination import Examination
@@ -59,6 +61,19 @@ def file_of_numbers(report: Path) -> Path:
             f"the numbers of a report are written to {numbers}; choose another name than {report}."
         )
     return numbers
+
+
+def write_preview(dataset: PreparedDataset) -> Path:
+    """Write `preview.html` into the folder of a dataset: samples of the training split, lengths and classes.
+
+    Raises:
+        DataError: the dataset cannot be split.
+        MissingExtraError: pillow, which makes the pictures, is not installed.
+        RunFolderError: the file cannot be written.
+    """
+    from equipoise.report.pages.preview import preview_page
+
+    return write(preview_page(dataset), dataset.path / PREVIEW_FILE)
 
 
 def write_examination_figures(

@@ -20,6 +20,7 @@ FORMAT = "equipoise-dataset"
 FORMAT_VERSION = 1
 INDEX_FILE = "index.csv"
 PREPARATION_FILE = "preparation.json"
+PREVIEW_FILE = "preview.html"
 """How a dataset was made from files, if it was: readers, options, lost samples, versions."""
 TASKS = tuple(TASK_KINDS)
 SPLIT_NAMES = ("train", "val", "test")
@@ -115,7 +116,7 @@ def check_destination(path: Path, overwrite: bool) -> None:
             f"{path} is not empty and holds no dataset that overwrite=True may replace ({error}); "
             "choose another folder, or remove it yourself."
         ) from error
-    if others := present - {DESCRIPTION_FILE, INDEX_FILE, PREPARATION_FILE} - arrays:
+    if others := present - {DESCRIPTION_FILE, INDEX_FILE, PREPARATION_FILE, PREVIEW_FILE} - arrays:
         raise PathError(
             f"{path} holds other files than those of a dataset ({listed(sorted(others))}), which "
             "overwrite=True would delete; move them, or choose another folder."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from equipoise.report.charts.chart import Chart
+from equipoise.report.pictures import Picture
 from equipoise.report.text.sentences import Statement
 from equipoise.report.text.tables import Table
 
@@ -38,7 +39,25 @@ class Drawing:
     title: str
     caption: str
     description: str
-    drawing: alt.LayerChart
+    drawing: alt.LayerChart | alt.ConcatChart
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """One sample as a picture or as text: its class and its id, and what it shows."""
+
+    label: str
+    name: str
+    picture: Picture | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Several samples, one below the other, and how to read them."""
+
+    caption: str
+    specimens: Sequence[Specimen]
 
 
 @dataclass(frozen=True)
@@ -52,6 +71,7 @@ class Section:
         notices: important facts, such as failures.
         tables: the results.
         drawing: a picture that is not live.
+        sheet: samples as pictures or texts.
         charts: the live pictures.
     """
 
@@ -61,6 +81,7 @@ class Section:
     notices: Sequence[Notice] = ()
     tables: Sequence[Table] = ()
     drawing: Drawing | None = None
+    sheet: Sheet | None = None
     charts: Sequence[Chart] = ()
 
 

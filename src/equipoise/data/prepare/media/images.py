@@ -44,7 +44,7 @@ def read_image(path: Path, size: Size, *, grey: bool = False) -> NDArray[np.uint
         MissingExtraError: pillow is not installed.
     """
     check_media(path)
-    image_module, ops = _pillow()
+    image_module, ops = pillow()
     try:
         with path.open("rb") as stream, image_module.open(stream) as image:
             image.load()
@@ -74,7 +74,7 @@ def fitted(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     top, left = (height - rows) // 2, (width - columns) // 2
     centre = pixels[top : top + rows, left : left + columns]
     if (rows, columns) != (tall, wide):
-        image_module, _ = _pillow()
+        image_module, _ = pillow()
         image = image_module.fromarray(np.ascontiguousarray(centre))
         centre = np.asarray(image.resize((wide, tall), image_module.Resampling.BILINEAR))
     planes = centre[None] if centre.ndim == 2 else np.moveaxis(centre, -1, 0)
@@ -97,9 +97,10 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     ]
 
 
-def _pillow() -> tuple[Any, Any]:
+def pillow(purpose: str = "reading images") -> tuple[Any, Any]:
+    """Return the modules `Image` and `ImageOps` of pillow, or raise MissingExtraError."""
     try:
         from PIL import Image, ImageOps
     except ImportError:
-        raise MissingExtraError("pillow", "media", "reading images") from None
+        raise MissingExtraError("pillow", "media", purpose) from None
     return Image, ImageOps
