@@ -94,6 +94,27 @@ def test_with_too_many_lost_samples_each_gets_its_line(equipoise, tmp_path: Path
     assert not (tmp_path / "set").exists()
 
 
+def test_the_normalisation_is_chosen_by_modality(equipoise, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "clip,x,target\n" + "".join(f"{n}.npy,{n},{'ab'[n % 2]}\n" for n in range(4))
+    )
+    for number in range(4):
+        np.save(tmp_path / f"{number}.npy", np.arange(6.0).reshape(3, 2) + number)
+    words = ["prepare", "table", "--source", "t.csv", "--modalities-from", "clip=array", "x=numbers"]
+    words += ["--workers", "1", "--out", "set", "--normalize"]
+    for wrong, code, message in (("clip", 1, "'x' is a vector"), ("=clip", 2, "MODALITY=WORD")):
+        ended = equipoise(*words, wrong)
+        assert (ended.code, len(ended.err.strip().splitlines())) == (code, 1)
+        assert message in ended.err
+        assert not (tmp_path / "set").exists()
+    assert equipoise(*words, "clip=clip", "x=none").code == 0
+    dataset = open_dataset(tmp_path / "set")
+    assert {name: spec.normalize for name, spec in dataset.modalities.items()} == {
+        "clip": "clip",
+        "x": "none",
+    }
+
+
 def test_options_may_be_in_a_file(equipoise, tmp_path: Path, clips: Path) -> None:
     (tmp_path / "small.yaml").write_text("pixels: 12\nframes: 1\nworkers: 1\n")
     ended = equipoise("prepare", "cremad", "--source", clips, "--out", "set", "--config", "small.yaml")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter as Argument
 from inspect import Signature
@@ -14,16 +14,18 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from equipoise.cache import cache_folder, remember
-from equipoise.cli.arguments import Whole
+from equipoise.cli.arguments import SomeWords, Whole
 from equipoise.cli.progress import ProgressBar, waiting
 from equipoise.cli.tables import make_table, output_console, print_plain, progress_console
 from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.format.modality import NORMALIZATIONS
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.prepare.clips import Lost
 from equipoise.data.prepare.engine import prepare
 from equipoise.data.prepare.media.images import pillow
 from equipoise.data.prepare.summary import SHOWN, LostSamplesError, Summary
+from equipoise.types import UsageError, check_known
 
 ROWS = 12
 """Classes up to which the table at the end shows each; of more it shows the sum only."""
@@ -40,6 +42,9 @@ class PrepareOptions:
         workers: processes that decode. Default: one for each core.
         allow_missing: accept that more than 1 % of the samples cannot be used.
         overwrite: replace the prepared dataset in the folder.
+        normalize: `clip` gives each sequence, image or video the mean 0 and the deviation 1 by itself, `none`
+            leaves values as they are, `standard` goes by the training split; one word for all modalities, or
+            MODALITY=WORD for some. Default: `standard`.
         preview: write preview.html into the folder, a page that shows training samples, lengths and classes.
         config: YAML file with options by name.
     """
@@ -49,6 +54,7 @@ class PrepareOptions:
     workers: Whole | None = None
     allow_missing: bool = False
     overwrite: bool = False
+    normalize: SomeWords | None = None
     preview: bool = False
     config: Path | None = None
 
@@ -76,6 +82,7 @@ class ClipBar(ProgressBar):
 def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
     source = options.source.expanduser()
     folder = options.out or cache_folder() / "prepared" / dataset.name
+    normalize = _normalization(options.normalize)
     if options.preview:
         pillow("the pictures of --preview")  # its lack is said before the work
     try:
@@ -90,6 +97,7 @@ def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
                 allow_missing=options.allow_missing,
                 overwrite=options.overwrite,
                 observer=bar,
+                normalize=normalize,
             )
     except KeyboardInterrupt:
         print_plain(progress_console(), "equipoise: interrupted; run the same command again to continue.")
@@ -102,6 +110,19 @@ def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
     page = _preview(done.dataset) if options.preview else None
     _show(done.summary, str(folder), page)
     return 0
+
+
+def _normalization(words: Sequence[str] | None) -> Mapping[str, str] | str | None:
+    """Return one word for all modalities, or modality to word."""
+    if words is None:
+        return None
+    pairs = [word.rpartition("=") for word in words]
+    check_known("normalisation", [word for _, _, word in pairs], NORMALIZATIONS)
+    if len(words) == 1 and words[0] in NORMALIZATIONS:
+        return words[0]
+    if wrong := [word for word, (name, _, _) in zip(words, pairs, strict=True) if not name]:
+        raise UsageError(f"normalize has {wrong[0]!r}; expected MODALITY=WORD, or one word for all.")
+    return {name: word for name, _, word in pairs}
 
 
 def _preview(dataset: PreparedDataset) -> Path:

@@ -171,6 +171,25 @@ def test_mirrored_flow_changes_direction(dataset: PreparedDataset) -> None:
     assert (found - raw.flip(-1)).abs().max() < 1e-3
 
 
+def test_mirrored_flow_changes_direction_also_when_normalised_by_clip(tmp_path: Path) -> None:
+    flow = np.random.default_rng(1).integers(0, 256, (N, 2, 4, 5, 6), dtype=np.uint8)
+    mirrored = flow[..., ::-1].copy()
+    mirrored[:, :, 0::2] = 255 - mirrored[:, :, 0::2]
+    found = []
+    for place, (array, options) in enumerate(((flow, replace(NOTHING, flip=1.0)), (mirrored, NOTHING))):
+        held = write_dataset(
+            tmp_path / str(place),
+            {"flow": array},
+            np.arange(N) % 2,
+            normalize="clip",
+            contents={"flow": "flow"},
+        )
+        found.append(_by_row(_data(held, options), 0))
+    assert found[0].keys() == found[1].keys()
+    for row, sample in found[0].items():
+        assert torch.allclose(sample["flow"], found[1][row]["flow"], atol=1e-5)
+
+
 def test_frames_and_flow_are_mirrored_together(dataset: PreparedDataset) -> None:
     half = replace(NOTHING, flip=0.5)
     sides = []

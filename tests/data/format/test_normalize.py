@@ -97,6 +97,58 @@ def test_none_only_converts(write: Write) -> None:
         np.testing.assert_allclose(normalizer(dataset.array(name)), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["sequence", "image", "video"])
+def test_by_clip_each_sample_has_mean_0_and_deviation_1(
+    write: Write, inputs: dict[str, Any], kind: str
+) -> None:
+    array = inputs[kind].copy()
+    array[3] = 7  # constant
+    axis = 1 if kind == "sequence" else -3
+    np.moveaxis(array, axis + (kind == "sequence"), 1)[4, 0] = 5  # one feature or channel is
+    if kind == "sequence":
+        array[5, 3:] = array[6] = 0  # padding
+    dataset = write(inputs={"a": array}, normalize="clip")
+    normalizer = fit_normalizer(dataset.array("a"), dataset.modalities["a"], TRAIN)
+    found = normalizer(np.asarray(dataset.array("a")))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(normalizer(array[7:9]), found[7:9])
+    for sample, changed in zip(array.astype(np.float64), found, strict=True):
+        steps = [step for step in sample if step.any()] if kind == "sequence" else sample
+        if not len(steps):
+            assert not changed.any()
+            continue
+        channels = sample.shape[axis]
+        for c in range(channels):
+            values = np.take(np.array(steps), c, axis=axis).ravel().tolist()
+            mean = sum(values) / len(values)
+            std = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5 or 1.0
+            expected = (np.take(sample, c, axis=axis) - mean) / std
+            if kind == "sequence":
+                expected = np.where(sample.any(axis=1), expected, 0)
+            np.testing.assert_allclose(np.take(changed, c, axis=axis), expected, rtol=2e-6, atol=2e-6)
+
+
+def test_by_clip_other_samples_and_a_change_of_scale_do_not_count(write: Write) -> None:
+    array = RNG.random((60, 5, 3))
+    other = 1e6 + 1e3 * RNG.random((60, 5, 3))
+    other[7] = 20 * array[7] + 4
+    found = [
+        fit_normalizers(dataset := write(inputs={"a": one}, normalize="clip", overwrite=True), TRAIN)["a"](
+            dataset.array("a")[7:8]
+        )
+        for one in (array, other)
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6, atol=1e-6)
+
+
+def test_by_clip_needs_several_values_of_a_feature(write: Write) -> None:
+    inputs = {"a": RNG.random((60, 3)), "b": RNG.random((60, 4, 3)), "c": np.ones((60, 4), int)}
+    with pytest.raises(DataError, match="'a' is a vector, with one value a feature"):
+        write(inputs=inputs, normalize="clip")
+    dataset = write(inputs=inputs, normalize={"b": "clip", "c": "clip"}, kinds={"c": "tokens"})
+    assert [spec.normalize for spec in dataset.modalities.values()] == ["standard", "clip", "none"]
+
+
 def test_stored_features_are_not_changed(dataset: PreparedDataset) -> None:
     array = np.array(dataset.array("vector"))
     before = array.copy()

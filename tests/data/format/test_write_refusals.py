@@ -62,7 +62,7 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"task": "regression", "target": [0.5] * 6, "classes": ["a"]},
         ["classes", "regression"],
     ),
-    "normalisation": ({"normalize": {"a": "zscore"}}, ["'zscore'", "'standard' or 'none'"]),
+    "normalisation": ({"normalize": {"a": "zscore"}}, ["'zscore'", "'standard' or 'clip' or 'none'"]),
     "normalisation of another": ({"normalize": {"z": "none"}}, ["normalize", "'z'", "'a'"]),
     "ignored labels": ({"target": [0, 1, -100] * 2}, ["2 of 6 labels are -100", "leave these samples out"]),
     "float labels": ({"target": [0.0, 1.0, 2.0] * 2}, ["float64", "return_inverse=True", "classes=classes"]),

@@ -76,9 +76,9 @@ class Augmenter:
 
     Frames and flow of a sample get the same crop and the same mirroring, so that they stay aligned; mirroring
     inverts the horizontal motion of flow, for which the normalisers give the value of no motion. Masks of
-    spectrograms are filled with 0, the mean of the training split. The random numbers of a sample depend only
-    on the seed of the run, its row and the epoch: not on its batch, the order, the number of processes or the
-    other modalities.
+    spectrograms are filled with 0, the mean of the training split (of the sample, if normalised by clip). The
+    random numbers of a sample depend only on the seed of the run, its row and the epoch: not on its batch,
+    the order, the number of processes or the other modalities.
     """
 
     def __init__(
@@ -194,6 +194,5 @@ def _bands(draws: Tensor, length: int, part: float) -> Tensor:
 
 def _still(spec: ModalitySpec, normalizer: Normalizer) -> Tensor:
     """Return the normalised value of no motion `[C, 1, 1]`."""
-    middle = 127.5 * normalizer.scale if spec.dtype == "uint8" else 0.0
-    still = (middle - torch.from_numpy(normalizer.mean)) / torch.from_numpy(normalizer.std)
+    still = torch.from_numpy(normalizer.mirror(127.5 if spec.dtype == "uint8" else 0.0))
     return still.float().expand(spec.shape[-3], 1, 1) if still.ndim < 3 else still.float()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,9 @@ KIND_AXES = {
     "video": ("T", "C", "H", "W"),
 }
 """Kind of a modality to the axes of one sample; the first kind with that number of axes is the default."""
-NORMALIZATIONS = ("standard", "none")
+NORMALIZATIONS = ("standard", "clip", "none")
+BY_CLIP = ("sequence", "image", "video")
+"""Kinds that can be normalised by clip: a feature or channel of them has several values in one sample."""
 CONTENTS = ("frames", "spectrogram", "flow")
 """What an image or a video may show; this decides how it can be augmented."""
 
@@ -35,7 +37,8 @@ class Layout:
         dtype: NumPy name of the stored type.
         kind: `"vector"` [d], `"tokens"` [T] (whole numbers, 0 after the end of a text), `"sequence"` [T, d],
             `"image"` [C, H, W] or `"video"` [T, C, H, W].
-        normalize: `"standard"` (by statistics of the train split) or `"none"`.
+        normalize: `"standard"` (by statistics of the train split), `"clip"` (each sample by its own; for
+            sequences, images and videos) or `"none"`.
         content: `"frames"`, `"spectrogram"` (an image [C, frequency, time]), `"flow"` (channels alternate
             between horizontal and vertical motion; no motion is 0 or, as uint8, 127.5), or None where
             unknown.
@@ -138,27 +141,46 @@ def modality_specs(
     Raises:
         DataError: a modality, kind, normalisation or content is unknown, or does not match the array.
     """
-    if isinstance(normalize, str):
-        normalize = dict.fromkeys(sources, normalize)
-    kinds, normalize, contents = kinds or {}, normalize or {}, contents or {}
-    for what, given in (("kinds", kinds), ("normalize", normalize), ("contents", contents)):
-        for name in given:
-            if name not in sources:
-                raise DataError(
-                    f"{what} names the modality {name!r}; inputs has {', '.join(map(repr, sources))}."
-                )
-    specs = {}
-    for number, (name, source) in enumerate(sources.items()):
+    kinds, contents = kinds or {}, contents or {}
+    for what, given in (("kinds", kinds), ("contents", contents)):
+        _check_names(what, given, sources)
+    layouts = {}
+    for name, source in sources.items():
         kind = _kind(name, source, kinds.get(name))
-        chosen = normalize.get(name, "standard")
-        if kind != "tokens" and chosen not in NORMALIZATIONS:
-            raise DataError(
-                f"normalize[{name!r}] is {chosen!r}; expected {' or '.join(map(repr, NORMALIZATIONS))}."
-            )
         content = _content(name, kind, source.shape, contents.get(name))
-        layout = Layout(source.shape[1:], source.dtype.name, kind, chosen, content)
-        specs[name] = ModalitySpec.of(number, name, layout)
-    return specs
+        layouts[name] = Layout(source.shape[1:], source.dtype.name, kind, content=content)
+    layouts = normalized_by(layouts, normalize)
+    return {name: ModalitySpec.of(number, name, one) for number, (name, one) in enumerate(layouts.items())}
+
+
+def normalized_by(layouts: Mapping[str, Layout], chosen: Mapping[str, str] | str | None) -> dict[str, Layout]:
+    """Return the layouts with the chosen normalisation, by modality or one for all; tokens have none.
+
+    Raises:
+        DataError: a modality or normalisation is unknown, or does not fit the kind.
+    """
+    if isinstance(chosen, str):
+        chosen = dict.fromkeys(layouts, chosen)
+    chosen = chosen or {}
+    _check_names("normalize", chosen, layouts)
+    for name, how in chosen.items():
+        kind = layouts[name].kind
+        if kind != "tokens" and how not in NORMALIZATIONS:
+            expected = " or ".join(map(repr, NORMALIZATIONS))
+            raise DataError(f"normalize[{name!r}] is {how!r}; expected {expected}.")
+        if kind == "vector" and how == "clip":
+            raise DataError(
+                f"normalize[{name!r}] is 'clip', but a sample of {name!r} is a vector, with one value a "
+                f"feature; expected one of {', '.join(BY_CLIP)}: name the other modalities only."
+            )
+    usable = {name: how for name, how in chosen.items() if layouts[name].kind != "tokens"}
+    return {name: replace(one, normalize=usable.get(name, one.normalize)) for name, one in layouts.items()}
+
+
+def _check_names(what: str, given: Mapping[str, str], known: Mapping[str, object]) -> None:
+    for name in given:
+        if name not in known:
+            raise DataError(f"{what} names the modality {name!r}; inputs has {', '.join(map(repr, known))}.")
 
 
 def _kind(name: str, source: ArraySource, wanted: str | None) -> str:

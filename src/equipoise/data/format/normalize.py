@@ -1,9 +1,9 @@
-"""Normalisation by statistics of the train split."""
+"""Normalisation by statistics of the train split, or of each sample by its own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from equipoise.types import DataError
 
 _STATISTIC_AXES = {"vector": (0,), "sequence": (0, 1), "image": (0, 2, 3), "video": (0, 1, 3, 4)}
 """Axes of `[N, ...]` over which a statistic is taken: per feature, or per channel of images and videos."""
+_SAMPLE_AXES = {kind: tuple(axis - 1 for axis in axes[1:]) for kind, axes in _STATISTIC_AXES.items()}
+"""The same of a single sample."""
 _EXACT_IN_FLOAT32 = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")
 _CACHED_BYTES = 2**18
 """Fits into the processor's cache for several operations in a row."""
@@ -51,6 +53,48 @@ class Normalizer:
             piece.sub_(mean).div_(std)
         return values.astype(np.float32, copy=False)
 
+    def mirror(self, value: float) -> NDArray[np.float64]:
+        """Return about which number a normalised sample is mirrored when the stored one is about `value`."""
+        return (value * self.scale - self.mean) / self.std
+
+
+@dataclass(frozen=True, eq=False)
+class ClipNormalizer(Normalizer):
+    """Turns each stored sample into `(x - mean) / std` by its own statistics, per feature or channel.
+
+    Steps of a sequence whose features are all 0 are padding: they do not count, and stay 0. A feature or
+    channel that is constant in a sample becomes 0.
+
+    Attributes:
+        kind: of the modality.
+        mean, std, scale: 0 and 1; nothing is fitted.
+    """
+
+    kind: str = field(kw_only=True)
+
+    def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """Normalise stored features `[B, ...]` into a copy; rows are independent of each other."""
+        values = np.empty(rows.shape, np.float32)
+        for place, row in enumerate(rows):
+            values[place] = self._normalized(row.astype(np.float64))
+        return values
+
+    def _normalized(self, sample: NDArray[np.float64]) -> NDArray[np.float64]:
+        used: Any = sample.any(axis=1) if self.kind == "sequence" else slice(None)
+        values, result = sample[used], np.zeros_like(sample)
+        if values.size:
+            axes = _SAMPLE_AXES[self.kind]
+            low, high = values.min(axis=axes, keepdims=True), values.max(axis=axes, keepdims=True)
+            std = values.std(axis=axes, keepdims=True)
+            constant = (low == high) | (std < np.finfo(np.float32).tiny)
+            mean = np.where(constant, low, values.mean(axis=axes, keepdims=True))
+            result[used] = (values - mean) / np.where(constant, 1.0, std)
+        return result
+
+    def mirror(self, value: float) -> NDArray[np.float64]:
+        """Return 0: the mean of a mirrored sample is mirrored, too."""
+        return np.zeros(1)
+
 
 def fit_normalizers(dataset: PreparedDataset, train: NDArray[np.int64]) -> dict[str, Normalizer]:
     """Fit the normaliser of each modality on the rows `train` only.
@@ -70,8 +114,10 @@ def fit_normalizers(dataset: PreparedDataset, train: NDArray[np.int64]) -> dict[
 def fit_normalizer(array: NDArray[Any], spec: ModalitySpec, rows: NDArray[np.int64]) -> Normalizer:
     """Compute mean and standard deviation of the sorted `rows` of stored features `[N, ...]`, in float64.
 
-    With `normalize="none"` the result only converts (and scales uint8).
+    With `normalize="none"` the result only converts (and scales uint8); with `"clip"` nothing is computed.
     """
+    if spec.normalize == "clip":
+        return ClipNormalizer(np.zeros(1), np.ones(1), kind=spec.kind)
     scale = 1 / 255 if spec.dtype == "uint8" else 1.0
     if spec.kind == "tokens":
         return Normalizer(np.zeros(1), np.ones(1))

@@ -71,7 +71,9 @@ def write_dataset(
         kinds: modality to `"vector"`, `"tokens"`, `"sequence"`, `"image"` or `"video"`, checked against the
             array.
         normalize: modality to `"standard"` (the default: statistics of the train split, computed when the
-            data are used) or `"none"`; one value for all modalities is possible. Tokens are never normalised.
+            data are used), `"clip"` (a sequence, image or video by its own mean and deviation, for each
+            feature or channel) or `"none"`; one value for all modalities is possible. Tokens are never
+            normalised.
         contents: modality to `"frames"`, `"spectrogram"` or `"flow"`, for an image or video that may be
             augmented as such. Other modalities are not augmented.
         task: `"classification"`, `"multilabel"` or `"regression"`.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from equipoise.data.format.columns import check_ids
 from equipoise.data.format.content import chunks, write_npy_header
 from equipoise.data.format.folder import check_destination, listed, write_errors
+from equipoise.data.format.modality import Layout, normalized_by
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.writing import finish_dataset, write_dataset
 from equipoise.data.prepare.clips import ArrayPreparation, Clip, Lost, Preparation
@@ -58,6 +59,7 @@ def prepare(
     allow_missing: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
+    normalize: Mapping[str, str] | str | None = None,
 ) -> Prepared:
     """Turn files into a prepared dataset.
 
@@ -73,10 +75,12 @@ def prepare(
         allow_missing: accept the loss of more than 1 % of the samples.
         overwrite: replace a prepared dataset in `out`.
         observer: receives the progress.
+        normalize: another normalisation than that of the preparation, as of `write_dataset`. It costs no
+            reading: the arrays are the same.
 
     Raises:
         LostSamplesError: too many samples are lost.
-        DataError: two samples have the same id, or a class has no sample left.
+        DataError: two samples have the same id, a class has no sample left, or `normalize` does not fit.
         RunFolderError: `out` is in use or cannot be written, another process is preparing it, or the disk is
             too small.
         UsageError: `workers` is below 1, or a package that a reader needs is not installed.
@@ -86,11 +90,17 @@ def prepare(
     started, path = time.monotonic(), Path(out).expanduser().resolve()
     check_destination(path, overwrite)
     if isinstance(preparation, ArrayPreparation):
+        if normalize is not None:
+            preparation = replace(preparation, arguments={**preparation.arguments, "normalize": normalize})
         dataset, lost = _write_arrays(preparation, path, allow_missing, overwrite)
         read = len(dataset)
     else:
+        layouts = {name: reader.layout for name, reader in preparation.readers.items()}
+        layouts = normalized_by(layouts, normalize)
         crew = Crew(workers or os.cpu_count() or 1, isolated)
-        dataset, lost, read = _write_clips(preparation, path, crew, allow_missing, overwrite, observer)
+        dataset, lost, read = _write_clips(
+            preparation, layouts, path, crew, allow_missing, overwrite, observer
+        )
     size = sum(spec.row_bytes for spec in dataset.modalities.values()) * len(dataset)
     seconds = time.monotonic() - started
     counts = count_samples(dataset)
@@ -99,6 +109,7 @@ def prepare(
 
 def _write_clips(
     preparation: Preparation,
+    layouts: Mapping[str, Layout],
     path: Path,
     crew: Crew,
     allow_missing: bool,
@@ -120,7 +131,7 @@ def _write_clips(
             raise RunFolderError(f"another process is preparing {path}; wait until it ends.") from None
         with held:
             work, read = _read(preparation, staging, crew, observer)
-            dataset, lost = _finish(preparation, path, work, allow_missing, overwrite)
+            dataset, lost = _finish(preparation, layouts, path, work, allow_missing, overwrite)
             shutil.rmtree(staging, ignore_errors=True)
             Path(lock.lock_file).unlink(missing_ok=True)
     return dataset, lost, read
@@ -141,7 +152,12 @@ def _read(preparation: Preparation, staging: Path, crew: Crew, observer: Observe
 
 
 def _finish(
-    preparation: Preparation, path: Path, work: Work, allow_missing: bool, overwrite: bool
+    preparation: Preparation,
+    layouts: Mapping[str, Layout],
+    path: Path,
+    work: Work,
+    allow_missing: bool,
+    overwrite: bool,
 ) -> tuple[PreparedDataset, list[Lost]]:
     outcomes = [work.outcomes[row] for row in range(work.count)]
     lost = [outcome.lost for outcome in outcomes if outcome.lost is not None]
@@ -151,15 +167,15 @@ def _finish(
     final = work.folder / "final"
     shutil.rmtree(final, ignore_errors=True)
     final.mkdir()
-    for modality, layout in work.layouts.items():
+    for modality, layout in layouts.items():
         source = work.file(modality)
         _keep_rows(source, final / source.name, kept, layout.row_bytes)
     readers = {name: reader.describe() for name, reader in preparation.readers.items()}
     dataset = finish_dataset(
         final,
         path,
-        layouts=work.layouts,
-        hashes={m: np.array([outcomes[row].hashes[m] for row in kept]) for m in work.layouts},
+        layouts=layouts,
+        hashes={m: np.array([outcomes[row].hashes[m] for row in kept]) for m in layouts},
         columns=columns,
         name=preparation.name,
         licence=preparation.licence or None,

@@ -20,6 +20,7 @@ READ: Final = 256
 """Training samples of a modality that are read at most; of large ones, fewer."""
 NORMALISED: Final = {
     "standard": "by the training split",
+    "clip": "by its own mean and deviation",
     "none": "not",
 }
 
