@@ -73,7 +73,7 @@ def test_every_kind_equals_its_files_and_cells(tmp_path: Path, ending: str) -> N
     else:
         table.to_csv(path, index=False, sep="," if ending == ".csv" else "\t")
     small = OwnTable(
-        modalities_from=EVERYTHING, pixels=48, frames=2, seconds=0.5, length=6, flow_method="dis"
+        modalities_from=EVERYTHING, resolution="48x48", frames=2, seconds=0.5, length=6, flow_method="dis"
     )
     dataset = prepare(small.plan(path), tmp_path / "out", workers=1).dataset
     assert dataset.ids.tolist() == [f"s{row}" for row in range(N)]
@@ -291,9 +291,27 @@ def test_pictures_of_a_height_and_width(tmp_path: Path) -> None:
     assert done.dataset.array("motion").shape == (N, 12, 2, 48, 64)
 
 
+def test_pictures_keep_their_proportions(tmp_path: Path) -> None:
+    _written(tmp_path).to_csv(tmp_path / "t.csv", index=False)
+    modalities = ("rgb:clip=frames", "motion:clip=flow", "photo=image")
+    usual = OwnTable(modalities_from=modalities, frames=2, flow_method="dis").plan(tmp_path / "t.csv")
+    assert [reader.layout.shape[-2:] for reader in usual.readers.values()] == [(48, 64)] * 3
+    assert usual.notes[0].startswith("rgb: pictures keep the proportions of the files, 48 x 64 pixels;")
+    clip = usual.clips[0]
+    assert np.array_equal(usual.readers["photo"].read(clip), np.moveaxis(moving_square(1)[0], -1, 0))
+    small = replace(OwnTable(modalities_from=modalities, flow_method="dis"), pixels=12)
+    plan = small.plan(tmp_path / "t.csv")
+    assert [reader.layout.shape[-2:] for reader in plan.readers.values()] == [(12, 16)] * 3
+    assert plan.readers["rgb"].read(clip).shape == (3, 3, 12, 16)
+    assert plan.readers["motion"].describe()["size"] == (12, 16)
+
+
 def test_a_cut_to_a_square_is_said(tmp_path: Path) -> None:
     _written(tmp_path).to_csv(tmp_path / "t.csv", index=False)
+    write_image(tmp_path / "photos" / f"{N - 1}.png", np.zeros((64, 48, 3), np.uint8))
+    (tmp_path / "photos" / "0.png").write_bytes(b"damaged")
     plan = OwnTable(modalities_from=("photo=image",), pixels=16).plan(tmp_path / "t.csv")
+    assert plan.readers["photo"].layout.shape == (3, 16, 16)
     assert "16 x 16 pixels; --resolution HEIGHTxWIDTH" in plan.notes[0]
     assert OwnTable(modalities_from=("features=array",)).plan(tmp_path / "t.csv").notes == ()
     for wrong in ("16", "0x4", "4x", "4 x 4", "axb"):

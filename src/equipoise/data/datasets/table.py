@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from codecs import lookup
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,11 +15,11 @@ import pandas as pd
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.content import digest
 from equipoise.data.format.folder import listed
-from equipoise.data.format.modality import KIND_AXES
 from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
 from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.flow import FlowMethod
-from equipoise.data.prepare.media.images import Size, parsed_size
+from equipoise.data.prepare.media.images import Size, common_size, image_size, parsed_size, sides
+from equipoise.data.prepare.media.video import frame_size
 from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, ImageReader, StftReader
 from equipoise.data.prepare.readers.flow import FlowReader
 from equipoise.data.prepare.readers.table import (
@@ -26,7 +27,6 @@ from equipoise.data.prepare.readers.table import (
     ArrayFileReader,
     CellTextReader,
     NumbersReader,
-    array_in,
 )
 from equipoise.data.prepare.readers.table_file import TextFormat, read_table, texts_of
 from equipoise.data.prepare.readers.text import UTF8, TokensReader
@@ -35,6 +35,8 @@ from equipoise.types import DataError, UnknownNameError, UsageError, check_known
 FILE_KINDS: Final = ("frames", "flow", "image", "spectrogram", "fbank", "tokens", "array")
 CELL_KINDS: Final = ("numbers", "text")
 ROLES: Final = ("target", "split", "group", "id")
+MEASURED: Final = 20
+"""Files of a column whose proportions are looked at, evenly spaced."""
 SPLITS: Final = {"valid": "val", "validation": "val", "dev": "val"}
 
 
@@ -60,7 +62,8 @@ class OwnTable(SourceDataset):
         root: folder of relative paths; by default that of the table.
         frames: number of frames of a video.
         moments: number of moments of flow; motion needs more of them than pictures do.
-        pixels: side of frames, flow and images; a picture is cut to its centre square and resized.
+        pixels: shorter side of frames, flow and images, unless the files are smaller. They keep their
+            proportions; if the files have several, they are cut to their centre square.
         resolution: their size as HEIGHTxWIDTH, such as 120x160, instead of `pixels`; a picture is cut to
             these proportions and resized.
         flow_method: `tvl1`, `dis`, `farneback`, or `auto`.
@@ -132,20 +135,34 @@ class OwnTable(SourceDataset):
             clips=clips,
             readers=readers,
             classes=tuple(labels) if self.task == "classification" else None,
-            notes=self._notes({kind for _, _, kind in wanted}),
+            notes=tuple(self._notes(readers)),
             facts={"table": source.name, "fingerprint": digest(table.astype(str).to_numpy().tolist())},
         )
 
-    def _size(self) -> Size:
-        return self.pixels if self.resolution is None else parsed_size(self.resolution)
+    def _size(self, column: str, kind: str, clips: Sequence[Clip]) -> Size:
+        """Return the size of the pictures of a column; by default some of its files are looked at."""
+        if self.resolution is not None:
+            return parsed_size(self.resolution)
+        measure = image_size if kind == "image" else frame_size
+        found = []
+        for place in np.linspace(0, len(clips) - 1, min(len(clips), MEASURED)).astype(int):
+            with suppress(MediaError):  # the sample is lost when it is read
+                found.append(measure(clips[place].files[column]))
+        return common_size(found, self.pixels)
 
-    def _notes(self, kinds: Set[str]) -> tuple[str, ...]:
-        if self.resolution is not None or not kinds & {"frames", "flow", "image"}:
-            return ()
-        return (
-            f"pictures are cut to their centre square, {self.pixels} x {self.pixels} pixels; --resolution "
-            "HEIGHTxWIDTH gives other proportions.",
-        )
+    def _notes(self, readers: Mapping[str, ModalityReader]) -> list[str]:
+        """Say how pictures that are not square were treated."""
+        notes, pictures = [], (FramesReader, FlowReader, ImageReader)
+        for name, reader in readers.items() if self.resolution is None else ():
+            if not isinstance(reader, pictures):
+                continue
+            tall, wide = sides(reader.size)
+            others = f"{tall} x {wide} pixels; --resolution HEIGHTxWIDTH gives other proportions."
+            if isinstance(reader.size, int):
+                notes.append(f"{name}: files of several proportions are cut to their centre square, {others}")
+            elif tall != wide:
+                notes.append(f"{name}: pictures keep the proportions of the files, {others}")
+        return notes
 
     def _format(self, encoding: str) -> TextFormat:
         tab = {"tab": "\t", "\\t": "\t"}
@@ -189,18 +206,17 @@ class OwnTable(SourceDataset):
     ) -> ModalityReader:
         cells: dict[str, Any] = {"id_column": roles.get("id"), "format": self._format(self.encoding)}
         encoding = self._format(self.text_encoding or self.encoding).encoding
+        size = self._size(column, kind, clips) if kind in ("frames", "flow", "image") else 0
         makers: Mapping[str, Callable[[], ModalityReader]] = {
-            "frames": lambda: FramesReader(column, count=self.frames, size=self._size()),
-            "flow": lambda: FlowReader(
-                column, count=self.moments, size=self._size(), method=self.flow_method
-            ),
-            "image": lambda: ImageReader(column, size=self._size()),
+            "frames": lambda: FramesReader(column, count=self.frames, size=size),
+            "flow": lambda: FlowReader(column, count=self.moments, size=size, method=self.flow_method),
+            "image": lambda: ImageReader(column, size=size),
             "spectrogram": lambda: StftReader(column, seconds=self.seconds),
             "fbank": lambda: FbankReader(column, frames=self.steps),
             "tokens": lambda: TokensReader(column, length=self.length, encoding=encoding),
             "text": lambda: CellTextReader(_known(table, column), length=self.length, **cells),
             "numbers": lambda: _numbers(table, column, roles, cells),
-            "array": lambda: _array(column, clips),
+            "array": lambda: ArrayFileReader.of(column, clips),
         }
         return makers[kind]()
 
@@ -281,22 +297,3 @@ def _numbers(
             f"{how.expected_numbers(wrong)}, or in Parquet lists of numbers of equal length."
         )
     return NumbersReader(columns, found.shape, **cells)
-
-
-def _array(column: str, clips: Sequence[Clip]) -> ArrayFileReader:
-    """Describe the files by the shape of the first, and by a type that holds the numbers of all."""
-    found: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
-    damaged: list[MediaError] = []
-    for clip in clips:
-        try:
-            array = array_in(clip.files[column], mapped=True)
-        except MediaError as error:  # the sample is lost when it is read
-            damaged.append(error)
-        else:
-            found.append((array.shape, array.dtype))
-    if not found:
-        raise damaged[0]
-    shape = found[0][0]
-    stored = np.result_type(*{dtype for other, dtype in found if other == shape})
-    kind = next(kind for kind, axes in KIND_AXES.items() if len(axes) == len(shape))
-    return ArrayFileReader(column, shape, stored.name, kind)

@@ -7,8 +7,8 @@ import pytest
 
 from equipoise.data.prepare.media.audio import read_audio
 from equipoise.data.prepare.media.files import MediaError
-from equipoise.data.prepare.media.images import fitted, natural, read_image
-from equipoise.data.prepare.media.video import frame_times, frames_at, read_frames
+from equipoise.data.prepare.media.images import common_size, fitted, image_size, natural, read_image
+from equipoise.data.prepare.media.video import frame_size, frame_times, frames_at, read_frames
 from media_files import (
     lfs_pointer,
     moving_square,
@@ -78,6 +78,33 @@ def test_hidden_files_of_macos_are_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "hidden" / "._0.png").write_bytes(b"\0\5\x16\7")
     with pytest.raises(MediaError, match="is an empty folder"):
         read_frames(tmp_path / "hidden", 3, 48)
+
+
+@pytest.mark.parametrize(
+    ("found", "pixels", "size"),
+    [
+        ([(240, 320)] * 3, 224, (224, 299)),
+        ([(60, 80), (120, 160)], 224, (120, 160)),
+        ([(1920, 1080)], 224, (398, 224)),
+        ([(480, 854), (720, 1280)], 224, (224, 399)),
+        ([(48, 48)], 224, (48, 48)),
+        ([(240, 320), (320, 240)], 224, 224),
+        ([(30, 40), (40, 30)], 224, 30),
+        ([], 224, 224),
+    ],
+)
+def test_the_common_size_keeps_proportions_and_enlarges_nothing(found, pixels, size) -> None:
+    assert common_size(found, pixels) == size
+
+
+def test_the_size_of_a_video_a_folder_and_a_picture(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.avi", moving_square(2, 48, 64), 10)
+    write_image(tmp_path / "frames" / "1.png", moving_square(1, 30, 20)[0])
+    assert frame_size(tmp_path / "a.avi") == (48, 64)
+    assert frame_size(tmp_path / "frames") == (30, 20)
+    assert image_size(tmp_path / "frames" / "1.png") == (30, 20)
+    with pytest.raises(MediaError, match="is missing"):
+        frame_size(tmp_path / "b.avi")
 
 
 def test_a_picture_is_cropped_to_its_centre_and_downscaled_by_averaging() -> None:

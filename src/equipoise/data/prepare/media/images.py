@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from equipoise.data.format.folder import visible
 from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.types import MissingExtraError, UsageError
 
+ALIKE = 1.02
+"""Proportions count as the same up to this factor: codecs want even numbers of pixels."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 
 
@@ -23,6 +26,22 @@ Size = int | tuple[int, int]
 def sides(size: Size) -> tuple[int, int]:
     """Return height and width."""
     return (size, size) if isinstance(size, int) else size
+
+
+def common_size(found: Sequence[tuple[int, int]], pixels: int) -> Size:
+    """Return the size to which pictures of these heights and widths are brought: their own proportions.
+
+    The shorter side has `pixels`, or that of the largest picture if this is less: none is enlarged. Pictures
+    of several proportions are brought to a square, returned as its side.
+    """
+    if not found:
+        return pixels
+    side = min(pixels, max(map(min, found)))
+    ratios = [width / height for height, width in found]
+    if max(ratios) > min(ratios) * ALIKE:
+        return side
+    tall, wide = found[0]
+    return round(side * tall / min(tall, wide)), round(side * wide / min(tall, wide))
 
 
 def parsed_size(text: str) -> tuple[int, int]:
@@ -43,6 +62,16 @@ def read_image(path: Path, size: Size, *, grey: bool = False) -> NDArray[np.uint
         MediaError: the file is missing, truncated or not an image.
         MissingExtraError: pillow is not installed.
     """
+    return fitted(_pixels(path, grey), size)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return height and width of an image, rotated; for the errors see `read_image`."""
+    height, width = _pixels(path, grey=True).shape
+    return height, width
+
+
+def _pixels(path: Path, grey: bool) -> NDArray[np.uint8]:
     check_media(path)
     image_module, ops = pillow()
     try:
@@ -53,13 +82,12 @@ def read_image(path: Path, size: Size, *, grey: bool = False) -> NDArray[np.uint
                 upright = upright.convert("RGBA")
                 black = image_module.new("RGBA", upright.size, (0, 0, 0, 255))
                 upright = image_module.alpha_composite(black, upright)
-            pixels = np.asarray(upright.convert("L" if grey else "RGB"))
+            return np.asarray(upright.convert("L" if grey else "RGB"))
     except image_module.UnidentifiedImageError:
         raise MediaError(path, "wrong-format", "is not an image") from None
     except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
         reason = "truncated" if "truncated" in str(error) else "unreadable"
         raise MediaError(path, reason, f"cannot be decoded ({error})") from error
-    return fitted(pixels, size)
 
 
 def fitted(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import LACKING, opened, seconds_missing
 from equipoise.data.prepare.media.files import MediaError, check_media
-from equipoise.data.prepare.media.images import Size, fitted, frame_files, read_image
+from equipoise.data.prepare.media.images import Size, fitted, frame_files, image_size, read_image
 
 Pick = Literal["even", "second"]
 Pixels = NDArray[np.uint8]
@@ -113,6 +113,18 @@ def frames_at(
         raise MediaError(path, "truncated", f"gives {last + 1} of {len(span.times)} frames")
     # A decoder may not output the last one or two frames.
     return np.stack([kept.get(index, kept[max(kept)]) for index in wanted])
+
+
+def frame_size(path: Path) -> tuple[int, int]:
+    """Return height and width of the first frame of a video, or of a folder of images.
+
+    For the errors see `read_frames`.
+    """
+    check_media(path)
+    if path.is_dir():
+        return image_size(frame_files(path)[0])
+    frame = next(iter(_decoded(path, 0)))[1]
+    return int(frame.height), int(frame.width)
 
 
 def frame_times(path: Path) -> NDArray[np.float64]:

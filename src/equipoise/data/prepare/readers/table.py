@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from equipoise.data.format.modality import Layout
+from equipoise.data.format.modality import KIND_AXES, Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.readers.table_file import USUAL, TextFormat, cell_text, read_table, texts_of
@@ -109,6 +110,29 @@ class ArrayFileReader(ModalityReader):
     shape: tuple[int, ...]
     dtype: str
     kind: str
+
+    @classmethod
+    def of(cls, column: str, clips: Sequence[Clip]) -> ArrayFileReader:
+        """Describe the files by the shape of the first, and by a type that holds the numbers of all.
+
+        Raises:
+            MediaError: none can be read; the error is that of the first.
+        """
+        found: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
+        damaged: list[MediaError] = []
+        for clip in clips:
+            try:
+                array = array_in(clip.files[column], mapped=True)
+            except MediaError as error:  # the sample is lost when it is read
+                damaged.append(error)
+            else:
+                found.append((array.shape, array.dtype))
+        if not found:
+            raise damaged[0]
+        shape = found[0][0]
+        stored = np.result_type(*{dtype for other, dtype in found if other == shape})
+        kind = next(kind for kind, axes in KIND_AXES.items() if len(axes) == len(shape))
+        return cls(column, shape, stored.name, kind)
 
     @property
     def layout(self) -> Layout:
