@@ -32,6 +32,7 @@ def compare(
     workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    rank_anyway: bool = False,
     **options: Any,
 ) -> pd.DataFrame:
     """Compare methods on one dataset under equal conditions.
@@ -50,12 +51,14 @@ def compare(
         workers: processes of the local executor; by default one for each core.
         resume: keep the finished runs in `out` and continue interrupted ones.
         overwrite: replace the comparison in `out`.
+        rank_anyway: rank even if joint does not beat a linear model on its own inputs (`docs/fairness.md`).
         **options: fields of `Settings` and `Budget`: `epochs=30`, `lr=0.01`, `fusion="sum"`.
 
     Returns:
         One row per method: `mean`, `std`, `n`, the paired `difference` to joint with `low` and `high` of its
-        95 % interval and `p_value`, `rank` (where ranking is fair), `train_seconds`, `forward_samples`. The
-        folder is in `.attrs["out"]`, the reasons against a ranking in `.attrs["not_ranked_because"]`.
+        95 % interval and `p_value`, `rank` (where ranking is fair), `train_seconds`, `forward_samples`,
+        `floor` (validation score of a linear model on the same inputs) and `below_floor`. The folder is in
+        `.attrs["out"]`, the reasons against a ranking in `.attrs["not_ranked_because"]`.
 
     Raises:
         EquipoiseError: its type says whether the call, the data or the folder is wrong.
@@ -81,6 +84,7 @@ def compare(
         workers=workers,
         resume=resume,
         overwrite=overwrite,
+        rank_anyway=rank_anyway,
     )
     table = comparison.table()
     table.attrs["out"] = str(comparison.folder)

@@ -25,6 +25,7 @@ def compare_command(
     set_: Annotated[Words | None, Parameter(name="--set")] = None,
     resume: bool = False,
     overwrite: bool = False,
+    rank_anyway: bool = False,
     executor: str = "local",
     workers: Whole | None = None,
     config: Path | None = None,
@@ -45,6 +46,7 @@ def compare_command(
         set_: options of methods, as METHOD.OPTION=VALUE; they apply in combinations too.
         resume: keep the finished runs in the folder and continue the others.
         overwrite: replace the comparison in the folder.
+        rank_anyway: rank even if joint does not beat a linear model on its own inputs.
         executor: `local` or `ray`.
         workers: processes of the local executor. Default: one for each core.
         config: YAML file with options by name; those given here win.
@@ -53,6 +55,7 @@ def compare_command(
     from equipoise.api import compare_and_report
     from equipoise.cli.comparison_table import ComparisonTable
     from equipoise.experiments.compare.comparison import REPORT
+    from equipoise.experiments.compare.floors import marked
     from equipoise.experiments.compare.planning import DEFAULT_METHODS, seeds_of
     from equipoise.training.option_text import from_options, nested, parse_assignments
 
@@ -70,6 +73,7 @@ def compare_command(
             workers=workers,
             resume=resume,
             overwrite=overwrite,
+            rank_anyway=rank_anyway,
             observer=bar,
         )
     console = output_console()
@@ -78,6 +82,8 @@ def compare_command(
     console.print(ComparisonTable(comparison))
     if summary["not_ranked_because"]:
         print_plain(console, f"\nnot ranked: {'; '.join(summary['not_ranked_because'])}")
+    for method, figures in marked(summary["methods"]).items():
+        print_plain(console, f"below its floor, a linear model on its inputs: {method}, {figures}")
     for method, reason in summary.get("left_out", {}).items():
         print_plain(console, f"left out {method}: {reason}")
     if missing := summary.get("missing_references"):

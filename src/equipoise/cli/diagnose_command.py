@@ -116,6 +116,8 @@ def _show(console: Console, found: Examination) -> None:
     from equipoise.diagnosis.verdict.rules import BALANCED
     from equipoise.report.text import examined
 
+    for said in examined.floor(found):
+        print_plain(console, f"{said.verdict} {said.text}")
     for verdict in found.verdicts.values():
         print_plain(console, f"{verdict.modality}: {verdict.state}. {' '.join(verdict.reasons)}")
         for remark in verdict.remarks:

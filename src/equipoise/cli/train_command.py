@@ -31,6 +31,7 @@ def train_command(
     """
     from equipoise.tasks import task_named
     from equipoise.training.fit import run, run_name
+    from equipoise.training.measuring.floor import SENTENCE, figures_below
     from equipoise.training.option_text import from_options
 
     settings = from_options(chosen)
@@ -50,4 +51,6 @@ def train_command(
     console = output_console()
     print_plain(console, f"{method} on {result.summary['dataset']}, epoch {result.best_epoch} kept\n")
     console.print(make_table(["split", *names.values()], rows))
+    if figures := figures_below(result.summary):
+        print_plain(console, f"\nThe run {SENTENCE}. {figures}")
     print_plain(console, f"\n{folder}")

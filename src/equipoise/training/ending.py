@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from equipoise.data import RunData
+from equipoise.tasks import MULTILABEL
 from equipoise.training.loop import Training
+from equipoise.training.measuring.floor import floor_of
 from equipoise.training.measuring.probes import probe_scores
 from equipoise.training.record.predictions import write_predictions
 from equipoise.training.record.record import METRICS, PREDICTIONS
@@ -40,3 +45,13 @@ def _probes(training: Training) -> dict[str, float]:
         # A training that took hours must not fail because of this.
         warn(f"the features of the kept weights were not probed: {error}")
         return {}
+
+
+def floor_record(training: Training, data: RunData, folder: Path | None) -> dict[str, Any]:
+    """Return what the result says about the floor under the kept weights; see `floor_of`."""
+    predictions = training.best["predictions"]
+    outputs = predictions["probability" if data.task == MULTILABEL.name else "predicted"].numpy()
+    mean, deviation = data.target_scale
+    if deviation != 1.0 or mean:  # of a numeric target, which is standardised for all models
+        outputs = (outputs - mean) / deviation
+    return floor_of(data, folder).record(training.model.modalities, outputs)

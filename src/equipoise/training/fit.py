@@ -19,7 +19,7 @@ from equipoise.randomness import isolated_rng
 from equipoise.relearning.targets import weights_origin
 from equipoise.tasks import REGRESSION
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_name, prepare_data
-from equipoise.training.ending import conclude
+from equipoise.training.ending import conclude, floor_record
 from equipoise.training.fabric import check_device
 from equipoise.training.handle import OnEpoch
 from equipoise.training.loop import Training
@@ -30,6 +30,7 @@ from equipoise.training.record.history import RecordedDiagnosis, read_diagnoses
 from equipoise.training.record.record import (
     DIAGNOSES,
     EVENTS,
+    FLOORS,
     METRICS,
     WEIGHTS,
     RunRecord,
@@ -125,12 +126,13 @@ def run(
     on_epoch: OnEpoch | None = None,
     parts_folder: Path | None = None,
     is_part: bool = False,
+    floors: Path | None = None,
 ) -> FitResult:
     """Train as the settings say, with the record in `folder`; see `fit`.
 
     `parts_folder` is that of the finished runs that the method builds on, by default the subfolder `parts`,
     where they are trained. With `is_part` another run builds on this one: it waits where a process is already
-    computing it.
+    computing it. `floors` is the folder in which runs on the same data share their floor.
     """
     check_device(settings.device)
     method = create_method(settings.method, settings.method_options)
@@ -150,12 +152,14 @@ def run(
             record.check_data(fingerprints.of_data(data))
             record.tidy()
         else:
-            parts = _finished_parts(method, settings, tuple(initial), parts_folder or folder / "parts")
+            within = parts_folder or folder / "parts"
+            floors = floors or (folder / FLOORS if method.parts(tuple(initial)) else None)
+            parts = _finished_parts(method, settings, tuple(initial), within, floors)
             method.load_parts(model, {name: part.model for name, part in parts.items()})
             training = Training(settings, data, model, method, record, on_epoch, joint_encoders=len(initial))
             if not parts:  # a model built on finished runs starts from their weights
                 initial |= fingerprints.of_encoders(encoders_of(model))
-            _train(training, data, spec, parts, initial)
+            _train(training, data, spec, parts, initial, floors)
     return load_run(folder)
 
 
@@ -165,6 +169,7 @@ def _train(
     spec: ModelSpec,
     parts: Mapping[str, FitResult],
     initial: Mapping[str, str],
+    floors: Path | None,
 ) -> None:
     """Train, open the test split, and write the result; `initial` are the digests of the encoders."""
     record = training.run_record
@@ -177,6 +182,7 @@ def _train(
     with isolated_rng():
         training.fit()
         test, probes, peak_memory = conclude(training, data)
+        floor = floor_record(training, data, floors)
     write_weights(record.path(WEIGHTS), weights_of(training.model))
     record.finish(
         {
@@ -189,6 +195,7 @@ def _train(
             "validation": training.best["validation"],
             "test": test,
             "probes": probes,
+            **floor,
             **_cost(training, parts),
             "peak_memory_bytes": peak_memory,
             "parts": {name: str(part.run_dir) for name, part in parts.items()},
@@ -268,12 +275,13 @@ def _start(record: RunRecord, identity: dict[str, str]) -> None:
 
 
 def _finished_parts(
-    method: Method, settings: Settings, modalities: tuple[str, ...], folder: Path
+    method: Method, settings: Settings, modalities: tuple[str, ...], folder: Path, floors: Path | None
 ) -> dict[str, FitResult]:
     parts = {}
     for name in method.parts(modalities):
         part = settings.with_method(name, {}, settings.seed)
-        parts[name] = run(part, folder / run_name(name, settings.seed), resume=True, is_part=True)
+        own = folder / run_name(name, settings.seed)
+        parts[name] = run(part, own, resume=True, is_part=True, floors=floors)
     return parts
 
 

@@ -270,6 +270,16 @@ def test_an_encoder_below_a_linear_head_on_its_inputs_is_too_weak():
     assert any("too weak" in remark for remark in over.remarks)
 
 
+def test_a_unimodal_run_clearly_below_its_floor_has_too_weak_an_encoder():
+    run = replace(FINE, inputs=0.87, alone=None, fine_tuned=None)
+    assert judge(run).state == "balanced"  # its encoder is not clearly behind the inputs
+    found = judge(replace(run, floor_lead=0.07, floor_lead_error=0.03))
+    assert found.state == "encoder too weak"
+    assert found.reasons == ("A linear model on its inputs scores 0.070 more than this run.",)
+    assert found.numbers["floor_lead"] == 0.07
+    assert judge(replace(run, floor_lead=0.05, floor_lead_error=0.03)).state == "balanced"
+
+
 def test_advice_names_existing_methods():
     from equipoise.methods import METHODS
 

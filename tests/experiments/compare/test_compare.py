@@ -35,6 +35,7 @@ def test_it_writes_the_documented_files(compared: tuple[Path, pd.DataFrame]) -> 
         "summary.json",
         "report.html",
         "runs",
+        "floors",
     }
     results = pd.read_csv(out / "results.csv")
     assert tuple(results.columns) == COLUMNS

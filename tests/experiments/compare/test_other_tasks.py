@@ -45,7 +45,8 @@ def data(task: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 def compared(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compared") / "out"
     words = ["compare", "--data", data, "--methods", *METHODS, "--seeds", "3", "--epochs", "1"]
-    assert run(*words, "--workers", "1", "--out", str(out)) == 0
+    # One epoch leaves them below the floor.
+    assert run(*words, "--workers", "1", "--rank-anyway", "--out", str(out)) == 0
     return out
 
 

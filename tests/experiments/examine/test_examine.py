@@ -14,11 +14,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import equipoise as eq
 import synthetic
-from equipoise.data import RunData, load_dataset, splits_of
 from equipoise.diagnosis.verdict.rules import STATES
 from equipoise.diagnosis.verdict.verdict import verdicts
-from equipoise.experiments.examine import input_heads
-from equipoise.experiments.examine.input_heads import input_scores
+from equipoise.training.assembly import prepare_data
+from equipoise.training.measuring.floor import floor_scores
+from equipoise.training.record.record import RunRecord
+from equipoise.training.settings import Settings
 
 QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 32, "diagnose_every": 0}
 
@@ -208,23 +209,11 @@ def test_the_ignored_class_is_refused_by_examinations(tmp_path: Path) -> None:
         eq.examine_model({"left": net.left, "right": net.right}, net, loader, loader)
 
 
-def test_heads_on_inputs_are_trained_on_train_and_scored_on_validation(
-    run: Path, examined: eq.Examination, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dataset = load_dataset(str(run.parent / "data"))
-    data = RunData(dataset, splits_of(dataset), 32)
-    parts = [list(batches) for batches in (data.train_eval, data.val)]
-    (x, y), (x_val, y_val) = (
-        (torch.cat([b.inputs["video"] for b in part]), torch.cat([b.target for b in part])) for part in parts
-    )
-    direct = eq.contribution_of_features({"video": x}, y, {"video": x_val}, y_val)
-    assert direct.refitted is not None
-    assert examined.inputs is not None
-    assert examined.inputs["video"] == direct.refitted["video"] > 0.5
-    monkeypatch.setattr(input_heads, "WIDTH", 3)  # wide inputs are projected, with a fixed projection
-    narrow = input_scores(*parts)
-    assert narrow == input_scores(*parts)
-    assert narrow != dict(examined.inputs)
+def test_heads_on_inputs_are_the_floor_of_the_record(run: Path, examined: eq.Examination) -> None:
+    held = RunRecord(run).result()["floor"]["modalities"]
+    assert examined.inputs == {name: entry["score"] for name, entry in held.items()}
+    data = prepare_data(Settings.from_options(str(run.parent / "data")))[1]
+    assert floor_scores({"modalities": list(held)}, data) == examined.inputs  # records of earlier versions
 
 
 def test_quality_is_measured_only_on_request(run: Path) -> None:

@@ -71,6 +71,8 @@ class ModalityNumbers:
         without_refit: score of a linear head on the features of all others.
         all_refit: score of a linear head on the features of all modalities.
         inputs: score of a linear head on this modality's inputs, without an encoder.
+        floor_lead: of a unimodal run, `inputs` minus its score on the same samples.
+        floor_lead_error: standard error of `floor_lead`.
         alone: score of the modality trained alone, from its initial weights.
         probe: score of a classifier trained on the frozen encoder.
         fine_tuned: score of encoder and classifier, trained further from the joint model's weights.
@@ -93,6 +95,8 @@ class ModalityNumbers:
     without_refit: float | None = None
     all_refit: float | None = None
     inputs: float | None = None
+    floor_lead: float | None = None
+    floor_lead_error: float | None = None
     alone: float | None = None
     probe: float | None = None
     fine_tuned: float | None = None
@@ -219,12 +223,23 @@ def over_trained(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
 def weak(numbers: ModalityNumbers, limits: Thresholds) -> float | None:
     """Return by how much the encoder is too weak for what its inputs hold; None if unknown.
 
-    It is if a linear head on the inputs does better than the encoder, however it was trained.
+    It is if a linear head on the inputs does better than the encoder, however it was trained, or clearly
+    better than a unimodal run.
     """
     inputs, reached = numbers.inputs, best(numbers.learnt, numbers.trained)
     if inputs is None or reached is None:
         return None
-    return inputs - reached - shortfall_limit(numbers, limits, inputs, reached)
+    amount = inputs - reached - shortfall_limit(numbers, limits, inputs, reached)
+    of_run = below_floor(numbers.floor_lead, numbers.floor_lead_error, limits)
+    return amount if of_run is None else max(amount, of_run)
+
+
+def below_floor(lead: float | None, error: float | None, limits: Thresholds) -> float | None:
+    """Return by how much a run is below its floor, a linear model on its inputs, beyond noise.
+
+    `lead` is the floor minus the run's validation score, `error` its standard error, of paired samples.
+    """
+    return None if lead is None else lead - limits.errors * (error or 0.0)
 
 
 def under_trained(numbers: ModalityNumbers, limits: Thresholds) -> float | None:

@@ -125,6 +125,7 @@ def verdicts(
     contributions: Contributions | None = None,
     quality: Mapping[str, QualityLike] | None = None,
     inputs: Mapping[str, float] | None = None,
+    leads: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Verdict]:
     """Judge every modality of a diagnosis, in its order.
 
@@ -133,12 +134,14 @@ def verdicts(
         contributions: those to the joint model, or to a linear head on saved features.
         quality: scores of each encoder, if models were trained to measure them.
         inputs: score of a linear head on each modality's inputs.
+        leads: for a unimodal run, that score minus the run's, and the standard error of the difference.
 
     Raises:
         UsageError: there is neither a gap nor a score of a modality.
     """
     return {
-        name: judge(numbers_of(state, contributions, quality, inputs)) for name, state in diagnosis.items()
+        name: judge(numbers_of(state, contributions, quality, inputs, leads))
+        for name, state in diagnosis.items()
     }
 
 
@@ -147,6 +150,7 @@ def numbers_of(
     contributions: Contributions | None = None,
     quality: Mapping[str, QualityLike] | None = None,
     inputs: Mapping[str, float] | None = None,
+    leads: Mapping[str, tuple[float, float]] | None = None,
 ) -> ModalityNumbers:
     """Collect what is known of the modality of `state`.
 
@@ -163,6 +167,8 @@ def numbers_of(
         }
     if inputs is not None and modality in inputs:
         known["inputs"] = inputs[modality]
+    if leads is not None and modality in leads:
+        known["floor_lead"], known["floor_lead_error"] = leads[modality]
     if quality is not None and modality in quality:
         known |= {
             name: getattr(quality[modality], name) for name in ("probe", "fine_tuned", "alone", "chance")

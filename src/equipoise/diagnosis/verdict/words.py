@@ -16,6 +16,7 @@ from equipoise.diagnosis.verdict.rules import (
     ModalityNumbers,
     Thresholds,
     behind,
+    below_floor,
     best,
     information_floor,
     needed,
@@ -31,6 +32,8 @@ def reason(numbers: ModalityNumbers, limits: Thresholds, state: str) -> str:
         above = _ahead(numbers.potential, numbers.chance)
         side = f"{above[1:]} below" if above[0] == "-" else f"{above} above"
         return f"The best head or model on this modality scores {side} chance."
+    if state == WEAK and (below_floor(numbers.floor_lead, numbers.floor_lead_error, limits) or 0.0) > 0:
+        return f"A linear model on its inputs scores {fixed(numbers.floor_lead or 0.0)} more than this run."
     if state == WEAK:
         above = _ahead(numbers.inputs, best(numbers.learnt, numbers.trained))
         return f"A linear head on its inputs scores {above} more than its encoder."

@@ -57,6 +57,7 @@ def compare(
     workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    rank_anyway: bool = False,
     observer: Observer | None = None,
 ) -> Comparison:
     """Run every method with every seed, and write `results.csv` and `summary.json`.
@@ -80,14 +81,14 @@ def compare(
     runner = make_executor(executor, workers)
     jobs = jobs_of(settings, plan, chosen, seed_list, folder, overwrite)
     done = {job.folder: Outcome(job) for job in jobs if resume and _finished(job, plan.data)}
-    described = configuration(settings, methods, seed_list, chosen)
+    described = configuration(settings, methods, seed_list, chosen, rank_anyway)
     open_folder(folder, described, resume=resume, overwrite=overwrite)
     with locked(folder):
         outcomes = _execute(runner, jobs, done, observer)
     task = task_named(plan.data.task)
     results = _collect(outcomes, settings, task)
     compared = {base for name in plan.parts for base in base_names(name)}
-    summary = _summarise(results, outcomes, seed_list, task) | {
+    summary = _summarise(results, outcomes, seed_list, task, rank_anyway) | {
         "left_out": plan.left_out,
         "missing_references": [name for name in reference_methods() if name not in compared],
     }
@@ -149,10 +150,10 @@ def _collect(outcomes: Sequence[Outcome], settings: Settings, task: Task) -> pd.
 
 
 def _summarise(
-    results: pd.DataFrame, outcomes: Sequence[Outcome], seeds: Sequence[int], task: Task
+    results: pd.DataFrame, outcomes: Sequence[Outcome], seeds: Sequence[int], task: Task, rank_anyway: bool
 ) -> dict[str, Any]:
     finished = [RunRecord(o.job.folder).result() for o in outcomes if o.error is None]
-    summary = summary_of(results, finished, seeds, task)
+    summary = summary_of(results, finished, seeds, task, rank_anyway)
     options = {result["method"]: result["method_options"] for result in finished}
     for method, values in summary["methods"].items():
         values["experimental"] = any(METHODS[name].experimental for name in base_names(method))

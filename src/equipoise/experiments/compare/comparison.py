@@ -12,6 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from equipoise.experiments.compare.fairness import obstacles
+from equipoise.experiments.compare.floors import is_below, sentence
 from equipoise.experiments.compare.significance import FEW_SEEDS
 from equipoise.experiments.compare.statistics import RELATIVE, rank, summarise
 from equipoise.tasks import CLASSIFICATION, Task
@@ -70,7 +71,7 @@ TESTS: Final = (
     "wilcoxon_p_holm",
 )
 """Columns of a comparison's table that say how sure the difference to joint is."""
-NO_NUMBERS: Final = ("rank", f"difference_to_{BASELINE}", "experimental", "train_data")
+NO_NUMBERS: Final = ("rank", f"difference_to_{BASELINE}", "experimental", "train_data", "floor")
 NOT_RANKED: Final = "not ranked"
 """The entry of the column of ranks if nothing may be ranked."""
 
@@ -134,14 +135,27 @@ def _table_row(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
         "forward_samples": values["forward_samples_mean"],
         **{key: cost.get(key, math.nan) for key in (*RELATIVE, "backward_samples", "peak_memory_bytes")},
         "experimental": bool(values.get("experimental")),
+        "floor": (values.get("floor") or {}).get("mean", math.nan),
+        "below_floor": is_below(values),
     }
 
 
 def summary_of(
-    results: pd.DataFrame, records: Sequence[Mapping[str, Any]], seeds: Sequence[int], task: Task
+    results: pd.DataFrame,
+    records: Sequence[Mapping[str, Any]],
+    seeds: Sequence[int],
+    task: Task,
+    rank_anyway: bool = False,
 ) -> dict[str, Any]:
-    """Return the summary of runs, given their `results` and the `result.json` of each finished one."""
+    """Return the summary of runs, given their `results` and the `result.json` of each finished one.
+
+    With `rank_anyway` methods are ranked even if joint does not beat a linear model on its own inputs.
+    """
     methods, reasons = summarise(results, BASELINE, records, task.main), obstacles(records)
+    despite: list[str] = []
+    if is_below(baseline := methods.get(BASELINE, {})):
+        why = sentence(BASELINE, baseline)
+        (despite if rank_anyway else reasons).append(f"{why} (--rank-anyway ranks nevertheless)")
     places = {} if reasons else rank(methods)
     for method, values in methods.items():
         values["rank"] = places.get(method)
@@ -153,13 +167,16 @@ def summary_of(
         **({} if task is CLASSIFICATION else {"task": task.name}),
         "ranked": not reasons,
         "not_ranked_because": reasons,
+        **({"ranked_despite": despite} if despite and not reasons else {}),
         "methods": methods,
     }
 
 
 def shown_name(method: str, values: Mapping[str, Any]) -> str:
-    """Return a method's name for a reader, `mla (experimental)` if its entry in the summary says so."""
-    return f"{method} (experimental)" if values.get("experimental") else method
+    """Return a method's name for a reader, with what its row of the table says: `mla (experimental)`."""
+    notes = ["experimental"] if values.get("experimental") else []
+    notes += ["below its floor"] if values.get("below_floor") else []
+    return f"{method} ({', '.join(notes)})" if notes else method
 
 
 def read_comparison(folder: Path) -> Comparison:

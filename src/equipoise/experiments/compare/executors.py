@@ -18,6 +18,7 @@ from typing import Protocol
 
 from equipoise.training.fit import run
 from equipoise.training.record.files import first_line
+from equipoise.training.record.record import FLOORS
 from equipoise.training.settings import Settings
 from equipoise.types import EquipoiseError, EquipoiseWarning, MissingExtraError, UsageError, check_known
 
@@ -223,6 +224,7 @@ def execute(job: Job) -> Outcome:
                 resume=not job.overwrite,
                 overwrite=job.overwrite,
                 parts_folder=job.parts_folder,
+                floors=job.parts_folder.parent / FLOORS,
             )
     except EquipoiseError as error:
         return Outcome(job, str(error))

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
-from equipoise.training.record.record import ERROR, LOCK, MACHINE_ONLY, RunRecord
+from equipoise.training.record.record import ERROR, FLOORS, LOCK, MACHINE_ONLY, RunRecord
 from equipoise.types import PathError
 from equipoise.whole_files import write_atomically
 
-EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set"})
+EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set", "rank_anyway"})
 """Options that a resumed comparison may extend; its runs are checked one by one."""
 
 
@@ -78,5 +78,6 @@ def _clear(folder: Path) -> None:
             path.rmdir()
     if not any((folder / RUNS).iterdir()):
         (folder / RUNS).rmdir()
+    shutil.rmtree(folder / FLOORS, ignore_errors=True)
     for name in (RESULTS, SUMMARY, REPORT):
         (folder / name).unlink(missing_ok=True)

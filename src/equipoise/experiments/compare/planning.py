@@ -144,6 +144,7 @@ def configuration(
     methods: Sequence[str],
     seeds: Sequence[int],
     options: Mapping[str, Mapping[str, Any]],
+    rank_anyway: bool = False,
 ) -> dict[str, Any]:
     """Return the comparison as options of `equipoise compare`."""
     shared = to_options(settings)
@@ -154,7 +155,8 @@ def configuration(
         for method, values in options.items()
         for name, value in values.items()
     ]
-    return {"methods": list(methods), **_seed_options(seeds), **shared}
+    ranking = {"rank_anyway": True} if rank_anyway else {}
+    return {"methods": list(methods), **_seed_options(seeds), **shared, **ranking}
 
 
 def seeds_of(numbers: Sequence[int], first_seed: int = 0) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pandas as pd
 from scipy import stats
 
+from equipoise.experiments.compare.floors import over_seeds
 from equipoise.experiments.compare.significance import LEVEL, bootstrap_interval, holm, wilcoxon_p
 from equipoise.tasks import CLASSIFICATION
 
@@ -110,6 +111,7 @@ def summarise(
             "train_seconds_mean": float(rows["train_seconds"].mean()),
             "forward_samples_mean": float(rows["forward_samples"].mean()),
             "cost": _mean_cost(own or _rows_as_records(rows)),
+            "floor": over_seeds(own),
             "experimental": any(bool(record.get("experimental")) for record in own),
             "train_data": next((str(r["train_data"]) for r in own if r.get("train_data")), None),
         }

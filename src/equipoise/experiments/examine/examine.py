@@ -27,12 +27,12 @@ from equipoise.diagnosis.verdict.verdict import verdicts
 from equipoise.experiments.examine.contribution_of_run import contribution_of_run
 from equipoise.experiments.examine.encoder_quality import EncoderQuality, encoder_quality
 from equipoise.experiments.examine.examination import Examination
-from equipoise.experiments.examine.input_heads import input_scores
 from equipoise.experiments.examine.run_data import SplitFeatures, collected, open_run, run_features
 from equipoise.experiments.examine.saved_features import SavedFeatures
 from equipoise.pooling import Pool
 from equipoise.randomness import isolated_rng
 from equipoise.threads import map_on_single_threads, one_thread
+from equipoise.training.measuring.floor import floor_leads, floor_scores
 from equipoise.training.record.record import RunRecord
 from equipoise.types import UsageError
 
@@ -70,7 +70,7 @@ def examine_run(
     result, _, data = open_run(run_dir)
     refuse_labels(data.train_samples.target.numpy())
     with one_thread():
-        inputs = input_scores(data.train_eval, data.val)
+        inputs = floor_scores(result.summary, data)
         features = run_features(result.model, data)
     found = _measured(
         str(run_dir),
@@ -80,6 +80,7 @@ def examine_run(
         options,
         quality=encoder_quality(run_dir) if quality else None,
         inputs=inputs,
+        leads=floor_leads(result.summary),
         classes=tuple(data.classes),
         pictures=pictures,
     )
@@ -178,6 +179,7 @@ def _measured(
     *,
     quality: EncoderQuality | None = None,
     inputs: Mapping[str, float] | None = None,
+    leads: Mapping[str, tuple[float, float]] | None = None,
     classes: Sequence[str] | None = None,
     pictures: bool,
 ) -> Examination:
@@ -201,7 +203,7 @@ def _measured(
         measures=measures,
         contributions=contributions,
         # The thresholds of the verdicts were set for this preset, whatever is shown.
-        verdicts=verdicts(by_preset("robust"), contributions, quality, inputs),
+        verdicts=verdicts(by_preset("robust"), contributions, quality, inputs, leads),
         quality=quality,
         inputs=inputs,
         projections=_pictures(features, classes) if pictures else (),

@@ -106,6 +106,8 @@ def notices(evidence: Evidence, runs: Sequence[Run]) -> list[Notice]:
         found.append(Notice(text, failed))
     if reasons := summary.get("not_ranked_because"):
         found.append(Notice("The methods are not ranked:", reasons))
+    if despite := summary.get("ranked_despite"):
+        found.append(Notice("The methods are ranked by request, although:", despite))
     if left_out := summary.get("left_out"):
         reasons = [f"{method}: {reason}" for method, reason in left_out.items()]
         found.append(Notice("The model cannot be trained by these methods, which were left out:", reasons))

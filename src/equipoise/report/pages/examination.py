@@ -34,7 +34,7 @@ def examination_page(found: Examination) -> Page:
         kind="diagnosis",
         title=f"Diagnosis of {Path(found.source).name}",
         facts=[found.source, *found.facts],
-        statements=[examined.verdict(found), examined.contribution(found)],
+        statements=[*examined.floor(found), examined.verdict(found), examined.contribution(found)],
         tables=[examined.numbers(found)],
         sections=[Section("The verdict on each modality", (), examined.modalities(found), _advice(found))],
         charts=[chart for chart in _charts(found) if chart is not None],

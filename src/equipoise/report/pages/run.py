@@ -34,7 +34,8 @@ def run_page(folder: Path) -> Page:
     comparison, (run,) = gather([folder])
     evidence = Evidence.of(comparison, [run])
     read, result = evidence.read[run.method], run.result
-    statements = [_outcome(run), sentences.over_training(read, "this run")]
+    floor = sentences.floor_of_run(result)
+    statements = [_outcome(run), *([floor] if floor else []), sentences.over_training(read, "this run")]
     if evidence.treatment:
         statements.append(sentences.relearning(read, [run]))
     states = tables.learning(read, "this run")
@@ -46,7 +47,7 @@ def run_page(folder: Path) -> Page:
         facts=facts([run], [f"model {result['model']}", kept]),
         statements=statements,
         notices=[] if run.tests == 1 else [Notice(notice)],
-        tables=[_figures(result), *([states] if states else [])],
+        tables=[_figures(result), *tables.floors(result), *([states] if states else [])],
         charts=[*pictures(evidence), *recorded(run)],
         folds=[
             Fold("How to read the numbers", [selection([run], run.settings), SINGLE_SEED]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from equipoise.diagnosis.verdict.rules import BALANCED
 from equipoise.experiments.examine.examination import Examination
 from equipoise.report.text.detail_tables import strength_of
-from equipoise.report.text.sentences import NAMED, Statement
+from equipoise.report.text.sentences import NAMED, Statement, floor_of_run
 from equipoise.report.text.tables import Cell, Table, rounded
 from equipoise.report.text.wording import between, decimal, listed
 
@@ -18,6 +18,12 @@ def verdict(found: Examination) -> Statement:
     told = [f"{state.capitalize()}: {listed(names)}." for state, names in by_state.items()]
     why = [f"{name}: {own.reasons[0]}" for name, own in found.verdicts.items() if own.state != BALANCED]
     return Statement("Verdict", " ".join(told), " ".join(why[:NAMED]))
+
+
+def floor(found: Examination) -> list[Statement]:
+    """Return that the run does not beat a linear model on its own inputs; nothing if it does."""
+    said = floor_of_run(found.result)
+    return [said] if said else []
 
 
 def contribution(found: Examination) -> Statement:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from equipoise.diagnosis.verdict.rules import Thresholds
+from equipoise.experiments.compare import floors
 from equipoise.experiments.compare.statistics import MIN_SEEDS
 from equipoise.report.records import Run
 from equipoise.report.text import learning
 from equipoise.report.text.evidence import TREATMENT, Evidence, same_ruler
 from equipoise.report.text.wording import between, counted, decimal, listed, p_equals
+from equipoise.training.measuring.floor import SENTENCE, figures_below
 
 NAMED: Final = 3
 """Modalities that a sentence names; the tables name all."""
@@ -48,7 +50,25 @@ def of_comparison(evidence: Evidence) -> list[Statement]:
     if treatment:
         found.append(relearning(evidence.read[treatment], evidence.finished(treatment)))
     found.append(benefit(evidence))
-    return found
+    return [*floor(evidence), *found]
+
+
+def floor(evidence: Evidence) -> list[Statement]:
+    """Say which methods do not beat a linear model on their own inputs; nothing if all do."""
+    marked = floors.marked(evidence.methods)
+    if not marked:
+        return []
+    verb = "does not beat a linear model on its" if len(marked) == 1 else "do not beat linear models on their"
+    told = [f"{method} {figures}" for method, figures in marked.items()][:NAMED]
+    more = [f"{len(marked) - NAMED} others"] if len(marked) > NAMED else []
+    names = listed([*list(marked)[:NAMED], *more])
+    return [Statement("Floor", f"{names} {verb} own inputs.", f"{'; '.join(told)}.")]
+
+
+def floor_of_run(result: Mapping[str, Any]) -> Statement | None:
+    """Say that a run does not beat a linear model on its own inputs; None if it does, or if it is unknown."""
+    figures = figures_below(result)
+    return None if figures is None else Statement("Floor", f"The run {SENTENCE}.", figures)
 
 
 def over_training(read: Sequence[learning.Reading], where: str) -> Statement:

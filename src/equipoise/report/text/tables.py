@@ -12,6 +12,7 @@ import yaml
 from equipoise.decimals import MISSING
 from equipoise.experiments.compare.comparison import NOT_RANKED
 from equipoise.experiments.compare.fairness import CHANGED_DATA
+from equipoise.experiments.compare.floors import is_below
 from equipoise.experiments.compare.significance import smallest_wilcoxon_p
 from equipoise.report.records import Run
 from equipoise.report.text.evidence import Evidence
@@ -121,6 +122,7 @@ def _method_row(evidence: Evidence, method: str) -> dict[str, Cell]:
 def _notes(values: Mapping[str, Any]) -> str:
     """Return the notes beside the name of a method."""
     notes = ["experimental"] if values.get("experimental") else []
+    notes += ["below its floor"] if is_below(values) else []
     notes += ["changes its training data"] if values.get("train_data") == CHANGED_DATA else []
     notes += [f"{values['failed']} failed"] if values.get("failed") else []
     return ", ".join(notes)
@@ -151,6 +153,27 @@ def runs(evidence: Evidence) -> Table:
         for row in evidence.comparison.results.to_dict("records")
     ]
     return Table.of("Every run, in the order of results.csv.", rows, ("status",))
+
+
+def floors(result: Mapping[str, Any]) -> list[Table]:
+    """Return the linear models on the inputs of a run's dataset; none for records without them."""
+    floor = result.get("floor")
+    if not floor:
+        return []
+    models = {**floor["modalities"], "all modalities": floor["joint"]}
+    rows = [
+        {
+            "linear model on": Cell(name),
+            "validation score": rounded(model["score"]),
+            "reads": Cell("; ".join(dict.fromkeys(model["inputs"].values()))),
+        }
+        for name, model in models.items()
+    ]
+    caption = (
+        "The floor: linear models on the inputs, without an encoder, fitted to the training split in "
+        f"{decimal(number(result.get('floor_seconds')), 2)} s."
+    )
+    return [Table.of(caption, rows, ("reads",))]
 
 
 def fingerprints(found: Sequence[Run]) -> Table:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equipoise.diagnosis import collect_features
 from equipoise.diagnosis.features.capture import encoders_of
-from equipoise.diagnosis.measures.prediction import mean_average_precision
+from equipoise.diagnosis.measures.prediction import mean_average_precision, r2
 from equipoise.models import BalancedModel
 from equipoise.tasks import CLASSIFICATION
 from equipoise.threads import one_thread
@@ -48,41 +48,65 @@ def probe_accuracy(train: Tensor, train_target: Tensor, val: Tensor, val_target:
 
     At most `MAX_SAMPLES` are used for training, each class (of at least two) in proportion.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    y, y_val = train_target.numpy(), val_target.numpy()
-    rows = spread_rows(y, MAX_SAMPLES)
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(tol=TOLERANCE, max_iter=MAX_ITERATIONS))
-    # With several threads the order of sums varies, and with it the last bits.
-    with one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        classifier.fit(train.numpy()[rows].astype(np.float64), y[rows])
-        return float(classifier.score(val.numpy().astype(np.float64), y_val))
+    return _score(train, train_target, val, val_target, spread_rows(train_target.numpy(), MAX_SAMPLES))
 
 
 def ridge_score(train: Tensor, train_target: Tensor, val: Tensor, val_target: Tensor) -> float:
     """Return the validation score of a ridge regression on standardised features `[N, d]`.
 
-    It is R^2 of numbers `[N]`, or the mean average precision of labels `[N, C]`. The penalty is chosen by
-    leave-one-out on the training samples, of which at most `MAX_SAMPLES` are used.
+    It is R^2 of numbers `[N]`, or the mean average precision of labels `[N, C]`. At most `MAX_SAMPLES` are
+    used for training.
     """
-    from sklearn.linear_model import RidgeCV
-    from sklearn.metrics import r2_score
-    from sklearn.pipeline import make_pipeline
+    return _score(train, train_target, val, val_target, even_rows(len(train_target), MAX_SAMPLES))
+
+
+def _score(
+    train: Tensor, train_target: Tensor, val: Tensor, val_target: Tensor, rows: NDArray[np.int64]
+) -> float:
+    x, x_val = standardised(train.numpy()[rows], val.numpy())
+    y_val = val_target.numpy()
+    return main_score(linear_outputs(x, train_target.numpy()[rows], x_val), y_val)
+
+
+def standardised(train: NDArray[Any], val: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return features of both splits, standardised by statistics of the first."""
     from sklearn.preprocessing import StandardScaler
 
-    y, y_val = train_target.numpy(), val_target.numpy()
-    rows = np.linspace(0, len(y) - 1, min(len(y), MAX_SAMPLES)).round().astype(np.int64)
-    model = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
-    with one_thread():
-        model.fit(train.numpy()[rows].astype(np.float64), y[rows])
-        predicted = model.predict(val.numpy().astype(np.float64))
-    if y.ndim > 1:
-        return mean_average_precision(predicted, y_val)
-    return float(r2_score(y_val, predicted))
+    scaler = StandardScaler().fit(train.astype(np.float64))
+    return scaler.transform(train.astype(np.float64)), scaler.transform(val.astype(np.float64))
+
+
+def linear_outputs(train: NDArray[Any], target: NDArray[Any], val: NDArray[Any]) -> NDArray[Any]:
+    """Fit a linear model on features `[N, d]` and return its outputs for others.
+
+    For classes `[N]` they are those of a logistic regression; for numbers `[N]`, or labels `[N, C]` one by
+    one, those of a ridge regression, whose penalty is chosen by leave-one-out on the training samples.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+
+    # With several threads the order of sums varies, and with it the last bits.
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if np.issubdtype(target.dtype, np.integer):
+            model: Any = LogisticRegression(tol=TOLERANCE, max_iter=MAX_ITERATIONS)
+        else:
+            model = RidgeCV(PENALTIES)
+        return np.asarray(model.fit(train, target).predict(val)).reshape(len(val), *target.shape[1:])
+
+
+def main_score(outputs: NDArray[Any], target: NDArray[Any]) -> float:
+    """Return the main figure of a task: accuracy, R^2, or mean average precision of labels `[N, C]`."""
+    if target.ndim > 1:
+        return mean_average_precision(outputs, target)
+    if np.issubdtype(target.dtype, np.integer):
+        return float(np.mean(outputs == target))
+    return r2(outputs, target) if len(target) > 1 else 0.0
+
+
+def even_rows(count: int, limit: int) -> NDArray[np.int64]:
+    """Return at most `limit` of `count` rows, evenly spread."""
+    return np.linspace(0, count - 1, min(count, limit)).round().astype(np.int64)
 
 
 def spread_rows(target: NDArray[Any], limit: int) -> NDArray[np.int64]:

@@ -27,6 +27,8 @@ PREDICTIONS, TRACE = "predictions.npz", "trace.jsonl"
 SNAPSHOTS: Final = "snapshots"
 """Folder of the weights that a run with a trace keeps until it is finished."""
 SNAPSHOT_INDEX: Final = f"{SNAPSHOTS}/index.jsonl"
+FLOORS: Final = "floors"
+"""Folder in which runs on the same data share the floor of their data."""
 EVENTS: Final = (METRICS, DIAGNOSES, SNAPSHOT_INDEX)
 """Files to which events are appended during a run."""
 LOCK = ".lock"
@@ -192,7 +194,8 @@ class RunRecord:
         """Remove the files that a finished run no longer needs, and those of a process that was killed."""
         for path in (self.path(CHECKPOINT), self.path(ERROR), *self.folder.glob(".*.part")):
             path.unlink(missing_ok=True)
-        shutil.rmtree(self.path(SNAPSHOTS), ignore_errors=True)
+        for folder in (SNAPSHOTS, FLOORS):
+            shutil.rmtree(self.path(folder), ignore_errors=True)
 
     def result(self) -> dict[str, Any]:
         """Return the result.
