@@ -77,11 +77,11 @@ def test_a_default_device_changes_no_weight():
 
 
 def test_encoders_by_kind_by_one_name_and_by_mapping():
-    assert encoder_names(SHAPES) == {"audio": "mlp", "a.b": "cnn", "text": "sequence-cnn", "type": "cnn"}
+    assert encoder_names(SHAPES) == {"audio": "mlp", "a.b": "frame-cnn", "text": "tcn", "type": "cnn"}
     frames = {m: SHAPES[m] for m in ("a.b", "type")}
     assert encoder_names(frames, "resnet18") == {"a.b": "resnet18", "type": "resnet18"}
     chosen = encoder_names(SHAPES, {"type": "resnet18", "text": "auto"}, only=["type", "audio", "text"])
-    assert chosen == {"audio": "mlp", "text": "sequence-cnn", "type": "resnet18"}
+    assert chosen == {"audio": "mlp", "text": "tcn", "type": "resnet18"}
     assert list(encoder_names(SHAPES, only="text")) == ["text"]
 
 
@@ -103,7 +103,7 @@ def test_options_reach_encoders_and_fusion():
 def test_describe():
     model = build_model(SHAPES, 5, encoders={"type": "resnet18"}, fusion="sum", only=("audio", "type"))
     assert describe(model) == "sum(audio=mlp, type=resnet18)"
-    assert describe(encoder_names(SHAPES, only=("audio", "text"))) == "concat(audio=mlp, text=sequence-cnn)"
+    assert describe(encoder_names(SHAPES, only=("audio", "text"))) == "concat(audio=mlp, text=tcn)"
     custom = MultimodalModel({"audio": torch.nn.Linear(9, 3)}, build_fusion("concat", {"audio": 3}, 2))
     assert describe(custom) == "concat(audio=Linear)"
     assert describe(torch.nn.Linear(1, 1)) == "Linear"
@@ -151,6 +151,8 @@ def test_available_models_lists_everything_with_one_line_each():
     )
     assert all(facts["description"] and "\n" not in facts["description"] for facts in found.values())
     assert found["mlp"]["kinds"] == found["mlp"]["default_for"] == "vector"
-    assert found["cnn"]["kinds"] == found["cnn"]["default_for"] == "image, video"
+    assert found["cnn"]["default_for"] == "image, video of one frame"
+    assert found["frame-cnn"]["default_for"] == "video"
+    assert "order" in found["frame-cnn"]["why"]
     assert option_names(ENCODERS["mlp"]) == ("hidden", "dropout")
     assert option_names(MID_FUSIONS["mmtm"]) == ("ratio", "stages")

@@ -121,8 +121,8 @@ def test_kinds_of_models():
     assert type(made["late"]) is MultimodalModel
     assert type(made["mid"]) is MidFusionModel
     assert "mid_fusion" in made["mid"].capabilities
-    assert describe(made["late"]) == "shared(audio=mlp, a.b=sequence-cnn)"
-    assert describe(made["mid"]) == "mmtm+shared(audio=mlp, a.b=sequence-cnn)"
+    assert describe(made["late"]) == "shared(audio=mlp, a.b=tcn)"
+    assert describe(made["mid"]) == "mmtm+shared(audio=mlp, a.b=tcn)"
     twice = with_fusion(made["own"], ConcatFusion(WIDTHS, 5))
     assert twice.inner is made["own"].inner  # wrappers are not nested
     assert not set(made["own"].fusion.parameters()) & set(twice.parameters())

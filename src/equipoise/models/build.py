@@ -8,7 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from equipoise.models.encoders.base import DEFAULT_ENCODER, ENCODERS, Encoder, default_encoder
+from equipoise.models.encoders.base import (
+    DEFAULT_ENCODERS,
+    ENCODERS,
+    ONE_FRAME,
+    DefaultEncoder,
+    Encoder,
+    default_encoder,
+)
 from equipoise.models.fusion.base import FUSIONS, Fusion
 from equipoise.models.local_weights import WEIGHTS, load_weights
 from equipoise.models.mid_fusion.bottlenecks import BottleneckModel
@@ -108,7 +115,27 @@ def encoder_names(
     if not wanted:
         raise UsageError(f"a model needs at least one modality of {listed(shapes)}; found none.")
     names = {m: chosen.get(m, "auto") for m in wanted}
-    return {m: default_encoder(shapes[m][1]) if name == "auto" else name for m, name in names.items()}
+    return {m: _default(m, *shapes[m]) if name == "auto" else name for m, name in names.items()}
+
+
+def reasons(
+    shapes: Shapes, encoders: str | Mapping[str, str] = "auto", only: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Return why each modality has its encoder: the reason of `auto`, or that it was named."""
+    chosen = dict.fromkeys(shapes, encoders) if isinstance(encoders, str) else encoders
+    return {
+        m: f"auto: {default_encoder(shapes[m][1], shapes[m][0]).why}"
+        if chosen.get(m, "auto") == "auto"
+        else "named in the settings"
+        for m in encoder_names(shapes, encoders, only)
+    }
+
+
+def _default(modality: str, shape: Sequence[int], kind: str) -> str:
+    try:
+        return default_encoder(kind, shape).encoder
+    except ModelError as error:
+        raise ModelError(f"modality {modality!r}: {error}") from error
 
 
 def build_encoder(
@@ -212,22 +239,23 @@ def describe(model: nn.Module | Mapping[str, str], fusion: str = "concat") -> st
 
 
 def available_models() -> dict[str, dict[str, str]]:
-    """Return all encoders and fusions: name to `role`, `kinds`, `default_for` and `description`.
+    """Return all encoders and fusions: name to `role`, `kinds`, `default_for`, `why` and `description`.
 
-    The role is `encoder` or `fusion`; `default_for` are the kinds for which `auto` chooses an encoder.
+    The role is `encoder` or `fusion`; `default_for` are the samples for which `auto` chooses an encoder.
     """
     found = {}
     for name, encoder in ENCODERS.items():
-        chosen_for = [kind for kind, default in DEFAULT_ENCODER.items() if default == name]
+        chosen_for = [d for d in (*DEFAULT_ENCODERS.values(), ONE_FRAME) if d.encoder == name]
         found[name] = _facts("encoder", encoder, encoder.kinds, chosen_for)
     fusions: dict[str, type[nn.Module]] = {**FUSIONS, **MID_FUSIONS}
     return found | {name: _facts("fusion", fusions[name]) for name in fusion_names()}
 
 
 def _facts(
-    role: str, cls: type[nn.Module], kinds: Sequence[str] = (), default_for: Sequence[str] = ()
+    role: str, cls: type[nn.Module], kinds: Sequence[str] = (), chosen: Sequence[DefaultEncoder] = ()
 ) -> dict[str, str]:
-    facts = {"role": role, "kinds": ", ".join(kinds), "default_for": ", ".join(default_for)}
+    facts = {"role": role, "kinds": ", ".join(kinds), "default_for": ", ".join(d.samples for d in chosen)}
+    facts["why"] = "; ".join(d.why for d in chosen)
     return facts | {"description": (cls.__doc__ or "").strip().partition("\n")[0]}
 
 

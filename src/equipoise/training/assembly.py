@@ -10,7 +10,7 @@ from equipoise.data import PreparedDataset, RunData, guard, leaks_in_words, load
 from equipoise.methods import Method
 from equipoise.methods.core.method import overrides
 from equipoise.models import BalancedModel, build_model
-from equipoise.models.build import Shapes, describe, drawing, encoder_names
+from equipoise.models.build import Shapes, describe, drawing, encoder_names, reasons
 from equipoise.models.custom import custom_model
 from equipoise.tasks import CLASSIFICATION, task_named
 from equipoise.training.settings import Settings
@@ -144,3 +144,11 @@ def model_name(settings: Settings, spec: ModelSpec) -> str:
     if settings.model != "auto":
         return settings.model
     return describe(encoder_names(spec.shapes, settings.encoder), settings.fusion)
+
+
+def chosen_encoders(settings: Settings, spec: ModelSpec) -> dict[str, dict[str, str]]:
+    """Return the encoder of each modality and why it was chosen; empty for a model of the user."""
+    if settings.model != "auto":
+        return {}
+    why = reasons(spec.shapes, settings.encoder)
+    return {m: {"name": n, "why": why[m]} for m, n in encoder_names(spec.shapes, settings.encoder).items()}

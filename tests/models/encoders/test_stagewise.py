@@ -22,13 +22,20 @@ CASES = [
     ("resnet18", "image", (2, 20, 20), {"width": 3}, (3, 6, 12, 24)),
     ("resnet18", "video", (4, 2, 70, 66), {"width": 3}, (3, 6, 12, 24)),
     ("sequence-cnn", "sequence", (6, 3), {"channels": (4, 5)}, (4, 5)),
+    ("tcn", "sequence", (6, 3), {"width": 4, "blocks": 3, "dropout": 0.0}, (4, 4, 4)),
+    ("gru", "sequence", (6, 3), {"width": 4, "layers": 2, "dropout": 0.0}, (8, 8)),
+    ("frame-cnn", "video", (4, 2, 9, 7), {"channels": (3, 5), "width": 4, "dropout": 0.0}, (3, 5)),
+    ("cnn3d", "video", (4, 2, 9, 7), {"channels": (3, 5), "width": 4, "dropout": 0.0}, (3, 5)),
+    ("r2plus1d-18", "video", (4, 2, 20, 20), {"width": 3}, (3, 6, 12, 24)),
     ("transformer", "sequence", (6, 3), {"width": 8, "layers": 3}, (8, 8, 8)),
     ("token-transformer", "tokens", (6,), {"width": 8, "layers": 2}, (8, 8)),
     ("patch-transformer", "image", (2, 9, 7), {"width": 8, "patch": 4}, (8, 8)),
     ("patch-transformer", "video", (4, 2, 9, 7), {"width": 8, "patch": 4}, (8, 8)),
 ]
-JOINED = ("patch-transformer",)
+JOINED = ("patch-transformer", "cnn3d", "r2plus1d-18")
 """Encoders that read all frames of a video together: a map has one row per sample."""
+HEADED = ("frame-cnn", "cnn3d")
+"""Encoders with more layers after the last map."""
 NORMED = ("transformer", "token-transformer", "patch-transformer")
 """Encoders with a normalisation layer after the last map."""
 BATCH = 3
@@ -68,6 +75,28 @@ def plain(encoder: Encoder, x: torch.Tensor) -> torch.Tensor:
         return encoder.layers(x)
     if encoder.name == "sequence-cnn":
         return encoder.layers(x.transpose(1, 2)).mean(dim=2)
+    if encoder.name == "tcn":
+        maps = encoder.projection(x).transpose(1, 2)
+        for block in encoder.blocks:
+            inner = F.relu(block.norm1(block.conv1(maps)))
+            maps = F.relu(maps + block.norm2(block.conv2(inner)))
+        # A mean over contiguous steps adds in the encoder's order.
+        return torch.cat([maps.transpose(1, 2).mean(dim=1), maps.amax(dim=2)], dim=1)
+    if encoder.name == "gru":
+        for layer in encoder.layers:
+            x, _ = layer(x)
+        return x.mean(dim=1)
+    if encoder.name == "frame-cnn":
+        steps = encoder.projection(encoder.layers(x.flatten(0, 1)).flatten(1))
+        return plain(encoder.over_time, steps.reshape(*x.shape[:2], -1))
+    if encoder.name == "cnn3d":
+        maps = encoder.layers(x.transpose(1, 2))
+        return F.relu(encoder.norm(encoder.projection(maps.flatten(1))))
+    if encoder.name == "r2plus1d-18":
+        maps = encoder.stem(x.transpose(1, 2))
+        for group in encoder.groups:
+            maps = group(maps)
+        return maps.mean(dim=(2, 3, 4))
     if encoder.name == "transformer":
         steps = encoder.projection(x)
         return encoder.norm(encoder.layers(steps + encoder._positions(steps))).mean(dim=1)
@@ -123,7 +152,8 @@ def test_maps_have_the_declared_number_of_channels(name, kind, shape, options, w
     encoder, x = built(name, kind, shape, options)
     encoder.eval()
     assert encoder.stage_widths == widths
-    assert widths[-1] == encoder.out_features
+    if name not in HEADED:
+        assert encoder.out_features == widths[-1] * (2 if name == "tcn" else 1)
     run, found = StagedRun(encoder.stagewise(x)), []
     while run.feature is None:
         assert len(run.map) == (BATCH * shape[0] if kind == "video" and name not in JOINED else BATCH)
@@ -144,7 +174,8 @@ def test_the_next_stage_reads_what_is_sent(name, kind, shape, options, widths):
         assert stage == len(widths)
         if name not in NORMED or changed < len(widths) - 1:  # its last norm cancels a common factor
             assert not torch.allclose(run.feature, encoder(x), rtol=0, atol=1e-6)
-        if stage == changed + 1 and name not in NORMED:  # after the last map there is only a mean
+        # After the last map there is only a mean, or a mean and a maximum.
+        if changed == len(widths) - 1 and name not in (*NORMED, *HEADED):
             torch.testing.assert_close(run.feature, 0.5 * encoder(x), rtol=0, atol=1e-12)
 
 

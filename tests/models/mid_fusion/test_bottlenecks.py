@@ -136,7 +136,7 @@ def test_unsupported_parts_are_refused():
             built(fused_layers=number)
     with pytest.raises(UsageError, match="bottlenecks"):
         built(bottlenecks=0)
-    with pytest.raises(ModelError, match=r"modality 'pose': encoder 'sequence-cnn' is not a transformer"):
+    with pytest.raises(ModelError, match=r"modality 'pose': encoder 'tcn' is not a transformer"):
         build_model({m: SHAPES[m] for m in ("pose", "text")}, 5, fusion="mbt")
     options = {"text": {"width": 8}, "pose": {"width": 16}}
     shapes = {m: SHAPES[m] for m in ("pose", "text")}

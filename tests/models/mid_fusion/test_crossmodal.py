@@ -199,7 +199,7 @@ def test_contract_groups_hooks_and_gradients():
     model = built()
     assert check_contract(model.float(), SHAPES, 5) is model
     assert model.capabilities == {"mid_fusion", "additive_head"}
-    assert describe(model) == "mult(audio=mlp, a.b=cnn, text=token-transformer, type=transformer)"
+    assert describe(model) == "mult(audio=mlp, a.b=frame-cnn, text=token-transformer, type=transformer)"
     model.double()(inputs()).logits.square().sum().backward()
     assert all(p.grad is not None for p in model.parameters())
     groups = [model.encoder_parameters(m) for m in SHAPES] + [model.fusion_parameters()]

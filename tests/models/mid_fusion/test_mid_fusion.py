@@ -22,7 +22,7 @@ SHAPES = {
     "text": ((4, 3), "sequence"),
     "type": ((3, 16, 16), "image"),
 }
-ENCODERS = {"text": "transformer", "type": "resnet18"}
+ENCODERS = {"a.b": "cnn", "text": "transformer", "type": "resnet18"}
 OPTIONS = {
     "audio": {"hidden": (5, 6), "dropout": 0.0},
     "a.b": {"channels": (3, 4, 5)},
@@ -62,6 +62,20 @@ def test_with_open_gates_it_equals_its_encoders(training):
         torch.testing.assert_close(z[m], model.encoder_module(m)(x[m]), rtol=0, atol=1e-12)
     own = [model.fusion.own_logits(m, z[m]) for m in SHAPES]
     torch.testing.assert_close(model(x).logits, sum(own) / 4, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_encoders_that_keep_order_with_open_gates(training):
+    encoders = {"a.b": "frame-cnn", "text": "tcn", "type": "gru", "b": "cnn3d"}
+    shapes = {"a.b": SHAPES["a.b"], "text": ((6, 3), "sequence"), "type": ((6, 3), "sequence")}
+    shapes["b"] = SHAPES["a.b"]
+    options = {m: {"dropout": 0.0} for m in shapes}
+    model = build_model(shapes, 5, encoders=encoders, encoder_options=options, fusion="mmtm").double()
+    open_gates(model.train(training))
+    x = {m: torch.randn(3, *shape, dtype=torch.float64) for m, (shape, _) in shapes.items()}
+    z = model.encode(x)
+    for m in shapes:
+        torch.testing.assert_close(z[m], model.encoder_module(m)(x[m]), rtol=0, atol=1e-12)
 
 
 def test_two_perceptrons_by_hand():

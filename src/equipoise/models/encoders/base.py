@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
-from equipoise.models.encoders.stages import StagedPass, Stages, unchanged
+from equipoise.models.encoders.stages import MASKS, StagedPass, Stages, repeated_ends, unchanged
 from equipoise.models.options import check_options
 from equipoise.registry import Registry
 from equipoise.types import ModelError
@@ -24,16 +24,33 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The kinds of modality and the dimensions of one sample of each."""
 
-DEFAULT_ENCODER: Mapping[str, str] = MappingProxyType(
+
+class DefaultEncoder(NamedTuple):
+    """What `auto` chooses.
+
+    Attributes:
+        samples: for which samples.
+        encoder: name of the encoder.
+        why: the reason.
+    """
+
+    samples: str
+    encoder: str
+    why: str
+
+
+DEFAULT_ENCODERS: Mapping[str, DefaultEncoder] = MappingProxyType(
     {
-        "vector": "mlp",
-        "tokens": "token-transformer",
-        "sequence": "sequence-cnn",
-        "image": "cnn",
-        "video": "cnn",
+        "vector": DefaultEncoder("vector", "mlp", "no layout"),
+        "tokens": DefaultEncoder("tokens", "token-transformer", "relates words at any distance"),
+        "sequence": DefaultEncoder("sequence", "tcn", "keeps the order of steps"),
+        "image": DefaultEncoder("image", "cnn", "finds patterns anywhere"),
+        "video": DefaultEncoder("video", "frame-cnn", "keeps layout and order"),
     }
 )
-"""The encoder that `auto` chooses for each kind."""
+"""The encoder that `auto` chooses for each kind. All give features of one width: methods with a shared head
+need it."""
+ONE_FRAME = DefaultEncoder("video of one frame", "cnn", "no order to keep")
 
 
 class Encoder(nn.Module):
@@ -49,6 +66,7 @@ class Encoder(nn.Module):
         channel_dim: the channel dimension of an intermediate map; all others except the first are positions.
             None for an encoder that does not run stage by stage.
         stage_widths: channels of the map after each stage.
+        mask: which steps of a sequence are padding, of `MASKS`.
         in_features: features `d` or channels `C` of its input.
         accepted: the kinds that this instance accepts, by default all.
         loaded_weights: a `LoadedWeights`, or None for random initial weights.
@@ -62,6 +80,7 @@ class Encoder(nn.Module):
     kinds: ClassVar[tuple[str, ...]] = ()
     channel_dim: ClassVar[int | None] = None
     stage_widths: tuple[int, ...] = ()
+    mask: str = MASKS[0]
     loaded_weights: object = None
     out_features: int
 
@@ -138,7 +157,7 @@ class Encoder(nn.Module):
 
     def padding(self, x: Tensor) -> Tensor | None:
         """Return which steps of a batch's maps are padding, `[B, T]` (bool), or None without padding."""
-        return None
+        return repeated_ends(x) if self.mask == "ends" else None
 
     def _lacks(self, staged: str, whole: str) -> ModelError:
         return ModelError(
@@ -233,12 +252,11 @@ def stagewise_encoders() -> tuple[str, ...]:
     return tuple(name for name, encoder in ENCODERS.items() if encoder.channel_dim is not None)
 
 
-def default_encoder(kind: str) -> str:
-    """Return the name of the encoder that `auto` chooses for a kind.
+def default_encoder(kind: str, shape: Sequence[int]) -> DefaultEncoder:
+    """Return what `auto` chooses for samples of a kind and shape.
 
     Raises:
-        ModelError: the kind is unknown.
+        ModelError: the kind is unknown, or does not match the shape.
     """
-    if kind not in DEFAULT_ENCODER:
-        raise ModelError(f"unknown kind of modality {kind!r}; known: {', '.join(KINDS)}.")
-    return DEFAULT_ENCODER[kind]
+    sizes = check_shape(shape, kind)
+    return ONE_FRAME if kind == "video" and sizes[0] == 1 else DEFAULT_ENCODERS[kind]

@@ -29,17 +29,21 @@ class CNN(FrameEncoder):
 
     def __init__(self, in_features: int, *, channels: Sequence[int] = (32, 64, 128)) -> None:
         super().__init__(in_features)
-        widths = positive_sizes("channels", channels)
-        layers: list[nn.Module] = []
-        for before, after in pairwise((in_features, *widths)):
-            # No bias: batch normalisation would subtract it with the mean.
-            layers += [nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(after)]
-            layers += [nn.ReLU(), nn.MaxPool2d(kernel_size=2, ceil_mode=True)]
-        self.layers = nn.Sequential(*layers)
-        self.stage_widths = widths
-        self.out_features = widths[-1]
+        self.stage_widths = positive_sizes("channels", channels)
+        self.layers = convolutions(in_features, self.stage_widths)
+        self.out_features = self.stage_widths[-1]
 
     def image_stages(self, x: Tensor) -> Stages:
         """Encode images: `[B, C, H, W]` to `[B, out_features]`, with a stage for each block."""
         maps = yield from in_stages(self.layers, len(self.stage_widths), x)
         return maps.mean(dim=(2, 3))
+
+
+def convolutions(in_features: int, widths: Sequence[int]) -> nn.Sequential:
+    """Return the blocks of `CNN`: four layers for each width."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise((in_features, *widths)):
+        # No bias: batch normalisation would subtract it with the mean.
+        layers += [nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(after)]
+        layers += [nn.ReLU(), nn.MaxPool2d(kernel_size=2, ceil_mode=True)]
+    return nn.Sequential(*layers)

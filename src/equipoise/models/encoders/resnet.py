@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
@@ -48,17 +49,12 @@ class ResNet18(FrameEncoder):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the convolutions (He et al. 2015, mode `fan_out`)."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        """Draw the convolutions; see `draw_convolutions`."""
+        draw_convolutions(self)
 
     @classmethod
     def _build(cls, shape: tuple[int, ...], kind: str, options: dict[str, Any]) -> Self:
-        stem = one_of("stem", options.get("stem", "auto"), STEMS)
-        if stem == "auto":
-            stem = "small" if min(shape[-2:]) < SMALL_IMAGE else "imagenet"
-        return super()._build(shape, kind, {**options, "stem": stem})
+        return super()._build(shape, kind, {**options, "stem": stem_for(shape, options)})
 
     def image_stages(self, x: Tensor) -> Stages:
         """Encode images: `[B, C, H, W]` to `[B, out_features]`, with a stage for each of the four groups."""
@@ -91,6 +87,19 @@ class BasicBlock(nn.Module):
         """Return `[B, after, H / stride, W / stride]` for `[B, before, H, W]`."""
         residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(residual + self.downsample(x))
+
+
+def stem_for(shape: Sequence[int], options: Mapping[str, Any]) -> str:
+    """Return the stem for samples of a shape that ends in height and width, with `auto` resolved."""
+    stem = one_of("stem", options.get("stem", "auto"), STEMS)
+    return stem if stem != "auto" else "small" if min(shape[-2:]) < SMALL_IMAGE else "imagenet"
+
+
+def draw_convolutions(network: nn.Module) -> None:
+    """Draw the weights of all convolutions (He et al. 2015, mode `fan_out`)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _stage(before: int, after: int, stride: int) -> nn.Sequential:

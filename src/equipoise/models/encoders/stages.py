@@ -8,6 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+MASKS = ("none", "ends")
+"""Which steps of sequences are padding: none, or those that repeat at the start or end of a sequence.
+
+This also finds padding with zeros after normalisation, when it is no longer zero.
+"""
 Stages = Generator[Tensor, Tensor, Tensor]
 """Yields the map after each stage, receives the input of the next one, and returns the feature `[B, d]`."""
 
@@ -70,9 +75,28 @@ def masked_mean(steps: Tensor, padding: Tensor | None) -> Tensor:
     return steps.masked_fill(padding[:, :, None], 0.0).sum(dim=1) / kept.sum(dim=1)
 
 
+def masked_max(steps: Tensor, padding: Tensor | None) -> Tensor:
+    """Return the maximum over the steps of `[B, T, d]` that are not padding: `[B, d]`; see `masked_mean`."""
+    read = steps if padding is None else steps.masked_fill(padding[:, :, None], -torch.inf)
+    return read.amax(dim=1)
+
+
 def with_one_step(padding: Tensor) -> Tensor:
     """Return padding `[B, T]` (bool) with at least one step to read: attention over none would be 0 / 0."""
     return torch.cat([padding[:, :1] & ~padding.all(dim=1, keepdim=True), padding[:, 1:]], dim=1)
+
+
+def repeated_ends(x: Tensor) -> Tensor:
+    """Return which steps of sequences `[B, T, d]` belong to a run of equal steps at an end, `[B, T]` (bool).
+
+    Of a constant sequence, the first step is not padding; see `with_one_step`.
+    """
+    if x.shape[1] < 2:
+        return torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+    equal = (x[:, 1:] == x[:, :-1]).all(dim=2).long()  # each step and the next
+    front = equal.cumprod(dim=1).bool()
+    back = equal.flip(1).cumprod(dim=1).flip(1).bool()
+    return with_one_step(torch.cat([front[:, :1], front], dim=1) | torch.cat([back, back[:, -1:]], dim=1))
 
 
 def in_stages(layers: nn.Sequential, count: int, x: Tensor) -> Stages:

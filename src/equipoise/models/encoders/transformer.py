@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equipoise.models.encoders.base import Encoder
-from equipoise.models.encoders.stages import Stages, masked_mean, with_one_step
+from equipoise.models.encoders.stages import MASKS, Stages, masked_mean
 from equipoise.models.options import one_of, positive, probability
 from equipoise.types import ModelError, UsageError
 
@@ -59,19 +59,6 @@ class AttentionEncoder(Encoder):
         return masked_mean(self.norm(steps), padding)
 
 
-def repeated_ends(x: Tensor) -> Tensor:
-    """Return which steps of sequences `[B, T, d]` belong to a run of equal steps at an end, `[B, T]` (bool).
-
-    Of a constant sequence, the first step is not padding; see `with_one_step`.
-    """
-    if x.shape[1] < 2:
-        return torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
-    equal = (x[:, 1:] == x[:, :-1]).all(dim=2).long()  # each step and the next
-    front = equal.cumprod(dim=1).bool()
-    back = equal.flip(1).cumprod(dim=1).flip(1).bool()
-    return with_one_step(torch.cat([front[:, :1], front], dim=1) | torch.cat([back, back[:, -1:]], dim=1))
-
-
 class Transformer(AttentionEncoder):
     """Small pre-norm transformer for sequences, averaged over the steps.
 
@@ -80,8 +67,7 @@ class Transformer(AttentionEncoder):
         width: see `AttentionEncoder`, as for `layers`, `heads` and `dropout`.
         positions: `sinusoidal` (any length) or `learned`.
         max_length: maximum length with `learned` positions; `for_shape` uses the `T` of the shape.
-        mask: `none` reads all steps; `ends` treats steps that repeat at the start or end of a sequence as
-            padding. This also finds padding with zeros after normalisation, when it is no longer zero.
+        mask: see `MASKS`.
     """
 
     name: ClassVar[str] = "transformer"
@@ -101,7 +87,7 @@ class Transformer(AttentionEncoder):
     ) -> None:
         super().__init__(in_features)
         width, heads = checked_heads(width, heads)
-        self.mask = one_of("mask", mask, ("none", "ends"))
+        self.mask = one_of("mask", mask, MASKS)
         rate = probability("dropout", dropout)
         self.projection = nn.Linear(in_features, width)
         self.positions: nn.Parameter | None = None
@@ -129,10 +115,6 @@ class Transformer(AttentionEncoder):
         steps = self.projection(x)
         placed: Tensor = steps + self._positions(steps)
         return placed
-
-    def padding(self, x: Tensor) -> Tensor | None:
-        """Return which steps are padding, `[B, T]` (bool), or None if all are read."""
-        return repeated_ends(x) if self.mask == "ends" else None
 
     def _positions(self, steps: Tensor) -> Tensor:
         length, width = steps.shape[1:]
