@@ -146,9 +146,9 @@ def model_name(settings: Settings, spec: ModelSpec) -> str:
     return describe(encoder_names(spec.shapes, settings.encoder), settings.fusion)
 
 
-def chosen_encoders(settings: Settings, spec: ModelSpec) -> dict[str, dict[str, str]]:
-    """Return the encoder of each modality and why it was chosen; empty for a model of the user."""
-    if settings.model != "auto":
-        return {}
-    why = reasons(spec.shapes, settings.encoder)
-    return {m: {"name": n, "why": why[m]} for m, n in encoder_names(spec.shapes, settings.encoder).items()}
+def model_facts(settings: Settings, spec: ModelSpec) -> dict[str, Any]:
+    """Return what a record says of the model: its name, and the encoder of each modality with the reason."""
+    named = {} if settings.model != "auto" else encoder_names(spec.shapes, settings.encoder)
+    why = reasons(spec.shapes, settings.encoder) if named else {}
+    encoders = {m: {"name": name, "why": why[m]} for m, name in named.items()}
+    return {"model": model_name(settings, spec), "encoders": encoders}

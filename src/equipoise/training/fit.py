@@ -18,14 +18,7 @@ from equipoise.models.local_weights import without_weights
 from equipoise.randomness import isolated_rng
 from equipoise.relearning.targets import weights_origin
 from equipoise.tasks import REGRESSION
-from equipoise.training.assembly import (
-    ModelSpec,
-    build_for,
-    build_reference,
-    chosen_encoders,
-    model_name,
-    prepare_data,
-)
+from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_facts, prepare_data
 from equipoise.training.ending import conclude, floor_record
 from equipoise.training.fabric import check_device
 from equipoise.training.handle import OnEpoch
@@ -217,8 +210,7 @@ def _described(training: Training, data: RunData, spec: ModelSpec) -> dict[str, 
         "dataset": data.name,
         "task": data.task,
         **({"target_scale": list(data.target_scale)} if data.task == REGRESSION.name else {}),
-        "model": model_name(settings, spec),
-        "encoders": chosen_encoders(settings, spec),
+        **model_facts(settings, spec),
         "method": settings.method,
         "method_options": method.options(),
         "experimental": method.experimental,

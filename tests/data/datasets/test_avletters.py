@@ -243,7 +243,7 @@ def test_a_wrong_folder_and_an_empty_letter_are_reported(tmp_path: Path) -> None
 
 @pytest.mark.skipif(not REAL.is_file(), reason="AVLetters is not available")
 def test_real_letters_equal_the_archive() -> None:
-    plan = AVLetters().plan(REAL)
+    plan = AVLetters(pixels=60).plan(REAL)
     assert Counter(clip.split for clip in plan.clips) == {"train": 390, "val": 130, "test": 260}
     with np.load(REAL) as arrays:
         rows = (arrays["label"] == 11) & (arrays["rep"] == 2) & (arrays["speaker"] == "Kate")

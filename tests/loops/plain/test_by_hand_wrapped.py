@@ -70,7 +70,8 @@ def trained(wrapper: str, precision: str, name: str) -> dict[str, Tensor]:
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """Let later tests not inherit the precision, which accelerate keeps for the whole process."""
+    """Neither inherit nor leave the precision, which accelerate keeps for the whole process."""
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     yield
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 
