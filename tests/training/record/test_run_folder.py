@@ -27,6 +27,9 @@ def test_a_run_contains_the_documented_files(data: str, out: Path) -> None:
     assert {path.name for path in out.iterdir()} == names
     held = json.loads((out / "result.json").read_text())
     assert held["test"] == result.test
+    assert {facts["name"] for facts in held["encoders"].values()} == {"mlp"}
+    assert {facts["why"] for facts in held["encoders"].values()} == {"auto: no layout"}
+    assert list(held["encoders"]) == held["modalities"]
     assert held["environment"]["versions"]["torch"].startswith("2.")
     assert result.run_dir == out
 
