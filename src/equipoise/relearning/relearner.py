@@ -183,7 +183,8 @@ class DiagnoseRelearn:
         self.samples_forwarded += len(train.target) + len(val.target)
         train, val = train.labelled(), val.labelled()
         kind = "classes" if "metric" in self._named else kind_of(train.target, val.target)
-        options = replace(self.diagnosis, **usual_options(kind, self._named))
+        usual = usual_options(kind, self._named)
+        options = replace(self.diagnosis, **usual) if usual else self.diagnosis
         diagnosis = diagnose_with(options, train.features, train.target, val.features, val.target)
         return diagnosis, len(torch.unique(train.target))
 

@@ -22,7 +22,7 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from equipoise.diagnosis.features.transferred import Transferred, source_of
+from equipoise.diagnosis.features.transferred import Transferred
 from equipoise.distributed import gathered, process_count, unwrapped
 from equipoise.randomness import isolated_rng
 from equipoise.types import Batch, UsageError
@@ -168,6 +168,11 @@ def move_batch(value: Any, device: torch.device) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(move_batch(entry, device) for entry in value)
     return value
+
+
+def source_of(loader: Any) -> Any:
+    """Return the loader inside a `Transferred`; any other loader unchanged."""
+    return loader.loader if isinstance(loader, Transferred) else loader
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,3 @@ class Transferred:
 
     def __len__(self) -> int:
         return len(self.loader) if self.length is None else self.length
-
-
-def source_of(loader: Any) -> Any:
-    """Return the loader inside a `Transferred`; any other loader unchanged."""
-    return loader.loader if isinstance(loader, Transferred) else loader

@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from equipoise.diagnosis.features.reading import (
     BatchReader,
     device_of,
+    source_of,
     untouched_generators,
 )
-from equipoise.diagnosis.features.transferred import Transferred, source_of
+from equipoise.diagnosis.features.transferred import Transferred
 from equipoise.distributed import process_count
 from equipoise.loops.plain.model import HandledModel
 from equipoise.loops.plain.passes import HandBatch
