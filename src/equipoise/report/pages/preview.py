@@ -19,7 +19,7 @@ from equipoise.report.text.wording import counted, listed
 
 SHOWN: Final = 6
 """Samples of each modality, of as many classes."""
-CLASSES: Final = 30
+CLASSES: Final = 12
 """Classes up to which their table is shown at once; a longer one opens on demand."""
 FEATURES, BARS, TOKENS = 6, 64, 64
 """Features of a sequence and of a vector, and tokens of a text, that are shown."""
