@@ -52,6 +52,13 @@ def test_the_paper_re_initialises_on_a_gap_of_the_wrong_sign_and_warns_with_the_
     assert bias == pytest.approx(1 - state.applied, abs=1e-6)
 
 
+@pytest.mark.parametrize("metric", ["nearest-class-mean", "nmi"])
+def test_it_warns_with_other_measures_of_classes_too(metric):
+    with pytest.warns(EquipoiseWarning, match=rf"108 samples.*the gap of {metric} is chance"):
+        state, _, _ = step_on(*FEW, metric=metric)
+    assert state.applied > 0.3
+
+
 def test_the_paper_warns_once(recwarn):
     encoder = nn.Linear(16, 16)
     relearn = DiagnoseRelearn({"m": encoder})

@@ -104,16 +104,14 @@ def strengths_of(
 
 
 def warn_of_few(diagnosis: Diagnosis, classes: int) -> bool:
-    """Warn, and return True, if chance makes the paper's gap: with few validation samples per class."""
+    """Warn, and return True, if few validation samples per class make much of an absolute gap chance."""
     options, count = diagnosis.options, min(state.n_val for state in diagnosis.values())
-    measure = MEASURES[options.metric]
-    by_chance = measure.clusters and measure.target == "classes" and options.assign == "refit"
-    if not by_chance or options.sign != "abs" or count >= FEW * classes:
+    if MEASURES[options.metric].target != "classes" or options.sign != "abs" or count >= FEW * classes:
         return False
     warn(
-        f"validation has {count} samples of {classes} classes; with fewer than about {FEW} per class its "
-        "purity is too high by chance, and the gap, even of the wrong sign, re-initialises encoders: use "
-        "preset='robust', or a larger validation split."
+        f"validation has {count} samples of {classes} classes; with fewer than about {FEW} per class much of "
+        f"the gap of {options.metric} is chance, and even one of the wrong sign re-initialises encoders: "
+        "use preset='robust', or a larger validation split."
     )
     return True
 
