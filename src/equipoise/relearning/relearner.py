@@ -57,9 +57,8 @@ class DiagnoseRelearn:
 
     Construct it before training: it copies the initial weights of the encoders.
 
-    In distributed training every process constructs it and calls `step`. Each process reads its share of the
-    samples (`DistributedSampler`), the diagnosis covers all of them, and all encoders end with the weights of
-    the first process.
+    In distributed training every process constructs it and calls `step`: each reads its share of the samples
+    (`DistributedSampler`), the diagnosis covers all, and encoders end with the weights of the first process.
 
     Args:
         encoders: modality name to encoder module. One module under several names is blended once, with the

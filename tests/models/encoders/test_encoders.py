@@ -171,6 +171,7 @@ def test_a_batch_of_another_shape_is_refused_by_name(encoder, shape):
         ("gru", {"layers": 0}),
         ("frame-cnn", {"over_time": "mean"}),
         ("frame-cnn", {"grid": 0}),
+        ("frame-cnn", {"width": 5}),
         ("cnn3d", {"steps": 0}),
         ("r2plus1d-18", {"stem": "tiny"}),
         ("transformer", {"heads": 3}),

@@ -60,7 +60,7 @@ class CNN3D(Encoder):
         self.window, places = grid_of(sides, (positive("steps", steps), *(positive("grid", grid),) * 2))
         self.dropout = nn.Dropout(probability("dropout", dropout))
         self.projection = nn.Linear(self.stage_widths[-1] * places, positive("width", width), bias=False)
-        # Without it, the thousands of values of the map barely train: .34 against .60 on lips.
+        # Without it, the linear layer over thousands of values of the map barely trains.
         self.norm = nn.BatchNorm1d(width)
         self.out_features = width
 

@@ -16,7 +16,7 @@ from equipoise.models.encoders.stages import Stages, in_stages, unchanged
 from equipoise.models.encoders.tcn import TemporalCNN
 from equipoise.models.encoders.transformer import Transformer
 from equipoise.models.options import one_of, positive, positive_sizes, probability
-from equipoise.types import ModelError
+from equipoise.types import ModelError, UsageError
 
 OVER_TIME: Mapping[str, Callable[..., Encoder]] = {"tcn": TemporalCNN, "gru": GRU, "attention": Transformer}
 
@@ -61,8 +61,10 @@ class FrameCNN(Encoder):
         sides = [-(-side // 2 ** len(self.stage_widths)) for side in self.size]
         self.window, places = grid_of(sides, (positive("grid", grid),) * 2)
         rate, depth = probability("dropout", dropout), positive("depth", depth)
+        if positive("width", width) % 2:
+            raise UsageError(f"option 'width' must be even; found {width}.")
         self.dropout = nn.Dropout(rate)
-        self.projection = nn.Linear(self.stage_widths[-1] * places, positive("width", width))
+        self.projection = nn.Linear(self.stage_widths[-1] * places, width)
         kind = one_of("over_time", over_time, tuple(OVER_TIME))
         options = {"blocks" if kind == "tcn" else "layers": depth, "dropout": rate}
         # The other two give twice their width: two directions, or a mean and a maximum.

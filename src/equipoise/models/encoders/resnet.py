@@ -66,8 +66,27 @@ class ResNet18(FrameEncoder):
         return maps.mean(dim=(2, 3))
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut: `relu(F(x) + x)`, equation 1 of the paper.
+class ResidualBlock(nn.Module):
+    """Two convolutions with a shortcut: `relu(F(x) + x)`, equation 1 of the paper.
+
+    A subclass sets the layers; `downsample` is the shortcut.
+    """
+
+    conv1: nn.Module
+    bn1: nn.Module
+    conv2: nn.Module
+    bn2: nn.Module
+    downsample: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the next map; its sides are those of the last one divided by the stride."""
+        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        maps: Tensor = F.relu(residual + self.downsample(x))
+        return maps
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions with a shortcut, on maps `[B, C, H, W]`.
 
     If the shape changes, the shortcut is a 1x1 convolution (equation 2, option B).
     """
@@ -78,15 +97,10 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(after)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(after)
-        self.downsample: nn.Module = nn.Identity()
+        self.downsample = nn.Identity()
         if stride != 1 or before != after:
             projection = nn.Conv2d(before, after, 1, stride=stride, bias=False)
             self.downsample = nn.Sequential(projection, nn.BatchNorm2d(after))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `[B, after, H / stride, W / stride]` for `[B, before, H, W]`."""
-        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(residual + self.downsample(x))
 
 
 def stem_for(shape: Sequence[int], options: Mapping[str, Any]) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from equipoise.models.encoders.base import Encoder
-from equipoise.models.encoders.resnet import STEMS, draw_convolutions, stem_for
+from equipoise.models.encoders.resnet import STEMS, ResidualBlock, draw_convolutions, stem_for
 from equipoise.models.encoders.stages import Stages
 from equipoise.models.options import one_of, positive
 
@@ -66,8 +65,8 @@ class ResNet3D18(Encoder):
         return feature
 
 
-class SplitBlock(nn.Module):
-    """Two convolutions, each split into frame and time, with a shortcut: `relu(F(x) + x)`."""
+class SplitBlock(ResidualBlock):
+    """Two convolutions, each split into frame and time, with a shortcut, on maps `[B, C, T, H, W]`."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -76,16 +75,10 @@ class SplitBlock(nn.Module):
         self.bn1 = nn.BatchNorm3d(after)
         self.conv2 = _split(after, after, between, 1)
         self.bn2 = nn.BatchNorm3d(after)
-        self.downsample: nn.Module = nn.Identity()
+        self.downsample = nn.Identity()
         if stride != 1 or before != after:
             projection = nn.Conv3d(before, after, 1, stride=stride, bias=False)
             self.downsample = nn.Sequential(projection, nn.BatchNorm3d(after))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `[B, after, T / stride, H / stride, W / stride]` for `[B, before, T, H, W]`."""
-        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        maps: Tensor = F.relu(residual + self.downsample(x))
-        return maps
 
 
 def _split(before: int, after: int, between: int, stride: int) -> nn.Sequential:
