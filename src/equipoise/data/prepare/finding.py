@@ -116,6 +116,18 @@ def check_source(source: Path, wanted: Sequence[str], expected: str) -> None:
     raise PathError(f"{source} has no {listed(missing)}; it holds {listed(present, 6) or 'nothing'}: {hint}.")
 
 
+def find_file(source: Path, name: str, expected: str) -> Path:
+    """Return the source if it is a file, or the file `name` in it; `expected` is its layout, in words.
+
+    Raises:
+        PathError: there is no such file.
+    """
+    if source.is_file():
+        return source
+    check_source(source, [name], expected)
+    return source / name
+
+
 def locate(
     found: FoundMedia, samples: Sequence[FileNames], layout: str = "auto"
 ) -> tuple[str, list[dict[str, Path]]]:

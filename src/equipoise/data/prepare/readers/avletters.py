@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,24 +14,14 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
+from equipoise.data.prepare.media.archives import DAMAGED, read_arrays
 from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.types import UsageError
 
 HEIGHT, WIDTH, COEFFICIENTS = 60, 80, 26
 _HTK_COMPRESSED: Final = 0o2000
 _HTK_HEADER: Final = struct.Struct(">iihh")
-_DAMAGED: Final = (
-    ValueError,
-    TypeError,
-    LookupError,
-    OSError,
-    EOFError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-)
-"""Errors that damaged MATLAB files and NumPy archives can raise."""
+_EXPECTED: Final = "the archive of AVLetters"
 
 
 @dataclass(frozen=True)
@@ -152,7 +140,7 @@ def read_lips(path: Path) -> NDArray[np.uint8]:
     check_media(path)
     try:
         content = loadmat(path)
-    except (*_DAMAGED, MatReadError) as error:
+    except (*DAMAGED, MatReadError, struct.error) as error:
         raise MediaError(
             path, "unreadable", f"is not a readable MATLAB file ({type(error).__name__})"
         ) from error
@@ -181,7 +169,8 @@ def archive_names(path: Path) -> tuple[str, ...]:
         MediaError: the file is missing, damaged or holds other arrays.
     """
     check_media(path)
-    label, repetition, speaker = (_array(path, name) for name in ("label", "rep", "speaker"))
+    arrays = read_arrays(path, ("label", "rep", "speaker"), _EXPECTED)
+    label, repetition, speaker = arrays.values()
     if len(label) and not (
         0 <= label.min() <= label.max() < 26 and 1 <= repetition.min() <= repetition.max() <= 3
     ):
@@ -212,17 +201,5 @@ def _opened(
 ) -> tuple[dict[str, int], NDArray[Any], NDArray[Any]]:
     """Read an array of an archive once in each process; `stamp` is the modification time."""
     rows = {sample: row for row, sample in enumerate(archive_names(path))}
-    return rows, _array(path, name), _array(path, f"{name}_offsets")
-
-
-def _array(path: Path, name: str) -> NDArray[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            values: NDArray[Any] = arrays[name]
-    except KeyError:
-        raise MediaError(
-            path, "wrong-format", f"has no array {name!r}", "expected the archive of AVLetters"
-        ) from None
-    except _DAMAGED as error:
-        raise MediaError(path, "unreadable", f"cannot be read ({error})") from error
-    return values
+    flat, offsets = read_arrays(path, (name, f"{name}_offsets"), _EXPECTED).values()
+    return rows, flat, offsets

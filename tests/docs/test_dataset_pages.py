@@ -1,4 +1,4 @@
-"""The pages of the audio and video datasets agree with the code."""
+"""The pages of the datasets agree with the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.from_source import SourceDataset
 
 PAGES = Path(__file__).parents[2] / "docs" / "datasets"
-NAMES = ("cremad", "kinetics-sounds", "ave", "vggsound", "avletters", "ucf101", "food101", "table")
+NAMES = (
+    "cremad",
+    "kinetics-sounds",
+    "ave",
+    "vggsound",
+    "avletters",
+    "phone-watch",
+    "ucf101",
+    "food101",
+    "table",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,75 @@
+"""Read NumPy archives (`.npz`), each file with an error of its own kind."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.data.format.folder import listed
+from equipoise.data.prepare.media.files import MediaError, check_media
+
+DAMAGED: Final = (
+    ValueError,
+    TypeError,
+    LookupError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+"""Errors that a damaged archive can raise."""
+Axes = tuple[int | str, ...]
+"""Axes of an array: a length, or the name of one that all arrays with this name share."""
+
+
+def read_archive(path: Path, axes: Mapping[str, Axes], expected: str) -> dict[str, NDArray[Any]]:
+    """Return arrays of an archive by name, after a check of their axes; `expected` is its name in words.
+
+    Raises:
+        MediaError: the file is missing or damaged, lacks an array, or has one of another shape.
+    """
+    arrays = read_arrays(path, axes, expected)
+    sizes: dict[str, int] = {}
+    for name, wanted in axes.items():
+        found = arrays[name].shape
+        fits = len(found) == len(wanted) and all(
+            size == (one if isinstance(one, int) else sizes.setdefault(one, size))
+            for size, one in zip(found, wanted, strict=True)
+        )
+        if not fits:
+            lengths = ", ".join(f"{one} = {sizes[one]}" for one in wanted if one in sizes)
+            shape = f"[{', '.join(map(str, wanted))}]" + (f", with {lengths}" if lengths else "")
+            raise MediaError(
+                path, "wrong-format", f"has {name!r} {list(found)}", f"expected {shape}, as {expected} has"
+            )
+    return arrays
+
+
+def read_arrays(path: Path, names: Collection[str], expected: str) -> dict[str, NDArray[Any]]:
+    """Return arrays of an archive by name; `expected` is its name in words.
+
+    Raises:
+        MediaError: the file is missing or damaged, or lacks an array.
+    """
+    check_media(path)
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise MediaError(path, "wrong-format", "holds one array", f"expected {expected}")
+        with archive:
+            missing = [name for name in names if name not in archive.files]
+            if missing:
+                found = f"has no array {listed(missing)}"
+                raise MediaError(path, "wrong-format", found, f"expected {expected}")
+            return {name: archive[name] for name in names}
+    except MediaError:
+        raise
+    except DAMAGED as error:
+        raise MediaError(path, "unreadable", f"cannot be read ({error})") from error
