@@ -266,6 +266,73 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def archive(path: Path, **changed: np.ndarray) -> Path:
+    """Six utterances of three videos, as an archive by utterance."""
+    arrays = {
+        "text": np.ones((6, 4), np.float32),
+        "audio": np.arange(18, dtype=np.float32).reshape(6, 3),
+        "video": np.ones((6, 4), np.float32),
+        "label": np.array([0, 1, 1, 0, 0, 1], np.int8),
+        "id": np.array([f"v{n // 2}_{n % 2}" for n in range(6)]),
+        "video_id": np.array([f"v{n // 2}" for n in range(6)]),
+        "transcript": np.array(["A GOOD FILM", "SO BAD", "UM FINE", "NO", "YES AND NO", "A FILM"]),
+        "repo_split": np.array(["train"] * 4 + ["test"] * 2),
+        "std_split": np.array(["valid"] * 2 + ["train"] * 2 + ["test"] * 2),
+    }
+    np.savez(path, **arrays | changed)
+    return path
+
+
+def test_an_archive_gives_transcripts_and_audio_only(tmp_path: Path) -> None:
+    path = archive(tmp_path / "mosi_utt.npz")
+    plan = CMUMOSI(steps=4).plan(tmp_path)
+    dataset = prepare(plan, tmp_path / "out").dataset
+    assert {name: spec.kind for name, spec in dataset.modalities.items()} == {
+        "text": "tokens",
+        "audio": "vector",
+    }
+    with np.load(path) as arrays:
+        np.testing.assert_array_equal(dataset.array("audio"), arrays["audio"])
+        for row, words in enumerate(arrays["transcript"]):
+            np.testing.assert_array_equal(dataset.array("text")[row], hashed_tokens(words, 4))
+    assert dataset.split.tolist() == ["train"] * 4 + ["test"] * 2
+    assert dataset.group.tolist() == ["v0", "v0", "v1", "v1", "v2", "v2"]
+    assert [dataset.classes[k] for k in dataset.target[:2]] == ["negative", "non-negative"]
+    assert "were learnt on the labels" in plan.notes[0]
+    standard = CMUMOSI(split="standard").plan(path).arguments
+    assert standard["split"].tolist() == ["val", "val", "train", "train", "test", "test"]
+    assert standard["inputs"]["text"].shape == (6, 50)
+
+
+def test_an_archive_has_no_strength_of_sentiment_and_no_honest_features(tmp_path: Path) -> None:
+    path = archive(tmp_path / "mosi_utt.npz")
+    with pytest.raises(UsageError, match="only the sign of the sentiment; expected 'binary'"):
+        CMUMOSI(target="seven").plan(path)
+    with pytest.raises(UsageError, match="features learnt on labels; expected 'auto' or 'hashed'"):
+        CMUMOSI(text="features").plan(path)
+    archive(path, label=np.array([0, 1, 2, 0, 0, 1]))
+    with pytest.raises(DataError, match="labels or splits '2'; expected labels 0 and 1"):
+        CMUMOSI().plan(path)
+    archive(path, repo_split=np.array(["train"] * 5 + ["check"]))
+    with pytest.raises(DataError, match="splits 'check'"):
+        CMUMOSI().plan(path)
+    archive(path, audio=np.full((6, 3), np.nan, np.float32))
+    with pytest.raises(DataError, match="18 values nan"):
+        CMUMOSI(nonfinite="fail").plan(path)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="real features are not available")
+def test_the_real_archive_has_two_splits_by_video(tmp_path: Path) -> None:
+    for split, sizes in (("repo", (1447, 0, 752)), ("standard", (1284, 229, 686))):
+        plan = CMUMOSI(split=split).plan(SHARED / "mosi_utt.npz")
+        assert tuple((plan.arguments["split"] == name).sum() for name in ("train", "val", "test")) == sizes
+        assert plan.facts["videos_in_several_splits"] == 0
+        assert {name: x.shape for name, x in plan.arguments["inputs"].items()} == {
+            "text": (2199, 50),
+            "audio": (2199, 73),
+        }
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="real features are not available")
 def test_real_features_are_stored_sample_by_sample(tmp_path: Path) -> None:
     with np.load(SHARED / "mosi_utt.npz", allow_pickle=False) as real:

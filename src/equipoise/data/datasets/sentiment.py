@@ -13,7 +13,7 @@ from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.folder import listed, visible
 from equipoise.data.prepare.clips import ArrayPreparation
 from equipoise.data.prepare.media.text import hashed_tokens
-from equipoise.data.prepare.sentiment import from_csd, from_pickles
+from equipoise.data.prepare.sentiment import from_archive, from_csd, from_pickles
 from equipoise.data.prepare.sentiment.from_csd import Align
 from equipoise.data.prepare.sentiment.utterances import (
     MODALITIES,
@@ -46,7 +46,8 @@ class SentimentDataset(SourceDataset):
         target: "binary" (negative, non-negative), "binary-nonzero" (negative, positive; without 0),
             "seven" (the sentiment rounded to -3 to 3) or "regression" (the sentiment itself).
         text: "features" (word vectors of the file), "bert-tokens" (token numbers, if the file has
-            text_bert) or "hashed" (words hashed into buckets).
+            text_bert), "hashed" (words hashed into buckets), or "auto": hashed if the file has only words,
+            else features.
         steps: length of all sequences; by default that of the file, and 50 for .csd files and hashed words.
         vocabulary: number of buckets for hashed words.
         empty: action for samples with only zeros in a modality: "keep", "drop-text" (drop if it is
@@ -68,7 +69,7 @@ class SentimentDataset(SourceDataset):
     published: ClassVar[tuple[int, int]] = (0, 0)
 
     target: Target = "binary"
-    text: Text = "features"
+    text: Literal["auto", Text] = "auto"
     steps: int | None = None
     vocabulary: int = 8192
     empty: Empty = "keep"
@@ -101,8 +102,8 @@ class SentimentDataset(SourceDataset):
         ids, changed = unique_names(samples.names)
         arguments = {
             **_target_columns(samples, self.target),
-            "inputs": {name: samples.inputs[name] for name in MODALITIES},
-            "kinds": None if self.text == "features" else {"text": "tokens"},
+            "inputs": {name: samples.inputs[name] for name in MODALITIES if name in samples.inputs},
+            "kinds": {"text": "tokens"} if samples.inputs["text"].dtype.kind == "i" else None,
             "split": samples.splits,
             "group": samples.videos,
             "ids": ids,
@@ -114,31 +115,41 @@ class SentimentDataset(SourceDataset):
             samples.notes.append(
                 f"{changed} utterances had a repeated id and were renamed to end in '#2' (and so on)."
             )
-        facts = {**samples.facts, "renamed_duplicates": changed, "target": self.target, "text": self.text}
+        facts = {**samples.facts, "renamed_duplicates": changed, "target": self.target}
         return ArrayPreparation(self.name, arguments, samples.lost, facts, tuple(samples.notes))
 
     def _read(self, source: Path) -> Utterances:
-        file = find_source(source, self.known)
-        if file.is_dir():
-            chosen = {role: getattr(self, f"{role}_csd") for role in ("labels", *MODALITIES)}
-            files = from_csd.find_files(file, chosen, self.text)
-            steps = self.steps or from_csd.STEPS
-            samples = from_csd.read_utterances(files, self.text, steps, self.align, self.nonfinite)
-        else:
-            samples = from_pickles.read_utterances(file, self.text, self.nonfinite)
+        samples = self._utterances(find_source(source, self.known))
         if samples.transcripts is not None:
             length = self.steps or TOKENS
             rows = [hashed_tokens(words, length, self.vocabulary) for words in samples.transcripts]
             samples.inputs["text"] = np.stack(rows)
             samples.facts["vocabulary"] = self.vocabulary
+        samples.facts["text"] = self.text
+        if self.text == "auto":
+            samples.facts["text"] = "features" if samples.transcripts is None else "hashed"
         return samples
+
+    def _utterances(self, file: Path) -> Utterances:
+        """Read a pickle, or a folder of `.csd` files."""
+        text = "features" if self.text == "auto" else self.text
+        if not file.is_dir():
+            return from_pickles.read_utterances(file, text, self.nonfinite)
+        chosen = {role: getattr(self, f"{role}_csd") for role in ("labels", *MODALITIES)}
+        files = from_csd.find_files(file, chosen, text)
+        steps = self.steps or from_csd.STEPS
+        return from_csd.read_utterances(files, text, steps, self.align, self.nonfinite)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CMUMOSI(SentimentDataset):
     """CMU-MOSI: 2199 utterances of 93 videos in which one person reviews a film, with a sentiment of -3 to 3.
 
-    For the options see `SentimentDataset`.
+    For the other options see `SentimentDataset`.
+
+    Attributes:
+        split: of the archive mosi_utt.npz: "repo" (62 and 31 videos; a part of the 62 is for validation) or
+            "standard" (52, 10 and 31 videos).
     """
 
     name = "cmu-mosi"
@@ -147,10 +158,37 @@ class CMUMOSI(SentimentDataset):
         "Zadeh et al., MOSI: Multimodal Corpus of Sentiment Intensity and Subjectivity Analysis in Online "
         "Opinion Videos, arXiv:1606.06259, 2016"
     )
-    expected = "mosi_raw.pkl, mosi_data.pkl, aligned_50.pkl or unaligned_50.pkl; or the .csd files of the SDK"
+    expected = (
+        "mosi_raw.pkl, mosi_data.pkl, aligned_50.pkl or unaligned_50.pkl; or the .csd files of the SDK; or "
+        f"one archive {from_archive.ARCHIVE}"
+    )
     size = "some hundred MB, by the file"
-    known = ("mosi_raw.pkl", "mosi_data.pkl", "mosi_data_noalign.pkl", "aligned_50.pkl", "unaligned_50.pkl")
+    known = (
+        "mosi_raw.pkl",
+        "mosi_data.pkl",
+        "mosi_data_noalign.pkl",
+        "aligned_50.pkl",
+        "unaligned_50.pkl",
+        from_archive.ARCHIVE,
+    )
     published = (2199, 93)
+
+    split: from_archive.ArchiveSplit = "repo"
+
+    def _utterances(self, file: Path) -> Utterances:
+        if file.suffix != ".npz":
+            return super()._utterances(file)
+        if self.target != "binary":
+            raise UsageError(
+                f"target is {self.target!r}, but {file.name} has only the sign of the sentiment; expected "
+                "'binary', or one of the pickles."
+            )
+        if self.text not in ("auto", "hashed"):
+            raise UsageError(
+                f"text is {self.text!r}, but {file.name} has raw transcripts, and features learnt on "
+                "labels; expected 'auto' or 'hashed', or one of the pickles."
+            )
+        return from_archive.read_utterances(file, self.split, self.nonfinite)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from equipoise.types import DataError
 
 Text = Literal["features", "bert-tokens", "hashed"]
 MODALITIES = ("text", "audio", "vision")
-_FOLDS = {"train": "train", "valid": "val", "validation": "val", "val": "val", "dev": "val", "test": "test"}
+FOLDS = {"train": "train", "valid": "val", "validation": "val", "val": "val", "dev": "val", "test": "test"}
 _SEGMENT = re.compile(r"(?P<video>.+?)(?:\$_\$\d+|\[\d+\])")
 _NUMBERED = re.compile(r"(?P<video>.+)_\d+")
 _VIDEO_LENGTH = 11
@@ -155,7 +155,7 @@ def read_folds(path: Path) -> dict[str, str]:
         )
     folds: dict[str, str] = {}
     for row, (video, fold) in enumerate(zip(table["video_id"], table["fold"], strict=True), start=2):
-        split = _FOLDS.get(fold.strip().lower())
+        split = FOLDS.get(fold.strip().lower())
         if split is None:
             raise DataError(f"{path}, line {row}: the fold is {fold!r}; expected train, valid or test.")
         if folds.setdefault(video.strip(), split) != split:
