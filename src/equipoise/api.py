@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from equipoise.experiments.compare.compare import Observer
-from equipoise.experiments.compare.compare import compare as run_comparison
 from equipoise.experiments.compare.comparison import REPORT, Comparison
-from equipoise.experiments.compare.planning import DEFAULT_METHODS, GROUPS, checked_seeds, seeds_of
+from equipoise.experiments.grid.cell import Cell
+from equipoise.experiments.grid.grid import run_grid
+from equipoise.experiments.grid.planning import DEFAULT_METHODS, GROUPS, checked_seeds, seeds_of
 from equipoise.methods import base_names
 from equipoise.methods.core.creation import option_names
 from equipoise.report import write_comparison_report
@@ -74,34 +74,20 @@ def compare(
     }
     check_keywords(compare, options, SETTING_NAMES - {"method", "seed"}, own)
     settings = Settings.from_options(data_name(data), **options)
-    comparison = compare_and_report(
-        settings,
-        methods,
-        seeds if isinstance(seeds, Iterable) else seeds_of(checked_seeds([seeds])),
-        folder,
-        method_options=method_options,
-        executor=executor,
-        workers=workers,
-        resume=resume,
-        overwrite=overwrite,
-        rank_anyway=rank_anyway,
-    )
+    seed_list = seeds if isinstance(seeds, Iterable) else seeds_of(checked_seeds([seeds]))
+    cell = Cell("", settings, methods, seed_list, method_options or {}, rank_anyway)
+    (comparison,) = grid_and_reports(
+        [cell], folder, executor=executor, workers=workers, resume=resume, overwrite=overwrite
+    ).values()
     table = comparison.table()
     table.attrs["out"] = str(comparison.folder)
     table.attrs["not_ranked_because"] = comparison.summary["not_ranked_because"]
     return table
 
 
-def compare_and_report(
-    settings: Settings,
-    methods: Sequence[str],
-    seeds: Iterable[int],
-    folder: Path,
-    *,
-    observer: Observer | None = None,
-    **options: Any,
-) -> Comparison:
-    """Compare methods and write the report; see `compare`."""
-    comparison = run_comparison(settings, methods, seeds, folder, observer=observer, **options)
-    write_comparison_report(comparison, folder / REPORT)
-    return comparison
+def grid_and_reports(cells: Sequence[Cell], out: Path, **options: Any) -> dict[str, Comparison]:
+    """Compute a grid and write the report of each cell; see `run_grid`."""
+    found = run_grid(cells, out, **options)
+    for comparison in found.values():
+        write_comparison_report(comparison, comparison.folder / REPORT)
+    return found

@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+PARTIAL: Final = ".*.part"
+"""Pattern of the files that are being written, or were when their process was killed."""
 
 
 @contextmanager

@@ -52,30 +52,30 @@ def compare_command(
         config: YAML file with options by name; those given here win.
         chosen: the settings that were given, which all runs share.
     """
-    from equipoise.api import compare_and_report
+    from equipoise.api import grid_and_reports
     from equipoise.cli.comparison_table import ComparisonTable
     from equipoise.experiments.compare.comparison import REPORT
     from equipoise.experiments.compare.floors import marked
-    from equipoise.experiments.compare.planning import DEFAULT_METHODS, seeds_of
+    from equipoise.experiments.grid.cell import Cell
+    from equipoise.experiments.grid.planning import DEFAULT_METHODS, seeds_of
     from equipoise.training.option_text import from_options, nested, parse_assignments
 
     settings = from_options(chosen)
     folder = out or free_folder(f"compare-{Path(chosen['data']).name}", reuse=resume or overwrite)
+    options = nested(parse_assignments(set_ or [], "set"), "set", "METHOD.OPTION")
+    seed_list = seeds_of(seeds or [5], first_seed)
+    cell = Cell("", settings, methods or DEFAULT_METHODS, seed_list, options, rank_anyway)
     progress = progress_console()
     with EpochBar(progress, new_start(folder) if resume else None) as bar:
-        comparison = compare_and_report(
-            settings,
-            methods or DEFAULT_METHODS,
-            seeds_of(seeds or [5], first_seed),
+        (comparison,) = grid_and_reports(
+            [cell],
             folder,
-            method_options=nested(parse_assignments(set_ or [], "set"), "set", "METHOD.OPTION"),
             executor=executor,
             workers=workers,
             resume=resume,
             overwrite=overwrite,
-            rank_anyway=rank_anyway,
             observer=bar,
-        )
+        ).values()
     console = output_console()
     summary = comparison.summary
     print_plain(console, f"{summary['dataset']}, {summary['model']}, {settings.budget.epochs} epochs\n")

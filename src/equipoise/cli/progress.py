@@ -25,7 +25,7 @@ from equipoise.cli.tables import print_plain, progress_console
 from equipoise.training.record.record import CONFIG, METRICS, RESULT, RunRecord
 
 if TYPE_CHECKING:  # a training does not need what a comparison loads
-    from equipoise.experiments.compare.executors import Job, Outcome
+    from equipoise.experiments.grid.executors import Job, Outcome
 
 INTERVAL = 0.5
 LINE_EVERY = 60.0
@@ -129,8 +129,8 @@ class EpochBar(ProgressBar):
             print_plain(self._bar.console, self._note)
             self._note = None
 
-    def planned(self, folder: Path, jobs: Sequence[Job]) -> None:
-        """Watch the runs of a comparison."""
+    def planned(self, jobs: Sequence[Job]) -> None:
+        """Watch the runs of a grid."""
         self.watch([(job.folder, job.settings.budget.epochs) for job in jobs])
 
     def ended(self, outcome: Outcome) -> None:

@@ -1,1 +1,1 @@
-"""Comparisons: the plan, the executors, fairness and statistics."""
+"""Comparisons: fairness, statistics, and the ranking over datasets."""

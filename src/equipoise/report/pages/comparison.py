@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from equipoise.experiments.compare.comparison import Comparison
-from equipoise.experiments.compare.output_folder import held_configuration
+from equipoise.experiments.grid.output_folder import held_configuration
 from equipoise.report.charts.chart import Chart
 from equipoise.report.charts.encoders import QualityPoint, encoder_quality
 from equipoise.report.charts.methods import accuracy, curves, method_styles

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from equipoise.training.record.files import first_line
 from equipoise.types import PathError, RunFolderError
-from equipoise.whole_files import write_atomically
+from equipoise.whole_files import PARTIAL, write_atomically
 
 CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
@@ -109,10 +109,10 @@ class RunRecord:
             ) from None
 
     def _in_use(self) -> bool:
-        """Return whether the folder holds more than what a run leaves that failed before it began."""
+        """Return whether the folder holds more than what a run leaves that ended before it began."""
         if not self.folder.is_dir():
             return self.folder.exists()
-        return any(path.name not in (ERROR, LOCK) for path in self.folder.iterdir())
+        return any(not (p.name in (ERROR, LOCK) or p.match(PARTIAL)) for p in self.folder.iterdir())
 
     def check_data(self, identity: Mapping[str, str]) -> None:
         """Check that a finished run was made with these data: fingerprints by their keys in the result.
@@ -192,7 +192,7 @@ class RunRecord:
 
     def tidy(self) -> None:
         """Remove the files that a finished run no longer needs, and those of a process that was killed."""
-        for path in (self.path(CHECKPOINT), self.path(ERROR), *self.folder.glob(".*.part")):
+        for path in (self.path(CHECKPOINT), self.path(ERROR), *self.folder.glob(PARTIAL)):
             path.unlink(missing_ok=True)
         for folder in (SNAPSHOTS, FLOORS):
             shutil.rmtree(self.path(folder), ignore_errors=True)

@@ -13,9 +13,9 @@ import pytest
 import deadly
 import equipoise as eq
 import synthetic
-from equipoise.experiments.compare import executors
-from equipoise.experiments.compare.executors import Agenda, Job, LocalExecutor
-from equipoise.experiments.compare.planning import expand
+from equipoise.experiments.grid import executors
+from equipoise.experiments.grid.executors import Agenda, Job, LocalExecutor
+from equipoise.experiments.grid.planning import expand
 from equipoise.training.settings import Settings
 
 fit_module: Any = importlib.import_module("equipoise.training.fit")  # the package exports a function fit

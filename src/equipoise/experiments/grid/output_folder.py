@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
-from equipoise.training.record.record import ERROR, FLOORS, LOCK, MACHINE_ONLY, RunRecord
+from equipoise.training.record.record import ERROR, FLOORS, LOCK, MACHINE_ONLY, RunRecord, locked
 from equipoise.types import PathError
-from equipoise.whole_files import write_atomically
+from equipoise.whole_files import PARTIAL, write_atomically
 
 EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set", "rank_anyway"})
 """Options that a resumed comparison may extend; its runs are checked one by one."""
@@ -24,7 +24,7 @@ def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool,
     Raises:
         PathError: it cannot be written, holds other things, or another comparison.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _unused(folder):
         if not (folder / CONFIG).is_file() or not (folder / RUNS).is_dir():
             raise PathError(
                 f"{folder} is in the way: it exists and holds no comparison; choose another folder (--out)."
@@ -56,6 +56,23 @@ def held_configuration(folder: Path) -> dict[str, Any]:
     # A run has a configuration too; `open_folder` refuses its folder.
     record = RunRecord(folder)
     return record.options() if record.holds_comparison and record.path(CONFIG).is_file() else {}
+
+
+def tidy(folder: Path, finished: Iterable[Path] = ()) -> None:
+    """Remove what killed processes left of files that they were writing, also in the `finished` runs."""
+    for path in [*folder.glob(PARTIAL), *(folder / FLOORS).glob(PARTIAL)]:
+        path.unlink(missing_ok=True)
+    for run in finished:
+        with locked(run, wait=True):
+            RunRecord(run).tidy()
+
+
+def _unused(folder: Path) -> bool:
+    """Return whether a folder holds at most what a start left that was killed before it was recorded."""
+    if not folder.is_dir():
+        return False
+    entries = [path for path in folder.iterdir() if path.name != LOCK and not path.match(PARTIAL)]
+    return all(path.name == RUNS and path.is_dir() and not any(path.iterdir()) for path in entries)
 
 
 def _clear(folder: Path) -> None:

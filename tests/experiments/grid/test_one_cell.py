@@ -13,7 +13,7 @@ import pytest
 import equipoise as eq
 import synthetic
 from equipoise.experiments.compare.comparison import COLUMNS, read_comparison
-from equipoise.experiments.compare.executors import RayExecutor, make_executor
+from equipoise.experiments.grid.executors import RayExecutor, make_executor
 
 QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 32, "diagnose_every": 0, "workers": 1}
 METHODS = ["joint", "unimodal", "ensemble", "ogm-ge", "diagnose-relearn"]

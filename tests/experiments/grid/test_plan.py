@@ -10,8 +10,8 @@ import pytest
 
 import equipoise as eq
 import synthetic
-from equipoise.experiments.compare.executors import Agenda, Job, Outcome
-from equipoise.experiments.compare.planning import DEFAULT_METHODS, expand
+from equipoise.experiments.grid.executors import Agenda, Job, Outcome
+from equipoise.experiments.grid.planning import DEFAULT_METHODS, expand
 from equipoise.methods import METHODS
 from equipoise.training.settings import Settings
 

@@ -1,4 +1,4 @@
-"""Where the runs of a comparison are computed: processes of this machine, or a Ray cluster."""
+"""Where the runs of a grid are computed: processes of this machine, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXECUTORS = ("local", "ray")
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a comparison.
+    """One run of a grid.
 
     Attributes:
         settings: the run.
@@ -36,6 +36,7 @@ class Job:
         overwrite: whether a record in the folder is replaced; otherwise it is resumed.
         after: folders of the jobs whose runs this one builds on.
         listed: whether the run was requested; otherwise it is only a part of others.
+        cell: name of the comparison that it belongs to.
     """
 
     settings: Settings
@@ -44,6 +45,7 @@ class Job:
     overwrite: bool = False
     after: tuple[Path, ...] = ()
     listed: bool = True
+    cell: str = ""
 
 
 @dataclass(frozen=True)

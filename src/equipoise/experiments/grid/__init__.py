@@ -1,0 +1,1 @@
+"""Grids of comparisons: the plan, the executors, and the output folders."""

@@ -1,0 +1,169 @@
+"""A cell of a grid: one comparison, planned, and written from the records of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from equipoise.data import PreparedDataset, splits_of
+from equipoise.experiments.compare.comparison import (
+    COLUMNS,
+    Comparison,
+    columns_of,
+    figure_columns,
+    summary_of,
+)
+from equipoise.experiments.grid.executors import Job, Outcome
+from equipoise.experiments.grid.output_folder import held_configuration, open_folder
+from equipoise.experiments.grid.planning import (
+    Plan,
+    checked_seeds,
+    configuration,
+    expand,
+    jobs_of,
+    reference_methods,
+    seeds_of,
+)
+from equipoise.methods import METHODS, base_names
+from equipoise.tasks import task_named
+from equipoise.training.assembly import ModelSpec, dataset_of, model_name
+from equipoise.training.option_text import to_options
+from equipoise.training.record.record import CONFIG as RUN_CONFIG
+from equipoise.training.record.record import RunRecord
+from equipoise.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison of a grid.
+
+    Attributes:
+        name: its folder within that of the grid; the empty name is that folder itself.
+        settings: what its runs share, except for method and seed. The runs of one seed share splits, initial
+            weights and batch order.
+        methods: names or groups, see `equipoise.compare`.
+        seeds: distinct whole numbers.
+        method_options: options by method.
+        rank_anyway: rank even if joint does not beat a linear model on its own inputs.
+    """
+
+    name: str
+    settings: Settings
+    methods: Sequence[str]
+    seeds: Iterable[int]
+    method_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rank_anyway: bool = False
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell with the runs that it consists of.
+
+    Attributes:
+        cell: with the methods and seeds of earlier runs too, where it is resumed.
+        folder: of the comparison.
+        plan: of its methods.
+        jobs: all runs.
+        done: those that were finished before.
+    """
+
+    cell: Cell
+    folder: Path
+    plan: Plan
+    jobs: list[Job]
+    done: list[Job]
+
+    @classmethod
+    def of(cls, cell: Cell, folder: Path, *, resume: bool, overwrite: bool) -> PlannedCell:
+        """Check a cell against data, model and the runs in its folder; nothing is written.
+
+        Raises:
+            UsageError, DataError, RunFolderError: see `run_grid`.
+        """
+        methods, seeds = cell.methods, checked_seeds(cell.seeds)
+        if resume:  # earlier runs of the comparison stay in its tables
+            held = held_configuration(folder)
+            methods = list(dict.fromkeys([*held.get("methods", []), *methods]))
+            held_seeds = seeds_of(held["seeds"], held.get("first_seed", 0)) if held else []
+            seeds = list(dict.fromkeys([*held_seeds, *seeds]))
+        plan = expand(cell.settings, methods, cell.method_options, seeds[0])
+        jobs = jobs_of(cell.settings, plan, cell.method_options, seeds, folder, overwrite)
+        jobs = [replace(job, cell=cell.name) for job in jobs]
+        done = [job for job in jobs if resume and _finished(job, plan.data)]
+        return cls(replace(cell, methods=methods, seeds=seeds), folder, plan, jobs, done)
+
+    @property
+    def name(self) -> str:
+        """That of the cell."""
+        return self.cell.name
+
+    def open(self, *, resume: bool, overwrite: bool) -> None:
+        """Prepare the folder; see `open_folder`."""
+        cell = self.cell
+        described = configuration(
+            cell.settings, cell.methods, list(cell.seeds), cell.method_options, cell.rank_anyway
+        )
+        open_folder(self.folder, described, resume=resume, overwrite=overwrite)
+
+    def complete(self, outcomes: Mapping[Path, Outcome]) -> bool:
+        """Return whether all runs have ended."""
+        return all(job.folder in outcomes for job in self.jobs)
+
+    def write(self, outcomes: Mapping[Path, Outcome]) -> Comparison:
+        """Write the comparison from the records of its runs, and return it."""
+        own, task = [outcomes[job.folder] for job in self.jobs if job.listed], task_named(self.plan.data.task)
+        results = self._results(own)
+        finished = [RunRecord(outcome.job.folder).result() for outcome in own if outcome.error is None]
+        summary = summary_of(results, finished, list(self.cell.seeds), task, self.cell.rank_anyway)
+        options = {result["method"]: result["method_options"] for result in finished}
+        for method, values in summary["methods"].items():
+            values["experimental"] = any(METHODS[name].experimental for name in base_names(method))
+            values["options"] = options.get(method)
+        compared = {base for name in self.plan.parts for base in base_names(name)}
+        summary |= {
+            "left_out": self.plan.left_out,
+            "missing_references": [name for name in reference_methods() if name not in compared],
+        }
+        comparison = Comparison(self.folder, results, summary)
+        comparison.write()
+        return comparison
+
+    def _results(self, outcomes: Sequence[Outcome]) -> pd.DataFrame:
+        settings, task = self.cell.settings, task_named(self.plan.data.task)
+        dataset = dataset_of(settings)
+        model = model_name(settings, ModelSpec.of(dataset))
+        rows = []
+        for outcome in outcomes:
+            own = outcome.job.settings
+            row: dict[str, Any] = dict.fromkeys(COLUMNS)
+            row |= {"dataset": dataset.name, "model": model, "method": own.method, "seed": own.seed}
+            row |= {"epochs": own.budget.epochs, "status": "ok"}
+            if outcome.error is None:
+                result = RunRecord(outcome.job.folder).result()
+                row |= {key: result[key] for key in COLUMNS if key in result}
+                row |= figure_columns(result, task)
+            else:
+                row["status"] = "failed: " + " ".join(outcome.error.split())
+            rows.append(row)
+        return pd.DataFrame(rows, columns=columns_of(task))
+
+
+def _finished(job: Job, dataset: PreparedDataset) -> bool:
+    """Return whether a run was finished before.
+
+    Raises:
+        RunFolderError: the folder holds the run with other options, or on other data.
+    """
+    record = RunRecord(job.folder)
+    if not record.path(RUN_CONFIG).is_file():
+        return False
+    record.check_same(to_options(job.settings))
+    if not record.complete:
+        return False
+    splits = splits_of(dataset, job.settings.splitting_seed)
+    record.check_data({"data_fingerprint": dataset.fingerprint, "split_fingerprint": splits.fingerprint})
+    return True

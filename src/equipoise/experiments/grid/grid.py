@@ -1,0 +1,90 @@
+"""Grids: several comparisons, all runs of which are computed by one pool of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+from equipoise.experiments.compare.comparison import Comparison
+from equipoise.experiments.grid.cell import Cell, PlannedCell
+from equipoise.experiments.grid.executors import Executor, Job, Outcome, make_executor
+from equipoise.experiments.grid.output_folder import tidy
+from equipoise.training.record.record import ERROR, locked
+from equipoise.types import UsageError
+from equipoise.whole_files import write_atomically
+
+
+class Observer(Protocol):
+    """Is notified of the progress of a grid."""
+
+    def planned(self, jobs: Sequence[Job]) -> None:
+        """The runs are known; none has started."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """A run has ended."""
+
+
+def run_grid(
+    cells: Iterable[Cell],
+    out: Path,
+    *,
+    executor: str = "local",
+    workers: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> dict[str, Comparison]:
+    """Compute all runs of all cells, and write `results.csv` and `summary.json` of each into its folder.
+
+    A failed run is a row with its cause, and the others continue. With `resume` finished runs are kept,
+    interrupted ones continued and failed ones repeated. `observer` is notified of the plan and of each run
+    that ends. For the other arguments see `equipoise.compare`.
+
+    Returns:
+        The comparison of each cell by name.
+
+    Raises:
+        UsageError, DataError, RunFolderError: before the first run, if methods, options, data or a folder of
+            any cell are wrong.
+    """
+    runner = make_executor(executor, workers)
+    planned = _planned(list(cells), out, resume=resume, overwrite=overwrite)
+    for cell in planned:
+        cell.open(resume=resume, overwrite=overwrite)
+    with ExitStack() as locks:
+        for cell in planned:
+            locks.enter_context(locked(cell.folder))
+            tidy(cell.folder, [job.folder for job in cell.done])
+        return _execute(runner, planned, observer)
+
+
+def _planned(cells: Sequence[Cell], out: Path, *, resume: bool, overwrite: bool) -> list[PlannedCell]:
+    names = [cell.name for cell in cells]
+    if not names:
+        raise UsageError("the grid has no cell; expected at least one.")
+    if len(set(names)) < len(names):
+        raise UsageError(f"a name occurs twice among the cells {', '.join(names)}; expected distinct ones.")
+    return [PlannedCell.of(cell, out / cell.name, resume=resume, overwrite=overwrite) for cell in cells]
+
+
+def _execute(
+    runner: Executor, cells: Sequence[PlannedCell], observer: Observer | None
+) -> dict[str, Comparison]:
+    """Compute the jobs that are not done; write each comparison as soon as its last run has ended."""
+    jobs = [job for cell in cells for job in cell.jobs]
+    if observer is not None:
+        observer.planned(jobs)
+    outcomes = {job.folder: Outcome(job) for cell in cells for job in cell.done}
+    found = {cell.name: cell.write(outcomes) for cell in cells if cell.complete(outcomes)}
+    for outcome in runner.map([job for job in jobs if job.folder not in outcomes]):
+        outcomes[outcome.job.folder] = outcome
+        if outcome.details:
+            write_atomically(outcome.job.folder / ERROR, outcome.details)
+        if observer is not None:
+            observer.ended(outcome)
+        for cell in cells:
+            if cell.name == outcome.job.cell and cell.complete(outcomes):
+                found[cell.name] = cell.write(outcomes)
+    return {cell.name: found[cell.name] for cell in cells}

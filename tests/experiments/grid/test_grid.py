@@ -1,0 +1,94 @@
+"""Grids: several comparisons by one pool of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import equipoise as eq
+from equipoise.experiments.compare.comparison import Comparison, read_comparison
+from equipoise.experiments.grid import grid as grid_module
+from equipoise.experiments.grid.cell import Cell
+from equipoise.experiments.grid.executors import Job, LocalExecutor, Outcome
+from equipoise.experiments.grid.grid import run_grid
+from equipoise.training.settings import Settings
+
+
+def cell(name: str, data: str, *methods: str, lr: float = 0.05, epochs: int = 1) -> Cell:
+    settings = Settings.from_options(data, epochs=epochs, lr=lr, batch_size=32, diagnose_every=0)
+    return Cell(name, settings, methods, [0])
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("grid") / "out"
+
+
+@pytest.fixture(scope="module")
+def cells(data: str) -> list[Cell]:
+    return [cell("good", data, "joint", "ogm"), cell("bad", data, "joint", lr=1e20)]
+
+
+@pytest.fixture(scope="module")
+def found(cells: list[Cell], out: Path) -> dict[str, Comparison]:
+    return run_grid(cells, out, workers=1)
+
+
+def test_each_cell_is_a_comparison_and_a_failure_stays_in_its_own(
+    found: dict[str, Comparison], out: Path
+) -> None:
+    assert list(found) == ["good", "bad"]
+    for name, comparison in found.items():
+        assert comparison.folder == out / name
+        assert (out / name / "results.csv").read_text() == comparison.results.to_csv(index=False)
+        assert read_comparison(out / name).failed == comparison.failed
+    assert list(found["good"].results["status"]) == ["ok", "ok"]
+    assert "the training loss is nan" in found["bad"].results.loc[0, "status"]
+    assert [comparison.failed for comparison in found.values()] == [0, 1]
+
+
+def test_resuming_repeats_failed_runs_only(
+    found: dict[str, Comparison], cells: list[Cell], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[Job]] = []
+
+    class Noting(LocalExecutor):
+        def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+            given.append(list(jobs))
+            yield from super().map(given[-1])
+
+    monkeypatch.setattr(grid_module, "make_executor", lambda *_: Noting(1))
+    again = run_grid(cells, out, resume=True)
+    assert [[(job.cell, job.settings.method) for job in jobs] for jobs in given] == [[("bad", "joint")]]
+    pd.testing.assert_frame_equal(again["good"].results, found["good"].results)
+
+
+def test_runs_of_all_cells_go_through_one_pool(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell is written when its own last run has ended, whatever the order in which runs end."""
+    seen: list[tuple[str, bool]] = []
+
+    class Backward:
+        def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+            for job in reversed(list(jobs)):
+                yield Outcome(job, "not tried")
+                seen.append((job.cell, (tmp_path / job.cell / "results.csv").is_file()))
+
+    monkeypatch.setattr(grid_module, "make_executor", lambda *_: Backward())
+    run_grid([cell("one", data, "joint", "ogm"), cell("two", data, "joint")], tmp_path)
+    assert seen == [("two", True), ("one", False), ("one", True)]
+
+
+def test_wrong_use_is_refused_before_anything_is_written(data: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(eq.UsageError, match="no cell"):
+        run_grid([], out)
+    with pytest.raises(eq.UsageError, match="a name occurs twice among the cells one, one"):
+        run_grid([cell("one", data, "joint"), cell("one", data, "ogm")], out)
+    with pytest.raises(eq.UsageError, match="unknown method 'join'"):
+        run_grid([cell("one", data, "joint"), cell("two", data, "join")], out)
+    assert not out.exists()
