@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 import equipoise as eq
 from equipoise.experiments.compare.comparison import Comparison, read_comparison
+from equipoise.experiments.grid import executors
 from equipoise.experiments.grid import grid as grid_module
 from equipoise.experiments.grid.cell import Cell
 from equipoise.experiments.grid.executors import Job, LocalExecutor, Outcome
@@ -17,9 +21,9 @@ from equipoise.experiments.grid.grid import run_grid
 from equipoise.training.settings import Settings
 
 
-def cell(name: str, data: str, *methods: str, lr: float = 0.05, epochs: int = 1) -> Cell:
-    settings = Settings.from_options(data, epochs=epochs, lr=lr, batch_size=32, diagnose_every=0)
-    return Cell(name, settings, methods, [0])
+def cell(name: str, data: str, *methods: str, lr: float = 0.05, **options: Any) -> Cell:
+    settings = Settings.from_options(data, epochs=1, lr=lr, batch_size=32, diagnose_every=0)
+    return Cell(name, settings, methods, [0], **options)
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +96,38 @@ def test_wrong_use_is_refused_before_anything_is_written(data: str, tmp_path: Pa
     with pytest.raises(eq.UsageError, match="unknown method 'join'"):
         run_grid([cell("one", data, "joint"), cell("two", data, "join")], out)
     assert not out.exists()
+
+
+def test_equal_runs_are_computed_once(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cells differ in an option of ogm only; what they hold equals the same comparisons by themselves."""
+    cells = [
+        cell(str(alpha), data, "joint", "ensemble", "ogm", method_options={"ogm": {"alpha": alpha}})
+        for alpha in (0.1, 0.9)
+    ]
+    computed: list[str] = []
+    original = executors.run
+
+    def noting(settings: Settings, *arguments: Any, **options: Any) -> Any:
+        computed.append(settings.method)
+        return original(settings, *arguments, **options)
+
+    monkeypatch.setattr(executors, "run", noting)
+    found = run_grid(cells, tmp_path / "grid", workers=1)
+    assert sorted(computed) == ["ensemble", "joint", "ogm", "ogm", "unimodal:audio", "unimodal:video"]
+    alone = run_grid([replace(cells[1], name="")], tmp_path / "alone", workers=1)[""]
+    seconds = ["train_seconds", "method_seconds"]
+    assert found["0.9"].results.drop(columns=seconds).equals(alone.results.drop(columns=seconds))
+    runs = tmp_path / "grid" / "0.9" / "runs"
+    for name in ("joint-seed0", "ensemble-seed0"):
+        weights = [folder / name / "model.safetensors" for folder in (runs, alone.folder / "runs")]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+        assert eq.load_run(runs / name).test == eq.load_run(alone.folder / "runs" / name).test
+    parts = json.loads((runs / "ensemble-seed0" / "result.json").read_text())["parts"]
+    assert parts["unimodal:audio"] == str(runs / "unimodal-audio-seed0")
+
+
+def test_a_run_that_fails_fails_in_all_cells_that_need_it(data: str, tmp_path: Path) -> None:
+    cells = [cell(name, data, "joint", lr=1e20) for name in ("one", "two")]
+    one, two = (found.results.loc[0, "status"] for found in run_grid(cells, tmp_path, workers=1).values())
+    assert one == two
+    assert one.startswith("failed: the training loss is")

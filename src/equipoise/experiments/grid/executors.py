@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Protocol
 
 from equipoise.training.fit import run
+from equipoise.training.record.copies import copy_run
 from equipoise.training.record.files import first_line
-from equipoise.training.record.record import FLOORS
+from equipoise.training.record.record import FLOORS, RunRecord
 from equipoise.training.settings import Settings
 from equipoise.types import EquipoiseError, EquipoiseWarning, MissingExtraError, UsageError, check_known
 
@@ -37,6 +38,7 @@ class Job:
         after: folders of the jobs whose runs this one builds on.
         listed: whether the run was requested; otherwise it is only a part of others.
         cell: name of the comparison that it belongs to.
+        same_as: folder of an equal run of another comparison, which is copied instead of computed again.
     """
 
     settings: Settings
@@ -46,6 +48,7 @@ class Job:
     after: tuple[Path, ...] = ()
     listed: bool = True
     cell: str = ""
+    same_as: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,15 @@ class Agenda:
             return [outcome]
         hopeless = [job for job in self._waiting if outcome.job.folder in job.after]
         self._waiting = [job for job in self._waiting if job not in hopeless]
-        reason = f"the run {outcome.job.folder.name}, which it builds on, failed: {outcome.error}"
-        return [outcome, *(ended for job in hopeless for ended in self.ended(Outcome(job, reason)))]
+        return [outcome, *(other for job in hopeless for other in self.ended(_without(job, outcome)))]
+
+
+def _without(job: Job, failed: Outcome) -> Outcome:
+    """Return the outcome of a job that cannot start because another one failed."""
+    if job.same_as == failed.job.folder:
+        return Outcome(job, failed.error)
+    name = failed.job.folder.name
+    return Outcome(job, f"the run {name}, which it builds on, failed: {failed.error}")
 
 
 def make_executor(name: str, workers: int | None = None) -> Executor:
@@ -220,6 +230,9 @@ def execute(job: Job) -> Outcome:
         with warnings.catch_warnings():
             # The comparison warned once, before the first run.
             warnings.simplefilter("ignore", EquipoiseWarning)
+            if job.same_as is not None:
+                copy_run(RunRecord(job.same_as), RunRecord(job.folder), overwrite=job.overwrite)
+                return Outcome(job)
             run(
                 job.settings,
                 job.folder,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +13,7 @@ from equipoise.experiments.compare.comparison import Comparison
 from equipoise.experiments.grid.cell import Cell, PlannedCell
 from equipoise.experiments.grid.executors import Executor, Job, Outcome, make_executor
 from equipoise.experiments.grid.output_folder import tidy
+from equipoise.training.option_text import to_options
 from equipoise.training.record.record import ERROR, locked
 from equipoise.types import UsageError
 from equipoise.whole_files import write_atomically
@@ -66,7 +69,15 @@ def _planned(cells: Sequence[Cell], out: Path, *, resume: bool, overwrite: bool)
         raise UsageError("the grid has no cell; expected at least one.")
     if len(set(names)) < len(names):
         raise UsageError(f"a name occurs twice among the cells {', '.join(names)}; expected distinct ones.")
-    return [PlannedCell.of(cell, out / cell.name, resume=resume, overwrite=overwrite) for cell in cells]
+    planned = [PlannedCell.of(cell, out / cell.name, resume=resume, overwrite=overwrite) for cell in cells]
+    computed: dict[str, Path] = {}
+    return [replace(cell, jobs=[_once(job, computed) for job in cell.jobs]) for cell in planned]
+
+
+def _once(job: Job, computed: dict[str, Path]) -> Job:
+    """Return a job that copies the run where one of an earlier cell, in `computed`, has equal settings."""
+    first = computed.setdefault(json.dumps(to_options(job.settings), sort_keys=True), job.folder)
+    return job if first == job.folder else replace(job, same_as=first, after=(first,))
 
 
 def _execute(
