@@ -14,20 +14,22 @@ from equipoise.experiments.compare.comparison import REPORT, Comparison
 from equipoise.experiments.grid.cell import Cell
 from equipoise.experiments.grid.grid import run_grid
 from equipoise.experiments.grid.planning import DEFAULT_METHODS, GROUPS, checked_seeds, seeds_of
+from equipoise.experiments.grid.vary import cells_of, grid_table, write_grid
 from equipoise.methods import base_names
 from equipoise.methods.core.creation import option_names
-from equipoise.report import write_comparison_report
-from equipoise.training.settings import SETTING_NAMES, Settings, data_name
+from equipoise.report import write_comparison_report, write_grid_report
+from equipoise.training.settings import SETTING_NAMES, data_name
 from equipoise.typed_options import check_keywords
 
 
 def compare(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     methods: str | Sequence[str] = DEFAULT_METHODS,
     *,
     seeds: int | Iterable[int] = 5,
     out: str | os.PathLike[str] | None = None,
     method_options: Mapping[str, Mapping[str, Any]] | None = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
     executor: str = "local",
     workers: int | None = None,
     resume: bool = False,
@@ -35,18 +37,22 @@ def compare(
     rank_anyway: bool = False,
     **options: Any,
 ) -> pd.DataFrame:
-    """Compare methods on one dataset under equal conditions.
+    """Compare methods on a dataset under equal conditions, or in a grid of several datasets or settings.
 
-    Writes `results.csv`, `summary.json`, `report.html` and a folder for each run.
+    Writes `results.csv`, `summary.json`, `report.html` and a folder for each run. A grid is one such
+    comparison for each combination of values, in a folder of its own, with `grid.csv` and `report.html` over
+    all of them.
 
     Args:
-        data: name of a dataset, or folder of a prepared one.
+        data: name of a dataset, or folder of a prepared one; or several.
         methods: names; `unimodal` means each modality alone, `references` the runs that every method
             should be compared with (joint, unimodal, ensemble, multi-loss, pretrained), `all` every method
             that can train the model, `a+b` two methods in one run.
         seeds: the seeds, or their number (0, 1, ...).
         out: output folder; by default a new temporary one.
         method_options: options by method: `{"diagnose-relearn": {"lam": 5.0}}`.
+        vary: settings that vary, and options of methods as `method.option`, each with its values:
+            `{"lr": [0.01, 0.1], "diagnose-relearn.lam": [1, 3]}`.
         executor: `local` or `ray`.
         workers: processes of the local executor; by default one for each core.
         resume: keep the finished runs in `out` and continue interrupted ones.
@@ -58,7 +64,8 @@ def compare(
         One row per method: `mean`, `std`, `n`, the paired `difference` to joint with `low` and `high` of its
         95 % interval and `p_value`, `rank` (where ranking is fair), `train_seconds`, `forward_samples`,
         `floor` (validation score of a linear model on the same inputs) and `below_floor`. The folder is in
-        `.attrs["out"]`, the reasons against a ranking in `.attrs["not_ranked_because"]`.
+        `.attrs["out"]`, the reasons against a ranking in `.attrs["not_ranked_because"]`. Of a grid it has one
+        row per cell and method, with the columns of what varies, and these reasons by cell.
 
     Raises:
         EquipoiseError: its type says whether the call, the data or the folder is wrong.
@@ -72,22 +79,33 @@ def compare(
         for base in base_names(method)
         for name in option_names(base)
     }
-    check_keywords(compare, options, SETTING_NAMES - {"method", "seed"}, own)
-    settings = Settings.from_options(data_name(data), **options)
-    seed_list = seeds if isinstance(seeds, Iterable) else seeds_of(checked_seeds([seeds]))
-    cell = Cell("", settings, methods, seed_list, method_options or {}, rank_anyway)
-    (comparison,) = grid_and_reports(
-        [cell], folder, executor=executor, workers=workers, resume=resume, overwrite=overwrite
-    ).values()
-    table = comparison.table()
-    table.attrs["out"] = str(comparison.folder)
-    table.attrs["not_ranked_because"] = comparison.summary["not_ranked_because"]
+    check_keywords(compare, options, SETTING_NAMES - {"data", "method", "seed"}, own)
+    datasets = data if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+    cells = cells_of(
+        [data_name(one) for one in datasets],
+        options,
+        methods,
+        seeds if isinstance(seeds, Iterable) else seeds_of(checked_seeds([seeds])),
+        method_options,
+        vary,
+        rank_anyway=rank_anyway,
+    )
+    found = grid_and_reports(
+        cells, folder, executor=executor, workers=workers, resume=resume, overwrite=overwrite
+    )
+    why = {name: comparison.summary["not_ranked_because"] for name, comparison in found.items()}
+    grid = list(found) != [""]
+    table = grid_table(cells, found).set_index(["cell", "method"]) if grid else found[""].table()
+    table.attrs |= {"out": str(folder), "not_ranked_because": why if grid else why[""]}
     return table
 
 
 def grid_and_reports(cells: Sequence[Cell], out: Path, **options: Any) -> dict[str, Comparison]:
-    """Compute a grid and write the report of each cell; see `run_grid`."""
+    """Compute a grid, and write the report of each cell and the table and report over all; see `run_grid`."""
     found = run_grid(cells, out, **options)
     for comparison in found.values():
         write_comparison_report(comparison, comparison.folder / REPORT)
+    if list(found) != [""]:
+        write_grid(grid_table(cells, found), out)
+        write_grid_report(found, out / REPORT)
     return found

@@ -33,6 +33,18 @@ def test_compare_prints_the_table_and_writes_the_files(equipoise, data, tmp_path
     assert f"{mean:.3f}" in ended.out
 
 
+def test_a_grid_shows_every_cell_and_the_cause_of_a_failure(equipoise, data, tmp_path: Path) -> None:
+    words = ["--methods", "joint", "--seeds", 1, "--workers", 1, *QUICK]
+    ended = equipoise("compare", "--data", data, *words, "--vary", "lr=1e-2,1e20", "--out", "out")
+    assert ended.code == 1
+    grid = pd.read_csv(tmp_path / "out" / "grid.csv")
+    assert list(grid["lr"]) == [1e-2, 1e20]
+    assert list(grid["failed"]) == [0, 1]
+    for found in (f"{grid['mean'][0]:.3f}", f"{grid['validation'][0]:.3f}", "lr=0.01", "out/report.html"):
+        assert found in ended.out
+    assert "lr=1e-20, joint, seed 0: failed: the training loss is nan" in ended.err.replace("+", "-")
+
+
 def test_a_comparison_is_not_a_run(equipoise, data) -> None:
     equipoise(
         "compare", "--data", data, "--methods", "joint", "--seeds", 1, "--out", "c", "--workers", 1, *QUICK

@@ -15,8 +15,10 @@ import yaml
 from equipoise.cli import build_app, main
 from equipoise.cli.arguments import DEFAULT_DATA, settings_arguments
 from equipoise.data.datasets import DATASETS
+from equipoise.experiments.grid.planning import DEFAULT_METHODS
+from equipoise.experiments.grid.vary import cells_of
 from equipoise.methods import METHODS, create_method
-from equipoise.training.option_text import from_options, parse_assignments
+from equipoise.training.option_text import from_options, parse_assignments, parse_varied
 from page_blocks import PAGES, ROOT, Block, all_blocks, blocks, install
 from processes import python
 
@@ -104,11 +106,14 @@ def check_equipoise(words: list[str]) -> None:
     if words[0] == "train" and (method := given.get("method", "joint")) in METHODS:
         create_method(method, parse_assignments(given.get("set") or [], "set"))
     if words[0] in ("train", "compare"):
-        without = ("encoder_options", *(("method_options",) if words[0] == "compare" else ()))
+        without = ("encoder_options", *(("data", "method_options") if words[0] == "compare" else ()))
         known = [
             argument.name for argument in settings_arguments(without)
         ]  # encoder options name files that do not exist here
         from_options({"data": DEFAULT_DATA} | {name: given[name] for name in known if name in given})
+    if words[0] == "compare":
+        methods, vary = given.get("methods") or DEFAULT_METHODS, parse_varied(given.get("vary") or [])
+        assert cells_of(given.get("data") or [DEFAULT_DATA], {}, methods, [0], vary=vary)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +122,7 @@ def check_equipoise(words: list[str]) -> None:
         ["train", "--methd", "mla"],
         ["train", "--method", "mla", "--set", "ordr=[a, b]"],
         ["train", "--optimizer", "sgdx"],
+        ["compare", "--vary", "lrr=0.1,0.2"],
         ["prepare", "cremad", "--source"],
         ["prepare", "cremas", "--source", "a"],
         ["prepare", "cremad", "--source", "a", "--picks", "even"],

@@ -19,7 +19,7 @@ from equipoise import __version__
 from equipoise.types import EquipoiseError, EquipoiseWarning, UsageError
 
 COMMANDS = {
-    "compare": "Compare methods on one dataset under equal conditions.",
+    "compare": "Compare methods under equal conditions, on one dataset or in a grid.",
     "train": "Train one model by one method.",
     "prepare": "Turn a downloaded dataset into the prepared format.",
     "diagnose": "Show the learning state of every modality of a run, or of features in a file.",

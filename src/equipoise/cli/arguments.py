@@ -76,7 +76,7 @@ def with_settings(
     """Return a decorator that gives a command one option for each field of `Settings` and `Budget`.
 
     The command receives the options that were given as the mapping `chosen`, from which `from_options` reads
-    the settings; `data` is always among them.
+    the settings; `data` is always among them, unless it is left out.
 
     Args:
         without: fields that are no options of this command.
@@ -86,7 +86,8 @@ def with_settings(
     def decorate(command: Callable[..., int | None]) -> Callable[..., Any]:
         @wraps(command)
         def called(**given: Any) -> int | None:
-            chosen = {"data": DEFAULT_DATA} | {name: given.pop(name) for name in own if name in given}
+            chosen = {"data": DEFAULT_DATA} if "data" in own else {}
+            chosen |= {name: given.pop(name) for name in own if name in given}
             return command(**given, chosen=chosen)
 
         hints = get_type_hints(command, include_extras=True)

@@ -8,21 +8,23 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from equipoise.cli.arguments import SomeWords, Whole, Words, free_folder, with_settings
+from equipoise.cli.arguments import DEFAULT_DATA, SomeWords, Whole, Words, free_folder, with_settings
 from equipoise.cli.progress import EpochBar, new_start
 from equipoise.cli.tables import output_console, print_plain, progress_console
 
 Numbers = Annotated[list[Whole], Parameter(consume_multiple=(1, None))]
 
 
-@with_settings(without=("method", "method_options", "seed"))
+@with_settings(without=("data", "method", "method_options", "seed"))
 def compare_command(
     *,
+    data: SomeWords | None = None,
     methods: SomeWords | None = None,
     seeds: Numbers | None = None,
     first_seed: Whole = 0,
     out: Path | None = None,
     set_: Annotated[Words | None, Parameter(name="--set")] = None,
+    vary: SomeWords | None = None,
     resume: bool = False,
     overwrite: bool = False,
     rank_anyway: bool = False,
@@ -31,12 +33,15 @@ def compare_command(
     config: Path | None = None,
     chosen: Mapping[str, Any],
 ) -> int:
-    """Compare methods on one dataset under equal conditions.
+    """Compare methods under equal conditions, on one dataset or in a grid of several datasets or settings.
 
     All runs of a seed share splits, initial weights, batch order and budget. Weights are selected on
-    validation, and the test split is opened once in each run, at its end.
+    validation, and the test split is opened once in each run, at its end. A grid has a folder for each
+    combination of what varies, a comparison of its own, with a table (grid.csv) and a report over all.
 
     Args:
+        data: name of a dataset (`equipoise list datasets`), or folder of a prepared one. Several make a
+            grid. Default: htad.
         methods: names (`equipoise list methods`); `unimodal` means each modality alone, `references` the
             runs that every method should be compared with, `all` every method that can train the model,
             `a+b` two methods in one run. Default: references diagnose-relearn.
@@ -44,7 +49,9 @@ def compare_command(
         first_seed: the first seed, where one number was given.
         out: output folder. Default: a new folder under runs/.
         set_: options of methods, as METHOD.OPTION=VALUE; they apply in combinations too.
-        resume: keep the finished runs in the folder and continue the others.
+        vary: settings or options of methods with their values, as NAME=VALUE,VALUE, such as `lr=0.01,0.1`
+            or `diagnose-relearn.lam=1,3`.
+        resume: keep the finished runs in the folder, continue the others, and repeat those that failed.
         overwrite: replace the comparison in the folder.
         rank_anyway: rank even if joint does not beat a linear model on its own inputs.
         executor: `local` or `ray`.
@@ -53,43 +60,44 @@ def compare_command(
         chosen: the settings that were given, which all runs share.
     """
     from equipoise.api import grid_and_reports
-    from equipoise.cli.comparison_table import ComparisonTable
+    from equipoise.cli.comparison_table import print_comparison, print_grid
     from equipoise.experiments.compare.comparison import REPORT
-    from equipoise.experiments.compare.floors import marked
-    from equipoise.experiments.grid.cell import Cell
     from equipoise.experiments.grid.planning import DEFAULT_METHODS, seeds_of
-    from equipoise.training.option_text import from_options, nested, parse_assignments
+    from equipoise.experiments.grid.vary import cells_of
+    from equipoise.training.option_text import nested, parse_assignments, parse_varied, to_keywords
 
-    settings = from_options(chosen)
-    folder = out or free_folder(f"compare-{Path(chosen['data']).name}", reuse=resume or overwrite)
-    options = nested(parse_assignments(set_ or [], "set"), "set", "METHOD.OPTION")
-    seed_list = seeds_of(seeds or [5], first_seed)
-    cell = Cell("", settings, methods or DEFAULT_METHODS, seed_list, options, rank_anyway)
+    data = data or [DEFAULT_DATA]
+    cells = cells_of(
+        data,
+        to_keywords(chosen),
+        methods or DEFAULT_METHODS,
+        seeds_of(seeds or [5], first_seed),
+        nested(parse_assignments(set_ or [], "set"), "set", "METHOD.OPTION"),
+        parse_varied(vary or []),
+        rank_anyway=rank_anyway,
+    )
+    grid = len(data) > 1 or vary is not None
+    name = f"{'grid' if grid else 'compare'}-{'-'.join(Path(one).name for one in data)}"
+    folder = out or free_folder(name, reuse=resume or overwrite)
     progress = progress_console()
     with EpochBar(progress, new_start(folder) if resume else None) as bar:
-        (comparison,) = grid_and_reports(
-            [cell],
+        found = grid_and_reports(
+            cells,
             folder,
             executor=executor,
             workers=workers,
             resume=resume,
             overwrite=overwrite,
             observer=bar,
-        ).values()
+        )
     console = output_console()
-    summary = comparison.summary
-    print_plain(console, f"{summary['dataset']}, {summary['model']}, {settings.budget.epochs} epochs\n")
-    console.print(ComparisonTable(comparison))
-    if summary["not_ranked_because"]:
-        print_plain(console, f"\nnot ranked: {'; '.join(summary['not_ranked_because'])}")
-    for method, figures in marked(summary["methods"]).items():
-        print_plain(console, f"below its floor, a linear model on its inputs: {method}, {figures}")
-    for method, reason in summary.get("left_out", {}).items():
-        print_plain(console, f"left out {method}: {reason}")
-    if missing := summary.get("missing_references"):
-        print_plain(console, f"not compared with {', '.join(missing)} (--methods references ...)")
-    failed = comparison.results[comparison.results["status"] != "ok"]
-    for _, row in failed.iterrows():
-        print_plain(progress, f"{row['method']}, seed {row['seed']}: {row['status']}")
+    if grid:
+        print_grid(console, found)
+    else:
+        print_comparison(console, found[""])
+    for name, comparison in found.items():
+        for row in comparison.results[comparison.results["status"] != "ok"].to_dict("records"):
+            where = f"{name}, " if name else ""
+            print_plain(progress, f"{where}{row['method']}, seed {row['seed']}: {row['status']}")
     print_plain(console, f"\n{folder / REPORT}")
-    return 1 if comparison.failed else 0
+    return 1 if any(comparison.failed for comparison in found.values()) else 0

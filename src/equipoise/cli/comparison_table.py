@@ -1,4 +1,4 @@
-"""The table at the end of a comparison, in as many columns as the terminal has room for."""
+"""What is printed at the end of a comparison or a grid, in as many columns as the terminal has room for."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from equipoise.cli.tables import make_table, number
+from equipoise.cli.tables import make_table, number, print_plain
 from equipoise.decimals import bracketed
 from equipoise.experiments.compare.comparison import NOT_RANKED, Comparison, shown_name
+from equipoise.experiments.compare.floors import marked
 from equipoise.experiments.compare.significance import smallest_wilcoxon_p
 from equipoise.tasks import CLASSIFICATION, task_named
 
 MEGABYTE: Final = 1e6
 FIGURE: Final = "test accuracy"
+VALIDATION: Final = "validation"
 WILCOXON: Final = "Wilcoxon p (Holm)"
 COLUMNS: Final = {
     "method": "method",
@@ -81,12 +83,53 @@ class ComparisonTable:
         )
 
 
+def print_grid(console: Console, found: Mapping[str, Comparison]) -> None:
+    """Print the methods of each cell of a grid, best mean first, and why some are not ranked."""
+    named = dict.fromkeys(_heads(comparison)[FIGURE][0] for comparison in found.values())
+    heads = {"method": "method", VALIDATION: VALIDATION, FIGURE: " or ".join(named), "std": "std"}
+    heads |= {"seeds": "n", "vs joint": "vs joint", "rank": "rank"}
+    lines: list[list[str]] = []
+    reasons: dict[str, list[str]] = {}
+    for name, comparison in found.items():
+        for place, row in enumerate(_rows(comparison)):
+            lines.append(["" if place else name, *(row[head] for head in heads)])
+        for reason in comparison.summary["not_ranked_because"]:
+            reasons.setdefault(reason, []).append(name)
+    table = make_table(["", *heads.values()], lines)
+    for column in table.columns[2:]:
+        column.no_wrap = True
+    console.print(table)
+    for reason, names in reasons.items():
+        print_plain(
+            console, f"\nnot ranked: {reason} ({'all' if len(names) == len(found) else '; '.join(names)})"
+        )
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Print the table of a comparison, and what must be known with it."""
+    summary = comparison.summary
+    epochs = comparison.results["epochs"].iloc[0]
+    print_plain(console, f"{summary['dataset']}, {summary['model']}, {epochs} epochs\n")
+    console.print(ComparisonTable(comparison))
+    if summary["not_ranked_because"]:
+        print_plain(console, f"\nnot ranked: {'; '.join(summary['not_ranked_because'])}")
+    for method, figures in marked(summary["methods"]).items():
+        print_plain(console, f"below its floor, a linear model on its inputs: {method}, {figures}")
+    for method, reason in summary.get("left_out", {}).items():
+        print_plain(console, f"left out {method}: {reason}")
+    if missing := summary.get("missing_references"):
+        print_plain(console, f"not compared with {', '.join(missing)} (--methods references ...)")
+
+
 def _rows(comparison: Comparison) -> list[dict[str, str]]:
     table = comparison.table().sort_values("mean", ascending=False, kind="stable", na_position="last")
-    return [
-        _cells(str(row["method"]), {str(key): value for key, value in row.items()}, comparison.ranked)
-        for row in table.reset_index().to_dict("records")
-    ]
+    rows = []
+    for row in table.reset_index().to_dict("records"):
+        method = str(row["method"])
+        cells = _cells(method, {str(key): value for key, value in row.items()}, comparison.ranked)
+        on_validation = comparison.summary["methods"][method].get("validation_mean", math.nan)
+        rows.append(cells | {VALIDATION: number(on_validation)})
+    return rows
 
 
 def _cells(method: str, row: Mapping[str, Any], ranked: bool) -> dict[str, str]:

@@ -26,7 +26,7 @@ def report_command(
     Comparisons of several datasets are shown one by one and together, with the mean rank of each method.
 
     Args:
-        folders: folders of comparisons, one a dataset, or of one or more runs.
+        folders: folders of comparisons, one a dataset, or of one or more runs; or that of a grid.
         out: the file. Default: report.html in the (first) folder; for several comparisons
             across-datasets.html in their parent folder.
         figures: folder for every chart as a figure for a paper.

@@ -7,7 +7,7 @@ one is written.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,8 @@ from equipoise.data.format.prepared import PreparedDataset
 from equipoise.experiments.compare.across import AcrossDatasets
 from equipoise.experiments.compare.comparison import RESULTS, SUMMARY, Comparison, read_comparison
 from equipoise.experiments.examine.examination import Examination
+from equipoise.experiments.grid.output_folder import GRID
+from equipoise.experiments.grid.vary import read_grid
 from equipoise.report.html import write
 from equipoise.report.pages.page import Page
 from equipoise.report.records import gather, runs_of
@@ -37,6 +39,17 @@ def write_comparison_report(comparison: Comparison, path: Path) -> Path:
     from equipoise.report.pages.comparison import comparison_page
 
     return write(comparison_page(comparison, runs_of(comparison)), path)
+
+
+def write_grid_report(found: Mapping[str, Comparison], path: Path) -> Path:
+    """Write the report of a grid, given the comparison of each cell by name; return the file.
+
+    Raises:
+        RunFolderError: a record is damaged, or the file cannot be written.
+    """
+    from equipoise.report.pages.across import grid_page
+
+    return write(grid_page(found), path)
 
 
 def write_examination_report(found: Examination, path: str | os.PathLike[str]) -> Path:
@@ -115,10 +128,10 @@ def default_path(folders: Sequence[Path]) -> Path:
 def write_report(
     folders: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Write one report of a comparison, of several, of a run, or of several runs together.
+    """Write one report of a comparison, of several, of a grid, of a run, or of several runs together.
 
     Args:
-        folders: folders of comparisons, one a dataset, or of runs.
+        folders: folders of comparisons, one a dataset, or of runs; or that of a grid.
         path: the HTML file; see `default_path`.
 
     Returns:
@@ -140,14 +153,16 @@ def write_report_figures(
 
 
 def page_of(folders: Sequence[Path]) -> Page:
-    """Return the page of a comparison, of several, of a run, or of several runs; see `write_report`."""
-    from equipoise.report.pages.across import across_page
+    """Return the page of a comparison, of several, of a grid, of a run, or of several; see `write_report`."""
+    from equipoise.report.pages.across import across_page, grid_page
     from equipoise.report.pages.comparison import comparison_page
     from equipoise.report.pages.run import run_page
 
     if not folders:
         raise UsageError("no folder was given; expected comparisons, or one or more runs.")
     distinct = list({folder.resolve(): folder for folder in folders}.values())
+    if len(distinct) == 1 and (distinct[0] / GRID).is_file():
+        return grid_page(read_grid(distinct[0]))
     comparisons = [folder for folder in distinct if _kind(folder) == "comparison"]
     if comparisons and len(comparisons) < len(distinct):
         raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -20,6 +21,15 @@ IN_TEXT: Final = {
 """Settings that are mappings, and the option that holds each of them as a list of NAME=VALUE texts."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, which to YAML 1.1 is a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def parse_assignments(texts: Iterable[str], option: str) -> dict[str, Any]:
     """Read `name=value` texts; values are YAML: `3`, `true`, `[1, 2]`, `{a: 1}`.
 
@@ -34,10 +44,21 @@ def parse_assignments(texts: Iterable[str], option: str) -> dict[str, Any]:
         if name in values:
             raise UsageError(f"--{option} gives {name!r} twice.")
         try:
-            values[name] = yaml.safe_load(value)
+            values[name] = yaml.load(value, _Loader)
         except yaml.YAMLError:
             raise UsageError(f"--{option} {text!r}: cannot read the value {value!r}.") from None
     return values
+
+
+def parse_varied(texts: Iterable[str]) -> dict[str, list[Any]]:
+    """Read `name=value,value` texts; each value is YAML, see `parse_assignments`.
+
+    Raises:
+        UsageError: as there.
+    """
+    listed = (re.sub("=(.*)", r"=[\1]", text, count=1, flags=re.DOTALL) for text in texts)
+    found = parse_assignments(listed, "vary")
+    return {name if "." in name else name.replace("-", "_"): values for name, values in found.items()}
 
 
 def nested(values: Mapping[str, Any], option: str, form: str) -> dict[str, dict[str, Any]]:
@@ -97,15 +118,24 @@ def from_options(options: Mapping[str, Any]) -> Settings:
     Raises:
         UsageError: an option does not exist or cannot be read.
     """
+    return Settings.from_options(**to_keywords(options))
+
+
+def to_keywords(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as the arguments of `Settings.from_options`, those that are given.
+
+    Raises:
+        UsageError: an option cannot be read.
+    """
     values = {key: value for key, value in options.items() if value is not None}
-    encoder = values.pop("encoder", None) or ["auto"]
-    read = {
-        key: parse_assignments(values.pop(option, None) or [], option.replace("_", "-"))
-        for key, option in IN_TEXT.items()
-    }
-    read["encoder_options"] = nested(read["encoder_options"], "encoder-option", "MODALITY.OPTION")
-    encoders = parse_encoders([encoder] if isinstance(encoder, str) else encoder)
-    return Settings.from_options(values.pop("data"), encoder=encoders, **read, **values)
+    for key, option in IN_TEXT.items():
+        if option in values:
+            read = parse_assignments(values.pop(option), option.replace("_", "-"))
+            nest = key == "encoder_options"
+            values[key] = nested(read, "encoder-option", "MODALITY.OPTION") if nest else read
+    if encoder := values.pop("encoder", None):
+        values["encoder"] = parse_encoders([encoder] if isinstance(encoder, str) else encoder)
+    return values
 
 
 def _flat(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Cell:
         seeds: distinct whole numbers.
         method_options: options by method.
         rank_anyway: rank even if joint does not beat a linear model on its own inputs.
+        varied: what distinguishes it from the other cells: option to value.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Cell:
     seeds: Iterable[int]
     method_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rank_anyway: bool = False
+    varied: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Protocol
 from equipoise.experiments.compare.comparison import Comparison
 from equipoise.experiments.grid.cell import Cell, PlannedCell
 from equipoise.experiments.grid.executors import Executor, Job, Outcome, make_executor
-from equipoise.experiments.grid.output_folder import tidy
+from equipoise.experiments.grid.output_folder import check_grid_folder, tidy
 from equipoise.training.option_text import to_options
 from equipoise.training.record.record import ERROR, locked
 from equipoise.types import UsageError
@@ -69,6 +69,8 @@ def _planned(cells: Sequence[Cell], out: Path, *, resume: bool, overwrite: bool)
         raise UsageError("the grid has no cell; expected at least one.")
     if len(set(names)) < len(names):
         raise UsageError(f"a name occurs twice among the cells {', '.join(names)}; expected distinct ones.")
+    if names != [""]:
+        check_grid_folder(out)
     planned = [PlannedCell.of(cell, out / cell.name, resume=resume, overwrite=overwrite) for cell in cells]
     computed: dict[str, Path] = {}
     return [replace(cell, jobs=[_once(job, computed) for job in cell.jobs]) for cell in planned]

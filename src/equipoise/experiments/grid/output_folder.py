@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -14,6 +14,8 @@ from equipoise.training.record.record import ERROR, FLOORS, LOCK, MACHINE_ONLY, 
 from equipoise.types import PathError
 from equipoise.whole_files import PARTIAL, write_atomically
 
+GRID: Final = "grid.csv"
+"""The table over all cells of a grid."""
 EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set", "rank_anyway"})
 """Options that a resumed comparison may extend; its runs are checked one by one."""
 
@@ -45,6 +47,26 @@ def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool,
         raise PathError(
             f"cannot write the folder {folder} ({error.strerror or error}); choose another one (--out)."
         ) from None
+
+
+def check_grid_folder(out: Path) -> None:
+    """Check that a folder may hold the comparisons of a grid.
+
+    Raises:
+        PathError: it holds other things, or is itself a comparison.
+    """
+    if not out.exists():
+        return
+    foreign = not out.is_dir() or any(
+        not _unused(path) and not (path / RUNS).is_dir()
+        for path in out.iterdir()
+        if path.name not in (GRID, REPORT) and not path.match(PARTIAL)
+    )
+    if foreign or (out / RUNS).is_dir():
+        raise PathError(
+            f"{out} is in the way: it exists and holds other things than the comparisons of a grid; choose "
+            "another folder (--out)."
+        )
 
 
 def held_configuration(folder: Path) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""The page of several comparisons: the ranking over all datasets, and each dataset by itself."""
+"""The pages of several comparisons: over datasets with a ranking, and of a grid."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Final
 
 from equipoise.experiments.compare.across import FEW_DATASETS, AcrossDatasets, across_datasets
 from equipoise.experiments.compare.comparison import Comparison
@@ -15,10 +17,11 @@ from equipoise.report.records import runs_of
 from equipoise.report.text import sentences, tables
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.sentences import Statement
-from equipoise.report.text.tables import Cell, Table, rounded
-from equipoise.report.text.wording import counted, decimal, listed, p_equals
+from equipoise.report.text.tables import Cell, Table, amount, rounded
+from equipoise.report.text.wording import counted, decimal, listed, number, p_equals
 from equipoise.types import UsageError
 
+PLUS_MINUS: Final = "\N{PLUS-MINUS SIGN}"
 DIAGRAM = (
     "Mean ranks, 1 being the best. A bar joins methods that Nemenyi's test does not tell apart at 5 %; joint "
     "and diagnose-relearn stand out by their colour."
@@ -39,6 +42,53 @@ def across_page(comparisons: Sequence[Comparison]) -> Page:
         facts=[counted(len(methods), "method"), counted(len(comparisons), "comparison")],
         sections=[_together(comparisons), *sections],
     )
+
+
+def grid_page(found: Mapping[str, Comparison]) -> Page:
+    """Return the page of a grid, given the comparison of each cell by name."""
+    comparisons = list(found.values())
+    datasets = list(dict.fromkeys(str(comparison.summary["dataset"]) for comparison in comparisons))
+    methods = dict.fromkeys(name for c in comparisons for name in c.summary["methods"])
+    ranked = [_together(comparisons)] if len(datasets) == len(comparisons) > 1 else []
+    cells = [_dataset(comparison, place, name) for place, (name, comparison) in enumerate(found.items())]
+    return Page(
+        kind="grid",
+        title=f"Grid of {counted(len(found), 'comparison')} on {listed(datasets)}",
+        facts=[counted(len(methods), "method")],
+        tables=[_test_table(found, list(methods)), _validation_table(found, list(methods))],
+        sections=[*ranked, *cells],
+    )
+
+
+def _test_table(found: Mapping[str, Comparison], methods: Sequence[str]) -> Table:
+    return Table.of(
+        "Mean of the main test figure and its standard deviation over seeds, by comparison and method. "
+        "Numbers of a row were found under equal conditions, those of a column were not.",
+        _by_cell(found, methods, _mean),
+    )
+
+
+def _validation_table(found: Mapping[str, Comparison], methods: Sequence[str]) -> Table:
+    return Table.of(
+        "The same on validation. Settings are to be chosen by this table; a choice by the test figure would "
+        "make it useless as a test.",
+        _by_cell(found, methods, lambda values: rounded(values.get("validation_mean"))),
+    )
+
+
+def _by_cell(
+    found: Mapping[str, Comparison], methods: Sequence[str], shown: Callable[[Mapping[str, Any]], Cell]
+) -> list[dict[str, Cell]]:
+    return [
+        {"": Cell(name), **{method: shown(held["methods"].get(method, {})) for method in methods}}
+        for name, held in ((name, comparison.summary) for name, comparison in found.items())
+    ]
+
+
+def _mean(values: Mapping[str, Any]) -> Cell:
+    mean, std = number(values.get("mean")), number(values.get("std"))
+    note = f"{PLUS_MINUS} {decimal(std, 3)}" if math.isfinite(std) else ""
+    return amount(mean, decimal(mean, 3), note)
 
 
 def _together(comparisons: Sequence[Comparison]) -> Section:
@@ -110,12 +160,12 @@ def _rank_table(across: AcrossDatasets) -> Table:
     return Table.of(caption, rows)
 
 
-def _dataset(comparison: Comparison, place: int) -> Section:
+def _dataset(comparison: Comparison, place: int, title: str = "") -> Section:
     runs = runs_of(comparison)
     evidence = Evidence.of(comparison, runs)
     drawn = accuracy(evidence)
     return Section(
-        title=str(comparison.summary["dataset"]),
+        title=title or str(comparison.summary["dataset"]),
         facts=facts_of(comparison, runs),
         statements=sentences.of_comparison(evidence),
         notices=notices(evidence, runs),

@@ -56,10 +56,10 @@ class Table:
         return cls(caption, columns, [list(row.values()) for row in rows], flush)
 
 
-def amount(value: Any, text: str) -> Cell:
+def amount(value: Any, text: str, note: str = "") -> Cell:
     """Return a cell of a number; what is not finite shows as missing."""
     exact = number(value)
-    return Cell(text, exact) if math.isfinite(exact) else Cell(MISSING)
+    return Cell(text, exact, note) if math.isfinite(exact) else Cell(MISSING)
 
 
 def rounded(value: Any, digits: int = 3) -> Cell:
