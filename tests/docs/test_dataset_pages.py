@@ -18,6 +18,7 @@ NAMES = (
     "ave",
     "vggsound",
     "avletters",
+    "egogestar",
     "phone-watch",
     "ucf101",
     "food101",

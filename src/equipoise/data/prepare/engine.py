@@ -91,7 +91,9 @@ def prepare(
     check_destination(path, overwrite)
     if isinstance(preparation, ArrayPreparation):
         if normalize is not None:
-            preparation = replace(preparation, arguments={**preparation.arguments, "normalize": normalize})
+            own = preparation.arguments.get("normalize", {})
+            chosen = {**own, **normalize} if isinstance(normalize, Mapping) else normalize
+            preparation = replace(preparation, arguments={**preparation.arguments, "normalize": chosen})
         dataset, lost = _write_arrays(preparation, path, allow_missing, overwrite)
         read = len(dataset)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,6 +108,27 @@ def fitted(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
         centre = np.asarray(image.resize((wide, tall), image_module.Resampling.BILINEAR))
     planes = centre[None] if centre.ndim == 2 else np.moveaxis(centre, -1, 0)
     return np.ascontiguousarray(planes)
+
+
+def block_side(height: int, whole: tuple[int, int]) -> int:
+    """Return the side of the blocks that `block_means` averages for images of `whole` height and width.
+
+    Raises:
+        UsageError: the whole images do not consist of such blocks.
+    """
+    shared = math.gcd(*whole)
+    sizes = [whole[0] // side for side in range(1, shared + 1) if shared % side == 0]
+    if height not in sizes:
+        raise UsageError(f"pixels is {height}; expected a height of {', '.join(map(str, sizes))}.")
+    return whole[0] // height
+
+
+def block_means(values: NDArray[Any], side: int) -> NDArray[Any]:
+    """Return the means of square blocks of `[..., H, W]`, as floats."""
+    *others, height, width = values.shape
+    blocks = values.reshape(*others, height // side, side, width // side, side)
+    means: NDArray[Any] = blocks.mean(axis=(-3, -1))
+    return means
 
 
 def frame_files(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.archives import DAMAGED, read_arrays
 from equipoise.data.prepare.media.files import MediaError, check_media
+from equipoise.data.prepare.media.images import block_means, block_side
 from equipoise.types import UsageError
 
 HEIGHT, WIDTH, COEFFICIENTS = 60, 80, 26
@@ -74,9 +75,7 @@ class LipsReader(ModalityReader):
     height: int = 15
 
     def __post_init__(self) -> None:
-        sizes = [HEIGHT // block for block in (1, 2, 4, 5, 10, 20)]
-        if self.height not in sizes:
-            raise UsageError(f"pixels is {self.height}; expected a height of {', '.join(map(str, sizes))}.")
+        block_side(self.height, (HEIGHT, WIDTH))
         if self.count < 1:
             raise UsageError(f"frames is {self.count}; expected at least 1.")
 
@@ -91,9 +90,8 @@ class LipsReader(ModalityReader):
         file = clip.files["video"]
         whole = _from_archive(file, "lips", clip.id) if file.suffix == ".npz" else read_lips(file)
         taken = whole[spread(len(whole), self.count)]
-        block = HEIGHT // self.height
-        blocks = taken.reshape(self.count, self.height, block, WIDTH // block, block)
-        images: NDArray[np.uint8] = np.round(blocks.mean(axis=(2, 4))).astype(np.uint8)
+        means = block_means(taken, block_side(self.height, (HEIGHT, WIDTH)))
+        images: NDArray[np.uint8] = np.round(means).astype(np.uint8)
         return images[:, None]
 
 
