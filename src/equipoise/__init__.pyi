@@ -5,6 +5,7 @@ from equipoise.catalogue import list_datasets as list_datasets
 from equipoise.catalogue import list_methods as list_methods
 from equipoise.catalogue import list_metrics as list_metrics
 from equipoise.catalogue import list_models as list_models
+from equipoise.catalogue import list_recipes as list_recipes
 from equipoise.data import PreparedDataset as PreparedDataset
 from equipoise.data import load_dataset as load_dataset
 from equipoise.data import open_dataset as open_dataset

@@ -1,4 +1,4 @@
-"""What can be named on the command line, with its facts: methods, datasets, models and metrics.
+"""What can be named on the command line, with its facts: methods, datasets, models, recipes and metrics.
 
 The facts are attributes of classes whose modules import torch, which takes seconds. They are therefore kept
 in the user's cache folder, with a digest of every source file that they depend on, and read from the code
@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 PACKAGE: Final = Path(__file__).parent
 FILE: Final = "catalogue.json"
-SOURCES: Final = ("methods", "models", "data/datasets", "diagnosis/measures", "tasks.py", "catalogue.py")
+SOURCES: Final = (
+    "methods",
+    "models",
+    "data/datasets",
+    "diagnosis/measures",
+    "training/recipe.py",
+    "training/recipes",
+    "tasks.py",
+    "catalogue.py",
+)
 """Files and folders of the package that the facts depend on."""
 GROUPS: Final = ("equipoise.methods", "equipoise.datasets", "equipoise.encoders", "equipoise.fusions")
 """Groups of entry points through which other packages add entries."""
@@ -70,6 +79,11 @@ def list_models() -> Catalogue:
     return Catalogue(_facts("models"))
 
 
+def list_recipes() -> Catalogue:
+    """Return the recipes: for which encoders `auto` takes each, what it is for, and its settings."""
+    return Catalogue(_facts("recipes"))
+
+
 def list_metrics() -> Catalogue:
     """Return the measures of separability."""
     return Catalogue(_facts("metrics"))
@@ -97,7 +111,8 @@ def digest() -> str:
     digest = hashlib.blake2b(digest_size=16)
     for source in SOURCES:
         path = PACKAGE / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        held = [*path.rglob("*.py"), *path.rglob("*.yaml")] if path.is_dir() else [path]
+        for file in sorted(held):
             content = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
             digest.update(f"{file.relative_to(PACKAGE).as_posix()} {content}\n".encode())
     return digest.hexdigest()
@@ -110,6 +125,7 @@ def from_code() -> dict[str, Facts]:
     from equipoise.diagnosis.options import METRICS
     from equipoise.methods.core.method import METHODS
     from equipoise.models.build import available_models
+    from equipoise.training.recipe import recipes
 
     datasets = {name: kind() for name, kind in DATASETS.items()}
     return {
@@ -126,6 +142,7 @@ def from_code() -> dict[str, Facts]:
             for name, dataset in datasets.items()
         },
         "models": available_models(),
+        "recipes": {name: recipe.facts() for name, recipe in recipes().items()},
         "metrics": {name: {"description": text} for name, text in METRICS.items()},
     }
 

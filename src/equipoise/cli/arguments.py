@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_type_hints
 from cyclopts import Parameter, Token
 
 from equipoise.training.option_text import IN_TEXT
+from equipoise.training.recipe import recipes
 from equipoise.training.settings import Budget, Settings
 from equipoise.types import PathError, UsageError
 
@@ -139,5 +140,7 @@ def _type_of(field: Field[Any], hint: Any) -> Any:
 def _default_of(field: Field[Any]) -> Any:
     if field.name == "data":
         return DEFAULT_DATA
-    # Mappings have no default to show, nor has the encoder, whose default depends on the kind of modality.
-    return None if field.default is MISSING or field.name == "encoder" else field.default
+    # Mappings have no default to show, nor has what depends on the data: the encoder, and what recipes give.
+    if field.default is MISSING or field.name in ("encoder", *recipes()["paper"].budget):
+        return None
+    return field.default

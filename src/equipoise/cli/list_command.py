@@ -9,14 +9,14 @@ from typing import Any, Literal
 SHORT = ("family", "experimental", "summary")
 """The facts of a method that the list shows by default, a line for each method."""
 
-Kind = Literal["methods", "datasets", "models", "metrics"]
+Kind = Literal["methods", "datasets", "models", "recipes", "metrics"]
 
 
 def list_command(what: Kind, /, *, long: bool = False, config: Path | None = None) -> None:
-    """List methods, datasets, models or metrics.
+    """List methods, datasets, models, recipes or metrics.
 
     Args:
-        what: methods, datasets, models or metrics.
+        what: methods, datasets, models, recipes or metrics.
         long: every known fact; by default of a method its family and what it does.
         config: YAML file with options by name.
     """
@@ -27,6 +27,7 @@ def list_command(what: Kind, /, *, long: bool = False, config: Path | None = Non
         "methods": catalogue.list_methods,
         "datasets": catalogue.list_datasets,
         "models": catalogue.list_models,
+        "recipes": catalogue.list_recipes,
         "metrics": catalogue.list_metrics,
     }
     found = lists[what]()

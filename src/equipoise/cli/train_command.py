@@ -49,7 +49,11 @@ def train_command(
         for split, scores in (("validation", result.validation), ("test", result.test))
     ]
     console = output_console()
-    print_plain(console, f"{method} on {result.summary['dataset']}, epoch {result.best_epoch} kept\n")
+    print_plain(
+        console,
+        f"{method} on {result.summary['dataset']}, recipe {settings.recipe}, epoch {result.best_epoch} of "
+        f"{settings.budget.epochs} kept\n",
+    )
     console.print(make_table(["split", *names.values()], rows))
     if figures := figures_below(result.summary):
         print_plain(console, f"\nThe run {SENTENCE}. {figures}")

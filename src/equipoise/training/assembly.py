@@ -147,8 +147,8 @@ def model_name(settings: Settings, spec: ModelSpec) -> str:
 
 
 def model_facts(settings: Settings, spec: ModelSpec) -> dict[str, Any]:
-    """Return what a record says of the model: its name, and the encoder of each modality with the reason."""
+    """Return what a record says of the model: name, recipe, and each encoder with the reason."""
     named = {} if settings.model != "auto" else encoder_names(spec.shapes, settings.encoder)
     why = reasons(spec.shapes, settings.encoder) if named else {}
     encoders = {m: {"name": name, "why": why[m]} for m, name in named.items()}
-    return {"model": model_name(settings, spec), "encoders": encoders}
+    return {"model": model_name(settings, spec), "encoders": encoders, "recipe": settings.recipe}

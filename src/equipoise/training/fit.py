@@ -79,7 +79,7 @@ def fit(
     *,
     method_options: Mapping[str, Any] | None = None,
     seed: int = 0,
-    epochs: int = 60,
+    epochs: int | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -93,7 +93,7 @@ def fit(
         method: name of the method (`equipoise list methods`).
         method_options: options of the method.
         seed: decides initial weights and the order of batches.
-        epochs: passes over the training split.
+        epochs: passes over the training split; by default those of the recipe.
         out: run folder; None writes into a new temporary folder.
         resume: continue the run in `out`; a finished one is read.
         overwrite: replace the run in `out`.
@@ -110,7 +110,7 @@ def fit(
         method=method,
         method_options={} if method_options is None else method_options,
         seed=seed,
-        epochs=epochs,
+        **({} if epochs is None else {"epochs": epochs}),
         **options,
     )
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="equipoise-")) / "run"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from equipoise.tasks import CLASSIFICATION, FIGURES, Task
+from equipoise.training.recipe import AUTO, budget_options
 from equipoise.typed_options import check_types
 from equipoise.types import UsageError, check_known
 
@@ -35,24 +36,27 @@ ENCODER_FILES: Final = ("weights", "folder", "config")
 class Budget:
     """What a comparison holds equal between methods.
 
+    In the settings of a run, options that are not given are those of the recipe (see `Settings`).
+
     Attributes:
-        epochs: passes over the training split.
-        batch_size: samples per step.
-        optimizer: `sgd` (with momentum) or `adamw`.
-        lr: peak learning rate; by default 0.05 for sgd, 0.001 for adamw.
-        momentum: momentum of sgd.
-        weight_decay: L2 penalty of sgd, decoupled decay of adamw.
+        epochs: passes over the training split. Default: the recipe's.
+        batch_size: samples per step. Default: the recipe's.
+        optimizer: `sgd` (with momentum) or `adamw`. Default: the recipe's.
+        lr: peak learning rate. Default: the recipe's; with another optimiser than its own, 0.05 for sgd and
+            0.001 for adamw.
+        momentum: momentum of sgd. Default: the recipe's.
+        weight_decay: L2 penalty of sgd, decoupled decay of adamw. Default: the recipe's.
         schedule: `constant` (as in the paper), `cosine` (to zero), or `step` (times `lr_gamma` after every
-            `lr_step` epochs).
+            `lr_step` epochs). Default: the recipe's.
         lr_step: epochs between the drops of `step`.
         lr_gamma: factor of a drop.
-        warmup_epochs: epochs over which the learning rate rises linearly.
+        warmup_epochs: epochs over which the learning rate rises linearly. Default: the recipe's.
         clip_norm: largest norm of the gradient; by default it is not clipped.
         precision: `32-true` or `bf16-mixed`.
         select: validation figure that picks the epoch whose weights are kept: one of the task's (`accuracy`,
             `macro_f1`, `r2`...) or `loss`. `accuracy` also stands for the main figure of other tasks.
         augment: `none` or `standard`, which changes frames, flow and spectrograms of training batches at
-            random in each epoch, in the same way for every method.
+            random in each epoch, in the same way for every method. Default: the recipe's.
         augment_options: options of the augmentation; on the command line OPTION=VALUE, such as
             `crop_area=0.8`.
     """
@@ -162,6 +166,8 @@ class Settings:
         encoder_options: options of the encoders by modality; on the command line MODALITY.OPTION=VALUE.
         fusion: how features become logits (`equipoise list models`).
         fusion_options: options of the fusion; on the command line OPTION=VALUE.
+        recipe: the defaults of the options of training: `auto` takes those of the encoders,
+            `equipoise list recipes` shows all. `paper` has those of the D&R paper.
         budget: what a comparison holds equal.
         device: `auto`, `cpu`, `cuda` or `mps`.
         threads: CPU threads of a run; by default one for a small model, else torch's choice.
@@ -185,6 +191,7 @@ class Settings:
     encoder_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fusion: str = "concat"
     fusion_options: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str = AUTO
     budget: Budget = field(default_factory=Budget)
     device: str = "auto"
     threads: int | None = None
@@ -215,8 +222,12 @@ class Settings:
     def from_options(cls, data: str, **options: Any) -> Settings:
         """Build settings from a flat set of options, those of the budget among them.
 
+        The recipe gives those of the budget that are left out; the result holds its name.
+
         Raises:
-            UnknownNameError: an option does not exist.
+            UnknownNameError: an option, the recipe or the dataset does not exist.
+            UsageError: an option is invalid.
+            EquipoiseError: a recipe is to be chosen for the data, and they cannot be opened.
         """
         from equipoise.data.datasets import DATASETS
 
@@ -230,8 +241,11 @@ class Settings:
         check_known("option", options, own | shared)
         check_types(cls, options)
         check_types(Budget, options)
-        budget = Budget(**{key: value for key, value in options.items() if key in shared})
-        return cls(data=data, budget=budget, **{k: v for k, v in options.items() if k in own})
+        chosen = {key: value for key, value in options.items() if key in own}
+        looked_at = {key: chosen[key] for key in ("encoder", "modalities") if key in chosen}
+        given = {key: value for key, value in options.items() if key in shared}
+        recipe, budget = budget_options(chosen.get("recipe", AUTO), data, given, **looked_at)
+        return cls(data=data, budget=Budget(**budget), **chosen | {"recipe": recipe})
 
     @property
     def splitting_seed(self) -> int:
@@ -243,8 +257,12 @@ class Settings:
         return replace(self, method=method, method_options=dict(options), seed=seed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings flat, as plain values, under the names of the options."""
+        """Return the settings flat, as plain values, under the names of the options.
+
+        The recipe is not among them: the values that it gave are.
+        """
         flat = asdict(self)
+        del flat["recipe"]
         budget: dict[str, Any] = flat.pop("budget")
         return flat | budget
 

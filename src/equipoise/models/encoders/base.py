@@ -42,7 +42,7 @@ class DefaultEncoder(NamedTuple):
 DEFAULT_ENCODERS: Mapping[str, DefaultEncoder] = MappingProxyType(
     {
         "vector": DefaultEncoder("vector", "mlp", "no layout"),
-        "tokens": DefaultEncoder("tokens", "token-transformer", "relates words at any distance"),
+        "tokens": DefaultEncoder("tokens", "token-bag", "learns from few texts"),
         "sequence": DefaultEncoder("sequence", "tcn", "keeps the order of steps"),
         "image": DefaultEncoder("image", "cnn", "finds patterns anywhere"),
         "video": DefaultEncoder("video", "frame-cnn", "keeps layout and order"),
