@@ -8,7 +8,7 @@ EPOCHS := 60
 SEEDS := 3
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench pictures figures studies diagnoses media pretrained method-index task-tables clean
+.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench pictures defaults figures studies diagnoses media pretrained method-index task-tables clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,7 +74,9 @@ figures: $(VENV)/.dev browser  ## Write the results pages and the README figure 
 	$(BIN)/equipoise compare --data htad --methods references ogm-ge diagnose-relearn --seeds 10 \
 		--split-seed run --out runs/figures-splits --resume
 	$(BIN)/python benchmarks/results.py runs/figures-splits docs/results/htad-splits.md
-	$(BIN)/python benchmarks/defaults.py docs/results/defaults.md
+
+defaults: $(VENV)/.dev needs-source  ## Compare the recipes with other settings, on validation, with SOURCE=DIR (an hour).
+	$(BIN)/python benchmarks/defaults.py $(SOURCE) runs/defaults docs/results/defaults.md
 
 STUDIES := docs/results/methods
 studies: $(VENV)/.dev  ## Compare all methods on HTAD, and with SOURCE=DIR on two more datasets (about two hours).

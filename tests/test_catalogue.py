@@ -44,7 +44,7 @@ def test_a_change_of_the_sources_is_detected(
     change(file)
     copy = tmp_path / "package"
     for source in catalogue.SOURCES:
-        for path in [catalogue.PACKAGE / source, *(catalogue.PACKAGE / source).rglob("*.py")]:
+        for path in [catalogue.PACKAGE / source, *(catalogue.PACKAGE / source).rglob("*.*")]:
             if path.is_file():
                 target = copy / path.relative_to(catalogue.PACKAGE)
                 target.parent.mkdir(parents=True, exist_ok=True)

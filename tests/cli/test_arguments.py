@@ -23,7 +23,7 @@ def options() -> set[str]:
 def test_every_field_is_an_option_with_its_default() -> None:
     defaults = {argument.name: argument.default for argument in settings_arguments()}
     assert set(defaults) == options()
-    assert from_options(defaults) == Settings(data=DEFAULT_DATA)
+    assert from_options(defaults) == Settings(data=DEFAULT_DATA)  # the data are vectors, as `Budget` assumes
 
 
 @pytest.mark.parametrize("kind", [Settings, Budget])

@@ -213,7 +213,7 @@ def test_names_that_the_output_cannot_encode(tmp_path: Path, environment: dict[s
     )
     assert ended.returncode == 0, ended.stderr
     if "LC_ALL" in environment:
-        assert "joint on Gerät π, epoch" in ended.stdout.decode()
+        assert "joint on Gerät π, recipe vectors, epoch" in ended.stdout.decode()
         assert ended.stdout.decode().endswith("\nLäufe/eins\n")
     else:
         assert b"joint on Ger\xe4t \\u03c0, epoch" in ended.stdout

@@ -15,7 +15,7 @@ import yaml
 from equipoise.cli import build_app, main
 from equipoise.cli.arguments import DEFAULT_DATA, settings_arguments
 from equipoise.data.datasets import DATASETS
-from equipoise.experiments.grid.planning import DEFAULT_METHODS
+from equipoise.experiments.grid.planning import DEFAULT_METHODS, GROUPS
 from equipoise.experiments.grid.vary import cells_of
 from equipoise.methods import METHODS, create_method
 from equipoise.training.option_text import from_options, parse_assignments, parse_varied
@@ -110,10 +110,15 @@ def check_equipoise(words: list[str]) -> None:
         known = [
             argument.name for argument in settings_arguments(without)
         ]  # encoder options name files that do not exist here
-        from_options({"data": DEFAULT_DATA} | {name: given[name] for name in known if name in given})
+        # The data of the command do not exist here, so that no recipe can be chosen for them.
+        here = {"recipe": "vectors", "data": DEFAULT_DATA}
+        from_options(here | {name: given[name] for name in known if name in given and name != "data"})
     if words[0] == "compare":
-        methods, vary = given.get("methods") or DEFAULT_METHODS, parse_varied(given.get("vary") or [])
-        assert cells_of(given.get("data") or [DEFAULT_DATA], {}, methods, [0], vary=vary)
+        # A method that the page itself defines is not known here.
+        methods = [name for name in given.get("methods") or DEFAULT_METHODS if name in (*GROUPS, *METHODS)]
+        data = [DEFAULT_DATA] * len(given.get("data") or [DEFAULT_DATA])
+        varied = parse_varied(given.get("vary") or [])
+        assert cells_of(data, {"recipe": "vectors"}, methods, [0], vary=varied)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ AUTO: Final = "auto"
 FOLDER: Final = Path(__file__).parent / "recipes"
 PRECEDENCE: Final = ("transformers", "convolutions", "words", "vectors")
 """Of a model with encoders of several families, the first of these applies: its encoders train worst with
-another one. `vectors` also stands for encoders of no family."""
+another one."""
+OF_KIND: Final = {"vector": "vectors", "tokens": "words"}
+"""For encoders of other packages: by the kind of the modality. All other kinds have layout or order."""
 BATCHES: Final = 40
 """A set of fewer batches than this gets smaller ones, so that an epoch has enough steps."""
 UNWRITTEN: Final = ("augment",)
@@ -125,6 +127,8 @@ def recipe_of(dataset: PreparedDataset, encoder: str | Mapping[str, str] = AUTO)
     """
     from equipoise.models.build import encoder_names
 
+    kinds = {m: spec.kind for m, spec in dataset.modalities.items()}
     names = encoder_names({m: (spec.shape, spec.kind) for m, spec in dataset.modalities.items()}, encoder)
-    fitting = [name for name in PRECEDENCE if set(names.values()) & set(recipes()[name].encoders)]
-    return recipes()[fitting[0] if fitting else PRECEDENCE[-1]]
+    owners = {name: recipe.name for recipe in recipes().values() for name in recipe.encoders}
+    fitting = {owners.get(name, OF_KIND.get(kinds[m], PRECEDENCE[1])) for m, name in names.items()}
+    return recipes()[min(fitting, key=PRECEDENCE.index)]

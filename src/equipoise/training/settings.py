@@ -191,7 +191,7 @@ class Settings:
     encoder_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fusion: str = "concat"
     fusion_options: Mapping[str, Any] = field(default_factory=dict)
-    recipe: str = AUTO
+    recipe: str = field(default=AUTO, compare=False)  # its values decide, not its name
     budget: Budget = field(default_factory=Budget)
     device: str = "auto"
     threads: int | None = None

@@ -52,6 +52,7 @@ SMALL = {
     "resnet18": {"width": 4},
     "r2plus1d-18": {"width": 4},
     "transformer": {"width": 16},
+    "token-bag": {"width": 16, "vocabulary": 50},
     "token-transformer": {"width": 16, "vocabulary": 50},
     "patch-transformer": {"width": 16},
 }
@@ -128,7 +129,7 @@ def test_every_kind_has_a_default_encoder_and_all_have_one_width():
 
 def test_registry_contains_the_named_encoders_and_not_their_base_classes():
     own = {"mlp", "cnn", "resnet18", "sequence-cnn", "transformer", "token-transformer", "patch-transformer"}
-    own |= {"cnn3d", "frame-cnn", "gru", "r2plus1d-18", "tcn"}
+    own |= {"cnn3d", "frame-cnn", "gru", "r2plus1d-18", "tcn", "token-bag"}
     assert set(ENCODERS) == own | {"transformers"}
     with pytest.raises(UnknownNameError, match="resnet18"):
         ENCODERS["resnet-18"]
@@ -177,6 +178,8 @@ def test_a_batch_of_another_shape_is_refused_by_name(encoder, shape):
         ("transformer", {"heads": 3}),
         ("transformer", {"positions": "rotary"}),
         ("transformer", {"layers": 0}),
+        ("token-bag", {"vocabulary": 0}),
+        ("token-bag", {"dropout": 1.0}),
         ("token-transformer", {"vocabulary": 0}),
         ("token-transformer", {"heads": 3}),
         ("patch-transformer", {"patch": 0}),

@@ -28,6 +28,7 @@ CASES = [
     ("cnn3d", "video", (4, 2, 9, 7), {"channels": (3, 5), "width": 4, "dropout": 0.0}, (3, 5)),
     ("r2plus1d-18", "video", (4, 2, 20, 20), {"width": 3}, (3, 6, 12, 24)),
     ("transformer", "sequence", (6, 3), {"width": 8, "layers": 3}, (8, 8, 8)),
+    ("token-bag", "tokens", (6,), {"width": 4, "dropout": 0.0}, (4,)),
     ("token-transformer", "tokens", (6,), {"width": 8, "layers": 2}, (8, 8)),
     ("patch-transformer", "image", (2, 9, 7), {"width": 8, "patch": 4}, (8, 8)),
     ("patch-transformer", "video", (4, 2, 9, 7), {"width": 8, "patch": 4}, (8, 8)),
@@ -106,6 +107,9 @@ def plain(encoder: Encoder, x: torch.Tensor) -> torch.Tensor:
             steps = layer(steps, src_key_padding_mask=x == 0)
         steps = encoder.norm(steps)
         return torch.stack([row[ids != 0].mean(dim=0) for row, ids in zip(steps, x, strict=True)])
+    if encoder.name == "token-bag":
+        embedded = encoder.embedding.weight[x] * (x != 0)[:, :, None]
+        return embedded.sum(dim=1) / (x != 0).sum(dim=1, keepdim=True).double().sqrt()
     if encoder.name == "patch-transformer":
         return encoder.norm(encoder.layers(tokens_of(encoder, x))).mean(dim=1)
     frames = x.flatten(0, 1) if x.ndim == 5 else x

@@ -59,7 +59,8 @@ def test_tokens_outside_the_vocabulary_name_the_option(token):
 def test_padding_does_not_matter_in_any_fusion(fusion):
     shapes = {"text": ((4,), "tokens"), "sound": ((5, 3), "sequence")}
     options = {"text": {"vocabulary": 12, "width": 8}, "sound": {"width": 8}}
-    model = build_model(shapes, 3, encoders={"sound": "transformer"}, encoder_options=options, fusion=fusion)
+    encoders = {"text": "token-transformer", "sound": "transformer"}
+    model = build_model(shapes, 3, encoders=encoders, encoder_options=options, fusion=fusion)
     check_contract(model, shapes, 3)
     model.double().eval()
     x = {"text": TOKENS, "sound": torch.randn(3, 5, 3).double()}

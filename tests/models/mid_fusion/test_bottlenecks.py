@@ -16,7 +16,12 @@ SHAPES = {
     "text": ((4,), "tokens"),
     "pose": ((5, 3), "sequence"),
 }
-ENCODERS = {"sound": "patch-transformer", "frames": "patch-transformer", "pose": "transformer"}
+ENCODERS = {
+    "sound": "patch-transformer",
+    "frames": "patch-transformer",
+    "text": "token-transformer",
+    "pose": "transformer",
+}
 OPTIONS = {
     "sound": {"width": 8, "layers": 4, "patch": 4, "dropout": 0.0},
     "frames": {"width": 8, "layers": 3, "patch": 4, "dropout": 0.0},
@@ -141,4 +146,6 @@ def test_unsupported_parts_are_refused():
     options = {"text": {"width": 8}, "pose": {"width": 16}}
     shapes = {m: SHAPES[m] for m in ("pose", "text")}
     with pytest.raises(ModelError, match=r"equal width; found \{'pose': 16, 'text': 8\}"):
-        build_model(shapes, 5, encoders={"pose": "transformer"}, encoder_options=options, fusion="mbt")
+        build_model(
+            shapes, 5, encoders={m: ENCODERS[m] for m in shapes}, encoder_options=options, fusion="mbt"
+        )

@@ -20,7 +20,7 @@ SHAPES = {
     "text": ((4,), "tokens"),
     "type": ((5, 3), "sequence"),
 }
-ENCODERS = {"type": "transformer"}
+ENCODERS = {"type": "transformer", "text": "token-transformer"}
 OPTIONS = {
     "audio": {"hidden": (5, 6), "dropout": 0.0},
     "a.b": {"channels": (3, 4)},

@@ -1,0 +1,137 @@
+"""Recipes: their files, what `auto` takes, and what they fill in beside the options that are given."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+import equipoise as eq
+from equipoise.models import ENCODERS
+from equipoise.training.option_text import from_options, to_options
+from equipoise.training.recipe import PRECEDENCE, budget_options, recipe_of, recipes
+from equipoise.training.settings import Budget, Settings
+from equipoise.types import UnknownNameError, UsageError
+
+GOVERNED = set(recipes()["paper"].budget)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Return sets of 50 samples by the kinds of their modalities."""
+    folder, rng = tmp_path_factory.mktemp("sets"), np.random.default_rng(0)
+    inputs = {
+        "numbers": rng.standard_normal((50, 3)).astype(np.float32),
+        "steps": rng.standard_normal((50, 6, 2)).astype(np.float32),
+        "text": rng.integers(1, 9, (50, 5)).astype(np.int32),
+    }
+
+    def make(*names: str) -> str:
+        out = folder / "-".join(names)
+        if not out.exists():
+            kinds = {"text": "tokens"} if "text" in names else {}
+            eq.write_dataset(out, {m: inputs[m] for m in names}, np.arange(50) % 2, kinds=kinds)
+        return str(out)
+
+    return make
+
+
+def test_every_recipe_is_a_valid_budget_with_the_same_options():
+    for name, recipe in recipes().items():
+        assert set(recipe.budget) == GOVERNED, name
+        budget = Budget(**recipe.options(10_000, {}))
+        assert {key: getattr(budget, key) for key in GOVERNED} == dict(recipe.budget), name
+        assert recipe.description
+
+
+def test_each_encoder_has_exactly_one_recipe_and_the_order_names_all():
+    named = [encoder for recipe in recipes().values() for encoder in recipe.encoders]
+    assert sorted(named) == sorted(ENCODERS)
+    assert set(PRECEDENCE) == {name for name, recipe in recipes().items() if recipe.encoders}
+
+
+def test_paper_has_the_settings_of_the_paper():
+    """Section 4.1: SGD with 0.002, momentum 0.9, weight decay 0.0001, batches of 64."""
+    budget = Settings.from_options("htad", recipe="paper").budget
+    assert (budget.optimizer, budget.lr, budget.momentum, budget.weight_decay) == ("sgd", 2e-3, 0.9, 1e-4)
+    assert (budget.batch_size, budget.schedule, budget.epochs) == (64, "constant", 90)
+
+
+def test_a_bare_budget_is_that_of_vectors():
+    assert {key: getattr(Budget(), key) for key in GOVERNED} == dict(recipes()["vectors"].budget)
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "expected"),
+    [
+        (("numbers",), {}, "vectors"),
+        (("numbers", "steps"), {}, "convolutions"),
+        (("numbers", "text"), {}, "words"),
+        (("steps", "text"), {}, "convolutions"),
+        (("numbers", "steps", "text"), {"modalities": ["numbers", "text"]}, "words"),
+        (("numbers", "steps"), {"encoder": {"steps": "transformer"}}, "transformers"),
+        (("numbers", "steps"), {"method": "unimodal:numbers"}, "convolutions"),  # as of its comparison
+        (("numbers", "steps"), {"recipe": "paper"}, "paper"),
+    ],
+)
+def test_the_encoders_decide_and_not_the_method(sets, names, options, expected):
+    settings = Settings.from_options(sets(*names), **options)
+    assert settings.recipe == expected
+    assert settings.budget.epochs == recipes()[expected].budget["epochs"]
+
+
+def test_options_that_are_given_win(sets):
+    data = sets("numbers", "steps")
+    budget = Settings.from_options(data, lr=0.5, epochs=3, batch_size=7).budget
+    assert (budget.lr, budget.epochs, budget.batch_size) == (0.5, 3, 7)
+    assert budget.optimizer == recipes()["convolutions"].budget["optimizer"]
+
+
+def test_another_optimizer_gets_its_own_defaults(sets):
+    budget = Settings.from_options(sets("numbers", "steps"), optimizer="sgd").budget
+    assert (budget.lr, budget.weight_decay, budget.schedule) == (0.05, Budget().weight_decay, "constant")
+    assert budget.epochs == recipes()["convolutions"].budget["epochs"]
+
+
+@pytest.mark.parametrize(("samples", "expected"), [(50, 16), (1279, 16), (1280, 32), (2560, 64), (10**6, 64)])
+def test_small_sets_get_small_batches(samples, expected):
+    assert recipes()["convolutions"].options(samples, {})["batch_size"] == expected
+
+
+def test_the_batch_size_depends_on_the_whole_set_so_that_seeds_have_equal_budgets(sets):
+    data = sets("numbers", "steps")
+    budgets = {str(Settings.from_options(data, seed=s, split_seed="run").budget) for s in range(4)}
+    assert len(budgets) == 1
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(1, 0), (3, 2), (40, 4)])
+def test_the_warm_up_of_a_recipe_is_shorter_than_a_short_training(epochs, expected):
+    options = recipes()["transformers"].options(50, {"epochs": epochs})
+    assert options["warmup_epochs"] == expected
+    Budget(**options)
+
+
+def test_a_warm_up_that_is_given_is_not_shortened():
+    with pytest.raises(UsageError, match="warmup_epochs is 5 of 3 epochs"):
+        Settings.from_options("htad", recipe="transformers", epochs=3, warmup_epochs=5)
+
+
+def test_an_unknown_recipe_is_refused_before_the_data_are_opened():
+    with pytest.raises(UnknownNameError, match="unknown recipe 'papier': did you mean paper"):
+        budget_options("papier", "no such data", {})
+
+
+def test_recorded_options_are_read_without_the_data(sets):
+    settings = Settings.from_options(sets("numbers", "steps"), method="joint")
+    recorded = to_options(settings) | {"data": "gone"}
+    assert "recipe" not in recorded
+    assert asdict(from_options(recorded).budget) == asdict(settings.budget)
+
+
+def test_the_record_names_the_recipe(sets, tmp_path):
+    result = eq.fit(sets("numbers", "steps"), epochs=1, out=tmp_path / "run")
+    assert result.summary["recipe"] == "convolutions"
+    assert recipe_of(eq.open_dataset(sets("numbers"))).name == "vectors"
+    again = eq.fit(sets("numbers", "steps"), epochs=1, out=tmp_path / "run", resume=True)
+    assert again.test == result.test
