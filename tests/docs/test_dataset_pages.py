@@ -20,6 +20,7 @@ NAMES = (
     "avletters",
     "egogestar",
     "phone-watch",
+    "fsdd-mnist",
     "ucf101",
     "food101",
     "table",

@@ -1,10 +1,12 @@
-"""Read NumPy archives (`.npz`), each file with an error of its own kind."""
+"""Read arrays from NumPy archives (`.npz`) and from files in the IDX format."""
 
 from __future__ import annotations
 
+import gzip
+import math
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,11 +41,7 @@ def read_archive(path: Path, axes: Mapping[str, Axes], expected: str) -> dict[st
     sizes: dict[str, int] = {}
     for name, wanted in axes.items():
         found = arrays[name].shape
-        fits = len(found) == len(wanted) and all(
-            size == (one if isinstance(one, int) else sizes.setdefault(one, size))
-            for size, one in zip(found, wanted, strict=True)
-        )
-        if not fits:
+        if not _fits(found, wanted, sizes):
             lengths = ", ".join(f"{one} = {sizes[one]}" for one in wanted if one in sizes)
             shape = f"[{', '.join(map(str, wanted))}]" + (f", with {lengths}" if lengths else "")
             raise MediaError(
@@ -73,3 +71,39 @@ def read_arrays(path: Path, names: Collection[str], expected: str) -> dict[str, 
         raise
     except DAMAGED as error:
         raise MediaError(path, "unreadable", f"cannot be read ({error})") from error
+
+
+def _fits(found: Sequence[int], wanted: Axes, sizes: dict[str, int]) -> bool:
+    """Compare a shape with the wanted axes; the lengths of named ones are taken from `sizes`, or added."""
+    return len(found) == len(wanted) and all(
+        size == (one if isinstance(one, int) else sizes.setdefault(one, size))
+        for size, one in zip(found, wanted, strict=True)
+    )
+
+
+def read_idx(path: Path, shape: Axes) -> NDArray[np.uint8]:
+    """Read an array of bytes in the IDX format of MNIST (http://yann.lecun.com/exdb/mnist), gzip-compressed.
+
+    Two bytes 0, the type (8 for bytes) and the number of axes are followed by the length of each axis, as
+    big-endian 32-bit numbers, and the values.
+
+    Raises:
+        MediaError: the file is missing, damaged, or of another format or shape.
+    """
+    check_media(path)
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except DAMAGED as error:
+        raise MediaError(path, "unreadable", f"cannot be read ({error})") from error
+    if content[:4] != bytes([0, 0, 8, len(shape)]):
+        remedy = f"expected bytes with {len(shape)} axes"
+        raise MediaError(path, "wrong-format", f"has the IDX header {content[:4].hex()}", remedy)
+    found = np.frombuffer(content[4 : 4 + 4 * len(shape)], ">u4").tolist()
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
+    if math.prod(found) != len(values):
+        raise MediaError(path, "truncated", f"has {len(values)} values, but its header says {found}")
+    if not _fits(found, shape, {}):
+        raise MediaError(
+            path, "wrong-format", f"has the shape {found}", f"expected [{', '.join(map(str, shape))}]"
+        )
+    return values.reshape(found)
