@@ -17,6 +17,7 @@ from equipoise.data.prepare.lists import draw_groups
 from equipoise.data.prepare.media.archives import read_archive, read_idx
 from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.spectrograms import fbank
+from equipoise.data.prepare.media.video import spread
 from equipoise.randomness import derive_seed
 from equipoise.types import DataError, UsageError
 
@@ -36,6 +37,7 @@ class FSDDMNIST(SourceDataset):
 
     Attributes:
         bins: mel bins of the spectrogram.
+        steps: moments of the spectrogram, evenly spaced from the begin of the wave to its end.
         split: `speaker` holds out speakers: one for test, one for validation; `recording` is the published
             split of FSDD: recordings 0 to 4 of each digit and speaker for test, and here 5 to 9 for
             validation.
@@ -57,6 +59,7 @@ class FSDDMNIST(SourceDataset):
     extra = None
 
     bins: int = 40
+    steps: int = 48
     split: Literal["speaker", "recording"] = "speaker"
     split_seed: int = 0
     pair_seed: int = 0
@@ -134,11 +137,10 @@ class FSDDMNIST(SourceDataset):
         return paired
 
     def _spectrogram(self, wave: NDArray[np.int16]) -> NDArray[np.float16]:
-        """Return log mel energies `[1, bins, 98]` of the first second, with silence after the end."""
-        second = np.zeros(RATE, np.float32)
-        taken = wave[:RATE].astype(np.float32) / 2**15
-        second[: len(taken)] = taken - taken.mean()
-        return fbank(second, RATE, self.bins).T[None].astype(np.float16)
+        """Return log mel energies `[1, bins, steps]` at evenly spaced moments of the wave."""
+        sound = wave.astype(np.float32) / 2**15
+        energies = fbank(sound - sound.mean(), RATE, self.bins)
+        return energies[spread(len(energies), self.steps)].T[None].astype(np.float16)
 
 
 def _waves(path: Path) -> dict[str, NDArray[Any]]:

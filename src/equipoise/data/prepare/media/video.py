@@ -75,6 +75,11 @@ def middles(length: int, count: int) -> list[int]:
     return [int((part + 0.5) * length / count) for part in range(count)]
 
 
+def spread(length: int, count: int) -> NDArray[np.int64]:
+    """Return `count` evenly spaced indices from the first to the last of `length`."""
+    return np.round(np.linspace(0, length - 1, count)).astype(np.int64)
+
+
 def every_second(span: Span, count: int) -> list[int]:
     """Return the first frame at or after each full second of the span."""
     covered = span.times[span.first : span.stop]

@@ -17,6 +17,7 @@ from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.archives import DAMAGED, read_arrays
 from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.media.images import block_means, block_side
+from equipoise.data.prepare.media.video import spread
 from equipoise.types import UsageError
 
 HEIGHT, WIDTH, COEFFICIENTS = 60, 80, 26
@@ -93,11 +94,6 @@ class LipsReader(ModalityReader):
         means = block_means(taken, block_side(self.height, (HEIGHT, WIDTH)))
         images: NDArray[np.uint8] = np.round(means).astype(np.uint8)
         return images[:, None]
-
-
-def spread(length: int, count: int) -> NDArray[np.int64]:
-    """Return `count` evenly spaced indices from the first to the last of `length`."""
-    return np.round(np.linspace(0, length - 1, count)).astype(np.int64)
 
 
 def read_htk(path: Path) -> NDArray[np.float32]:
