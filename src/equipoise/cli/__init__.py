@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "Train one model by one method.",
     "prepare": "Turn a downloaded dataset into the prepared format.",
     "diagnose": "Show the learning state of every modality of a run, or of features in a file.",
+    "reproduce": "Reproduce a table or figure of the paper.",
     "report": "Write the HTML report of runs or of a comparison.",
     "list": "List methods, datasets, models or metrics.",
 }
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"equipoise: unexpected {what} (EQUIPOISE_TRACEBACK=1 shows where)", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except KeyboardInterrupt:
-        advice = "; continue with --resume" if words[:1] in (["train"], ["compare"]) else ""
+        advice = "; continue with --resume" if words[:1] in (["train"], ["compare"], ["reproduce"]) else ""
         print(f"equipoise: interrupted{advice}.", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

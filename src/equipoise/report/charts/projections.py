@@ -63,13 +63,13 @@ def _splits(projection: Projection) -> list[Panel]:
     ):
         x = look.x_axis("x", titles[0], reach[0], labels=False)
         y = look.y_axis("y", titles[1], reach[1], labels=False, grid=False)
-        drawing = look.layered(_cloud(points, labels, projection.classes, x, y), height=270)
+        drawing = look.layered(cloud(points, labels, projection.classes, x, y), height=270)
         said = f"{kind} of the {split} features of {projection.modality}, coloured by class"
         panels.append(Panel(look.heading(projection.modality, kind, split), said, drawing))
     return panels
 
 
-def _cloud(points: Any, labels: Any, classes: Sequence[str], x: alt.X, y: alt.Y) -> alt.Chart:
+def cloud(points: Any, labels: Any, classes: Sequence[str], x: alt.X, y: alt.Y) -> alt.Chart:
     """Return a mark a sample; marks are drawn in the order of the samples, so that no class covers others."""
     held = sorted({int(index) for index in labels})
     scales = [alt.Scale(domain=held, range=[class_style(index)[place] for index in held]) for place in (0, 1)]

@@ -1,0 +1,95 @@
+"""`equipoise reproduce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from equipoise.cli.arguments import Whole
+from equipoise.cli.progress import EpochBar, waiting
+from equipoise.cli.tables import make_table, output_console, print_plain, progress_console
+from equipoise.types import UsageError
+
+
+def reproduce_command(
+    name: str | None = None,
+    /,
+    *,
+    data_root: Path | None = None,
+    stand_in: Path | None = None,
+    out: Path = Path("reproduced"),
+    quick: bool = False,
+    protocol: str = "honest",
+    seeds: Whole | None = None,
+    epochs: Whole | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    executor: str = "local",
+    workers: Whole | None = None,
+    config: Path | None = None,
+) -> int:
+    """Reproduce a table or figure of the paper (Wei et al., ECCV 2024).
+
+    Without a name the tables and figures are listed. The sets are those of the paper, prepared (`equipoise
+    prepare`), or others that stand in for them, which this command prepares. Runs are kept beside the result;
+    an interrupted reproduction continues with `--resume`.
+
+    Args:
+        name: `table1` to `table4`, `figure1` to `figure5`.
+        data_root: folder of prepared sets: `DIR/cremad`, `DIR/kinetics-sounds`, `DIR/ucf101`, `DIR/cmu-mosi`.
+        stand_in: folder with the archives of stand-ins, such as `avletters.npz`.
+        out: output folder; it may hold several tables and figures.
+        quick: fewer methods, cases and epochs, within minutes; the title says so.
+        protocol: `honest`, or `original`, which adds columns to a table: what selecting epochs on the test
+            split, and the published difference in augmentation, would change.
+        seeds: number of seeds. Default: 3.
+        epochs: of every run. Default: 90 as in the paper, on stand-ins those of the set.
+        resume: keep the finished runs and continue the others.
+        overwrite: replace the runs of this table or figure.
+        executor: `local` or `ray`.
+        workers: processes of the local executor. Default: one for each core.
+        config: YAML file with options by name; those given here win.
+    """
+    from equipoise.experiments.paper.items import ITEMS, item_named
+    from equipoise.experiments.paper.plan import Choices
+    from equipoise.experiments.paper.reproduce import SETS, measured, reproduce
+    from equipoise.experiments.paper.sets import Sources
+    from equipoise.report.paper.words import title
+    from equipoise.report.paper.write import write_reproduction
+
+    console = output_console()
+    if name is None:
+        console.print(make_table(["name", "shows"], [[item.name, item.title] for item in ITEMS.values()]))
+        return 0
+    item = item_named(name)
+    choices = Choices(quick=quick, protocol=protocol, seeds=seeds, epochs=epochs)
+    sources = None
+    if item.form != "scheme":
+        if (data_root is None) == (stand_in is None):
+            raise UsageError(
+                f"{name} needs data; expected either --data-root DIR (prepared sets of the paper) or "
+                "--stand-in DIR (archives of other sets)."
+            )
+        root = data_root or stand_in
+        assert root is not None
+        sources = Sources(root.expanduser(), stand_in is not None, out / SETS, workers, waiting)
+    with EpochBar(progress_console()) as bar:
+        found = reproduce(
+            item,
+            choices,
+            sources,
+            out,
+            executor=executor,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            observer=bar,
+        )
+    with waiting(f"drawing {item.name}"):
+        found = measured(found)
+    files = write_reproduction(found, out)
+    print_plain(console, f"{title(found)}\n")
+    for path in files:
+        print_plain(console, path)
+    if found.failed:
+        print_plain(progress_console(), f"{found.failed} runs failed; their causes are in {files[-1]}.")
+    return 1 if found.failed else 0

@@ -1,0 +1,122 @@
+"""The datasets of the items: those of the paper, and what stands in for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from equipoise.cache import DESCRIPTION_FILE
+from equipoise.data import load_dataset
+from equipoise.data.datasets import DATASETS
+from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.prepare.engine import prepare
+from equipoise.experiments.paper.noise import noisy
+from equipoise.types import PathError
+
+Waiting = Callable[[str], AbstractContextManager[Any]]
+"""Shows what is being done while a block runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperSet:
+    """A dataset as the items use it.
+
+    Attributes:
+        title: its name in titles and tables.
+        settings: options of `Settings` and `Budget` on it.
+        files: of a stand-in, the archives that it is prepared from; one without any needs no folder.
+        quick_epochs: of a stand-in, the epochs of a quick reproduction.
+    """
+
+    title: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[str] = ()
+    quick_epochs: int = 15
+
+
+ORIGINAL: Final = {"recipe": "paper"}
+"""The paper's training; its re-learnings after epochs 20, 40 and 60 are the default of the method."""
+_RESNET: Final = {**ORIGINAL, "encoder": "resnet18"}
+
+PAPER: Final = {
+    "cremad": PaperSet(title="CREMA-D", settings=_RESNET),
+    "kinetics-sounds": PaperSet(title="Kinetics-Sounds", settings={**_RESNET, "lr": 1e-3}),
+    "ucf101": PaperSet(title="UCF-101", settings=_RESNET),
+    "cmu-mosi": PaperSet(title="CMU-MOSI", settings=ORIGINAL),
+}
+STAND_INS: Final = {
+    "htad": PaperSet(title="HTAD", quick_epochs=30),
+    "avletters": PaperSet(title="AVLetters", files=("avletters.npz",)),
+    "egogestar": PaperSet(title="EgoGestAR", files=("egogestar_video_25x60x80.npz",)),
+    "cmu-mosi": PaperSet(title="MOSI audio and raw text", files=("mosi_utt.npz",)),
+    "phone-watch": PaperSet(title="phone and watch", files=("sp_sw_har_1s_windows.npz",)),
+}
+"""Those at hand; they train by the recipe of their encoders."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the sets of a reproduction come from.
+
+    Attributes:
+        root: folder of prepared sets of the paper, or of the archives of stand-ins.
+        stand_in: whether it is the latter.
+        folder: where stand-ins and sets with noise are prepared.
+        workers: processes that decode.
+        waiting: shows what is being prepared.
+    """
+
+    root: Path
+    stand_in: bool
+    folder: Path
+    workers: int | None
+    waiting: Waiting
+
+    def check(self, names: Sequence[str], item: str) -> None:
+        """Check before any work that all sets are there.
+
+        Raises:
+            PathError: a folder or archive is missing.
+        """
+        option = "--stand-in DIR" if self.stand_in else "--data-root DIR"
+        if not self.root.is_dir():
+            raise PathError(f"{self.root} is no folder; expected that of the data: {option}.")
+        for name in names:
+            if not self.stand_in and not (self.root / name / DESCRIPTION_FILE).is_file():
+                raise PathError(
+                    f"{self.root / name} holds no prepared dataset, and {item} needs {PAPER[name].title}; "
+                    f"expected what 'equipoise prepare {name} --out {self.root / name}' writes."
+                )
+            files = STAND_INS[name].files if self.stand_in else ()
+            if missing := [file for file in files if not (self.root / file).is_file()]:
+                raise PathError(
+                    f"{self.root} lacks {' and '.join(missing)}, and {item} needs {STAND_INS[name].title}; "
+                    f"expected a folder with {' and '.join(files)}: {option}."
+                )
+
+    def data(self, name: str, noise: Mapping[str, float]) -> str:
+        """Return the name or folder of a set, prepared if it is not yet, with noise on some modalities."""
+        place = self._prepared(name)
+        if not noise:
+            return place
+        levels = "-".join(f"{modality}-{level:g}" for modality, level in noise.items())
+        folder = self.folder / f"{name}-noise-{levels}"
+        if not (folder / DESCRIPTION_FILE).is_file():
+            noisy(load_dataset(place), noise, folder)
+        return str(folder.resolve())
+
+    def _prepared(self, name: str) -> str:
+        if not self.stand_in:
+            return str((self.root / name).resolve())
+        kind, wanted = DATASETS[name], STAND_INS[name]
+        if not issubclass(kind, SourceDataset):
+            return name
+        folder = self.folder / name
+        if not (folder / DESCRIPTION_FILE).is_file():
+            with self.waiting(f"preparing {wanted.title}"):
+                source = self.root / wanted.files[0] if len(wanted.files) == 1 else self.root
+                prepare(kind().plan(source), folder, workers=self.workers, isolated=True)
+        return str(folder.resolve())

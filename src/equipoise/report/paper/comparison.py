@@ -1,0 +1,109 @@
+"""The paper's tables: accuracy, macro F1 and gain over joint training of each method, case by case."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from equipoise.decimals import bracketed
+from equipoise.experiments.compare.comparison import BASELINE, Comparison
+from equipoise.experiments.compare.floors import is_below
+from equipoise.experiments.paper.item import OURS
+from equipoise.experiments.paper.plan import PlannedCase
+from equipoise.experiments.paper.protocol import selected_on_test
+from equipoise.experiments.paper.reproduce import Reproduction
+from equipoise.report.paper.grid import Column, Entry, Grid
+from equipoise.report.paper.words import BELOW
+from equipoise.report.text.wording import decimal, number
+
+ON_TEST, AUGMENTED = "best on test (not honest)", "best on test, augmented (not honest)"
+
+
+def grid(found: Reproduction) -> Grid:
+    """Return the table: a row a method, and columns for each case."""
+    columns: list[Column] = []
+    for case in found.cases:
+        columns += _columns(case, found)
+    rows = dict.fromkeys(row for column in columns for row in column.entries)
+    return Grid(sorted(rows, key=lambda name: name == OURS), columns)
+
+
+def _columns(case: PlannedCase, found: Reproduction) -> list[Column]:
+    comparison = found.comparisons[case.cell.name]
+    methods: Mapping[str, Mapping[str, Any]] = comparison.summary["methods"]
+    best = _best(comparison)
+    held = [
+        ("accuracy", {name: _accuracy(values, best == values["mean"]) for name, values in methods.items()}),
+        ("macro F1", {name: Entry(decimal(number(v["macro_f1_mean"]), 3)) for name, v in methods.items()}),
+        ("vs joint", {name: _difference(values) for name, values in methods.items()}),
+    ]
+    if case.augmented is not None:
+        honest, augmented = protocols(case, found)
+        held += [(ON_TEST, _spreads(honest)), (AUGMENTED, _spreads(augmented))]
+    return [Column(case.title, head, entries) for head, entries in held]
+
+
+def _best(comparison: Comparison) -> float:
+    """Return the best mean where the methods may be ranked, else NaN."""
+    means = [number(values["mean"]) for values in comparison.summary["methods"].values()]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    return max(finite) if comparison.ranked and finite else math.nan
+
+
+def _accuracy(values: Mapping[str, Any], best: bool) -> Entry:
+    text = _spread(number(values["mean"]), number(values["std"]))
+    return Entry(f"{text} {BELOW}" if is_below(values) else text, best)
+
+
+def _spread(mean: float, std: float) -> str:
+    own = f" \N{PLUS-MINUS SIGN} {decimal(std, 3)}" if math.isfinite(std) else ""
+    return decimal(mean, 3) + own
+
+
+def _difference(values: Mapping[str, Any]) -> Entry:
+    block = values.get(f"difference_to_{BASELINE}")
+    if not block:
+        return Entry()
+    ends = number(block["low"]), number(block["high"])
+    interval = bracketed(ends, signed=True) if all(map(math.isfinite, ends)) else ""
+    return Entry(decimal(number(block["mean"]), 3, signed=True) + interval.replace("-", "\N{MINUS SIGN}"))
+
+
+def _spreads(found: Mapping[str, Sequence[float]]) -> dict[str, Entry]:
+    return {
+        method: Entry(
+            _spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
+        )
+        for method, values in found.items()
+    }
+
+
+def protocols(
+    case: PlannedCase, found: Reproduction
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return test accuracies of epochs selected on test by method and seed: as run, and as published."""
+    assert case.augmented is not None
+    own = selected_on_test(found.comparisons[case.cell.name])
+    others = selected_on_test(found.comparisons[case.augmented.name])
+    return own, others | ({OURS: own[OURS]} if OURS in own else {})
+
+
+def frame(found: Reproduction) -> pd.DataFrame:
+    """Return the numbers of the table, one row a case and method, for CSV."""
+    rows = []
+    for case in found.cases:
+        comparison = found.comparisons[case.cell.name]
+        shown = protocols(case, found) if case.augmented is not None else None
+        for method, values in comparison.table().iterrows():
+            row = {"case": case.title, "method": method, **{str(k): v for k, v in values.items()}}
+            row["macro_f1"] = comparison.summary["methods"][method]["macro_f1_mean"]
+            row["ranked"] = comparison.ranked
+            if shown is not None:
+                for head, means in zip(("best_on_test", "best_on_test_augmented"), shown, strict=True):
+                    row[head] = statistics.fmean(means[str(method)]) if str(method) in means else math.nan
+            rows.append(row)
+    return pd.DataFrame(rows)

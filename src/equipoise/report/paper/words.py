@@ -1,0 +1,124 @@
+"""The words of a reproduced table or figure: title, notes, and the conditions of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from equipoise.experiments.compare.comparison import RUNS, Comparison
+from equipoise.experiments.compare.floors import marked
+from equipoise.experiments.paper.plan import PlannedCase
+from equipoise.experiments.paper.reproduce import Reproduction
+from equipoise.report.text.wording import counted, listed
+from equipoise.training.fit import run_name
+from equipoise.training.record.record import CONFIG, RunRecord
+
+PAPER: Final = "Wei, Li, Feng, Hu, Diagnosing and Re-learning for Balanced Multimodal Learning, ECCV 2024"
+BELOW: Final = "\N{DAGGER}"
+BUDGET: Final = ("batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "augment")
+
+
+def title(found: Reproduction) -> str:
+    """Return what is shown, on which sets, and whether it is quick."""
+    text = f"{found.item.head}. {found.item.title}"
+    if found.cases:
+        text += f", {'on the stand-in ' if found.stand_in else 'on '}{listed(found.sets)}"
+    if found.choices.quick:
+        text += f" (quick: {_quick(found)})"
+    return text
+
+
+def _quick(found: Reproduction) -> str:
+    seeds = {len(list(case.cell.seeds)) for case in found.cases}
+    epochs = {case.cell.settings.budget.epochs for case in found.cases}
+    return f"{_range(seeds, 'seed')}, {_range(epochs, 'epoch')}" if found.cases else "no runs"
+
+
+def _range(values: set[int], noun: str) -> str:
+    low, high = min(values), max(values)
+    return counted(low, noun) if low == high else f"{low} to {counted(high, noun)}"
+
+
+def notes(found: Reproduction) -> list[str]:
+    """Return what a reader must know of the comparisons: no ranking, floors, failures."""
+    lines = []
+    for case, comparison in compared(found):
+        summary = comparison.summary
+        if summary["not_ranked_because"] and found.item.form == "comparison":
+            lines.append(f"{case}: not ranked, because {'; '.join(summary['not_ranked_because'])}.")
+        for method, figures in marked(summary["methods"]).items():
+            lines.append(f"{case}: {method} does not beat a linear model on its own inputs, {figures}.")
+        failed = comparison.results[comparison.results["status"] != "ok"]
+        lines += [f"{case}: {row.method}, seed {row.seed}, {row.status}." for row in failed.itertuples()]
+        lines += [f"{case}: left out {name}: {why}" for name, why in summary.get("left_out", {}).items()]
+    return lines
+
+
+def compared(found: Reproduction) -> Iterator[tuple[str, Comparison]]:
+    """Yield the title of each case with its comparison, those with augmentation too."""
+    for case in found.cases:
+        yield case.title, found.comparisons[case.cell.name]
+        if case.augmented is not None:
+            yield f"{case.title}, augmented", found.comparisons[case.augmented.name]
+
+
+def conditions(found: Reproduction) -> list[str]:
+    """Return how the runs were made, from their records: a line for each case, and one for the machine."""
+    lines, machines = [], []
+    for case in found.cases:
+        comparison = found.comparisons[case.cell.name]
+        record = _first_record(comparison)
+        if record is None:
+            continue
+        result = record.result()
+        lines.append(_of_case(case, comparison, result, record.options()))
+        machines.append(_machine(result["environment"]))
+    return [*lines, *(f"Versions and machine: {machine}." for machine in dict.fromkeys(machines))]
+
+
+def _of_case(
+    case: PlannedCase, comparison: Comparison, result: Mapping[str, Any], options: Mapping[str, Any]
+) -> str:
+    seeds = ", ".join(map(str, comparison.summary["seeds"]))
+    sizes = ", ".join(f"{count:,} {split}" for split, count in result["split_sizes"].items())
+    budget = ", ".join(f"{key} {options[key]}" for key in BUDGET if options.get(key) is not None)
+    return (
+        f"{case.title}: model {result['model']}; seeds {seeds}; {counted(result['epochs'], 'epoch')}; "
+        f"{budget}; {sizes} samples; data {result['data_fingerprint'][:12]}, "
+        f"splits {result['split_fingerprint'][:12]}."
+    )
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    parts = [f"Python {environment['python']}"]
+    parts += [environment[key] for key in ("platform", "device") if key in environment]
+    parts += [counted(environment["cores"], "core")] if "cores" in environment else []
+    return f"{versions}; {', '.join(parts)}"
+
+
+def _first_record(comparison: Comparison) -> RunRecord | None:
+    finished = comparison.results[comparison.results["status"] == "ok"]
+    for row in finished.to_dict("records"):
+        record = RunRecord(comparison.folder / RUNS / run_name(str(row["method"]), int(row["seed"])))
+        if record.has_result and record.path(CONFIG).is_file():
+            return record
+    return None
+
+
+def selection(found: Reproduction) -> Sequence[str]:
+    """Say how epochs were selected, and what the columns that are not honest show."""
+    if not found.cases:
+        return []
+    lines = [
+        "The epoch whose weights are kept is selected on validation, and the test split is opened once a "
+        "run, after training. Means and standard deviations are over seeds."
+    ]
+    if found.choices.original:
+        lines.append(
+            "The columns 'not honest' show what the published protocol would report: 'best on test' is the "
+            "highest test accuracy of any epoch, measured after training from kept weights; 'best on test, "
+            "augmented' adds the published difference in augmentation, by which all methods but "
+            "diagnose-relearn train on augmented batches. Nothing in the other columns depends on them."
+        )
+    return lines

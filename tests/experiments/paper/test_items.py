@@ -1,0 +1,98 @@
+"""Every table and figure is declared of sets, methods and options that exist."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import synthetic
+from equipoise.data.datasets import DATASETS
+from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.experiments.grid.planning import reference_methods
+from equipoise.experiments.paper.figure2 import ARROWS, BOXES
+from equipoise.experiments.paper.item import METHODS as OF_THE_PAPER
+from equipoise.experiments.paper.item import OURS
+from equipoise.experiments.paper.items import ITEMS, item_named
+from equipoise.experiments.paper.plan import Choices, _name, _planned
+from equipoise.experiments.paper.sets import PAPER, STAND_INS, Sources
+from equipoise.methods import METHODS, base_names, create_method
+from equipoise.training.settings import Settings
+from equipoise.types import UnknownNameError
+
+FULL, QUICK = Choices(), Choices(quick=True)
+NOWHERE = Sources(Path("nowhere"), True, Path("nowhere"), None, lambda _: None)  # type: ignore[arg-type,return-value]
+RUN = [item for item in ITEMS.values() if item.form != "scheme"]
+
+
+def test_all_tables_and_figures_of_the_paper() -> None:
+    assert list(ITEMS) == [*(f"table{n}" for n in range(1, 5)), *(f"figure{n}" for n in range(1, 6))]
+    assert item_named("table3").head == "Table 3"
+    with pytest.raises(UnknownNameError, match="did you mean figure4"):
+        item_named("figur4")
+
+
+@pytest.mark.parametrize("item", RUN, ids=lambda item: item.name)
+@pytest.mark.parametrize("stand_in", [False, True], ids=["paper", "stand-in"])
+@pytest.mark.parametrize("choices", [FULL, QUICK], ids=["full", "quick"])
+def test_cases_can_be_planned(item, stand_in, choices, monkeypatch: pytest.MonkeyPatch, prepared) -> None:
+    sources = Sources(Path("nowhere"), stand_in, Path("nowhere"), None, NOWHERE.waiting)
+    monkeypatch.setattr(Sources, "data", lambda self, name, noise: prepared(name))
+    cases = item.cases(stand_in=stand_in, quick=choices.quick)
+    assert cases
+    names = [_name(case) for case in cases]
+    assert len(set(names)) == len(names)  # each has a folder of its own
+    for case in cases:
+        assert case.data in (STAND_INS if stand_in else PAPER)
+        assert case.data in DATASETS
+        assert set(case.noise) <= set(DATASETS[case.data].modalities)
+        cell = _planned(item, case, choices, sources).cell
+        for method in cell.methods:
+            assert set(base_names(method)) <= set(METHODS)
+            if method != "unimodal":
+                create_method(method, cell.method_options.get(method))
+        assert set(cell.method_options) <= set(cell.methods)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory):
+    """Return a set of vectors with the modalities of the named dataset."""
+    folder = tmp_path_factory.mktemp("sets")
+
+    @cache
+    def write(name: str) -> str:
+        return str(synthetic.write(folder / name, dict.fromkeys(DATASETS[name].modalities, (4,))).path)
+
+    return write
+
+
+@pytest.mark.parametrize("item", RUN, ids=lambda item: item.name)
+def test_a_full_comparison_has_joint_training_and_ours(item) -> None:
+    assert {"joint", OURS} <= set(item.methods)
+    assert {"joint", OURS} <= set(item.quick_methods)
+    assert "joint" in reference_methods()
+
+
+def test_the_settings_of_the_paper(prepared) -> None:
+    settings = Settings.from_options(prepared("cremad"), **PAPER["cremad"].settings)
+    budget = settings.budget
+    assert (settings.encoder, budget.epochs, budget.batch_size) == ("resnet18", 90, 64)
+    assert (budget.optimizer, budget.schedule, budget.augment) == ("sgd", "constant", "none")
+    assert (budget.lr, budget.momentum, budget.weight_decay) == (2e-3, 0.9, 1e-4)
+    assert PAPER["kinetics-sounds"].settings["lr"] == 1e-3
+    ours = create_method(OURS)
+    assert (ours.lam, ours.count, ours._every(90)) == (3.0, 3, 20)  # type: ignore[attr-defined]
+    assert OURS in OF_THE_PAPER
+
+
+def test_archives_of_stand_ins_are_those_that_their_datasets_expect() -> None:
+    for name, stand_in in STAND_INS.items():
+        kind = DATASETS[name]
+        assert bool(stand_in.files) == issubclass(kind, SourceDataset)
+        if issubclass(kind, SourceDataset):
+            assert any(file in kind.expected for file in stand_in.files)
+
+
+def test_every_arrow_of_the_scheme_joins_two_boxes() -> None:
+    assert {end for arrow in ARROWS for end in arrow} == set(BOXES)
