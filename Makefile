@@ -78,6 +78,10 @@ figures: $(VENV)/.dev browser  ## Write the results pages and the README figure 
 defaults: $(VENV)/.dev needs-source  ## Compare the recipes with other settings, on validation, with SOURCE=DIR (an hour).
 	$(BIN)/python benchmarks/defaults.py $(SOURCE) runs/defaults docs/results/defaults.md
 
+# Named datasets from the archives in SOURCE. Relative paths keep the location of the data out of the run records.
+SETS := runs/sets
+PREPARE = $(BIN)/equipoise prepare $(1) --source $(SOURCE) --out $(SETS)/$(1) --overwrite
+
 STUDIES := docs/results/methods
 studies: $(VENV)/.dev  ## Compare all methods on HTAD, and with SOURCE=DIR on two more datasets (about two hours).
 	$(BIN)/equipoise compare --data htad --methods all --seeds 10 --epochs 30 --split-seed run \
@@ -87,13 +91,14 @@ studies: $(VENV)/.dev  ## Compare all methods on HTAD, and with SOURCE=DIR on tw
 	$(BIN)/python benchmarks/results.py runs/studies/htad $(STUDIES)-htad.md
 	$(BIN)/python benchmarks/results.py runs/studies/htad-mmtm $(STUDIES)-htad-mmtm.md
 ifdef SOURCE
-	$(BIN)/python benchmarks/prepare_sets.py $(SOURCE) runs/studies/sets
+	$(call PREPARE,cmu-mosi)
+	$(call PREPARE,phone-watch)
 	for set in cmu-mosi phone-watch; do \
-		$(BIN)/equipoise compare --data runs/studies/sets/$$set --methods all --seeds 3 --epochs 30 \
+		$(BIN)/equipoise compare --data $(SETS)/$$set --methods all --seeds 3 --epochs 30 \
 			--out runs/studies/$$set --resume && \
 		$(BIN)/python benchmarks/results.py runs/studies/$$set $(STUDIES)-$$set.md || exit 1; \
 	done
-	$(BIN)/python benchmarks/method_defaults.py runs/studies/sets/phone-watch docs/results/method-defaults.md
+	$(BIN)/python benchmarks/method_defaults.py $(SETS)/phone-watch docs/results/method-defaults.md
 	$(BIN)/python benchmarks/results.py --across $(STUDIES)-across.md docs/images/critical-difference.svg \
 		runs/studies/htad runs/studies/cmu-mosi runs/studies/phone-watch
 endif
@@ -104,42 +109,39 @@ diagnoses: $(VENV)/.dev  ## Evaluate the estimators and verdicts; with SOURCE=DI
 	$(BIN)/python benchmarks/estimators.py docs/results/diagnosis.md $(if $(SOURCE),--mosi $(SOURCE)/mosi_utt.npz)
 	$(BIN)/python benchmarks/verdicts.py docs/results/verdicts.md
 ifdef SOURCE
-	$(BIN)/python benchmarks/prepare_sets.py $(SOURCE) $(EXAMINED)/sets
+	$(call PREPARE,avletters)
+	$(call PREPARE,cmu-mosi)
+	$(call PREPARE,egogestar)
 	$(TRAIN) --data htad --method diagnose-relearn --epochs 60 --out $(EXAMINED)/htad-diagnose-relearn
 	$(TRAIN) --data htad --method joint --epochs 60 --out $(EXAMINED)/htad-joint
-	$(TRAIN) --data $(EXAMINED)/sets/avletters --method diagnose-relearn --epochs 40 \
+	$(TRAIN) --data $(SETS)/avletters --method diagnose-relearn --epochs 40 \
 		--out $(EXAMINED)/avletters-diagnose-relearn
-	$(TRAIN) --data $(EXAMINED)/sets/avletters --method joint --epochs 40 --out $(EXAMINED)/avletters-joint
-	$(TRAIN) --data $(EXAMINED)/sets/cmu-mosi --method joint --epochs 30 --out $(EXAMINED)/cmu-mosi-joint
-	$(TRAIN) --data $(EXAMINED)/sets/egogestar --method joint --epochs 40 --out $(EXAMINED)/egogestar-joint
+	$(TRAIN) --data $(SETS)/avletters --method joint --epochs 40 --out $(EXAMINED)/avletters-joint
+	$(TRAIN) --data $(SETS)/cmu-mosi --method joint --epochs 30 --out $(EXAMINED)/cmu-mosi-joint
+	$(TRAIN) --data $(SETS)/egogestar --method joint --epochs 40 --out $(EXAMINED)/egogestar-joint
 	$(BIN)/python benchmarks/diagnoses.py docs/results/diagnoses.md docs/images $(addprefix $(EXAMINED)/, \
 		avletters-diagnose-relearn avletters-joint htad-diagnose-relearn htad-joint cmu-mosi-joint \
 		egogestar-joint)
 endif
 
-# Relative paths keep the location of the data out of the run records.
 MEDIA := runs/media
 COMPARE := $(BIN)/equipoise compare --methods joint unimodal diagnose-relearn --seeds 3 --resume
 # Sets of a few hundred clips need small batches, for enough steps; see docs/results/README.md.
 SMALL_SETS := --epochs 30 --batch-size 16 --optimizer adamw --schedule cosine
-media: $(VENV)/.dev needs-source  ## Prepare and compare three datasets of raw media, with SOURCE=DIR (half an hour).
-	$(BIN)/python benchmarks/raw_media.py $(SOURCE) $(MEDIA)/raw
-	$(BIN)/equipoise prepare avletters --source $(SOURCE)/avletters.npz --out $(MEDIA)/sets/avletters
-	$(BIN)/equipoise prepare table --source $(MEDIA)/raw/egogestar/gestures.csv --out $(MEDIA)/sets/egogestar \
-		--modalities-from rgb:clip=frames flow:clip=flow --frames 12 --pixels 30 --flow-method dis
-	$(BIN)/equipoise prepare table --source $(MEDIA)/raw/mosi.parquet --out $(MEDIA)/sets/cmu-mosi \
-		--modalities-from text=text audio=numbers video=numbers --length 48
-	$(COMPARE) --data $(MEDIA)/sets/avletters --out $(MEDIA)/avletters $(SMALL_SETS)
-	$(COMPARE) --data $(MEDIA)/sets/egogestar --out $(MEDIA)/egogestar --split-seed run $(SMALL_SETS)
-	$(COMPARE) --data $(MEDIA)/sets/cmu-mosi --epochs 15 --out $(MEDIA)/cmu-mosi --optimizer adamw \
-		--encoder text=token-transformer audio=transformer video=transformer --fusion mult
+media: $(VENV)/.dev needs-source  ## Prepare and compare three datasets of media, with SOURCE=DIR (half an hour).
+	$(call PREPARE,avletters)
+	$(call PREPARE,egogestar)
+	$(call PREPARE,cmu-mosi)
+	$(COMPARE) --data $(SETS)/avletters --out $(MEDIA)/avletters $(SMALL_SETS)
+	$(COMPARE) --data $(SETS)/egogestar --out $(MEDIA)/egogestar --split-seed run $(SMALL_SETS)
+	$(COMPARE) --data $(SETS)/cmu-mosi --out $(MEDIA)/cmu-mosi
 	for set in avletters egogestar cmu-mosi; do \
 		$(BIN)/python benchmarks/results.py $(MEDIA)/$$set docs/results/media-$$set.md || exit 1; \
 	done
 
 pretrained: $(VENV)/.dev needs-source  ## Evaluate re-learning of pretrained encoders, with SOURCE=DIR (ten minutes).
-	$(BIN)/python benchmarks/prepare_sets.py $(SOURCE) runs/pretrained/sets
-	$(BIN)/python benchmarks/pretrained.py runs/pretrained/sets/phone-watch runs/pretrained docs/results/pretrained.md
+	$(call PREPARE,phone-watch)
+	$(BIN)/python benchmarks/pretrained.py $(SETS)/phone-watch runs/pretrained docs/results/pretrained.md
 
 .PHONY: needs-source
 needs-source:

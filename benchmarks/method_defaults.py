@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/method_defaults.py FOUR_MODALITY_DATASET PAGE.md
 
-The dataset is `phone-watch` from `benchmarks/prepare_sets.py`.
+The dataset is `phone-watch`, prepared by `equipoise prepare`.
 """
 
 from __future__ import annotations

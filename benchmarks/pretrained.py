@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/pretrained.py PHONE_WATCH_DATASET OUT_DIR PAGE.md [SEEDS]
 
-The dataset is `phone-watch` from `benchmarks/prepare_sets.py`. The study takes about ten minutes on two
+The dataset is `phone-watch`, prepared by `equipoise prepare`. The study takes about ten minutes on two
 cores, and resumes where it was interrupted.
 """
 
