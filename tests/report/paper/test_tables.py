@@ -23,7 +23,7 @@ ACCURACIES = {
     "diagnose-relearn": [0.84, 0.86, 0.85],
 }
 GOLDEN = """\
-| method | accuracy | macro F1 | vs joint |
+| method | accuracy | macro F1 | vs joint [95 %] |
 |---|---|---|---|
 | joint | 0.820 \N{PLUS-MINUS SIGN} 0.020 | 0.820 | \N{EN DASH} |
 | ogm-ge | 0.840 \N{PLUS-MINUS SIGN} 0.026 | 0.840 | +0.020 [\N{MINUS SIGN}0.005, +0.045] |

@@ -7,7 +7,6 @@ from equipoise.experiments.paper.item import OURS, Case, Item
 STRENGTHS = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
 EPOCHS = (5, 10, 15, 20, 25)
 """H, in runs of 90 epochs; all three re-learnings happen with each."""
-QUICK = (1.0, 3.0, 6.0, 10, 20)
 STRENGTH, EVERY = "lambda", "H"
 
 
@@ -20,7 +19,7 @@ def _cases(data: str, *, in_quick: bool = True) -> tuple[Case, ...]:
             axis=STRENGTH,
             value=value,
             method_options={OURS: {"lam": value}},
-            in_quick=in_quick and value in QUICK,
+            in_quick=in_quick,
         )
         for value in STRENGTHS
     )
@@ -31,7 +30,7 @@ def _cases(data: str, *, in_quick: bool = True) -> tuple[Case, ...]:
             axis=EVERY,
             value=value,
             every=value,
-            in_quick=in_quick and value in QUICK,
+            in_quick=in_quick,
         )
         for value in EPOCHS
     )

@@ -39,7 +39,7 @@ def _columns(case: PlannedCase, found: Reproduction) -> list[Column]:
     held = [
         ("accuracy", {name: _accuracy(values, best == values["mean"]) for name, values in methods.items()}),
         ("macro F1", {name: Entry(decimal(number(v["macro_f1_mean"]), 3)) for name, v in methods.items()}),
-        ("vs joint", {name: _difference(values) for name, values in methods.items()}),
+        ("vs joint [95 %]", {name: _difference(values) for name, values in methods.items()}),
     ]
     if case.augmented is not None:
         honest, augmented = protocols(case, found)

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from equipoise.experiments.compare.comparison import RUNS, Comparison
 from equipoise.experiments.compare.floors import marked
-from equipoise.experiments.paper.plan import PlannedCase
 from equipoise.experiments.paper.reproduce import Reproduction
 from equipoise.report.text.wording import counted, listed
 from equipoise.training.fit import run_name
@@ -63,29 +62,28 @@ def compared(found: Reproduction) -> Iterator[tuple[str, Comparison]]:
 
 
 def conditions(found: Reproduction) -> list[str]:
-    """Return how the runs were made, from their records: a line for each case, and one for the machine."""
-    lines, machines = [], []
+    """Return how the runs were made, from their records: cases with the same conditions share a line."""
+    held: dict[str, list[str]] = {}
+    machines = []
     for case in found.cases:
         comparison = found.comparisons[case.cell.name]
-        record = _first_record(comparison)
-        if record is None:
-            continue
-        result = record.result()
-        lines.append(_of_case(case, comparison, result, record.options()))
-        machines.append(_machine(result["environment"]))
+        if record := _first_record(comparison):
+            result = record.result()
+            held.setdefault(_of_case(comparison, result, record.options()), []).append(case.title)
+            machines.append(_machine(result["environment"]))
+    lines = [f"{'; '.join(titles)}: {text}" for text, titles in held.items()]
+    if len(held) == 1:
+        lines = [f"All cases: {text}" for text in held] if len(found.cases) > 1 else lines
     return [*lines, *(f"Versions and machine: {machine}." for machine in dict.fromkeys(machines))]
 
 
-def _of_case(
-    case: PlannedCase, comparison: Comparison, result: Mapping[str, Any], options: Mapping[str, Any]
-) -> str:
+def _of_case(comparison: Comparison, result: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     seeds = ", ".join(map(str, comparison.summary["seeds"]))
     sizes = ", ".join(f"{count:,} {split}" for split, count in result["split_sizes"].items())
     budget = ", ".join(f"{key} {options[key]}" for key in BUDGET if options.get(key) is not None)
     return (
-        f"{case.title}: model {result['model']}; seeds {seeds}; {counted(result['epochs'], 'epoch')}; "
-        f"{budget}; {sizes} samples; data {result['data_fingerprint'][:12]}, "
-        f"splits {result['split_fingerprint'][:12]}."
+        f"model {result['model']}; seeds {seeds}; {counted(result['epochs'], 'epoch')}; {budget}; {sizes} "
+        f"samples; data {result['data_fingerprint'][:12]}, splits {result['split_fingerprint'][:12]}."
     )
 
 
