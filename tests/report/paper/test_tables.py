@@ -42,7 +42,7 @@ def made(make):
         case = Case(data="avletters")
         settings = Settings(data="toys", budget=Budget(epochs=12))
         cell = Cell("avletters", settings, list(accuracies), range(3))
-        planned = PlannedCase(case, "AVLetters", cell)
+        planned = PlannedCase(case, "AVLetters", "AVLetters", cell)
         return Reproduction(ITEM, Choices(quick=True), True, [planned], {"avletters": compared})
 
     return build

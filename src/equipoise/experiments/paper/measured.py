@@ -49,9 +49,13 @@ def quality_of(comparison: Comparison) -> Quality:
 
 @dataclass(frozen=True)
 class Cloud:
-    """The features of one modality of a run in the plane, and their purity by the paper's estimate."""
+    """The features of one modality of a run in the plane, and their purity by the paper's estimate.
+
+    `epoch` is the one whose weights the run kept.
+    """
 
     method: str
+    epoch: int
     projection: Projection
     train_purity: float
     val_purity: float
@@ -62,12 +66,14 @@ def clouds_of(comparison: Comparison) -> list[Cloud]:
     seed, found = int(comparison.summary["seeds"][0]), []
     for method in comparison.summary["methods"]:
         result, _, data = open_run(comparison.folder / RUNS / run_name(method, seed))
-        features = run_features(result.model, data)
+        features, epoch = run_features(result.model, data), int(result.summary["best_epoch"])
         for name in result.model.modalities:
             train, val = features.train[name], features.val[name]
             shown = project(
                 train, features.y, val, features.y_val, modality=name, classes=data.classes, max_samples=600
             )
             with one_thread():
-                found.append(Cloud(method, shown, purity(train, features.y), purity(val, features.y_val)))
+                found.append(
+                    Cloud(method, epoch, shown, purity(train, features.y), purity(val, features.y_val))
+                )
     return found

@@ -57,12 +57,14 @@ class PlannedCase:
 
     Attributes:
         case: what was declared.
-        title: in tables and headings.
+        data: its set with the noise on it, in titles.
+        title: in tables and headings: the set, and what tells the case from others on it.
         cell: the comparison.
         augmented: under `original`, the same for the other methods with augmentation.
     """
 
     case: Case
+    data: str
     title: str
     cell: Cell
     augmented: Cell | None = None
@@ -93,7 +95,8 @@ def _planned(item: Item, case: Case, choices: Choices, sources: Sources) -> Plan
         kept = [method for method in methods if method != OURS]
         options = {name: own for name, own in cell.method_options.items() if name != OURS}
         augmented = Cell(f"{cell.name}-{AUGMENTED}", others, kept, cell.seeds, options)
-    return PlannedCase(case, _title(case, sources.stand_in), cell, augmented)
+    data = _data(case, sources.stand_in)
+    return PlannedCase(case, data, ", ".join(filter(None, (data, case.label))), cell, augmented)
 
 
 def settings_of(item: Item, case: Case, choices: Choices, data: str, stand_in: bool) -> Settings:
@@ -118,10 +121,9 @@ def _method_options(case: Case, settings: Settings, methods: Sequence[str]) -> d
     return found
 
 
-def _title(case: Case, stand_in: bool) -> str:
+def _data(case: Case, stand_in: bool) -> str:
     noise = [f"noise of {level:g} std on {modality}" for modality, level in case.noise.items()]
-    title = (STAND_INS if stand_in else PAPER)[case.data].title
-    return ", ".join([title, *([case.label] if case.label else []), *noise])
+    return " with ".join([(STAND_INS if stand_in else PAPER)[case.data].title, *noise])
 
 
 def _name(case: Case) -> str:

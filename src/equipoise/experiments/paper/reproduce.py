@@ -13,7 +13,7 @@ from equipoise.experiments.grid.grid import Observer, run_grid
 from equipoise.experiments.paper.item import Item
 from equipoise.experiments.paper.measured import Cloud, Quality, clouds_of, quality_of
 from equipoise.experiments.paper.plan import Choices, PlannedCase, plan
-from equipoise.experiments.paper.sets import PAPER, STAND_INS, Sources
+from equipoise.experiments.paper.sets import Sources
 
 SETS: Final = "sets"
 """Folder of the sets that a reproduction prepares, within its output."""
@@ -44,11 +44,7 @@ class Reproduction:
     @property
     def sets(self) -> list[str]:
         """Titles of the sets that were used."""
-        return list(dict.fromkeys(self.title_of(planned.case.data) for planned in self.cases))
-
-    def title_of(self, data: str) -> str:
-        """Return the name of a set in titles and tables."""
-        return (STAND_INS if self.stand_in else PAPER)[data].title
+        return list(dict.fromkeys(planned.data for planned in self.cases))
 
     @property
     def failed(self) -> int:

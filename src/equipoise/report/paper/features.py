@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+import altair as alt
+
 from equipoise.experiments.paper.measured import Cloud
 from equipoise.experiments.paper.reproduce import Reproduction
 from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Key, Panel
 from equipoise.report.charts.projections import CLASS_KEYS, class_style, cloud
-from equipoise.report.text.tables import Cell, Table, rounded
+from equipoise.report.text.tables import Cell, Table, rounded, whole
 from equipoise.report.text.wording import decimal, shortened
 
 HEIGHT: Final = 220
@@ -28,9 +30,9 @@ def features(found: Reproduction) -> Chart:
             panels += [_panel(before, one, split) for split in ("training", "validation") for one in own]
             rows += [_row(before, one) for one in own]
     caption = (
-        "Features before fusion of the run with the first seed, t-SNE of both splits together: a mark a "
-        "sample, coloured by class. Distances between groups and their sizes mean nothing. Purity is that of "
-        "k-means clusters of the features themselves."
+        "Features before fusion of the run with the first seed, at the epoch selected on validation; t-SNE "
+        "of both splits together, a mark a sample, coloured by class. Distances between groups and their "
+        "sizes mean nothing. Purity is that of k-means clusters of the features themselves."
     )
     legend = [Key(shortened(name), *class_style(index)) for index, name in enumerate(classes)]
     legend = legend if len(classes) <= CLASS_KEYS else []
@@ -41,6 +43,7 @@ def _row(before: str, shown: Cloud) -> dict[str, Cell]:
     return {
         "modality": Cell(f"{before}{shown.projection.modality}"),
         "method": Cell(shown.method),
+        "epoch": whole(shown.epoch),
         "training purity": rounded(shown.train_purity),
         "validation purity": rounded(shown.val_purity),
         "gap": rounded(shown.train_purity - shown.val_purity),
@@ -58,6 +61,14 @@ def _panel(before: str, shown: Cloud, split: str) -> Panel:
     reach = [look.padded([point[axis] for point in both], share=0.05) for axis in (0, 1)]
     x = look.x_axis("x", "", reach[0], labels=False)
     y = look.y_axis("y", "", reach[1], labels=False, grid=False)
-    heading = f"{before}{projection.modality}, {split}: {shown.method}, purity {decimal(purity, 2)}"
+    heading = f"{before}{shown.method}: {projection.modality}, {split}"
     said = f"t-SNE of the {split} features of {projection.modality}, {shown.method}"
-    return Panel(heading, said, look.layered(cloud(points, labels, projection.classes, x, y), height=HEIGHT))
+    corner = look.source([{"text": f"purity {decimal(purity, 2)}"}]).mark_text(
+        align="right", baseline="top", color=look.MUTED, fontSize=12
+    )
+    drawing = look.layered(
+        cloud(points, labels, projection.classes, x, y),
+        corner.encode(x=alt.value("width"), y=alt.value(4), text="text:N"),
+        height=HEIGHT,
+    )
+    return Panel(heading, said, drawing)

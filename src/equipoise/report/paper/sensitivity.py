@@ -27,8 +27,8 @@ AXES: Final = {
 def sensitivity(found: Reproduction) -> Chart:
     """Return a panel a set and option, with joint training as a line."""
     panels, rows = [], []
-    for data in dict.fromkeys(case.case.data for case in found.cases):
-        own = [case for case in found.cases if case.case.data == data]
+    for data in dict.fromkeys(case.data for case in found.cases):
+        own = [case for case in found.cases if case.data == data]
         spreads = {case.cell.name: _spread(found.comparisons[case.cell.name], OURS) for case in own}
         joint = _spread(found.comparisons[own[0].cell.name], BASELINE)  # the same in all cases of a set
         # All panels of a set share the vertical axis.
@@ -36,12 +36,11 @@ def sensitivity(found: Reproduction) -> Chart:
         reach = look.padded([*ends, joint.mean])
         for option in AXES:
             held = [case for case in own if case.case.axis == option]
-            title = found.title_of(data)
             panels.append(
-                _panel(f"{title}: {option}", option, held, [spreads[c.cell.name] for c in held], joint, reach)
+                _panel(f"{data}: {option}", option, held, [spreads[c.cell.name] for c in held], joint, reach)
             )
         rows += [_row(case.title, spreads[case.cell.name]) for case in own]
-        rows.append(_row(f"{found.title_of(data)}, {BASELINE}", joint))
+        rows.append(_row(f"{data}, {BASELINE}", joint))
     caption = (
         "Test accuracy of diagnose-relearn: lines are means over seeds, bands reach from the lowest to the "
         "highest seed. Dashed: the mean of joint training. Dotted: the default. One option varies, the other "
