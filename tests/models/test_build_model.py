@@ -77,7 +77,7 @@ def test_a_default_device_changes_no_weight():
 
 
 def test_encoders_by_kind_by_one_name_and_by_mapping():
-    assert encoder_names(SHAPES) == {"audio": "mlp", "a.b": "frame-cnn", "text": "tcn", "type": "cnn"}
+    assert encoder_names(SHAPES) == {"audio": "mlp", "a.b": "frame-cnn", "text": "tcn", "type": "image-cnn"}
     frames = {m: SHAPES[m] for m in ("a.b", "type")}
     assert encoder_names(frames, "resnet18") == {"a.b": "resnet18", "type": "resnet18"}
     chosen = encoder_names(SHAPES, {"type": "resnet18", "text": "auto"}, only=["type", "audio", "text"])
@@ -151,7 +151,8 @@ def test_available_models_lists_everything_with_one_line_each():
     )
     assert all(facts["description"] and "\n" not in facts["description"] for facts in found.values())
     assert found["mlp"]["kinds"] == found["mlp"]["default_for"] == "vector"
-    assert found["cnn"]["default_for"] == "image, video of one frame"
+    assert found["image-cnn"]["default_for"] == "image"
+    assert found["cnn"]["default_for"] == "video of one frame"
     assert found["frame-cnn"]["default_for"] == "video"
     assert "order" in found["frame-cnn"]["why"]
     assert option_names(ENCODERS["mlp"]) == ("hidden", "dropout")

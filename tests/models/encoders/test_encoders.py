@@ -129,7 +129,7 @@ def test_every_kind_has_a_default_encoder_and_all_have_one_width():
 
 def test_registry_contains_the_named_encoders_and_not_their_base_classes():
     own = {"mlp", "cnn", "resnet18", "sequence-cnn", "transformer", "token-transformer", "patch-transformer"}
-    own |= {"cnn3d", "frame-cnn", "gru", "r2plus1d-18", "tcn", "token-bag"}
+    own |= {"cnn3d", "frame-cnn", "gru", "image-cnn", "r2plus1d-18", "tcn", "token-bag"}
     assert set(ENCODERS) == own | {"transformers"}
     with pytest.raises(UnknownNameError, match="resnet18"):
         ENCODERS["resnet-18"]
@@ -174,6 +174,8 @@ def test_a_batch_of_another_shape_is_refused_by_name(encoder, shape):
         ("frame-cnn", {"grid": 0}),
         ("frame-cnn", {"width": 5}),
         ("cnn3d", {"steps": 0}),
+        ("image-cnn", {"grid": 0}),
+        ("image-cnn", {"dropout": 1.0}),
         ("r2plus1d-18", {"stem": "tiny"}),
         ("transformer", {"heads": 3}),
         ("transformer", {"positions": "rotary"}),
@@ -439,3 +441,33 @@ class TestVideo:
         assert encoder.projection.in_features == 4 * 2 * 2 * (5 if name == "cnn3d" else 1)
         with pytest.raises(ModelError, match=r"60 x 80.* found .*60 x 79"):
             encoder(torch.zeros(2, 5, 3, 60, 79))
+
+
+class TestImages:
+    @torch.no_grad()
+    def test_the_place_of_a_pattern_matters(self):
+        # The same patch at another place, far from the borders of the image and of windows.
+        low, high = torch.zeros(1, 1, 64, 40), torch.zeros(1, 1, 64, 40)
+        low[..., 12:20, 12:20] = high[..., 44:52, 12:20] = 1.0
+        torch.manual_seed(0)
+        encoder = ENCODERS["image-cnn"].for_shape((1, 64, 40), "image").eval()
+        assert not torch.allclose(encoder(low), encoder(high), atol=1e-3)
+        mean = ENCODERS["cnn"].for_shape((1, 64, 40), "image").eval()
+        torch.testing.assert_close(mean(low), mean(high), rtol=1e-4, atol=1e-6)
+
+    @torch.no_grad()
+    def test_the_feature_is_a_linear_layer_on_the_pooled_map(self):
+        torch.manual_seed(0)
+        encoder = ENCODERS["image-cnn"].for_shape((2, 12, 9), "image", channels=[3], grid=2, width=4)
+        x = torch.randn(5, 2, 12, 9)
+        encoder(x)  # moves the statistics of the normalisations
+        encoder = encoder.double().eval()
+        maps = encoder.layers(x.double())  # [5, 3, 6, 5], pooled in windows of 3 x 3
+        windows = [maps[..., r : r + 3, c : c + 3].mean(dim=(2, 3)) for r in (0, 3) for c in (0, 3)]
+        flat = torch.stack(windows, dim=2).flatten(1)
+        linear, norm = flat @ encoder.projection.weight.T, encoder.norm
+        scaled = (linear - norm.running_mean) / torch.sqrt(norm.running_var + norm.eps)
+        expected = (scaled * norm.weight + norm.bias).clamp(min=0)
+        torch.testing.assert_close(encoder(x.double()), expected, rtol=1e-10, atol=1e-12)
+        with pytest.raises(ModelError, match="12 x 9.* found 12 x 10"):
+            encoder(torch.zeros(1, 2, 12, 10))

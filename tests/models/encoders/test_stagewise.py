@@ -19,6 +19,7 @@ CASES = [
     ("mlp", "vector", (7,), {"hidden": (5,), "dropout": 0.0}, (5,)),
     ("cnn", "image", (2, 9, 7), {"channels": (3, 5)}, (3, 5)),
     ("cnn", "video", (4, 2, 9, 7), {"channels": (3, 5)}, (3, 5)),
+    ("image-cnn", "image", (2, 9, 7), {"channels": (3, 5), "width": 4, "dropout": 0.0}, (3, 5)),
     ("resnet18", "image", (2, 20, 20), {"width": 3}, (3, 6, 12, 24)),
     ("resnet18", "video", (4, 2, 70, 66), {"width": 3}, (3, 6, 12, 24)),
     ("sequence-cnn", "sequence", (6, 3), {"channels": (4, 5)}, (4, 5)),
@@ -35,7 +36,7 @@ CASES = [
 ]
 JOINED = ("patch-transformer", "cnn3d", "r2plus1d-18")
 """Encoders that read all frames of a video together: a map has one row per sample."""
-HEADED = ("frame-cnn", "cnn3d")
+HEADED = ("frame-cnn", "cnn3d", "image-cnn")
 """Encoders with more layers after the last map."""
 NORMED = ("transformer", "token-transformer", "patch-transformer")
 """Encoders with a normalisation layer after the last map."""
@@ -98,6 +99,8 @@ def plain(encoder: Encoder, x: torch.Tensor) -> torch.Tensor:
         for group in encoder.groups:
             maps = group(maps)
         return maps.mean(dim=(2, 3, 4))
+    if encoder.name == "image-cnn":  # the map of 3 x 2 is below the grid
+        return F.relu(encoder.norm(encoder.projection(encoder.layers(x).flatten(1))))
     if encoder.name == "transformer":
         steps = encoder.projection(x)
         return encoder.norm(encoder.layers(steps + encoder._positions(steps))).mean(dim=1)

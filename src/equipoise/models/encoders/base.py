@@ -44,7 +44,7 @@ DEFAULT_ENCODERS: Mapping[str, DefaultEncoder] = MappingProxyType(
         "vector": DefaultEncoder("vector", "mlp", "no layout"),
         "tokens": DefaultEncoder("tokens", "token-bag", "learns from few texts"),
         "sequence": DefaultEncoder("sequence", "tcn", "keeps the order of steps"),
-        "image": DefaultEncoder("image", "cnn", "finds patterns anywhere"),
+        "image": DefaultEncoder("image", "image-cnn", "keeps layout"),
         "video": DefaultEncoder("video", "frame-cnn", "keeps layout and order"),
     }
 )

@@ -98,4 +98,4 @@ def check_frames(encoder: Encoder, found: Sequence[int], built: Sequence[int]) -
     """Raise ModelError if an encoder whose layers depend on the size gets another one."""
     if tuple(found) != tuple(built):
         expected, size = (" x ".join(map(str, one)) for one in (built, found))
-        raise ModelError(f"encoder {encoder.name!r} was built for videos of {expected}; found {size}.")
+        raise ModelError(f"encoder {encoder.name!r} was built for inputs of {expected}; found {size}.")
