@@ -66,6 +66,23 @@ def test_figures_that_measure_encoders_and_features(small, tmp_path: Path, name:
     assert noise.is_file() == (name == "figure1")
 
 
+def test_a_failed_run_is_named_and_the_rest_is_shown(small, tmp_path: Path, monkeypatch) -> None:
+    (case,) = ITEMS["table1"].paper
+    diverging = replace(
+        case, methods=("joint", "multi-loss"), method_options={"multi-loss": {"weight": 1e38}}
+    )
+    monkeypatch.setitem(ITEMS, "table1", replace(ITEMS["table1"], paper=(diverging,)))
+    ended = small("reproduce", "table1", *SMALL)
+    page = (tmp_path / "out" / "table1.md").read_text(encoding="utf-8")
+    assert (ended.code, "1 run failed" in ended.err) == (1, True), ended.err
+    assert "multi-loss, seed 0, failed: " in page
+    diverging = replace(case, settings={**case.settings, "lr": 1e30})
+    monkeypatch.setitem(ITEMS, "table1", replace(ITEMS["table1"], paper=(diverging,)))
+    ended = small("reproduce", "table1", *SMALL, "--overwrite")
+    assert ended.code == 1
+    assert "no run of cremad finished; the first one failed: " in ended.err
+
+
 def written(small, name: str, folder: Path) -> None:
     """Reproduce a figure, and check its files."""
     ended = small("reproduce", name, *SMALL)

@@ -55,6 +55,7 @@ def reproduce_command(
     from equipoise.experiments.paper.sets import Sources
     from equipoise.report.paper.words import title
     from equipoise.report.paper.write import write_reproduction
+    from equipoise.report.text.wording import counted
 
     console = output_console()
     if name is None:
@@ -91,5 +92,8 @@ def reproduce_command(
     for path in files:
         print_plain(console, path)
     if found.failed:
-        print_plain(progress_console(), f"{found.failed} runs failed; their causes are in {files[-1]}.")
+        print_plain(
+            progress_console(),
+            f"{counted(found.failed, 'run')} failed; the notes of {out / name}.md say why.",
+        )
     return 1 if found.failed else 0

@@ -65,6 +65,13 @@ def test_frames_become_numbers_and_padding_stays(clean, tmp_path: Path) -> None:
     assert (spec.kind, spec.content) == ("video", "frames")
 
 
+def test_a_feature_of_a_sequence_has_one_deviation(tmp_path: Path) -> None:
+    steps = np.array([-1.0, 1.0] * 300).reshape(300, 2, 1)  # no deviation within a step, 1 over all
+    clean = write_dataset(tmp_path / "clean", {"sound": steps}, np.arange(300) % 2)
+    drawn = noisy(clean, {"sound": 3.0}, tmp_path / "noisy").array("sound") - steps
+    assert drawn.std() == pytest.approx(3.0, rel=0.1)
+
+
 def test_what_gets_no_noise(clean, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'words' holds tokens"):
         noisy(clean, {"words": 1.0}, tmp_path / "noisy")

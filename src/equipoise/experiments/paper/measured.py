@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from equipoise.diagnosis import purity
 from equipoise.diagnosis.features.projections import Projection, project
-from equipoise.experiments.compare.comparison import RUNS, Comparison
+from equipoise.experiments.compare.comparison import Comparison
 from equipoise.experiments.examine.encoder_quality import encoder_quality
 from equipoise.experiments.examine.run_data import open_run, run_features
+from equipoise.experiments.paper.runs import finished_runs
 from equipoise.threads import one_thread
-from equipoise.training.fit import run_name
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,10 @@ def quality_of(comparison: Comparison) -> Quality:
     """
     encoders: dict[str, dict[str, list[float]]] = {}
     alone: dict[str, dict[int, float]] = {}
-    finished = comparison.results[comparison.results["status"] == "ok"]
-    for row in finished.to_dict("records"):
-        method, seed = str(row["method"]), int(row["seed"])
+    for method, seed, folder in finished_runs(comparison):
         if method.startswith("unimodal:"):
             continue
-        found = encoder_quality(comparison.folder / RUNS / run_name(method, seed), fine_tune=False, test=True)
-        for modality, state in found.items():
+        for modality, state in encoder_quality(folder, fine_tune=False, test=True).items():
             assert state.test is not None
             encoders.setdefault(method, {}).setdefault(modality, []).append(state.test["probe"])
             alone.setdefault(modality, {})[seed] = state.test["alone"]
@@ -62,10 +59,12 @@ class Cloud:
 
 
 def clouds_of(comparison: Comparison) -> list[Cloud]:
-    """Project the features of the first run of each method, modality by modality."""
-    seed, found = int(comparison.summary["seeds"][0]), []
-    for method in comparison.summary["methods"]:
-        result, _, data = open_run(comparison.folder / RUNS / run_name(method, seed))
+    """Project the features of the run of each method with the first seed, modality by modality."""
+    first, found = int(comparison.summary["seeds"][0]), []
+    for method, seed, folder in finished_runs(comparison):
+        if seed != first:
+            continue
+        result, _, data = open_run(folder)
         features, epoch = run_features(result.model, data), int(result.summary["best_epoch"])
         for name in result.model.modalities:
             train, val = features.train[name], features.val[name]
@@ -73,7 +72,6 @@ def clouds_of(comparison: Comparison) -> list[Cloud]:
                 train, features.y, val, features.y_val, modality=name, classes=data.classes, max_samples=600
             )
             with one_thread():
-                found.append(
-                    Cloud(method, epoch, shown, purity(train, features.y), purity(val, features.y_val))
-                )
+                purities = purity(train, features.y), purity(val, features.y_val)
+            found.append(Cloud(method, epoch, shown, *purities))
     return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from equipoise.experiments.compare.comparison import RUNS, Comparison
-from equipoise.training.fit import run_name
+from equipoise.experiments.compare.comparison import Comparison
+from equipoise.experiments.paper.runs import finished_runs
 from equipoise.training.record.trace import read_trace
 
 
@@ -14,10 +14,8 @@ def selected_on_test(comparison: Comparison) -> dict[str, list[float]]:
     has ended (`trace`, with `diagnose_every=1`). Methods that train nothing have no epochs to select.
     """
     found: dict[str, list[float]] = {}
-    finished = comparison.results[comparison.results["status"] == "ok"]
-    for row in finished.to_dict("records"):
-        method = str(row["method"])
-        points = read_trace(comparison.folder / RUNS / run_name(method, int(row["seed"]))) or ()
+    for method, _, folder in finished_runs(comparison):
+        points = read_trace(folder) or ()
         if own := [point.accuracy["test"] for point in points if point.event == "epoch"]:
             found.setdefault(method, []).append(max(own))
     return found

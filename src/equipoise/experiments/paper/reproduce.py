@@ -14,6 +14,7 @@ from equipoise.experiments.paper.item import Item
 from equipoise.experiments.paper.measured import Cloud, Quality, clouds_of, quality_of
 from equipoise.experiments.paper.plan import Choices, PlannedCase, plan
 from equipoise.experiments.paper.sets import Sources
+from equipoise.types import TrainingError
 
 SETS: Final = "sets"
 """Folder of the sets that a reproduction prepares, within its output."""
@@ -88,8 +89,15 @@ def reproduce(
 
 
 def measured(found: Reproduction) -> Reproduction:
-    """Add what the form of an item shows beyond the records of the runs; see `quality_of`, `clouds_of`."""
+    """Add what the form of an item shows beyond the records of the runs; see `quality_of`, `clouds_of`.
+
+    Raises:
+        TrainingError: no run of a case finished.
+    """
     kept = {case.cell.name: found.comparisons[case.cell.name] for case in found.cases}
+    for name, one in kept.items():
+        if one.failed == len(one.results):
+            raise TrainingError(f"no run of {name} finished; the first one {one.results['status'].iloc[0]}")
     quality = {name: quality_of(one) for name, one in kept.items()} if found.item.form == "quality" else {}
     clouds = {name: clouds_of(one) for name, one in kept.items()} if found.item.form == "features" else {}
     return replace(found, quality=quality, clouds=clouds)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from equipoise.experiments.compare.comparison import RUNS, Comparison
+from equipoise.experiments.compare.comparison import Comparison
 from equipoise.experiments.paper.item import OURS
 from equipoise.experiments.paper.reproduce import Reproduction
+from equipoise.experiments.paper.runs import finished_runs
 from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Key, Panel
 from equipoise.report.text.tables import Cell, Table, rounded, whole
 from equipoise.report.text.wording import Spread
-from equipoise.training.fit import run_name
 from equipoise.training.record.trace import TracePoint, read_trace
 
 HEIGHT: Final = 200
@@ -55,12 +55,9 @@ def training(found: Reproduction) -> Chart:
 
 def _traces(comparison: Comparison) -> dict[str, list[list[TracePoint]]]:
     """Return the traces of the runs of each method."""
-    finished = comparison.results[comparison.results["status"] == "ok"]
     found: dict[str, list[list[TracePoint]]] = {method: [] for method in STYLES}
-    for row in finished.to_dict("records"):
-        method = str(row["method"])
-        points = read_trace(comparison.folder / RUNS / run_name(method, int(row["seed"])))
-        found[method].append(points or [])
+    for method, _, folder in finished_runs(comparison):
+        found[method].append(read_trace(folder) or [])
     return found
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from equipoise.experiments.compare.comparison import RUNS, Comparison
+from equipoise.experiments.compare.comparison import Comparison
 from equipoise.experiments.compare.floors import marked
 from equipoise.experiments.paper.reproduce import Reproduction
+from equipoise.experiments.paper.runs import finished_runs
 from equipoise.report.text.wording import counted, listed
-from equipoise.training.fit import run_name
 from equipoise.training.record.record import CONFIG, RunRecord
 
 PAPER: Final = "Wei, Li, Feng, Hu, Diagnosing and Re-learning for Balanced Multimodal Learning, ECCV 2024"
@@ -96,12 +96,8 @@ def _machine(environment: Mapping[str, Any]) -> str:
 
 
 def _first_record(comparison: Comparison) -> RunRecord | None:
-    finished = comparison.results[comparison.results["status"] == "ok"]
-    for row in finished.to_dict("records"):
-        record = RunRecord(comparison.folder / RUNS / run_name(str(row["method"]), int(row["seed"])))
-        if record.has_result and record.path(CONFIG).is_file():
-            return record
-    return None
+    records = (RunRecord(folder) for _, _, folder in finished_runs(comparison))
+    return next((one for one in records if one.has_result and one.path(CONFIG).is_file()), None)
 
 
 def selection(found: Reproduction) -> Sequence[str]:
