@@ -44,7 +44,7 @@ class PrepareOptions:
         overwrite: replace the prepared dataset in the folder.
         normalize: `clip` gives each sequence, image or video the mean 0 and the deviation 1 by itself, `none`
             leaves values as they are, `standard` goes by the training split; one word for all modalities, or
-            MODALITY=WORD for some. Default: `standard`.
+            MODALITY=WORD for some. Default: that of the dataset, mostly `standard`.
         preview: write preview.html into the folder, a page that shows training samples, lengths and classes.
         config: YAML file with options by name.
     """

@@ -91,9 +91,7 @@ def prepare(
     check_destination(path, overwrite)
     if isinstance(preparation, ArrayPreparation):
         if normalize is not None:
-            own = preparation.arguments.get("normalize", {})
-            chosen = {**own, **normalize} if isinstance(normalize, Mapping) else normalize
-            preparation = replace(preparation, arguments={**preparation.arguments, "normalize": chosen})
+            preparation = replace(preparation, arguments=_renormalized(preparation.arguments, normalize))
         dataset, lost = _write_arrays(preparation, path, allow_missing, overwrite)
         read = len(dataset)
     else:
@@ -107,6 +105,14 @@ def prepare(
     seconds = time.monotonic() - started
     counts = count_samples(dataset)
     return Prepared(dataset, Summary(counts, tuple(lost), preparation.notes, size, read, seconds))
+
+
+def _renormalized(arguments: Mapping[str, Any], chosen: Mapping[str, str] | str) -> dict[str, Any]:
+    """Return arguments of `write_dataset` with another normalisation, of all modalities or of those named."""
+    own = arguments.get("normalize") or {}
+    if isinstance(own, str):
+        own = dict.fromkeys(arguments["inputs"], own)
+    return {**arguments, "normalize": {**own, **chosen} if isinstance(chosen, Mapping) else chosen}
 
 
 def _write_clips(
