@@ -53,8 +53,8 @@ def compare(
         method_options: options by method: `{"diagnose-relearn": {"lam": 5.0}}`.
         vary: settings that vary, and options of methods as `method.option`, each with its values:
             `{"lr": [0.01, 0.1], "diagnose-relearn.lam": [1, 3]}`.
-        executor: `local` or `ray`.
-        workers: processes of the local executor; by default one for each core.
+        executor: `local`, processes of this machine, or `ray`, a cluster.
+        workers: runs at a time; by default one for each core, or as many as the Ray cluster has room for.
         resume: keep the finished runs in `out` and continue interrupted ones.
         overwrite: replace the comparison in `out`.
         rank_anyway: rank even if joint does not beat a linear model on its own inputs (`docs/fairness.md`).

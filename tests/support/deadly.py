@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from equipoise.experiments.grid.executors import Job, Outcome
+from equipoise.experiments.grid.jobs import Job, Outcome
 
 
 def execute(job: Job) -> Outcome:

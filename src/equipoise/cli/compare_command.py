@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from equipoise.cli.arguments import DEFAULT_DATA, SomeWords, Whole, Words, free_folder, with_settings
-from equipoise.cli.progress import EpochBar, new_start
+from equipoise.cli.grid_view import GridView
+from equipoise.cli.progress import new_start
 from equipoise.cli.tables import output_console, print_plain, progress_console
 
 Numbers = Annotated[list[Whole], Parameter(consume_multiple=(1, None))]
@@ -54,8 +55,8 @@ def compare_command(
         resume: keep the finished runs in the folder, continue the others, and repeat those that failed.
         overwrite: replace the comparison in the folder.
         rank_anyway: rank even if joint does not beat a linear model on its own inputs.
-        executor: `local` or `ray`.
-        workers: processes of the local executor. Default: one for each core.
+        executor: `local`, processes of this machine, or `ray`, a cluster.
+        workers: runs at a time. Default: one for each core, or as many as the Ray cluster has room for.
         config: YAML file with options by name; those given here win.
         chosen: the settings that were given, which all runs share.
     """
@@ -80,7 +81,7 @@ def compare_command(
     name = f"{'grid' if grid else 'compare'}-{'-'.join(Path(one).name for one in data)}"
     folder = out or free_folder(name, reuse=resume or overwrite)
     progress = progress_console()
-    with EpochBar(progress, new_start(folder) if resume else None) as bar:
+    with GridView(progress, new_start(folder) if resume else None) as view:
         found = grid_and_reports(
             cells,
             folder,
@@ -88,16 +89,19 @@ def compare_command(
             workers=workers,
             resume=resume,
             overwrite=overwrite,
-            observer=bar,
+            observer=view,
         )
     console = output_console()
     if grid:
         print_grid(console, found)
     else:
         print_comparison(console, found[""])
+    failed = sum(comparison.failed for comparison in found.values())
     for name, comparison in found.items():
         for row in comparison.results[comparison.results["status"] != "ok"].to_dict("records"):
             where = f"{name}, " if name else ""
             print_plain(progress, f"{where}{row['method']}, seed {row['seed']}: {row['status']}")
+    if failed:
+        print_plain(progress, f"{failed} {'runs' if failed > 1 else 'run'} failed; --resume repeats them.")
     print_plain(console, f"\n{folder / REPORT}")
-    return 1 if any(comparison.failed for comparison in found.values()) else 0
+    return 1 if failed else 0

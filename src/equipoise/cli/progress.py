@@ -1,13 +1,13 @@
-"""A progress bar over the epochs of many runs, read from their records."""
+"""What shows that a command is working: bars on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -21,16 +21,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from equipoise.cli.grid_progress import epochs_done
 from equipoise.cli.tables import print_plain, progress_console
-from equipoise.training.record.record import CONFIG, METRICS, RESULT, RunRecord
-
-if TYPE_CHECKING:  # a training does not need what a comparison loads
-    from equipoise.experiments.grid.executors import Job, Outcome
+from equipoise.training.record.record import CONFIG, RunRecord
 
 INTERVAL = 0.5
 LINE_EVERY = 60.0
 """Seconds between two lines where the output is no terminal, such as in the log of a batch job."""
-EPOCH = b'"event": "epoch"'
 
 
 def new_start(folder: Path) -> str | None:
@@ -102,24 +99,25 @@ class ProgressBar:
 
 
 class EpochBar(ProgressBar):
-    """Shows how many epochs of a comparison are done; an `Observer` of it.
+    """Shows how many epochs of a run are done, read from the record that it writes.
 
-    It reads the records that the runs write, and so needs no connection to the processes that compute them.
     A note is printed once the work has begun, and so not before an error in the words of the command.
     """
 
-    def __init__(self, console: Console, note: str | None = None) -> None:
+    def __init__(self, console: Console, folder: Path, epochs: int, note: str | None = None) -> None:
         super().__init__("epochs", console)
-        self._note = note
+        self._folder, self._note = folder, note
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._epochs: dict[Path, int] = {}
-        self._done: dict[Path, int] = {}
+        self._line = self._bar.add_task("", total=epochs)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
         if error[0] is None:
             self._print_note()
         super().__exit__(*error)
@@ -129,38 +127,9 @@ class EpochBar(ProgressBar):
             print_plain(self._bar.console, self._note)
             self._note = None
 
-    def planned(self, jobs: Sequence[Job]) -> None:
-        """Watch the runs of a grid."""
-        self.watch([(job.folder, job.settings.budget.epochs) for job in jobs])
-
-    def ended(self, outcome: Outcome) -> None:
-        """Count all epochs of a run that has ended as done."""
-        self._done[outcome.job.folder] = self._epochs[outcome.job.folder]
-
-    def watch(self, runs: Iterable[tuple[Path, int]]) -> None:
-        """Watch runs, given by folder and number of epochs."""
-        self._epochs = dict(runs)
-        self._line = self._bar.add_task("", total=sum(self._epochs.values()))
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
     def _watch(self) -> None:
         # The first wait comes before the bar, so that a run that fails early shows none.
         while not self._stop.wait(INTERVAL):
             self._print_note()
             self._start()
-            for folder, epochs in self._epochs.items():
-                if self._done.get(folder, 0) < epochs:
-                    finished = (folder / RESULT).is_file()
-                    self._done[folder] = epochs if finished else epochs_done(folder)
-            runs = sum(self._done.get(folder, 0) >= epochs for folder, epochs in self._epochs.items())
-            description = f"{runs} of {len(self._epochs)} runs"
-            self._update(self._line, completed=sum(self._done.values()), description=description)
-
-
-def epochs_done(folder: Path) -> int:
-    """Return how many epochs the record in `folder` holds."""
-    try:
-        return (folder / METRICS).read_bytes().count(EPOCH)
-    except OSError:
-        return 0
+            self._update(self._line, completed=epochs_done(self._folder))

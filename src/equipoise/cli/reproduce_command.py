@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.cli.arguments import Whole
-from equipoise.cli.progress import EpochBar, waiting
+from equipoise.cli.grid_view import GridView
+from equipoise.cli.progress import waiting
 from equipoise.cli.tables import make_table, output_console, print_plain, progress_console
 from equipoise.types import UsageError
 
@@ -46,7 +47,7 @@ def reproduce_command(
         resume: keep the finished runs and continue the others.
         overwrite: replace the runs of this table or figure.
         executor: `local` or `ray`.
-        workers: processes of the local executor. Default: one for each core.
+        workers: runs at a time. Default: one for each core, or as many as the Ray cluster has room for.
         config: YAML file with options by name; those given here win.
     """
     from equipoise.experiments.paper.items import ITEMS, item_named
@@ -73,7 +74,7 @@ def reproduce_command(
         root = data_root or stand_in
         assert root is not None
         sources = Sources(root.expanduser(), stand_in is not None, out / SETS, workers, waiting)
-    with EpochBar(progress_console()) as bar:
+    with GridView(progress_console()) as view:
         found = reproduce(
             item,
             choices,
@@ -83,7 +84,7 @@ def reproduce_command(
             workers=workers,
             resume=resume,
             overwrite=overwrite,
-            observer=bar,
+            observer=view,
         )
     with waiting(f"drawing {item.name}"):
         found = measured(found)

@@ -39,8 +39,8 @@ def train_command(
     folder = out or free_folder(
         f"{Path(chosen['data']).name}-{run_name(method, settings.seed)}", reuse=resume or overwrite
     )
-    with EpochBar(progress_console(), new_start(folder) if resume else None) as bar:
-        bar.watch([(folder, settings.budget.epochs)])
+    note = new_start(folder) if resume else None
+    with EpochBar(progress_console(), folder, settings.budget.epochs, note):
         result = run(settings, folder, resume=resume, overwrite=overwrite)
     task = task_named(str(result.summary.get("task", "classification")))
     names = {**task.figures, "loss": "loss"}

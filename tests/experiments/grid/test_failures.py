@@ -14,7 +14,8 @@ import deadly
 import equipoise as eq
 import synthetic
 from equipoise.experiments.grid import executors
-from equipoise.experiments.grid.executors import Agenda, Job, LocalExecutor
+from equipoise.experiments.grid.executors import LocalExecutor
+from equipoise.experiments.grid.jobs import Agenda, Job
 from equipoise.experiments.grid.planning import expand
 from equipoise.training.settings import Settings
 

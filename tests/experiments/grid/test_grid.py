@@ -13,11 +13,12 @@ import pytest
 
 import equipoise as eq
 from equipoise.experiments.compare.comparison import Comparison, read_comparison
-from equipoise.experiments.grid import executors
 from equipoise.experiments.grid import grid as grid_module
+from equipoise.experiments.grid import jobs as jobs_module
 from equipoise.experiments.grid.cell import Cell
-from equipoise.experiments.grid.executors import Job, LocalExecutor, Outcome
+from equipoise.experiments.grid.executors import LocalExecutor
 from equipoise.experiments.grid.grid import run_grid
+from equipoise.experiments.grid.jobs import Job, Outcome
 from equipoise.training.settings import Settings
 
 
@@ -105,13 +106,13 @@ def test_equal_runs_are_computed_once(data: str, tmp_path: Path, monkeypatch: py
         for alpha in (0.1, 0.9)
     ]
     computed: list[str] = []
-    original = executors.run
+    original = jobs_module.run
 
     def noting(settings: Settings, *arguments: Any, **options: Any) -> Any:
         computed.append(settings.method)
         return original(settings, *arguments, **options)
 
-    monkeypatch.setattr(executors, "run", noting)
+    monkeypatch.setattr(jobs_module, "run", noting)
     found = run_grid(cells, tmp_path / "grid", workers=1)
     assert sorted(computed) == ["ensemble", "joint", "ogm", "ogm", "unimodal:audio", "unimodal:video"]
     alone = run_grid([replace(cells[1], name="")], tmp_path / "alone", workers=1)[""]
@@ -131,3 +132,26 @@ def test_a_run_that_fails_fails_in_all_cells_that_need_it(data: str, tmp_path: P
     one, two = (found.results.loc[0, "status"] for found in run_grid(cells, tmp_path, workers=1).values())
     assert one == two
     assert one.startswith("failed: the training loss is")
+
+
+def test_what_a_killed_process_left_is_no_obstacle_and_is_removed(data: str, tmp_path: Path) -> None:
+    """It was killed while it wrote the first file of a comparison or of a run, or after a run's result."""
+    cells = [cell("one", data, "joint"), cell("two", data, "joint", lr=0.1)]
+    one, two = tmp_path / "one", tmp_path / "two"
+    run_grid(cells[:1], tmp_path, workers=1)
+    run = one / "runs" / "joint-seed0"
+    weights = (run / "model.safetensors").read_bytes()
+    for path in run.iterdir():
+        path.unlink()
+    (two / "runs").mkdir(parents=True)
+    for partial in (run, two):
+        (partial / ".config.yaml.7.part").touch()
+    run_grid(cells, tmp_path, resume=True, workers=1)
+    assert (run / "model.safetensors").read_bytes() == weights
+    for left in (run / "checkpoint.pt", run / ".lock", run / ".a.7.part", one / ".a.7.part"):
+        left.touch()
+    (one / "floors" / ".a.7.part").touch()
+    run_grid(cells, tmp_path, resume=True, workers=1)
+    names = [path.name for path in tmp_path.rglob("*") if path.parent.name != "floors"]
+    assert not [name for name in names if name.endswith((".part", ".pt", ".lock"))]
+    assert not list(one.glob("floors/*.part"))

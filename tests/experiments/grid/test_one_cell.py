@@ -13,7 +13,6 @@ import pytest
 import equipoise as eq
 import synthetic
 from equipoise.experiments.compare.comparison import COLUMNS, read_comparison
-from equipoise.experiments.grid.executors import RayExecutor, make_executor
 
 QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 32, "diagnose_every": 0, "workers": 1}
 METHODS = ["joint", "unimodal", "ensemble", "ogm-ge", "diagnose-relearn"]
@@ -203,22 +202,3 @@ def test_one_modality_has_no_balance(tmp_path: Path) -> None:
         **QUICK,
     )
     assert table.loc["ensemble", "mean"] == table.loc["unimodal:only", "mean"]
-
-
-def test_without_ray_the_error_names_it() -> None:
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        with pytest.raises(eq.MissingExtraError, match=r"pip install 'equipoise\[ray\]'"):
-            make_executor("ray")
-    else:
-        assert isinstance(make_executor("ray"), RayExecutor)
-
-
-def test_ray_gives_the_results_of_one_process(data: str, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    tables = [
-        eq.compare(data, ["joint", "ensemble"], seeds=1, out=tmp_path / executor, executor=executor, **QUICK)
-        for executor in ("local", "ray")
-    ]
-    pd.testing.assert_frame_equal(tables[0][["mean", "n"]], tables[1][["mean", "n"]])

@@ -10,7 +10,7 @@ import pytest
 
 import equipoise as eq
 import synthetic
-from equipoise.experiments.grid.executors import Agenda, Job, Outcome
+from equipoise.experiments.grid.jobs import Agenda, Job, Outcome
 from equipoise.experiments.grid.planning import DEFAULT_METHODS, expand
 from equipoise.methods import METHODS
 from equipoise.training.settings import Settings

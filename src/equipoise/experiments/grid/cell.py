@@ -17,7 +17,7 @@ from equipoise.experiments.compare.comparison import (
     figure_columns,
     summary_of,
 )
-from equipoise.experiments.grid.executors import Job, Outcome
+from equipoise.experiments.grid.jobs import Job, Outcome
 from equipoise.experiments.grid.output_folder import held_configuration, open_folder
 from equipoise.experiments.grid.planning import (
     Plan,

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from equipoise.experiments.compare.comparison import Comparison
 from equipoise.experiments.grid.cell import Cell, PlannedCell
-from equipoise.experiments.grid.executors import Executor, Job, Outcome, make_executor
+from equipoise.experiments.grid.executors import Executor, make_executor
+from equipoise.experiments.grid.jobs import Job, Outcome
 from equipoise.experiments.grid.output_folder import check_grid_folder, tidy
 from equipoise.training.option_text import to_options
 from equipoise.training.record.record import ERROR, locked
@@ -22,8 +23,8 @@ from equipoise.whole_files import write_atomically
 class Observer(Protocol):
     """Is notified of the progress of a grid."""
 
-    def planned(self, jobs: Sequence[Job]) -> None:
-        """The runs are known; none has started."""
+    def planned(self, jobs: Sequence[Job], done: Sequence[Job]) -> None:
+        """The runs are known, with those that were `done` before; no other has started."""
 
     def ended(self, outcome: Outcome) -> None:
         """A run has ended."""
@@ -88,7 +89,7 @@ def _execute(
     """Compute the jobs that are not done; write each comparison as soon as its last run has ended."""
     jobs = [job for cell in cells for job in cell.jobs]
     if observer is not None:
-        observer.planned(jobs)
+        observer.planned(jobs, [job for cell in cells for job in cell.done])
     outcomes = {job.folder: Outcome(job) for cell in cells for job in cell.done}
     found = {cell.name: cell.write(outcomes) for cell in cells if cell.complete(outcomes)}
     for outcome in runner.map([job for job in jobs if job.folder not in outcomes]):

@@ -11,7 +11,7 @@ from typing import Any
 
 from equipoise.data import PreparedDataset
 from equipoise.experiments.compare.comparison import BASELINE, RUNS
-from equipoise.experiments.grid.executors import Job
+from equipoise.experiments.grid.jobs import Job
 from equipoise.methods import METHODS, Method, base_names, create_method
 from equipoise.methods.core.creation import options_for
 from equipoise.models import BalancedModel

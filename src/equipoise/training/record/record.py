@@ -265,6 +265,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
             f"another process is writing into {folder}; wait for it to end, or choose another folder."
         ) from None
     try:
+        path.touch()  # where a killed process left the file, its time shows that it is in use again
         yield
     finally:
         path.unlink(missing_ok=True)
