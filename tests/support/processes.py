@@ -6,6 +6,7 @@ of a process from Equipoise, and their order, are tested as in a new interpreter
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.util
 import os
@@ -46,6 +47,18 @@ class Ended:
     returncode: int | None
     stdout: str
     stderr: str
+
+
+def alive(session: int) -> list[str]:
+    """Return the commands of the processes of a session that are still running."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended between listing and reading
+            name, _, rest = stat.read_text().rpartition(")")
+            state, _, _, of_session = rest.split()[:4]
+            if of_session == str(session) and state != "Z":
+                found.append(name)
+    return found
 
 
 def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:

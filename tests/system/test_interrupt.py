@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import synthetic
+from processes import alive
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
@@ -40,15 +40,3 @@ def test_an_interrupted_comparison_ends_in_one_line(tmp_path: Path) -> None:
     while alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert alive(process.pid) == []
-
-
-def alive(session: int) -> list[str]:
-    """Return the commands of the processes of a session that are still running."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended between listing and reading
-            name, _, rest = stat.read_text().rpartition(")")
-            state, _, _, of_session = rest.split()[:4]
-            if of_session == str(session) and state != "Z":
-                found.append(name)
-    return found

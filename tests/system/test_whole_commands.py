@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -31,38 +28,6 @@ def test_help_loads_no_heavy_packages(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert "compare" in ended.stdout
-
-
-def test_a_killed_comparison_is_resumed(tmp_path: Path) -> None:
-    data = synthetic.write(tmp_path / "data").path
-    words = ["compare", "--data", str(data), "--methods", "joint", "diagnose-relearn", "--seeds", "2"]
-    words += ["--epochs", "8", "--workers", "1", "--checkpoint-every", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "equipoise", *words, "--out", "killed"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    checkpoint = tmp_path / "killed" / "runs" / "diagnose-relearn-seed0" / "checkpoint.pt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed" / "results.csv").exists()
-    resumed = run(*words, "--out", "killed", "--resume", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    whole = run(*words, "--out", "whole", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
-    same = ["method", "seed", "best_epoch", "val_accuracy", "test_accuracy", "forward_samples", "status"]
-    one, two = (pd.read_csv(tmp_path / name / "results.csv")[same] for name in ("killed", "whole"))
-    pd.testing.assert_frame_equal(one, two)
-    for name in ("joint-seed1", "diagnose-relearn-seed0"):
-        weights = [
-            (tmp_path / out / "runs" / name / "model.safetensors").read_bytes() for out in ("killed", "whole")
-        ]
-        assert weights[0] == weights[1]
 
 
 def test_a_custom_model(tmp_path: Path) -> None:
