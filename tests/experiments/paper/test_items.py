@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import synthetic
+from equipoise.data import write_dataset
 from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.from_source import SourceDataset
-from equipoise.experiments.grid.planning import reference_methods
+from equipoise.experiments.grid.planning import expand, reference_methods
 from equipoise.experiments.paper.figure2 import ARROWS, BOXES
 from equipoise.experiments.paper.item import METHODS as OF_THE_PAPER
 from equipoise.experiments.paper.item import OURS
@@ -19,10 +22,20 @@ from equipoise.experiments.paper.plan import Choices, _name, _planned
 from equipoise.experiments.paper.sets import PAPER, STAND_INS, Sources
 from equipoise.methods import METHODS, base_names, create_method
 from equipoise.training.settings import Settings
-from equipoise.types import UnknownNameError
+from equipoise.types import EquipoiseWarning, UnknownNameError
 
 FULL, QUICK = Choices(), Choices(quick=True)
 NOWHERE = Sources(Path("nowhere"), True, Path("nowhere"), None, lambda _: None)  # type: ignore[arg-type,return-value]
+PICTURES = {"audio": (1, 16, 16), "video": (2, 3, 16, 16)}
+SHAPES = {
+    "avletters": {"audio": (8, 4), "video": (3, 1, 12, 16)},
+    "ucf101": {"rgb": (2, 3, 16, 16), "flow": (2, 2, 16, 16)},
+    "egogestar": {"rgb": (3, 3, 12, 16), "flow": (3, 2, 12, 16)},
+    "fsdd-mnist": {"audio": (8, 4), "image": (1, 14, 14)},
+    "phone-watch": dict.fromkeys(("phone_acc", "phone_gyro", "watch_acc", "watch_gyro"), (10, 3)),
+    "htad": {"audio": (6,), "accelerometer": (4,)},
+    "cmu-mosi": dict.fromkeys(("text", "audio", "video"), (10, 4)),
+}
 RUN = [item for item in ITEMS.values() if item.form != "scheme"]
 
 
@@ -38,7 +51,7 @@ def test_all_tables_and_figures_of_the_paper() -> None:
 @pytest.mark.parametrize("choices", [FULL, QUICK], ids=["full", "quick"])
 def test_cases_can_be_planned(item, stand_in, choices, monkeypatch: pytest.MonkeyPatch, prepared) -> None:
     sources = Sources(Path("nowhere"), stand_in, Path("nowhere"), None, NOWHERE.waiting)
-    monkeypatch.setattr(Sources, "data", lambda self, name, noise: prepared(name))
+    monkeypatch.setattr(Sources, "data", lambda self, name, noise: prepared(name, stand_in=stand_in))
     cases = item.cases(stand_in=stand_in, quick=choices.quick)
     assert cases
     names = [_name(case) for case in cases]
@@ -55,14 +68,37 @@ def test_cases_can_be_planned(item, stand_in, choices, monkeypatch: pytest.Monke
         assert set(cell.method_options) <= set(cell.methods)
 
 
+@pytest.mark.parametrize("item", RUN, ids=lambda item: item.name)
+@pytest.mark.parametrize(
+    "stand_in", [pytest.param(False, marks=pytest.mark.matrix, id="paper"), pytest.param(True, id="stand-in")]
+)
+def test_every_method_can_train_the_models_of_its_cases(item, stand_in, monkeypatch, prepared) -> None:
+    sources = Sources(Path("nowhere"), stand_in, Path("nowhere"), None, NOWHERE.waiting)
+    monkeypatch.setattr(Sources, "data", lambda self, name, noise: prepared(name, stand_in=stand_in))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EquipoiseWarning)  # the sets here are small
+        cases = item.cases(stand_in=stand_in, quick=False)
+        for case in cases[:: 6 if item.form == "sensitivity" else 1]:  # all of these have one model
+            cell = _planned(item, case, FULL, sources).cell
+            expand(cell.settings, cell.methods, cell.method_options, 0)
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory):
-    """Return a set of vectors with the modalities of the named dataset."""
+    """Return a set with modalities of the kinds of the named dataset, but small."""
     folder = tmp_path_factory.mktemp("sets")
 
     @cache
-    def write(name: str) -> str:
-        return str(synthetic.write(folder / name, dict.fromkeys(DATASETS[name].modalities, (4,))).path)
+    def write(name: str, *, stand_in: bool = False) -> str:
+        shapes = SHAPES.get(name) or PICTURES
+        if name == "cmu-mosi" and stand_in:
+            shapes = {"text": (6,), "audio": (5,)}
+        inputs, target = synthetic.samples(shapes, 150)
+        kinds = {}
+        if name == "cmu-mosi" and stand_in:
+            inputs["text"], kinds = np.ones((150, 6), np.int64), {"text": "tokens"}
+        place = folder / f"{name}-{stand_in}"
+        return str(write_dataset(place, inputs, target, kinds=kinds or None).path)
 
     return write
 

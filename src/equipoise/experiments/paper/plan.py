@@ -111,10 +111,11 @@ def settings_of(item: Item, case: Case, choices: Choices, data: str, stand_in: b
     return Settings.from_options(data, **options)
 
 
-def _method_options(case: Case, settings: Settings, methods: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    found: dict[str, Mapping[str, Any]] = dict(case.method_options)
+def _method_options(case: Case, settings: Settings, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    found = {name: dict(options) for name, options in case.method_options.items() if name in methods}
     if settings.budget.optimizer != "sgd":
-        found |= {name: option for name, option in SCALING_STEPS.items() if name in methods}
+        for name in set(SCALING_STEPS) & set(methods):
+            found[name] = {**SCALING_STEPS[name], **found.get(name, {})}
     if case.every is not None:
         every = max(1, round(settings.budget.epochs * case.every / PAPER_EPOCHS))
         found[OURS] = {**found.get(OURS, {}), "every": every}
