@@ -88,6 +88,16 @@ def test_runs_of_all_cells_go_through_one_pool(
     assert seen == [("two", True), ("one", False), ("one", True)]
 
 
+def test_a_warning_of_several_cells_is_issued_once(data: str, tmp_path: Path) -> None:
+    cells = [cell(name, data, "diagnose-relearn", lr=lr) for name, lr in (("one", 0.1), ("two", 0.2))]
+    with (
+        pytest.warns(eq.EquipoiseWarning, match="never takes effect") as issued,
+        pytest.raises(eq.UsageError),
+    ):
+        run_grid([*cells, cell("three", data, "join")], tmp_path / "out")
+    assert len(issued) == 1
+
+
 def test_wrong_use_is_refused_before_anything_is_written(data: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(eq.UsageError, match="no cell"):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -72,9 +73,24 @@ def _planned(cells: Sequence[Cell], out: Path, *, resume: bool, overwrite: bool)
         raise UsageError(f"a name occurs twice among the cells {', '.join(names)}; expected distinct ones.")
     if names != [""]:
         check_grid_folder(out)
-    planned = [PlannedCell.of(cell, out / cell.name, resume=resume, overwrite=overwrite) for cell in cells]
+    with _each_warning_once():
+        planned = [
+            PlannedCell.of(cell, out / cell.name, resume=resume, overwrite=overwrite) for cell in cells
+        ]
     computed: dict[str, Path] = {}
     return [replace(cell, jobs=[_once(job, computed) for job in cell.jobs]) for cell in planned]
+
+
+@contextmanager
+def _each_warning_once() -> Iterator[None]:
+    """Issue the warnings of a block at its end, those that several cells have in common once."""
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            yield
+    finally:
+        for one in {(one.category, str(one.message)): one for one in caught}.values():
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def _once(job: Job, computed: dict[str, Path]) -> Job:
