@@ -44,12 +44,17 @@ def here(words: list[str]) -> None:
 
 
 def kill_at_random(
-    process: subprocess.Popen[bytes], out: Path, draw: random.Random, early: float, longest: float
+    process: subprocess.Popen[bytes],
+    out: Path,
+    draw: random.Random,
+    early: float,
+    longest: float,
+    alone: float,
 ) -> bool:
-    """Kill a command, with or without its workers; return whether it was still running.
+    """Kill a command; return whether it was still running.
 
     The share `early` of the moments counts from the start, the others from a change in a run's record on, up
-    to the `longest` number of seconds.
+    to the `longest` number of seconds. The share `alone` of the kills is of the command without its workers.
     """
     begun, until = time.time(), time.monotonic() + 120
     if draw.random() < early:
@@ -59,7 +64,7 @@ def kill_at_random(
             time.sleep(0.01)
         time.sleep(draw.uniform(0, longest))
     running = process.poll() is None
-    if running and draw.random() < 1 / 2:
+    if running and draw.random() < alone:
         process.kill()  # the workers must notice
     elif running:
         os.killpg(process.pid, signal.SIGKILL)
@@ -77,12 +82,12 @@ def changed(out: Path, since: float) -> bool:
 @pytest.mark.parametrize(
     ("kills", "grid", "moments"),
     [
-        pytest.param(1, SMALL, (0, 0.5), id="once"),
-        pytest.param(20, LARGE, (1 / 4, 14), id="often", marks=pytest.mark.matrix),
+        pytest.param(1, SMALL, (0, 0.5, 1), id="once"),
+        pytest.param(20, LARGE, (1 / 4, 14, 1 / 2), id="often", marks=pytest.mark.matrix),
     ],
 )
 def test_a_killed_grid_is_continued(
-    tmp_path: Path, kills: int, grid: str, moments: tuple[float, float]
+    tmp_path: Path, kills: int, grid: str, moments: tuple[float, float, float]
 ) -> None:
     data, draw, killed = synthetic.write(tmp_path / "data").path, random.Random(kills), 0
     words = ["compare", "--data", str(data), "--seeds", "1", "--checkpoint-every", "3", *grid.split()]
