@@ -58,7 +58,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 ray: $(VENV)/.dev  ## Install Ray, and run the tests of its executor.
 	$(PIP) --editable '.[ray]'
-	$(BIN)/python -m pytest tests/experiments -k ray
+	$(BIN)/python -m pytest tests/experiments/grid/test_ray.py
 
 bench: $(VENV)/.dev  ## Measure speed, as ratios of alternating measurements.
 	$(BIN)/python benchmarks/overhead.py
