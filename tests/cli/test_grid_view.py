@@ -146,7 +146,8 @@ def test_a_terminal_shows_the_runs_in_progress(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "1 min"), (59 * 60, "59 min"), (7260, "2 h 1 min"), (90000, "1 d 1 h")]
+    ("seconds", "text"),
+    [(2, "10 s"), (94, "90 s"), (96, "2 min"), (59 * 60, "59 min"), (7260, "2 h 1 min"), (90000, "1 d 1 h")],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

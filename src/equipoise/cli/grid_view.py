@@ -136,7 +136,9 @@ def at_epoch(run: Running) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time in words, in two units at most."""
-    minutes = max(1, round(seconds / 60))
+    if seconds < 95:
+        return f"{max(1, round(seconds / 10)) * 10} s"
+    minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
