@@ -28,7 +28,7 @@ class PaperSet:
         title: its name in titles and tables.
         settings: options of `Settings` and `Budget` on it.
         files: of a stand-in, the archives that it is prepared from; one without any needs no folder.
-        quick_epochs: of a stand-in, the epochs of a quick reproduction.
+        quick_epochs: epochs of a quick reproduction.
     """
 
     title: str
