@@ -31,7 +31,6 @@ SHAPES = {
     "avletters": {"audio": (8, 4), "video": (3, 1, 12, 16)},
     "ucf101": {"rgb": (2, 3, 16, 16), "flow": (2, 2, 16, 16)},
     "egogestar": {"rgb": (3, 3, 12, 16), "flow": (3, 2, 12, 16)},
-    "fsdd-mnist": {"audio": (8, 4), "image": (1, 14, 14)},
     "phone-watch": dict.fromkeys(("phone_acc", "phone_gyro", "watch_acc", "watch_gyro"), (10, 3)),
     "htad": {"audio": (6,), "accelerometer": (4,)},
     "cmu-mosi": dict.fromkeys(("text", "audio", "video"), (10, 4)),

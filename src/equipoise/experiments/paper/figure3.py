@@ -9,7 +9,7 @@ ITEM = Item(
     title="Features of each modality in the plane (t-SNE)",
     form="features",
     paper=(Case(data="cremad"),),
-    stand_in=(Case(data="fsdd-mnist"),),
+    stand_in=(Case(data="egogestar"),),
     methods=("joint", OURS),
     quick_methods=("joint", OURS),
     seeds=1,

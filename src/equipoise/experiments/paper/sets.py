@@ -51,11 +51,6 @@ STAND_INS: Final = {
     "htad": PaperSet(title="HTAD", quick_epochs=30),
     "avletters": PaperSet(title="AVLetters", files=("avletters.npz",)),
     "egogestar": PaperSet(title="EgoGestAR", files=("egogestar_video_25x60x80.npz",)),
-    "fsdd-mnist": PaperSet(
-        title="spoken and written digits",
-        files=("fsdd.npz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
-        quick_epochs=10,
-    ),
     "cmu-mosi": PaperSet(title="MOSI audio and raw text", files=("mosi_utt.npz",)),
     "phone-watch": PaperSet(title="phone and watch", files=("sp_sw_har_1s_windows.npz",)),
 }
