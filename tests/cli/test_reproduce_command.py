@@ -41,8 +41,10 @@ def test_a_table_and_what_the_original_protocol_would_change(small, tmp_path: Pa
     for words in ("best on test (not honest)", "not ranked, because", "seeds 0;", "1 epoch;", "torch "):
         assert words in page
     table = pd.read_csv(tmp_path / "out" / "table1.csv").set_index("method")
-    assert (table["best_on_test"] >= table["mean"] - 1e-12).all()  # the best epoch is at least as good
-    assert (tmp_path / "out" / "table1" / "cremad-augmented" / "results.csv").is_file()
+    assert (
+        table["best on test (not honest)"] >= table["mean"] - 1e-12
+    ).all()  # the best epoch is at least as good
+    assert not (tmp_path / "out" / "table1" / "cremad-augmented").exists()  # vectors have no augmentation
     assert r"\toprule" in (tmp_path / "out" / "table1.tex").read_text(encoding="utf-8")
 
 

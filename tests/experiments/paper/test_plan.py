@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import synthetic
+from equipoise.data import write_dataset
 from equipoise.experiments.paper.figure5 import ITEM as FIGURE5
 from equipoise.experiments.paper.item import OURS, Case
 from equipoise.experiments.paper.plan import Choices, plan
@@ -64,7 +65,11 @@ def test_adaptive_optimizers_have_their_steps_scaled(sources: Sources) -> None:
 
 
 def test_the_original_protocol_traces_all_epochs_and_augments_the_others(sources: Sources) -> None:
-    case = plan(TABLE1, Choices(protocol="original"), sources)[0]
+    inputs, target = synthetic.samples({"audio": (4,), "video": (1, 8, 8)}, 60)
+    place, frames = sources.root / "cremad", {"video": "frames"}
+    write_dataset(place, inputs, target, contents=frames, overwrite=True)
+    case, other, *_ = plan(TABLE1, Choices(protocol="original"), sources)
+    assert other.augmented is None  # vectors cannot be augmented
     assert case.augmented is not None
     for cell, augment in ((case.cell, "none"), (case.augmented, "standard")):
         assert (cell.settings.trace, cell.settings.diagnose_every) == (True, 1)

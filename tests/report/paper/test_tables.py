@@ -76,6 +76,33 @@ def test_a_method_below_its_floor_is_marked(made) -> None:
     assert any("joint does not beat a linear model" in note for note in words.notes(found))
 
 
+def test_columns_of_the_original_protocol(made, monkeypatch) -> None:
+    found = made()
+    (case,) = found.cases
+    augmented = replace(case.cell, name="augmented")
+    changed = replace(
+        found,
+        choices=Choices(protocol="original"),
+        cases=[replace(case, augmented=augmented)],
+        comparisons={
+            **found.comparisons,
+            "augmented": replace(found.comparisons["avletters"], folder=Path("a")),
+        },
+    )
+    best = {"joint": [0.9, 0.8], "diagnose-relearn": [0.7]}
+
+    def selected(compared):
+        return {"joint": [0.6]} if compared.folder == Path("a") else best
+
+    monkeypatch.setattr(comparison, "selected_on_test", selected)
+    *_, on_test, and_augmented = comparison.grid(changed).columns
+    assert "not honest" in on_test.head
+    assert "not honest" in and_augmented.head
+    spread = "0.850 \N{PLUS-MINUS SIGN} 0.071"  # of 0.9 and 0.8
+    assert [on_test.entries[name].text for name in best] == [spread, "0.700"]
+    assert [and_augmented.entries[name].text for name in best] == ["0.600", "0.700"]
+
+
 def test_csv_and_latex_hold_the_same_numbers(made, tmp_path: Path) -> None:
     found = made()
     table = comparison.frame(found).set_index("method")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from equipoise.data import load_dataset
 from equipoise.experiments.grid.cell import Cell
 from equipoise.experiments.paper.item import OURS, PAPER_EPOCHS, Case, Item
 from equipoise.experiments.paper.sets import PAPER, STAND_INS, Sources
@@ -60,7 +61,8 @@ class PlannedCase:
         data: its set with the noise on it, in titles.
         title: in tables and headings: the set, and what tells the case from others on it.
         cell: the comparison.
-        augmented: under `original`, the same for the other methods with augmentation.
+        augmented: under `original`, the same for the other methods with augmentation; None where the data
+            have nothing that can be augmented.
     """
 
     case: Case
@@ -90,13 +92,17 @@ def _planned(item: Item, case: Case, choices: Choices, sources: Sources) -> Plan
     count = choices.seeds or (item.quick_seeds if choices.quick else item.seeds)
     cell = Cell(_name(case), settings, methods, range(count), _method_options(case, settings, methods))
     augmented = None
-    if choices.original:
+    if choices.original and _can_be_augmented(settings):
         others = replace(settings, budget=replace(settings.budget, augment="standard"))
         kept = [method for method in methods if method != OURS]
         options = {name: own for name, own in cell.method_options.items() if name != OURS}
         augmented = Cell(f"{cell.name}-{AUGMENTED}", others, kept, cell.seeds, options)
     data = _data(case, sources.stand_in)
     return PlannedCase(case, data, ", ".join(filter(None, (data, case.label))), cell, augmented)
+
+
+def _can_be_augmented(settings: Settings) -> bool:
+    return any(spec.content is not None for spec in load_dataset(settings.data).modalities.values())
 
 
 def settings_of(item: Item, case: Case, choices: Choices, data: str, stand_in: bool) -> Settings:

@@ -41,9 +41,7 @@ def _columns(case: PlannedCase, found: Reproduction) -> list[Column]:
         ("macro F1", {name: Entry(decimal(number(v["macro_f1_mean"]), 3)) for name, v in methods.items()}),
         ("vs joint [95 %]", {name: _difference(values) for name, values in methods.items()}),
     ]
-    if case.augmented is not None:
-        honest, augmented = protocols(case, found)
-        held += [(ON_TEST, _spreads(honest)), (AUGMENTED, _spreads(augmented))]
+    held += [(head, _spreads(accuracies)) for head, accuracies in protocols(case, found).items()]
     return [Column(case.title, head, entries) for head, entries in held]
 
 
@@ -82,14 +80,18 @@ def _spreads(found: Mapping[str, Sequence[float]]) -> dict[str, Entry]:
     }
 
 
-def protocols(
-    case: PlannedCase, found: Reproduction
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return test accuracies of epochs selected on test by method and seed: as run, and as published."""
-    assert case.augmented is not None
+def protocols(case: PlannedCase, found: Reproduction) -> dict[str, Mapping[str, Sequence[float]]]:
+    """Return, by head of column, the test accuracies of epochs selected on test, by method and seed.
+
+    There are none unless the original protocol is shown.
+    """
+    if not found.choices.original:
+        return {}
     own = selected_on_test(found.comparisons[case.cell.name])
+    if case.augmented is None:
+        return {ON_TEST: own}
     others = selected_on_test(found.comparisons[case.augmented.name])
-    return own, others | ({OURS: own[OURS]} if OURS in own else {})
+    return {ON_TEST: own, AUGMENTED: others | ({OURS: own[OURS]} if OURS in own else {})}
 
 
 def frame(found: Reproduction) -> pd.DataFrame:
@@ -97,13 +99,13 @@ def frame(found: Reproduction) -> pd.DataFrame:
     rows = []
     for case in found.cases:
         comparison = found.comparisons[case.cell.name]
-        shown = protocols(case, found) if case.augmented is not None else None
+        shown = protocols(case, found)
         for method, values in comparison.table().iterrows():
             row = {"case": case.title, "method": method, **{str(k): v for k, v in values.items()}}
             row["macro_f1"] = comparison.summary["methods"][method]["macro_f1_mean"]
             row["ranked"] = comparison.ranked
-            if shown is not None:
-                for head, means in zip(("best_on_test", "best_on_test_augmented"), shown, strict=True):
-                    row[head] = statistics.fmean(means[str(method)]) if str(method) in means else math.nan
+            for head, accuracies in shown.items():
+                own = accuracies.get(str(method))
+                row[head] = statistics.fmean(own) if own else math.nan
             rows.append(row)
     return pd.DataFrame(rows)

@@ -113,6 +113,7 @@ def selection(found: Reproduction) -> Sequence[str]:
             "The columns 'not honest' show what the published protocol would report: 'best on test' is the "
             "highest test accuracy of any epoch, measured after training from kept weights; 'best on test, "
             "augmented' adds the published difference in augmentation, by which all methods but "
-            "diagnose-relearn train on augmented batches. Nothing in the other columns depends on them."
+            "diagnose-relearn train on augmented batches, on sets that can be augmented. Nothing in the "
+            "other columns depends on them."
         )
     return lines
