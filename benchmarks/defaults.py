@@ -145,7 +145,7 @@ def cells(sets: Path) -> Iterator[Cell]:
 
 
 def cell_name(family: Family, label: str, name: str) -> str:
-    return f"{family.recipe}/{label.replace(' ', '-').replace(',', '')}/{name}"
+    return f"{family.recipe}, {label}, {name}".replace(", ", "--").replace(" ", "-")
 
 
 def header() -> list[str]:

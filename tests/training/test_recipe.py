@@ -39,9 +39,9 @@ def sets(tmp_path_factory):
 
 def test_every_recipe_is_a_valid_budget_with_the_same_options():
     for name, recipe in recipes().items():
-        assert set(recipe.budget) == GOVERNED, name
+        assert set(recipe.budget) - {"augment_options"} == GOVERNED, name
         budget = Budget(**recipe.options(10_000, {}))
-        assert {key: getattr(budget, key) for key in GOVERNED} == dict(recipe.budget), name
+        assert {key: getattr(budget, key) for key in recipe.budget} == dict(recipe.budget), name
         assert recipe.description
 
 
@@ -115,6 +115,27 @@ def test_the_warm_up_of_a_recipe_is_shorter_than_a_short_training(epochs, expect
 def test_a_warm_up_that_is_given_is_not_shortened():
     with pytest.raises(UsageError, match="warmup_epochs is 5 of 3 epochs"):
         Settings.from_options("htad", recipe="transformers", epochs=3, warmup_epochs=5)
+
+
+RECIPE = recipes()["convolutions"]
+
+
+@pytest.mark.parametrize(
+    ("given", "augmentable", "expected"),
+    [
+        ({}, True, ("standard", RECIPE.budget["augment_options"])),
+        ({}, False, ("none", {})),
+        ({"augment": "none"}, True, ("none", {})),
+        ({"augment": "standard"}, True, ("standard", {})),
+        ({"augment": "standard"}, False, ("standard", {})),  # the trainer warns that nothing is augmented
+        ({"augment_options": {"flip": 0.5}}, True, ("standard", {"crop_area": 0.7, "flip": 0.5})),
+        ({"augment_options": {}}, True, ("standard", RECIPE.budget["augment_options"])),
+    ],
+    ids=str,
+)
+def test_augmentation_is_refined_or_replaced(given, augmentable, expected):
+    budget = Budget(**RECIPE.options(50, given, augmentable=augmentable))
+    assert (budget.augment, budget.augment_options) == expected
 
 
 def test_an_unknown_recipe_is_refused_before_the_data_are_opened():

@@ -25,8 +25,8 @@ OF_KIND: Final = {"vector": "vectors", "tokens": "words"}
 """For encoders of other packages: by the kind of the modality. All other kinds have layout or order."""
 BATCHES: Final = 40
 """A set of fewer batches than this gets smaller ones, so that an epoch has enough steps."""
-UNWRITTEN: Final = ("augment",)
-"""Options that the record of a run leaves out at their default: it must be read without opening the data."""
+AUGMENT: Final = ("augment", "augment_options")
+"""Options that the record of a run leaves out where nothing is augmented; it is read without the data."""
 OF_OPTIMIZER: Final = ("lr", "momentum", "weight_decay", "schedule", "warmup_epochs")
 """Options that mean nothing for another optimiser than that of the recipe."""
 
@@ -50,9 +50,20 @@ class Recipe:
     encoders: list[str] = field(default_factory=list)
     smallest_batch: int | None = None
 
-    def options(self, samples: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options of `Budget` for a set of so many samples, beside those that were given."""
+    def options(self, samples: int, given: Mapping[str, Any], *, augmentable: bool = True) -> dict[str, Any]:
+        """Return the options of `Budget`: those that were given, and the recipe's.
+
+        Args:
+            samples: number of samples of the whole set.
+            given: options with their values.
+            augmentable: whether some modality of the set has a content that can be augmented.
+        """
         values = dict(self.budget)
+        if "augment" in given or not augmentable:
+            values = {name: value for name, value in values.items() if name not in AUGMENT}
+        elif "augment_options" in values:
+            refined = {**values["augment_options"], **given.get("augment_options", {})}
+            given = {**given, "augment_options": refined}
         if given.get("optimizer", values["optimizer"]) != values["optimizer"]:
             values = {name: value for name, value in values.items() if name not in OF_OPTIMIZER}
         while self.smallest_batch and values["batch_size"] > self.smallest_batch:
@@ -110,13 +121,14 @@ def budget_options(
     from equipoise.data import load_dataset
 
     check_known("recipe", [name], (AUTO, *recipes()))
-    if all(option in given for option in recipes()["paper"].budget if option not in UNWRITTEN):
+    if all(option in given for option in recipes()["paper"].budget if option not in AUGMENT):
         return name, dict(given)
     dataset = load_dataset(data)
     if modalities is not None:
         dataset = dataset.only(modalities)
     chosen = recipe_of(dataset, encoder) if name == AUTO else recipes()[name]
-    return chosen.name, chosen.options(len(dataset), given)
+    augmentable = any(spec.content is not None for spec in dataset.modalities.values())
+    return chosen.name, chosen.options(len(dataset), given, augmentable=augmentable)
 
 
 def recipe_of(dataset: PreparedDataset, encoder: str | Mapping[str, str] = AUTO) -> Recipe:
