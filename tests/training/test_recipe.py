@@ -78,7 +78,7 @@ def test_a_bare_budget_is_that_of_vectors():
 def test_the_encoders_decide_and_not_the_method(sets, names, options, expected):
     settings = Settings.from_options(sets(*names), **options)
     assert settings.recipe == expected
-    assert settings.budget.epochs == recipes()[expected].budget["epochs"]
+    assert settings.budget.lr == recipes()[expected].budget["lr"]
 
 
 def test_options_that_are_given_win(sets):
@@ -91,7 +91,13 @@ def test_options_that_are_given_win(sets):
 def test_another_optimizer_gets_its_own_defaults(sets):
     budget = Settings.from_options(sets("numbers", "steps"), optimizer="sgd").budget
     assert (budget.lr, budget.weight_decay, budget.schedule) == (0.05, Budget().weight_decay, "constant")
-    assert budget.epochs == recipes()["convolutions"].budget["epochs"]
+    assert budget.epochs == 80
+
+
+@pytest.mark.parametrize(("samples", "expected"), [(50, 80), (217, 74), (400, 40), (10**6, 40)])
+def test_tiny_sets_get_more_epochs(samples, expected):
+    """A thousand steps of 16 samples are 74 passes through 217 samples."""
+    assert recipes()["convolutions"].options(samples, {})["epochs"] == expected
 
 
 @pytest.mark.parametrize(("samples", "expected"), [(50, 16), (1279, 16), (1280, 32), (2560, 64), (10**6, 64)])

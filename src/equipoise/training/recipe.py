@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +26,8 @@ OF_KIND: Final = {"vector": "vectors", "tokens": "words"}
 """For encoders of other packages: by the kind of the modality. All other kinds have layout or order."""
 BATCHES: Final = 40
 """A set of fewer batches than this gets smaller ones, so that an epoch has enough steps."""
+STEPS: Final = 1000
+"""A set whose samples make fewer steps than this in all epochs gets more epochs."""
 AUGMENT: Final = ("augment", "augment_options")
 """Options that the record of a run leaves out where nothing is augmented; it is read without the data."""
 OF_OPTIMIZER: Final = ("lr", "momentum", "weight_decay", "schedule", "warmup_epochs")
@@ -42,6 +45,8 @@ class Recipe:
         budget: options of `Budget` with their values.
         smallest_batch: the batch size is halved down to this while the whole set has fewer than `BATCHES`
             batches; None keeps it.
+        most_epochs: the epochs are raised up to this while they make fewer than `STEPS` steps through the
+            whole set; None keeps them.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Recipe:
     budget: Mapping[str, Any]
     encoders: list[str] = field(default_factory=list)
     smallest_batch: int | None = None
+    most_epochs: int | None = None
 
     def options(self, samples: int, given: Mapping[str, Any], *, augmentable: bool = True) -> dict[str, Any]:
         """Return the options of `Budget`: those that were given, and the recipe's.
@@ -70,6 +76,9 @@ class Recipe:
             if samples >= BATCHES * values["batch_size"]:
                 break
             values["batch_size"] //= 2
+        if self.most_epochs:
+            enough = math.ceil(STEPS * values["batch_size"] / samples)
+            values["epochs"] = max(values["epochs"], min(enough, self.most_epochs))
         values |= given
         if "warmup_epochs" not in given and "warmup_epochs" in values:
             values["warmup_epochs"] = min(values["warmup_epochs"], max(0, values["epochs"] - 1))
@@ -80,6 +89,8 @@ class Recipe:
         values = dict(self.budget)
         size = values["batch_size"]
         values["batch_size"] = f"{self.smallest_batch} to {size}" if self.smallest_batch else size
+        if self.most_epochs:
+            values["epochs"] = f"{values['epochs']} to {self.most_epochs}"
         described = {"description": self.description, "default_for": ", ".join(self.encoders)}
         return described | {name: str(value) for name, value in values.items()}
 
