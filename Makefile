@@ -112,30 +112,25 @@ ifdef SOURCE
 	$(call PREPARE,avletters)
 	$(call PREPARE,cmu-mosi)
 	$(call PREPARE,egogestar)
-	$(TRAIN) --data htad --method diagnose-relearn --epochs 60 --out $(EXAMINED)/htad-diagnose-relearn
-	$(TRAIN) --data htad --method joint --epochs 60 --out $(EXAMINED)/htad-joint
-	$(TRAIN) --data $(SETS)/avletters --method diagnose-relearn --epochs 40 \
+	$(TRAIN) --data htad --method diagnose-relearn --out $(EXAMINED)/htad-diagnose-relearn
+	$(TRAIN) --data htad --method joint --out $(EXAMINED)/htad-joint
+	$(TRAIN) --data $(SETS)/avletters --method diagnose-relearn \
 		--out $(EXAMINED)/avletters-diagnose-relearn
-	$(TRAIN) --data $(SETS)/avletters --method joint --epochs 40 --out $(EXAMINED)/avletters-joint
-	$(TRAIN) --data $(SETS)/cmu-mosi --method joint --epochs 30 --out $(EXAMINED)/cmu-mosi-joint
-	$(TRAIN) --data $(SETS)/egogestar --method joint --epochs 40 --out $(EXAMINED)/egogestar-joint
+	$(TRAIN) --data $(SETS)/avletters --method joint --out $(EXAMINED)/avletters-joint
+	$(TRAIN) --data $(SETS)/cmu-mosi --method joint --out $(EXAMINED)/cmu-mosi-joint
+	$(TRAIN) --data $(SETS)/egogestar --method joint --out $(EXAMINED)/egogestar-joint
 	$(BIN)/python benchmarks/diagnoses.py docs/results/diagnoses.md docs/images $(addprefix $(EXAMINED)/, \
 		avletters-diagnose-relearn avletters-joint htad-diagnose-relearn htad-joint cmu-mosi-joint \
 		egogestar-joint)
 endif
 
 MEDIA := runs/media
-COMPARE := $(BIN)/equipoise compare --methods joint unimodal diagnose-relearn --seeds 3 --resume
-# Sets of a few hundred clips need small batches, for enough steps; see docs/results/README.md.
-SMALL_SETS := --epochs 30 --batch-size 16 --optimizer adamw --schedule cosine
-media: $(VENV)/.dev needs-source  ## Prepare and compare three datasets of media, with SOURCE=DIR (half an hour).
-	$(call PREPARE,avletters)
-	$(call PREPARE,egogestar)
-	$(call PREPARE,cmu-mosi)
-	$(COMPARE) --data $(SETS)/avletters --out $(MEDIA)/avletters $(SMALL_SETS)
-	$(COMPARE) --data $(SETS)/egogestar --out $(MEDIA)/egogestar --split-seed run $(SMALL_SETS)
-	$(COMPARE) --data $(SETS)/cmu-mosi --out $(MEDIA)/cmu-mosi
-	for set in avletters egogestar cmu-mosi; do \
+MEDIA_SETS := avletters egogestar phone-watch cmu-mosi fsdd-mnist
+media: $(VENV)/.dev needs-source  ## Prepare and compare five datasets, all by default, with SOURCE=DIR (an hour).
+	for set in $(MEDIA_SETS); do \
+		$(BIN)/equipoise prepare $$set --source $(SOURCE) --out $(SETS)/$$set --overwrite && \
+		$(BIN)/equipoise compare --data $(SETS)/$$set --methods joint unimodal diagnose-relearn --seeds 3 \
+			$$([ $$set != egogestar ] || echo --split-seed run) --out $(MEDIA)/$$set --resume && \
 		$(BIN)/python benchmarks/results.py $(MEDIA)/$$set docs/results/media-$$set.md || exit 1; \
 	done
 

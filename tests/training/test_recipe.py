@@ -134,7 +134,11 @@ RECIPE = recipes()["convolutions"]
         ({"augment": "none"}, True, ("none", {})),
         ({"augment": "standard"}, True, ("standard", {})),
         ({"augment": "standard"}, False, ("standard", {})),  # the trainer warns that nothing is augmented
-        ({"augment_options": {"flip": 0.5}}, True, ("standard", {"crop_area": 0.7, "flip": 0.5})),
+        (
+            {"augment_options": {"flip": 0.5}},
+            True,
+            ("standard", {"crop_area": 0.7, "flip": 0.5, "jitter": 0.0}),
+        ),
         ({"augment_options": {}}, True, ("standard", RECIPE.budget["augment_options"])),
     ],
     ids=str,
