@@ -51,7 +51,7 @@ STAND_INS: Final = {
     "htad": PaperSet(title="HTAD", quick_epochs=30),
     "avletters": PaperSet(title="AVLetters", files=("avletters.npz",)),
     "egogestar": PaperSet(title="EgoGestAR", files=("egogestar_video_25x60x80.npz",)),
-    "cmu-mosi": PaperSet(title="MOSI audio and raw text", files=("mosi_utt.npz",)),
+    "cmu-mosi": PaperSet(title="MOSI audio and raw text", files=("mosi_utt.npz",), quick_epochs=10),
     "phone-watch": PaperSet(title="phone and watch", files=("sp_sw_har_1s_windows.npz",), quick_epochs=10),
 }
 """Those at hand; they train by the recipe of their encoders."""

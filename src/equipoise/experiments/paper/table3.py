@@ -15,10 +15,11 @@ def _mult(data: str, settings: Mapping[str, Any], *, in_quick: bool = True) -> C
     return Case(data=data, label="MulT", settings={"fusion": "mult", **settings}, in_quick=in_quick)
 
 
-def _mbt(data: str) -> Case:
+def _mbt(data: str, *, in_quick: bool = True) -> Case:
     """The head of MBT averages those of the modalities, so that no part of its weights is one modality's."""
     options = {"ogm-ge": {"logits": "zero-feature"}}
-    return Case(data=data, label="MBT", settings={"fusion": "mbt", **_TRANSFORMER}, method_options=options)
+    settings = {"fusion": "mbt", **_TRANSFORMER}
+    return Case(data=data, label="MBT", settings=settings, method_options=options, in_quick=in_quick)
 
 
 ITEM = Item(
@@ -32,10 +33,10 @@ ITEM = Item(
     ),
     stand_in=(
         Case(data="cmu-mosi"),
-        _mult("cmu-mosi", _WORDS, in_quick=False),
+        _mult("cmu-mosi", _WORDS),
         Case(data="phone-watch"),
         _mult("phone-watch", {}, in_quick=False),
-        _mbt("phone-watch"),
+        _mbt("phone-watch", in_quick=False),
     ),
     quick_methods=("joint", "ogm-ge", "diagnose-relearn"),
 )
