@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from equipoise.loops.plain.run import AllOptimizers
 from equipoise.methods import METHODS, StepContext, create_method
 from equipoise.methods.ogm import OGM, OGMGE, modulation_coefficients
+from equipoise.methods.shared.modulation import is_sgd
 from equipoise.models import ConcatFusion, MultimodalModel
 from equipoise.types import Batch, UnknownNameError, UsageError
 from hand_run import HandRun
@@ -310,13 +312,32 @@ def test_scaled_updates_do_not_change_the_optimiser():
     assert all(torch.equal(x, y) for x, y in zip(*states, strict=True))
 
 
+@pytest.mark.parametrize(("kind", "same_as"), [(torch.optim.SGD, "grad"), (torch.optim.AdamW, "update")])
+def test_auto_scales_what_the_optimizer_does_not_undo(kind, same_as):
+    found = []
+    for apply in ("auto", same_as, "update" if same_as == "grad" else "grad"):
+        model = build()
+        run = start(OGM(alpha=0.8, apply=apply), model, kind(model.parameters(), lr=0.1, weight_decay=0.01))
+        run.method.train_step(batch_for(model, lead="video"), run)
+        found.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_several_optimizers_are_sgd_if_all_are():
+    sgd, adamw = (kind([torch.zeros(1, requires_grad=True)]) for kind in (torch.optim.SGD, torch.optim.AdamW))
+    assert is_sgd(sgd)
+    assert is_sgd(AllOptimizers([sgd, sgd]))
+    assert not is_sgd(AllOptimizers([sgd, adamw]))
+
+
 def test_adaptive_optimizers_give_a_warning():
     def problems(optimizer, **options):
         plan = SimpleNamespace(epochs=10, optimizer=optimizer, learning_rates=lambda: [0.1] * 10)
         return OGM(**options).problems(plan)
 
-    assert problems("sgd") == problems("adamw", apply="update") == []
-    (line,) = problems("adamw")
+    assert problems("sgd") == problems("adamw", apply="update") == problems("adamw") == []
+    (line,) = problems("adamw", apply="grad")
     assert "adamw undoes" in line
     assert "apply=update" in line
 

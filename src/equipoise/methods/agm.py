@@ -76,7 +76,7 @@ class AGM(Modulates, Windowed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mode != "encoder-grad" and (self.tensors, self.apply) != ("all", "grad"):
+        if self.mode != "encoder-grad" and (self.tensors, self.apply) != ("all", "auto"):
             raise UsageError("tensors and apply belong to mode='encoder-grad'; leave them out, or choose it.")
 
     def acts_on_encoders(self) -> bool:
@@ -89,7 +89,7 @@ class AGM(Modulates, Windowed):
         if not self.acts_on_encoders() and plan.optimizer != "sgd":
             found.append(
                 f"{self.name} scales gradients, which {plan.optimizer} undoes by its own scaling: choose the "
-                "optimizer sgd, or mode=encoder-grad with apply=update."
+                "optimizer sgd, or mode=encoder-grad."
             )
         return found
 

@@ -48,7 +48,8 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
         tensors: what is scaled: `matrices` (two dimensions or more), `conv-only` (four dimensions, as in the
             official code, where the encoders are ResNets), or `all`.
         apply: `grad` scales gradients (the paper); `update` scales the optimiser's step, including the noise
-            of GE, for optimisers such as Adam that undo a scaled gradient.
+            of GE, as optimisers such as Adam undo a scaled gradient; `auto` takes `grad` with SGD and
+            `update` with any other.
     """
 
     alpha: float = number(0.8)

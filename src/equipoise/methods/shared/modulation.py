@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD
 
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.options import choice
@@ -24,12 +25,12 @@ class Modulates(Method):
 
     Attributes:
         tensors: what is scaled: `all`, `matrices` (two dimensions or more) or `conv-only` (four).
-        apply: `grad` scales gradients; `update` scales the optimiser's step, for optimisers such as Adam
-            that undo a scaled gradient.
+        apply: `grad` scales gradients; `update` scales the optimiser's step, as optimisers such as Adam undo
+            a scaled gradient; `auto` takes `grad` with SGD and `update` with any other.
     """
 
     tensors: str = choice("all", "matrices", "conv-only")
-    apply: str = choice("grad", "update")
+    apply: str = choice("auto", "grad", "update")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,7 +38,7 @@ class Modulates(Method):
         self.coefficients: dict[str, float] = {}
 
     def problems(self, plan: Plan) -> list[str]:
-        """Warn that adaptive optimisers undo a scaled gradient."""
+        """Warn that adaptive optimisers undo a scaled gradient, if that is what is to be scaled."""
         found = super().problems(plan)
         if self.acts_on_encoders() and self.apply == "grad" and plan.optimizer != "sgd":
             found.append(
@@ -77,13 +78,14 @@ class Modulates(Method):
     def modulate(self, context: StepContext, coefficients: Mapping[str, float]) -> None:
         """Scale each encoder's gradient, or its next step, by its coefficient, and keep the coefficients."""
         self.coefficients = dict(coefficients)
+        steps = self.apply == "update" or (self.apply == "auto" and not is_sgd(context.run.optimizer))
         for name, k in coefficients.items():
             if k == 1:
                 continue
             for parameter in trainable(context.run.model.encoder_parameters(name)):
                 if not self.scales(parameter):
                     continue
-                if self.apply == "update":
+                if steps:
                     self._before.append((parameter, parameter.detach().clone(), k))
                 elif parameter.grad is not None:
                     parameter.grad.mul_(k)
@@ -100,3 +102,8 @@ class Modulates(Method):
         """Whether a parameter is among those that are scaled."""
         least = {"conv-only": 4, "matrices": 2, "all": 0}[self.tensors]
         return parameter.ndim >= least
+
+
+def is_sgd(optimizer: object) -> bool:
+    """Return whether an optimiser, or all of several, scale no gradient themselves."""
+    return all(isinstance(one, SGD) for one in getattr(optimizer, "optimizers", [optimizer]))
