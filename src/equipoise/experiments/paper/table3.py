@@ -41,5 +41,5 @@ ITEM = Item(
         _mult("phone-watch", {}, in_quick=False),
         _mbt("phone-watch", **_NARROW),
     ),
-    quick_methods=("joint", "ogm-ge", "diagnose-relearn"),
+    quick_methods=("joint", "diagnose-relearn"),
 )
