@@ -16,11 +16,8 @@ from equipoise.types import UsageError, check_known
 
 PROTOCOLS: Final = ("honest", "original")
 AUGMENTED: Final = "augmented"
-SCALING_STEPS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "ogm-ge": {"apply": "update"},
-    "agm": {"mode": "encoder-grad", "apply": "update"},
-}
-"""Options by which methods scale the steps of an adaptive optimiser, which undoes a scaling of gradients."""
+ADAPTIVE: Final[Mapping[str, Mapping[str, Any]]] = {"agm": {"mode": "encoder-grad"}}
+"""Options under an adaptive optimiser, which undoes the scaling of gradients within the graph."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +117,8 @@ def settings_of(item: Item, case: Case, choices: Choices, data: str, stand_in: b
 def _method_options(case: Case, settings: Settings, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     found = {name: dict(options) for name, options in case.method_options.items() if name in methods}
     if settings.budget.optimizer != "sgd":
-        for name in set(SCALING_STEPS) & set(methods):
-            found[name] = {**SCALING_STEPS[name], **found.get(name, {})}
+        for name in set(ADAPTIVE) & set(methods):
+            found[name] = {**ADAPTIVE[name], **found.get(name, {})}
     if case.every is not None:
         every = max(1, round(settings.budget.epochs * case.every / PAPER_EPOCHS))
         found[OURS] = {**found.get(OURS, {}), "every": every}
