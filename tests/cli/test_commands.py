@@ -144,6 +144,7 @@ def test_report_of_separate_runs(equipoise, data, tmp_path: Path) -> None:
         ("methods --long", ["ogm-ge", "optimisation", "ECCV 2024", "cost", "needs"]),
         ("datasets", ["htad", "audio, accelerometer"]),
         ("models", ["resnet18", "transformer", "concat"]),
+        ("recipes", ["convolutions", "paper", "'crop_area': 0.7"]),
         ("metrics", ["purity", "linear-probe"]),
     ],
 )

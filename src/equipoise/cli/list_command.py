@@ -34,9 +34,10 @@ def list_command(what: Kind, /, *, long: bool = False, config: Path | None = Non
     if what == "methods" and not long:
         found = {name: {key: facts[key] for key in SHORT} for name, facts in found.items()}
     rows = [_row(name, facts) for name, facts in found.items()]
-    columns = [column for column in rows[0] if any(row[column] for row in rows)]
+    named = dict.fromkeys(column for row in rows for column in row)
+    columns = [column for column in named if any(row.get(column) for row in rows)]
     heads = [column.replace("_", " ") for column in columns]
-    output_console().print(make_table(heads, [[row[column] for column in columns] for row in rows]))
+    output_console().print(make_table(heads, [[row.get(column, "") for column in columns] for row in rows]))
 
 
 def _row(name: str, facts: Mapping[str, Any]) -> dict[str, str]:
