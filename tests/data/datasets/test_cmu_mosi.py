@@ -13,7 +13,7 @@ from equipoise.data import open_dataset
 from equipoise.data.datasets.sentiment import CMUMOSI
 from equipoise.data.prepare.engine import prepare
 from equipoise.data.prepare.media.text import hashed_tokens
-from equipoise.types import DataError, UsageError
+from equipoise.types import DataError, PathError, UsageError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 VALUES = {
@@ -214,6 +214,8 @@ def test_a_table_of_folds_replaces_the_splits(tmp_path: Path) -> None:
         folds.write_text(text)
         with pytest.raises(DataError, match=message):
             CMUMOSI(split_file=str(folds)).plan(path)
+    with pytest.raises(PathError, match="does not exist; expected a CSV file"):
+        CMUMOSI(split_file=str(tmp_path / "none.csv")).plan(path)
 
 
 def test_unsupported_sources_are_named(tmp_path: Path) -> None:

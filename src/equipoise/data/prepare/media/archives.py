@@ -57,11 +57,13 @@ def read_arrays(path: Path, names: Collection[str], expected: str) -> dict[str, 
         MediaError: the file is missing or damaged, or lacks an array.
     """
     check_media(path)
+    with path.open("rb") as file:
+        # Of another file NumPy says that it may hold pickled objects, and how to load them.
+        if file.read(2) != b"PK":
+            found = "is no archive of arrays (.npz)"
+            raise MediaError(path, "wrong-format", found, f"expected {expected}")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise MediaError(path, "wrong-format", "holds one array", f"expected {expected}")
-        with archive:
+        with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive.files]
             if missing:
                 found = f"has no array {listed(missing)}"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from equipoise.data.format.content import chunks
 from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Lost
-from equipoise.types import DataError
+from equipoise.types import DataError, PathError
 
 Text = Literal["features", "bert-tokens", "hashed"]
 MODALITIES = ("text", "audio", "vision")
@@ -141,8 +141,11 @@ def read_folds(path: Path) -> dict[str, str]:
     """Read a table with the columns `video_id` and `fold`; return video to `"train"`, `"val"` or `"test"`.
 
     Raises:
+        PathError: there is no such file.
         DataError: it cannot be read, lacks a column, has an unknown fold, or a video in two folds.
     """
+    if not path.is_file():
+        raise PathError(f"{path} does not exist; expected a CSV file with the columns video_id and fold.")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
