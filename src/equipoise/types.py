@@ -108,6 +108,13 @@ class ModelError(EquipoiseError, ValueError):
     """A model or a module handle does not meet a requirement."""
 
 
+class UnfitModelError(ModelError, UsageError):
+    """An encoder or fusion that was named does not fit the data, or the other parts of the model.
+
+    That is wrong use, which the command line ends with 2.
+    """
+
+
 class RunFolderError(EquipoiseError):
     """A run folder already exists, is incomplete, or has another configuration."""
 

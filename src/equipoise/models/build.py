@@ -26,7 +26,7 @@ from equipoise.models.multimodal import MultimodalModel
 from equipoise.models.options import check_options, listed
 from equipoise.randomness import derive_seed, seeded_rng
 from equipoise.tasks import task_named
-from equipoise.types import MissingExtraError, ModelError, UsageError, check_known
+from equipoise.types import MissingExtraError, ModelError, UnfitModelError, UsageError, check_known
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 """Modality to the shape of one sample and its kind: `{"audio": ((1, 128, 94), "image")}`."""
@@ -158,6 +158,8 @@ def build_encoder(
         if weights is not None:
             load_weights(built, weights)
         return built
+    except UnfitModelError as error:
+        raise UnfitModelError(f"modality {modality!r}: {error}") from error
     except ModelError as error:
         raise ModelError(f"modality {modality!r}: {error}") from error
     except MissingExtraError:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from equipoise.models.encoders.stages import MASKS, StagedPass, Stages, repeated_ends, unchanged
 from equipoise.models.options import check_options
 from equipoise.registry import Registry
-from equipoise.types import ModelError
+from equipoise.types import ModelError, UnfitModelError
 
 KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -102,7 +102,7 @@ class Encoder(nn.Module):
         """
         sizes = check_shape(shape, kind)
         if kind not in cls.kinds:
-            raise ModelError(
+            raise UnfitModelError(
                 f"encoder {cls.name!r} takes {' or '.join(cls.kinds)} samples, not {kind} samples of shape "
                 f"{sizes}; these encoders fit: {', '.join(fitting_encoders(kind))}."
             )

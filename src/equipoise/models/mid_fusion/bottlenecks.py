@@ -13,7 +13,7 @@ from equipoise.models.encoders.stages import Stages
 from equipoise.models.encoders.transformer import AttentionEncoder
 from equipoise.models.mid_fusion.lockstep import LockstepModel, widths_at
 from equipoise.models.options import listed, positive
-from equipoise.types import ModelError, UsageError
+from equipoise.types import ModelError, UnfitModelError, UsageError
 
 
 class Bottlenecks(nn.Module):
@@ -92,13 +92,13 @@ class BottleneckModel(LockstepModel):
             return []
         if short := {m: len(e.stage_widths) for m, e in encoders.items() if len(e.stage_widths) < fused}:
             m, layers = next(iter(short.items()))
-            raise ModelError(
+            raise UnfitModelError(
                 f"modality {m!r}: the encoder has {layers} layers; expected at least {fused} fused "
                 "layers: raise its 'layers' or lower 'fused_layers'."
             )
         widths = widths_at(encoders, -1)
         if len(set(widths.values())) > 1:
-            raise ModelError(
+            raise UnfitModelError(
                 f"bottleneck tokens need encoders of equal width; found {widths}: choose one 'width'."
             )
         width = next(iter(widths.values()))
@@ -120,7 +120,7 @@ class BottleneckModel(LockstepModel):
     def _stagewise(self, modality: str, encoder: nn.Module) -> Encoder:
         staged = super()._stagewise(modality, encoder)
         if not isinstance(staged, AttentionEncoder):
-            raise ModelError(
+            raise UnfitModelError(
                 f"modality {modality!r}: encoder {staged.name!r} is not a transformer, which fusion "
                 f"bottlenecks ({self.name!r}) need; use transformer, token-transformer or patch-transformer."
             )

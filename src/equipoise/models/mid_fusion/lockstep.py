@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from equipoise.models.encoders.base import Encoder, stagewise_encoders
 from equipoise.models.encoders.stages import StagedPass, StagedRun, Stages
 from equipoise.models.multimodal import MultimodalModel
-from equipoise.types import Batch, ModelError
+from equipoise.types import Batch, ModelError, UnfitModelError
 
 
 class LockstepModel(MultimodalModel):
@@ -61,7 +61,7 @@ class LockstepModel(MultimodalModel):
         super().__init__(encoders, fusion, num_classes)
         checked = {m: self._stagewise(m, encoder) for m, encoder in encoders.items()}
         if len(checked) < 2:
-            raise ModelError(
+            raise UnfitModelError(
                 f"intermediate fusion ({self.name!r}) joins at least two modalities; found {len(checked)}: "
                 "for one modality use the encoder alone, with the fusion 'concat'."
             )
@@ -143,7 +143,7 @@ class LockstepModel(MultimodalModel):
             return encoder
         name = getattr(encoder, "name", "") or type(encoder).__name__
         built = " with these options" if name in stagewise_encoders() else ""
-        raise ModelError(
+        raise UnfitModelError(
             f"modality {modality!r}: encoder {name!r} does not run stage by stage{built}, which intermediate "
             f"fusion ({self.name!r}) needs; these do: {', '.join(stagewise_encoders())}."
         )
