@@ -6,6 +6,7 @@ import dataclasses
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
+from numbers import Number
 from typing import Any, TypeVar
 
 from typeguard import TypeCheckError, check_type
@@ -26,6 +27,13 @@ def from_options(declared: type[Options], options: Mapping[str, Any], whose: str
     check_known(f"option {whose}", options, known)
     check_types(declared, options, whose)
     return declared(**options)
+
+
+def plain(value: Any) -> Any:
+    """Return NumPy's numbers as those of Python, also inside a mapping: a record holds no others."""
+    if isinstance(value, Mapping):
+        return {name: plain(one) for name, one in value.items()}
+    return value.item() if isinstance(value, Number) and hasattr(value, "item") else value
 
 
 def check_keywords(

@@ -7,7 +7,6 @@ checked.
 from __future__ import annotations
 
 import math
-import operator
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from equipoise.tasks import CLASSIFICATION, FIGURES, Task
 from equipoise.training.recipe import AUTO, budget_options
-from equipoise.typed_options import check_types
+from equipoise.typed_options import check_types, plain
 from equipoise.types import UsageError, check_known
 
 if TYPE_CHECKING:
@@ -231,8 +230,7 @@ class Settings:
         """
         from equipoise.data.datasets import DATASETS
 
-        if "seed" in options and hasattr(options["seed"], "__index__"):
-            options["seed"] = operator.index(options["seed"])  # NumPy's integers too
+        options = plain(options)
         if data not in DATASETS and (Path(data) / "dataset.json").is_file():
             data = str(Path(data).resolve())  # a record must not depend on the current folder
         if isinstance(options.get("encoder_options"), Mapping):

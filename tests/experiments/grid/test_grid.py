@@ -102,7 +102,7 @@ def test_wrong_use_is_refused_before_anything_is_written(data: str, tmp_path: Pa
     out = tmp_path / "out"
     with pytest.raises(eq.UsageError, match="no cell"):
         run_grid([], out)
-    with pytest.raises(eq.UsageError, match="a name occurs twice among the cells one, one"):
+    with pytest.raises(eq.UsageError, match="two cells of the grid are named 'one'"):
         run_grid([cell("one", data, "joint"), cell("one", data, "ogm")], out)
     with pytest.raises(eq.UsageError, match="unknown method 'join'"):
         run_grid([cell("one", data, "joint"), cell("two", data, "join")], out)

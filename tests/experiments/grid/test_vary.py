@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -40,6 +41,19 @@ def test_a_default_that_depends_on_what_varies_follows_it() -> None:
     assert alone[0].settings.budget.lr != alone[1].settings.budget.lr
 
 
+def test_numbers_of_numpy_vary() -> None:
+    given = {"lr": np.array([0.1, 0.2]), "batch_size": [np.int64(8)], "ogm.alpha": [np.float32(0.5)]}
+    cells = cells_of(["htad"], {"epochs": np.int64(2)}, METHODS, [0], vary=given)
+    assert [cell.name for cell in cells] == [f"lr={lr},batch_size=8,ogm.alpha=0.5" for lr in (0.1, 0.2)]
+    for cell in cells:
+        values = [
+            cell.settings.budget.lr,
+            cell.settings.budget.batch_size,
+            cell.method_options["ogm"]["alpha"],
+        ]
+        assert [type(one) for one in (*values, cell.settings.budget.epochs)] == [float, int, float, int]
+
+
 @pytest.mark.parametrize(
     ("vary", "message"),
     [
@@ -50,14 +64,21 @@ def test_a_default_that_depends_on_what_varies_follows_it() -> None:
         ({"epochs": [1, 2]}, "epochs is set, and varies too"),
         ({"ogm.end_epoch": [1, 2]}, "ogm.end_epoch is set, and varies too"),
         ({"lr": []}, r"lr varies over \[\]; expected a list"),
+        (["lr"], "expected names with lists of values"),
         ({"fusion": "sum"}, "fusion varies over 'sum'; expected a list"),
         ({"lr": ["fast"]}, "option 'lr' is 'fast'"),
-        ({"data": ["a", "b"]}, "unknown setting to vary 'data'"),
+        ({"data": ["a", "b"]}, r"unknown setting to vary 'data': did you mean --data \(data"),
+        ({"seed": [0, 1]}, r"unknown setting to vary 'seed': did you mean --seeds \(seeds"),
     ],
 )
 def test_wrong_use(vary: dict[str, Any], message: str) -> None:
     with pytest.raises(eq.UsageError, match=message):
         cells_of(["htad"], {"epochs": 2}, METHODS, [0], {"ogm": {"end_epoch": 1}}, vary)
+
+
+def test_no_dataset() -> None:
+    with pytest.raises(eq.UsageError, match="data is empty"):
+        cells_of([], {}, METHODS, [0])
 
 
 def test_datasets_and_settings_vary_in_python(data: str, tmp_path: Path) -> None:

@@ -70,7 +70,11 @@ def _planned(cells: Sequence[Cell], out: Path, *, resume: bool, overwrite: bool)
     if not names:
         raise UsageError("the grid has no cell; expected at least one.")
     if len(set(names)) < len(names):
-        raise UsageError(f"a name occurs twice among the cells {', '.join(names)}; expected distinct ones.")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(
+            f"two cells of the grid are named {twice!r}; expected values that differ, and folders of data "
+            "with names that differ."
+        )
     if names != [""]:
         check_grid_folder(out)
     with _each_warning_once():

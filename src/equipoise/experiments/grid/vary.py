@@ -18,12 +18,18 @@ from equipoise.experiments.grid.planning import GROUPS
 from equipoise.methods import base_names
 from equipoise.methods.core.creation import option_names
 from equipoise.training.settings import SETTING_NAMES, Settings
+from equipoise.typed_options import plain
 from equipoise.types import RunFolderError, UnknownNameError, UsageError, check_known
 from equipoise.whole_files import write_atomically
 
 DATA: Final = "data"
-FIXED: Final = (DATA, "method", "method_options", "seed")
-"""Settings that a comparison takes by arguments of their own."""
+FIXED: Final = {
+    DATA: "--data (data=[...])",
+    "method": "--methods (methods=[...])",
+    "method_options": "METHOD.OPTION",
+    "seed": "--seeds (seeds=)",
+}
+"""Settings that a comparison takes in other ways, with how."""
 
 
 def cells_of(
@@ -48,11 +54,14 @@ def cells_of(
         rank_anyway: see `Cell`.
 
     Raises:
-        UsageError: a name is unknown or set as well, or has no values.
+        UsageError: there is no dataset; or a name is unknown or set as well, or has no values.
     """
-    seeds, held = list(seeds), method_options or {}
+    seeds, held = list(seeds), plain(method_options or {})
+    if not data:
+        raise UsageError("data is empty; expected at least one dataset.")
     _check(vary or {}, options, methods, held)
     varied = {**({DATA: data} if len(data) > 1 else {}), **(vary or {})}
+    varied = {name: [plain(value) for value in values] for name, values in varied.items()}
     cells = []
     for values in itertools.product(*varied.values()):
         chosen = dict(zip(varied, values, strict=True))
@@ -72,6 +81,10 @@ def _check(
     methods: Sequence[str],
     method_options: Mapping[str, Mapping[str, Any]],
 ) -> None:
+    if not isinstance(vary, Mapping):
+        raise UsageError(
+            f"vary is {vary!r}; expected names with lists of values, such as {{'lr': [0.1, 1]}}."
+        )
     known = SETTING_NAMES - set(FIXED)
     compared = dict.fromkeys(base for name in methods if name not in GROUPS for base in base_names(name))
     elsewhere = {option: f"{base}.{option}" for base in compared for option in option_names(base)}
@@ -80,7 +93,7 @@ def _check(
         if dot:
             check_known(f"option of {method!r}", [option], option_names(method))
         elif name not in known:
-            raise UnknownNameError("setting to vary", name, known, elsewhere=elsewhere)
+            raise UnknownNameError("setting to vary", name, known, elsewhere={**elsewhere, **FIXED})
         if name in options or option in method_options.get(method, {}):
             raise UsageError(f"{name} is set, and varies too; expected one of both.")
         if isinstance(values, str) or not isinstance(values, Iterable) or not list(values):
