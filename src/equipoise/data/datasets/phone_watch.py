@@ -24,8 +24,8 @@ class PhoneWatch(SourceDataset):
     """Activities of 23 people: accelerometer and gyroscope of a phone and of a watch, in windows of a second.
 
     Attributes:
-        every: windows from one that is used to the next. A window begins 12 steps (0.24 s) after the one
-            before: 1 uses all of them, 5 those that do not overlap.
+        every: takes every n-th window. A window begins 12 steps (0.24 s) after the one before: 1 takes all of
+            them, and from 5 on they do not overlap.
     """
 
     name = "phone-watch"
