@@ -104,7 +104,7 @@ def test_wrong_use_is_refused_before_anything_is_written(data: str, tmp_path: Pa
         run_grid([], out)
     with pytest.raises(eq.UsageError, match="two cells of the grid are named 'one'"):
         run_grid([cell("one", data, "joint"), cell("one", data, "ogm")], out)
-    with pytest.raises(eq.UsageError, match="unknown method 'join'"):
+    with pytest.raises(eq.UsageError, match="two: unknown method 'join'"):
         run_grid([cell("one", data, "joint"), cell("two", data, "join")], out)
     assert not out.exists()
 

@@ -17,7 +17,7 @@ from equipoise.experiments.grid.jobs import Job, Outcome
 from equipoise.experiments.grid.output_folder import check_grid_folder, tidy
 from equipoise.training.option_text import to_options
 from equipoise.training.record.record import ERROR, locked
-from equipoise.types import UsageError
+from equipoise.types import EquipoiseError, UsageError
 from equipoise.whole_files import write_atomically
 
 
@@ -65,6 +65,15 @@ def run_grid(
         return _execute(runner, planned, observer)
 
 
+def _planned_cell(cell: Cell, out: Path, *, resume: bool, overwrite: bool) -> PlannedCell:
+    try:
+        return PlannedCell.of(cell, out / cell.name, resume=resume, overwrite=overwrite)
+    except EquipoiseError as error:
+        if cell.name:
+            error.args = (f"{cell.name}: {error}",)
+        raise
+
+
 def _planned(cells: Sequence[Cell], out: Path, *, resume: bool, overwrite: bool) -> list[PlannedCell]:
     names = [cell.name for cell in cells]
     if not names:
@@ -78,9 +87,7 @@ def _planned(cells: Sequence[Cell], out: Path, *, resume: bool, overwrite: bool)
     if names != [""]:
         check_grid_folder(out)
     with _each_warning_once():
-        planned = [
-            PlannedCell.of(cell, out / cell.name, resume=resume, overwrite=overwrite) for cell in cells
-        ]
+        planned = [_planned_cell(cell, out, resume=resume, overwrite=overwrite) for cell in cells]
     computed: dict[str, Path] = {}
     return [replace(cell, jobs=[_once(job, computed) for job in cell.jobs]) for cell in planned]
 
