@@ -102,7 +102,11 @@ def test_the_normalisation_is_chosen_by_modality(equipoise, tmp_path: Path) -> N
         np.save(tmp_path / f"{number}.npy", np.arange(6.0).reshape(3, 2) + number)
     words = ["prepare", "table", "--source", "t.csv", "--modalities-from", "clip=array", "x=numbers"]
     words += ["--workers", "1", "--out", "set", "--normalize"]
-    for wrong, code, message in (("clip", 1, "'x' is a vector"), ("=clip", 2, "MODALITY=WORD")):
+    for wrong, code, message in (
+        ("clip", 1, "'x' is a vector"),
+        ("=clip", 2, "MODALITY=WORD"),
+        ("clp=clip", 2, "unknown modality 'clp': did you mean clip?"),
+    ):
         ended = equipoise(*words, wrong)
         assert (ended.code, len(ended.err.strip().splitlines())) == (code, 1)
         assert message in ended.err

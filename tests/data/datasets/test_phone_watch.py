@@ -49,6 +49,14 @@ def test_every_nth_window_is_used_and_people_are_groups(tmp_path: Path) -> None:
     assert set.union(*people) == set(arrays["g"].tolist())
 
 
+def test_an_unknown_modality_is_not_normalised(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", **windows())
+    plan = PhoneWatch(every=1).plan(tmp_path / "other.npz")
+    with pytest.raises(UsageError, match="unknown modality 'watch': did you mean watch_"):
+        prepare(plan, tmp_path / "out", normalize={"watch": "clip"})
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PathError, match=f"has no '{ARCHIVE}'"):
         PhoneWatch().plan(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +25,7 @@ from equipoise.data.prepare.clips import ArrayPreparation, Clip, Lost, Preparati
 from equipoise.data.prepare.journal import Work
 from equipoise.data.prepare.summary import LostSamplesError, Summary, count_samples, losses_in_words
 from equipoise.data.prepare.workers import Crew
-from equipoise.types import DataError, RunFolderError, UsageError
+from equipoise.types import DataError, RunFolderError, UsageError, check_known
 
 LOSS_ALLOWED = 0.01
 """Part of the samples that may be lost without `allow_missing`."""
@@ -83,19 +83,22 @@ def prepare(
         DataError: two samples have the same id, a class has no sample left, or `normalize` does not fit.
         RunFolderError: `out` is in use or cannot be written, another process is preparing it, or the disk is
             too small.
-        UsageError: `workers` is below 1, or a package that a reader needs is not installed.
+        UsageError: `workers` is below 1, `normalize` names an unknown modality, or a package that a reader
+            needs is not installed.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"workers is {workers}; expected at least 1.")
     started, path = time.monotonic(), Path(out).expanduser().resolve()
     check_destination(path, overwrite)
     if isinstance(preparation, ArrayPreparation):
+        _check_modalities(normalize, preparation.arguments["inputs"])
         if normalize is not None:
             preparation = replace(preparation, arguments=_renormalized(preparation.arguments, normalize))
         dataset, lost = _write_arrays(preparation, path, allow_missing, overwrite)
         read = len(dataset)
     else:
         layouts = {name: reader.layout for name, reader in preparation.readers.items()}
+        _check_modalities(normalize, layouts)
         layouts = normalized_by(layouts, normalize)
         crew = Crew(workers or os.cpu_count() or 1, isolated)
         dataset, lost, read = _write_clips(
@@ -105,6 +108,11 @@ def prepare(
     seconds = time.monotonic() - started
     counts = count_samples(dataset)
     return Prepared(dataset, Summary(counts, tuple(lost), preparation.notes, size, read, seconds))
+
+
+def _check_modalities(normalize: Mapping[str, str] | str | None, known: Collection[str]) -> None:
+    if isinstance(normalize, Mapping):
+        check_known("modality", normalize, known)
 
 
 def _renormalized(arguments: Mapping[str, Any], chosen: Mapping[str, str] | str) -> dict[str, Any]:
