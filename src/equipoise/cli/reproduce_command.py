@@ -24,6 +24,7 @@ def reproduce_command(
     epochs: Whole | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    rank_anyway: bool = False,
     executor: str = "local",
     workers: Whole | None = None,
     config: Path | None = None,
@@ -46,6 +47,7 @@ def reproduce_command(
         epochs: of every run. Default: 90 as in the paper, on stand-ins those of the set.
         resume: keep the finished runs and continue the others.
         overwrite: replace the runs of this table or figure.
+        rank_anyway: rank even if joint does not beat a linear model on its own inputs.
         executor: `local` or `ray`.
         workers: runs at a time. Default: one for each core, or as many as the Ray cluster has room for.
         config: YAML file with options by name; those given here win.
@@ -63,7 +65,7 @@ def reproduce_command(
         console.print(make_table(["name", "shows"], [[item.name, item.title] for item in ITEMS.values()]))
         return 0
     item = item_named(name)
-    choices = Choices(quick=quick, protocol=protocol, seeds=seeds, epochs=epochs)
+    choices = Choices(quick=quick, protocol=protocol, seeds=seeds, epochs=epochs, rank_anyway=rank_anyway)
     sources = None
     if item.form != "scheme":
         if (data_root is None) == (stand_in is None):

@@ -75,6 +75,11 @@ def test_the_original_protocol_traces_all_epochs_and_augments_the_others(sources
         assert cell.settings.budget.augment == augment
     assert OURS in case.cell.methods
     assert OURS not in case.augmented.methods
+    as_recipe = replace(TABLE1, paper=(Case(data="cremad", settings={"recipe": "convolutions"}),))
+    assert plan(as_recipe, Choices(), sources)[0].cell.settings.budget.augment == "standard"
+    (case,) = plan(as_recipe, Choices(protocol="original", rank_anyway=True), sources)
+    assert case.cell.settings.budget.augment == "none"
+    assert case.cell.rank_anyway
     with pytest.raises(UsageError, match="figure5 is a figure"):
         plan(FIGURE5, Choices(protocol="original"), sources)
 

@@ -30,12 +30,14 @@ class Choices:
             epochs selected on the test split, and augmentation for the other methods.
         seeds: number of seeds, in place of the item's.
         epochs: in place of those of the sets.
+        rank_anyway: see `Cell`.
     """
 
     quick: bool = False
     protocol: str = "honest"
     seeds: int | None = None
     epochs: int | None = None
+    rank_anyway: bool = False
 
     def __post_init__(self) -> None:
         check_known("protocol", [self.protocol], PROTOCOLS)
@@ -87,7 +89,8 @@ def _planned(item: Item, case: Case, choices: Choices, sources: Sources) -> Plan
     settings = settings_of(item, case, choices, sources.data(case.data, case.noise), sources.stand_in)
     methods = list(case.methods or (item.quick_methods if choices.quick else item.methods))
     count = choices.seeds or (item.quick_seeds if choices.quick else item.seeds)
-    cell = Cell(_name(case), settings, methods, range(count), _method_options(case, settings, methods))
+    own = _method_options(case, settings, methods)
+    cell = Cell(_name(case), settings, methods, range(count), own, choices.rank_anyway)
     augmented = None
     if choices.original and _can_be_augmented(settings):
         others = replace(settings, budget=replace(settings.budget, augment="standard"))
@@ -107,7 +110,8 @@ def settings_of(item: Item, case: Case, choices: Choices, data: str, stand_in: b
     known = (STAND_INS if stand_in else PAPER)[case.data]
     options: dict[str, Any] = {**known.settings, **item.settings, **case.settings}
     if choices.original:  # the weights of each epoch are kept, and tested after the training
-        options |= {"trace": True, "diagnose_every": 1}
+        # Not augmented, although the recipe of a stand-in may be: that is a column of its own.
+        options |= {"trace": True, "diagnose_every": 1, "augment": "none"}
     epochs = choices.epochs or (known.quick_epochs if choices.quick else None)
     if epochs is not None:
         options["epochs"] = epochs
