@@ -51,8 +51,8 @@ def train_command(
     console = output_console()
     print_plain(
         console,
-        f"{method} on {result.summary['dataset']}, recipe {settings.recipe}, epoch {result.best_epoch} of "
-        f"{settings.budget.epochs} kept\n",
+        f"{method} on {result.summary['dataset']}, recipe {settings.recipe}, epoch {result.best_epoch} kept "
+        f"(of 0 to {settings.budget.epochs - 1})\n",
     )
     console.print(make_table(["split", *names.values()], rows))
     if figures := figures_below(result.summary):
