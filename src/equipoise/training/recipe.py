@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 AUTO: Final = "auto"
 FOLDER: Final = Path(__file__).parent / "recipes"
 PRECEDENCE: Final = ("transformers", "convolutions", "words", "vectors")
-"""Of a model with encoders of several families, the first of these applies: its encoders train worst with
-another one."""
+"""Of a model with encoders of several families, the first of these applies, as its encoders are the most
+sensitive to how they are trained."""
 OF_KIND: Final = {"vector": "vectors", "tokens": "words"}
 """For encoders of other packages: by the kind of the modality. All other kinds have layout or order."""
 BATCHES: Final = 40

@@ -14,10 +14,10 @@ from equipoise.data import write_dataset
 from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.experiments.grid.planning import expand, reference_methods
-from equipoise.experiments.paper.figure2 import ARROWS, BOXES
 from equipoise.experiments.paper.item import METHODS as OF_THE_PAPER
 from equipoise.experiments.paper.item import OURS
 from equipoise.experiments.paper.items import ITEMS, item_named
+from equipoise.experiments.paper.items.figure2 import ARROWS, BOXES
 from equipoise.experiments.paper.plan import Choices, _name, _planned
 from equipoise.experiments.paper.sets import PAPER, STAND_INS, Sources
 from equipoise.methods import METHODS, base_names, create_method

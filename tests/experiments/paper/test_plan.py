@@ -10,11 +10,11 @@ import pytest
 
 import synthetic
 from equipoise.data import write_dataset
-from equipoise.experiments.paper.figure5 import ITEM as FIGURE5
 from equipoise.experiments.paper.item import OURS, Case
+from equipoise.experiments.paper.items.figure5 import ITEM as FIGURE5
+from equipoise.experiments.paper.items.table1 import ITEM as TABLE1
 from equipoise.experiments.paper.plan import Choices, plan
 from equipoise.experiments.paper.sets import Sources
-from equipoise.experiments.paper.table1 import ITEM as TABLE1
 from equipoise.types import PathError, UnknownNameError, UsageError
 
 

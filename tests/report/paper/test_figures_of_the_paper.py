@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from equipoise.experiments.paper.figure2 import ARROWS, BOXES, ITEM
+from equipoise.experiments.paper.items.figure2 import ARROWS, BOXES, ITEM
 from equipoise.experiments.paper.plan import Choices
 from equipoise.experiments.paper.reproduce import Reproduction
 from equipoise.report.paper.scheme import scheme

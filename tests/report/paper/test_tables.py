@@ -9,9 +9,9 @@ import pytest
 
 from equipoise.experiments.grid.cell import Cell
 from equipoise.experiments.paper.item import Case
+from equipoise.experiments.paper.items.table1 import ITEM
 from equipoise.experiments.paper.plan import Choices, PlannedCase
 from equipoise.experiments.paper.reproduce import Reproduction
-from equipoise.experiments.paper.table1 import ITEM
 from equipoise.report.paper import comparison, words
 from equipoise.report.paper.grid import Column, Entry, Grid, escaped
 from equipoise.report.paper.write import write_reproduction

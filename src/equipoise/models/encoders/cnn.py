@@ -1,16 +1,19 @@
-"""Small convolutional encoder of images and video frames."""
+"""Small convolutional encoders of images and video frames: with a mean over all pixels, or with layout."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from equipoise.models.encoders.base import FrameEncoder
+from equipoise.models.encoders.base import Encoder, FrameEncoder
 from equipoise.models.encoders.stages import Stages, in_stages
-from equipoise.models.options import positive_sizes
+from equipoise.models.options import positive, positive_sizes, probability
+from equipoise.types import ModelError
 
 
 class CNN(FrameEncoder):
@@ -39,6 +42,75 @@ class CNN(FrameEncoder):
         return maps.mean(dim=(2, 3))
 
 
+class LayoutEncoder(Encoder):
+    """Base of encoders whose last map is flattened and read by a linear layer, so that its layout counts."""
+
+    def add_head(self, values: int, width: int, dropout: float) -> None:
+        """Add the layer that reads maps of so many values; its width is `out_features`."""
+        self.dropout = nn.Dropout(probability("dropout", dropout))
+        self.projection = nn.Linear(values, positive("width", width), bias=False)
+        # Keeps the scale of a sum over thousands of values.
+        self.norm = nn.BatchNorm1d(width)
+        self.out_features = width
+
+    def read(self, maps: Tensor) -> Tensor:
+        """Return the feature `[B, out_features]` of pooled maps `[B, C, ...]`."""
+        feature: Tensor = F.relu(self.norm(self.projection(self.dropout(maps.flatten(1)))))
+        return feature
+
+
+class ImageCNN(LayoutEncoder):
+    """Small convolutional network whose flattened map goes through a linear layer.
+
+    A mean over all pixels, as in `CNN`, would lose at which frequency and when a sound is, or where a stroke
+    is. Here the last map is pooled to at most `grid` x `grid` places and flattened.
+
+    Args:
+        in_features: channels `C` of the input `[B, C, H, W]`.
+        size: height and width of the images; `for_shape` uses those of the shape.
+        channels: channels of each block; see `CNN`.
+        grid: maximum number of places along each side.
+        width: width of the linear layer, which is `out_features`.
+        dropout: probability of dropping a value of the flattened map.
+    """
+
+    name: ClassVar[str] = "image-cnn"
+    kinds: ClassVar[tuple[str, ...]] = ("image",)
+    channel_dim: ClassVar[int | None] = 1
+
+    def __init__(
+        self,
+        in_features: int,
+        *,
+        size: Sequence[int],
+        channels: Sequence[int] = (16, 32, 64),
+        grid: int = 8,
+        width: int = 128,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__(in_features)
+        self.size = positive_sizes("size", size)
+        self.stage_widths = positive_sizes("channels", channels)
+        self.layers = convolutions(in_features, self.stage_widths)
+        sides = [-(-side // 2 ** len(self.stage_widths)) for side in self.size]
+        self.window, places = grid_of(sides, (positive("grid", grid),) * 2)
+        self.add_head(self.stage_widths[-1] * places, width, dropout)
+
+    @classmethod
+    def _build(cls, shape: tuple[int, ...], kind: str, options: dict[str, Any]) -> Self:
+        return super()._build(shape, kind, {"size": shape[-2:], **options})
+
+    def stages(self, x: Tensor) -> Stages:
+        """Encode images: `[B, C, H, W]` to `[B, out_features]`, with a stage for each block.
+
+        Raises:
+            ModelError: the images have another size.
+        """
+        check_size(self, x.shape[-2:], self.size)
+        maps = yield from in_stages(self.layers, len(self.stage_widths), x)
+        return self.read(F.avg_pool2d(maps, self.window, ceil_mode=True, count_include_pad=False))
+
+
 def convolutions(in_features: int, widths: Sequence[int]) -> nn.Sequential:
     """Return the blocks of `CNN`: four layers for each width."""
     layers: list[nn.Module] = []
@@ -47,3 +119,16 @@ def convolutions(in_features: int, widths: Sequence[int]) -> nn.Sequential:
         layers += [nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(after)]
         layers += [nn.ReLU(), nn.MaxPool2d(kernel_size=2, ceil_mode=True)]
     return nn.Sequential(*layers)
+
+
+def grid_of(sides: Sequence[int], most: Sequence[int]) -> tuple[tuple[int, ...], int]:
+    """Return the windows that pool a map to at most so many places along each side, and how many are left."""
+    windows = tuple(-(-side // places) for side, places in zip(sides, most, strict=True))
+    return windows, math.prod(-(-side // window) for side, window in zip(sides, windows, strict=True))
+
+
+def check_size(encoder: Encoder, found: Sequence[int], built: Sequence[int]) -> None:
+    """Raise ModelError if an encoder whose layers depend on the size gets another one."""
+    if tuple(found) != tuple(built):
+        expected, size = (" x ".join(map(str, one)) for one in (built, found))
+        raise ModelError(f"encoder {encoder.name!r} was built for inputs of {expected}; found {size}.")

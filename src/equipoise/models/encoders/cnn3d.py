@@ -9,13 +9,12 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.models.encoders.base import Encoder
-from equipoise.models.encoders.frame_cnn import check_frames, grid_of
+from equipoise.models.encoders.cnn import LayoutEncoder, check_size, grid_of
 from equipoise.models.encoders.stages import Stages, in_stages
-from equipoise.models.options import positive, positive_sizes, probability
+from equipoise.models.options import positive, positive_sizes
 
 
-class CNN3D(Encoder):
+class CNN3D(LayoutEncoder):
     """Convolutions over time, height and width, whose last map keeps the time and the layout of frames.
 
     One block per entry of `channels`: 3x3x3 convolution, batch normalisation, ReLU, 2x2 max-pooling of the
@@ -58,11 +57,7 @@ class CNN3D(Encoder):
         self.layers = nn.Sequential(*layers)
         sides = (self.size[0], *(-(-side // 2 ** len(self.stage_widths)) for side in self.size[1:]))
         self.window, places = grid_of(sides, (positive("steps", steps), *(positive("grid", grid),) * 2))
-        self.dropout = nn.Dropout(probability("dropout", dropout))
-        self.projection = nn.Linear(self.stage_widths[-1] * places, positive("width", width), bias=False)
-        # Without it, the linear layer over thousands of values of the map barely trains.
-        self.norm = nn.BatchNorm1d(width)
-        self.out_features = width
+        self.add_head(self.stage_widths[-1] * places, width, dropout)
 
     @classmethod
     def _build(cls, shape: tuple[int, ...], kind: str, options: dict[str, Any]) -> Self:
@@ -74,8 +69,6 @@ class CNN3D(Encoder):
         Raises:
             ModelError: the videos have another size.
         """
-        check_frames(self, (x.shape[1], *x.shape[-2:]), self.size)
+        check_size(self, (x.shape[1], *x.shape[-2:]), self.size)
         maps = yield from in_stages(self.layers, len(self.stage_widths), x.transpose(1, 2))
-        maps = F.avg_pool3d(maps, self.window, ceil_mode=True, count_include_pad=False)
-        feature: Tensor = F.relu(self.norm(self.projection(self.dropout(maps.flatten(1)))))
-        return feature
+        return self.read(F.avg_pool3d(maps, self.window, ceil_mode=True, count_include_pad=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -10,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equipoise.models.encoders.base import Encoder
-from equipoise.models.encoders.cnn import convolutions
+from equipoise.models.encoders.cnn import check_size, convolutions, grid_of
 from equipoise.models.encoders.gru import GRU
 from equipoise.models.encoders.stages import Stages, in_stages, unchanged
 from equipoise.models.encoders.tcn import TemporalCNN
 from equipoise.models.encoders.transformer import Transformer
 from equipoise.models.options import one_of, positive, positive_sizes, probability
-from equipoise.types import ModelError, UsageError
+from equipoise.types import UsageError
 
 OVER_TIME: Mapping[str, Callable[..., Encoder]] = {"tcn": TemporalCNN, "gru": GRU, "attention": Transformer}
 
@@ -81,21 +80,8 @@ class FrameCNN(Encoder):
         Raises:
             ModelError: the frames have another size.
         """
-        check_frames(self, x.shape[-2:], self.size)
+        check_size(self, x.shape[-2:], self.size)
         maps = yield from in_stages(self.layers, len(self.stage_widths), x.flatten(0, 1))
         maps = F.avg_pool2d(maps, self.window, ceil_mode=True, count_include_pad=False)
         steps = self.projection(self.dropout(maps.flatten(1))).reshape(*x.shape[:2], -1)
         return unchanged(self.over_time.stages(steps))
-
-
-def grid_of(sides: Sequence[int], most: Sequence[int]) -> tuple[tuple[int, ...], int]:
-    """Return the windows that pool a map to at most so many places along each side, and how many are left."""
-    windows = tuple(-(-side // places) for side, places in zip(sides, most, strict=True))
-    return windows, math.prod(-(-side // window) for side, window in zip(sides, windows, strict=True))
-
-
-def check_frames(encoder: Encoder, found: Sequence[int], built: Sequence[int]) -> None:
-    """Raise ModelError if an encoder whose layers depend on the size gets another one."""
-    if tuple(found) != tuple(built):
-        expected, size = (" x ".join(map(str, one)) for one in (built, found))
-        raise ModelError(f"encoder {encoder.name!r} was built for inputs of {expected}; found {size}.")

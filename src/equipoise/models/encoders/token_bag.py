@@ -16,7 +16,7 @@ from equipoise.models.options import positive, probability
 class TokenBag(Encoder):
     """Embedding of each token, summed without regard to order, and divided by the root of their number.
 
-    From a few thousand texts it learns more than a transformer does from random weights. The root keeps the
+    It has nothing to learn but the embeddings, which suits sets of a few thousand texts. The root keeps the
     scale of the sum of independent embeddings, whatever the length. 0 is padding.
 
     Args:

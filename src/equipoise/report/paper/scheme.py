@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import altair as alt
 
-from equipoise.experiments.paper.figure2 import ARROWS, BOXES, Box
+from equipoise.experiments.paper.items.figure2 import ARROWS, BOXES, Box
 from equipoise.experiments.paper.reproduce import Reproduction
 from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Panel

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, Final
 
 from equipoise.experiments.compare.comparison import BASELINE, Comparison
-from equipoise.experiments.paper.figure5 import EVERY, STRENGTH
 from equipoise.experiments.paper.item import OURS
+from equipoise.experiments.paper.items.figure5 import EVERY, STRENGTH
 from equipoise.experiments.paper.plan import PlannedCase
 from equipoise.experiments.paper.reproduce import Reproduction
 from equipoise.report.charts import look

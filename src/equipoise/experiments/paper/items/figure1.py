@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from equipoise.experiments.paper import table4
+from equipoise.experiments.paper.items.table4 import ITEM as TABLE4
 
 ITEM = replace(
-    table4.ITEM,
+    TABLE4,
     name="figure1",
     title="Gain over joint training under noise, and quality of the encoders",
     form="quality",

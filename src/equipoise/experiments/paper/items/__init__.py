@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from equipoise.experiments.paper import (
+from equipoise.experiments.paper.item import Item
+from equipoise.experiments.paper.items import (
     figure1,
     figure2,
     figure3,
@@ -15,7 +16,6 @@ from equipoise.experiments.paper import (
     table3,
     table4,
 )
-from equipoise.experiments.paper.item import Item
 from equipoise.types import check_known
 
 _MODULES: Final = (table1, table2, table3, table4, figure1, figure2, figure3, figure4, figure5)
