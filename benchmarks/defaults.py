@@ -136,9 +136,7 @@ def cells(sets: Path) -> Iterator[Cell]:
         for label, options in family.candidates.items():
             for name, encoder in family.sets.items():
                 data = name if not SETS[name] else str(sets / name)
-                settings = Settings.from_options(
-                    data, recipe=family.recipe, encoder=encoder, diagnose_every=0, **options
-                )
+                settings = Settings.from_options(data, encoder=encoder, diagnose_every=0, **options)
                 yield Cell(cell_name(family, label, name), settings, ["joint", "unimodal"], SEEDS)
 
 

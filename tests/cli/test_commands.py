@@ -217,5 +217,5 @@ def test_names_that_the_output_cannot_encode(tmp_path: Path, environment: dict[s
         assert "joint on Gerät π, recipe vectors, epoch" in ended.stdout.decode()
         assert ended.stdout.decode().endswith("\nLäufe/eins\n")
     else:
-        assert b"joint on Ger\xe4t \\u03c0, epoch" in ended.stdout
+        assert b"joint on Ger\xe4t \\u03c0, recipe vectors, epoch" in ended.stdout
     assert (tmp_path / "Läufe" / "eins" / "result.json").is_file()

@@ -37,6 +37,13 @@ def sets(tmp_path_factory):
     return make
 
 
+def test_a_named_recipe_with_nothing_to_decide_is_refused(sets):
+    every = dict(recipes()["vectors"].budget)
+    assert Settings.from_options(sets("numbers"), **every).budget.lr == every["lr"]
+    with pytest.raises(UsageError, match=r"recipe 'paper' decides nothing.*learning rate 0\.05"):
+        Settings.from_options(sets("numbers"), recipe="paper", **every)
+
+
 def test_every_recipe_is_a_valid_budget_with_the_same_options():
     for name, recipe in recipes().items():
         assert set(recipe.budget) - {"augment_options"} == GOVERNED, name

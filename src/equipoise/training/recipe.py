@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from equipoise.typed_options import from_options
-from equipoise.types import check_known
+from equipoise.types import UsageError, check_known
 
 if TYPE_CHECKING:
     from equipoise.data import PreparedDataset
@@ -127,12 +127,18 @@ def budget_options(
 
     Raises:
         UnknownNameError: there is no such recipe or dataset.
+        UsageError: a recipe is named, but nothing is left that it could decide.
         EquipoiseError: see `load_dataset` and `encoder_names`.
     """
     from equipoise.data import load_dataset
 
     check_known("recipe", [name], (AUTO, *recipes()))
     if all(option in given for option in recipes()["paper"].budget if option not in AUGMENT):
+        if name != AUTO:
+            raise UsageError(
+                f"recipe {name!r} decides nothing, because all its options are given (learning rate "
+                f"{given['lr']}, for instance; perhaps by a configuration file): leave out one or the other."
+            )
         return name, dict(given)
     dataset = load_dataset(data)
     if modalities is not None:

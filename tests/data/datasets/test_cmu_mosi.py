@@ -306,6 +306,17 @@ def test_an_archive_gives_transcripts_and_audio_only(tmp_path: Path) -> None:
     assert standard["inputs"]["text"].shape == (6, 50)
 
 
+def test_options_of_other_sources_are_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "mosi_utt.npz")
+    with pytest.raises(UsageError, match=r"align is 'even', which is for \.csd files; found mosi_utt\.npz"):
+        CMUMOSI(align="even").plan(path)
+    pickled = dump(tmp_path / "mosi_data.pkl", multibench())
+    others = {"align": "even", "text_csd": "words.csd", "split": "standard", "vocabulary": 9}
+    for option, value in others.items():
+        with pytest.raises(UsageError, match=rf"^{option} is {value!r}, which is for .*; found mosi_data"):
+            CMUMOSI(**{option: value}).plan(pickled)
+
+
 def test_an_archive_has_no_strength_of_sentiment_and_no_honest_features(tmp_path: Path) -> None:
     path = archive(tmp_path / "mosi_utt.npz")
     with pytest.raises(UsageError, match="only the sign of the sentiment; expected 'binary'"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -32,6 +32,7 @@ Target = Literal["binary", "binary-nonzero", "seven", "regression"]
 Empty = Literal["keep", "drop-text", "drop"]
 _DROPPED: dict[Empty, tuple[str, ...]] = {"keep": (), "drop-text": ("text",), "drop": MODALITIES}
 _CLASSES = {"binary": ("negative", "non-negative"), "binary-nonzero": ("negative", "positive")}
+OF_CSD = ("align", "labels_csd", "text_csd", "audio_csd", "vision_csd")
 TOKENS = 50
 """Default number of hashed words of a text."""
 
@@ -119,12 +120,15 @@ class SentimentDataset(SourceDataset):
         return ArrayPreparation(self.name, arguments, samples.lost, facts, tuple(samples.notes))
 
     def _read(self, source: Path) -> Utterances:
-        samples = self._utterances(find_source(source, self.known))
+        file = find_source(source, self.known)
+        samples = self._utterances(file)
         if samples.transcripts is not None:
             length = self.steps or TOKENS
             rows = [hashed_tokens(words, length, self.vocabulary) for words in samples.transcripts]
             samples.inputs["text"] = np.stack(rows)
             samples.facts["vocabulary"] = self.vocabulary
+        else:
+            self._refuse(("vocabulary",), "hashed words", file)
         samples.facts["text"] = self.text
         if self.text == "auto":
             samples.facts["text"] = "features" if samples.transcripts is None else "hashed"
@@ -134,11 +138,19 @@ class SentimentDataset(SourceDataset):
         """Read a pickle, or a folder of `.csd` files."""
         text = "features" if self.text == "auto" else self.text
         if not file.is_dir():
+            self._refuse(OF_CSD, ".csd files", file)
             return from_pickles.read_utterances(file, text, self.nonfinite)
         chosen = {role: getattr(self, f"{role}_csd") for role in ("labels", *MODALITIES)}
         files = from_csd.find_files(file, chosen, text)
         steps = self.steps or from_csd.STEPS
         return from_csd.read_utterances(files, text, steps, self.align, self.nonfinite)
+
+    def _refuse(self, names: Sequence[str], sources: str, found: Path) -> None:
+        """Refuse options that only other sources have, instead of ignoring them."""
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.name in names and value != option.default:
+                raise UsageError(f"{option.name} is {value!r}, which is for {sources}; found {found.name}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +189,9 @@ class CMUMOSI(SentimentDataset):
 
     def _utterances(self, file: Path) -> Utterances:
         if file.suffix != ".npz":
+            self._refuse(("split",), from_archive.ARCHIVE, file)
             return super()._utterances(file)
+        self._refuse(OF_CSD, ".csd files", file)
         if self.target != "binary":
             raise UsageError(
                 f"target is {self.target!r}, but {file.name} has only the sign of the sentiment; expected "
