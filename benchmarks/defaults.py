@@ -33,15 +33,18 @@ SETS = {
     "fsdd-mnist": "fsdd.npz",
 }
 """Dataset to its archive; none is needed for the first."""
-SEEDS = (0, 1)
-COMMON: Mapping[str, Any] = {"momentum": 0.9, "warmup_epochs": 0}
-ADAMW: Mapping[str, Any] = COMMON | {
+COMMON: Mapping[str, Any] = {"diagnose_every": 0, "split_seed": "run"}
+ADAMW: Mapping[str, Any] = {
+    "momentum": 0.9,
+    "warmup_epochs": 0,
     "optimizer": "adamw",
     "lr": 1e-3,
     "weight_decay": 1e-2,
     "schedule": "cosine",
 }
-SGD: Mapping[str, Any] = COMMON | {
+SGD: Mapping[str, Any] = {
+    "momentum": 0.9,
+    "warmup_epochs": 0,
     "epochs": 60,
     "batch_size": 64,
     "optimizer": "sgd",
@@ -59,12 +62,14 @@ class Family:
 
     Attributes:
         recipe: its name.
-        sets: dataset to the encoders that are named instead of `auto`.
+        seeds: how many; each draws its own validation samples too.
+        sets: dataset to the options that are not left to their defaults.
         candidates: label to options. What they leave out is that of the recipe.
     """
 
     recipe: str
-    sets: Mapping[str, str | Mapping[str, str]]
+    seeds: int
+    sets: Mapping[str, Mapping[str, Any]]
     candidates: Mapping[str, Mapping[str, Any]]
 
 
@@ -72,7 +77,8 @@ BEFORE = {"sgd 0.05 constant": SGD}
 FAMILIES = (
     Family(
         "vectors",
-        {"htad": "auto"},
+        6,
+        {"htad": {}},
         BEFORE
         | {
             "sgd 0.02 cosine": SGD | {"lr": 0.02, "schedule": "cosine"},
@@ -83,36 +89,43 @@ FAMILIES = (
     ),
     Family(
         "words",
-        {"cmu-mosi": "auto"},
+        6,
+        {"cmu-mosi": {}},
         BEFORE
         | {
+            "adamw 0.0003 cosine": ADAMW | {"lr": 3e-4},
             "adamw 0.001 cosine": ADAMW,
             "adamw 0.001 cosine, batch 64": ADAMW | {"batch_size": 64},
+            "adamw 0.003 cosine": ADAMW | {"lr": 3e-3},
+            "adamw 0.01 cosine": ADAMW | {"lr": 1e-2},
+        },
+    ),
+    Family(
+        "convolutions",
+        2,
+        dict.fromkeys(("egogestar", "avletters", "fsdd-mnist", "phone-watch"), {}),
+        BEFORE
+        | {
+            "sgd 0.02 cosine": ADAMW | {"optimizer": "sgd", "lr": 0.02, "weight_decay": 5e-4},
             "adamw 0.0003 cosine": ADAMW | {"lr": 3e-4},
+            "adamw 0.001 cosine": ADAMW,
+            "adamw 0.001 cosine, batch 64": ADAMW | {"batch_size": 64},
+            "adamw 0.001 cosine, not augmented": ADAMW | {"augment": "none"},
             "adamw 0.003 cosine": ADAMW | {"lr": 3e-3},
         },
     ),
     Family(
         "transformers",
-        {"cmu-mosi": {"text": "token-transformer"}, "phone-watch": "transformer"},
-        BEFORE
-        | {
-            "adamw 0.0003 warm-up, cosine": ADAMW | WARM | {"lr": 3e-4},
-            "adamw 0.0001 warm-up, cosine": ADAMW | WARM | {"lr": 1e-4},
-            "adamw 0.001 warm-up, cosine": ADAMW | WARM,
+        2,
+        {
+            "cmu-mosi": {"encoder": {"text": "token-transformer"}},
+            "phone-watch": {"encoder": "transformer", "modalities": ["phone_gyro", "watch_gyro"]},
         },
-    ),
-    Family(
-        "convolutions",
-        dict.fromkeys(("egogestar", "phone-watch", "avletters", "fsdd-mnist"), "auto"),
         BEFORE
         | {
-            "adamw 0.001 cosine": ADAMW,
-            "adamw 0.003 cosine": ADAMW | {"lr": 3e-3},
-            "adamw 0.0003 cosine": ADAMW | {"lr": 3e-4},
-            "adamw 0.001 cosine, not augmented": ADAMW | {"augment": "none"},
-            "adamw 0.001 cosine, batch 64": ADAMW | {"batch_size": 64},
-            "sgd 0.02 cosine": ADAMW | {"optimizer": "sgd", "lr": 0.02, "weight_decay": 5e-4},
+            "adamw 0.0001 warm-up, cosine": ADAMW | WARM | {"lr": 1e-4},
+            "adamw 0.0003 warm-up, cosine": ADAMW | WARM | {"lr": 3e-4},
+            "adamw 0.001 warm-up, cosine": ADAMW | WARM,
         },
     ),
 )
@@ -134,10 +147,12 @@ def cells(sets: Path) -> Iterator[Cell]:
     """Yield a comparison of joint and unimodal runs for each set and candidate."""
     for family in FAMILIES:
         for label, options in family.candidates.items():
-            for name, encoder in family.sets.items():
+            for name, own in family.sets.items():
                 data = name if not SETS[name] else str(sets / name)
-                settings = Settings.from_options(data, encoder=encoder, diagnose_every=0, **options)
-                yield Cell(cell_name(family, label, name), settings, ["joint", "unimodal"], SEEDS)
+                settings = Settings.from_options(data, **COMMON, **own, **options)
+                yield Cell(
+                    cell_name(family, label, name), settings, ["joint", "unimodal"], range(family.seeds)
+                )
 
 
 def cell_name(family: Family, label: str, name: str) -> str:
@@ -150,12 +165,14 @@ def header() -> list[str]:
         "",
         "Written by `make defaults` from the run records; not edited by hand. `auto` trains a model by the "
         "recipe of its encoders (`equipoise list recipes`). Each table compares settings for one family of "
-        f"encoders: joint training and each modality alone, on seeds {', '.join(map(str, SEEDS))}, by the "
-        "**validation** accuracy that selected the epoch. The test split decided nothing. `joint` and "
-        "`alone` are means over seeds, `alone` over modalities too; the mean is that of all these columns, "
-        "and the best one is bold. `below floor` counts runs that validation shows to be below a linear "
-        "model on the same inputs. The settings of the recipe are marked; what a row does not state is as in "
-        "the recipe.",
+        "encoders: joint training and each modality alone, by the **validation** accuracy that selected the "
+        "epoch. Every seed draws its own validation samples. The test split decided nothing.",
+        "",
+        "`joint` and `alone` are means over seeds, `alone` over modalities too; `mean` is that of all these "
+        "columns. `vs recipe` is the difference to the recipe with its standard error, over pairs with equal "
+        "column and seed. The rule: a recipe gives way to settings that are better by more than two standard "
+        "errors, the best of them first. `below floor` counts runs that validation shows to be below a "
+        "linear model on the same inputs. What a row does not state is as in the recipe.",
         "",
         f"Conditions: {', '.join(f'{key} {value}' for key, value in environment('cpu').items())}.",
         "",
@@ -163,22 +180,26 @@ def header() -> list[str]:
 
 
 def table(family: Family, found: Mapping[str, Any]) -> list[str]:
-    """Return the table of a family; the best mean is bold."""
-    rows = {label: row(family, label, found) for label in family.candidates}
-    best = max(rows, key=lambda label: rows[label]["mean"])
-    columns = [column for column in rows[best] if column not in ("mean", "below floor", "seconds")]
+    """Return the table of a family, in which the recipe is bold."""
+    rows = {label: measured(family, label, found) for label in family.candidates}
+    recipe = next(label for label in rows if is_recipe(family, label))
+    columns = list(rows[recipe].accuracy.columns)
     lines = [
         f"## {family.recipe}",
         "",
-        f"| settings | {' | '.join(columns)} | mean | below floor | seconds |",
-        "|---" * (len(columns) + 4) + "|",
+        f"Seeds 0 to {family.seeds - 1}.",
+        "",
+        f"| settings | {' | '.join(columns)} | mean | vs recipe | below floor | seconds |",
+        "|---" * (len(columns) + 5) + "|",
     ]
-    for label, values in rows.items():
-        named = f"{label} (recipe)" if is_recipe(family, label) else label
-        figures = [f"{values[column]:.3f}" for column in columns]
-        mean = f"**{values['mean']:.3f}**" if label == best else f"{values['mean']:.3f}"
-        counts = f"{values['below floor']:.0f} | {values['seconds']:.0f}"
-        lines.append(f"| {named} | {' | '.join(figures)} | {mean} | {counts} |")
+    for label, row in rows.items():
+        figures = " | ".join(f"{value:.3f}" for value in row.accuracy.mean())
+        gained = (row.accuracy - rows[recipe].accuracy).to_numpy().ravel()
+        error = gained.std(ddof=1) / len(gained) ** 0.5
+        better = "" if label == recipe else f"{gained.mean():+.3f} ± {error:.3f}"
+        named = f"**{label}**" if label == recipe else label
+        mean = row.accuracy.mean().mean()
+        lines.append(f"| {named} | {figures} | {mean:.3f} | {better} | {row.below} | {row.seconds:.0f} |")
     return [*lines, ""]
 
 
@@ -190,20 +211,28 @@ def is_recipe(family: Family, label: str) -> bool:
     return own.options(large, given) == own.options(large, {})
 
 
-def row(family: Family, label: str, found: Mapping[str, Any]) -> dict[str, float]:
-    accuracy: dict[str, float] = {}
+@dataclass(frozen=True)
+class Row:
+    """The runs of one candidate: validation accuracy (seeds by columns), runs below their floor, seconds."""
+
+    accuracy: pd.DataFrame
+    below: int
+    seconds: float
+
+
+def measured(family: Family, label: str, found: Mapping[str, Any]) -> Row:
+    columns: dict[str, pd.Series] = {}
     below, seconds = 0, 0.0
     for name in family.sets:
         comparison = found[cell_name(family, label, name)]
         results: pd.DataFrame = comparison.results
         joint = results["method"] == "joint"
-        accuracy[f"{name} joint"] = results.loc[joint, "val_accuracy"].mean()
-        accuracy[f"{name} alone"] = results.loc[~joint, "val_accuracy"].mean()
+        for column, chosen in {f"{name} joint": joint, f"{name} alone": ~joint}.items():
+            columns[column] = results[chosen].groupby("seed")["val_accuracy"].mean()
         seconds += results["train_seconds"].sum()
         records = [RunRecord(file.parent).result() for file in comparison.folder.glob("runs/*/result.json")]
         below += sum(record["floor"]["own"]["below"] for record in records)
-    mean = sum(accuracy.values()) / len(accuracy)
-    return {**accuracy, "mean": mean, "below floor": below, "seconds": seconds}
+    return Row(pd.DataFrame(columns), below, seconds)
 
 
 if __name__ == "__main__":
