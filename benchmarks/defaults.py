@@ -103,7 +103,7 @@ FAMILIES = (
     Family(
         "convolutions",
         2,
-        dict.fromkeys(("egogestar", "avletters", "fsdd-mnist", "phone-watch"), {}),
+        {name: {} for name in ("egogestar", "avletters", "fsdd-mnist", "phone-watch")},
         BEFORE
         | {
             "sgd 0.02 cosine": ADAMW | {"optimizer": "sgd", "lr": 0.02, "weight_decay": 5e-4},
