@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,7 +20,7 @@ from equipoise.types import ModelError
 class CNN(FrameEncoder):
     """Small convolutional network with batch normalisation; averages over the frames of a video.
 
-    One block per entry of `channels`: 3x3 convolution, batch normalisation, ReLU, 2x2 max-pooling. Pooling
+    One block per entry of `channels`: 3x3 convolution, batch normalisation, 2x2 max-pooling, ReLU. Pooling
     rounds sizes up, so that images of any size are accepted, including 1x1.
 
     Args:
@@ -38,7 +39,7 @@ class CNN(FrameEncoder):
 
     def image_stages(self, x: Tensor) -> Stages:
         """Encode images: `[B, C, H, W]` to `[B, out_features]`, with a stage for each block."""
-        maps = yield from in_stages(self.layers, len(self.stage_widths), x)
+        maps = yield from in_stages(self.layers, len(self.stage_widths), channels_last(x))
         return maps.mean(dim=(2, 3))
 
 
@@ -107,18 +108,33 @@ class ImageCNN(LayoutEncoder):
             ModelError: the images have another size.
         """
         check_size(self, x.shape[-2:], self.size)
-        maps = yield from in_stages(self.layers, len(self.stage_widths), x)
+        maps = yield from in_stages(self.layers, len(self.stage_widths), channels_last(x))
         return self.read(F.avg_pool2d(maps, self.window, ceil_mode=True, count_include_pad=False))
 
 
 def convolutions(in_features: int, widths: Sequence[int]) -> nn.Sequential:
-    """Return the blocks of `CNN`: four layers for each width."""
+    """Return the blocks of `CNN`: four layers for each width.
+
+    ReLU comes after the pooling, where it has a quarter of the values to read; the result is the same.
+    """
     layers: list[nn.Module] = []
     for before, after in pairwise((in_features, *widths)):
         # No bias: batch normalisation would subtract it with the mean.
         layers += [nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(after)]
-        layers += [nn.ReLU(), nn.MaxPool2d(kernel_size=2, ceil_mode=True)]
+        layers += [nn.MaxPool2d(kernel_size=2, ceil_mode=True), nn.ReLU()]
     return nn.Sequential(*layers)
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """Return maps `[B, C, ...]` with their channels side by side in memory, an order that layers keep.
+
+    On a CPU this halves the time of small convolutions with normalisation and pooling. It makes wide ones
+    without pooling slower, as in a ResNet.
+    """
+    if maps.device.type != "cpu":
+        return maps
+    # A copy, because torch takes maps of one channel to be in either order, and would keep the other one.
+    return maps.movedim(1, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 1)
 
 
 def grid_of(sides: Sequence[int], most: Sequence[int]) -> tuple[tuple[int, ...], int]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.models.encoders.cnn import LayoutEncoder, check_size, grid_of
+from equipoise.models.encoders.cnn import LayoutEncoder, channels_last, check_size, grid_of
 from equipoise.models.encoders.stages import Stages, in_stages
 from equipoise.models.options import positive, positive_sizes
 
@@ -17,8 +17,8 @@ from equipoise.models.options import positive, positive_sizes
 class CNN3D(LayoutEncoder):
     """Convolutions over time, height and width, whose last map keeps the time and the layout of frames.
 
-    One block per entry of `channels`: 3x3x3 convolution, batch normalisation, ReLU, 2x2 max-pooling of the
-    frames. The last map is pooled to at most `steps` x `grid` x `grid` places, flattened, and read by a
+    One block per entry of `channels`: 3x3x3 convolution, batch normalisation, 2x2 max-pooling of the frames,
+    ReLU. The last map is pooled to at most `steps` x `grid` x `grid` places, flattened, and read by a
     linear layer with batch normalisation: a mean over time would lose the order.
 
     Args:
@@ -53,7 +53,7 @@ class CNN3D(LayoutEncoder):
         for before, after in pairwise((in_features, *self.stage_widths)):
             # No bias: batch normalisation would subtract it with the mean.
             layers += [nn.Conv3d(before, after, kernel_size=3, padding=1, bias=False)]
-            layers += [nn.BatchNorm3d(after), nn.ReLU(), nn.MaxPool3d((1, 2, 2), ceil_mode=True)]
+            layers += [nn.BatchNorm3d(after), nn.MaxPool3d((1, 2, 2), ceil_mode=True), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
         sides = (self.size[0], *(-(-side // 2 ** len(self.stage_widths)) for side in self.size[1:]))
         self.window, places = grid_of(sides, (positive("steps", steps), *(positive("grid", grid),) * 2))
@@ -70,5 +70,6 @@ class CNN3D(LayoutEncoder):
             ModelError: the videos have another size.
         """
         check_size(self, (x.shape[1], *x.shape[-2:]), self.size)
-        maps = yield from in_stages(self.layers, len(self.stage_widths), x.transpose(1, 2))
+        volumes = channels_last(x.transpose(1, 2))
+        maps = yield from in_stages(self.layers, len(self.stage_widths), volumes)
         return self.read(F.avg_pool3d(maps, self.window, ceil_mode=True, count_include_pad=False))

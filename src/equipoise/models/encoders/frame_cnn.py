@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equipoise.models.encoders.base import Encoder
-from equipoise.models.encoders.cnn import check_size, convolutions, grid_of
+from equipoise.models.encoders.cnn import channels_last, check_size, convolutions, grid_of
 from equipoise.models.encoders.gru import GRU
 from equipoise.models.encoders.stages import Stages, in_stages, unchanged
 from equipoise.models.encoders.tcn import TemporalCNN
@@ -81,7 +81,8 @@ class FrameCNN(Encoder):
             ModelError: the frames have another size.
         """
         check_size(self, x.shape[-2:], self.size)
-        maps = yield from in_stages(self.layers, len(self.stage_widths), x.flatten(0, 1))
+        frames = channels_last(x.flatten(0, 1))
+        maps = yield from in_stages(self.layers, len(self.stage_widths), frames)
         maps = F.avg_pool2d(maps, self.window, ceil_mode=True, count_include_pad=False)
         steps = self.projection(self.dropout(maps.flatten(1))).reshape(*x.shape[:2], -1)
         return unchanged(self.over_time.stages(steps))
