@@ -1,4 +1,4 @@
-"""Small convolutional encoders keep channels side by side in memory, and compute what their definition says."""
+"""Small convolutional encoders keep channels side by side in memory, and follow their definition."""
 
 from __future__ import annotations
 
