@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from equipoise.diagnosis.measures.kmeans import Clustering, kmeans
 from equipoise.diagnosis.measures.prediction import Predict, predicted_pair
 from equipoise.diagnosis.measures.scores import Array, Fitting, Labels, Score, Splits, Values, share
 from equipoise.threads import one_thread
@@ -100,11 +100,11 @@ def majorities(clusters: Labels, labels: Labels, n_clusters: int) -> Labels:
     return named
 
 
-def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> SklearnKMeans | TorchKMeans:
+def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Clustering | TorchKMeans:
     """Cluster `features [N, d]` by Lloyd's algorithm from k-means++ starts.
 
-    Equal input gives equal clusters: scikit-learn runs on one thread, as the order of sums of several threads
-    varies. With `disposable`, `features` are overwritten and not copied.
+    Equal input gives equal clusters: it runs on one thread, as the order of sums of several threads varies.
+    With `disposable`, `features` are overwritten and not copied.
 
     Returns:
         The clusters: `labels [N]` of these samples, and `assign`, which finds those of others.
@@ -119,33 +119,15 @@ def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Sk
         )
     if how.backend == "torch":
         return TorchKMeans(features, how)
-    return SklearnKMeans(features, how, disposable)
-
-
-class SklearnKMeans:
-    """scikit-learn's k-means of `features [N, d]`, on one thread."""
-
-    def __init__(self, features: Array, how: Fitting, disposable: bool) -> None:
-        from sklearn.cluster import KMeans
-        from sklearn.exceptions import ConvergenceWarning
-
-        with one_thread(), warnings.catch_warnings():
-            # Features may have collapsed into fewer distinct points than clusters.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            self._model = KMeans(
-                how.n_clusters,
-                random_state=how.seed,
-                n_init=how.n_init,
-                max_iter=how.max_iter,
-                copy_x=not disposable,
-            ).fit(features)
-        self.labels: Labels = self._model.labels_.astype(np.int64)
-
-    def assign(self, features: Array) -> Labels:
-        """Return the nearest cluster `[N]` of each row."""
-        with one_thread():
-            labels: Labels = self._model.predict(features).astype(np.int64)
-        return labels
+    with one_thread():
+        return kmeans(
+            features,
+            how.n_clusters,
+            n_init=how.n_init,
+            max_iter=how.max_iter,
+            seed=how.seed,
+            in_place=disposable,
+        )
 
 
 class TorchKMeans:
