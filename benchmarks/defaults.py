@@ -172,11 +172,11 @@ def header() -> list[str]:
         "",
         "`joint` and `alone` are means over seeds, `alone` over modalities too; `mean` is that of all these "
         "columns. `vs best` is the difference to the best mean, with its standard error over pairs of equal "
-        "column and seed. The rule: settings are out if others are better by more than two standard errors "
-        f"and by more than {MARGIN}. Of those that remain, the recipe in use stays; otherwise it becomes the "
-        "smallest learning rate of the same optimiser. The recipe is bold. `below floor` counts runs that "
-        "validation shows to be below a linear model on the same inputs. What a row does not state is as in "
-        "the recipe.",
+        "column and seed. The rule: settings are out if one of their runs failed, or if others are better by "
+        f"more than two standard errors and by more than {MARGIN}. Of those that remain, the recipe in use "
+        "stays; otherwise it becomes the smallest learning rate of the same optimiser. The recipe is bold. "
+        "`below floor` counts runs that validation shows to be below a linear model on the same inputs. "
+        "What a row does not state is as in the recipe.",
         "",
         f"Conditions: {', '.join(f'{key} {value}' for key, value in environment('cpu').items())}.",
         "",
@@ -193,16 +193,16 @@ def table(family: Family, found: Mapping[str, Any]) -> list[str]:
         "",
         f"Seeds 0 to {family.seeds - 1}.",
         "",
-        f"| settings | {' | '.join(columns)} | mean | vs best | below floor | seconds |",
-        "|---" * (len(columns) + 5) + "|",
+        f"| settings | {' | '.join(columns)} | mean | vs best | failed | below floor | seconds |",
+        "|---" * (len(columns) + 6) + "|",
     ]
     for label, row in rows.items():
         figures = " | ".join(f"{value:.3f}" for value in row.accuracy.mean())
-        behind = (row.accuracy - rows[best].accuracy).to_numpy().ravel()
+        behind = (row.accuracy - rows[best].accuracy).stack().to_numpy()  # without failed runs
         error = behind.std(ddof=1) / len(behind) ** 0.5
         compared = "" if label == best else f"{behind.mean():+.4f} ± {error:.4f}"
         cells = [f"**{label}**" if is_recipe(family, label) else label, figures, f"{row.mean:.3f}", compared]
-        lines.append(f"| {' | '.join([*cells, str(row.below), f'{row.seconds:.0f}'])} |")
+        lines.append(f"| {' | '.join([*cells, str(row.failed), str(row.below), f'{row.seconds:.0f}'])} |")
     return [*lines, ""]
 
 
@@ -215,9 +215,17 @@ def is_recipe(family: Family, label: str) -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one candidate: validation accuracy (seeds by columns), runs below their floor, seconds."""
+    """The runs of one candidate.
+
+    Attributes:
+        accuracy: on validation, seeds by columns.
+        failed: number of runs that failed.
+        below: number of runs below their floor.
+        seconds: of training, of all runs.
+    """
 
     accuracy: pd.DataFrame
+    failed: int
     below: int
     seconds: float
 
@@ -229,17 +237,18 @@ class Row:
 
 def measured(family: Family, label: str, found: Mapping[str, Any]) -> Row:
     columns: dict[str, pd.Series] = {}
-    below, seconds = 0, 0.0
+    failed, below, seconds = 0, 0, 0.0
     for name in family.sets:
         comparison = found[cell_name(family, label, name)]
         results: pd.DataFrame = comparison.results
         joint = results["method"] == "joint"
         for column, chosen in {f"{name} joint": joint, f"{name} alone": ~joint}.items():
             columns[column] = results[chosen].groupby("seed")["val_accuracy"].mean()
+        failed += int((results["status"] != "ok").sum())
         seconds += results["train_seconds"].sum()
         records = [RunRecord(file.parent).result() for file in comparison.folder.glob("runs/*/result.json")]
         below += sum(record["floor"]["own"]["below"] for record in records)
-    return Row(pd.DataFrame(columns), below, seconds)
+    return Row(pd.DataFrame(columns), failed, below, seconds)
 
 
 if __name__ == "__main__":
