@@ -16,7 +16,7 @@ from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.splits import Splits
 from equipoise.types import EquipoiseWarning, LeakError
 
-_SHOWN = 10
+_SHOWN, _EXAMPLES = 10, 3
 _KINDS = {
     "id": ("sample {0.value!r}", "ids"),
     "group": ("group {0.value!r}", "groups"),
@@ -147,8 +147,9 @@ def leaks_in_words(dataset: PreparedDataset, named: list[Leak], leaks: list[Leak
     """Count the leaks `named`, and name the first ten; if there are more, write all `leaks` to a file."""
     counts = Counter(leak.kind for leak in named)
     total = " and ".join(f"{count} {_KINDS[kind][1]}" for kind, count in counts.items())
-    shown = "; ".join(str(leak) for leak in named[:_SHOWN])
-    more = "" if len(named) <= _SHOWN else f"; and {len(named) - _SHOWN} more{_listed_in(dataset, leaks)}"
+    count = len(named) if len(named) <= _SHOWN else _EXAMPLES
+    shown = "; ".join(str(leak) for leak in named[:count])
+    more = f"; and {len(named) - count} more{_listed_in(dataset, leaks)}" if count < len(named) else ""
     return f"dataset {dataset.name!r}: {total} are in more than one split ({shown}{more})"
 
 
