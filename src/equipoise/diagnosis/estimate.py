@@ -170,7 +170,7 @@ def _scaled_splits(splits: Splits, options: DiagnosisOptions) -> Splits:
 def _subset(splits: Splits, sizes: Sequence[int], options: DiagnosisOptions, seed: int) -> Splits:
     continuous = options.metric in WITHOUT_CLASSES
     train, val = (
-        _stratified_rows(target, size, np.random.default_rng(seed), continuous)
+        stratified_rows(target, size, np.random.default_rng(seed), continuous)
         for target, size in zip((splits.train_target, splits.val_target), sizes, strict=True)
     )
     return Splits(
@@ -178,7 +178,7 @@ def _subset(splits: Splits, sizes: Sequence[int], options: DiagnosisOptions, see
     )
 
 
-def _stratified_rows(
+def stratified_rows(
     target: Values, size: int, generator: np.random.Generator, continuous: bool
 ) -> NDArray[np.int64]:
     """Return `size` rows in their order, each class in proportion; remainders go to the largest fractions."""

@@ -20,6 +20,7 @@ from equipoise.randomness import derive_seed
 from equipoise.tasks import task_named
 from equipoise.training.fabric import fabric_class
 from equipoise.training.measuring.cost import PassCounter, PeakMemory
+from equipoise.training.measuring.looks import MOST, Looks
 from equipoise.training.optimizers import build_optimizer, optimizer_of
 from equipoise.training.record import fingerprints
 from equipoise.training.record.record import DIAGNOSES, METRICS, RunRecord
@@ -78,7 +79,7 @@ class RunHandle:
         self.total_epochs = budget.epochs if method.trains else 0
         self.learning_rates: Sequence[float] = budget.learning_rates()
         self.epoch, self.step = 0, 0
-        self.train_seconds = 0.0
+        self.train_seconds, self.look_seconds = 0.0, 0.0
         self.order = ""
         """Digest of the samples served, batch by batch, since the first epoch."""
         self._relearnt = False
@@ -91,6 +92,10 @@ class RunHandle:
         self._set_epoch, self._num_classes = data.set_epoch, data.class_count
         self._target_scale = data.target_scale
         self.best: dict[str, Any] = {}
+        every = settings.diagnose_every
+        if every is None and settings.trace:
+            every = max(1, -(-self.total_epochs // MOST))
+        self.looks = Looks(every, self.total_epochs, data.train_samples, data.val_samples, self.task)
         method.setup(self)
 
     def take(self, positions: Sequence[int]) -> Batch:
@@ -193,6 +198,7 @@ class RunHandle:
         encoders = self._joint_encoders
         return {
             "train_seconds": self.train_seconds,
+            "look_seconds": self.look_seconds,
             "method_seconds": self.counters.method_seconds,
             "forward_samples": round(self.counters.forward_passes / encoders),
             "backward_samples": round(self.counters.backward_passes / encoders),

@@ -24,7 +24,6 @@ from equipoise.training.record.record import CHECKPOINT
 from equipoise.training.record.snapshots import AFTER, EPOCH
 from equipoise.types import Batch, TrainingError
 
-DIAGNOSES_IN_A_RUN = 10
 STATEFUL = ("model", "modules", "optimizer", "method")
 """What a checkpoint holds the `state_dict` of, in the order in which it is restored."""
 
@@ -133,28 +132,31 @@ class Training(RunHandle):
 
     def _diagnose(self) -> None:
         """Diagnose without changing anything, for the curves of the report."""
-        every = self.settings.diagnose_every
-        if every is None:
-            every = math.ceil(self.total_epochs / DIAGNOSES_IN_A_RUN)
         last = self.epoch == self.total_epochs - 1
         # After a re-learning one more diagnosis shows its effect.
-        wanted = self._relearnt or last or (every > 0 and self.epoch % every == 0)
+        wanted = self._relearnt or last or self.looks.due(self.epoch)
         self._relearnt = False
-        if every == 0 or not wanted:
+        if self.looks.every == 0 or not wanted:
             return
         self._keep_snapshot(EPOCH)
+        start = self._now()
+        whole = self.looks.whole(last)
+        batches = (self.train_eval, self.val) if whole else self.looks.samples(self.batch_size)
         encoders = encoders_of(self.model)
-        train = collect_features(encoders, self.model, self.train_eval)
-        val = collect_features(encoders, self.model, self.val)
+        with self.looks.counted(self.model):
+            train, val = (collect_features(encoders, self.model, split) for split in batches)
         # A regression scored on the samples that it was fitted on would be biased; purity stays the paper's.
         own = {} if self.task is CLASSIFICATION else {"assign": "cross-fit"}
         if self.task is MULTILABEL:  # also where each sample has one label
             own = usual_options("labels", {})
+        own |= {} if whole else self.looks.options()
         states = diagnose(train.features, train.target, val.features, val.target, **own)
         departures = states.options.departures()
         self.record(
             "diagnosis", modalities=states.to_dict(), **({"options": departures} if departures else {})
         )
+        self.looks.plan(train.features, self._num_classes, self.batch_size)
+        self.look_seconds += self._now() - start
 
     def _save(self) -> None:
         state = {
@@ -165,6 +167,8 @@ class Training(RunHandle):
             "best": self.best,
             "counters": vars(self.counters),
             "train_seconds": self.train_seconds,
+            "look_seconds": self.look_seconds,
+            "look_every": self.looks.every,
             "order": self.order,
             "peak_memory": self._memory.bytes(),
             "lengths": self.run_record.lengths(),
@@ -184,4 +188,6 @@ class Training(RunHandle):
             setattr(self.counters, name, value)
         self._memory = PeakMemory(self.device, state["peak_memory"])
         self.train_seconds = state["train_seconds"]
+        if "look_every" in state:  # not in checkpoints of earlier versions
+            self.look_seconds, self.looks.every = state["look_seconds"], state["look_every"]
         return int(state["epoch"]) + 1

@@ -171,8 +171,9 @@ class Settings:
         device: `auto`, `cpu`, `cuda` or `mps`.
         threads: CPU threads of a run; by default one for a small model, else torch's choice.
         num_workers: processes that read data.
-        diagnose_every: epochs between diagnoses that change nothing and whose time is not counted; 0 for
-            none, by default about ten in a run.
+        diagnose_every: epochs between diagnoses of all samples, which change nothing and whose time is not
+            counted; 0 for none. By default three to ten in a run (about ten with a trace), so that they take
+            about 5 % of it, on up to 2000 samples of a split; the last one is on all.
         trace: record how well train, validation and test features separate over the epochs. The weights at
             these epochs, and before and after each re-learning, are kept on disk until training has ended,
             then measured and removed.

@@ -151,6 +151,7 @@ class RunData:
         train_samples: the training split, by position.
         train_eval: the same samples in order, for diagnosis and evaluation.
         val: validation in order.
+        val_samples: the validation split, by position.
         classes: names of classes or labels; empty for a numeric target.
         task: kind of the target.
         target_scale: mean and standard deviation of a numeric target over the training split; else (0, 1).
@@ -220,7 +221,8 @@ class RunData:
         self.train_samples = train
         self.train, self.train_eval = load(train, shuffle=True), load(train)
         self.set_epoch: Callable[[int], None] = self.train.sampler.set_epoch  # type: ignore[attr-defined]
-        self.val = load(serve(splits.val))
+        self.val_samples = serve(splits.val)
+        self.val = load(self.val_samples)
         # A closure: no attribute that training code can reach refers to the test split.
         self._load_test: Callable[[], DataLoader[Batch]] | None = load_test
 
