@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from equipoise.data.datasets import DATASETS
@@ -198,7 +199,8 @@ def table(family: Family, found: Mapping[str, Any]) -> list[str]:
     ]
     for label, row in rows.items():
         figures = " | ".join(f"{value:.3f}" for value in row.accuracy.mean())
-        behind = (row.accuracy - rows[best].accuracy).stack().to_numpy()  # without failed runs
+        behind = (row.accuracy - rows[best].accuracy).to_numpy().ravel()
+        behind = behind[~np.isnan(behind)]  # failed runs have no accuracy
         error = behind.std(ddof=1) / len(behind) ** 0.5
         compared = "" if label == best else f"{behind.mean():+.4f} ± {error:.4f}"
         cells = [f"**{label}**" if is_recipe(family, label) else label, figures, f"{row.mean:.3f}", compared]
