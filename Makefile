@@ -15,7 +15,7 @@ help:  ## List the targets.
 
 demo: $(VENV)/.demo  ## Compare D&R with its baselines on real data, and write a report.
 	$(BIN)/equipoise compare --data htad --methods references ogm-ge diagnose-relearn \
-		--seeds $(SEEDS) --epochs $(EPOCHS) --out $(OUT) $(if $(wildcard $(OUT)),--resume)
+		--seeds $(SEEDS) --epochs $(EPOCHS) --diagnose-every 6 --out $(OUT) $(if $(wildcard $(OUT)),--resume)
 
 test: check browser  ## Run the checks and the tests, without the full test matrix (within eight minutes).
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not matrix'
