@@ -115,6 +115,7 @@ FAMILIES = (
             "adamw 0.001 cosine, batch 64": ADAMW | {"batch_size": 64},
             "adamw 0.001 cosine, not augmented": ADAMW | {"augment": "none"},
             "adamw 0.003 cosine": ADAMW | {"lr": 3e-3},
+            "adamw 0.01 cosine": ADAMW | {"lr": 1e-2},
         },
     ),
     Family(
