@@ -125,8 +125,7 @@ FAMILIES = (
             "cmu-mosi": {"encoder": {"text": "token-transformer"}},
             "phone-watch": {"encoder": "transformer", "modalities": ["phone_gyro", "watch_gyro"]},
         },
-        BEFORE
-        | {
+        {
             "adamw 0.0001 warm-up, cosine": ADAMW | WARM | {"lr": 1e-4},
             "adamw 0.0003 warm-up, cosine": ADAMW | WARM | {"lr": 3e-4},
             "adamw 0.001 warm-up, cosine": ADAMW | WARM,
