@@ -163,6 +163,7 @@ def cell_name(family: Family, label: str, name: str) -> str:
 
 
 def header() -> list[str]:
+    conditions = environment("cpu")
     return [
         "# How the recipes were chosen",
         "",
@@ -179,7 +180,8 @@ def header() -> list[str]:
         "`below floor` counts runs that validation shows to be below a linear model on the same inputs. "
         "What a row does not state is as in the recipe.",
         "",
-        f"Conditions: {', '.join(f'{key} {value}' for key, value in environment('cpu').items())}.",
+        f"Conditions: Python {conditions['python']}, {conditions['platform']}, {conditions['cores']} cores; "
+        f"{', '.join(f'{package} {version}' for package, version in conditions['versions'].items())}.",
         "",
     ]
 
@@ -192,7 +194,7 @@ def table(family: Family, found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"## {family.recipe}",
         "",
-        f"Seeds 0 to {family.seeds - 1}.",
+        f"Seeds 0 to {family.seeds - 1}.{''.join(given(name, own) for name, own in family.sets.items())}",
         "",
         f"| settings | {' | '.join(columns)} | mean | vs best | failed | below floor | seconds |",
         "|---" * (len(columns) + 6) + "|",
@@ -206,6 +208,12 @@ def table(family: Family, found: Mapping[str, Any]) -> list[str]:
         cells = [f"**{label}**" if is_recipe(family, label) else label, figures, f"{row.mean:.3f}", compared]
         lines.append(f"| {' | '.join([*cells, str(row.failed), str(row.below), f'{row.seconds:.0f}'])} |")
     return [*lines, ""]
+
+
+def given(name: str, options: Mapping[str, Any]) -> str:
+    """Return a sentence on the options of a set, empty without any."""
+    stated = ", ".join(f"{key} {value}" for key, value in options.items())
+    return f" {name} with {stated}." if stated else ""
 
 
 def is_recipe(family: Family, label: str) -> bool:
