@@ -71,6 +71,9 @@ def test_points_far_from_the_origin_and_of_any_size():
     assert_same(points + 1e4, 5)
     assert_same(points * 1e-12, 5)
     assert_same(points * 1e12, 5)
+    for size in (1e-40, 1e40):  # whose squares single precision cannot hold
+        found = kmeans(points * size, 5, n_init=3, max_iter=300, seed=0)
+        np.testing.assert_array_equal(found.labels, reference(points * size, 5, seed=0).labels_)
 
 
 @pytest.mark.usefixtures("single")

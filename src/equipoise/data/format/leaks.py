@@ -144,7 +144,7 @@ def _shared(
 
 
 def leaks_in_words(dataset: PreparedDataset, named: list[Leak], leaks: list[Leak]) -> str:
-    """Count the leaks `named`, and name the first ten; if there are more, write all `leaks` to a file."""
+    """Count the leaks `named`, and name up to ten; of more, name three and write all `leaks` to a file."""
     counts = Counter(leak.kind for leak in named)
     total = " and ".join(f"{count} {_KINDS[kind][1]}" for kind, count in counts.items())
     count = len(named) if len(named) <= _SHOWN else _EXAMPLES

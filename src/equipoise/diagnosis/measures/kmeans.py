@@ -98,7 +98,7 @@ class _Cloud:
         self.variance = float(self.squares.sum() / points.size)
         self.farthest = math.sqrt(self.squares.max(initial=0.0))
         self.slack = SLACK * self.farthest
-        large = points.size >= LARGE
+        large = points.size >= LARGE and 1e-15 < self.farthest < 1e15  # squares that single precision holds
         self.compared: NDArray[np.floating] = points.astype(np.float32) if large else points
         # Of a product of a point with another or a centre, none of which is farther from the origin.
         self.error = (points.shape[1] + 8) * UNIT * self.farthest**2 if large else 0.0

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from equipoise.data.format.batches import SplitData
@@ -48,11 +49,7 @@ class Looks:
         self._epochs, self._task = epochs, task
         self._operations = 0
         self._splits = train, val
-        continuous = task is not CLASSIFICATION
-        self._parts = [
-            stratified_rows(split.target.numpy(), SAMPLES, np.random.default_rng(0), continuous)
-            for split in self._splits
-        ]
+        self._parts = [_some_rows(split.target.numpy(), task) for split in self._splits]
 
     def due(self, epoch: int) -> bool:
         """Return whether a look follows this epoch, not counting that after the last one."""
@@ -111,6 +108,16 @@ class Looks:
         of_maps = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         channels = first.shape[1] if of_maps else first.shape[-1]
         self._operations += 2 * weights * (first.numel() // max(1, channels))
+
+
+def _some_rows(target: NDArray[Any], task: Task) -> NDArray[np.int64]:
+    """Return up to `SAMPLES` rows in order, of classes in proportion, and at least one of each class."""
+    classified = task is CLASSIFICATION
+    rows = stratified_rows(target, SAMPLES, np.random.default_rng(0), not classified)
+    if not classified:
+        return rows
+    classes, first = np.unique(target, return_index=True)
+    return np.union1d(rows, first[~np.isin(classes, target[rows])])
 
 
 class _Part:
