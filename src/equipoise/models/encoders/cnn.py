@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from equipoise.models.dropout import Dropout
 from equipoise.models.encoders.base import Encoder, FrameEncoder
 from equipoise.models.encoders.stages import Stages, in_stages
 from equipoise.models.options import positive, positive_sizes, probability
@@ -48,7 +49,7 @@ class LayoutEncoder(Encoder):
 
     def add_head(self, values: int, width: int, dropout: float) -> None:
         """Add the layer that reads maps of so many values; its width is `out_features`."""
-        self.dropout = nn.Dropout(probability("dropout", dropout))
+        self.dropout = Dropout(probability("dropout", dropout))
         self.projection = nn.Linear(values, positive("width", width), bias=False)
         # Keeps the scale of a sum over thousands of values.
         self.norm = nn.BatchNorm1d(width)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from equipoise.models.dropout import Dropout
 from equipoise.models.encoders.base import Encoder
 from equipoise.models.encoders.cnn import channels_last, check_size, convolutions, grid_of
 from equipoise.models.encoders.gru import GRU
@@ -62,7 +63,7 @@ class FrameCNN(Encoder):
         rate, depth = probability("dropout", dropout), positive("depth", depth)
         if positive("width", width) % 2:
             raise UsageError(f"option 'width' must be even; found {width}.")
-        self.dropout = nn.Dropout(rate)
+        self.dropout = Dropout(rate)
         self.projection = nn.Linear(self.stage_widths[-1] * places, width)
         kind = one_of("over_time", over_time, tuple(OVER_TIME))
         options = {"blocks" if kind == "tcn" else "layers": depth, "dropout": rate}

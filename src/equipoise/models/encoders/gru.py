@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from equipoise.models.dropout import Dropout
 from equipoise.models.encoders.base import Encoder
 from equipoise.models.encoders.stages import MASKS, Stages, masked_mean
 from equipoise.models.options import one_of, positive, probability
@@ -46,7 +47,7 @@ class GRU(Encoder):
             nn.GRU(before, width, batch_first=True, bidirectional=True)
             for before, _ in pairwise((in_features, *self.stage_widths))
         )
-        self.dropout = nn.Dropout(probability("dropout", dropout))
+        self.dropout = Dropout(probability("dropout", dropout))
 
     def stages(self, x: Tensor) -> Stages:
         """Encode sequences: `[B, T, d]` to `[B, out_features]`, with a stage `[B, T, d]` for each layer."""

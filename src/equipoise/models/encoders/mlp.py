@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from equipoise.models.dropout import Dropout
 from equipoise.models.encoders.base import Encoder
 from equipoise.models.encoders.stages import Stages, in_stages
 from equipoise.models.options import positive_sizes, probability
@@ -37,7 +38,7 @@ class MLP(Encoder):
         for before, after in pairwise((in_features, *widths)):
             layers += [nn.Linear(before, after), nn.ReLU()]
             if rate:
-                layers.append(nn.Dropout(rate))
+                layers.append(Dropout(rate))
         self.layers = nn.Sequential(*layers)
         self.stage_widths = widths
         self.out_features = widths[-1]

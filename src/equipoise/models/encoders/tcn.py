@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from equipoise.models.dropout import Dropout
 from equipoise.models.encoders.base import Encoder
 from equipoise.models.encoders.stages import MASKS, Stages, masked_max, masked_mean
 from equipoise.models.options import one_of, positive, probability
@@ -71,7 +72,7 @@ class DilatedBlock(nn.Module):
         super().__init__()
         self.conv1 = SameConv1d(width, kernel_size, dilation)
         self.norm1 = nn.BatchNorm1d(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = SameConv1d(width, kernel_size, dilation)
         self.norm2 = nn.BatchNorm1d(width)
 

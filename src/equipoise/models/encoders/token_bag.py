@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from equipoise.models.dropout import Dropout
 from equipoise.models.encoders.base import Encoder
 from equipoise.models.encoders.stages import Stages
 from equipoise.models.encoders.token_transformer import padded, token_ids
@@ -41,7 +42,7 @@ class TokenBag(Encoder):
         with torch.no_grad():
             self.embedding.weight.mul_(self.out_features**-0.5)  # an embedding of length 1
         self.rate = probability("dropout", dropout)
-        self.dropout = nn.Dropout(self.rate)
+        self.dropout = Dropout(self.rate)
 
     def padding(self, x: Tensor) -> Tensor:
         """Return which steps are padding, `[B, T]` (bool)."""

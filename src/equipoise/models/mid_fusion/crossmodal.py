@@ -9,6 +9,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from equipoise.models.dropout import Dropout
 from equipoise.models.encoders.base import Encoder
 from equipoise.models.encoders.stages import unchanged
 from equipoise.models.encoders.transformer import attend_in_stages, checked_heads, transformer_layers
@@ -35,9 +36,9 @@ class CrossmodalLayer(nn.Module):
         self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
         self.norm_forward = nn.LayerNorm(width)
         self.forward_layers = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+            nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, y: Tensor | None, padding: Tensor | None = None) -> Tensor:
         """Return the steps `x [B, T, width]` after they attended to `y [B, S, width]`.
