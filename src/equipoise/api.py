@@ -32,6 +32,7 @@ def compare(
     vary: Mapping[str, Sequence[Any]] | None = None,
     executor: str = "local",
     workers: int | None = None,
+    side_by_side: int = 1,
     resume: bool = False,
     overwrite: bool = False,
     rank_anyway: bool = False,
@@ -55,6 +56,8 @@ def compare(
             `{"lr": [0.01, 0.1], "diagnose-relearn.lam": [1, 3]}`.
         executor: `local`, processes of this machine, or `ray`, a cluster.
         workers: runs at a time; by default one for each core, or as many as the Ray cluster has room for.
+        side_by_side: seeds of a method that a worker trains in common steps, where that changes no number
+            of any run: small models of vectors, and most methods (`docs/grids.md`).
         resume: keep the finished runs in `out` and continue interrupted ones.
         overwrite: replace the comparison in `out`.
         rank_anyway: rank even if joint does not beat a linear model on its own inputs (`docs/fairness.md`).
@@ -91,7 +94,13 @@ def compare(
         rank_anyway=rank_anyway,
     )
     found = grid_and_reports(
-        cells, folder, executor=executor, workers=workers, resume=resume, overwrite=overwrite
+        cells,
+        folder,
+        executor=executor,
+        workers=workers,
+        side_by_side=side_by_side,
+        resume=resume,
+        overwrite=overwrite,
     )
     why = {name: comparison.summary["not_ranked_because"] for name, comparison in found.items()}
     grid = list(found) != [""]

@@ -31,6 +31,7 @@ def compare_command(
     rank_anyway: bool = False,
     executor: str = "local",
     workers: Whole | None = None,
+    side_by_side: Whole = 1,
     config: Path | None = None,
     chosen: Mapping[str, Any],
 ) -> int:
@@ -57,6 +58,8 @@ def compare_command(
         rank_anyway: rank even if joint does not beat a linear model on its own inputs.
         executor: `local`, processes of this machine, or `ray`, a cluster.
         workers: runs at a time. Default: one for each core, or as many as the Ray cluster has room for.
+        side_by_side: seeds of a method that a worker trains in common steps, where that changes no number
+            of any run: small models of vectors, and most methods.
         config: YAML file with options by name; those given here win.
         chosen: the settings that were given, which all runs share.
     """
@@ -87,6 +90,7 @@ def compare_command(
             folder,
             executor=executor,
             workers=workers,
+            side_by_side=side_by_side,
             resume=resume,
             overwrite=overwrite,
             observer=view,

@@ -69,6 +69,7 @@ class AGM(Modulates, Windowed):
     name = "agm"
     family = "optimisation"
     summary = "scale each modality's gradient by its Shapley contribution against its own history"
+    stacks = True
     source = "Li et al., ICCV 2023, arXiv 2308.07686"
     cost = "two more passes and 2^M - 2 calls of the head per step"
     requires = Requirements(min_modalities=2)

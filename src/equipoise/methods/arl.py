@@ -58,6 +58,7 @@ class ARL(Modulates, ReadsUnimodal):
     name = "arl"
     family = "optimisation"
     summary = "unimodal losses, and larger gradients for modalities that are certain but contribute little"
+    stacks = True
     source = "Wei, Luo and Luo, ICCV 2025, arXiv 2507.10203"
     cost = "a call of the head per modality per step"
     requires = Requirements(min_modalities=2)

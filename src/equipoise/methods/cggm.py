@@ -78,6 +78,7 @@ class CGGM(Modulates, Windowed):
     name = "cggm"
     family = "optimisation"
     summary = "scale and align gradients by classifiers that measure how fast each modality improves"
+    stacks = True
     source = "Guo et al., NeurIPS 2024, arXiv 2411.01409"
     cost = "a linear classifier per modality"
     requires = Requirements(min_modalities=2)

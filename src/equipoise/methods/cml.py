@@ -44,6 +44,7 @@ class CML(Method):
     name = "cml"
     family = "objective"
     summary = "confidence must not rise when a modality is removed"
+    stacks = True
     source = "Ma et al., ICML 2023, arXiv 2306.01265"
     cost = "M - 1 more passes through the head per step"
     requires = Requirements(min_modalities=2)

@@ -36,6 +36,7 @@ class DGL(ReadsUnimodal, Windowed):
     name = "dgl"
     family = "optimisation"
     summary = "encoders learn from unimodal losses alone, the fusion from the joint loss alone"
+    stacks = True
     source = "Wei et al., ICCV 2025, arXiv 2507.10213"
     cost = "a call of the head per modality per step"
     # Encoders and fusion must be separate modules to have separate gradients.

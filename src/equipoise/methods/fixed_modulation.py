@@ -29,6 +29,7 @@ class FixedModulation(Modulates, Windowed):
     name = "fixed-modulation"
     family = "optimisation"
     summary = "constant factors on the encoders' gradients, a control for adaptive ones"
+    stacks = True
     requires = Requirements(tasks=EVERY_TASK)
     source = "a control; two constants are also used in arXiv 2604.05773"
 

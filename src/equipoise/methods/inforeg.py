@@ -57,6 +57,7 @@ class InfoReg(ReadsUnimodal, Windowed):
     name = "inforeg"
     family = "optimisation"
     summary = "tie encoders that lead to their recent weights while they acquire information"
+    stacks = True
     source = "Huang et al., CVPR 2025, arXiv 2503.18595"
     cost = "a copy of the encoders, and a head slice per modality per step"
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)

@@ -17,4 +17,5 @@ class Joint(Method):
     family = "reference"
     summary = "one cross-entropy on the fused logits"
     requires = Requirements(tasks=EVERY_TASK)
+    stacks = True
     source = "the usual baseline"

@@ -44,6 +44,7 @@ class MBSD(ReadsUnimodal):
     name = "mbsd"
     family = "objective"
     summary = "in each sample the more confident modality teaches the other"
+    stacks = True
     source = "Liu et al., WSDM 2023, doi 10.1145/3539597.3570423"
     cost = "one head slice per modality"
     requires = Requirements(min_modalities=2)

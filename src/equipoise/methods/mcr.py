@@ -60,6 +60,7 @@ class MCR(ReadsUnimodal):
     name = "mcr"
     family = "objective"
     summary = "reward each encoder for how much permuting its feature changes the prediction"
+    stacks = True
     source = "Kontras et al., NeurIPS 2025, arXiv 2411.07335"
     cost = "M * (n + 1) passes through the head per step"
     requires = Requirements(min_modalities=2)

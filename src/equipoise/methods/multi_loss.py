@@ -29,6 +29,7 @@ class MultiLoss(ReadsUnimodal):
     name = "multi-loss"
     family = "reference"
     summary = "the joint loss plus a loss on each modality alone"
+    stacks = True
     source = "the uniform baseline of Wei and Hu, ICML 2024, arXiv 2405.17730"
     cost = "a linear head per modality"
     requires = Requirements(tasks=EVERY_TASK)

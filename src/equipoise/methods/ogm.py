@@ -58,6 +58,7 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
     name = "ogm"
     family = "optimisation"
     summary = "scale down the gradient of the leading modality's encoder"
+    stacks = True
     source = "Peng et al., CVPR 2022, arXiv 2203.15332"
     cost = "one head slice per modality per step"
     requires = Requirements(min_modalities=2)
@@ -102,5 +103,6 @@ class OGMGE(OGM):
 
     name = "ogm-ge"
     summary = "OGM, with Gaussian noise on the encoders' gradients"
+    stacks = True
     cost = "one head slice per modality and one normal draw per parameter per step"
     noise = True

@@ -52,6 +52,7 @@ class OPM(ReadsUnimodal, Windowed):
     name = "opm"
     family = "forward"
     summary = "drop features of the leading modality, the more often the larger its lead"
+    stacks = True
     source = "Wei, Hu, Du, Wen, TPAMI 2024, arXiv 2410.11582"
     cost = "one head slice per modality per step"
     requires = Requirements(min_modalities=2)

@@ -52,6 +52,7 @@ class PMR(Windowed):
     name = "pmr"
     family = "objective"
     summary = "pull slow modalities toward their class centroids"
+    stacks = True
     source = "Fan et al., CVPR 2023, arXiv 2211.07089"
     cost = "a forward pass over a tenth of the training set per epoch"
     requires = Requirements(min_modalities=2)

@@ -27,6 +27,7 @@ class PretrainFinetune(StartsFromUnimodal):
 
     name = "pretrain-finetune"
     summary = "joint training that starts from the unimodal encoders"
+    stacks = True
     cost = "the unimodal runs"
 
     def setup(self, run: Run) -> None:

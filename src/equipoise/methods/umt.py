@@ -30,6 +30,7 @@ class UMT(ReadsTeachers):
     name = "umt"
     family = "objective"
     summary = "distil the features of frozen unimodal models into the encoders"
+    stacks = True
     source = "Du et al., ICML 2023, arXiv 2305.01233"
     cost = "the unimodal runs, and a forward pass of each teacher per step"
     requires = Requirements(tasks=EVERY_TASK)

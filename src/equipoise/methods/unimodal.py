@@ -27,6 +27,7 @@ class Unimodal(Method):
     name = "unimodal"
     family = "reference"
     summary = "each modality alone, with a linear head"
+    stacks = True
     source = "the usual baseline"
     cost = "one smaller run for each modality"
     requires = Requirements(tasks=EVERY_TASK)

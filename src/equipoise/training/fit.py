@@ -4,42 +4,37 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.data import RunData
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.methods import Method, create_method
 from equipoise.methods.core.creation import option_names
 from equipoise.models import BalancedModel
 from equipoise.models.local_weights import without_weights
 from equipoise.randomness import isolated_rng
-from equipoise.relearning.targets import weights_origin
-from equipoise.tasks import REGRESSION
-from equipoise.training.assembly import ModelSpec, build_for, build_reference, model_facts, prepare_data
-from equipoise.training.ending import conclude, floor_record
+from equipoise.training.assembly import ModelSpec, build_for, build_reference, prepare_data
 from equipoise.training.fabric import check_device
 from equipoise.training.handle import OnEpoch
 from equipoise.training.loop import Training
 from equipoise.training.option_text import from_options, to_options
 from equipoise.training.record import fingerprints
-from equipoise.training.record.files import read_weights, weights_of, write_weights
+from equipoise.training.record.files import read_weights
 from equipoise.training.record.history import RecordedDiagnosis, read_diagnoses
 from equipoise.training.record.record import (
     DIAGNOSES,
-    EVENTS,
     FLOORS,
-    METRICS,
     WEIGHTS,
     RunRecord,
-    environment,
     locked,
 )
+from equipoise.training.result import PreparedRun
 from equipoise.training.settings import SETTING_NAMES, Settings, data_name
 from equipoise.typed_options import check_keywords
-from equipoise.types import RunFolderError, warn
+from equipoise.types import warn
 
 
 @dataclass(frozen=True)
@@ -134,6 +129,40 @@ def run(
     where they are trained. With `is_part` another run builds on this one: it waits where a process is already
     computing it. `floors` is the folder in which runs on the same data share their floor.
     """
+    with prepared(
+        settings,
+        folder,
+        resume=resume,
+        overwrite=overwrite,
+        on_epoch=on_epoch,
+        parts_folder=parts_folder,
+        is_part=is_part,
+        floors=floors,
+    ) as found:
+        if found is not None:
+            found.start()
+            with isolated_rng():
+                found.training.fit()
+                found.finish()
+    return load_run(folder)
+
+
+@contextmanager
+def prepared(
+    settings: Settings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_epoch: OnEpoch | None = None,
+    parts_folder: Path | None = None,
+    is_part: bool = False,
+    floors: Path | None = None,
+) -> Iterator[PreparedRun | None]:
+    """Yield a run that is ready to be trained, whose folder is locked meanwhile; None if it is finished.
+
+    For the arguments see `run`. The runs that it builds on are finished then.
+    """
     check_device(settings.device)
     method = create_method(settings.method, settings.method_options)
     record = RunRecord(folder)
@@ -151,79 +180,17 @@ def run(
             # The data may have changed since the run.
             record.check_data(fingerprints.of_data(data))
             record.tidy()
-        else:
-            within = parts_folder or folder / "parts"
-            floors = floors or (folder / FLOORS if method.parts(tuple(initial)) else None)
-            parts = _finished_parts(method, settings, tuple(initial), within, floors)
-            method.load_parts(model, {name: part.model for name, part in parts.items()})
-            training = Training(settings, data, model, method, record, on_epoch, joint_encoders=len(initial))
-            if not parts:  # a model built on finished runs starts from their weights
-                initial |= fingerprints.of_encoders(encoders_of(model))
-            _train(training, data, spec, parts, initial, floors)
-    return load_run(folder)
-
-
-def _train(
-    training: Training,
-    data: RunData,
-    spec: ModelSpec,
-    parts: Mapping[str, FitResult],
-    initial: Mapping[str, str],
-    floors: Path | None,
-) -> None:
-    """Train, open the test split, and write the result; `initial` are the digests of the encoders."""
-    record = training.run_record
-    identity = {
-        **fingerprints.of_data(data),
-        "init_fingerprint": fingerprints.of_text(repr(sorted(initial.items()))),
-        "budget_fingerprint": fingerprints.of_budget(training.settings.budget),
-    }
-    _start(record, identity)
-    with isolated_rng():
-        training.fit()
-        test, probes, peak_memory = conclude(training, data)
-        floor = floor_record(training, data, floors)
-    write_weights(record.path(WEIGHTS), weights_of(training.model))
-    record.finish(
-        {
-            **_described(training, data, spec),
-            **identity,
-            "order_fingerprint": training.order,
-            "initial_weights": dict(initial),
-            "loaded_weights": _origins(training.model),
-            "best_epoch": training.best["epoch"],
-            "validation": training.best["validation"],
-            "test": test,
-            "probes": probes,
-            **floor,
-            **_cost(training, parts),
-            "peak_memory_bytes": peak_memory,
-            "parts": {name: str(part.run_dir) for name, part in parts.items()},
-        }
-    )
-
-
-def _described(training: Training, data: RunData, spec: ModelSpec) -> dict[str, Any]:
-    """Return what the result says about settings, data and model."""
-    settings, method = training.settings, training.method
-    return {
-        "dataset": data.name,
-        "task": data.task,
-        **({"target_scale": list(data.target_scale)} if data.task == REGRESSION.name else {}),
-        **model_facts(settings, spec),
-        "method": settings.method,
-        "method_options": method.options(),
-        "experimental": method.experimental,
-        "seed": settings.seed,
-        "epochs": settings.budget.epochs,
-        "train_data": "changed by the method" if training.changes_data else "as served",
-        "split_sizes": data.sizes,
-        "split_origin": data.split_origin,
-        "classes": list(data.classes),
-        "modalities": list(training.model.modalities),
-        "model_spec": spec.to_dict(),
-        "environment": environment(training.device),
-    }
+            yield None
+            return
+        within = parts_folder or folder / "parts"
+        floors = floors or (folder / FLOORS if method.parts(tuple(initial)) else None)
+        parts = _finished_parts(method, settings, tuple(initial), within, floors)
+        method.load_parts(model, {name: part.model for name, part in parts.items()})
+        training = Training(settings, data, model, method, record, on_epoch, joint_encoders=len(initial))
+        if not parts:  # a model built on finished runs starts from their weights
+            initial |= fingerprints.of_encoders(encoders_of(model))
+        results = {name: {**part.summary, "run_dir": str(part.run_dir)} for name, part in parts.items()}
+        yield PreparedRun(training, data, spec, results, initial, floors)
 
 
 def load_run(folder: str | os.PathLike[str]) -> FitResult:
@@ -252,28 +219,6 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
     )
 
 
-def _origins(model: BalancedModel) -> dict[str, str]:
-    """Return the origin of the weights of each encoder that started from given ones."""
-    origins = {m: weights_origin(encoder) for m, encoder in encoders_of(model).items()}
-    return {m: origin for m, origin in origins.items() if origin is not None}
-
-
-def _start(record: RunRecord, identity: dict[str, str]) -> None:
-    """Write the first event, or check that an interrupted run was made with the same data and weights."""
-    for event in record.events(METRICS):
-        if event.get("event") == "start" and record.resumable:
-            held = {key: event.get(key) for key in identity}
-            if held != identity:
-                changed = [key for key, value in identity.items() if held[key] != value]
-                raise RunFolderError(
-                    f"{record.folder} was started with other data or weights ({', '.join(changed)} differ); "
-                    "choose another folder, or overwrite it."
-                )
-            return
-    record.truncate(dict.fromkeys(EVENTS, 0))
-    record.append(METRICS, {"event": "start", **identity})
-
-
 def _finished_parts(
     method: Method, settings: Settings, modalities: tuple[str, ...], folder: Path, floors: Path | None
 ) -> dict[str, FitResult]:
@@ -291,10 +236,3 @@ def run_name(method: str, seed: int) -> str:
     if plain != method.replace(":", "-"):
         plain = f"{plain}-{fingerprints.of_text(method)[:6]}"
     return f"{plain}-seed{seed}"
-
-
-def _cost(training: Training, parts: Mapping[str, FitResult]) -> dict[str, Any]:
-    """Return the cost of the run with that of its parts, without which there is no such model."""
-    return {
-        key: value + sum(part.summary[key] for part in parts.values()) for key, value in training.cost.items()
-    }

@@ -98,6 +98,12 @@ class RunHandle:
         self.looks = Looks(every, self.total_epochs, data.train_samples, data.val_samples, self.task)
         method.setup(self)
 
+    @property
+    def stepped(self) -> nn.Module:
+        """What is trained: the model, and the modules of the method."""
+        inner: nn.Module = self._stepped.module
+        return inner
+
     def take(self, positions: Sequence[int]) -> Batch:
         """Return training samples by their positions in the split.
 
@@ -142,6 +148,10 @@ class RunHandle:
         if limit is not None:
             self.fabric.clip_gradients(self._stepped, self.optimizer, max_norm=limit)
 
+    def counting(self) -> AbstractContextManager[None]:
+        """Count passes of encoders as those of the training in a block."""
+        return self._counter.counting()
+
     @contextmanager
     def own_time(self) -> Iterator[None]:
         """Count the time of a block as the method's."""
@@ -173,7 +183,7 @@ class RunHandle:
         self.snapshots.keep(self.model, self.epoch, event)
         self._aside_seconds += self._now() - start
 
-    def _ordered(self) -> Iterator[Batch]:
+    def ordered(self) -> Iterator[Batch]:
         """Serve the epoch's batches, and note their order."""
         if self.changes_data:  # the order before the method's choice is noted
             for positions in self.train.sampler:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
+from torch import Tensor
 
 from equipoise.diagnosis import collect_features, diagnose
 from equipoise.diagnosis.estimate import usual_options
@@ -50,47 +51,73 @@ class Training(RunHandle):
             yield
 
     def _fit(self) -> None:
-        first = self._restore() if self.run_record.resumable else 0
-        for epoch in range(first, self.total_epochs):
-            self.epoch = epoch
-            seed_everything(derive_seed(self.settings.seed, "epoch", epoch))
+        for epoch in range(self.first_epoch(), self.total_epochs):
+            self.begin_epoch(epoch)
             start = time.perf_counter()
             loss = self._train_epoch()
-            seconds = time.perf_counter() - start
-            self.train_seconds += seconds
-            self._validate(loss, seconds)
-            start = self._now()
-            with self.own_time(), self._counter.counting():
-                self.method.epoch_end(self)
-            self.train_seconds += self._now() - start
-            if self._relearnt:
-                self._keep_snapshot(AFTER)
-            self._diagnose()
-            if (epoch + 1) % self.settings.checkpoint_every == 0 and epoch + 1 < self.total_epochs:
-                self._save()
+            self.end_epoch(loss, time.perf_counter() - start)
+        self.keep_best()
+
+    def first_epoch(self) -> int:
+        """Return the epoch at which to start: after the checkpoint, where there is one, which is restored."""
+        return self._restore() if self.run_record.resumable else 0
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the random states of an epoch."""
+        self.epoch = epoch
+        seed_everything(derive_seed(self.settings.seed, "epoch", epoch))
+
+    def end_epoch(self, loss: float, seconds: float) -> None:
+        """Validate, and let the method and the diagnosis follow; `loss` and `seconds` are of the training."""
+        self.train_seconds += seconds
+        self._validate(loss, seconds)
+        start = self._now()
+        with self.own_time(), self.counting():
+            self.method.epoch_end(self)
+        self.train_seconds += self._now() - start
+        if self._relearnt:
+            self._keep_snapshot(AFTER)
+        self._diagnose()
+        if (self.epoch + 1) % self.settings.checkpoint_every == 0 and self.epoch + 1 < self.total_epochs:
+            self._save()
+
+    def keep_best(self) -> None:
+        """Give the model the best weights."""
         if not self.total_epochs:
             self._validate(math.nan, 0.0)
         self.model.load_state_dict(self.best["model"])
 
     def _train_epoch(self) -> float:
-        self._set_epoch(self.epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rates[self.epoch] * group["factor"]
-        self._stepped.train()
+        self.prepare_epoch()
         losses, sizes = [], []
-        with self._counter.counting():
-            with self.own_time():
-                self.method.epoch_start(self)
-            for batch in self.method.train_data(self._ordered(), self):
+        with self.counting():
+            for batch in self.method.train_data(self.ordered(), self):
                 batch = batch.to(self.device, non_blocking=True)
                 losses.append(self.method.train_step(batch, self))
                 sizes.append(len(batch))
                 self.step += 1
+        return self.mean_loss(losses, sizes)
+
+    def prepare_epoch(self) -> None:
+        """Set the order of the batches, the learning rates and the mode, and let the method prepare."""
+        self._set_epoch(self.epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rates[self.epoch] * group["factor"]
+        self._stepped.train()
+        with self.counting(), self.own_time():
+            self.method.epoch_start(self)
+
+    def mean_loss(self, losses: Sequence[Tensor], sizes: Sequence[int]) -> float:
+        """Return the mean of the losses of an epoch's batches.
+
+        Raises:
+            TrainingError: there is no batch, or the mean is not finite.
+        """
         if not losses:
             raise TrainingError(f"the method {self.method.name!r} left no batch in epoch {self.epoch}.")
         # On the CPU, as not every device has double precision.
         weights = torch.tensor(sizes, dtype=torch.float64)
-        loss = float(torch.stack(losses).cpu().double() @ weights / weights.sum())
+        loss = float(torch.stack(list(losses)).cpu().double() @ weights / weights.sum())
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the training loss is {loss} in epoch {self.epoch}; lower the learning rate "

@@ -7,13 +7,13 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from equipoise.experiments.grid.jobs import Agenda, Job, Outcome, execute
+from equipoise.experiments.grid.jobs import Agenda, Bundle, Job, Outcome, bundles, execute
 from equipoise.experiments.grid.on_ray import RayExecutor
 from equipoise.types import UsageError, check_known
 
@@ -27,8 +27,8 @@ class Executor(Protocol):
         """Yield the outcome of each job as it ends."""
 
 
-def make_executor(name: str, workers: int | None = None) -> Executor:
-    """Return an executor by name.
+def make_executor(name: str, workers: int | None = None, together: int = 1) -> Executor:
+    """Return an executor by name; `together` is the largest number of runs that it trains side by side.
 
     Raises:
         UnknownNameError: there is none of that name.
@@ -37,7 +37,9 @@ def make_executor(name: str, workers: int | None = None) -> Executor:
     check_known("executor", [name], EXECUTORS)
     if workers is not None and not (hasattr(workers, "__index__") and workers >= 1):
         raise UsageError(f"workers is {workers!r}; expected a whole number of at least 1.")
-    return RayExecutor(workers) if name == "ray" else LocalExecutor(workers)
+    if not (hasattr(together, "__index__") and together >= 1):
+        raise UsageError(f"side_by_side is {together!r}; expected a whole number of at least 1.")
+    return RayExecutor(workers, together) if name == "ray" else LocalExecutor(workers, together)
 
 
 class LocalExecutor:
@@ -46,8 +48,8 @@ class LocalExecutor:
     By default there is one worker for each core on a machine without an accelerator, otherwise one.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or _default_workers()
+    def __init__(self, workers: int | None = None, together: int = 1) -> None:
+        self.workers, self.together = workers or _default_workers(), together
 
     def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Yield the outcome of each job as it ends."""
@@ -55,13 +57,13 @@ class LocalExecutor:
         agenda = Agenda(pending)
         workers = min(self.workers, len(pending))
         if workers <= 1:
-            while ready := agenda.ready():
-                for job in ready:
-                    yield from agenda.ended(execute(job))
+            while ready := bundles(agenda.ready(), self.together):
+                for outcome in (outcome for bundle in ready for outcome in execute(bundle)):
+                    yield from agenda.ended(outcome)
             return
         others = set(multiprocessing.active_children())
         try:
-            yield from _in_processes(workers, agenda)
+            yield from _in_processes(workers, agenda, self.together)
         except BaseException:
             # Interrupted: the runs have their checkpoints, so they need not end first.
             for child in set(multiprocessing.active_children()) - others:
@@ -69,54 +71,66 @@ class LocalExecutor:
             raise
 
 
-def _in_processes(workers: int, agenda: Agenda) -> Iterator[Outcome]:
+def _in_processes(workers: int, agenda: Agenda, together: int) -> Iterator[Outcome]:
     """Compute jobs in pools of processes; if a process dies, its pool is lost and replaced by a new one.
 
     Which of the running jobs caused this is unknown. Each of them is tried once more, by itself.
     """
     # A forked child would inherit torch's threads in an undefined state.
     context = multiprocessing.get_context("spawn")
-    queue, suspects = deque(agenda.ready()), deque[Job]()
+    queue, suspects = deque(shares(agenda.ready(), workers, together)), deque[Job]()
     while queue or suspects:
         pool = ProcessPoolExecutor(workers, context, initializer=_end_with_command)
         try:
-            yield from _in_pool(pool, workers, agenda, queue, suspects)
+            yield from _in_pool(pool, workers, agenda, together, queue, suspects)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def shares(jobs: Sequence[Job], workers: int, together: int) -> list[Bundle]:
+    """Return jobs in bundles small enough that no worker is without one."""
+    return bundles(jobs, max(1, min(together, -(-len(jobs) // workers))))
+
+
 def _in_pool(
-    pool: ProcessPoolExecutor, workers: int, agenda: Agenda, queue: deque[Job], suspects: deque[Job]
+    pool: ProcessPoolExecutor,
+    workers: int,
+    agenda: Agenda,
+    together: int,
+    queue: deque[Bundle],
+    suspects: deque[Job],
 ) -> Iterator[Outcome]:
     """Work until nothing is left or the pool is lost; then the running jobs become suspects."""
-    working: dict[Future[Outcome], Job] = {}
+    working: dict[Future[list[Outcome]], Bundle] = {}
     children: set[BaseProcess] = set()
     while queue or suspects or working:
         alone = bool(suspects) and not working
         while suspects if alone else (queue and len(working) < workers and not suspects):
-            job = suspects.popleft() if alone else queue.popleft()
-            working[pool.submit(execute, job)] = job
+            bundle = (suspects.popleft(),) if alone else queue.popleft()
+            working[pool.submit(execute, bundle)] = bundle
             if alone:
                 break
         lost = False
         children.update(multiprocessing.active_children())
         for future in wait(working, return_when=FIRST_COMPLETED).done:
-            job, error = working.pop(future), future.exception()
+            bundle, error = working.pop(future), future.exception()
             if error is None:
-                yield from agenda.ended(future.result())
+                outcomes = future.result()
             elif alone or not isinstance(error, BrokenProcessPool):
-                yield from agenda.ended(Outcome(job, f"the worker process ended: {error}"))
+                outcomes = [Outcome(job, f"the worker process ended: {error}") for job in bundle]
                 lost = lost or isinstance(error, BrokenProcessPool)
             else:
-                suspects.append(job)
-                lost = True
-        queue.extend(agenda.ready())
+                suspects.extend(bundle)
+                outcomes, lost = [], True
+            for outcome in outcomes:
+                yield from agenda.ended(outcome)
+        queue.extend(shares(agenda.ready(), workers, together))
         if lost:
             # A future fails as soon as its process has closed its files; its exit code is known only later.
             pool.shutdown(wait=True, cancel_futures=True)
             if any(child.exitcode == -signal.SIGINT for child in children):
                 raise KeyboardInterrupt  # from the terminal; the processes received it first
-            suspects.extend(working.values())
+            suspects.extend(job for bundle in working.values() for job in bundle)
             return
 
 

@@ -37,6 +37,7 @@ def run_grid(
     *,
     executor: str = "local",
     workers: int | None = None,
+    side_by_side: int = 1,
     resume: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
@@ -54,7 +55,7 @@ def run_grid(
         UsageError, DataError, RunFolderError: before the first run, if methods, options, data or a folder of
             any cell are wrong.
     """
-    runner = make_executor(executor, workers)
+    runner = make_executor(executor, workers, side_by_side)
     planned = _planned(list(cells), out, resume=resume, overwrite=overwrite)
     for cell in planned:
         cell.open(resume=resume, overwrite=overwrite)

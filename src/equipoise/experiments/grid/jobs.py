@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from equipoise.methods import METHODS, base_names
 from equipoise.training.fit import run
+from equipoise.training.option_text import to_options
 from equipoise.training.record.copies import copy_run
 from equipoise.training.record.record import FLOORS, RunRecord
 from equipoise.training.settings import Settings
+from equipoise.training.side_by_side.runs import RunArguments, run_together
+from equipoise.training.side_by_side.together import stacks
 from equipoise.types import EquipoiseError, EquipoiseWarning
 
 
@@ -88,25 +92,62 @@ def _without(job: Job, failed: Outcome) -> Outcome:
     return Outcome(job, f"the run {name}, which it builds on, failed: {failed.error}")
 
 
-def execute(job: Job) -> Outcome:
-    """Compute one job; an error becomes part of its outcome, so that the other runs continue."""
+Bundle = tuple[Job, ...]
+"""Jobs that one process computes together; often a single one."""
+
+
+def bundles(jobs: Sequence[Job], most: int) -> list[Bundle]:
+    """Return jobs in bundles of at most `most` that differ by seed and may be trained side by side."""
+    groups: dict[object, list[Job]] = {}
+    for number, job in enumerate(jobs):
+        groups.setdefault(_common(job) if most > 1 else number, []).append(job)
+    return [tuple(group[at : at + most]) for group in groups.values() for at in range(0, len(group), most)]
+
+
+def _common(job: Job) -> object:
+    """Return what jobs of a bundle have in common; of one that is not trained side by side, the job."""
+    kind = METHODS.get(job.settings.method.partition(":")[0])
+    if job.same_as is not None or kind is None or not stacks(kind):
+        return job.folder
+    same = to_options(replace(job.settings, seed=0))
+    return json.dumps([same, job.overwrite, job.cell, str(job.parts_folder)], sort_keys=True)
+
+
+def execute(bundle: Bundle) -> list[Outcome]:
+    """Compute jobs; an error becomes part of an outcome, so that the other runs continue."""
+    with warnings.catch_warnings():
+        # The comparison warned once, before the first run.
+        warnings.simplefilter("ignore", EquipoiseWarning)
+        if len(bundle) == 1:
+            return [_outcome(bundle[0], _error_of(bundle[0]))]
+        errors = run_together([(job.settings, _arguments(job)) for job in bundle])
+        return [_outcome(job, error) for job, error in zip(bundle, errors, strict=True)]
+
+
+def _error_of(job: Job) -> Exception | None:
+    """Compute one job, and return its error."""
     try:
-        with warnings.catch_warnings():
-            # The comparison warned once, before the first run.
-            warnings.simplefilter("ignore", EquipoiseWarning)
-            if job.same_as is not None:
-                copy_run(RunRecord(job.same_as), RunRecord(job.folder), overwrite=job.overwrite)
-                return Outcome(job)
-            run(
-                job.settings,
-                job.folder,
-                resume=not job.overwrite,
-                overwrite=job.overwrite,
-                parts_folder=job.parts_folder,
-                floors=job.parts_folder.parent / FLOORS,
-            )
-    except EquipoiseError as error:
-        return Outcome(job, str(error))
+        if job.same_as is not None:
+            copy_run(RunRecord(job.same_as), RunRecord(job.folder), overwrite=job.overwrite)
+        else:
+            run(job.settings, **_arguments(job))
     except Exception as error:
-        return Outcome(job, f"{type(error).__name__}: {error}", traceback.format_exc())
-    return Outcome(job)
+        return error
+    return None
+
+
+def _arguments(job: Job) -> RunArguments:
+    return RunArguments(
+        folder=job.folder,
+        resume=not job.overwrite,
+        overwrite=job.overwrite,
+        parts_folder=job.parts_folder,
+        floors=job.parts_folder.parent / FLOORS,
+    )
+
+
+def _outcome(job: Job, error: Exception | None) -> Outcome:
+    if error is None or isinstance(error, EquipoiseError):
+        return Outcome(job, None if error is None else str(error))
+    details = "".join(traceback.format_exception(error))
+    return Outcome(job, f"{type(error).__name__}: {error}", details)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.experiments.grid.jobs import Agenda, Job, Outcome, execute
+from equipoise.experiments.grid.jobs import Agenda, Bundle, Job, Outcome, bundles, execute
 from equipoise.training.record.files import first_line
 from equipoise.types import MissingExtraError
 
@@ -21,12 +21,12 @@ class RayExecutor:
     where there are any. The output folder and the data must be at the same place on all its machines.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, together: int = 1) -> None:
         try:
             import ray
         except ImportError:
             raise MissingExtraError("ray", "ray", "the executor 'ray'") from None
-        self._ray, self._workers = ray, workers
+        self._ray, self._workers, self._together = ray, workers, together
 
     def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Yield the outcome of each job as it ends."""
@@ -45,32 +45,35 @@ class RayExecutor:
     def _computed(self, agenda: Agenda, at_once: int) -> Iterator[Outcome]:
         remote = self._ray.remote(max_retries=1)(_execute_in)
         gpus = bool(self._ray.cluster_resources().get("GPU"))
-        queue, working = deque(agenda.ready()), dict[Any, Job]()
+        queue, working = deque(bundles(agenda.ready(), self._together)), dict[Any, Bundle]()
         try:
             while queue or working:
                 while queue and len(working) < at_once:
-                    job = queue.popleft()
+                    bundle = queue.popleft()
                     # A job that requests no GPU sees none.
-                    own = remote.options(num_gpus=int(gpus and job.settings.device != "cpu"))
-                    working[own.remote(str(Path.cwd()), _anywhere(job))] = job
+                    own = remote.options(num_gpus=int(gpus and bundle[0].settings.device != "cpu"))
+                    sent = tuple(_anywhere(job) for job in bundle)
+                    working[own.remote(str(Path.cwd()), sent)] = bundle
                 for reference in self._ray.wait(list(working))[0]:
-                    job = working.pop(reference)
+                    bundle = working.pop(reference)
                     try:
-                        outcome = replace(self._ray.get(reference), job=job)
+                        found = self._ray.get(reference)
+                        outcomes = [replace(one, job=job) for one, job in zip(found, bundle, strict=True)]
                     except self._ray.exceptions.RayError as error:
-                        outcome = Outcome(job, f"the worker ended: {first_line(error)}")
-                    yield from agenda.ended(outcome)
-                queue.extend(agenda.ready())
+                        outcomes = [Outcome(job, f"the worker ended: {first_line(error)}") for job in bundle]
+                    for outcome in outcomes:
+                        yield from agenda.ended(outcome)
+                queue.extend(bundles(agenda.ready(), self._together))
         finally:
             for reference in working:
                 self._ray.cancel(reference, force=True)
 
 
-def _execute_in(folder: str, job: Job) -> Outcome:
-    """Compute a job in the folder of the command, from which a model of the user's own is imported."""
+def _execute_in(folder: str, bundle: Bundle) -> list[Outcome]:
+    """Compute jobs in the folder of the command, from which a model of the user's own is imported."""
     if Path(folder).is_dir():
         os.chdir(folder)
-    return execute(job)
+    return execute(bundle)
 
 
 def _anywhere(job: Job) -> Job:

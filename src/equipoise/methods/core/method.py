@@ -44,6 +44,9 @@ class Method:
     """Whether anything is left to train once its parts are trained."""
     replaces_loss: ClassVar[bool] = False
     """Whether `losses` replaces the term `joint`, the plain `CE(u, y)`, by others."""
+    stacks: ClassVar[bool] = False
+    """Whether the steps of several runs can be taken together: the method leaves `train_step`, `forward`,
+    `scope` and `backward` alone, and its hooks draw no random numbers of torch. Not inherited."""
     remembered: ClassVar[tuple[str, ...]] = ()
     """Attributes that a resumed run needs in addition to model and modules; tensors and plain values only."""
 

@@ -1,0 +1,1 @@
+"""Several runs of one small model, whose steps are taken together."""

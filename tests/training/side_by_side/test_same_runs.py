@@ -1,0 +1,182 @@
+"""Runs that are trained side by side are, bit for bit, those that are trained one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from equipoise.methods import METHODS
+from equipoise.training.fit import run
+from equipoise.training.settings import Settings
+from equipoise.training.side_by_side.together import stackable, stacks
+from equipoise.types import TrainingError
+
+from .conftest import Make, arguments, together, written
+
+RELEARNS = {"method_options": {"epochs": [1], "lam": 5.0}}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("joint", {}),
+    ("joint", {"optimizer": "adamw", "lr": 1e-3, "clip_norm": 0.5}),
+    ("joint", {"fusion": "gated", "schedule": "cosine", "weight_decay": 0.0}),
+    ("unimodal:audio", {}),
+    ("diagnose-relearn", RELEARNS),
+    ("ogm-ge", {}),
+    ("multi-loss", {}),
+]
+
+
+def settings_of(data: str, method: str, seed: int, **options: Any) -> Settings:
+    return Settings.from_options(data, method=method, seed=seed, **{"epochs": 3, "batch_size": 32} | options)
+
+
+def same_as_alone(data: str, folder: Path, method: str, **options: Any) -> None:
+    settings = [settings_of(data, method, seed, **options) for seed in range(3)]
+    assert together(settings, folder / "together") == [None] * 3
+    for seed, one in enumerate(settings):
+        run(one, folder / "alone" / str(seed))
+        assert written(folder / "together" / str(seed)) == written(folder / "alone" / str(seed))
+
+
+@pytest.mark.parametrize(("method", "options"), VARIANTS)
+def test_equals_runs_one_after_the_other(
+    data: str, tmp_path: Path, method: str, options: dict[str, Any]
+) -> None:
+    same_as_alone(data, tmp_path, method, **options)
+
+
+@pytest.mark.matrix
+@pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")  # three epochs are few for some
+@pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if stacks(kind)])
+def test_every_method_that_says_so(data: str, tmp_path: Path, method: str) -> None:
+    options = {"method_options": {"factors": {"audio": 0.5}}} if method == "fixed-modulation" else {}
+    for name in METHODS[method].variants(["audio", "video"]):
+        same_as_alone(data, tmp_path / name.replace(":", "-"), name, **options)
+
+
+def test_they_are_trained_together(training: Make) -> None:
+    """Otherwise the tests above would compare a run with itself."""
+    for method in ("joint", "ogm"):
+        runs = [training(method, seed, method) for seed in range(3)]
+        assert stackable(runs)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("mla", {}),  # takes its own steps
+        ("pmr+multi-loss", {}),
+        ("joint", {"fusion": "sum"}),  # adds a bias without a layer
+        ("joint", {"precision": "bf16-mixed"}),
+    ],
+)
+def test_others_are_trained_one_after_the_other(training: Make, method: str, options: dict[str, Any]) -> None:
+    assert not stackable([training(method, seed, **options) for seed in range(2)])
+
+
+def test_a_method_that_extends_another_one_does_not_inherit_that_it_stacks() -> None:
+    class Extended(METHODS["joint"]):  # type: ignore[misc]
+        pass
+
+    assert stacks(METHODS["joint"])
+    assert not stacks(Extended)
+
+
+def test_the_page_names_these_methods() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "grids.md").read_text()
+    sentence = " ".join(page.split()).partition("methods that leave the step as it is: ")[2].partition(".")[0]
+    named = [name.strip("` ") for name in sentence.split(",")]
+    assert sorted(named) == sorted(name for name, kind in METHODS.items() if stacks(kind))
+
+
+def test_one_run_is_trained_alone(training: Make) -> None:
+    assert not stackable([training()])
+
+
+def test_products_that_round_differently_are_found(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [training("joint", seed) for seed in range(2)]
+    assert stackable(runs)
+    exact = torch.baddbmm
+    monkeypatch.setattr(torch, "baddbmm", lambda *given: exact(*given) * (1 + 2**-22))
+    assert not stackable(runs)
+
+
+def test_layers_with_state_are_not_stacked(training: Make) -> None:
+    runs = [training("joint", seed) for seed in range(2)]
+    for one in runs:
+        one.model.fusion = nn.Sequential(nn.BatchNorm1d(4))
+    assert not stackable(runs)
+
+
+def test_a_failing_run_fails_no_other(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from equipoise.training.loop import Training
+
+    mean_loss = Training.mean_loss
+
+    def failing(self: Training, *given: Any) -> float:
+        if self.settings.seed == 1 and self.epoch == 1:
+            raise TrainingError("the training loss is nan in epoch 1")
+        return mean_loss(self, *given)
+
+    settings = [settings_of(data, "joint", seed) for seed in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "mean_loss", failing)
+        errors = together(settings, tmp_path / "together")
+    assert [str(error) for error in errors] == ["None", "the training loss is nan in epoch 1", "None"]
+    assert not (tmp_path / "together" / "1" / "result.json").exists()
+    for seed in (0, 2):
+        run(settings[seed], tmp_path / "alone" / str(seed))
+        assert written(tmp_path / "together" / str(seed)) == written(tmp_path / "alone" / str(seed))
+
+
+def test_runs_interrupted_at_different_epochs_go_on_together(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from equipoise.training.loop import Training
+
+    settings = [
+        settings_of(data, "diagnose-relearn", seed, checkpoint_every=1, **RELEARNS) for seed in (0, 1)
+    ]
+    for seed, stop in ((0, 1), (1, 2)):
+        begin = Training.begin_epoch
+
+        def stopping(self: Training, epoch: int, stop: int = stop, begin: Any = begin) -> None:
+            if epoch == stop:
+                raise KeyboardInterrupt
+            begin(self, epoch)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Training, "begin_epoch", stopping)
+            run(settings[seed], tmp_path / "together" / str(seed))
+    assert together(settings, tmp_path / "together", resume=True) == [None, None]
+    for seed, one in enumerate(settings):
+        run(one, tmp_path / "alone" / str(seed))
+        assert written(tmp_path / "together" / str(seed)) == written(tmp_path / "alone" / str(seed))
+
+
+def test_counts_of_adam_are_each_runs_own(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A re-learning resets them for some runs only, which then cannot share a step with the others."""
+
+    def forgetting(_: object, run: Any) -> None:
+        if run.settings.seed == 1 and run.epoch == 0:
+            run.optimizer.optimizer.state.clear()
+
+    monkeypatch.setattr(METHODS["joint"], "epoch_end", forgetting)
+    same_as_alone(data, tmp_path, "joint", optimizer="adamw", lr=1e-2)
+
+
+def test_finished_runs_are_kept_and_wrong_ones_reported(data: str, tmp_path: Path) -> None:
+    settings = [settings_of(data, "joint", seed) for seed in range(3)]
+    run(settings[0], tmp_path / "together" / "0")
+    before = written(tmp_path / "together" / "0")
+    (tmp_path / "together" / "1").mkdir()
+    (tmp_path / "together" / "1" / "mine.txt").write_text("keep")
+    errors = together(settings, tmp_path / "together", resume=True)
+    assert errors[0] is None
+    assert errors[2] is None
+    assert "mine.txt" in str(errors[1]) or "holds" in str(errors[1])
+    assert written(tmp_path / "together" / "0") == before
+    assert arguments(tmp_path)["folder"] == tmp_path
