@@ -20,11 +20,13 @@ from equipoise.training.assembly import ModelSpec, build_for, build_reference, p
 from equipoise.training.fabric import check_device
 from equipoise.training.handle import OnEpoch
 from equipoise.training.loop import Training
+from equipoise.training.measuring.precision import with_precision
 from equipoise.training.option_text import from_options, to_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.files import read_weights
 from equipoise.training.record.history import RecordedDiagnosis, read_diagnoses
 from equipoise.training.record.record import (
+    CONFIG,
     DIAGNOSES,
     FLOORS,
     WEIGHTS,
@@ -166,6 +168,7 @@ def prepared(
     check_device(settings.device)
     method = create_method(settings.method, settings.method_options)
     record = RunRecord(folder)
+    settings = with_precision(settings, record.options() if resume and record.path(CONFIG).is_file() else {})
     dataset, data = prepare_data(settings)
     spec = ModelSpec.of(dataset)
     reference = build_reference(settings, spec)

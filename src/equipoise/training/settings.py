@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LR: Final = {"sgd": 0.05, "adamw": 1e-3}
 SCHEDULES: Final = ("constant", "cosine", "step")
-PRECISIONS: Final = ("32-true", "bf16-mixed")
+PRECISIONS: Final = ("32-true", "bf16-mixed", AUTO)
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 SELECTORS: Final = (*FIGURES, "loss")
 USUAL_SELECTOR: Final = CLASSIFICATION.main
@@ -51,7 +51,8 @@ class Budget:
         lr_gamma: factor of a drop.
         warmup_epochs: epochs over which the learning rate rises linearly. Default: the recipe's.
         clip_norm: largest norm of the gradient; by default it is not clipped.
-        precision: `32-true` or `bf16-mixed`.
+        precision: `32-true`, `bf16-mixed`, or `auto`: mixed precision where some steps of the joint model,
+            before the first run, are clearly faster in it and have the same gradients.
         select: validation figure that picks the epoch whose weights are kept: one of the task's (`accuracy`,
             `macro_f1`, `r2`...) or `loss`. `accuracy` also stands for the main figure of other tasks.
         augment: `none` or `standard`, which changes frames, flow and spectrograms of training batches at

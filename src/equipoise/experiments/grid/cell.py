@@ -31,6 +31,7 @@ from equipoise.experiments.grid.planning import (
 from equipoise.methods import METHODS, base_names
 from equipoise.tasks import task_named
 from equipoise.training.assembly import ModelSpec, dataset_of, model_name
+from equipoise.training.measuring.precision import with_precision
 from equipoise.training.option_text import to_options
 from equipoise.training.record.record import CONFIG as RUN_CONFIG
 from equipoise.training.record.record import RunRecord
@@ -87,8 +88,10 @@ class PlannedCell:
             UsageError, DataError, RunFolderError: see `run_grid`.
         """
         methods, seeds = cell.methods, checked_seeds(cell.seeds)
+        held = held_configuration(folder) if resume else {}
+        # Once, as all runs of a comparison must have the same.
+        cell = replace(cell, settings=with_precision(cell.settings, held))
         if resume:  # earlier runs of the comparison stay in its tables
-            held = held_configuration(folder)
             methods = list(dict.fromkeys([*held.get("methods", []), *methods]))
             held_seeds = seeds_of(held["seeds"], held.get("first_seed", 0)) if held else []
             seeds = list(dict.fromkeys([*held_seeds, *seeds]))
