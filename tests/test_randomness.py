@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from equipoise import randomness
 from equipoise.randomness import derive_seed, isolated_rng, seed_everything, seeded_rng
 
 
@@ -49,3 +50,12 @@ def test_seeding():
     assert states() == before
     seed_everything(7)
     assert draw() == inside
+
+
+@pytest.mark.parametrize("accelerators", [True, False])
+def test_seeds_are_those_of_torch_with_and_without_accelerators(accelerators, monkeypatch):
+    monkeypatch.setattr(randomness, "ACCELERATORS", accelerators)
+    torch.manual_seed(11)
+    expected = float(torch.rand(()))
+    seed_everything(11)
+    assert float(torch.rand(())) == expected

@@ -8,9 +8,13 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import numpy as np
 import torch
+
+ACCELERATORS: Final = bool(torch.version.cuda or torch.version.hip or torch.backends.mps.is_built())
+"""Whether this build of torch has generators besides that of the CPU, which take most of the time to seed."""
 
 
 def derive_seed(*parts: object) -> int:
@@ -43,7 +47,10 @@ def seed_everything(seed: int) -> None:
     """Seed the global random states of Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    if ACCELERATORS:
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from equipoise.methods import METHODS, create_method
 from equipoise.methods.joint import Joint
 from equipoise.models import with_fusion
 from equipoise.models.fusion.base import Fusion
+from equipoise.training import handle
+from equipoise.training.fabric import fabric_class, passes_on
 
 QUICK: dict[str, Any] = {"epochs": 4, "batch_size": 16, "diagnose_every": 0}
 RELEARN: dict[str, Any] = {"method": "diagnose-relearn", "method_options": {"every": 1, "count": 2}}
@@ -495,3 +497,21 @@ def test_samples_in_validation_and_test_are_all_counted(tmp_path: Path) -> None:
         eq.fit(path, allow_leaks=True, **QUICK)
     assert str(caught.value).count("is in val (") == 3
     assert len((tmp_path / "leaky.leaks.csv").read_text().splitlines()) == 1 + 2 * 12
+
+
+@pytest.mark.parametrize("method", ["joint", "multi-loss"])
+def test_without_the_wrappers_of_fabric_a_run_is_the_same(
+    data: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = eq.fit(data, method, clip_norm=0.5, **QUICK)
+    monkeypatch.setattr(handle, "passes_on", lambda fabric: False)
+    wrapped = eq.fit(data, method, clip_norm=0.5, **QUICK)
+    assert equal(plain, wrapped)
+    assert epochs(plain) == epochs(wrapped)
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("32-true", True), ("bf16-mixed", False)])
+def test_the_wrappers_are_left_out_where_they_do_nothing(precision: str, wanted: bool) -> None:
+    fabric = fabric_class()(accelerator="cpu", devices=1, precision=precision)
+    assert passes_on(fabric) is wanted
+    assert not passes_on(fabric_class()(accelerator="cpu", devices=2, strategy="ddp_spawn"))

@@ -44,6 +44,18 @@ def _unloaded_metrics() -> Iterator[None]:
             del sys.modules[METRICS]
 
 
+def passes_on(fabric: Any) -> bool:
+    """Return whether fabric does nothing in a step: one process in single precision.
+
+    Its wrappers of model and optimiser then take a tenth of the step of a small model, and can be left out.
+    """
+    from lightning_fabric.plugins.precision import Precision
+    from lightning_fabric.strategies.single_device import SingleDeviceStrategy
+
+    strategy = fabric.strategy
+    return type(strategy) is SingleDeviceStrategy and type(strategy.precision) is Precision
+
+
 def check_device(name: str) -> None:
     """Refuse a device that this machine does not have.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from equipoise.methods.core.combination import build_modules
 from equipoise.models import BalancedModel
 from equipoise.randomness import derive_seed
 from equipoise.tasks import task_named
-from equipoise.training.fabric import fabric_class
+from equipoise.training.fabric import fabric_class, passes_on
 from equipoise.training.measuring.cost import PassCounter, PeakMemory
 from equipoise.training.measuring.looks import MOST, Looks
 from equipoise.training.optimizers import build_optimizer, optimizer_of
@@ -70,6 +70,12 @@ class RunHandle:
         self.modules = build_modules(method, model, settings.budget, settings.seed)
         optimizer = build_optimizer(model, self.modules, budget)
         self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, self.modules), optimizer)
+        self._plain = passes_on(self.fabric)
+        if self._plain:
+            self.optimizer = optimizer
+        if self.device.type == "cpu":
+            for group in optimizer.param_groups:
+                group["foreach"] = False  # what torch would decide anew in every step
         self.generator = self.stream(method.name)
         self.counters = Counters()
         self._counter = PassCounter(self.counters)
@@ -130,16 +136,19 @@ class RunHandle:
 
     def forward(self, compute: Callable[[], Tensor]) -> Tensor:
         """Return what the method's forward pass computes, under the configured precision."""
-        logits: Tensor = self._stepped(compute)
+        logits: Tensor = compute() if self._plain else self._stepped(compute)
         return logits
 
     def backward(self, loss: Tensor) -> None:
         """Run the backward pass of a loss."""
-        self.fabric.backward(loss)
+        if self._plain:
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            self.fabric.backward(loss)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision under which losses are computed."""
-        context: AbstractContextManager[Any] = self.fabric.autocast()
+        context: AbstractContextManager[Any] = nullcontext() if self._plain else self.fabric.autocast()
         return context
 
     def clip_gradients(self) -> None:

@@ -162,7 +162,7 @@ def test_counts_of_adam_are_each_runs_own(data: str, tmp_path: Path, monkeypatch
 
     def forgetting(_: object, run: Any) -> None:
         if run.settings.seed == 1 and run.epoch == 0:
-            run.optimizer.optimizer.state.clear()
+            run.optimizer.state.clear()
 
     monkeypatch.setattr(METHODS["joint"], "epoch_end", forgetting)
     same_as_alone(data, tmp_path, "joint", optimizer="adamw", lr=1e-2)

@@ -111,6 +111,19 @@ class SplitData(TorchDataset[Batch]):
         return features
 
 
+class _Loader(DataLoader[Batch]):
+    """A loader that takes batches right from the samples where no other process reads them.
+
+    The loader of torch is made for single samples that are put together; what it does around each takes a
+    twentieth of the step of a small model.
+    """
+
+    def __iter__(self) -> Any:
+        if self.num_workers:
+            return super().__iter__()
+        return map(self.dataset.__getitem__, self.sampler)
+
+
 def make_loader(
     data: SplitData,
     batch_size: int,
@@ -128,7 +141,7 @@ def make_loader(
     """
     order = EpochOrder(len(data), batch_size, seed=seed, shuffle=shuffle, rank=rank, world_size=world_size)
     workers = 0 if data.in_memory else num_workers
-    return DataLoader(
+    return _Loader(
         data,
         batch_size=None,
         sampler=order,

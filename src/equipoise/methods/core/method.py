@@ -175,7 +175,8 @@ class Method:
 
     def backward(self, terms: Mapping[str, Tensor], context: StepContext) -> Tensor:
         """Leave the gradients of the terms in the parameters, and return the loss that is reported."""
-        loss = torch.stack(list(terms.values())).sum()
+        values = list(terms.values())
+        loss = torch.stack(values).sum() if len(values) > 1 else values[0]
         context.run.backward(loss)
         return loss
 
@@ -208,12 +209,14 @@ class Method:
         with run.autocast():
             terms = self.losses(context)
         loss = self.backward(terms, context)
-        with run.own_time():
-            self.after_backward(context)
+        if overrides(self, "after_backward"):
+            with run.own_time():
+                self.after_backward(context)
         run.clip_gradients()
         run.optimizer.step()
-        with run.own_time():
-            self.after_step(context)
+        if overrides(self, "after_step"):
+            with run.own_time():
+                self.after_step(context)
         return loss.detach()
 
     # State -----------------------------------------------------------------------------------------------

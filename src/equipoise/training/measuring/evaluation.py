@@ -44,36 +44,39 @@ def evaluate(
     """
     task = task_named(model.task)
     losses: list[Tensor] = []
-    parts: list[dict[str, Tensor]] = []
     outputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    indices: list[Tensor] = []
     with evaluating(model), torch.no_grad():
         for batch in batches:
             batch = batch.to(device)
             output = model(batch).logits.float()
             losses.append(task.losses(output, batch.target).sum())
-            parts.append(_predictions(task, output, batch, scale))
             outputs.append(output)
-    predictions = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+            targets.append(batch.target)
+            indices.append(batch.index)
+    output, target = torch.cat(outputs), torch.cat(targets)
+    predictions = _predictions(task, output, target, scale) | {"index": torch.cat(indices)}
+    predictions = {name: value.cpu() for name, value in predictions.items()}
     # Summed on the CPU, as not every device has double precision.
-    loss = float(torch.stack(losses).cpu().double().sum()) / len(predictions["target"])
-    figures = _figures(task, torch.cat(outputs), predictions, num_classes)
+    loss = float(torch.stack(losses).cpu().double().sum()) / len(target)
+    figures = _figures(task, output, predictions, num_classes)
     return Evaluation({"loss": loss, **figures}, predictions)
 
 
-def _predictions(task: Task, output: Tensor, batch: Batch, scale: tuple[float, float]) -> dict[str, Tensor]:
+def _predictions(task: Task, output: Tensor, target: Tensor, scale: tuple[float, float]) -> dict[str, Tensor]:
     if task is CLASSIFICATION:
         predicted = output.argmax(dim=1)
-        target = batch.target
-        probability = output.softmax(dim=1).gather(1, batch.target[:, None])[:, 0]
+        probability = output.softmax(dim=1).gather(1, target[:, None])[:, 0]
     elif task is REGRESSION:
         mean, deviation = scale
-        predicted = output.reshape(len(batch)).cpu().double() * deviation + mean
-        target = batch.target.cpu().double() * deviation + mean
-        probability = torch.full((len(batch),), torch.nan)
+        predicted = output.reshape(len(target)).cpu().double() * deviation + mean
+        target = target.cpu().double() * deviation + mean
+        probability = torch.full((len(target),), torch.nan)
     else:
         probability = output.sigmoid()
-        predicted, target = (probability >= 0.5).long(), batch.target.long()
-    return {"predicted": predicted, "target": target, "probability": probability, "index": batch.index}
+        predicted, target = (probability >= 0.5).long(), target.long()
+    return {"predicted": predicted, "target": target, "probability": probability}
 
 
 def _figures(
