@@ -50,8 +50,8 @@ class DiagnosisOptions:
         repeats: number of subsets and k-means seeds that are averaged.
         n_clusters: number of k-means clusters; None means one per class.
         n_init, kmeans_seed, max_iter: number of k-means starts, seed of the first repeat, iteration limit.
-        backend: `scikit-learn` (the clusters of its `KMeans`), or `torch` (on a GPU if available; its starts
-            and numbers differ).
+        backend: `scikit-learn` (the clusters of its `KMeans`), or `torch`, for large sets and GPUs: other
+            clusters that are as good, in a fraction of the time.
         max_samples: largest number of samples of a split, drawn in proportion to the classes; None means all,
             but 5000 for the measures whose cost grows fastest, see `Measure.cap`. The result has the counts.
         pca: number of principal components to keep, fitted on the scaled training features.

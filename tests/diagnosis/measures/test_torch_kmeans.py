@@ -7,6 +7,7 @@ import pytest
 
 from equipoise.diagnosis import diagnose, purity
 from equipoise.diagnosis.estimate import fitting
+from equipoise.diagnosis.measures import torch_kmeans
 from equipoise.diagnosis.measures.clusters import fit_kmeans
 from equipoise.diagnosis.options import DiagnosisOptions
 from equipoise.types import DataError
@@ -75,3 +76,25 @@ def test_more_clusters_than_distinct_points():
 def test_too_few_samples(backend):
     with pytest.raises(DataError, match="3 samples are fewer than the 4 clusters"):
         fit(np.eye(3), 4, backend)
+
+
+@pytest.mark.parametrize(("starts", "worse"), [(1, 1.03), (10, 1.01)])
+def test_a_large_set_is_begun_on_a_sample(blobs, starts, worse, monkeypatch):
+    monkeypatch.setattr(torch_kmeans, "SAMPLE", 100)
+    monkeypatch.setattr(torch_kmeans, "PER_CLUSTER", 10)
+    monkeypatch.setattr(torch_kmeans, "BLOCK", 60)  # several blocks, of the sample too
+    x, y = blobs(n=600, classes=6, separation=5.0)
+    x = x.astype(np.float32)
+    assert same_partition(fit(x, 6, n_init=starts).labels, y)
+    x, _ = blobs(n=600, classes=6, separation=0.7)
+    found = fit(x.astype(np.float32), 6, n_init=starts)
+    assert found.inertia == pytest.approx(((x - found.centers[found.labels]) ** 2).sum(), rel=1e-5)
+    assert np.array_equal(found.assign(x), found.labels)
+    assert found.inertia <= worse * fit(x, 6, "scikit-learn").inertia
+
+
+def test_points_are_not_changed(blobs):
+    x, _ = blobs(n=50, classes=3, separation=1.0)
+    before = x.copy()
+    fit(x, 3)
+    assert np.array_equal(x, before)

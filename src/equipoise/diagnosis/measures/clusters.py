@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from equipoise.diagnosis.measures.kmeans import Clustering, kmeans
 from equipoise.diagnosis.measures.prediction import Predict, predicted_pair
 from equipoise.diagnosis.measures.scores import Array, Fitting, Labels, Score, Splits, Values, share
+from equipoise.diagnosis.measures.torch_kmeans import torch_kmeans
 from equipoise.threads import one_thread
 from equipoise.types import DataError
 
@@ -100,7 +99,7 @@ def majorities(clusters: Labels, labels: Labels, n_clusters: int) -> Labels:
     return named
 
 
-def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Clustering | TorchKMeans:
+def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Clustering:
     """Cluster `features [N, d]` by Lloyd's algorithm from k-means++ starts.
 
     Equal input gives equal clusters: it runs on one thread, as the order of sums of several threads varies.
@@ -118,7 +117,7 @@ def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Cl
             "smaller n_clusters."
         )
     if how.backend == "torch":
-        return TorchKMeans(features, how)
+        return torch_kmeans(features, how.n_clusters, n_init=how.n_init, max_iter=how.max_iter, seed=how.seed)
     with one_thread():
         return kmeans(
             features,
@@ -128,71 +127,3 @@ def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Cl
             seed=how.seed,
             in_place=disposable,
         )
-
-
-class TorchKMeans:
-    """k-means of `features [N, d]` on a GPU if available, else on the CPU; the best start is kept."""
-
-    tolerance = 1e-4
-
-    def __init__(self, features: Array, how: Fitting) -> None:
-        self.how = how
-        x = self._on_device(features)
-        # Squared distances of points far from the origin would lose precision in float32.
-        self._origin = x.mean(dim=0)
-        x = x - self._origin
-        # Starts are drawn on the CPU, to be the same on every device.
-        generator = torch.Generator().manual_seed(how.seed)
-        best = float("inf")
-        for _ in range(how.n_init):
-            centers = self._lloyd(x, self._plus_plus(x, generator))
-            distance, labels = _nearest(x, centers)
-            inertia = float(distance.sum())
-            if inertia < best:
-                best, self._centers = inertia, centers
-                self.labels: Labels = labels.cpu().numpy()
-
-    def assign(self, features: Array) -> Labels:
-        """Return the nearest cluster `[N]` of each row."""
-        x = self._on_device(features) - self._origin
-        labels: Labels = _nearest(x, self._centers)[1].cpu().numpy()
-        return labels
-
-    def _plus_plus(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        chosen = [int(torch.randint(len(x), (1,), generator=generator))]
-        distance = (x - x[chosen[0]]).square().sum(1)
-        for _ in range(1, self.how.n_clusters):
-            weights = distance.double().cpu()
-            if float(weights.sum()) <= 0:  # all points coincide with a centre
-                weights = torch.ones_like(weights)
-            chosen.append(int(torch.multinomial(weights, 1, generator=generator)))
-            distance = torch.minimum(distance, (x - x[chosen[-1]]).square().sum(1))
-        return x[chosen].clone()
-
-    def _lloyd(self, x: Tensor, centers: Tensor) -> Tensor:
-        threshold = self.tolerance * float(x.var(dim=0, unbiased=False).mean())
-        for _ in range(self.how.max_iter):
-            distance, labels = _nearest(x, centers)
-            one_hot = torch.nn.functional.one_hot(labels, self.how.n_clusters).to(x.dtype)
-            counts = one_hot.sum(0)
-            moved = (one_hot.T @ x) / counts.clamp(min=1)[:, None]
-            empty = (counts == 0).nonzero()[:, 0]
-            if len(empty):  # an empty cluster restarts at the points farthest from their centres
-                moved[empty] = x[distance.topk(len(empty)).indices]
-            shift = float((moved - centers).square().sum())
-            centers = moved
-            if shift <= threshold:
-                break
-        return centers
-
-    @staticmethod
-    def _on_device(features: Array) -> Tensor:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.as_tensor(features, device=device)
-
-
-def _nearest(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the squared distance to the nearest centre `[N]` and its index `[N]`."""
-    squared = x.square().sum(1, keepdim=True) - 2 * x @ centers.T + centers.square().sum(1)
-    distance, labels = squared.min(dim=1)
-    return distance.clamp(min=0), labels
