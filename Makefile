@@ -60,10 +60,12 @@ ray: $(VENV)/.dev  ## Install Ray, and run the tests of its executor.
 	$(PIP) --editable '.[ray]'
 	$(BIN)/python -m pytest tests/experiments/grid/test_ray.py
 
-bench: $(VENV)/.dev  ## Measure speed, as ratios of alternating measurements.
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/data.py docs/results/data.md
-	$(BIN)/python benchmarks/preparing.py docs/results/preparing.md
+# LINES="a d" measures some lines, and again; QUICK=1 is a trial whose figures mean nothing, ANEW=1 begins anew.
+LINES :=
+bench: $(VENV)/.dev  ## Measure speed, as ratios of alternating measurements (forty minutes).
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python benchmarks/speed $(LINES) $(if $(ANEW),--anew) \
+		$(if $(QUICK),--quick --out runs/speed-quick --page runs/speed-quick/performance.md)
 
 pictures: $(VENV)/.dev  ## Draw the figures of docs/how-it-works.md from two runs on synthetic data (half a minute).
 	$(BIN)/python benchmarks/how_it_works.py runs/how-it-works docs/images
