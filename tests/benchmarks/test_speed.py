@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "speed"
-CHEAP = ("g", "j", "k")
+CHEAP = ("g", "j")
 """Lines of which the trial takes about a second, without further processes."""
 
 
