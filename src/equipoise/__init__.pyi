@@ -37,9 +37,9 @@ from equipoise.relearning import DiagnoseRelearn as DiagnoseRelearn
 from equipoise.relearning import soft_reinitialize as soft_reinitialize
 from equipoise.report import write_examination_report as write_examination_report
 from equipoise.report import write_report as write_report
-from equipoise.training.fit import FitResult as FitResult
+from equipoise.training.finished import FitResult as FitResult
+from equipoise.training.finished import load_run as load_run
 from equipoise.training.fit import fit as fit
-from equipoise.training.fit import load_run as load_run
 from equipoise.types import Batch as Batch
 from equipoise.types import DataError as DataError
 from equipoise.types import EquipoiseError as EquipoiseError

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from equipoise.types import ModelError, UsageError
+from equipoise.types import EquipoiseError, ModelError, UsageError
 
 T = TypeVar("T")
+BUNDLE = 2**23
+"""Values that are exchanged at once."""
 
 
 def process_count() -> int:
     """Return the number of training processes, 1 without `torch.distributed`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def process_rank() -> int:
+    """Return the number of this process, 0 without `torch.distributed`."""
+    return dist.get_rank() if process_count() > 1 else 0
 
 
 def gathered(value: T) -> list[T]:
@@ -38,6 +45,29 @@ def agreed(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def by_first(work: Callable[[], T]) -> T:
+    """Return what `work` returns in the first process, or raise its error; all processes must call it."""
+    if process_count() == 1:
+        return work()
+    outcome: tuple[T | None, EquipoiseError | None] = None, None
+    if process_rank() == 0:
+        try:
+            outcome = work(), None
+        except EquipoiseError as error:
+            outcome = None, portable(error)
+    result, failure = agreed(outcome)
+    if failure is not None:
+        raise failure
+    return cast("T", result)
+
+
+def portable(error: EquipoiseError) -> EquipoiseError:
+    """Return an error that can be sent to other processes; some are made from more than their message."""
+    if type(error).__init__ in (EquipoiseError.__init__, ValueError.__init__, RuntimeError.__init__):
+        return error
+    return (UsageError if isinstance(error, UsageError) else EquipoiseError)(str(error))
 
 
 @torch.no_grad()
@@ -72,14 +102,40 @@ def buffers_of_first(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(own)
 
 
+def averaged(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the means of tensors over all processes; all processes must call it, in the same order.
+
+    Many small ones are exchanged together. In one process they are returned as they are.
+    """
+    if process_count() == 1:
+        return list(tensors)
+    bundles: list[list[Tensor]] = []
+    for tensor in tensors:
+        last = bundles[-1] if bundles else []
+        alike = bool(last) and (last[0].dtype, last[0].device) == (tensor.dtype, tensor.device)
+        if alike and sum(one.numel() for one in last) + tensor.numel() <= BUNDLE:
+            last.append(tensor)
+        else:
+            bundles.append([tensor])
+    with torch.no_grad():
+        flat = [torch.cat([tensor.reshape(-1) for tensor in bundle]) for bundle in bundles]
+        for exchange in [dist.all_reduce(values, async_op=True) for values in flat]:
+            exchange.wait()
+        means: list[Tensor] = []
+        for values, bundle in zip(flat, bundles, strict=True):
+            parts = torch.split(values.div_(process_count()), [tensor.numel() for tensor in bundle])
+            means += [part.view(tensor.shape) for tensor, part in zip(bundle, parts, strict=True)]
+    return means
+
+
 @torch.no_grad()
 def average_values(tensors: Iterable[Tensor]) -> None:
-    """Average tensors over all processes; all processes must call it, in the same order."""
+    """Average tensors over all processes, in place; see `averaged`. What is sharded is left out."""
     if process_count() == 1:
         return
-    for tensor in tensors:
-        dist.all_reduce(tensor)
-        tensor.div_(process_count())
+    whole_ones = [tensor for tensor in tensors if not is_sharded(tensor)]
+    for tensor, mean in zip(whole_ones, averaged(whole_ones), strict=True):
+        tensor.copy_(mean)
 
 
 @contextmanager
@@ -161,14 +217,6 @@ def refuse_flattened(module: nn.Module, what: str) -> None:
                 f"{what} is wrapped by FullyShardedDataParallel, which flattens its weights and leaves no "
                 "layer to blend; shard it with torch.distributed.fsdp.fully_shard."
             )
-
-
-def interleaved(parts: Sequence[Tensor]) -> Tensor:
-    """Return rows `[N, ...]` from parts, of which part r of P has the rows `r, r + P, r + 2 P, ...`."""
-    whole = torch.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype)
-    for rank, part in enumerate(parts):
-        whole[rank :: len(parts)] = part
-    return whole
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

@@ -63,7 +63,7 @@ def test_the_first_step_loads_only_what_it_needs(data: str, tmp_path: Path) -> N
 
 def test_fabric_does_not_change_torchmetrics() -> None:
     script = (
-        "import json, sys; from equipoise.training.fabric import fabric_class; fabric_class();"
+        "import json, sys; from equipoise.training.fabric import make_fabric; make_fabric('cpu', '32-true');"
         "from lightning_fabric.utilities.imports import _TORCHMETRICS_GREATER_EQUAL_1_0_0 as known;"
         "assert known; import torchmetrics; assert torchmetrics.Metric; print(json.dumps([]))"
     )

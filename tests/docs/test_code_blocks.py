@@ -82,6 +82,9 @@ def check_command(words: list[str]) -> None:
     """Check that a command and its options exist, without running it."""
     program, *rest = words
     program = program.removeprefix(".venv/bin/")
+    if program in ("torchrun", "srun"):
+        program = next(word for word in rest if word == "equipoise")
+        rest = rest[rest.index(program) + 1 :]
     if program == "equipoise":
         check_equipoise(rest)
     elif program == "make":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import equipoise as eq
-from equipoise.training.fit import FitResult
+from equipoise.training.finished import FitResult
 from hand_run import same
 
 

@@ -85,8 +85,8 @@ def python(*words: object, cwd: Path, **environment: str) -> Ended:
     return Ended(process.exitcode, *texts)
 
 
-def torchrun(*words: object, cwd: Path) -> list[Ended]:
-    """Run a script with its arguments in two processes, with the environment of `torchrun`.
+def torchrun(*words: object, cwd: Path, count: int = 2) -> list[Ended]:
+    """Run a script with its arguments in some processes, with the environment of `torchrun`.
 
     They are new interpreters: forked processes that train together sometimes hang. They exit immediately
     after the script: at a regular exit torch sometimes aborts a process.
@@ -94,7 +94,8 @@ def torchrun(*words: object, cwd: Path) -> list[Ended]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
+    common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    common |= {"GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     command = [sys.executable, "-c", SCRIPT_AND_EXIT, *map(str, words)]
     processes = [
@@ -106,7 +107,7 @@ def torchrun(*words: object, cwd: Path) -> list[Ended]:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in ("0", "1")
+        for rank in map(str, range(count))
     ]
     ended = []
     for process in processes:

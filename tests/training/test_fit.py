@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,7 +21,7 @@ from equipoise.methods.joint import Joint
 from equipoise.models import with_fusion
 from equipoise.models.fusion.base import Fusion
 from equipoise.training import handle
-from equipoise.training.fabric import fabric_class, passes_on
+from equipoise.training.fabric import make_fabric, passes_on
 
 QUICK: dict[str, Any] = {"epochs": 4, "batch_size": 16, "diagnose_every": 0}
 RELEARN: dict[str, Any] = {"method": "diagnose-relearn", "method_options": {"every": 1, "count": 2}}
@@ -512,6 +513,6 @@ def test_without_the_wrappers_of_fabric_a_run_is_the_same(
 
 @pytest.mark.parametrize(("precision", "wanted"), [("32-true", True), ("bf16-mixed", False)])
 def test_the_wrappers_are_left_out_where_they_do_nothing(precision: str, wanted: bool) -> None:
-    fabric = fabric_class()(accelerator="cpu", devices=1, precision=precision)
+    fabric = make_fabric("cpu", precision)
     assert passes_on(fabric) is wanted
-    assert not passes_on(fabric_class()(accelerator="cpu", devices=2, strategy="ddp_spawn"))
+    assert not passes_on(Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn"))

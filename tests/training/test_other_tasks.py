@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, f1_score, mean_absolute_err
 import equipoise as eq
 import other_tasks
 from equipoise.tasks import TASKS
-from equipoise.training.fit import FitResult, load_run
+from equipoise.training.finished import FitResult, load_run
 from equipoise.training.record.predictions import confusion, read_predictions
 from equipoise.types import UsageError
 from hand_run import same

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from equipoise.cli.arguments import free_folder, with_settings
+from equipoise.cli.arguments import Whole, free_folder, with_settings
 from equipoise.cli.progress import EpochBar, new_start
 from equipoise.cli.tables import make_table, number, output_console, print_plain, progress_console
 
@@ -18,6 +19,8 @@ def train_command(
     resume: bool = False,
     overwrite: bool = False,
     config: Path | None = None,
+    devices: Whole | None = None,
+    nodes: Whole | None = None,
     chosen: Mapping[str, Any],
 ) -> None:
     """Train one model by one method.
@@ -27,21 +30,29 @@ def train_command(
         resume: continue the interrupted run in the folder.
         overwrite: replace the run in the folder.
         config: YAML file with options by name, such as the `config.yaml` of a run; those given here win.
+        devices: processes that share the run on this machine, each with its device (`torchrun` and SLURM may
+            start them, too).
+        nodes: machines of the run. Each starts the command, with MASTER_ADDR, MASTER_PORT and NODE_RANK set.
         chosen: the settings that were given.
     """
     from equipoise.tasks import task_named
     from equipoise.training.fit import run, run_name
     from equipoise.training.measuring.floor import SENTENCE, figures_below
     from equipoise.training.option_text import from_options
+    from equipoise.training.processes.group import leave, rank_here
 
     settings = from_options(chosen)
     method = settings.method
     folder = out or free_folder(
         f"{Path(chosen['data']).name}-{run_name(method, settings.seed)}", reuse=resume or overwrite
     )
+    train = partial(run, settings, folder, resume=resume, overwrite=overwrite, devices=devices, nodes=nodes)
+    if rank_here():  # of several processes the first one shows what they do
+        train()
+        leave()
     note = new_start(folder) if resume else None
     with EpochBar(progress_console(), folder, settings.budget.epochs, note):
-        result = run(settings, folder, resume=resume, overwrite=overwrite)
+        result = train()
     task = task_named(str(result.summary.get("task", "classification")))
     names = {**task.figures, "loss": "loss"}
     rows = [
@@ -58,3 +69,4 @@ def train_command(
     if figures := figures_below(result.summary):
         print_plain(console, f"\nThe run {SENTENCE}. {figures}")
     print_plain(console, f"\n{folder}")
+    leave()

@@ -6,7 +6,6 @@ from equipoise.data.format.augment import AUGMENTATIONS as AUGMENTATIONS
 from equipoise.data.format.augment import Augmenter as Augmenter
 from equipoise.data.format.augment import AugmentOptions as AugmentOptions
 from equipoise.data.format.batches import MEMORY_LIMIT as MEMORY_LIMIT
-from equipoise.data.format.batches import RunData as RunData
 from equipoise.data.format.batches import SplitData as SplitData
 from equipoise.data.format.batches import make_loader as make_loader
 from equipoise.data.format.leaks import Leak as Leak
@@ -21,6 +20,7 @@ from equipoise.data.format.order import EpochOrder as EpochOrder
 from equipoise.data.format.order import Positions as Positions
 from equipoise.data.format.prepared import PreparedDataset as PreparedDataset
 from equipoise.data.format.prepared import open_dataset as open_dataset
+from equipoise.data.format.run_data import RunData as RunData
 from equipoise.data.format.splits import Splits as Splits
 from equipoise.data.format.splits import draw_splits as draw_splits
 from equipoise.data.format.splits import splits_of as splits_of

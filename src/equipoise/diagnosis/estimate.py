@@ -15,6 +15,7 @@ from equipoise.diagnosis.measures.scores import Array, Fitting, Score, Splits, V
 from equipoise.diagnosis.options import WITHOUT_CLASSES, DiagnosisOptions
 from equipoise.diagnosis.state import Diagnosis, LearningState
 from equipoise.randomness import isolated_rng
+from equipoise.sharing import Blocks
 from equipoise.threads import map_on_single_threads
 from equipoise.types import DataError
 
@@ -33,17 +34,38 @@ def diagnose_with(
     train_labels: ArrayLike,
     val: Mapping[str, ArrayLike],
     val_labels: ArrayLike,
+    blocks: tuple[Blocks, Blocks] | None = None,
 ) -> Diagnosis:
-    """Measure learning states with given options; see `diagnose`."""
+    """Measure learning states with given options; see `diagnose`.
+
+    With `blocks` processes share the samples of both splits: features are those of this process, labels those
+    of all, and all processes call it. Purity as the paper measures it then leaves the features where they
+    are; for other measures every process gets all of them.
+    """
     check_modalities(train, val)
     targets = split_targets(train_labels, val_labels, options)
+    in_blocks = _in_blocks(options, targets)
 
     def measured(name: str) -> LearningState:
-        return estimate(name, splits_of(name, train[name], val[name], targets), options)
+        x, x_val = train[name], val[name]
+        if blocks and not in_blocks:
+            x, x_val = (share.joined(np.asarray(z)) for share, z in zip(blocks, (x, x_val), strict=True))
+        splits = splits_of(name, x, x_val, targets, blocks if in_blocks else None)
+        return estimate(name, splits, options)
 
+    parallel = options.backend != "torch" and not blocks  # all processes exchange in one order
     with isolated_rng():  # importing scikit-learn draws from Python's random state
-        states = map_on_single_threads(measured, list(train), parallel=options.backend != "torch")
+        states = map_on_single_threads(measured, list(train), parallel=parallel)
     return Diagnosis(dict(zip(train, states, strict=True)), options)
+
+
+def _in_blocks(options: DiagnosisOptions, targets: tuple[Values, Values]) -> bool:
+    """Return whether processes can measure it without all features in one place."""
+    plain = options.metric == "purity" and options.assign == "refit" and options.backend != "torch"
+    scaled = options.scaler == "minmax-per-split" and options.pca is None
+    largest = max(map(len, targets))
+    every = not options.matched_size and (options.max_samples or largest) >= largest
+    return plain and scaled and every
 
 
 def usual_options(kind: str, options: Collection[str]) -> dict[str, Any]:
@@ -60,7 +82,8 @@ def usual_options(kind: str, options: Collection[str]) -> dict[str, Any]:
 
 def estimate(name: str, splits: Splits, options: DiagnosisOptions) -> LearningState:
     """Score training and validation features of the modality `name`; disposable features are overwritten."""
-    train, val = in_range(splits.train, splits.val, by_feature=options.scaler not in ("none", "l2"))
+    by_feature = options.scaler not in ("none", "l2")
+    train, val = in_range(splits.train, splits.val, by_feature=by_feature, blocks=splits.blocks)
     splits = replace(splits, train=train, val=val)
     if options.metric == "binned-purity":
         splits = binned(splits, options.bins)
@@ -136,14 +159,15 @@ def scaled_draws(
 ) -> Iterator[Splits]:
     """Yield the scaled samples of each repeat; a split that is used whole is scaled once."""
     cap = options.max_samples or MEASURES[options.metric].cap
-    sizes = [len(part) if cap is None else min(len(part), cap) for part in (splits.train, splits.val)]
+    whole = [len(target) for target in (splits.train_target, splits.val_target)]
+    sizes = [size if cap is None else min(size, cap) for size in whole]
     if options.matched_size:
         sizes = [min(sizes)] * 2
     scaled = None
     for _ in range(options.repeats):
         # Both draws use one seed, so that two equal splits give equal subsets and no gap.
         seed = int(generator.integers(2**63))
-        if sizes != [len(splits.train), len(splits.val)]:
+        if sizes != whole:
             yield _scaled_splits(_subset(splits, sizes, options, seed), options)
             continue
         if scaled is None:
@@ -161,9 +185,13 @@ def _scaled_splits(splits: Splits, options: DiagnosisOptions) -> Splits:
     if MEASURES[options.metric].clusters and options.backend != "torch" and splits.train.dtype != np.float64:
         precise = splits.train.astype(np.float64), splits.val.astype(np.float64)
         splits = replace(splits, train=precise[0], val=precise[1], disposable=True)
-    train, val = scale_features(
-        splits.train, splits.val, options.scaler, options.pca, in_place=splits.disposable
-    )
+    if splits.blocks:  # scaled as the paper does, see `_in_blocks`
+        shares = zip((splits.train, splits.val), splits.blocks, strict=True)
+        train, val = (minmax(part, copy=not splits.disposable, blocks=share) for part, share in shares)
+    else:
+        train, val = scale_features(
+            splits.train, splits.val, options.scaler, options.pca, in_place=splits.disposable
+        )
     return replace(splits, train=train, val=val)
 
 
@@ -225,11 +253,16 @@ def scale_features(
     return train, val
 
 
-def minmax(features: Array, *, copy: bool = True) -> Array:
-    """Scale each feature of `features [N, d]` to [-1, 1]; a constant feature becomes -1."""
+def minmax(features: Array, *, copy: bool = True, blocks: Blocks | None = None) -> Array:
+    """Scale each feature of `features [N, d]` to [-1, 1]; a constant feature becomes -1.
+
+    With `blocks` the range is that of the features of all processes.
+    """
     from sklearn.preprocessing import MinMaxScaler
 
-    scaled: Array = MinMaxScaler((-1, 1), copy=copy).fit_transform(features)
+    blocks = blocks or Blocks.alone(len(features))
+    ends = blocks.lowest(features.min(axis=0)), blocks.highest(features.max(axis=0))
+    scaled: Array = MinMaxScaler((-1, 1), copy=copy).fit(np.stack(ends)).transform(features)
     return scaled
 
 

@@ -20,6 +20,7 @@ from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.windows import Windowed
 from equipoise.models.subset_logits import answers_to_zeros, subset_logits
 from equipoise.scopes import evaluating
+from equipoise.sharing import with_inputs
 from equipoise.types import UsageError
 
 
@@ -152,7 +153,7 @@ class AGM(Modulates, Windowed):
                 return subset_logits(model, z, subset, absent=absent)
             inputs = {m: x if m in subset else torch.zeros_like(x) for m, x in batch.inputs.items()}
             with evaluating(model):
-                return model.fuse(model.encode(inputs))
+                return model.fuse(model.encode(with_inputs(batch, inputs)))
 
         return shapley_values(value, model.modalities)
 

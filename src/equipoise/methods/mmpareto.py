@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from equipoise.distributed import averaged
 from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
@@ -93,7 +94,9 @@ class MMPareto(ReadsUnimodal, Windowed):
 def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> dict[nn.Parameter, Tensor]:
     """Return the gradients of the parameters that a loss depends on."""
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    return {p: g for p, g in zip(parameters, found, strict=True) if g is not None}
+    gradients = {p: g for p, g in zip(parameters, found, strict=True) if g is not None}
+    # Where processes share a batch, the gradient of all samples.
+    return dict(zip(gradients, averaged(list(gradients.values())), strict=True))
 
 
 def _stretch(short: Sequence[Tensor], long: Sequence[Tensor]) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any
 
 from torch import Tensor, nn
 
 from equipoise.models.fusion.head import HeadView
 from equipoise.models.options import listed, require_modalities
+from equipoise.sharing import SharedBatch
 from equipoise.types import Batch, ModelError, ModelOutput
 
 NamedParameter = tuple[str, nn.Parameter]
@@ -30,11 +33,19 @@ class BalancedModel(nn.Module, ABC):
     num_outputs: int
     task: str = "classification"
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "encode" in vars(cls):
+            cls.encode = _shared_encoding(cls.encode)  # type: ignore[method-assign]
+
     @abstractmethod
     def encode(
         self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """Return pooled features `{m: [B, d_m]}` in the model's order; `only` selects modalities."""
+        """Return pooled features `{m: [B, d_m]}` in the model's order; `only` selects modalities.
+
+        Of a `SharedBatch` it gets the samples of this process, and the caller the features of all.
+        """
 
     @abstractmethod
     def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
@@ -136,6 +147,20 @@ class BalancedModel(nn.Module, ABC):
 
     def _require_known(self, modalities: Sequence[str]) -> None:
         require_modalities(modalities, self.modalities, "the model has no modality")
+
+
+def _shared_encoding(encode: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+    """Return `encode` for batches of which each process encodes a part."""
+
+    @wraps(encode)
+    def encode_shared(self: BalancedModel, batch: Any, *only: Any, **named: Any) -> dict[str, Tensor]:
+        if not isinstance(batch, SharedBatch):
+            return encode(self, batch, *only, **named)
+        with batch.own_randomness():
+            own = encode(self, batch.own(), *only, **named)
+        return batch.exchanged(own)
+
+    return encode_shared
 
 
 def batch_inputs(batch: Batch | Mapping[str, Tensor]) -> Mapping[str, Tensor]:

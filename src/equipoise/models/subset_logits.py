@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from equipoise.models.contract import BalancedModel, batch_inputs
 from equipoise.models.options import listed, require_modalities
 from equipoise.scopes import constant, evaluating
+from equipoise.sharing import with_inputs
 from equipoise.types import Batch, ModelError, check_known
 
 ABSENCES = ("zero-feature", "zero-input")
@@ -82,7 +83,7 @@ def answers_to_zeros(model: BalancedModel, batch: Batch | Mapping[str, Tensor] |
     inputs = batch_inputs(batch)
     zeros = {m: torch.zeros_like(inputs[m]) for m in model.modalities if m in inputs}
     with evaluating(model):
-        return model.encode(zeros)
+        return model.encode(with_inputs(batch, zeros))
 
 
 def zeros_for(

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.diagnosis.estimate import diagnose_with, usual_options
+from equipoise.diagnosis.captured import diagnose_captured
+from equipoise.diagnosis.estimate import usual_options
 from equipoise.diagnosis.features.arrays import kind_of
 from equipoise.diagnosis.features.capture import check_handles, collect_features
 from equipoise.diagnosis.features.reading import BatchReader
@@ -176,7 +177,7 @@ class DiagnoseRelearn:
 
     def _diagnosed(self, model: nn.Module, *loaders: Iterable[Any]) -> tuple[Diagnosis, int]:
         train, val = (
-            collect_features(self.encoders, model, loader, reader=self.reader, pool=self.pool)
+            collect_features(self.encoders, model, loader, reader=self.reader, pool=self.pool, in_blocks=True)
             for loader in loaders
         )
         self.samples_forwarded += len(train.target) + len(val.target)
@@ -184,8 +185,7 @@ class DiagnoseRelearn:
         kind = "classes" if "metric" in self._named else kind_of(train.target, val.target)
         usual = usual_options(kind, self._named)
         options = replace(self.diagnosis, **usual) if usual else self.diagnosis
-        diagnosis = diagnose_with(options, train.features, train.target, val.features, val.target)
-        return diagnosis, len(torch.unique(train.target))
+        return diagnose_captured(options, train, val), len(torch.unique(train.target))
 
     def plan(
         self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]

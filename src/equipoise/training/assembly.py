@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from equipoise.data import PreparedDataset, RunData, guard, leaks_in_words, load_dataset, splits_of
+from equipoise.data import PreparedDataset, RunData, Splits, guard, leaks_in_words, load_dataset, splits_of
+from equipoise.distributed import by_first, process_count, process_rank
 from equipoise.methods import Method
 from equipoise.methods.core.method import overrides
 from equipoise.models import BalancedModel, build_model
@@ -75,10 +76,24 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
             f"{dataset.task}; train without it."
         )
     settings.budget.selector(task_named(dataset.task))
+    splits = splits_of(dataset, settings.splitting_seed)
+    by_first(lambda: _check(dataset, splits, settings.allow_leaks))
+    return dataset, RunData(
+        dataset,
+        splits,
+        batch_size=settings.budget.batch_size,
+        seed=settings.seed,
+        num_workers=settings.num_workers,
+        share=(process_rank(), process_count()),
+        augment=settings.budget.augmentation(),
+    )
+
+
+def _check(dataset: PreparedDataset, splits: Splits, allow_leaks: bool) -> None:
+    """Check that nothing has changed since the data were written, and that nothing occurs in two splits."""
     if sum(spec.row_bytes for spec in dataset.modalities.values()) * len(dataset) <= VERIFIED_BYTES:
         dataset.verify()
-    splits = splits_of(dataset, settings.splitting_seed)
-    leaks = guard(dataset, splits, allow=settings.allow_leaks)
+    leaks = guard(dataset, splits, allow=allow_leaks)
     # Diagnosis and selection use validation, so it must never contain a test sample.
     grave = [leak for leak in leaks if leak.kind in ("id", "content")]
     if tested := [leak for leak in grave if {"val", "test"} <= set(leak.splits)]:
@@ -86,20 +101,17 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
             f"{leaks_in_words(dataset, tested, leaks)}; selection uses validation, so this is refused even "
             "with allow_leaks. Remove these samples from one split."
         )
-    return dataset, RunData(
-        dataset,
-        splits,
-        batch_size=settings.budget.batch_size,
-        seed=settings.seed,
-        num_workers=settings.num_workers,
-        augment=settings.budget.augmentation(),
-    )
 
 
 def build_reference(settings: Settings, spec: ModelSpec) -> BalancedModel:
     """Build the joint model, whose encoders every method of a comparison starts from."""
     if settings.model != "auto":
         own = custom_model(settings.model, spec.shapes, spec.num_classes, seed=settings.seed)
+        if process_count() > 1 and not isinstance(own, BalancedModel):
+            raise ModelError(
+                f"{settings.model!r} gives a {type(own).__name__}, whose features processes cannot exchange; "
+                "derive it from equipoise.models.BalancedModel, or train in one process."
+            )
         if own.task != spec.task:
             raise ModelError(
                 f"{settings.model!r} is a model for {own.task}, and the data are {spec.task}; set its "

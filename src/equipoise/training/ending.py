@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data import RunData
+from equipoise.distributed import by_first
 from equipoise.tasks import MULTILABEL
 from equipoise.training.loop import Training
 from equipoise.training.measuring.floor import floor_of
@@ -30,7 +31,8 @@ def conclude(training: Training, data: RunData) -> tuple[dict[str, float], dict[
         record.append(METRICS, {"event": "test", **{f"test_{k}": value for k, value in test.scores.items()}})
         peak_memory = training.peak_memory  # what follows does not belong to the method
         splits = {"val": training.best["predictions"], "test": test.predictions}
-        write_predictions(record.path(PREDICTIONS), splits)
+        if record.writes:
+            write_predictions(record.path(PREDICTIONS), splits)
         probes = _probes(training)
         if training.snapshots is not None:
             points = measure_trace(training.snapshots, training.model, data, batches, training.device)
@@ -54,4 +56,6 @@ def floor_record(training: Training, data: RunData, folder: Path | None) -> dict
     mean, deviation = data.target_scale
     if deviation != 1.0 or mean:  # of a numeric target, which is standardised for all models
         outputs = (outputs - mean) / deviation
-    return floor_of(data, folder).record(training.model.modalities, outputs)
+    alone = data.alone()
+    floor = by_first(lambda: floor_of(alone, folder))
+    return floor.record(training.model.modalities, outputs)

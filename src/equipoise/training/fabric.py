@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
 import torch
 
+from equipoise.distributed import process_count
 from equipoise.types import UsageError
 
 METRICS = "torchmetrics"
 
 
-def fabric_class() -> type[Any]:
-    """Return `lightning_fabric.Fabric`."""
+def make_fabric(device: str, precision: str) -> Any:
+    """Return a `lightning_fabric.Fabric` for the device of this process."""
     with _unloaded_metrics():
         from lightning_fabric import Fabric
-    kind: type[Any] = Fabric
-    return kind
+    devices: Any = 1
+    chosen: Any = precision  # one of PRECISIONS, which Budget has checked
+    if process_count() > 1 and torch.cuda.is_available() and device != "cpu":
+        devices = [torch.cuda.current_device()]  # the one that `meet` has given it
+    return Fabric(accelerator=device, devices=devices, precision=chosen)
+
+
+def meet(device: str, devices: int, nodes: int) -> None:
+    """Connect this process with the others that lightning-fabric finds in its environment.
+
+    Its strategy for data parallelism is used for no more than that, as its wrapper of the model expects a
+    gradient for every parameter in every step, from a loss of each process's own samples. `SharedBatch` says
+    what is exchanged instead.
+    """
+    with _unloaded_metrics():
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies.ddp import DDPStrategy
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    # Numbers of the CPU are exchanged, too. Losses of processes are noticed by `Watch`, not by a timeout.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and device != "cpu" else "gloo"
+    strategy = DDPStrategy(process_group_backend=backend, timeout=timedelta(days=30))
+    Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy).launch()
 
 
 @contextmanager

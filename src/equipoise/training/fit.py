@@ -5,31 +5,28 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from equipoise.diagnosis.features.capture import encoders_of
+from equipoise.distributed import agreed, by_first, process_rank
 from equipoise.methods import Method, create_method
 from equipoise.methods.core.creation import option_names
-from equipoise.models import BalancedModel
-from equipoise.models.local_weights import without_weights
 from equipoise.randomness import isolated_rng
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, prepare_data
 from equipoise.training.fabric import check_device
+from equipoise.training.finished import FitResult, load_run
 from equipoise.training.handle import OnEpoch
 from equipoise.training.loop import Training
 from equipoise.training.measuring.precision import with_precision
-from equipoise.training.option_text import from_options, to_options
+from equipoise.training.option_text import to_options
+from equipoise.training.processes.group import arranged, joined
+from equipoise.training.processes.launch import launch
 from equipoise.training.record import fingerprints
-from equipoise.training.record.files import read_weights
-from equipoise.training.record.history import RecordedDiagnosis, read_diagnoses
 from equipoise.training.record.record import (
     CONFIG,
-    DIAGNOSES,
     FLOORS,
-    WEIGHTS,
     RunRecord,
     locked,
 )
@@ -37,37 +34,6 @@ from equipoise.training.result import PreparedRun
 from equipoise.training.settings import SETTING_NAMES, Settings, data_name
 from equipoise.typed_options import check_keywords
 from equipoise.types import warn
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """The result of a training run.
-
-    Attributes:
-        test: `loss` and the task's figures (`accuracy` and `macro_f1` for classes, see `equipoise.tasks`) on
-            the test split, measured once, with the weights of the best epoch.
-        validation: the same on validation, of the best epoch.
-        best_epoch: the epoch (0-based) whose weights were kept.
-        diagnoses: in order, each with its `epoch` and `event`: the re-learnings, and the diagnoses in between
-            that change nothing.
-        run_dir: folder of the run record.
-        model: the model with the weights of the best epoch, in evaluation mode. For a numeric target it
-            predicts the standardised value; `summary["target_scale"]` has mean and deviation.
-        summary: all of `result.json`: fingerprints, cost, probes, environment.
-    """
-
-    test: dict[str, float]
-    validation: dict[str, float]
-    best_epoch: int
-    diagnoses: list[RecordedDiagnosis]
-    run_dir: Path
-    model: BalancedModel
-    summary: dict[str, Any]
-
-    @property
-    def relearnings(self) -> list[RecordedDiagnosis]:
-        """The diagnoses that were followed by a re-learning."""
-        return [diagnosis for diagnosis in self.diagnoses if diagnosis.event == "relearning"]
 
 
 def fit(
@@ -80,6 +46,8 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    devices: int | None = None,
+    nodes: int | None = None,
     on_epoch: OnEpoch | None = None,
     **options: Any,
 ) -> FitResult:
@@ -94,6 +62,9 @@ def fit(
         out: run folder; None writes into a new temporary folder.
         resume: continue the run in `out`; a finished one is read.
         overwrite: replace the run in `out`.
+        devices: processes that share the run on this machine, each with its device; None is one, or as many
+            as torchrun, SLURM or the like has started.
+        nodes: machines of the run.
         on_epoch: called with the epoch and its validation figures.
         **options: fields of `Settings` and `Budget`, for instance `lr=0.01` or `encoder={"audio": "mlp"}`.
 
@@ -111,42 +82,42 @@ def fit(
         **options,
     )
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="equipoise-")) / "run"
-    return run(settings, folder, resume=resume, overwrite=overwrite, on_epoch=on_epoch)
+    return run(
+        settings,
+        folder,
+        resume=resume,
+        overwrite=overwrite,
+        on_epoch=on_epoch,
+        devices=devices,
+        nodes=nodes,
+    )
 
 
 def run(
     settings: Settings,
     folder: Path,
     *,
-    resume: bool = False,
-    overwrite: bool = False,
+    devices: int | None = None,
+    nodes: int | None = None,
     on_epoch: OnEpoch | None = None,
-    parts_folder: Path | None = None,
-    is_part: bool = False,
-    floors: Path | None = None,
+    **how: Any,
 ) -> FitResult:
-    """Train as the settings say, with the record in `folder`; see `fit`.
-
-    `parts_folder` is that of the finished runs that the method builds on, by default the subfolder `parts`,
-    where they are trained. With `is_part` another run builds on this one: it waits where a process is already
-    computing it. `floors` is the folder in which runs on the same data share their floor.
-    """
-    with prepared(
-        settings,
-        folder,
-        resume=resume,
-        overwrite=overwrite,
-        on_epoch=on_epoch,
-        parts_folder=parts_folder,
-        is_part=is_part,
-        floors=floors,
-    ) as found:
-        if found is not None:
-            found.start()
-            with isolated_rng():
-                found.training.fit()
-                found.finish()
-    return load_run(folder)
+    """Train as the settings say, with the record in `folder`; see `fit`, and `prepared` for `how`."""
+    check_device(settings.device)
+    arrangement = arranged(devices, nodes, settings.device)
+    if arrangement.count > 1 and not arrangement.started:
+        create_method(settings.method, settings.method_options)  # raises before anything is started
+        launch(to_options(settings), folder, arrangement, on_epoch, how)
+        return load_run(folder)
+    with joined(arrangement, settings.device):
+        with prepared(settings, folder, on_epoch=on_epoch, **how) as found:
+            if found is not None:
+                found.start()
+                with isolated_rng():
+                    found.training.fit()
+                    found.finish()
+            agreed(None)  # the result is there for all processes
+        return load_run(folder)
 
 
 @contextmanager
@@ -163,12 +134,16 @@ def prepared(
 ) -> Iterator[PreparedRun | None]:
     """Yield a run that is ready to be trained, whose folder is locked meanwhile; None if it is finished.
 
-    For the arguments see `run`. The runs that it builds on are finished then.
+    `parts_folder` is that of the finished runs that the method builds on, by default the subfolder `parts`,
+    where they are trained. With `is_part` another run builds on this one: it waits where a process is already
+    computing it. `floors` is the folder in which runs on the same data share their floor. For the other
+    arguments see `fit`.
     """
     check_device(settings.device)
     method = create_method(settings.method, settings.method_options)
-    record = RunRecord(folder)
-    settings = with_precision(settings, record.options() if resume and record.path(CONFIG).is_file() else {})
+    record = RunRecord(folder, writes=process_rank() == 0)
+    begun = resume and record.path(CONFIG).is_file()
+    settings = with_precision(settings, by_first(lambda: record.options() if begun else {}))
     dataset, data = prepare_data(settings)
     spec = ModelSpec.of(dataset)
     reference = build_reference(settings, spec)
@@ -177,9 +152,9 @@ def prepared(
     model = build_for(method, settings, reference)
     for problem in method.problems(settings.budget):
         warn(problem)
-    record.open(to_options(settings), resume=resume, overwrite=overwrite)
-    with locked(folder, wait=is_part):
-        if record.complete:
+    by_first(lambda: record.open(to_options(settings), resume=resume, overwrite=overwrite))
+    with locked(folder, wait=is_part) if record.writes else nullcontext():
+        if agreed(record.complete):
             # The data may have changed since the run.
             record.check_data(fingerprints.of_data(data))
             record.tidy()
@@ -194,32 +169,6 @@ def prepared(
             initial |= fingerprints.of_encoders(encoders_of(model))
         results = {name: {**part.summary, "run_dir": str(part.run_dir)} for name, part in parts.items()}
         yield PreparedRun(training, data, spec, results, initial, floors)
-
-
-def load_run(folder: str | os.PathLike[str]) -> FitResult:
-    """Read a finished run, its model included.
-
-    Raises:
-        RunFolderError: there is no run, it is not finished, or a file of it is damaged.
-    """
-    record = RunRecord(Path(folder))
-    result = record.result()
-    settings = from_options(record.options())
-    # All weights are in the record. The files that training started from may be missing.
-    settings = replace(settings, encoder_options=without_weights(settings.encoder_options))
-    spec = ModelSpec.from_dict(result["model_spec"])
-    method = create_method(settings.method, settings.method_options)
-    model = build_for(method, settings, build_reference(settings, spec))
-    read_weights(record.path(WEIGHTS), model)
-    return FitResult(
-        test=result["test"],
-        validation=result["validation"],
-        best_epoch=result["best_epoch"],
-        diagnoses=read_diagnoses(record.events(DIAGNOSES)),
-        run_dir=record.folder,
-        model=model.eval(),
-        summary=result,
-    )
 
 
 def _finished_parts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,12 +14,14 @@ from torch.optim import Optimizer
 
 from equipoise.data import Positions, RunData
 from equipoise.diagnosis.features.capture import encoders_of
+from equipoise.distributed import average_values, gathered, process_count, share_values
 from equipoise.methods import Counters, Method
 from equipoise.methods.core.combination import build_modules
 from equipoise.models import BalancedModel
+from equipoise.models.shared_norm import share_statistics
 from equipoise.randomness import derive_seed
 from equipoise.tasks import task_named
-from equipoise.training.fabric import fabric_class, passes_on
+from equipoise.training.fabric import make_fabric, passes_on
 from equipoise.training.measuring.cost import PassCounter, PeakMemory
 from equipoise.training.measuring.looks import MOST, Looks
 from equipoise.training.optimizers import build_optimizer, optimizer_of
@@ -63,11 +66,12 @@ class RunHandle:
         self.settings, self.method, self.run_record = settings, method, record_of
         self.on_epoch = on_epoch
         self._joint_encoders = joint_encoders or len(model.modalities)
-        precision: Any = budget.precision  # one of PRECISIONS, which Budget has checked
-        self.fabric = fabric_class()(accelerator=settings.device, devices=1, precision=precision)
+        self.fabric = make_fabric(settings.device, budget.precision)
         self.device: torch.device = self.fabric.device
         self.model, self.task = model, task_named(model.task)
         self.modules = build_modules(method, model, settings.budget, settings.seed)
+        for part in (model, self.modules):
+            share_statistics(part)
         optimizer = build_optimizer(model, self.modules, budget)
         self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, self.modules), optimizer)
         self._plain = passes_on(self.fabric)
@@ -76,6 +80,7 @@ class RunHandle:
         if self.device.type == "cpu":
             for group in optimizer.param_groups:
                 group["foreach"] = False  # what torch would decide anew in every step
+        share_values(chain(self._stepped.parameters(), self._stepped.buffers()))
         self.generator = self.stream(method.name)
         self.counters = Counters()
         self._counter = PassCounter(self.counters)
@@ -140,11 +145,13 @@ class RunHandle:
         return logits
 
     def backward(self, loss: Tensor) -> None:
-        """Run the backward pass of a loss."""
+        """Run the backward pass of a loss; the gradients are then the same in all processes."""
         if self._plain:
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             self.fabric.backward(loss)
+        if process_count() > 1:
+            average_values(p.grad for p in self._stepped.parameters() if p.grad is not None)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision under which losses are computed."""
@@ -214,16 +221,27 @@ class RunHandle:
     @property
     def cost(self) -> dict[str, Any]:
         """The cost of the run; a sample counts once all encoders of the joint model have seen it."""
-        encoders = self._joint_encoders
+        counters, encoders = self.total_counters, self._joint_encoders
         return {
             "train_seconds": self.train_seconds,
             "look_seconds": self.look_seconds,
-            "method_seconds": self.counters.method_seconds,
-            "forward_samples": round(self.counters.forward_passes / encoders),
-            "backward_samples": round(self.counters.backward_passes / encoders),
+            "method_seconds": counters.method_seconds,
+            "forward_samples": round(counters.forward_passes / encoders),
+            "backward_samples": round(counters.backward_passes / encoders),
         }
 
     @property
+    def total_counters(self) -> Counters:
+        """The work done by all processes, in the time of the first."""
+        every = gathered(self.counters)
+        forward, backward = (
+            sum(one.forward_passes for one in every),
+            sum(one.backward_passes for one in every),
+        )
+        return Counters(forward, backward, every[0].method_seconds)
+
+    @property
     def peak_memory(self) -> int | None:
-        """The largest memory so far, in bytes."""
-        return self._memory.bytes()
+        """The largest memory of a process so far, in bytes."""
+        known = [size for size in gathered(self._memory.bytes()) if size is not None]
+        return max(known, default=None)

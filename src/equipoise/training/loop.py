@@ -7,13 +7,17 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from itertools import chain
 
 import torch
 from torch import Tensor
 
-from equipoise.diagnosis import collect_features, diagnose
+from equipoise.diagnosis import collect_features
+from equipoise.diagnosis.captured import diagnose_captured
+from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.estimate import usual_options
 from equipoise.diagnosis.features.capture import encoders_of
+from equipoise.distributed import process_rank, share_values
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.tasks import CLASSIFICATION, MULTILABEL
 from equipoise.threads import cpu_threads
@@ -126,6 +130,8 @@ class Training(RunHandle):
         return loss
 
     def _validate(self, train_loss: float, seconds: float) -> None:
+        # Processes end an epoch with equal weights; their batch norms may have seen different samples.
+        share_values(chain(self._stepped.parameters(), self._stepped.buffers()))
         evaluation = self.evaluate(self.val)
         scores = evaluation.scores
         self.record(
@@ -144,7 +150,7 @@ class Training(RunHandle):
                 "predictions": evaluation.predictions,
                 "model": deepcopy(self.model.state_dict()),
             }
-        if self.on_epoch is not None:
+        if self.on_epoch is not None and self.run_record.writes:
             self.on_epoch(self.epoch, scores)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
@@ -171,13 +177,13 @@ class Training(RunHandle):
         batches = (self.train_eval, self.val) if whole else self.looks.samples(self.batch_size)
         encoders = encoders_of(self.model)
         with self.looks.counted(self.model):
-            train, val = (collect_features(encoders, self.model, split) for split in batches)
+            train, val = (collect_features(encoders, self.model, split, in_blocks=True) for split in batches)
         # A regression scored on the samples that it was fitted on would be biased; purity stays the paper's.
         own = {} if self.task is CLASSIFICATION else {"assign": "cross-fit"}
         if self.task is MULTILABEL:  # also where each sample has one label
             own = usual_options("labels", {})
         own |= {} if whole else self.looks.options()
-        states = diagnose(train.features, train.target, val.features, val.target, **own)
+        states = diagnose_captured(options_for("paper", own, train.target, val.target), train, val)
         departures = states.options.departures()
         self.record(
             "diagnosis", modalities=states.to_dict(), **({"options": departures} if departures else {})
@@ -186,18 +192,21 @@ class Training(RunHandle):
         self.look_seconds += self._now() - start
 
     def _save(self) -> None:
+        counters, peak_memory = self.total_counters, self.peak_memory
+        if not self.run_record.writes:
+            return
         state = {
             "epoch": self.epoch,
             "step": self.step,
             **{name: getattr(self, name).state_dict() for name in STATEFUL},
             "generator": self.generator.get_state(),
             "best": self.best,
-            "counters": vars(self.counters),
+            "counters": vars(counters),
             "train_seconds": self.train_seconds,
             "look_seconds": self.look_seconds,
             "look_every": self.looks.every,
             "order": self.order,
-            "peak_memory": self._memory.bytes(),
+            "peak_memory": peak_memory,
             "lengths": self.run_record.lengths(),
         }
         save_checkpoint(self.run_record.path(CHECKPOINT), state)
@@ -211,8 +220,9 @@ class Training(RunHandle):
             getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
         self.best, self.step, self.order = state["best"], state["step"], state["order"]
-        for name, value in state["counters"].items():
-            setattr(self.counters, name, value)
+        if process_rank() == 0:  # they are those of all processes
+            for name, value in state["counters"].items():
+                setattr(self.counters, name, value)
         self._memory = PeakMemory(self.device, state["peak_memory"])
         self.train_seconds = state["train_seconds"]
         if "look_every" in state:  # not in checkpoints of earlier versions

@@ -9,6 +9,7 @@ from typing import Any
 
 from equipoise.data import RunData
 from equipoise.diagnosis.features.capture import encoders_of
+from equipoise.distributed import process_count
 from equipoise.models import BalancedModel
 from equipoise.relearning.targets import weights_origin
 from equipoise.tasks import REGRESSION
@@ -59,7 +60,9 @@ class PreparedRun:
         training, record = self.training, self.training.run_record
         test, probes, peak_memory = conclude(training, self.data)
         floor = floor_record(training, self.data, self.floors)
-        write_weights(record.path(WEIGHTS), weights_of(training.model))
+        cost = _cost(training, self.parts)
+        if record.writes:
+            write_weights(record.path(WEIGHTS), weights_of(training.model))
         record.finish(
             {
                 **_described(training, self.data, self.spec),
@@ -72,7 +75,7 @@ class PreparedRun:
                 "test": test,
                 "probes": probes,
                 **floor,
-                **_cost(training, self.parts),
+                **cost,
                 "peak_memory_bytes": peak_memory,
                 "parts": {name: part["run_dir"] for name, part in self.parts.items()},
             }
@@ -98,7 +101,7 @@ def _described(training: Training, data: RunData, spec: ModelSpec) -> dict[str, 
         "classes": list(data.classes),
         "modalities": list(training.model.modalities),
         "model_spec": spec.to_dict(),
-        "environment": environment(training.device),
+        "environment": environment(training.device) | {"processes": process_count()},
     }
 
 

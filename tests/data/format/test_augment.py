@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from equipoise.data import Augmenter, AugmentOptions, PreparedDataset, RunData, 
 from equipoise.data.format.augment import _cropped
 from equipoise.data.format.batches import SplitData
 from equipoise.data.format.order import Positions
+from equipoise.sharing import SharedBatch
 from equipoise.training.handle import RunHandle
 from equipoise.training.record import fingerprints
 from equipoise.training.record.record import RunRecord
@@ -41,7 +43,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     return write_dataset(folder, inputs, np.arange(N) % 2, contents=contents)
 
 
-def _data(dataset: PreparedDataset, augment: AugmentOptions | None, **options: int) -> RunData:
+def _data(dataset: PreparedDataset, augment: AugmentOptions | None, **options: Any) -> RunData:
     rows = np.arange(N)
     splits = Splits.of(rows[:24], rows[24:32], rows[32:], ids=dataset.ids, origin="test")
     return RunData(dataset, splits, options.pop("batch_size", 8), augment=augment, **options)
@@ -51,7 +53,8 @@ def _by_row(data: RunData, epoch: int) -> dict[int, dict[str, torch.Tensor]]:
     data.set_epoch(epoch)
     return {
         row: {name: x[place] for name, x in batch.inputs.items()}
-        for batch in data.train
+        for shared in data.train
+        for batch in [shared.own() if isinstance(shared, SharedBatch) else shared]
         for place, row in enumerate(batch.index.tolist())
     }
 
@@ -71,7 +74,7 @@ def test_random_draws_depend_on_sample_and_epoch_only(dataset: PreparedDataset) 
         _data(dataset, AugmentOptions(), memory_limit=0, num_workers=2),
     ]
     assert all(_equal(first, _by_row(other, 3)) for other in others)
-    halves = [_by_row(_data(dataset, AugmentOptions(), rank=r, world_size=2), 3) for r in range(2)]
+    halves = [_by_row(_data(dataset, AugmentOptions(), share=(r, 2)), 3) for r in range(2)]
     assert _equal(first, halves[0] | halves[1])
     assert not _equal(first, _by_row(data, 4))
     assert not _equal(first, _by_row(_data(dataset, AugmentOptions(), seed=1), 3))

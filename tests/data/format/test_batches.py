@@ -23,6 +23,7 @@ from equipoise.data import (
     make_loader,
     splits_of,
 )
+from equipoise.sharing import Blocks, SharedBatch
 from equipoise.types import Batch, DataError, UsageError
 
 
@@ -180,11 +181,56 @@ def test_features_are_normalised_with_train_statistics_only(dataset: PreparedDat
 
 def test_processes_share_each_batch(dataset: PreparedDataset) -> None:
     splits = splits_of(dataset)
-    whole = [batch.index.tolist() for batch in RunData(dataset, splits, 8, seed=1).train]
-    shards = [RunData(dataset, splits, 8, seed=1, rank=rank, world_size=2).train for rank in range(2)]
-    for batch, one, two in zip(whole, *shards, strict=True):
-        assert one.index.tolist() == batch[0::2]
-        assert two.index.tolist() == batch[1::2]
+    whole = RunData(dataset, splits, 8, seed=1)
+    shards = [RunData(dataset, splits, 8, seed=1, share=(rank, 3)) for rank in range(3)]
+    assert not any(shard.train_samples.in_memory for shard in shards)
+    for batch, *parts in zip(whole.train, *(shard.train for shard in shards), strict=True):
+        for rank, part in enumerate(parts):
+            assert isinstance(part, SharedBatch)
+            assert torch.equal(part.target, batch.target)
+            assert torch.equal(part.index, batch.index)
+            assert torch.equal(part.own().index, batch.index[rank::3])
+            for name, x in batch.inputs.items():
+                assert torch.equal(part.inputs[name], x[rank::3])
+    alone = shards[1].alone()
+    assert_same(next(iter(alone.val)), next(iter(whole.val)))
+    assert whole.alone() is whole
+
+
+def test_blocks_of_processes_are_all_samples_in_order(
+    dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = splits_of(dataset)
+    found = []
+    for rank in range(3):
+        blocks = Blocks((12, 11, 13), rank)
+        monkeypatch.setattr(Blocks, "shared", lambda count, blocks=blocks: blocks)
+        data = RunData(dataset, splits, 8, share=(rank, 3))
+        given = data.train_eval.own_block()
+        assert given is not None
+        found += list(given[1])
+        assert max(map(len, given[1])) == 2  # a part of a batch, for as much memory
+    assert torch.cat([batch.index for batch in found]).tolist() == splits.train.tolist()
+    assert not any(isinstance(batch, SharedBatch) for batch in found)
+    assert RunData(dataset, splits, 8).train_eval.own_block() is None
+
+
+def test_samples_of_a_shared_batch_stay_with_their_process() -> None:
+    rows = torch.arange(7)
+    parts = []
+    for rank in range(2):
+        own = Batch({"a": rows[rank::2, None].float()}, rows[rank::2], rows[rank::2])
+        shared = SharedBatch.of(own, rows, 10 * rows, rank, 2)
+        kept = shared.chosen(torch.tensor([False, True, True, True, False, False, True]))
+        parts.append(kept.followed_by(shared.chosen(rows < 2)))
+    assert [part.inputs["a"][:, 0].tolist() for part in parts] == [[2, 6, 0], [1, 3, 1]]
+    for part in parts:
+        assert part.target.tolist() == [1, 2, 3, 6, 0, 1]
+        assert part.index.tolist() == [10, 20, 30, 60, 0, 10]
+        assert part.owner.tolist() == [1, 0, 1, 0, 0, 1]
+        assert part.own().target.tolist() == part.inputs["a"][:, 0].tolist()
+        assert isinstance(part.to("cpu"), SharedBatch)
+        assert part.to("cpu").owner.tolist() == part.owner.tolist()
 
 
 def test_refusals(dataset: PreparedDataset) -> None:

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
+from blocks_in_threads import in_threads
 from equipoise.diagnosis.measures import kmeans as module
+from equipoise.diagnosis.measures import kmeans_starts
 from equipoise.diagnosis.measures.kmeans import kmeans
+from equipoise.sharing import Blocks
 
 
 def reference(points, n_clusters, *, seed, n_init=3, max_iter=300):
@@ -33,8 +36,8 @@ def assert_same(points, n_clusters, *, seed=0, n_init=3, max_iter=300):
 @pytest.fixture(params=[False, True], ids=["double", "single"])
 def single(request, monkeypatch):
     """Compare distances in single precision too, as of many points."""
-    monkeypatch.setattr(module, "LARGE", 0 if request.param else 10**9)
-    monkeypatch.setattr(module, "ROWS", 50)  # several steps
+    monkeypatch.setattr(kmeans_starts, "LARGE", 0 if request.param else 10**9)
+    monkeypatch.setattr(kmeans_starts, "ROWS", 50)  # several steps
 
 
 def blobs(n, d, classes, seed, spread=1.0):
@@ -80,7 +83,8 @@ def test_points_far_from_the_origin_and_of_any_size():
 def test_centres_that_single_precision_cannot_tell_apart():
     # Points between two centres, nearer to one of them by less than the rounding of squared distances.
     offsets = 1e-8 * np.random.default_rng(0).normal(size=160)
-    cloud = module._Cloud(np.concatenate([[-1.0, 1.0], offsets])[:, None])
+    points = np.concatenate([[-1.0, 1.0], offsets])[:, None]
+    cloud = kmeans_starts.Cloud(points, Blocks.alone(len(points)))
     steps = module._Lloyd(cloud, np.array([[-1.0], [1.0]]))
     steps._assign(np.arange(162))
     np.testing.assert_array_equal(steps.labels[2:], offsets > 0)
@@ -111,7 +115,7 @@ def test_on_grids_full_of_ties_the_clusters_are_as_good(n, d, share, seed, level
     # With fewer distinct points scikit-learn's own clusters are arbitrary.
     n_clusters = 1 + int(share * (len(np.unique(points, axis=0)) - 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "LARGE", 0 if large else 10**9)
+        patch.setattr(kmeans_starts, "LARGE", 0 if large else 10**9)
         found = kmeans(points, n_clusters, n_init=2, max_iter=300, seed=seed)
     assert found.labels.shape == (n,)
     for k in np.unique(found.labels):
@@ -134,6 +138,40 @@ def test_only_points_that_may_be_overwritten_are():
 
 
 def test_equal_clusterings_have_one_name():
-    assert module._same(np.array([0, 0, 1, 2]), np.array([2, 2, 0, 1]))
-    assert not module._same(np.array([0, 0, 1, 2]), np.array([2, 1, 0, 1]))
-    assert not module._same(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]))
+    def named(*labels):
+        return module.Clustering(np.array(labels), np.zeros((3, 1)), 0.0)
+
+    alone = Blocks.alone(4)
+    assert module._same(named(0, 0, 1, 2), named(2, 2, 0, 1), alone)
+    assert not module._same(named(0, 0, 1, 2), named(2, 1, 0, 1), alone)
+    assert not module._same(named(0, 0, 1, 1), named(0, 0, 1, 2), alone)
+    one, two = in_threads(  # equal in each block, and not in all
+        [2, 2], lambda blocks: module._same(named(0, blocks.rank), named(0, 0), blocks)
+    )
+    assert not one
+    assert not two
+
+
+@pytest.mark.usefixtures("single")
+@pytest.mark.parametrize("sizes", [[150, 150], [3, 200, 1, 96]])
+def test_blocks_of_several_processes_give_the_clusters_of_one(sizes):
+    points = blobs(300, 6, 7, 4, 0.8)
+    alone = kmeans(points, 7, n_init=4, max_iter=300, seed=3)
+    found = in_threads(
+        sizes, lambda blocks: kmeans(points[blocks.own], 7, n_init=4, max_iter=300, seed=3, blocks=blocks)
+    )
+    for one in found:
+        np.testing.assert_array_equal(one.labels, alone.labels)
+        np.testing.assert_array_equal(one.centers, found[0].centers)
+        np.testing.assert_allclose(one.centers, alone.centers, rtol=0, atol=1e-12)
+        assert one.inertia == pytest.approx(alone.inertia, rel=1e-12)
+
+
+def test_in_blocks_too_points_may_coincide():
+    points = np.repeat(blobs(3, 4, 1, 0), 20, axis=0)
+    found = in_threads(
+        [30, 30], lambda blocks: kmeans(points[blocks.own], 4, n_init=2, max_iter=9, seed=0, blocks=blocks)
+    )
+    alone = kmeans(points, 4, n_init=2, max_iter=9, seed=0)
+    for one in found:
+        np.testing.assert_array_equal(one.labels, alone.labels)

@@ -22,7 +22,8 @@ import torch
 
 import synthetic
 from equipoise.methods import METHODS
-from equipoise.training.fit import FitResult, run
+from equipoise.training.finished import FitResult
+from equipoise.training.fit import run
 from equipoise.training.settings import Settings
 from equipoise.types import EquipoiseWarning, UsageError
 

@@ -14,7 +14,8 @@ import equipoise as eq
 import other_tasks
 from equipoise.methods import METHODS
 from equipoise.tasks import EVERY_TASK, TASKS
-from equipoise.training.fit import FitResult, run
+from equipoise.training.finished import FitResult
+from equipoise.training.fit import run
 from equipoise.training.settings import Settings
 from equipoise.types import EquipoiseWarning, UsageError
 from hand_run import same

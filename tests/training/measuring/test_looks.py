@@ -11,7 +11,7 @@ import torch
 from tests.support import synthetic
 
 import equipoise as eq
-from equipoise.data.format.batches import RunData
+from equipoise.data import RunData
 from equipoise.models.encoders.cnn import CNN
 from equipoise.models.encoders.gru import GRU
 from equipoise.models.encoders.mlp import MLP

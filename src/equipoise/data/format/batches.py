@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,15 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from equipoise.data.format.augment import Augmenter, AugmentOptions
+from equipoise.data.format.augment import Augmenter
 from equipoise.data.format.content import chunks
 from equipoise.data.format.modality import ModalitySpec
-from equipoise.data.format.normalize import Normalizer, fit_normalizers
+from equipoise.data.format.normalize import Normalizer
 from equipoise.data.format.order import EpochOrder, Positions
 from equipoise.data.format.prepared import PreparedDataset
-from equipoise.data.format.splits import Splits
 from equipoise.randomness import derive_seed
-from equipoise.types import Batch, DataError, EquipoiseWarning, UsageError
+from equipoise.sharing import Blocks, SharedBatch
+from equipoise.types import Batch, DataError
 
 MEMORY_LIMIT = 512 * 2**20
 """Splits of at most this many bytes as float32 are kept in memory."""
@@ -40,6 +39,8 @@ class SplitData(TorchDataset[Batch]):
         memory_limit: keep the features in memory if they take at most this many bytes as float32.
         augmenter: changes batches whose positions have an epoch, see `Positions`.
         scale: mean and standard deviation of a numeric target, which is standardised.
+        share: this process and the number of those that share every batch (`SharedBatch`). Its inputs are
+            then read from the memory map, each by one process.
 
     Attributes:
         indices: rows of this split `[n]` (int64).
@@ -60,8 +61,9 @@ class SplitData(TorchDataset[Batch]):
         memory_limit: int = MEMORY_LIMIT,
         augmenter: Augmenter | None = None,
         scale: tuple[float, float] = (0.0, 1.0),
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        self._augmenter = augmenter
+        self._augmenter, self.share = augmenter, share
         if not len(indices):
             raise DataError(f"a split of {dataset.name!r} is empty; give it at least one sample.")
         self.indices = torch.tensor(indices, dtype=torch.int64)
@@ -75,7 +77,7 @@ class SplitData(TorchDataset[Batch]):
         self._features: dict[str, torch.Tensor] = {}
         self._dataset: PreparedDataset | None = dataset
         numbers = sum(int(np.prod(spec.shape, dtype=np.int64)) for spec in dataset.modalities.values())
-        self.in_memory = 4 * numbers * len(indices) <= memory_limit
+        self.in_memory = share[1] == 1 and 4 * numbers * len(indices) <= memory_limit
         if self.in_memory:
             self._features = {name: self._read_all(spec) for name, spec in dataset.modalities.items()}
             self._maps, self._dataset = {}, None  # no other row stays reachable from here
@@ -85,14 +87,49 @@ class SplitData(TorchDataset[Batch]):
 
     def __getitem__(self, positions: Sequence[int]) -> Batch:
         where = torch.as_tensor(positions, dtype=torch.int64).reshape(-1)
+        epoch = positions.epoch if isinstance(positions, Positions) else None
+        rank, processes = self.share
+        if processes == 1:
+            return self._read_batch(where, epoch)
+        own = self._read_batch(where[rank::processes], epoch)
+        return SharedBatch.of(own, self.target[where], self.indices[where], rank, processes)
+
+    def alone(self) -> SplitData:
+        """Return the same samples, of which this process reads every batch by itself."""
+        found = copy(self)
+        found.share = 0, 1
+        return found
+
+    def block(
+        self, positions: Sequence[int], batch_size: int, num_workers: int = 0
+    ) -> tuple[Blocks, DataLoader[Batch]] | None:
+        """Return the blocks of some samples, and a loader of this process's, in order and not augmented.
+
+        None if this process has all of them.
+        """
+        if self.share[1] == 1:
+            return None
+        blocks = Blocks.shared(len(positions))
+        own, size = positions[blocks.own], max(1, batch_size // self.share[1])
+        order: Any = [list(own[start : start + size]) for start in range(0, len(own), size)]
+        return blocks, DataLoader(
+            self.alone(),
+            batch_size=None,
+            sampler=order,
+            num_workers=num_workers,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),
+        )
+
+    def _read_batch(self, where: torch.Tensor, epoch: int | None) -> Batch:
         index = self.indices[where]
         if self.in_memory:
             inputs = {name: features[where] for name, features in self._features.items()}
         else:
             rows = index.numpy()
             inputs = {name: self._read(name, rows) for name in self._normalizers}
-        if self._augmenter is not None and isinstance(positions, Positions):
-            inputs = self._augmenter(inputs, index, positions.epoch)
+        if self._augmenter is not None and epoch is not None:
+            inputs = self._augmenter(inputs, index, epoch)
         return Batch(inputs, self.target[where], index)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,17 +148,24 @@ class SplitData(TorchDataset[Batch]):
         return features
 
 
-class _Loader(DataLoader[Batch]):
-    """A loader that takes batches right from the samples where no other process reads them.
+class SplitLoader(DataLoader[Batch]):
+    """A loader of a split, which takes batches right from the samples where no other process reads them.
 
     The loader of torch is made for single samples that are put together; what it does around each takes a
     twentieth of the step of a small model.
     """
 
+    dataset: SplitData
+
     def __iter__(self) -> Any:
         if self.num_workers:
             return super().__iter__()
         return map(self.dataset.__getitem__, self.sampler)
+
+    def own_block(self) -> tuple[Blocks, DataLoader[Batch]] | None:
+        """Return the blocks of all samples and a loader of this process's, see `SplitData.block`."""
+        sampler: Any = self.sampler
+        return self.dataset.block(range(len(self.dataset)), sampler.batch_size, self.num_workers)
 
 
 def make_loader(
@@ -131,17 +175,15 @@ def make_loader(
     seed: int = 0,
     shuffle: bool = False,
     num_workers: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-) -> DataLoader[Batch]:
+) -> SplitLoader:
     """Return a loader of batches; iteration does not use torch's global random state.
 
     `num_workers` processes read ahead if the features are not in memory. For the other arguments and the
     errors see `EpochOrder`; `loader.sampler.set_epoch(e)` sets the epoch of a shuffled loader.
     """
-    order = EpochOrder(len(data), batch_size, seed=seed, shuffle=shuffle, rank=rank, world_size=world_size)
+    order = EpochOrder(len(data), batch_size, seed=seed, shuffle=shuffle, processes=data.share[1])
     workers = 0 if data.in_memory else num_workers
-    return _Loader(
+    return SplitLoader(
         data,
         batch_size=None,
         sampler=order,
@@ -151,126 +193,6 @@ def make_loader(
         generator=torch.Generator().manual_seed(derive_seed(seed, "workers")),
         persistent_workers=workers > 0,
     )
-
-
-class RunData:
-    """The data of one run: loaders of train and validation, and a test split that can be opened once.
-
-    `seed` is that of the run: only the order and the augmentation of training batches depend on it. `augment`
-    augments training batches, and no others. For the other arguments see `SplitData` and `make_loader`.
-
-    Attributes:
-        train: shuffled loader; call `set_epoch(e)` before each epoch.
-        train_samples: the training split, by position.
-        train_eval: the same samples in order, for diagnosis and evaluation.
-        val: validation in order.
-        val_samples: the validation split, by position.
-        classes: names of classes or labels; empty for a numeric target.
-        task: kind of the target.
-        target_scale: mean and standard deviation of a numeric target over the training split; else (0, 1).
-        modality_specs: modality to description.
-        normalizers: modality to normaliser, fitted on train.
-        sizes: number of samples of each split.
-        name: of the dataset.
-        dataset_fingerprint: of the dataset.
-        split_fingerprint: of the splits.
-        split_origin: where the splits come from.
-
-    Raises:
-        DataError: a split is empty or names rows that do not exist.
-        UsageError: batch size, rank or world size is invalid.
-    """
-
-    def __init__(
-        self,
-        dataset: PreparedDataset,
-        splits: Splits,
-        batch_size: int,
-        seed: int = 0,
-        *,
-        num_workers: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        memory_limit: int = MEMORY_LIMIT,
-        augment: AugmentOptions | None = None,
-    ) -> None:
-        splits.check_rows(len(dataset))
-        self.classes, self.modality_specs = dataset.classes, dict(dataset.modalities)
-        self.task, self.target_scale = dataset.task, _target_scale(dataset, splits)
-        self.normalizers = fit_normalizers(dataset, splits.train)
-        self.sizes = {name: len(rows) for name, rows in splits.items()}
-        self.name, self.dataset_fingerprint = dataset.name, dataset.fingerprint
-        self.split_fingerprint, self.split_origin = splits.fingerprint, splits.origin
-        serve = partial(
-            SplitData,
-            dataset,
-            normalizers=self.normalizers,
-            memory_limit=memory_limit,
-            scale=self.target_scale,
-        )
-        load = partial(
-            make_loader,
-            batch_size=batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            rank=rank,
-            world_size=world_size,
-        )
-
-        def load_test() -> DataLoader[Batch]:
-            return load(serve(splits.test))
-
-        augmenter = None
-        if augment is not None:
-            augmenter = Augmenter(self.modality_specs, self.normalizers, augment, seed)
-            if not augmenter.contents:
-                warnings.warn(
-                    f"no modality of {dataset.name!r} has a content, so that none is augmented; write the "
-                    "dataset with contents={modality: 'frames', 'spectrogram' or 'flow'}.",
-                    EquipoiseWarning,
-                    stacklevel=2,
-                )
-        train = serve(splits.train, augmenter=augmenter)
-        self.train_samples = train
-        self.train, self.train_eval = load(train, shuffle=True), load(train)
-        self.set_epoch: Callable[[int], None] = self.train.sampler.set_epoch  # type: ignore[attr-defined]
-        self.val_samples = serve(splits.val)
-        self.val = load(self.val_samples)
-        # A closure: no attribute that training code can reach refers to the test split.
-        self._load_test: Callable[[], DataLoader[Batch]] | None = load_test
-
-    @property
-    def class_count(self) -> int:
-        """Number of classes or labels C; 1 for a numeric target."""
-        return len(self.classes) or 1
-
-    def open_test(self) -> DataLoader[Batch]:
-        """Return the test loader; possible only once.
-
-        Raises:
-            UsageError: it was opened before.
-            DataError: the test split is empty.
-        """
-        if self._load_test is None:
-            raise UsageError(
-                f"the test split of {self.name!r} was opened already; it is opened once in a run, after all "
-                "decisions: keep its results, and make decisions on validation."
-            )
-        load_test, self._load_test = self._load_test, None
-        return load_test()
-
-
-def _target_scale(dataset: PreparedDataset, splits: Splits) -> tuple[float, float]:
-    if dataset.task != "regression":
-        return 0.0, 1.0
-    values = dataset.target[splits.train]
-    spread = float(values.std())
-    if not spread:
-        raise DataError(
-            f"the target of {dataset.name!r} is {values[0]} for all training samples; expected different "
-            "numbers."
-        )
-    return float(values.mean()), spread
 
 
 def _as_it_is(batch: Any) -> Any:

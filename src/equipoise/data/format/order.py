@@ -29,19 +29,17 @@ class Positions(list[int]):
 class EpochOrder(Sampler[list[int]]):
     """Yields batches of positions; shuffled ones, for training, are `Positions` with their epoch.
 
-    Every rank draws the same global batches and takes every `world_size`-th position of each. All ranks make
-    the same number of steps, and together they use the same samples as one process.
+    The batches are those of all processes that share them (`SplitData`), however many these are.
 
     Args:
         count: number of samples N.
-        batch_size: of a global batch, over all ranks.
+        batch_size: of a batch, over all processes.
         seed: of the run; the order of epoch `e` is drawn from `derive_seed(seed, "order", e)`.
         shuffle: draw an order, for training; otherwise positions are sequential.
-        rank: of this process.
-        world_size: number of processes.
+        processes: number of processes; each has a sample of every batch.
 
     Raises:
-        UsageError: batch size, rank or world size is invalid.
+        UsageError: the batch size is invalid.
         DataError: fewer samples than processes.
     """
 
@@ -52,20 +50,17 @@ class EpochOrder(Sampler[list[int]]):
         *,
         seed: int = 0,
         shuffle: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
+        processes: int = 1,
     ) -> None:
-        if not 0 <= rank < world_size:
-            raise UsageError(f"rank is {rank} of {world_size} processes; expected 0 to world_size - 1.")
-        if batch_size < world_size:
+        if batch_size < processes:
             raise UsageError(
-                f"batch_size is {batch_size} for {world_size} processes; it counts the samples of all "
+                f"batch_size is {batch_size} for {processes} processes; it counts the samples of all "
                 "processes together: give at least one for each process."
             )
-        if count < world_size:
-            raise DataError(f"there are {count} samples for {world_size} processes; use fewer processes.")
+        if count < processes:
+            raise DataError(f"there are {count} samples for {processes} processes; use fewer processes.")
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
-        self.rank, self.world_size = rank, world_size
+        self.processes = processes
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -73,7 +68,7 @@ class EpochOrder(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Number of batches, equal on all ranks."""
+        """Number of batches."""
         return len(self._bounds())
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -83,14 +78,14 @@ class EpochOrder(Sampler[list[int]]):
         else:
             order = list(range(self.count))
         for start, stop in self._bounds():
-            positions = order[start + self.rank : stop : self.world_size]
+            positions = order[start:stop]
             yield Positions(positions, self.epoch) if self.shuffle else positions
 
     def _bounds(self) -> list[tuple[int, int]]:
         starts = list(range(0, self.count, self.batch_size))
         # Batch normalisation cannot train on one sample, and every process needs one: a last batch that is
         # too small is merged into the batch before it.
-        least = min(self.batch_size, self.world_size * (2 if self.shuffle else 1))
+        least = min(self.batch_size, max(self.processes, 2 if self.shuffle else 1))
         if len(starts) > 1 and self.count - starts[-1] < least:
             starts.pop()
         return list(zip(starts, [*starts[1:], self.count], strict=True))

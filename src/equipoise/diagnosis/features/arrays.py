@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from equipoise.diagnosis.measures.scores import Array, Labels, Splits, Values
 from equipoise.diagnosis.options import CONTINUOUS, LABELS, DiagnosisOptions
+from equipoise.sharing import Blocks
 from equipoise.tasks import refuse_ignored
 from equipoise.types import DataError, UsageError
 
@@ -33,13 +34,23 @@ def check_modalities(train: Mapping[str, ArrayLike], val: Mapping[str, ArrayLike
         )
 
 
-def splits_of(modality: str, train: ArrayLike, val: ArrayLike, targets: tuple[Values, Values]) -> Splits:
-    """Check the features of one modality against the targets, and return both splits in one precision."""
-    x, x_val = feature_pair(modality, train, val, *targets)
+def splits_of(
+    modality: str,
+    train: ArrayLike,
+    val: ArrayLike,
+    targets: tuple[Values, Values],
+    blocks: tuple[Blocks, Blocks] | None = None,
+) -> Splits:
+    """Check the features of one modality against the targets, and return both splits in one precision.
+
+    `blocks` are those of processes that share the samples.
+    """
+    own = blocks and (targets[0][blocks[0].own], targets[1][blocks[1].own])
+    x, x_val = feature_pair(modality, train, val, *(own or targets))
     # A model fitted in one precision does not accept the other.
     precision = np.promote_types(x.dtype, x_val.dtype)
     x, x_val = x.astype(precision, copy=False), x_val.astype(precision, copy=False)
-    return Splits(x, targets[0], x_val, targets[1])
+    return Splits(x, targets[0], x_val, targets[1], blocks=blocks)
 
 
 def split_targets(
@@ -75,13 +86,19 @@ def feature_pair(
     return x, x_val
 
 
-def in_range(train: Array, val: Array, *, by_feature: bool) -> tuple[Array, Array]:
+def in_range(
+    train: Array, val: Array, *, by_feature: bool, blocks: tuple[Blocks, Blocks] | None = None
+) -> tuple[Array, Array]:
     """Scale features that are too large or too small to be squared, by a power of two, which is exact.
 
     `by_feature` scales each feature by itself, as measures that standardise features allow; otherwise their
-    proportions are kept.
+    proportions are kept. `blocks` are those of processes that share the samples.
     """
-    peaks = [np.maximum(x.max(axis=0), -x.min(axis=0)) for x in (train, val)]
+    shares = blocks or (Blocks.alone(len(train)), Blocks.alone(len(val)))
+    peaks = [
+        share.highest(np.maximum(x.max(axis=0), -x.min(axis=0)))
+        for x, share in zip((train, val), shares, strict=True)
+    ]
     largest = np.maximum(*peaks) if by_feature else np.max(peaks)
     exponents = np.frexp(largest)[1]
     shifts = np.where(np.abs(exponents) > SAFE_EXPONENT, -exponents, 0)

@@ -8,7 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -20,10 +22,11 @@ from equipoise.diagnosis.features.reading import (
     moved_batches,
     untouched_generators,
 )
-from equipoise.distributed import gathered, interleaved
+from equipoise.distributed import gathered, portable
 from equipoise.pooling import Pool, pooled_output
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
+from equipoise.sharing import Blocks
 from equipoise.tasks import IGNORED_CLASS
 from equipoise.types import DataError, EquipoiseError, ModelError, UsageError
 
@@ -37,16 +40,35 @@ class Captured:
     Attributes:
         features: modality name to `[N, d_m]`, float32 (float64 if the model is), on the CPU.
         target: `[N]`, on the CPU.
+        blocks: where several processes share the samples, those of which each has the features, and the
+            target is that of all; else None.
     """
 
     features: dict[str, Tensor]
     target: Tensor
+    blocks: Blocks | None = None
+
+    def whole(self, rows: NDArray[np.int64] | None = None) -> Captured:
+        """Return the features of all samples, or of some `rows` in order, in every process.
+
+        All processes must call it.
+        """
+        rows = np.arange(len(self.target)) if rows is None else rows
+        target = self.target[torch.from_numpy(rows)]
+        if self.blocks is None:
+            return Captured({name: z[torch.from_numpy(rows)] for name, z in self.features.items()}, target)
+        blocks = self.blocks.chosen(rows)
+        places = rows[blocks.own] - self.blocks.start
+        features = {name: z.numpy()[places] for name, z in self.features.items()}
+        return Captured({m: torch.from_numpy(blocks.joined(z)) for m, z in features.items()}, target)
 
     def labelled(self) -> Captured:
         """Return the samples without those of the class -100, which the loss of a training ignores."""
         kept = self.target != IGNORED_CLASS
         if self.target.is_floating_point() or self.target.ndim != 1 or kept.all():
             return self
+        if self.blocks is not None:
+            return self.whole(kept.numpy().nonzero()[0])
         return Captured({name: z[kept] for name, z in self.features.items()}, self.target[kept])
 
 
@@ -57,6 +79,7 @@ def collect_features(
     *,
     reader: BatchReader | None = None,
     pool: Pool | Mapping[str, Pool] | None = None,
+    in_blocks: bool = False,
 ) -> Captured:
     """Run the model over a loader and collect what its encoders return.
 
@@ -64,7 +87,7 @@ def collect_features(
     gradients, the global random states and those of the loader's generators are restored. A shuffled
     `DataLoader` over a map-style dataset is read in the order of the dataset. If its sampler is a
     `DistributedSampler`, or `accelerate` has prepared it, each sample is read by one process, and every
-    process gets the features of all samples.
+    process gets the features of all samples, or with `in_blocks` keeps those that it has read.
 
     Args:
         encoders: modality name to a module inside `model`. A module that serves several modalities is listed
@@ -74,6 +97,7 @@ def collect_features(
         reader: how batches are read, if the default does not fit.
         pool: from an encoder's output to `[B, d]`, for all modalities or by name; see `pooled_output` for
             the default.
+        in_blocks: leave the features where they are, see `Captured.blocks`.
 
     Raises:
         ModelError: a handle is not part of the model, is never called or too often, or returns something
@@ -83,25 +107,19 @@ def collect_features(
     share, reader = Share.of(loader), reader or BatchReader()
     if share is None:
         return _collect(encoders, model, in_order(loader), loader, reader, pool)
-    own: Captured | EquipoiseError
+    own, failure = None, None
     try:
         own = _collect(encoders, model, share.loader(loader), loader, reader, pool)
     except EquipoiseError as error:  # all processes raise it: the others wait for this one
-        own = error
-    parts = gathered(own)
-    if failed := [part for part in parts if isinstance(part, EquipoiseError)]:
+        failure = portable(error)
+    if failed := [error for error in gathered(failure) if error is not None]:
         raise failed[0]
-    return _joined([part for part in parts if isinstance(part, Captured)], share.counts)
-
-
-def _joined(parts: list[Captured], counts: list[int]) -> Captured:
-    """Return the samples of all processes in the order of the dataset."""
-
-    def rows(tensors: Iterable[Tensor]) -> Tensor:
-        return interleaved([tensor[:count] for tensor, count in zip(tensors, counts, strict=True)])
-
-    features = {name: rows(part.features[name] for part in parts) for name in parts[0].features}
-    return Captured(features, rows(part.target for part in parts))
+    assert own is not None
+    count = share.blocks.sizes[share.blocks.rank]  # the rest is padding
+    target = torch.from_numpy(share.blocks.joined(own.target[:count].numpy()))
+    features = {name: z[:count] for name, z in own.features.items()}
+    captured = Captured(features, target, share.blocks)
+    return captured if in_blocks else captured.whole()
 
 
 def _collect(

@@ -10,7 +10,6 @@ from itertools import chain, islice
 from typing import Any, TypeGuard
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import (
     DataLoader,
@@ -25,6 +24,7 @@ from torch.utils.data import (
 from equipoise.diagnosis.features.transferred import Transferred
 from equipoise.distributed import gathered, process_count, unwrapped
 from equipoise.randomness import isolated_rng
+from equipoise.sharing import Blocks
 from equipoise.types import Batch, UsageError
 
 TARGET_KEYS = ("target", "targets", "label", "labels", "y")
@@ -177,43 +177,47 @@ def source_of(loader: Any) -> Any:
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a dataset that one process reads under a distributed sampler."""
+    """The part of a dataset that one process reads, where several share it.
 
-    size: int
-    rank: int
-    processes: int
+    Attributes:
+        blocks: the samples of each process.
+        own: batches of those of this process, if the loader gives them itself.
+    """
+
+    blocks: Blocks
+    own: Iterable[Any] | None = None
 
     @classmethod
     def of(cls, loader: Any) -> Share | None:
         """Return the share of this process; None if every process reads the whole dataset."""
         loader = source_of(loader)
+        if hasattr(loader, "own_block"):
+            given = loader.own_block()
+            return None if given is None else cls(*given)
         if _is_of_accelerate(loader):
             whole = isinstance(_innermost(loader).sampler, SequentialSampler | RandomSampler)
             if not whole or process_count() == 1:
                 return None
-            return cls(len(loader.dataset), dist.get_rank(), process_count())
+            return cls(Blocks.shared(len(loader.dataset)))
         if not _rebuildable(loader) or not isinstance(loader.sampler, DistributedSampler):
             return None
         sampler = loader.sampler
         if sampler.dataset is not loader.dataset or process_count() != sampler.num_replicas:
             return None
-        return cls(len(sampler.dataset), sampler.rank, sampler.num_replicas)  # type: ignore[arg-type]
-
-    @property
-    def counts(self) -> list[int]:
-        """Samples of each process, by rank."""
-        return [len(range(rank, self.size, self.processes)) for rank in range(self.processes)]
+        return cls(Blocks.shared(len(sampler.dataset)))  # type: ignore[arg-type]
 
     def loader(self, loader: Any) -> Any:
-        """Return a loader of the samples `rank, rank + processes, ...`.
+        """Return a loader of this process's samples, in order.
 
         Models may communicate in each forward pass, so every process gets the same number of samples: a
-        shorter share repeats the last sample of the dataset, to be dropped beyond `counts`.
+        shorter share repeats the last sample of the dataset, to be dropped beyond its block.
         """
+        if self.own is not None:
+            return self.own
         if isinstance(loader, Transferred):
             return replace(loader, loader=self.loader(loader.loader))
-        own = [*range(self.rank, self.size, self.processes)]
-        own += [self.size - 1] * (-(-self.size // self.processes) - len(own))
+        own = [*range(self.blocks.total)[self.blocks.own]]
+        own += [self.blocks.total - 1] * (max(self.blocks.sizes) - len(own))
         return _rebuilt(loader, own)
 
 

@@ -11,6 +11,7 @@ from equipoise.diagnosis.measures.kmeans import Clustering, kmeans
 from equipoise.diagnosis.measures.prediction import Predict, predicted_pair
 from equipoise.diagnosis.measures.scores import Array, Fitting, Labels, Score, Splits, Values, share
 from equipoise.diagnosis.measures.torch_kmeans import torch_kmeans
+from equipoise.sharing import Blocks
 from equipoise.threads import one_thread
 from equipoise.types import DataError
 
@@ -22,9 +23,10 @@ def purity_pair(splits: Splits, how: Fitting) -> tuple[Score, Score]:
     upwards.
     """
     if how.assign == "refit":
+        blocks = splits.blocks or (None, None)
         return (
-            _refitted(splits.train, splits.train_target, how, splits.disposable),
-            _refitted(splits.val, splits.val_target, how, splits.disposable),
+            _refitted(splits.train, splits.train_target, how, splits.disposable, blocks[0]),
+            _refitted(splits.val, splits.val_target, how, splits.disposable, blocks[1]),
         )
 
     def fit(features: Array, labels: Values) -> Predict:
@@ -47,8 +49,10 @@ def agreement_pair(splits: Splits, how: Fitting, *, statistic: Callable[..., flo
     return Score(statistic, (train, splits.train_target)), Score(statistic, (val, splits.val_target))
 
 
-def _refitted(features: Array, target: Values, how: Fitting, disposable: bool) -> Score:
-    clusters = fit_kmeans(features, how, disposable=disposable).labels
+def _refitted(
+    features: Array, target: Values, how: Fitting, disposable: bool, blocks: Blocks | None
+) -> Score:
+    clusters = fit_kmeans(features, how, disposable=disposable, blocks=blocks).labels
     labels: Labels = target.astype(np.int64)
     return Score(share, (majorities(clusters, labels, how.n_clusters)[clusters] == labels,))
 
@@ -99,11 +103,14 @@ def majorities(clusters: Labels, labels: Labels, n_clusters: int) -> Labels:
     return named
 
 
-def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Clustering:
+def fit_kmeans(
+    features: Array, how: Fitting, *, disposable: bool = False, blocks: Blocks | None = None
+) -> Clustering:
     """Cluster `features [N, d]` by Lloyd's algorithm from k-means++ starts.
 
     Equal input gives equal clusters: it runs on one thread, as the order of sums of several threads varies.
-    With `disposable`, `features` are overwritten and not copied.
+    With `disposable`, `features` are overwritten and not copied. With `blocks` they are those of this
+    process, and scikit-learn's backend finds the clusters of all.
 
     Returns:
         The clusters: `labels [N]` of these samples, and `assign`, which finds those of others.
@@ -111,9 +118,10 @@ def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Cl
     Raises:
         DataError: fewer samples than clusters.
     """
-    if len(features) < how.n_clusters:
+    count = blocks.total if blocks else len(features)
+    if count < how.n_clusters:
         raise DataError(
-            f"{len(features)} samples are fewer than the {how.n_clusters} clusters; give more samples, or a "
+            f"{count} samples are fewer than the {how.n_clusters} clusters; give more samples, or a "
             "smaller n_clusters."
         )
     if how.backend == "torch":
@@ -126,4 +134,5 @@ def fit_kmeans(features: Array, how: Fitting, *, disposable: bool = False) -> Cl
             max_iter=how.max_iter,
             seed=how.seed,
             in_place=disposable,
+            blocks=blocks,
         )

@@ -9,7 +9,6 @@ changed points only, and by single precision where rounding cannot decide.
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 from typing import Final
@@ -17,18 +16,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
-Labels = NDArray[np.int64]
+from equipoise.diagnosis.measures.kmeans_starts import Cloud, Doubles, Labels, draw_starts, steps
+from equipoise.sharing import Blocks
+
 TOLERANCE: Final = 1e-4
 """Lloyd's algorithm stops when all centres together move by less, in variances of a feature."""
-SLACK: Final = 1e-9
-"""Bounds closer than this, of distances relative to the farthest point, are not trusted."""
-LARGE: Final = 500_000
-"""Values from which on single precision saves more time than it takes to check where rounding decides."""
-UNIT: Final = 2.0**-24
-"""Largest relative error of a number that is rounded to single precision."""
-ROWS: Final = 1024
-"""Points per step: they and their distances stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Clustering:
         """Return the nearest cluster `[N]` of points `[N, d]`."""
         squared = np.einsum("kd,kd->k", self.centers, self.centers)
         labels = np.empty(len(points), np.int64)
-        for rows in _steps(len(points)):
+        for rows in steps(len(points)):
             labels[rows] = (squared - 2 * (points[rows] @ self.centers.T)).argmin(axis=1)
         return labels
 
@@ -62,8 +54,12 @@ def kmeans(
     max_iter: int,
     seed: int,
     in_place: bool = False,
+    blocks: Blocks | None = None,
 ) -> Clustering:
     """Cluster points `[N, d]` and return the best of `n_init` starts.
+
+    Processes that share the points, each with its block, exchange sums over points, candidates for centres,
+    and at the end the clusters; the points stay where they are.
 
     Args:
         points: finite numbers; at least `n_clusters` of them.
@@ -72,96 +68,23 @@ def kmeans(
         max_iter: limit for the iterations of each.
         seed: scikit-learn's `random_state`.
         in_place: whether the points, in double precision, may be overwritten.
+        blocks: those of the processes; None if this one has all points.
     """
-    mean = points.mean(axis=0, dtype=np.float64)
+    blocks = blocks or Blocks.alone(len(points))
+    mean: Doubles = blocks.sum(points.sum(axis=0, dtype=np.float64)) / blocks.total
     centred = np.subtract(points, mean, out=points if in_place and points.dtype == np.float64 else None)
-    cloud = _Cloud(centred)
-    starts = _draw_starts(cloud, n_clusters, n_init, np.random.RandomState(seed))
+    cloud = Cloud(centred, blocks)
+    starts = draw_starts(cloud, n_clusters, n_init, np.random.RandomState(seed))
     best: Clustering | None = None
     for start in starts:
-        found = _Lloyd(cloud, centred[start]).run(max_iter)
+        found = _Lloyd(cloud, blocks.rows(centred, start)).run(max_iter)
         if found is None:
             # A cluster has lost all its points, because some of them coincide.
-            return _by_scikit_learn(centred, mean, n_clusters, n_init, max_iter, seed)
-        if best is None or (found.inertia < best.inertia and not _same(found.labels, best.labels)):
+            return _by_scikit_learn(blocks.joined(centred), mean, n_clusters, n_init, max_iter, seed)
+        if best is None or (found.inertia < best.inertia and not _same(found, best, blocks)):
             best = found
     assert best is not None
-    return Clustering(best.labels, best.centers + mean, best.inertia)
-
-
-class _Cloud:
-    """Points `[N, d]` around the origin, with the squares of their norms `[N]`."""
-
-    def __init__(self, points: Doubles) -> None:
-        self.points = points
-        self.squares: Doubles = np.einsum("nd,nd->n", points, points)
-        self.variance = float(self.squares.sum() / points.size)
-        self.farthest = math.sqrt(self.squares.max(initial=0.0))
-        self.slack = SLACK * self.farthest
-        large = points.size >= LARGE and 1e-15 < self.farthest < 1e15  # squares that single precision holds
-        self.compared: NDArray[np.floating] = points.astype(np.float32) if large else points
-        # Of a product of a point with another or a centre, none of which is farther from the origin.
-        self.error = (points.shape[1] + 8) * UNIT * self.farthest**2 if large else 0.0
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def distances(self, rows: Labels) -> Doubles:
-        """Return the squared distances `[S, N]` of all points from those in `rows`."""
-        squared = np.empty((len(rows), len(self)))
-        for part in _steps(len(self)):
-            squared[:, part] = self.points[rows] @ self.points[part].T
-        squared *= -2
-        squared += self.squares[rows][:, None]
-        squared += self.squares
-        return np.maximum(squared, 0, out=squared)
-
-
-def _draw_starts(cloud: _Cloud, n_clusters: int, n_init: int, state: np.random.RandomState) -> Labels:
-    """Return the points `[S, K]` that are the first centres of each start.
-
-    Every next centre is the best of some candidates, drawn in proportion to the squared distance from the
-    nearest centre. How many numbers are drawn does not depend on the points, so all starts go side by side.
-    """
-    trials = 2 + int(math.log(n_clusters))
-    drawn = [(state.random_sample(), state.random_sample((n_clusters - 1, trials))) for _ in range(n_init)]
-    chosen = np.empty((n_init, n_clusters), np.int64)
-    even = np.cumsum(np.full(len(cloud), 1 / len(cloud)))
-    chosen[:, 0] = (even / even[-1]).searchsorted([first for first, _ in drawn], side="right")
-    nearest = cloud.distances(chosen[:, 0])
-    for place in range(1, n_clusters):
-        sums = [np.cumsum(row) for row in nearest]
-        totals = nearest.sum(axis=1)
-        candidates = np.stack(
-            [
-                np.minimum(sums[i].searchsorted(later[place - 1] * totals[i]), len(cloud) - 1)
-                for i, (_, later) in enumerate(drawn)
-            ]
-        )
-        best = _potentials(cloud, candidates, nearest).argmin(axis=1)
-        chosen[:, place] = candidates[np.arange(n_init), best]
-        np.minimum(nearest, cloud.distances(chosen[:, place]), out=nearest)
-    return chosen
-
-
-def _potentials(cloud: _Cloud, candidates: Labels, nearest: Doubles) -> Doubles:
-    """Return the sum of the squared distances from the nearest centre with each candidate, `[S, trials]`.
-
-    Rounding could only matter where two candidates are equally good to the last digits.
-    """
-    starts, trials = candidates.shape
-    flat = candidates.ravel()
-    kind = cloud.compared.dtype
-    at, squares = -2 * cloud.compared[flat], cloud.squares[flat][:, None].astype(kind)
-    sums = np.zeros((starts, trials))
-    for part in _steps(len(cloud)):
-        squared = at @ cloud.compared[part].T
-        squared += squares
-        squared += cloud.squares[part].astype(kind)
-        by_start = np.maximum(squared, 0, out=squared).reshape(starts, trials, -1)
-        np.minimum(by_start, nearest[:, None, part].astype(kind), out=by_start)
-        sums += by_start.sum(axis=2, dtype=np.float64)
-    return sums
+    return Clustering(blocks.joined(best.labels), best.centers + mean, best.inertia)
 
 
 class _Lloyd:
@@ -172,7 +95,7 @@ class _Lloyd:
     cluster, and is not looked at.
     """
 
-    def __init__(self, cloud: _Cloud, centers: Doubles) -> None:
+    def __init__(self, cloud: Cloud, centers: Doubles) -> None:
         self.cloud, self.centers = cloud, centers
         self.labels: Labels = np.full(len(cloud), -1)
         self.upper, self.lower = np.empty(len(cloud)), np.empty(len(cloud))
@@ -183,11 +106,15 @@ class _Lloyd:
         everywhere = np.arange(len(self.cloud))
         unsure = everywhere
         for _ in range(max_iter):
-            if not self._assign(unsure):
+            changed = self._assign(unsure)
+            own = np.append(np.column_stack([self.sums, self.counts]).ravel(), changed)
+            totals = self.cloud.blocks.sum(own)  # over all processes
+            if not totals[-1]:
                 return self._clustering()
-            if not self.counts.all():
+            totals = totals[:-1].reshape(len(self.centers), -1)
+            if not totals[:, -1].all():
                 return None
-            moved = self._move()
+            moved = self._move(totals[:, :-1] / totals[:, -1:])
             unsure = everywhere[self.upper >= self.lower - self.cloud.slack]
             if (moved**2).sum() <= TOLERANCE * self.cloud.variance:
                 break
@@ -201,7 +128,7 @@ class _Lloyd:
         compared = doubled.astype(self.cloud.compared.dtype)
         error = 2 * self.cloud.error
         changed = False
-        for part in _steps(len(unsure)):
+        for part in steps(len(unsure)):
             rows = unsure[part]
             away = self.cloud.compared[rows] @ compared
             away += squared.astype(away.dtype)
@@ -230,9 +157,8 @@ class _Lloyd:
         self.sums += signs.T @ points
         self.counts += signs.sum(axis=0)
 
-    def _move(self) -> Doubles:
+    def _move(self, centers: Doubles) -> Doubles:
         """Move the centres to the means of their points; return the distances `[K]`, and widen the bounds."""
-        centers = self.sums / self.counts[:, None]
         moved: Doubles = np.sqrt(((centers - self.centers) ** 2).sum(axis=1))
         self.centers = centers
         self.upper += moved[self.labels]
@@ -245,10 +171,10 @@ class _Lloyd:
 
     def _clustering(self) -> Clustering:
         inertia = 0.0
-        for part in _steps(len(self.cloud)):
+        for part in steps(len(self.cloud)):
             away = self.cloud.points[part] - self.centers[self.labels[part]]
             inertia += float(np.einsum("nd,nd->", away, away))
-        return Clustering(self.labels, self.centers, inertia)
+        return Clustering(self.labels, self.centers, float(self.cloud.blocks.sum(np.array(inertia))))
 
 
 def _two_nearest(away: NDArray[np.floating]) -> tuple[Labels, Doubles, Doubles]:
@@ -260,14 +186,12 @@ def _two_nearest(away: NDArray[np.floating]) -> tuple[Labels, Doubles, Doubles]:
     return labels, own, away.min(axis=1).astype(np.float64)
 
 
-def _same(labels: Labels, others: Labels) -> bool:
+def _same(one: Clustering, other: Clustering, blocks: Blocks) -> bool:
     """Return whether two clusterings differ by the names of the clusters alone."""
-    pairs = len(np.unique(labels * (others.max() + 1) + others))
-    return pairs == len(np.unique(labels)) == len(np.unique(others))
-
-
-def _steps(count: int) -> list[slice]:
-    return [slice(start, min(start + ROWS, count)) for start in range(0, count, ROWS)]
+    both = np.zeros((len(one.centers), len(other.centers)), np.int64)
+    both[one.labels, other.labels] = 1
+    both = blocks.highest(both)
+    return bool(both.sum() == both.any(axis=0).sum() == both.any(axis=1).sum())
 
 
 def _by_scikit_learn(

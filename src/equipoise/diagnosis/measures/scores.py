@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.sharing import Blocks
 from equipoise.types import DataError
 
 Array = NDArray[np.floating]
@@ -50,7 +51,8 @@ class Score:
 class Splits:
     """Scaled features `[N, d]` and targets `[N]` of both splits.
 
-    With `disposable` a measure may overwrite the features.
+    With `disposable` a measure may overwrite the features. Where processes share the samples, `blocks` are
+    those of both splits: features are those of this process, targets those of all.
     """
 
     train: Array
@@ -58,6 +60,7 @@ class Splits:
     val: Array
     val_target: Values
     disposable: bool = False
+    blocks: tuple[Blocks, Blocks] | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from equipoise.decimals import fixed
 from equipoise.experiments.examine.new_classifiers import Classifier, FineTuned, Probe, trained
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.tasks import CLASSIFICATION
-from equipoise.training.fit import FitResult, load_run, run, run_name
+from equipoise.training.finished import FitResult, load_run
+from equipoise.training.fit import run, run_name
 from equipoise.training.option_text import to_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.record import RunRecord, locked

@@ -15,7 +15,7 @@ from equipoise.models.local_weights import without_weights
 from equipoise.randomness import isolated_rng
 from equipoise.threads import cpu_threads
 from equipoise.training.assembly import ModelSpec, build_for, build_reference
-from equipoise.training.fit import FitResult
+from equipoise.training.finished import FitResult
 from equipoise.training.loop import Training
 from equipoise.training.measuring.evaluation import evaluate
 from equipoise.training.option_text import to_options

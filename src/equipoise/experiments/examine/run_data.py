@@ -16,7 +16,7 @@ from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.models import BalancedModel
 from equipoise.threads import cpu_threads
 from equipoise.training.assembly import prepare_data
-from equipoise.training.fit import FitResult, load_run
+from equipoise.training.finished import FitResult, load_run
 from equipoise.training.option_text import from_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.record import RunRecord

@@ -16,6 +16,7 @@ from equipoise.experiments.grid.executors import Executor, make_executor
 from equipoise.experiments.grid.jobs import Job, Outcome
 from equipoise.experiments.grid.output_folder import check_grid_folder, tidy
 from equipoise.training.option_text import to_options
+from equipoise.training.processes.group import refuse_several
 from equipoise.training.record.record import ERROR, locked
 from equipoise.types import EquipoiseError, UsageError
 from equipoise.whole_files import write_atomically
@@ -55,6 +56,7 @@ def run_grid(
         UsageError, DataError, RunFolderError: before the first run, if methods, options, data or a folder of
             any cell are wrong.
     """
+    refuse_several()
     runner = make_executor(executor, workers, side_by_side)
     planned = _planned(list(cells), out, resume=resume, overwrite=overwrite)
     for cell in planned:

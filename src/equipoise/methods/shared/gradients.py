@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from equipoise.distributed import averaged
 from equipoise.methods.shared.precision import widened
 
 
@@ -18,15 +19,16 @@ def trainable(parameters: Iterable[tuple[str, nn.Parameter]]) -> list[nn.Paramet
 def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     """Return the gradient of a loss with respect to each parameter, zeros where it does not depend on it.
 
-    The graph is kept, and `.grad` is not changed.
+    The graph is kept, and `.grad` is not changed. Of processes that share a batch it is that of all samples.
     """
     if not loss.requires_grad:
         return [torch.zeros_like(parameter) for parameter in parameters]
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    return [
+    gradients = [
         torch.zeros_like(parameter) if gradient is None else gradient
         for parameter, gradient in zip(parameters, found, strict=True)
     ]
+    return averaged(gradients)
 
 
 def inner_product(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:

@@ -12,6 +12,7 @@ from equipoise.methods.core.method import Method
 from equipoise.methods.core.options import number
 from equipoise.methods.core.run import Run
 from equipoise.methods.shared.positions import stratified
+from equipoise.sharing import SharedBatch
 from equipoise.types import Batch, UsageError
 
 LEAST = 2
@@ -75,11 +76,15 @@ def without(base: Iterable[Batch], rows: Tensor) -> Iterator[Batch]:
 
 
 def _rows_of(batch: Batch, chosen: Tensor) -> Batch:
+    if isinstance(batch, SharedBatch):
+        return batch.chosen(chosen)
     inputs = {name: x[chosen] for name, x in batch.inputs.items()}
     return Batch(inputs, batch.target[chosen], batch.index[chosen])
 
 
 def _joined(first: Batch, second: Batch) -> Batch:
+    if isinstance(first, SharedBatch) and isinstance(second, SharedBatch):
+        return first.followed_by(second)
     inputs = {name: torch.cat([x, second.inputs[name]]) for name, x in first.inputs.items()}
     target = torch.cat([first.target, second.target])
     return Batch(inputs, target, torch.cat([first.index, second.index]))

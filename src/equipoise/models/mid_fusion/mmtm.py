@@ -14,6 +14,7 @@ from equipoise.models.encoders.stages import masked_mean
 from equipoise.models.fusion.base import check_modalities
 from equipoise.models.mid_fusion.lockstep import LockstepModel, widths_at
 from equipoise.models.options import listed, positive, require_modalities
+from equipoise.sharing import mean_of_rows
 from equipoise.types import ModelError
 
 
@@ -157,7 +158,7 @@ class MMTM(nn.Module):
         self.gate_count += 1
         for m, gate in gates.items():
             mean = self.mean_gate(m)
-            mean += (gate.to(mean.dtype).mean(dim=0) - mean) / self.gate_count
+            mean += (mean_of_rows(gate.to(mean.dtype)) - mean) / self.gate_count
 
     def _check(self, maps: Mapping[str, Tensor], batch_size: int) -> None:
         if not maps:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from equipoise.distributed import by_first
 from equipoise.models import BalancedModel
 from equipoise.scopes import evaluating
 from equipoise.tasks import CLASSIFICATION, REGRESSION, Task, task_named
@@ -60,7 +61,7 @@ def evaluate(
     predictions = {name: value.cpu() for name, value in predictions.items()}
     # Summed on the CPU, as not every device has double precision.
     loss = float(torch.stack(losses).cpu().double().sum()) / len(target)
-    figures = _figures(task, output, predictions, num_classes)
+    figures = by_first(lambda: _figures(task, output, predictions, num_classes))
     return Evaluation({"loss": loss, **figures}, predictions)
 
 

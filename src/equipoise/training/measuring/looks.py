@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from equipoise.data.format.batches import SplitData
 from equipoise.diagnosis.estimate import stratified_rows
+from equipoise.distributed import gathered
+from equipoise.sharing import Blocks
 from equipoise.tasks import CLASSIFICATION, Task
 from equipoise.types import Batch
 
@@ -89,10 +91,11 @@ class Looks:
         if self.every is not None:
             return
         sizes = [len(rows) for rows in self._parts]
-        reading = self._operations / sum(sizes)
+        operations = sum(gathered(self._operations))
+        reading = operations / sum(sizes)
         total = len(self._splits[0])
         training = self._epochs * (math.ceil(total / batch_size) * CALL + 3 * total * reading / SPEED)
-        look = sum(math.ceil(size / batch_size) for size in sizes) * CALL / 2 + self._operations / SPEED
+        look = sum(math.ceil(size / batch_size) for size in sizes) * CALL / 2 + operations / SPEED
         for z in features.values():
             for size in sizes:
                 # About fifteen iterations of Lloyd's algorithm, and as much for the starts.
@@ -125,6 +128,10 @@ class _Part:
 
     def __init__(self, split: SplitData, positions: list[int], batch_size: int) -> None:
         self._split, self._positions, self._batch_size = split, positions, batch_size
+
+    def own_block(self) -> tuple[Blocks, Iterable[Batch]] | None:
+        """Return the blocks of the samples and a loader of this process's, see `SplitData.block`."""
+        return self._split.block(self._positions, self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self._positions), self._batch_size):

@@ -14,13 +14,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from equipoise.distributed import agreed, process_count
 from equipoise.models import BalancedModel
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
 from equipoise.tasks import task_named
 from equipoise.threads import cpu_threads
 from equipoise.training.assembly import ModelSpec, build_reference, prepare_data
-from equipoise.training.fabric import fabric_class
+from equipoise.training.fabric import make_fabric
 from equipoise.training.optimizers import optimizer_of
 from equipoise.training.recipe import AUTO
 from equipoise.training.settings import Settings
@@ -39,19 +40,20 @@ def with_precision(settings: Settings, held: Mapping[str, Any]) -> Settings:
     """Return settings with a precision in place of `auto`; `held` are those of the run to resume, if any."""
     if settings.budget.precision != AUTO:
         return settings
-    precision = held.get("precision") or chosen_precision(settings)
+    precision = held.get("precision") or agreed(chosen_precision(settings))
     return replace(settings, budget=replace(settings.budget, precision=precision))
 
 
 def chosen_precision(settings: Settings) -> str:
     """Return `bf16-mixed` where it is clearly faster and gives the same gradients, else `32-true`.
 
-    The joint model takes some steps on one batch in both precisions, in turn.
+    The joint model takes some steps on one batch in both precisions, in turn; each of several processes takes
+    them on as many samples as it has of a batch.
     """
     dataset, data = prepare_data(settings)
     model = build_reference(settings, ModelSpec.of(dataset))
-    size = min(settings.budget.batch_size, data.sizes["train"])
-    batch = data.train_samples[list(range(size))]
+    size = min(max(1, settings.budget.batch_size // process_count()), data.sizes["train"])
+    batch = data.train_samples.alone()[list(range(size))]
     with isolated_rng(), cpu_threads(model, settings.threads), _quiet():
         trials = {name: _Trial(settings, model, batch, name) for name in (FULL, MIXED)}
         full, mixed = (trials[name].gradient() for name in (FULL, MIXED))
@@ -99,8 +101,8 @@ class _Logits(nn.Module):
 class _Trial:
     """A copy of a model that is trained on one batch in some precision."""
 
-    def __init__(self, settings: Settings, model: BalancedModel, batch: Batch, precision: Any) -> None:
-        self.fabric = fabric_class()(accelerator=settings.device, devices=1, precision=precision)
+    def __init__(self, settings: Settings, model: BalancedModel, batch: Batch, precision: str) -> None:
+        self.fabric = make_fabric(settings.device, precision)
         self.task, self.batch = task_named(model.task), batch.to(self.fabric.device)
         inner = _Logits(copy.deepcopy(model))
         rate = settings.budget.lr

@@ -13,6 +13,7 @@ from torch import Tensor
 from equipoise.diagnosis import collect_features
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.diagnosis.measures.prediction import mean_average_precision, r2
+from equipoise.distributed import by_first
 from equipoise.models import BalancedModel
 from equipoise.tasks import CLASSIFICATION
 from equipoise.threads import one_thread
@@ -35,12 +36,19 @@ def probe_scores(model: BalancedModel, train: Iterable[Batch], val: Iterable[Bat
     Raises:
         ModelError, DataError: see `collect_features`.
     """
-    fitted, scored = (collect_features(encoders_of(model), model, batches) for batches in (train, val))
-    score = probe_accuracy if model.task == CLASSIFICATION.name else ridge_score
-    return {
-        name: score(fitted.features[name], fitted.target, scored.features[name], scored.target)
-        for name in model.modalities
-    }
+    encoders, classes = encoders_of(model), model.task == CLASSIFICATION.name
+    fitted, scored = (collect_features(encoders, model, split, in_blocks=True) for split in (train, val))
+    if fitted.blocks:  # every process gets what is fitted, not all samples
+        target = fitted.target.numpy()
+        rows = spread_rows(target, MAX_SAMPLES) if classes else even_rows(len(target), MAX_SAMPLES)
+        fitted, scored = fitted.whole(rows), scored.whole()
+    score = probe_accuracy if classes else ridge_score
+    return by_first(
+        lambda: {
+            name: score(fitted.features[name], fitted.target, scored.features[name], scored.target)
+            for name in model.modalities
+        }
+    )
 
 
 def probe_accuracy(train: Tensor, train_target: Tensor, val: Tensor, val_target: Tensor) -> float:

@@ -48,9 +48,11 @@ class RunRecord:
 
     Attributes:
         folder: their folder.
+        writes: whether anything is written; of the processes of a run the first one writes.
     """
 
     folder: Path
+    writes: bool = True
 
     @property
     def complete(self) -> bool:
@@ -85,6 +87,8 @@ class RunRecord:
             PathError: it cannot be written, or holds other things or a run of another configuration. An
                 existing record is kept unless `overwrite` is given.
         """
+        if not self.writes:
+            return
         if self._in_use():
             if self.holds_comparison or not self.path(CONFIG).is_file():
                 held = "a comparison" if self.holds_comparison else "no run"
@@ -159,6 +163,8 @@ class RunRecord:
 
     def append(self, name: str, event: Mapping[str, Any]) -> None:
         """Append an event to a file of JSON lines."""
+        if not self.writes:
+            return
         with self.path(name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(event, allow_nan=True) + "\n")
 
@@ -181,17 +187,23 @@ class RunRecord:
 
     def truncate(self, lengths: Mapping[str, int]) -> None:
         """Truncate the event files to the sizes at a checkpoint; the events after it will be repeated."""
+        if not self.writes:
+            return
         for name, length in lengths.items():
             if self._size(name) > length:
                 os.truncate(self.path(name), length)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result, which marks the run as finished."""
+        if not self.writes:
+            return
         write_atomically(self.path(RESULT), json.dumps(result, indent=2) + "\n")
         self.tidy()
 
     def tidy(self) -> None:
         """Remove the files that a finished run no longer needs, and those of a process that was killed."""
+        if not self.writes:
+            return
         for path in (self.path(CHECKPOINT), self.path(ERROR), *self.folder.glob(PARTIAL)):
             path.unlink(missing_ok=True)
         for folder in (SNAPSHOTS, FLOORS):

@@ -52,6 +52,8 @@ class Snapshots:
         Raises:
             RunFolderError: they cannot be written.
         """
+        if not self.record.writes:
+            return
         weights = weights_of(model)
         snapshot = Snapshot(epoch, event, fingerprints.of_tensors(weights))
         path = self.record.path(self._file(snapshot))

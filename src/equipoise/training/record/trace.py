@@ -80,6 +80,8 @@ def _purities(model: BalancedModel, splits: Mapping[str, Iterable[Batch]]) -> di
 
 def write_trace(record: RunRecord, points: Iterable[TracePoint]) -> None:
     """Write `trace.jsonl`, whole or not at all."""
+    if not record.writes:
+        return
     write_atomically(record.path(TRACE), "".join(json.dumps(vars(point)) + "\n" for point in points))
 
 

@@ -1,0 +1,1 @@
+"""A run in several processes: starting them, meeting, and noticing that one is lost."""

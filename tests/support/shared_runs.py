@@ -1,0 +1,67 @@
+"""Runs of the toolkit's trainer in several processes, launched by `torchrun FILE FOLDER`, and the same alone.
+
+The models are float64, so that results of one process and of several differ by rounding of about 1e-15.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import equipoise as eq
+from equipoise.models import BalancedModel, build_model
+from equipoise.models.contract import batch_inputs
+
+GIVEN: dict[str, Any] = {
+    "epochs": 4,
+    "batch_size": 20,  # of 96 samples, so that shares and the last batch differ in size
+    "optimizer": "sgd",
+    "lr": 0.02,
+    "device": "cpu",
+    "checkpoint_every": 1,
+    "model": "shared_runs:Double",
+}
+
+
+if os.environ.get("DOUBLE"):  # in processes that Equipoise or `torchrun` has started
+    torch.set_default_dtype(torch.float64)
+
+
+def Double(shapes: Mapping[str, Any], num_classes: int) -> BalancedModel:
+    """Encoders with dropout and, of images, batch normalisation."""
+    kinds = {m: "cnn" if len(shape) == 3 else "mlp" for m, (shape, _) in shapes.items()}
+    options = {m: {"channels": [4, 6]} if kind == "cnn" else {"hidden": [8, 6]} for m, kind in kinds.items()}
+    fusion = os.environ.get("FUSION", "concat")
+    # Attention of torch draws its own masks of dropout, which are others in several processes.
+    masks = {"dropout": 0.0} if fusion == "mult" else {}
+    model = build_model(
+        shapes, num_classes, encoders=kinds, encoder_options=options, fusion=fusion, fusion_options=masks
+    )
+    kind = type(model)
+
+    def encode(self: BalancedModel, batch: Any, *only: Any, **named: Any) -> dict[str, Tensor]:
+        inputs = {m: x.to(torch.get_default_dtype()) for m, x in batch_inputs(batch).items()}
+        return kind.encode(self, inputs, *only, **named)
+
+    model.__class__ = type("Double", (kind,), {"encode": encode})
+    return model
+
+
+def trained(folder: Path, name: str, data: str, options: Mapping[str, Any]) -> eq.FitResult:
+    return eq.fit(data, **{**GIVEN, **options}, out=folder / name)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    place = Path(sys.argv[1])
+    wanted = json.loads((place / "wanted.json").read_text())
+    for name, (data, options) in wanted.items():
+        result = trained(place, name, data, options)
+        torch.save(result.model.state_dict(), place / f"{name}-{os.environ['RANK']}.pt")

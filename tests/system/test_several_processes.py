@@ -1,0 +1,120 @@
+"""A run shared by several processes is the run of one, whatever the method."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import shared_runs
+import synthetic
+from equipoise.methods import METHODS
+from processes import torchrun
+
+RELEARN = {"method": "diagnose-relearn", "method_options": {"epochs": [0, 2], "lam": 5.0}}
+SHAPES = {"audio": (8,), "video": (1, 8, 8)}
+SOME: dict[str, dict[str, Any]] = {
+    "diagnose-relearn": RELEARN,
+    "ogm-ge": {"method": "ogm-ge"},
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "agm": {"alpha": 5.0},
+    "arl": {"warmup_epochs": 0},
+    "diagnose-relearn": RELEARN["method_options"],
+    "fixed-modulation": {"factors": {"video": 0.5}},
+    "inforeg": {"loss": "joint+unimodal"},
+    "modality-valuation": {"warmup": 1, "rate": "power", "alpha": 5.0},
+    "opm": {"start_epoch": 0, "p_exe": 1.0},
+    "reconboost": {"boost_epochs": 1, "rectify_epochs": 1},
+    "sample-valuation": {"warmup": 1},
+}
+EVERY = {
+    name: {
+        "method": "unimodal:video" if name == "unimodal" else name,
+        "method_options": OPTIONS.get(name, {}),
+    }
+    for name in METHODS
+    if name != "greedy"
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(synthetic.write(tmp_path_factory.mktemp("data") / "two", SHAPES, count=160).path)
+
+
+def events(folder: Path, name: str) -> list[dict[str, Any]]:
+    path = folder / name
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def without_times(event: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in event.items() if "seconds" not in key}
+
+
+@pytest.fixture(autouse=True)
+def double(float64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float64, in the processes, too."""
+    monkeypatch.setenv("DOUBLE", "1")
+
+
+def assert_equal_runs(data: str, wanted: dict[str, dict[str, Any]], count: int, tmp_path: Path) -> None:
+    (tmp_path / "wanted.json").write_text(json.dumps({name: (data, own) for name, own in wanted.items()}))
+    for ended in torchrun(shared_runs.__file__, tmp_path, cwd=tmp_path, count=count):
+        assert ended.returncode == 0, ended.stderr[-3000:]
+    for name, own in wanted.items():
+        alone, folder = shared_runs.trained(tmp_path / "alone", name, data, own), tmp_path / name
+        for rank in range(count):
+            found = torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True)
+            for key, value in alone.model.state_dict().items():
+                torch.testing.assert_close(found[key], value, rtol=0, atol=1e-9, msg=f"{name} {key}")
+        for file in ("metrics.jsonl", "diagnosis.jsonl"):
+            one, several = events(alone.run_dir, file), events(folder, file)
+            for a, b in zip(one, several, strict=True):
+                assert_close(without_times(a), without_times(b), (name, file))
+        (entry := json.loads((folder / "result.json").read_text()))["environment"] = None
+        result = without_times(entry)
+        expected = without_times({**alone.summary, "environment": None})
+        for key in ("peak_memory_bytes", "parts"):
+            del result[key], expected[key]
+        assert_close(expected, result, (name, "result.json"))
+
+
+def assert_close(one: Any, other: Any, what: object) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), what
+        for key, value in one.items():
+            assert_close(value, other[key], (what, key))
+    elif isinstance(one, list):
+        assert len(one) == len(other), what
+        for a, b in zip(one, other, strict=True):
+            assert_close(a, b, what)
+    elif isinstance(one, float):
+        assert other == pytest.approx(one, rel=1e-5, abs=1e-6), what
+    else:
+        assert one == other, what
+
+
+def test_the_result_of_one_process(data: str, tmp_path: Path) -> None:
+    assert_equal_runs(data, SOME, 4, tmp_path)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("count", [2, 3])
+def test_every_method_has_the_result_of_one_process(data: str, count: int, tmp_path: Path) -> None:
+    assert_equal_runs(data, EVERY, count, tmp_path)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("fusion", ["mmtm", "mult"])
+def test_encoders_that_exchange_signals(
+    fusion: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUSION", fusion)
+    wanted = {"diagnose-relearn": RELEARN, "agm": {"method": "agm", "method_options": {"alpha": 5.0}}}
+    if fusion == "mmtm":
+        wanted["greedy"] = {"method": "greedy", "method_options": {"start_epoch": 0, "eps": 0.0}}
+    assert_equal_runs(data, wanted, 2, tmp_path)
