@@ -118,6 +118,8 @@ def trained_by_us(method: str, options: dict[str, Any], **budget: Any) -> Traine
 def _training(arguments: str, dtype: torch.dtype) -> tuple[dict[str, Tensor], Any, RunData]:
     """Return the last weights, the model before training, and the data; `dtype` is the default dtype."""
     method, options, budget = json.loads(arguments)
+    # As the optimisers of the loops that the tests write; AdamW has the default rate.
+    budget = {"weight_decay": 1e-4, **({} if "optimizer" in budget else {"lr": 0.05}), **budget}
     folder = Path(tempfile.mkdtemp())
     synthetic.write(folder / "data", count=90)
     settings = Settings.from_options(

@@ -66,7 +66,7 @@ class Budget:
     optimizer: str = "sgd"
     lr: float | None = None
     momentum: float = 0.9
-    weight_decay: float = 1e-4
+    weight_decay: float = 1e-3
     schedule: str = "constant"
     lr_step: int = 30
     lr_gamma: float = 0.1

@@ -57,7 +57,7 @@ def test_a_folder_with_a_run_is_kept(data: str, out: Path) -> None:
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(eq.RunFolderError, match="holds a run already"):
         eq.fit(data, out=out, **QUICK)
-    with pytest.raises(eq.RunFolderError, match=r"another configuration: .*lr 0.05 \(requested: 0.5\)"):
+    with pytest.raises(eq.RunFolderError, match=r"another configuration: .*lr 0.1 \(requested: 0.5\)"):
         eq.fit(data, out=out, resume=True, lr=0.5, **QUICK)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     eq.fit(data, out=out, overwrite=True, lr=0.5, **QUICK)
