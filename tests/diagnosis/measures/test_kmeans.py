@@ -14,6 +14,7 @@ from blocks_in_threads import in_threads
 from equipoise.diagnosis.measures import kmeans as module
 from equipoise.diagnosis.measures import kmeans_starts
 from equipoise.diagnosis.measures.kmeans import kmeans
+from equipoise.diagnosis.measures.kmeans_few import are_few
 from equipoise.sharing import Blocks
 
 
@@ -33,11 +34,12 @@ def assert_same(points, n_clusters, *, seed=0, n_init=3, max_iter=300):
     assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-9, abs=1e-18)
 
 
-@pytest.fixture(params=[False, True], ids=["double", "single"])
-def single(request, monkeypatch):
-    """Compare distances in single precision too, as of many points."""
-    monkeypatch.setattr(kmeans_starts, "LARGE", 0 if request.param else 10**9)
+@pytest.fixture(params=["double", "single", "at once"])
+def path(request, monkeypatch):
+    """Compute in double precision, compare in single precision too as of many points, or take all at once."""
+    monkeypatch.setattr(kmeans_starts, "LARGE", 0 if request.param == "single" else 10**9)
     monkeypatch.setattr(kmeans_starts, "ROWS", 50)  # several steps
+    monkeypatch.setattr(module, "are_few", lambda *_: request.param == "at once")
 
 
 def blobs(n, d, classes, seed, spread=1.0):
@@ -57,18 +59,18 @@ def blobs(n, d, classes, seed, spread=1.0):
     ],
 )
 @pytest.mark.parametrize("seed", [0, 3])
-@pytest.mark.usefixtures("single")
+@pytest.mark.usefixtures("path")
 def test_clusters_are_those_of_scikit_learn(n, d, classes, spread, seed):
     assert_same(blobs(n, d, classes, seed, spread), classes, seed=seed)
 
 
-@pytest.mark.usefixtures("single")
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("max_iter", [1, 2, 5])
 def test_stopped_early_they_are_too(max_iter):
     assert_same(blobs(250, 10, 8, 1, 0.3), 8, max_iter=max_iter, n_init=1)
 
 
-@pytest.mark.usefixtures("single")
+@pytest.mark.usefixtures("path")
 def test_points_far_from_the_origin_and_of_any_size():
     points = blobs(200, 6, 5, 2)
     assert_same(points + 1e4, 5)
@@ -79,7 +81,7 @@ def test_points_far_from_the_origin_and_of_any_size():
         np.testing.assert_array_equal(found.labels, reference(points * size, 5, seed=0).labels_)
 
 
-@pytest.mark.usefixtures("single")
+@pytest.mark.usefixtures("path")
 def test_centres_that_single_precision_cannot_tell_apart():
     # Points between two centres, nearer to one of them by less than the rounding of squared distances.
     offsets = 1e-8 * np.random.default_rng(0).normal(size=160)
@@ -91,7 +93,7 @@ def test_centres_that_single_precision_cannot_tell_apart():
     assert (steps.upper + cloud.slack >= np.abs(cloud.points[:, 0] - (2 * steps.labels - 1))).all()
 
 
-@pytest.mark.usefixtures("single")
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("distinct", [1, 2, 3])
 def test_fewer_distinct_points_than_clusters(distinct):
     points = np.repeat(blobs(distinct, 4, 1, 0), 20, axis=0)
@@ -107,15 +109,16 @@ def test_fewer_distinct_points_than_clusters(distinct):
     share=st.floats(0, 1),
     seed=st.integers(0, 999),
     levels=st.integers(2, 9),
-    large=st.booleans(),
+    way=st.sampled_from(["double", "single", "at once"]),
 )
-def test_on_grids_full_of_ties_the_clusters_are_as_good(n, d, share, seed, levels, large):
+def test_on_grids_full_of_ties_the_clusters_are_as_good(n, d, share, seed, levels, way):
     """Where several centres are equally near, rounding decides, so that the choice may differ."""
     points = np.random.default_rng(seed).integers(0, levels, size=(n, d)).astype(np.float64)
     # With fewer distinct points scikit-learn's own clusters are arbitrary.
     n_clusters = 1 + int(share * (len(np.unique(points, axis=0)) - 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kmeans_starts, "LARGE", 0 if large else 10**9)
+        patch.setattr(kmeans_starts, "LARGE", 0 if way == "single" else 10**9)
+        patch.setattr(module, "are_few", lambda *_: way == "at once")
         found = kmeans(points, n_clusters, n_init=2, max_iter=300, seed=seed)
     assert found.labels.shape == (n,)
     for k in np.unique(found.labels):
@@ -152,7 +155,7 @@ def test_equal_clusterings_have_one_name():
     assert not two
 
 
-@pytest.mark.usefixtures("single")
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("sizes", [[150, 150], [3, 200, 1, 96]])
 def test_blocks_of_several_processes_give_the_clusters_of_one(sizes):
     points = blobs(300, 6, 7, 4, 0.8)
@@ -175,3 +178,18 @@ def test_in_blocks_too_points_may_coincide():
     alone = kmeans(points, 4, n_init=2, max_iter=9, seed=0)
     for one in found:
         np.testing.assert_array_equal(one.labels, alone.labels)
+
+
+@pytest.mark.usefixtures("path")
+def test_a_point_between_two_centres_does_not_change_after_the_last_move():
+    points = np.array([[0.0], [2.0], [0.0], [1.0], [3.0]])
+    found = kmeans(points, 2, n_init=2, max_iter=300, seed=81)
+    assert found.inertia == pytest.approx(7 / 6)
+    np.testing.assert_allclose(np.sort(found.centers[:, 0]), [1 / 3, 2.5])
+
+
+def test_all_starts_go_at_once_for_few_points_and_centres_only():
+    assert are_few(832, 7, 10)
+    assert not are_few(832, 7, 1)
+    assert not are_few(100_000, 7, 10)
+    assert not are_few(832, 30, 10)

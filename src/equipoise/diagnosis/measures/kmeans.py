@@ -10,12 +10,14 @@ changed points only, and by single precision where rounding cannot decide.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.diagnosis.measures.kmeans_few import are_few, lloyd_at_once
 from equipoise.diagnosis.measures.kmeans_starts import Cloud, Doubles, Labels, draw_starts, steps
 from equipoise.sharing import Blocks
 
@@ -76,8 +78,7 @@ def kmeans(
     cloud = Cloud(centred, blocks)
     starts = draw_starts(cloud, n_clusters, n_init, np.random.RandomState(seed))
     best: Clustering | None = None
-    for start in starts:
-        found = _Lloyd(cloud, blocks.rows(centred, start)).run(max_iter)
+    for found in _clusterings(cloud, starts, max_iter):
         if found is None:
             # A cluster has lost all its points, because some of them coincide.
             return _by_scikit_learn(blocks.joined(centred), mean, n_clusters, n_init, max_iter, seed)
@@ -85,6 +86,26 @@ def kmeans(
             best = found
     assert best is not None
     return Clustering(blocks.joined(best.labels), best.centers + mean, best.inertia)
+
+
+def _clusterings(cloud: Cloud, starts: Labels, max_iter: int) -> Iterator[Clustering | None]:
+    """Yield the clusters from each of the starts `[S, K]`; None if one has lost all its points."""
+    blocks = cloud.blocks
+    if len(blocks.sizes) == 1 and are_few(len(cloud), starts.shape[1], len(starts)):
+        tolerance = TOLERANCE * cloud.variance
+        at_once = lloyd_at_once(cloud.points, cloud.points[starts], max_iter, tolerance, cloud.slack)
+        yield from [None] if at_once is None else [_clustering(cloud, *one) for one in at_once]
+    else:
+        for start in starts:
+            yield _Lloyd(cloud, blocks.rows(cloud.points, start)).run(max_iter)
+
+
+def _clustering(cloud: Cloud, labels: Labels, centers: Doubles) -> Clustering:
+    inertia = 0.0
+    for part in steps(len(cloud)):
+        away = cloud.points[part] - centers[labels[part]]
+        inertia += float(np.einsum("nd,nd->", away, away))
+    return Clustering(labels, centers, float(cloud.blocks.sum(np.array(inertia))))
 
 
 class _Lloyd:
@@ -110,16 +131,20 @@ class _Lloyd:
             own = np.append(np.column_stack([self.sums, self.counts]).ravel(), changed)
             totals = self.cloud.blocks.sum(own)  # over all processes
             if not totals[-1]:
-                return self._clustering()
+                break
             totals = totals[:-1].reshape(len(self.centers), -1)
             if not totals[:, -1].all():
                 return None
             moved = self._move(totals[:, :-1] / totals[:, -1:])
+            if moved.max() <= self.cloud.slack:
+                break  # another assignment could only change points as near to two centres, by rounding
             unsure = everywhere[self.upper >= self.lower - self.cloud.slack]
             if (moved**2).sum() <= TOLERANCE * self.cloud.variance:
+                self._assign(unsure)
                 break
-        self._assign(unsure)
-        return self._clustering()
+        else:
+            self._assign(unsure)
+        return _clustering(self.cloud, self.labels, self.centers)
 
     def _assign(self, unsure: Labels) -> bool:
         """Assign points to their nearest centres; return whether any has changed its cluster."""
@@ -168,13 +193,6 @@ class _Lloyd:
             others[first] = np.delete(moved, first).max()
         self.lower -= others[self.labels]
         return moved
-
-    def _clustering(self) -> Clustering:
-        inertia = 0.0
-        for part in steps(len(self.cloud)):
-            away = self.cloud.points[part] - self.centers[self.labels[part]]
-            inertia += float(np.einsum("nd,nd->", away, away))
-        return Clustering(self.labels, self.centers, float(self.cloud.blocks.sum(np.array(inertia))))
 
 
 def _two_nearest(away: NDArray[np.floating]) -> tuple[Labels, Doubles, Doubles]:
