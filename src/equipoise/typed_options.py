@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
 from numbers import Number
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from typeguard import TypeCheckError, check_type
 
@@ -71,4 +72,31 @@ def check_types(declared: type, options: Mapping[str, Any], whose: str = "") -> 
         except TypeCheckError:
             fits = False
         if not fits:
-            raise UsageError(f"option {name!r} {whose}".rstrip() + f" is {value!r}; expected {fields[name]}.")
+            raise UsageError(
+                f"option {name!r} {whose}".rstrip() + f" is {value!r}; expected {in_words(hints[name])}."
+            )
+
+
+WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "True or False",
+    type(None): "None",
+}
+
+
+def in_words(kind: Any) -> str:
+    """Return a type as a person would say it: `float | None` is "a number or None"."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        parts = list(dict.fromkeys(in_words(one) for one in inner))
+        return " or ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    if origin is not None and issubclass(origin, Mapping):
+        return "a mapping"
+    if origin is not None and issubclass(origin, Iterable):
+        names = " or ".join(dict.fromkeys(in_words(one) for one in inner if one is not Ellipsis))
+        return f"a list of {names.removeprefix('a ')}s"
+    return WORDS.get(kind, getattr(kind, "__name__", str(kind)))

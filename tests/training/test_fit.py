@@ -415,12 +415,12 @@ def test_a_run_in_another_order_is_detected(data: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("ogm", {"alpha": "abc"}, "option 'alpha' of 'ogm' is 'abc'; expected float"),
-        ("ogm", {"start_epoch": 1.5}, "expected int"),
+        ("ogm", {"alpha": "abc"}, "option 'alpha' of 'ogm' is 'abc'; expected a number"),
+        ("ogm", {"start_epoch": 1.5}, "expected a whole number"),
         ("ogm", {"logits": "aux"}, "unknown value of logits"),
-        ("diagnose-relearn", {"lam": "abc"}, "expected float | dict"),
+        ("diagnose-relearn", {"lam": "abc"}, "expected a number or a mapping"),
         ("diagnose-relearn", {"lam": None}, "'lam'"),
-        ("diagnose-relearn", {"epochs": 5}, "expected list"),
+        ("diagnose-relearn", {"epochs": 5}, "expected a list"),
         ("diagnose-relearn", {"every": 1.5}, "'every'"),
         ("diagnose-relearn", {"count": True}, "'count'"),
         ("diagnose-relearn", {"max_alpha": "x"}, "'max_alpha'"),

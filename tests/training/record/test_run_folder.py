@@ -194,8 +194,8 @@ def test_an_incomplete_last_line_of_a_record_is_skipped(tmp_path: Path) -> None:
         ({"encoder": "mpl"}, "unknown encoder 'mpl': did you mean mlp"),
         ({"fusion": "concatenate"}, "unknown fusion 'concatenate': did you mean concat"),
         ({"seed": -1}, "seed is -1"),
-        ({"batch_size": "16"}, "option 'batch_size' is '16'; expected int"),
-        ({"epochs": 2.5}, "option 'epochs' is 2.5; expected int"),
+        ({"batch_size": "16"}, "option 'batch_size' is '16'; expected a whole number"),
+        ({"epochs": 2.5}, "option 'epochs' is 2.5; expected a whole number"),
     ],
 )
 def test_wrong_use_gives_a_one_line_error(data: str, options: dict[str, Any], message: str) -> None:
