@@ -94,9 +94,11 @@ def in_words(kind: Any) -> str:
         return " or ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
     if origin is Literal:
         return " or ".join(map(repr, inner))
-    if origin is not None and issubclass(origin, Mapping):
+    if not isinstance(origin, type):
+        return WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+    if issubclass(origin, Mapping):
         return "a mapping"
-    if origin is not None and issubclass(origin, Iterable):
+    if issubclass(origin, Iterable):
         names = " or ".join(dict.fromkeys(in_words(one) for one in inner if one is not Ellipsis))
         return f"a list of {names.removeprefix('a ')}s"
     return WORDS.get(kind, getattr(kind, "__name__", str(kind)))
