@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import torch
 from torch import nn
 
 from equipoise.methods import METHODS
+from equipoise.training import fit as fit_module
 from equipoise.training.fit import run
 from equipoise.training.settings import Settings
+from equipoise.training.side_by_side import runs as runs_module
 from equipoise.training.side_by_side.together import stackable, stacks
 from equipoise.types import TrainingError
 
@@ -166,6 +170,38 @@ def test_counts_of_adam_are_each_runs_own(data: str, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(METHODS["joint"], "epoch_end", forgetting)
     same_as_alone(data, tmp_path, "joint", optimizer="adamw", lr=1e-2)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_runs_that_gain_nothing_are_held_one_at_a_time(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    """Because the model cannot be stacked, or because the data of all would fill the memory."""
+    held, most = 0, 0
+    inner = runs_module.prepared
+
+    @contextmanager
+    def counting(*given: Any, **named: Any) -> Iterator[Any]:
+        nonlocal held, most
+        with inner(*given, **named) as found:
+            held += 1
+            most = max(most, held)
+            yield found
+            held -= 1
+
+    monkeypatch.setattr(runs_module, "prepared", counting)
+    monkeypatch.setattr(fit_module, "prepared", counting)
+    if large:
+        monkeypatch.setattr(runs_module, "MEMORY_LIMIT", 3 * 150 * 13 * 4 - 1)
+    options = {} if large else {"fusion": "sum"}
+    settings = [settings_of(data, "joint", seed, **options) for seed in range(3)]
+    assert together(settings, tmp_path) == [None] * 3
+    assert most == 1
+    assert all((tmp_path / str(seed) / "result.json").is_file() for seed in range(3))
+    if large:  # with a byte more they are held together
+        monkeypatch.setattr(runs_module, "MEMORY_LIMIT", 3 * 150 * 13 * 4)
+        assert together(settings, tmp_path / "more") == [None] * 3
+        assert most == 3
 
 
 def test_finished_runs_are_kept_and_wrong_ones_reported(data: str, tmp_path: Path) -> None:

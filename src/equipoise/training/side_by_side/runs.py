@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypedDict
 
+from equipoise.data import MEMORY_LIMIT
 from equipoise.randomness import isolated_rng
+from equipoise.training import fit
 from equipoise.training.fit import prepared
 from equipoise.training.result import PreparedRun
 from equipoise.training.settings import Settings
-from equipoise.training.side_by_side.together import stackable, train_together
+from equipoise.training.side_by_side.together import can_stack, stackable, train_together
 
 
 class RunArguments(TypedDict):
@@ -27,9 +30,12 @@ class RunArguments(TypedDict):
 def run_together(wanted: Sequence[tuple[Settings, RunArguments]]) -> list[Exception | None]:
     """Train runs that differ by seed, side by side where that changes nothing; return the error of each."""
     errors: list[Exception | None] = [None] * len(wanted)
+    left = list(range(len(wanted)))
     with ExitStack() as locks:
         found: dict[int, PreparedRun] = {}
-        for place, (settings, arguments) in enumerate(wanted):
+        while left and (not found or _worthwhile(next(iter(found.values())), len(wanted))):
+            place = left.pop(0)
+            settings, arguments = wanted[place]
             try:
                 run = locks.enter_context(prepared(settings, **arguments))
                 if run is not None:
@@ -40,7 +46,19 @@ def run_together(wanted: Sequence[tuple[Settings, RunArguments]]) -> list[Except
         with isolated_rng():
             for place, failure in _trained(found).items():
                 errors[place] = failure
+    for place in left:  # only one of these is in memory at a time
+        settings, arguments = wanted[place]
+        try:
+            fit.run(settings, **arguments)
+        except Exception as error:
+            errors[place] = error
     return errors
+
+
+def _worthwhile(run: PreparedRun, count: int) -> bool:
+    """Return whether `count` runs like this one can be held in memory, and be stacked."""
+    numbers = sum(math.prod(shape) for shape, _ in run.spec.shapes.values()) * sum(run.data.sizes.values())
+    return 4 * numbers * count <= MEMORY_LIMIT and can_stack(run.training)
 
 
 def _trained(found: dict[int, PreparedRun]) -> dict[int, Exception]:

@@ -90,8 +90,8 @@ def _train_epoch(
     trainings: Sequence[Training], places: Sequence[int], epoch: int
 ) -> Iterator[tuple[int, Exception]]:
     """Train one epoch of some of the runs; yields those that fail."""
-    stack = Stack([trainings[place] for place in places])
     start = time.perf_counter()
+    stack = Stack([trainings[place] for place in places])
     losses = stack.train_epoch(epoch)
     seconds = (time.perf_counter() - start) / len(places)
     for place, found, state in zip(places, losses, stack.random_states(), strict=True):
