@@ -33,7 +33,7 @@ def test_processes_are_those_that_are_asked_for_or_have_been_started(monkeypatch
     with monkeypatch.context() as patch:
         set_environment(patch, TORCHRUN)
         assert arranged(None, None, "cpu") == arranged(4, 2, "cpu") == Arrangement(4, 2, started=True)
-        assert group.rank_here() == 5
+        assert not group.speaks(None)
         with pytest.raises(UsageError, match="devices is 2, but 4 processes have been started on each of 2"):
             arranged(2, None, "cpu")
         with pytest.raises(UsageError, match="has been started in 8 processes"):
@@ -44,7 +44,7 @@ def test_processes_are_those_that_are_asked_for_or_have_been_started(monkeypatch
     with monkeypatch.context() as patch:
         set_environment(patch, SRUN)
         assert arranged(None, None, "cpu") == Arrangement(2, 3, started=True)
-        assert group.rank_here() == 2
+        assert not group.speaks(None)
         patch.delenv("SLURM_NTASKS_PER_NODE")
         with pytest.raises(UsageError, match="cannot use the processes of SLURM: .*--ntasks-per-node"):
             arranged(None, None, "cpu")
@@ -72,6 +72,8 @@ def test_each_machine_has_to_know_the_others(monkeypatch: pytest.MonkeyPatch) ->
     found = launch._environment(Arrangement(2, 2))
     assert (found["WORLD_SIZE"], found["LOCAL_WORLD_SIZE"], found["GROUP_RANK"]) == ("4", "2", "1")
     assert found["MASTER_ADDR"] == "node1"
+    assert not group.speaks(2)
+    assert group.speaks(None)
 
 
 def test_the_error_of_a_process_is_raised_where_it_was_started(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def train_command(
     from equipoise.training.fit import run, run_name
     from equipoise.training.measuring.floor import SENTENCE, figures_below
     from equipoise.training.option_text import from_options
-    from equipoise.training.processes.group import leave, rank_here
+    from equipoise.training.processes.group import leave, speaks
 
     settings = from_options(chosen)
     method = settings.method
@@ -47,9 +47,10 @@ def train_command(
         f"{Path(chosen['data']).name}-{run_name(method, settings.seed)}", reuse=resume or overwrite
     )
     train = partial(run, settings, folder, resume=resume, overwrite=overwrite, devices=devices, nodes=nodes)
-    if rank_here():  # of several processes the first one shows what they do
+    if not speaks(nodes):
         train()
         leave()
+        return
     note = new_start(folder) if resume else None
     with EpochBar(progress_console(), folder, settings.budget.epochs, note):
         result = train()

@@ -110,6 +110,7 @@ def run(
         launch(to_options(settings), folder, arrangement, on_epoch, how)
         return load_run(folder)
     with joined(arrangement, settings.device):
+        folder = agreed(folder)  # each process may have chosen a new one
         with prepared(settings, folder, on_epoch=on_epoch, **how) as found:
             if found is not None:
                 found.start()

@@ -10,7 +10,7 @@ changed points only, and by single precision where rounding cannot decide.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,16 +96,56 @@ def _clusterings(cloud: Cloud, starts: Labels, max_iter: int) -> Iterator[Cluste
         at_once = lloyd_at_once(cloud.points, cloud.points[starts], max_iter, tolerance, cloud.slack)
         yield from [None] if at_once is None else [_clustering(cloud, *one) for one in at_once]
     else:
-        for start in starts:
-            yield _Lloyd(cloud, blocks.rows(cloud.points, start)).run(max_iter)
+        runs = (_Lloyd(cloud, blocks.rows(cloud.points, start)).run(max_iter) for start in starts)
+        yield from _exchanging(runs, blocks)
 
 
 def _clustering(cloud: Cloud, labels: Labels, centers: Doubles) -> Clustering:
+    return Clustering(labels, centers, _inertia(cloud, labels, centers))
+
+
+def _inertia(cloud: Cloud, labels: Labels, centers: Doubles) -> float:
+    """Return the sum of the squared distances of the points of this process from their centres."""
     inertia = 0.0
     for part in steps(len(cloud)):
         away = cloud.points[part] - centers[labels[part]]
         inertia += float(np.einsum("nd,nd->", away, away))
-    return Clustering(labels, centers, float(cloud.blocks.sum(np.array(inertia))))
+    return inertia
+
+
+Run = Generator[Doubles, Doubles, "Clustering | None"]
+"""Yields an array of this process, gets its sum over all processes, and ends with the clusters."""
+
+
+def _exchanging(runs: Iterable[Run], blocks: Blocks) -> Iterator[Clustering | None]:
+    """Return what runs end with, in order; several processes exchange the sums of all runs at once."""
+    if len(blocks.sizes) == 1:
+        for run in runs:
+            yield _alone(run)
+        return
+    going, ended = dict(enumerate(runs)), dict[int, Clustering | None]()
+    own = {place: next(run) for place, run in going.items()}
+    while own:
+        sums = blocks.sum(np.concatenate([values.ravel() for values in own.values()]))
+        parts = np.split(sums, np.cumsum([values.size for values in own.values()])[:-1])
+        for (place, values), part in zip(list(own.items()), parts, strict=True):
+            try:
+                own[place] = going[place].send(part.reshape(values.shape))
+            except StopIteration as end:
+                ended[place] = end.value
+                del own[place]
+    yield from (ended[place] for place in going)
+
+
+def _alone(run: Run) -> Clustering | None:
+    """Return what a run ends with in a process that has all points."""
+    values = next(run)
+    while True:
+        try:
+            values = run.send(values)
+        except StopIteration as end:
+            found: Clustering | None = end.value
+            return found
 
 
 class _Lloyd:
@@ -122,14 +162,14 @@ class _Lloyd:
         self.upper, self.lower = np.empty(len(cloud)), np.empty(len(cloud))
         self.sums, self.counts = np.zeros_like(centers), np.zeros(len(centers))
 
-    def run(self, max_iter: int) -> Clustering | None:
-        """Return the clusters; None if one of them has lost all its points."""
+    def run(self, max_iter: int) -> Run:
+        """Return the clusters; None if one of them has lost all its points. See `Run`."""
         everywhere = np.arange(len(self.cloud))
         unsure = everywhere
         for _ in range(max_iter):
             changed = self._assign(unsure)
             own = np.append(np.column_stack([self.sums, self.counts]).ravel(), changed)
-            totals = self.cloud.blocks.sum(own)  # over all processes
+            totals = yield own
             if not totals[-1]:
                 break
             totals = totals[:-1].reshape(len(self.centers), -1)
@@ -144,7 +184,8 @@ class _Lloyd:
                 break
         else:
             self._assign(unsure)
-        return _clustering(self.cloud, self.labels, self.centers)
+        inertia = yield np.array([_inertia(self.cloud, self.labels, self.centers)])
+        return Clustering(self.labels, self.centers, float(inertia[0]))
 
     def _assign(self, unsure: Labels) -> bool:
         """Assign points to their nearest centres; return whether any has changed its cluster."""

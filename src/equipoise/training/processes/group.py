@@ -108,10 +108,12 @@ def _environment() -> Any:
     return None
 
 
-def rank_here() -> int:
-    """Return the number of this process among those that have been started; 0 if it is alone."""
+def speaks(nodes: int | None) -> bool:
+    """Return whether this process shows what a run does: the first of those that have been started."""
     environment = _environment()
-    return 0 if environment is None else int(environment.global_rank())
+    if environment is not None:
+        return int(environment.global_rank()) == 0
+    return (nodes or 1) == 1 or os.environ.get("NODE_RANK", "0") == "0"
 
 
 def refuse_several() -> None:

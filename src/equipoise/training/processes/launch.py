@@ -71,6 +71,7 @@ def _environment(arrangement: Arrangement) -> dict[str, str]:
         found |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "NODE_RANK": "0"}
     threads = max(1, (os.cpu_count() or 1) // arrangement.devices)
     found.setdefault("OMP_NUM_THREADS", str(threads))
+    found.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch warns of the others when one has ended
     return found | {
         "WORLD_SIZE": str(arrangement.count),
         "LOCAL_WORLD_SIZE": str(arrangement.devices),
