@@ -21,7 +21,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     import importlib
 
     monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("turns", "records", "page"):
+    for name in ("turns", "records", "page", "sets", "lines", "lines.c_relearning"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return {name: importlib.import_module(name) for name in ("turns", "records", "page")}
 
@@ -110,3 +110,10 @@ def test_a_measurement_replaces_its_own_lines_only(tmp_path: Path, parts: dict[s
     assert measure("new machine", "c4") == text
     records = parts["records"].Records(tmp_path / "new machinec4", place("new machine", "torch 9", "c5"))
     assert not records.has("b")
+
+
+def test_the_parts_of_a_relearning_are_where_they_are_timed(parts: dict[str, ModuleType]) -> None:
+    import importlib
+
+    line = importlib.import_module("lines.c_relearning")
+    assert all(callable(getattr(line.relearner, name)) for name in line.PARTS.values())

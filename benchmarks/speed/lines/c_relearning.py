@@ -16,7 +16,11 @@ import equipoise as eq
 from equipoise.relearning import relearner
 
 TITLE = "Diagnosing & Re-learning against joint training, 90 epochs with three re-learnings"
-PARTS = {"forward passes": "collect_features", "clustering": "diagnose_with", "blending": "soft_reinitialize"}
+PARTS = {
+    "forward passes": "collect_features",
+    "clustering": "diagnose_captured",
+    "blending": "soft_reinitialize",
+}
 
 
 def measure(size: Size) -> Found:

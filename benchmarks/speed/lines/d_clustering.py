@@ -34,6 +34,7 @@ def measure(size: Size) -> Found:
             for library in libraries:
                 asked = {"library": library, "shape": shape, "starts": starts}
                 answers[library].append(alone("lines.d_clustering", asked))
+                print(f"    {shape}, {library}: {answers[library][-1]['turn'].wall:.2f} s", flush=True)
         compare(found, shape, starts, answers)
     found.notes.append(
         "Gaussian classes whose means are 0.1 standard deviations apart in every dimension, in float32, "
