@@ -18,6 +18,7 @@ from equipoise.distributed import average_values, gathered, process_count, share
 from equipoise.methods import Counters, Method
 from equipoise.methods.core.combination import build_modules
 from equipoise.models import BalancedModel
+from equipoise.models.compiled import compile_forward
 from equipoise.models.shared_norm import share_statistics
 from equipoise.randomness import derive_seed
 from equipoise.tasks import task_named
@@ -74,6 +75,8 @@ class RunHandle:
             share_statistics(part)
         optimizer = build_optimizer(model, self.modules, budget)
         self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, self.modules), optimizer)
+        if settings.compile is not None:
+            compile_forward(dict.fromkeys(encoders_of(model).values()), settings.compile)
         self._plain = passes_on(self.fabric)
         if self._plain:
             self.optimizer = optimizer

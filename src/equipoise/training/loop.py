@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from itertools import chain
 
@@ -18,6 +18,7 @@ from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.estimate import usual_options
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.distributed import process_rank, share_values
+from equipoise.models.compiled import same_random_numbers
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.tasks import CLASSIFICATION, MULTILABEL
 from equipoise.threads import cpu_threads
@@ -51,7 +52,8 @@ class Training(RunHandle):
         """Compute with the threads of the settings, and deterministically."""
         # cuDNN would otherwise choose its algorithms by timing them.
         algorithms = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        with cpu_threads(self.model, self.settings.threads), algorithms:
+        drawn = nullcontext() if self.settings.compile is None else same_random_numbers()
+        with cpu_threads(self.model, self.settings.threads), algorithms, drawn:
             yield
 
     def _fit(self) -> None:

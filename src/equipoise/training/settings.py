@@ -25,6 +25,7 @@ DEFAULT_LR: Final = {"sgd": 0.05, "adamw": 1e-3}
 SCHEDULES: Final = ("constant", "cosine", "step")
 PRECISIONS: Final = ("32-true", "bf16-mixed", AUTO)
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
+COMPILE_MODES: Final = ("default", "reduce-overhead", "max-autotune")
 SELECTORS: Final = (*FIGURES, "loss")
 USUAL_SELECTOR: Final = CLASSIFICATION.main
 ENCODER_FILES: Final = ("weights", "folder", "config")
@@ -88,8 +89,7 @@ class Budget:
             ("augment", AUGMENTATIONS),
         ):
             check_known(option, [str(getattr(self, option))], known)
-        if self.lr is None:
-            object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+        object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer] if self.lr is None else self.lr)
         for option in ("epochs", "batch_size", "lr_step"):
             if getattr(self, option) < 1:
                 raise UsageError(f"{option} is {getattr(self, option)}; expected at least 1.")
@@ -171,13 +171,14 @@ class Settings:
         budget: what a comparison holds equal.
         device: `auto`, `cpu`, `cuda` or `mps`.
         threads: CPU threads of a run; by default one for a small model, else torch's choice.
+        compile: mode in which `torch.compile` compiles the encoders' forward pass, for large models on a GPU:
+            `default`, `reduce-overhead` (CUDA graphs), or `max-autotune`. Results agree to rounding.
         num_workers: processes that read data.
-        diagnose_every: epochs between diagnoses of all samples, which change nothing and whose time is not
-            counted; 0 for none. By default three to ten in a run (about ten with a trace), so that they take
-            about 5 % of it, on up to 2000 samples of a split; the last one is on all.
-        trace: record how well train, validation and test features separate over the epochs. The weights at
-            these epochs, and before and after each re-learning, are kept on disk until training has ended,
-            then measured and removed.
+        diagnose_every: epochs between diagnoses of all samples, which change nothing; 0 for none. By default
+            three to ten in a run (about ten with a trace), about 5 % of its time, on up to 2000 samples of a
+            split; the last one is on all.
+        trace: record how well train, validation and test features separate over the epochs and around each
+            re-learning. The weights are kept on disk until training has ended, then measured and removed.
         checkpoint_every: epochs between checkpoints.
         allow_leaks: continue where samples, groups or contents occur in two splits.
     """
@@ -196,6 +197,7 @@ class Settings:
     budget: Budget = field(default_factory=Budget)
     device: str = "auto"
     threads: int | None = None
+    compile: str | None = None
     num_workers: int = 0
     diagnose_every: int | None = None
     trace: bool = False
@@ -205,6 +207,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_known("device", [self.device], DEVICES)
+        check_known("compile", [self.compile or COMPILE_MODES[0]], COMPILE_MODES)
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed is {self.seed}; expected a whole number of at least 0.")
         if self.num_workers < 0 or self.checkpoint_every < 1:
@@ -268,11 +271,7 @@ class Settings:
 
 
 def data_name(data: str | os.PathLike[str]) -> str:
-    """Return the name or path of a dataset as a text.
-
-    Raises:
-        UsageError: it is something else.
-    """
+    """Return the name or path of a dataset as a text, or raise UsageError."""
     if not isinstance(data, str | os.PathLike):
         raise UsageError(
             f"data is a {type(data).__name__}; expected the name of a dataset, or the folder of one that "

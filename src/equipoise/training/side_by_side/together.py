@@ -39,7 +39,7 @@ def can_stack(training: Training) -> bool:
         and len({id(weight) for weight in own.values()}) == len(own)
         and all(weight.requires_grad for weight in own.values())
         and sum(weight.numel() for weight in own.values()) < SMALL_MODEL
-        and budget.precision == "32-true"
+        and (budget.precision, training.settings.compile) == ("32-true", None)
         and training.device.type == "cpu"
     )
 
