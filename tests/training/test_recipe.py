@@ -66,9 +66,7 @@ def test_paper_has_the_settings_of_the_paper():
 
 
 def test_a_bare_budget_is_that_of_vectors():
-    """But for the rate: that of sgd where the recipe has another optimiser must suit all encoders."""
-    assert {key: getattr(Budget(lr=0.1), key) for key in GOVERNED} == dict(recipes()["vectors"].budget)
-    assert Budget().lr == 0.05
+    assert {key: getattr(Budget(), key) for key in GOVERNED} == dict(recipes()["vectors"].budget)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ STEPS: Final = 1000
 """A set whose samples make fewer steps than this in all epochs gets more epochs."""
 AUGMENT: Final = ("augment", "augment_options")
 """Options that the record of a run leaves out where nothing is augmented; it is read without the data."""
+SAFE_LR: Final = {"sgd": 0.05, "adamw": 1e-3}
+"""Learning rate of an optimiser that is not the recipe's own, for all encoders."""
 OF_OPTIMIZER: Final = ("lr", "momentum", "weight_decay", "schedule", "warmup_epochs")
 """Options that mean nothing for another optimiser than that of the recipe."""
 
@@ -72,6 +74,7 @@ class Recipe:
             given = {**given, "augment_options": refined}
         if given.get("optimizer", values["optimizer"]) != values["optimizer"]:
             values = {name: value for name, value in values.items() if name not in OF_OPTIMIZER}
+            values |= {"lr": SAFE_LR[given["optimizer"]]} if given["optimizer"] in SAFE_LR else {}
         while self.smallest_batch and values["batch_size"] > self.smallest_batch:
             if samples >= BATCHES * values["batch_size"]:
                 break

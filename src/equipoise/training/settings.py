@@ -21,7 +21,7 @@ from equipoise.types import UsageError, check_known
 if TYPE_CHECKING:
     from equipoise.data.format.augment import AugmentOptions
 
-DEFAULT_LR: Final = {"sgd": 0.05, "adamw": 1e-3}
+DEFAULT_LR: Final = {"sgd": 0.1, "adamw": 1e-3}
 SCHEDULES: Final = ("constant", "cosine", "step")
 PRECISIONS: Final = ("32-true", "bf16-mixed", AUTO)
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
