@@ -73,6 +73,10 @@ class RunHandle:
         self.modules = build_modules(method, model, settings.budget, settings.seed)
         for part in (model, self.modules):
             share_statistics(part)
+        if self.device.type == "cpu" and process_count() == 1:
+            for encoder in encoders_of(model).values():
+                if getattr(encoder, "channels_last", False):
+                    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = build_optimizer(model, self.modules, budget)
         self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, self.modules), optimizer)
         if settings.compile is not None:

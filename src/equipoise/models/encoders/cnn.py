@@ -129,8 +129,8 @@ def convolutions(in_features: int, widths: Sequence[int]) -> nn.Sequential:
 def channels_last(maps: Tensor) -> Tensor:
     """Return maps `[B, C, ...]` with their channels side by side in memory, an order that layers keep.
 
-    On a CPU this halves the time of small convolutions with normalisation and pooling. It makes wide ones
-    without pooling slower, as in a ResNet.
+    On a CPU this halves the time of small convolutions with normalisation and pooling. Wide ones, as in a
+    ResNet, are only faster if their weights are in this order, too (`Encoder.channels_last`).
     """
     if maps.device.type != "cpu":
         return maps

@@ -37,6 +37,7 @@ class ResNet18(FrameEncoder):
         super().__init__(in_features)
         width = positive("width", width)
         self.small = one_of("stem", stem, STEMS[1:]) == "small"
+        self.channels_last = not self.small
         size, stride, padding = (3, 1, 1) if self.small else (7, 2, 3)
         self.conv1 = nn.Conv2d(in_features, width, size, stride=stride, padding=padding, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
