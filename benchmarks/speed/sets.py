@@ -90,6 +90,12 @@ def training_of(data: str, **options: Any) -> Training:
     return Training(settings, run_data, model, method, record)
 
 
+def model_of(data: str, **options: Any) -> nn.Module:
+    """Return the model of a training as it is built, for a hand-written loop."""
+    settings = Settings.from_options(data, **options)
+    return build_reference(settings, ModelSpec.of(prepare_data(settings)[0]))
+
+
 def epoch_of(training: Training, epochs: int = 1) -> Callable[[], object]:
     """Return the work of training some epochs, without validation."""
 

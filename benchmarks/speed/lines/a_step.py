@@ -12,6 +12,7 @@ from sets import (
     hand_epoch,
     hand_optimizer,
     images,
+    model_of,
     served,
     shuffled,
     tensors_of,
@@ -86,7 +87,8 @@ def by_hand(name: str, epochs: int) -> Callable[[], None]:
 def videos(found: Found, size: Size) -> None:
     """The default training of AVLetters, against the loop, and against channels-first convolutions."""
     training, other = training_of(avletters()), training_of(avletters())
-    optimizer = hand_optimizer(other.model, other)
+    model = model_of(avletters())
+    optimizer = hand_optimizer(model, other)
     first = training_of(avletters())
 
     def channels_first() -> None:
@@ -98,7 +100,7 @@ def videos(found: Found, size: Size) -> None:
 
     works = {
         "trainer": epoch_of(training),
-        "loop": lambda: hand_epoch(other.model, optimizer, served(other)),
+        "loop": lambda: hand_epoch(model, optimizer, served(other)),
         "channels first": channels_first,
     }
     turns, steps = in_turn(works, size.of(7, 1), warm=not size.quick), training.steps_per_epoch
@@ -127,10 +129,11 @@ def resnet(found: Found, size: Size) -> None:
     data, batch = images(size.of(64, 8), size.of(224, 32)), size.of(8, 2)
     options = {"encoder": {"image": "resnet18", "vector": "mlp"}, "recipe": "paper", "batch_size": batch}
     training, other = (training_of(data, epochs=1, **options) for _ in range(2))
-    optimizer = hand_optimizer(other.model, other)
+    model = model_of(data, epochs=1, **options)
+    optimizer = hand_optimizer(model, other)
     works = {
         "trainer": epoch_of(training),
-        "loop": lambda: hand_epoch(other.model, optimizer, served(other)),
+        "loop": lambda: hand_epoch(model, optimizer, served(other)),
     }
     turns = in_turn(works, size.of(5, 1), warm=not size.quick)
     what = f"ResNet-18 at {size.of(224, 32)}, batch {batch}: trainer / hand-written"

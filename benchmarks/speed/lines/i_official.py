@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sets import epoch_of, folder, hand_epoch, hand_optimizer, served, training_of
+from sets import epoch_of, folder, hand_epoch, hand_optimizer, model_of, served, training_of
 from turns import Found, Ratio, Size, in_turn
 
 import equipoise as eq
@@ -20,14 +20,15 @@ TRAIN, VAL, WIDTH, CLASSES, STARTS = 5954, 744, 512, 6, 10
 
 def measure(size: Size) -> Found:
     found = Found()
-    batch = size.of(4, 2)
+    batch = size.of(8, 2)
     data = made(2 * batch, size)
     options = {"encoder": "resnet18", "recipe": "paper", "batch_size": batch, "epochs": 1}
     other = training_of(data, **options)
-    optimizer = hand_optimizer(other.model, other)
+    model = model_of(data, **options)
+    optimizer = hand_optimizer(model, other)
     precisions = ("32-true", "bf16-mixed")
     works = {one: epoch_of(training_of(data, precision=one, **options)) for one in precisions}
-    works["script"] = lambda: hand_epoch(other.model, optimizer, served(other))
+    works["script"] = lambda: hand_epoch(model, optimizer, served(other))
     steps = in_turn(works, size.of(3, 1), warm=not size.quick)
     features, labels = features_of(size.of(1, 10))
     scorings = in_turn(
