@@ -42,16 +42,42 @@ def Double(shapes: Mapping[str, Any], num_classes: int) -> BalancedModel:
     # Attention of torch draws its own masks of dropout, which are others in several processes.
     masks = {"dropout": 0.0} if fusion == "mult" else {}
     model = build_model(
-        shapes, num_classes, encoders=kinds, encoder_options=options, fusion=fusion, fusion_options=masks
+        shapes,
+        num_classes,
+        encoders=kinds,
+        encoder_options=options,
+        fusion=fusion,
+        fusion_options=masks,
+        task=os.environ.get("TASK", "classification"),
     )
-    kind = type(model)
+    if fusion in ("mmtm", "mult"):  # which run encoders stage by stage, without a call that a hook sees
+        kind = type(model)
 
-    def encode(self: BalancedModel, batch: Any, *only: Any, **named: Any) -> dict[str, Tensor]:
-        inputs = {m: x.to(torch.get_default_dtype()) for m, x in batch_inputs(batch).items()}
-        return kind.encode(self, inputs, *only, **named)
+        def encode(self: BalancedModel, batch: Any, *only: Any, **named: Any) -> dict[str, Tensor]:
+            inputs = {m: x.to(torch.get_default_dtype()) for m, x in batch_inputs(batch).items()}
+            return kind.encode(self, inputs, *only, **named)
 
-    model.__class__ = type("Double", (kind,), {"encode": encode})
+        model.__class__ = type("Double", (kind,), {"encode": encode})
+    for encoder in model.encoder_list:
+        encoder.register_forward_pre_hook(_precise)
     return model
+
+
+def _precise(_: torch.nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (inputs[0].to(torch.get_default_dtype()),)
+
+
+def FailsInTheSecond(shapes: Mapping[str, Any], num_classes: int) -> BalancedModel:
+    """A model that cannot encode in training in the second process."""
+    model = Double(shapes, num_classes)
+    if os.environ.get("RANK") == "1":
+        model.encoder_list[0].register_forward_pre_hook(_fail)
+    return model
+
+
+def _fail(encoder: torch.nn.Module, _: Any) -> None:
+    if encoder.training:
+        raise ZeroDivisionError("in one process only")
 
 
 def trained(folder: Path, name: str, data: str, options: Mapping[str, Any]) -> eq.FitResult:

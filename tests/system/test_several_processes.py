@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import other_tasks
 import shared_runs
 import synthetic
 from equipoise.methods import METHODS
@@ -67,7 +68,7 @@ def assert_equal_runs(data: str, wanted: dict[str, dict[str, Any]], count: int, 
             found = torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True)
             for key, value in alone.model.state_dict().items():
                 torch.testing.assert_close(found[key], value, rtol=0, atol=1e-9, msg=f"{name} {key}")
-        for file in ("metrics.jsonl", "diagnosis.jsonl"):
+        for file in ("metrics.jsonl", "diagnosis.jsonl", "trace.jsonl"):
             one, several = events(alone.run_dir, file), events(folder, file)
             for a, b in zip(one, several, strict=True):
                 assert_close(without_times(a), without_times(b), (name, file))
@@ -114,3 +115,28 @@ def test_encoders_that_exchange_signals(
     if fusion == "mmtm":
         wanted["greedy"] = {"method": "greedy", "method_options": {"start_epoch": 0, "eps": 0.0}}
     assert_equal_runs(data, wanted, 2, tmp_path)
+
+
+@pytest.mark.matrix
+def test_other_diagnoses_and_what_follows_a_relearning(data: str, tmp_path: Path) -> None:
+    def relearnt(**options: Any) -> dict[str, Any]:
+        return {"method": "diagnose-relearn", "method_options": {"epochs": [1], "lam": 5.0, **options}}
+
+    wanted = {
+        "robust": relearnt(preset="robust"),
+        "by-probe": relearnt(metric="linear-probe", assign="cross-fit"),
+        "aftermath": relearnt(
+            norm_stats="recalibrate", head_policy="refit", head_refit_steps=3, optimizer_state="scale"
+        ),
+        "traced": {**relearnt(), "trace": True},
+        "sampled": {"diagnose_every": None, "epochs": 8},
+    }
+    assert_equal_runs(data, wanted, 2, tmp_path)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("task", ["regression", "multilabel"])
+def test_other_tasks(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASK", task)
+    other = str(other_tasks.write(tmp_path / "set", task, SHAPES, count=160).path)
+    assert_equal_runs(other, {"diagnose-relearn": RELEARN}, 2, tmp_path)

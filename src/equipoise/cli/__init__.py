@@ -60,21 +60,34 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = app(words, result_action="return_value", print_error=False, exit_on_error=False)
     except CycloptsError as error:
         print(f"equipoise: {_refused(error)}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        _exit(2)
     except EquipoiseError as error:
         print(f"equipoise: {_one_line(str(error))}", file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
+        _exit(error.exit_code)
     except Exception as error:
         if os.environ.get("EQUIPOISE_TRACEBACK"):
             raise
         what = f"{type(error).__name__}: {_one_line(str(error))}"
         print(f"equipoise: unexpected {what} (EQUIPOISE_TRACEBACK=1 shows where)", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        _exit(1)
     except KeyboardInterrupt:
         advice = "; continue with --resume" if words[:1] in (["train"], ["compare"], ["reproduce"]) else ""
         print(f"equipoise: interrupted{advice}.", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        _exit(130)
+    _exit(code if isinstance(code, int) else 0)
+
+
+def _exit(code: int) -> NoReturn:
+    """End the process; one that has worked with others ends at once.
+
+    At a regular exit threads of `torch.distributed` may still run, and torch sometimes aborts the process.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _print_any_name() -> None:

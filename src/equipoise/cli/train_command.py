@@ -39,7 +39,7 @@ def train_command(
     from equipoise.training.fit import run, run_name
     from equipoise.training.measuring.floor import SENTENCE, figures_below
     from equipoise.training.option_text import from_options
-    from equipoise.training.processes.group import leave, speaks
+    from equipoise.training.processes.group import speaks
 
     settings = from_options(chosen)
     method = settings.method
@@ -49,7 +49,6 @@ def train_command(
     train = partial(run, settings, folder, resume=resume, overwrite=overwrite, devices=devices, nodes=nodes)
     if not speaks(nodes):
         train()
-        leave()
         return
     note = new_start(folder) if resume else None
     with EpochBar(progress_console(), folder, settings.budget.epochs, note):
@@ -70,4 +69,3 @@ def train_command(
     if figures := figures_below(result.summary):
         print_plain(console, f"\nThe run {SENTENCE}. {figures}")
     print_plain(console, f"\n{folder}")
-    leave()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,14 +163,3 @@ def joined(arrangement: Arrangement, device: str) -> Iterator[None]:
 
 LAUNCHED = "EQUIPOISE_LAUNCHED"
 """Variable of the environment of processes that `launch` has started."""
-
-
-def leave() -> None:
-    """End a process that has worked with others, once its work is done.
-
-    At a regular exit threads of `torch.distributed` may still run, and torch sometimes aborts the process.
-    """
-    if process_count() > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
