@@ -20,8 +20,8 @@ TRAIN, VAL, WIDTH, CLASSES, STARTS = 5954, 744, 512, 6, 10
 
 def measure(size: Size) -> Found:
     found = Found()
-    batch = size.of(8, 2)
-    data = made(2 * batch, size)
+    batch = size.of(16, 2)
+    data = made(batch, size)
     options = {"encoder": "resnet18", "recipe": "paper", "batch_size": batch, "epochs": 1}
     other = training_of(data, **options)
     model = model_of(data, **options)
