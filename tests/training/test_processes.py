@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 import equipoise as eq
 import shared_runs
-from equipoise.training.processes import group, launch
+from equipoise.training.processes import group, launch, watch
 from equipoise.training.processes.group import Arrangement, arranged, refuse_several
 from equipoise.types import DataError, TrainingError, UnknownNameError, UsageError
 
@@ -93,6 +94,24 @@ def test_the_error_of_a_process_is_raised_where_it_was_started(tmp_path: Path) -
     assert found.value.__notes__ == ["Traceback ..."]
     with pytest.raises(TrainingError, match="process 2 ended with code 7 of 3 processes"):
         launch._explain({2: 7}, tmp_path, 3)
+
+
+def test_it_does_not_wait_forever_for_processes_that_do_not_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+    over = threading.Event()
+    monkeypatch.setattr(watch, "MEETING", 0.01)
+    monkeypatch.setattr(os, "_exit", lambda code: (codes.append(code), over.set()))
+    with watch.meeting(4):
+        assert over.wait(30)
+    assert codes == [1]
+    assert "4 processes were to train together, and not all have started" in capsys.readouterr().err
+    monkeypatch.setattr(watch, "MEETING", 600.0)
+    before = threading.active_count()
+    with watch.meeting(4):
+        assert threading.active_count() == before + 1
+    assert codes == [1]
 
 
 @pytest.mark.usefixtures("float64")

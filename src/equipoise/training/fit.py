@@ -72,6 +72,7 @@ def fit(
         EquipoiseError: its kind tells a wrong call from wrong data or a wrong run folder.
     """
     own = {name: f"method_options={{{name!r}: ...}}" for name in option_names(method)}
+    own |= {"strategy": "devices=N, whose processes share batches and do not shard weights"}
     check_keywords(fit, options, SETTING_NAMES, own)
     settings = Settings.from_options(
         data_name(data),

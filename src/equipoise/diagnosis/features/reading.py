@@ -195,16 +195,14 @@ class Share:
             given = loader.own_block()
             return None if given is None else cls(*given)
         if _is_of_accelerate(loader):
-            whole = isinstance(_innermost(loader).sampler, SequentialSampler | RandomSampler)
-            if not whole or process_count() == 1:
-                return None
-            return cls(Blocks.shared(len(loader.dataset)))
-        if not _rebuildable(loader) or not isinstance(loader.sampler, DistributedSampler):
+            shared = isinstance(_innermost(loader).sampler, SequentialSampler | RandomSampler)
+            shared &= process_count() > 1
+        elif _rebuildable(loader) and isinstance(loader.sampler, DistributedSampler):
+            sampler = loader.sampler
+            shared = sampler.dataset is loader.dataset and process_count() == sampler.num_replicas
+        else:
             return None
-        sampler = loader.sampler
-        if sampler.dataset is not loader.dataset or process_count() != sampler.num_replicas:
-            return None
-        return cls(Blocks.shared(len(sampler.dataset)))  # type: ignore[arg-type]
+        return cls(Blocks.shared(len(loader.dataset))) if shared else None
 
     def loader(self, loader: Any) -> Any:
         """Return a loader of this process's samples, in order.

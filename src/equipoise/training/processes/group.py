@@ -13,7 +13,7 @@ import torch
 
 from equipoise.distributed import process_count, process_rank
 from equipoise.training.fabric import meet
-from equipoise.training.processes.watch import Watch
+from equipoise.training.processes.watch import Watch, meeting
 from equipoise.types import EquipoiseWarning, UsageError
 
 _watch: Watch | None = None
@@ -138,9 +138,10 @@ def joined(arrangement: Arrangement, device: str) -> Iterator[None]:
     if not arrangement.started or _watch is not None:
         yield
         return
-    if process_count() == 1:
-        meet(device, arrangement.devices, arrangement.nodes)
-    _watch = Watch(quiet=bool(os.environ.get(LAUNCHED)))
+    with meeting(arrangement.count):
+        if process_count() == 1:
+            meet(device, arrangement.devices, arrangement.nodes)
+        _watch = Watch(quiet=bool(os.environ.get(LAUNCHED)))
     _watch.start()
     try:
         with warnings.catch_warnings():

@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final, NoReturn
 
@@ -21,6 +23,30 @@ LIMIT: Final = 45.0
 SUSPECTED: Final = 6.0
 """The same once an exchange with another process has failed."""
 FAILURE, SUSPECT = "failure", "suspect"
+MEETING: Final = 600.0
+"""Seconds in which all processes have to start."""
+
+
+@contextmanager
+def meeting(count: int) -> Iterator[None]:
+    """End this process if a block, in which it waits for the others, takes too long."""
+
+    def give_up() -> None:
+        print(  # noqa: T201
+            f"equipoise: {count} processes were to train together, and not all have started within "
+            f"{MEETING / 60:.0f} minutes; see what has become of the others, or start one alone.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+
+    timer = threading.Timer(MEETING, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Watch(threading.Thread):
