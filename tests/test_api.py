@@ -112,7 +112,10 @@ def by_hand(method: Any = "ogm-ge", **changed: Any) -> None:
         (lambda: eq.compare(None), "data is a NoneType; expected the name"),
         (lambda: eq.fit("htad", eq.methods.OGM()), r"the method is OGM\(.*expected its name"),
         (lambda: eq.fit("htad", ["joint"]), r"the method is \['joint'\]; expected its name"),
-        (lambda: eq.fit("htad", method_options="lam=3"), "option 'method_options' is 'lam=3'; expected Map"),
+        (
+            lambda: eq.fit("htad", method_options="lam=3"),
+            "option 'method_options' is 'lam=3'; expected a mapping",
+        ),
         (lambda: eq.compare("htad", ["joint"], seeds="3"), "seeds holds '3'; expected whole numbers"),
         (lambda: eq.compare("htad", ["joint"], seeds=1.5), "seeds holds 1.5; expected whole numbers"),
         (lambda: eq.diagnose(WIDE["a"], FOUR, WIDE["a"], FOUR), "features are a ndarray; expected a mapping"),

@@ -46,9 +46,14 @@ class SharedBatch(Batch):
         moved = Batch.to(self, device, non_blocking)
         return SharedBatch(moved.inputs, moved.target, moved.index, moved.keep, self.owner, self.rank)
 
+    @property
+    def mine(self) -> Tensor:
+        """The samples of this process, by position in the batch, on the CPU."""
+        return (self.owner == self.rank).nonzero()[:, 0]
+
     def own(self) -> Batch:
         """Return the samples of this process."""
-        mine = (self.owner == self.rank).to(self.target.device)
+        mine = self.mine.to(self.target.device, non_blocking=True)
         keep = self.keep and {name: kept[mine] for name, kept in self.keep.items()}
         return Batch(self.inputs, self.target[mine], self.index[mine], keep)
 
@@ -94,7 +99,7 @@ class SharedBatch(Batch):
         state = torch.get_rng_state()
         common = torch.Generator()
         common.set_state(state)
-        draws = SharedDraws(common, len(self), (self.owner == self.rank).nonzero()[:, 0])
+        draws = SharedDraws(common, len(self), self.mine)
         devices = [torch.cuda.current_device()] if self.target.is_cuda else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(derive_seed("share", state.numpy().tobytes(), self.rank))
@@ -163,12 +168,12 @@ class _Exchange(torch.autograd.Function):
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded)
-        ctx.mine = (owner == rank).nonzero()[:, 0].to(own.device)
+        ctx.mine = (owner == rank).nonzero()[:, 0].to(own.device, non_blocking=True)
         ctx.processes = processes
         rows = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
         # Row i of `rows` is that of sample `order[i]`.
         order = owner.argsort(stable=True)
-        return rows[order.argsort().to(rows.device)]
+        return rows[order.argsort().to(rows.device, non_blocking=True)]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

@@ -46,12 +46,12 @@ class SharedBatchNorm(_BatchNorm):
         shift = -mean * scale if self.bias is None else self.bias - mean * scale
         return (x * scale.to(wide).view(shape) + shift.to(wide).view(shape)).to(x.dtype)
 
-    def _track(self, mean: Tensor, variance: Tensor, count: float) -> None:
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         """Update the running statistics; the variance is that of `count` values, unbiased."""
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        unbiased = variance * (count / max(count - 1, 1))
+        unbiased = variance * (count / (count - 1).clamp(min=1))
         for running, value in ((self.running_mean, mean), (self.running_var, unbiased)):
             assert running is not None
             running.mul_(1 - share).add_(value.to(running), alpha=share)
@@ -71,7 +71,7 @@ def share_statistics(model: nn.Module) -> None:
                 setattr(part, name, made.setdefault(layer, SharedBatchNorm.like(layer)))  # type: ignore[arg-type]
 
 
-def _statistics(x: Tensor, over: list[int]) -> tuple[Tensor, Tensor, float]:
+def _statistics(x: Tensor, over: list[int]) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean and variance `[C]` over all processes, in double precision, and the number of values."""
     count = x.numel() / x.shape[1]
     mean = x.sum(over, dtype=torch.float64) / max(count, 1.0)
@@ -79,11 +79,12 @@ def _statistics(x: Tensor, over: list[int]) -> tuple[Tensor, Tensor, float]:
     spread = (x - mean.to(x.dtype).view(shape)).square().sum(over, dtype=torch.float64)
     # The mean was rounded for the difference, so that this is the spread around the rounded one.
     spread = spread - count * (mean - mean.to(x.dtype)).square()
-    own = torch.cat([count * mean, spread + count * mean.square(), mean.new_tensor([count])])
+    own = torch.cat([count * mean, spread + count * mean.square(), mean.new_full((1,), count)])
     total: Tensor = _Sum.apply(own)  # type: ignore[no-untyped-call]
     sums, squares, number = torch.split(total, [len(mean), len(mean), 1])
-    every = float(number.detach())
-    return sums / every, (squares / every - (sums / every).square()).clamp(min=0), every
+    count_of_all = number.detach()  # a tensor: reading it would wait for the device
+    center = sums / count_of_all
+    return center, (squares / count_of_all - center.square()).clamp(min=0), count_of_all
 
 
 class _Sum(torch.autograd.Function):
