@@ -58,6 +58,7 @@ def Double(shapes: Mapping[str, Any], num_classes: int) -> BalancedModel:
             return kind.encode(self, inputs, *only, **named)
 
         model.__class__ = type("Double", (kind,), {"encode": encode})
+        return model
     for encoder in model.encoder_list:
         encoder.register_forward_pre_hook(_precise)
     return model
