@@ -76,6 +76,7 @@ def test_one_line(equipoise, tmp_path: Path, words: list[str], code: int, messag
             ["train", "--epochs", "three"],
             "invalid value for --epochs: expected a whole number, found 'three'.",
         ),
+        (["train", "--lr", "fast"], "invalid value for --lr: expected a number, found 'fast'."),
         (["train", "--epochs", "1.5"], "invalid value for --epochs: expected a whole number, found '1.5'."),
         (["train", "--seed", "1.5"], "invalid value for --seed"),
         (["train", "more", "words"], "unexpected 'more' 'words'. See 'equipoise train --help'."),

@@ -32,9 +32,19 @@ def whole_number(_: object, tokens: Sequence[Token]) -> int:
         raise ValueError(f"expected a whole number, found {text!r}") from None
 
 
+def number(_: object, tokens: Sequence[Token]) -> float:
+    """Read a number."""
+    text = tokens[0].value
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"expected a number, found {text!r}") from None
+
+
 Words = Annotated[list[str], Parameter(consume_multiple=True)]
 SomeWords = Annotated[list[str], Parameter(consume_multiple=(1, None))]
 Whole = Annotated[int, Parameter(converter=whole_number)]
+Number = Annotated[float, Parameter(converter=number)]
 
 
 def check_figures(figures: Path | None, formats: Sequence[str] | None) -> None:
@@ -134,7 +144,7 @@ def _type_of(field: Field[Any], hint: Any) -> Any:
         return Words | None
     if field.name == "modalities":
         return SomeWords | None
-    return {int: Whole, int | None: Whole | None}.get(hint, hint)
+    return {int: Whole, int | None: Whole | None, float: Number, float | None: Number | None}.get(hint, hint)
 
 
 def _default_of(field: Field[Any]) -> Any:
