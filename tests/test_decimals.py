@@ -17,6 +17,7 @@ from equipoise.report.text.wording import between
         ((-0.3, -0.00002), " [-0.300, -0.00002]"),
         ((0.0, 0.02), " [0.000, 0.020]"),
         ((-0.0, 1e-17), " [0.000, 0.000]"),  # float rounding, as in 0.3 - 0.1 - 0.2
+        ((-6e-9, 6e-8), " [0.000, 0.000]"),  # of scores in single precision
         ((-0.0005, 1234.5), " [-0.001, 1,234.500]"),
         (None, ""),
     ],
@@ -27,7 +28,7 @@ def test_an_interval_is_never_rounded_across_zero(interval, written):
 
 def test_written_ends_lie_on_the_side_of_zero_of_the_ends():
     rng = np.random.default_rng(0)
-    values = rng.choice([-1, 1], size=(300, 2)) * 10 ** rng.uniform(-8, 1, size=(300, 2))
+    values = rng.choice([-1, 1], size=(300, 2)) * 10 ** rng.uniform(-5.9, 1, size=(300, 2))
     for low, high in np.sort(values, axis=1):
         for digits in (1, 2, 3):
             for value, text in zip((low, high), ends(low, high, digits, signed=True), strict=True):

@@ -7,8 +7,8 @@ from typing import Final
 
 MINUS: Final = "\N{MINUS SIGN}"
 MISSING: Final = "\N{EN DASH}"
-NOISE: Final = 1e-9
-"""Below this a number is zero but for the rounding of floats."""
+NOISE: Final = 1e-6
+"""Below this a number is zero but for the rounding of scores in single precision."""
 
 
 def fixed(value: float, digits: int = 3, *, signed: bool = False) -> str:
