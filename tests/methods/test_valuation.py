@@ -317,7 +317,7 @@ def test_a_restored_run_equals_an_uninterrupted_one(kind):
 def test_it_resumes_in_the_trainer(name, tmp_path: Path):
     synthetic.write(tmp_path / "data", count=120)
     options = {"warmup": 1, "budget": "fixed-steps"} | ({"alpha": 3.0} if name.startswith("modality") else {})
-    settings = {"epochs": 5, "batch_size": 16}
+    settings = {"epochs": 5, "batch_size": 16, "lr": 0.01}  # small: otherwise the first epoch is the best
     whole = fit_with_and_without_break(
         tmp_path / "data", name, tmp_path / "run", killed_after=3, method_options=options, **settings
     )
