@@ -330,3 +330,25 @@ def test_the_library_is_bundled_once(tmp_path, monkeypatch, damage):
     assert bundled() == script
     assert len(calls) == (2 if damage else 1)
     assert file.read_bytes() == whole
+
+
+def test_a_failed_run_keeps_its_own_method_from_being_ranked(make, read):
+    accuracies = {"joint": [0.5, 0.5, 0.5], "aug": [0.9, 0.9, 0.9], "ogm": [0.6, 0.6, 0.6]}
+    comparison = make(accuracies=accuracies, failed={("aug", 1): "failed: the training loss is nan"})
+    assert comparison.ranked
+    assert {m: values["rank"] for m, values in comparison.summary["methods"].items()} == {
+        "joint": 2,
+        "aug": None,
+        "ogm": 1,
+    }
+    page = read(write_report([comparison.folder]))
+    assert page.rows()["aug1 failed"]["rank"][0] == MISSING
+    assert page.rows()["ogm"]["rank"][1] == 1.0
+    assert "the training loss is nan" in page.text
+
+
+def test_without_a_run_of_joint_nothing_is_ranked(make):
+    accuracies = {"joint": [0.5, 0.5, 0.5], "ogm": [0.6, 0.6, 0.6]}
+    comparison = make(accuracies=accuracies, failed={("joint", 1): "failed: the training loss is nan"})
+    assert not comparison.ranked
+    assert "the methods were run on different seeds" in comparison.summary["not_ranked_because"]

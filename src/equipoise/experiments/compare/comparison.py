@@ -149,14 +149,18 @@ def summary_of(
 ) -> dict[str, Any]:
     """Return the summary of runs, given their `results` and the `result.json` of each finished one.
 
-    With `rank_anyway` methods are ranked even if joint does not beat a linear model on its own inputs.
+    A method with a failed run is not ranked; the others are. With `rank_anyway` methods are ranked even if
+    joint does not beat a linear model on its own inputs.
     """
-    methods, reasons = summarise(results, BASELINE, records, task.main), obstacles(records)
+    methods = summarise(results, BASELINE, records, task.main)
+    failing = set(results.loc[results["status"] != "ok", "method"]) - {BASELINE}
+    reasons = obstacles(record for record in records if record["method"] not in failing)
     despite: list[str] = []
     if is_below(baseline := methods.get(BASELINE, {})):
         why = sentence(BASELINE, baseline)
         (despite if rank_anyway else reasons).append(f"{why} (--rank-anyway ranks nevertheless)")
-    places = {} if reasons else rank(methods)
+    compared = {method: values for method, values in methods.items() if method not in failing}
+    places = {} if reasons else rank(compared)
     for method, values in methods.items():
         values["rank"] = places.get(method)
     return {
