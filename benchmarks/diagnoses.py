@@ -96,7 +96,9 @@ def with_interval(value: float, interval: tuple[float, float] | None) -> str:
 
 def of_features(folder: Path) -> list[str]:
     """Diagnose the inputs of a run like features in a file, if they are vectors."""
-    _, data = prepare_data(from_options(RunRecord(folder).options()))
+    dataset, data = prepare_data(from_options(RunRecord(folder).options()))
+    if any(spec.kind != "vector" for spec in dataset.modalities.values()):  # numbers of tokens, for example
+        return []
     splits = {"train": data.train_eval, "val": data.val}
     arrays: dict[str, np.ndarray] = {"classes": np.array(data.classes)}
     for split, batches in splits.items():
@@ -104,9 +106,6 @@ def of_features(folder: Path) -> list[str]:
         arrays[f"{split}_labels"] = np.concatenate([batch.target.numpy() for batch in held])
         for name in held[0].inputs:
             arrays[f"{split}_{name}"] = np.concatenate([batch.inputs[name].numpy() for batch in held])
-    features = [array for key, array in arrays.items() if key.startswith("train_") and "labels" not in key]
-    if any(array.ndim != 2 for array in features):
-        return []
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / f"{data.name}.npz"
         np.savez(file, **arrays)
