@@ -115,6 +115,19 @@ def test_layers_with_state_are_not_stacked(training: Make) -> None:
     assert not stackable(runs)
 
 
+def test_layers_of_the_user_are_not_stacked(training: Make) -> None:
+    """They could draw random numbers, or read the rows of other samples, in training only."""
+
+    class Noise(nn.Module):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return z + torch.randn_like(z) if self.training else z
+
+    runs = [training("joint", seed) for seed in range(2)]
+    for one in runs:
+        one.model.encoder_module("audio").layers.append(Noise())
+    assert not stackable(runs)
+
+
 def test_a_failing_run_fails_no_other(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from equipoise.training.loop import Training
 

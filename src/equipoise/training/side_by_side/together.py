@@ -45,7 +45,9 @@ def can_stack(training: Training) -> bool:
 
 
 def _holds_nothing(layer: nn.Module) -> bool:
-    return not [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+    """Whether it is of torch or ours, without weights; a user's layer could mix rows, or draw numbers."""
+    known = type(layer).__module__.partition(".")[0] in ("torch", "equipoise")
+    return known and not [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
 
 
 def stackable(trainings: Sequence[Training]) -> bool:
