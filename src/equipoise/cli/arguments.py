@@ -18,33 +18,29 @@ from cyclopts import Parameter, Token
 from equipoise.training.option_text import IN_TEXT
 from equipoise.training.recipe import recipes
 from equipoise.training.settings import Budget, Settings
+from equipoise.typed_options import WORDS
 from equipoise.types import PathError, UsageError
 
 DEFAULT_DATA = "htad"
 
 
-def whole_number(_: object, tokens: Sequence[Token]) -> int:
-    """Read a whole number; 1.5 is refused, not cut to 1."""
-    text = tokens[0].value
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"expected a whole number, found {text!r}") from None
+def _reader(kind: type, what: str) -> Callable[[object, Sequence[Token]], Any]:
+    """Return a converter of an argument that says in words what it expected; 1.5 is no whole number."""
 
+    def read(_: object, tokens: Sequence[Token]) -> Any:
+        text = tokens[0].value
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError(f"expected {what}, found {text!r}") from None
 
-def number(_: object, tokens: Sequence[Token]) -> float:
-    """Read a number."""
-    text = tokens[0].value
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"expected a number, found {text!r}") from None
+    return read
 
 
 Words = Annotated[list[str], Parameter(consume_multiple=True)]
 SomeWords = Annotated[list[str], Parameter(consume_multiple=(1, None))]
-Whole = Annotated[int, Parameter(converter=whole_number)]
-Number = Annotated[float, Parameter(converter=number)]
+Whole = Annotated[int, Parameter(converter=_reader(int, WORDS[int]))]
+Number = Annotated[float, Parameter(converter=_reader(float, WORDS[float]))]
 
 
 def check_figures(figures: Path | None, formats: Sequence[str] | None) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.distributed import averaged
-from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.method import joint_loss, total
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
@@ -88,7 +88,7 @@ class MMPareto(ReadsUnimodal, Windowed):
             sides = [[found.get(p, torch.zeros_like(p)) for p in own] for found in (joint, unimodal)]
             for p, h in zip(own, pareto_gradient(sides[0], sides[1], self.norm_scope), strict=True):
                 p.grad = self.gamma * h
-        return torch.stack(list(terms.values())).sum()
+        return total(terms)
 
 
 def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> dict[nn.Parameter, Tensor]:

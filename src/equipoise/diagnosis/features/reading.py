@@ -269,11 +269,8 @@ def untouched_generators(loader: Iterable[Any]) -> Iterator[None]:
 
 def _rebuildable(loader: Iterable[Any]) -> TypeGuard[DataLoader[Any]]:
     """Return whether dataset and sampler alone determine the loader's batches."""
-    return (
-        isinstance(loader, DataLoader)
-        and loader.batch_size is not None
-        and type(loader).__iter__ is DataLoader.__iter__
-    )
+    plain = type(loader).__iter__ is DataLoader.__iter__
+    return isinstance(loader, DataLoader) and loader.batch_size is not None and plain
 
 
 def _is_of_accelerate(loader: Any) -> bool:

@@ -1,8 +1,8 @@
 """k-means in torch, for large sets and for GPUs: an optimum as good as that of scikit-learn, in less time.
 
-All starts are drawn from some of the points and improved there, side by side. The best one then goes on with
-all points, until an iteration hardly lowers the inertia. Memory beyond the features is that of one block of
-distances and of the sample.
+All starts are drawn from some of the points and improved there, side by side. The best one is then improved
+on all points, until an iteration hardly lowers the inertia. Memory beyond the features is that of one block
+of distances and of the sample.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from equipoise.loops.plain.passes import HandBatch, Pass, joined_step
 from equipoise.loops.plain.routed import Accumulated, routed
 from equipoise.loops.plain.run import HandRun
-from equipoise.methods.core.method import overrides
+from equipoise.methods.core.method import overrides, total
 from equipoise.methods.core.requirements import ONE_CLASS
 from equipoise.methods.core.run import StepContext
 from equipoise.tasks import refuse_ignored
@@ -126,9 +126,9 @@ class HandTraining:
         self._steps.append((context, step))
         self._served += 1
         if self._routes:
-            value = torch.stack(list(self.terms.values())).sum()
+            value = total(self.terms)
             return routed(value, lambda scale: self._route(terms, context, scale))
-        return torch.stack(list(terms.values())).sum()
+        return total(terms)
 
     def on_gradients(self) -> None:
         """Let the method read and edit the gradients: after `backward`, before clipping and the step.

@@ -175,8 +175,7 @@ class Method:
 
     def backward(self, terms: Mapping[str, Tensor], context: StepContext) -> Tensor:
         """Leave the gradients of the terms in the parameters, and return the loss that is reported."""
-        values = list(terms.values())
-        loss = torch.stack(values).sum() if len(values) > 1 else values[0]
+        loss = total(terms)
         context.run.backward(loss)
         return loss
 
@@ -237,6 +236,12 @@ METHODS: Registry[Method] = Registry("method", Method, "equipoise.methods", "equ
 def overrides(method: Method, hook: str) -> bool:
     """Whether a method has its own version of a hook."""
     return getattr(type(method), hook) is not getattr(Method, hook)
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """Return the sum of the terms of a loss."""
+    values = list(terms.values())
+    return torch.stack(values).sum() if len(values) > 1 else values[0]
 
 
 def joint_loss(context: StepContext) -> Tensor:

@@ -35,9 +35,7 @@ LOCK = ".lock"
 ERROR: Final = "error.txt"
 """The traceback of an unexpected error; removed once the run is finished."""
 PAGES: Final = ("report.html", "diagnosis.html")
-FILES: Final = (
-    CONFIG, METRICS, DIAGNOSES, RESULT, WEIGHTS, CHECKPOINT, PREDICTIONS, TRACE, ERROR, *PAGES
-)  # fmt: skip
+FILES: Final = (CONFIG, *EVENTS[:2], RESULT, WEIGHTS, CHECKPOINT, PREDICTIONS, TRACE, ERROR, *PAGES)
 MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every"})
 """Settings that may differ when a run is resumed; a comparison checks the device itself."""
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.methods import StepContext
-from equipoise.methods.core.method import overrides
+from equipoise.methods.core.method import overrides, total
 from equipoise.models import BalancedModel
 from equipoise.scopes import evaluating
 from equipoise.training.loop import Training
@@ -96,10 +96,8 @@ class Stack:
         for weight in chain(self._weights.values(), *(own.values() for own in self._own)):
             weight.grad = None
         contexts = self._forward(batches)
-        losses = []
-        for training, context in zip(self.trainings, contexts, strict=True):
-            terms = list(training.method.losses(context).values())
-            losses.append(terms[0] if len(terms) == 1 else torch.stack(terms).sum())
+        pairs = zip(self.trainings, contexts, strict=True)
+        losses = [total(training.method.losses(context)) for training, context in pairs]
         torch.autograd.backward(losses)
         self._share_gradients()
         self._call("after_backward", contexts)
