@@ -269,8 +269,9 @@ def untouched_generators(loader: Iterable[Any]) -> Iterator[None]:
 
 def _rebuildable(loader: Iterable[Any]) -> TypeGuard[DataLoader[Any]]:
     """Return whether dataset and sampler alone determine the loader's batches."""
-    plain = type(loader).__iter__ is DataLoader.__iter__
-    return isinstance(loader, DataLoader) and loader.batch_size is not None and plain
+    if not isinstance(loader, DataLoader) or loader.batch_size is None:
+        return False
+    return type(loader).__iter__ is DataLoader.__iter__
 
 
 def _is_of_accelerate(loader: Any) -> bool:
