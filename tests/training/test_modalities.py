@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -78,3 +80,18 @@ def test_a_comparison(three: eq.PreparedDataset, tmp_path: Path) -> None:
 def test_mistakes(three: eq.PreparedDataset, modalities: list[str], message: str) -> None:
     with pytest.raises(eq.UsageError, match=message):
         eq.fit(three, modalities=modalities, **QUICK)
+
+
+@pytest.mark.parametrize("command", [eq.fit, eq.compare])
+def test_an_unknown_token_is_refused_before_anything_is_written(
+    command: Callable[..., object], tmp_path: Path
+) -> None:
+    inputs, target = synthetic.samples({"audio": (8,), "text": (5,)}, 120)
+    inputs["text"] = np.ones((120, 5), np.int32)
+    inputs["text"][119, 4] = 70
+    data = eq.write_dataset(tmp_path / "data", inputs, target, kinds={"text": "tokens"})
+    options = {"encoder": {"text": "token-bag"}, "encoder_options": {"text": {"vocabulary": 70}}, **QUICK}
+    named = {"methods": ["joint"]} if command is eq.compare else {}
+    with pytest.raises(eq.ModelError, match=r"0 to 69; found 70.*'vocabulary'"):
+        command(data, out=tmp_path / "out", **named, **options)
+    assert not (tmp_path / "out").exists()

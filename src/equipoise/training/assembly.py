@@ -13,6 +13,8 @@ from equipoise.methods.core.method import overrides
 from equipoise.models import BalancedModel, build_model
 from equipoise.models.build import Shapes, describe, drawing, encoder_names, reasons
 from equipoise.models.custom import custom_model
+from equipoise.models.encoders.token_bag import TokenBag
+from equipoise.models.encoders.token_transformer import TokenTransformer, refuse_unknown
 from equipoise.tasks import CLASSIFICATION, task_named
 from equipoise.training.settings import Settings
 from equipoise.types import LeakError, ModelError, UsageError
@@ -128,6 +130,16 @@ def build_reference(settings: Settings, spec: ModelSpec) -> BalancedModel:
         seed=settings.seed,
         task=spec.task,
     )
+
+
+def check_tokens(model: BalancedModel, dataset: PreparedDataset) -> None:
+    """Raise ModelError if an encoder does not know a token of the data; training might meet it only later."""
+    for name, encoder in getattr(model, "encoders", {}).items():
+        if isinstance(encoder, (TokenBag, TokenTransformer)) and name in dataset.modalities:
+            tokens = dataset.array(name)
+            refuse_unknown(
+                int(tokens.min()), int(tokens.max()), encoder.vocabulary, encoder.name, "vocabulary"
+            )
 
 
 def build_for(method: Method, settings: Settings, reference: BalancedModel) -> BalancedModel:

@@ -14,7 +14,7 @@ from equipoise.distributed import agreed, by_first, process_rank
 from equipoise.methods import Method, create_method
 from equipoise.methods.core.creation import option_names
 from equipoise.randomness import isolated_rng
-from equipoise.training.assembly import ModelSpec, build_for, build_reference, prepare_data
+from equipoise.training.assembly import ModelSpec, build_for, build_reference, check_tokens, prepare_data
 from equipoise.training.fabric import check_device
 from equipoise.training.finished import FitResult, load_run
 from equipoise.training.handle import OnEpoch
@@ -149,6 +149,7 @@ def prepared(
     dataset, data = prepare_data(settings)
     spec = ModelSpec.of(dataset)
     reference = build_reference(settings, spec)
+    by_first(lambda: check_tokens(reference, dataset))
     initial = fingerprints.of_encoders(encoders_of(reference))
     method.check(reference)
     model = build_for(method, settings, reference)

@@ -35,6 +35,8 @@ from equipoise.types import DataError, UnknownNameError, UsageError, check_known
 FILE_KINDS: Final = ("frames", "flow", "image", "spectrogram", "fbank", "tokens", "array")
 CELL_KINDS: Final = ("numbers", "text")
 ROLES: Final = ("target", "split", "group", "id")
+PIXELS: Final = 224
+"""Shorter side of pictures, unless `pixels` or `resolution` says otherwise."""
 MEASURED: Final = 20
 """Files of a column whose proportions are looked at, evenly spaced."""
 SPLITS: Final = {"valid": "val", "validation": "val", "dev": "val"}
@@ -62,8 +64,8 @@ class OwnTable(SourceDataset):
         root: folder of relative paths; by default that of the table.
         frames: number of frames of a video.
         moments: number of moments of flow; motion needs more of them than pictures do.
-        pixels: shorter side of frames, flow and images, unless the files are smaller. They keep their
-            proportions; if the files have several, they are cut to their centre square.
+        pixels: shorter side of frames, flow and images, by default 224, unless the files are smaller. They
+            keep their proportions; if the files have several, they are cut to their centre square.
         resolution: their size as HEIGHTxWIDTH, such as 120x160, instead of `pixels`; a picture is cut to
             these proportions and resized.
         flow_method: `tvl1`, `dis`, `farneback`, or `auto`.
@@ -94,7 +96,7 @@ class OwnTable(SourceDataset):
     root: str | None = None
     frames: int = 3
     moments: int = 12
-    pixels: int = 224
+    pixels: int | None = None
     resolution: str | None = None
     flow_method: FlowMethod = "auto"
     seconds: float = 3.0
@@ -103,6 +105,10 @@ class OwnTable(SourceDataset):
 
     def plan(self, source: Path) -> Preparation:
         """List the samples; see `SourceDataset.plan`."""
+        if self.pixels is not None and self.resolution is not None:
+            raise UsageError(
+                "both pixels and resolution were given; give one of them: both set the size of pictures."
+            )
         table = read_table(source, self._format(self.encoding))
         wanted = [_parsed(text) for text in self.modalities_from]
         if not wanted:
@@ -148,7 +154,7 @@ class OwnTable(SourceDataset):
         for place in np.linspace(0, len(clips) - 1, min(len(clips), MEASURED)).astype(int):
             with suppress(MediaError):  # the sample is lost when it is read
                 found.append(measure(clips[place].files[column]))
-        return common_size(found, self.pixels)
+        return common_size(found, PIXELS if self.pixels is None else self.pixels)
 
     def _notes(self, readers: Mapping[str, ModalityReader]) -> list[str]:
         """Say how pictures that are not square were treated."""

@@ -16,7 +16,7 @@ from equipoise.methods import METHODS, Method, base_names, create_method
 from equipoise.methods.core.creation import options_for
 from equipoise.models import BalancedModel
 from equipoise.randomness import isolated_rng
-from equipoise.training.assembly import ModelSpec, build_for, build_reference, prepare_data
+from equipoise.training.assembly import ModelSpec, build_for, build_reference, check_tokens, prepare_data
 from equipoise.training.fabric import check_device
 from equipoise.training.fit import run_name
 from equipoise.training.option_text import to_options
@@ -56,6 +56,7 @@ def expand(
     _check_options(wanted, options)
     dataset, _ = prepare_data(settings.with_method(BASELINE, {}, seed))
     reference = build_reference(settings, ModelSpec.of(dataset))
+    check_tokens(reference, dataset)
     plan = Plan({}, {}, dataset)
     for method in wanted:
         try:

@@ -66,16 +66,17 @@ def padded(x: Tensor) -> Tensor:
 
 
 def token_ids(x: Tensor, vocabulary: int, encoder: str, option: str) -> Tensor:
-    """Return tokens `[B, T]` as int64.
-
-    Raises:
-        ModelError: a token is not in `[0, vocabulary)`.
-    """
+    """Return tokens `[B, T]` as int64; see `refuse_unknown`."""
     ids = x.long()
     low, high = (int(value) for value in torch.aminmax(ids))
+    refuse_unknown(low, high, vocabulary, encoder, option)
+    return ids
+
+
+def refuse_unknown(low: int, high: int, vocabulary: int, encoder: str, option: str) -> None:
+    """Raise ModelError if the smallest or the largest token is not in `[0, vocabulary)`."""
     if low < 0 or high >= vocabulary:
         raise ModelError(
             f"encoder {encoder!r} has the tokens 0 to {vocabulary - 1}; found {low if low < 0 else high}: "
             f"set the option {option!r} to a number above the largest token of the data."
         )
-    return ids
