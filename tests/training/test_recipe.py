@@ -46,7 +46,7 @@ def test_a_named_recipe_with_nothing_to_decide_is_refused(sets):
 
 def test_every_recipe_is_a_valid_budget_with_the_same_options():
     for name, recipe in recipes().items():
-        assert set(recipe.budget) - {"augment_options"} == GOVERNED, name
+        assert set(recipe.budget) - {"augment_options", "clip_norm"} == GOVERNED, name
         budget = Budget(**recipe.options(10_000, {}))
         assert {key: getattr(budget, key) for key in recipe.budget} == dict(recipe.budget), name
         assert recipe.description
@@ -66,7 +66,8 @@ def test_paper_has_the_settings_of_the_paper():
 
 
 def test_a_bare_budget_is_that_of_vectors():
-    assert {key: getattr(Budget(), key) for key in GOVERNED} == dict(recipes()["vectors"].budget)
+    clipped = {"clip_norm": recipes()["vectors"].budget["clip_norm"]}
+    assert {key: getattr(Budget(), key) for key in GOVERNED} | clipped == dict(recipes()["vectors"].budget)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,27 @@ def test_the_encoders_decide_and_not_the_method(sets, names, options, expected):
     settings = Settings.from_options(sets(*names), **options)
     assert settings.recipe == expected
     assert settings.budget.lr == recipes()[expected].budget["lr"]
+
+
+def test_vectors_of_many_features_do_not_diverge(tmp_path):
+    """As embeddings have them; without clipping the weights are lost after some epochs."""
+    rng, target, inputs = np.random.default_rng(0), np.arange(800) % 10, {}
+    means = rng.standard_normal((10, 20))
+    for name in ("image", "text"):
+        signal = means[target] + rng.standard_normal((800, 20))
+        mixed = signal @ rng.standard_normal((20, 3072)) / 20**0.5
+        inputs[name] = (mixed + 0.3 * rng.standard_normal(mixed.shape)).astype(np.float32)
+    data = eq.write_dataset(tmp_path / "embeddings", inputs, target)
+    assert eq.fit(data, epochs=8).summary["validation"]["accuracy"] > 0.98
+    with pytest.raises(eq.TrainingError, match="nan"):
+        eq.fit(data, epochs=8, clip_norm=float("inf"))
+
+
+def test_a_record_without_clipping_stays_without(sets):
+    every = dict(recipes()["vectors"].budget)
+    del every["clip_norm"]
+    assert Settings.from_options(sets("numbers"), **every).budget.clip_norm is None
+    assert Settings.from_options(sets("numbers")).budget.clip_norm == recipes()["vectors"].budget["clip_norm"]
 
 
 def test_options_that_are_given_win(sets):

@@ -168,8 +168,18 @@ class RunHandle:
     def clip_gradients(self) -> None:
         """Clip the gradients as configured."""
         limit = self.settings.budget.clip_norm
-        if limit is not None:
-            self.fabric.clip_gradients(self._stepped, self.optimizer, max_norm=limit)
+        if limit is None:
+            return
+        # A gradient that is not finite is reported with the loss of the epoch.
+        if self._plain:
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            if norm.device.type != "cpu" or not norm <= limit:  # reading it from a GPU would wait for it
+                nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        else:
+            self.fabric.clip_gradients(
+                self._stepped, self.optimizer, max_norm=limit, error_if_nonfinite=False
+            )
 
     def counting(self) -> AbstractContextManager[None]:
         """Count passes of encoders as those of the training in a block."""

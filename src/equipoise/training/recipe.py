@@ -29,10 +29,12 @@ BATCHES: Final = 40
 STEPS: Final = 1000
 """A set whose samples make fewer steps than this in all epochs gets more epochs."""
 AUGMENT: Final = ("augment", "augment_options")
-"""Options that the record of a run leaves out where nothing is augmented; it is read without the data."""
+LEFT_OUT: Final = (*AUGMENT, "clip_norm")
+"""Options that the record of a run leaves out where nothing is augmented or clipped; it is read without the
+data."""
 SAFE_LR: Final = {"sgd": 0.05, "adamw": 1e-3}
 """Learning rate of an optimiser that is not the recipe's own, for all encoders."""
-OF_OPTIMIZER: Final = ("lr", "momentum", "weight_decay", "schedule", "warmup_epochs")
+OF_OPTIMIZER: Final = ("lr", "momentum", "weight_decay", "schedule", "warmup_epochs", "clip_norm")
 """Options that mean nothing for another optimiser than that of the recipe."""
 
 
@@ -136,7 +138,7 @@ def budget_options(
     from equipoise.data import load_dataset
 
     check_known("recipe", [name], (AUTO, *recipes()))
-    if all(option in given for option in recipes()["paper"].budget if option not in AUGMENT):
+    if all(option in given for option in recipes()["paper"].budget if option not in LEFT_OUT):
         if name != AUTO:
             raise UsageError(
                 f"recipe {name!r} decides nothing, because all its options are given (learning rate "

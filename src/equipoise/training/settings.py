@@ -51,7 +51,7 @@ class Budget:
         lr_step: epochs between the drops of `step`.
         lr_gamma: factor of a drop.
         warmup_epochs: epochs over which the learning rate rises linearly. Default: the recipe's.
-        clip_norm: largest norm of the gradient; by default it is not clipped.
+        clip_norm: largest norm of the gradient; `inf` does not clip it. Default: the recipe's, if it has one.
         precision: `32-true`, `bf16-mixed`, or `auto`: mixed precision where some steps of the joint model,
             before the first run, are clearly faster in it and have the same gradients.
         select: validation figure that picks the epoch whose weights are kept: one of the task's (`accuracy`,
