@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from equipoise.diagnosis.state import Diagnosis, LearningState
 from equipoise.relearning import DiagnoseRelearn
+from equipoise.relearning.options import ALLOCATIONS, RelearnOptions
+from equipoise.relearning.strength import strengths_of
 from equipoise.relearning.targets import redrawn_state
+from equipoise.types import UsageError
 
 HALF = {"strength": "fixed", "lam": 0.5}
 
@@ -99,6 +104,40 @@ def test_strengths(setting, options, expected):
     why = dict.fromkeys(d, "below min_gap 2.0") if "min_gap" in options else {}
     assert {m: reason.partition(" is ")[2] for m, reason in entry.pop("left_alone", {}).items()} == why
     assert entry == {"epoch": 0, "modalities": d.to_dict()}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (0.2, 0.4, 0.6)),
+        ({"allocation": "own", "sharpness": 9.0}, (0.2, 0.4, 0.6)),
+        ({"allocation": "sharpened"}, (0.6 / 81, 0.6 * 16 / 81, 0.6)),
+        ({"allocation": "sharpened", "sharpness": 1.0}, (0.2, 0.4, 0.6)),
+        ({"allocation": "sharpened", "sharpness": 0.0}, (0.6, 0.6, 0.6)),
+        ({"allocation": "worst"}, (0.0, 0.0, 0.6)),
+        ({"allocation": "even"}, (0.4, 0.4, 0.4)),
+        ({"allocation": "swapped"}, (0.6, 0.4, 0.2)),
+    ],
+)
+def test_allocations(options, expected):
+    gaps = {"a": 0.1, "b": 0.2, "c": 0.3}
+    states = {m: LearningState(m, 0.5 + g, 0.5, g, None, False, "purity", 9, 9) for m, g in gaps.items()}
+    choices = RelearnOptions(strength="linear", **options)
+    lam, alone = dict.fromkeys(gaps, 2.0), [[m] for m in gaps]
+    found = strengths_of(Diagnosis(states), lam, choices, alone, {name: ["weight"] for name in gaps})
+    assert tuple(found.values()) == pytest.approx(expected)
+    assert list(found) == list(gaps)
+
+
+def test_no_allocation_strengthens_a_gap_that_does_not_count():
+    state = LearningState("a", 0.4, 0.5, 0.0, None, True, "purity", 9, 9)
+    diagnosis = Diagnosis({"a": state, "b": replace(state, modality="b")})
+    for allocation in ALLOCATIONS:
+        choices = RelearnOptions(strength="fixed", allocation=allocation)
+        lam, selected = {"a": 1.0, "b": 1.0}, {"a": ["weight"], "b": ["weight"]}
+        assert set(strengths_of(diagnosis, lam, choices, [["a"], ["b"]], selected).values()) == {0.0}
+    with pytest.raises(UsageError, match="sharpness is -1"):
+        RelearnOptions(sharpness=-1.0)
 
 
 def test_strengths_by_modality(setting):

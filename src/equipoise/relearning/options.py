@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -19,6 +20,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "head_policy": ("keep", "blend", "refit"),
     "ema_policy": ("keep", "blend", "copy"),
 }
+ALLOCATIONS: Final = ("own", "sharpened", "worst", "even", "swapped")
 TARGETS: Final = ("init", "pretrained", "redraw", "ema")
 States = Mapping[str, Mapping[str, Tensor]]
 Factory = Callable[[], nn.Module]
@@ -32,6 +34,11 @@ class RelearnOptions:
     Attributes:
         strength: from gap to strength: `tanh`, `linear` or `fixed` (see `relearning_strength`).
         max_alpha: upper bound of the strength.
+        allocation: whose gap decides. `own`: each encoder's strength follows from its own gap. `sharpened`:
+            that of the largest gap, times `(gap / largest gap) ** sharpness`, so that the more over-trained
+            encoder is re-learnt and the others hardly. `worst`: only the encoder with the largest gap.
+            `even`: the mean for all. `swapped`: the largest strength for the smallest gap, a control.
+        sharpness: exponent of `sharpened`; 0 gives all the strength of the largest gap.
         target: what encoders are pulled toward. `init`: their weights at construction. `pretrained`: the
             same, but an encoder that did not start from given weights is refused (see `weights_origin`).
             `redraw`: a fresh draw at each re-learning. `ema`: a moving average of their weights. A mapping
@@ -60,6 +67,8 @@ class RelearnOptions:
 
     strength: str = "tanh"
     max_alpha: float = 1.0
+    allocation: str = "own"
+    sharpness: float = 4.0
     target: str | States = "init"
     ema_decay: float = 0.9
     redraw_seed: int = 0
@@ -78,10 +87,13 @@ class RelearnOptions:
     def __post_init__(self) -> None:
         for option, known in CHOICES.items():
             check_known(f"value of {option}", [str(getattr(self, option))], known)
+        check_known("value of allocation", [self.allocation], ALLOCATIONS)
         if isinstance(self.target, str):
             check_known("target of re-learning", [self.target], TARGETS)
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"ema_decay is {self.ema_decay}; expected a number from 0 to below 1.")
+        if not 0 <= self.sharpness < math.inf:
+            raise UsageError(f"sharpness is {self.sharpness}; expected a finite number of at least 0.")
         if self.rewarm_steps < 0 or self.head_refit_steps < 1:
             raise UsageError("expected rewarm_steps of at least 0 and head_refit_steps of at least 1.")
         if not 0 < self.layer_decay <= 1:

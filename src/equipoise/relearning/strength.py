@@ -88,19 +88,39 @@ def strengths_of(
     sharing: Iterable[Sequence[str]],
     selected: Mapping[str, Collection[str]],
 ) -> dict[str, float]:
-    """Return `alpha = tanh(lam * gap)` of each modality, or what `choices.strength` puts in its place.
+    """Return `alpha = tanh(lam * gap)` of each modality, or what the options put in its place.
 
     `sharing` has the modalities of each encoder: those that share one get the mean of their strengths. If no
     parameter is selected for re-learning, the strength is 0.
     """
+    own = {
+        name: state.strength(lam[name], kind=choices.strength, max_strength=choices.max_alpha)
+        for name, state in diagnosis.items()
+    }
+    gaps = {name: 0.0 if state.negligible else state.gap for name, state in diagnosis.items()}
+    allocated = allocate(own, gaps, choices.allocation, choices.sharpness)
     strengths: dict[str, float] = {}
     for names in sharing:
-        own = [
-            diagnosis[name].strength(lam[name], kind=choices.strength, max_strength=choices.max_alpha)
-            for name in names
-        ]
-        strengths |= dict.fromkeys(names, sum(own) / len(own) if selected[names[0]] else 0.0)
+        mean = sum(allocated[name] for name in names) / len(names)
+        strengths |= dict.fromkeys(names, mean if selected[names[0]] else 0.0)
     return {name: strengths[name] for name in diagnosis}
+
+
+def allocate(
+    own: Mapping[str, float], gaps: Mapping[str, float], allocation: str = "own", sharpness: float = 4.0
+) -> dict[str, float]:
+    """Return the strength of each modality, given that by its own gap; see `RelearnOptions.allocation`."""
+    by_gap = sorted(own, key=lambda name: gaps[name])
+    worst = by_gap[-1]
+    if allocation == "even":
+        return dict.fromkeys(own, sum(own.values()) / len(own))
+    if allocation == "swapped":
+        return dict(zip(own, (own[by_gap[-1 - by_gap.index(name)]] for name in own), strict=True))
+    if allocation == "worst":
+        return {name: own[name] if name == worst else 0.0 for name in own}
+    if allocation == "sharpened" and gaps[worst] > 0:
+        return {name: own[worst] * (gaps[name] / gaps[worst]) ** sharpness for name in own}
+    return dict(own)
 
 
 def warn_of_few(diagnosis: Diagnosis, classes: int) -> bool:
