@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from copy import deepcopy
@@ -119,7 +120,12 @@ def _training(arguments: str, dtype: torch.dtype) -> tuple[dict[str, Tensor], An
     """Return the last weights, the model before training, and the data; `dtype` is the default dtype."""
     method, options, budget = json.loads(arguments)
     # As the optimisers of the loops that the tests write; AdamW has the default rate.
-    budget = {"weight_decay": 1e-4, **({} if "optimizer" in budget else {"lr": 0.05}), **budget}
+    budget = {
+        "weight_decay": 1e-4,
+        "clip_norm": math.inf,
+        **({} if "optimizer" in budget else {"lr": 0.05}),
+        **budget,
+    }
     folder = Path(tempfile.mkdtemp())
     synthetic.write(folder / "data", count=90)
     settings = Settings.from_options(

@@ -153,16 +153,19 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("method", ["joint", "ogm-ge", "diagnose-relearn"])
+@pytest.mark.parametrize("method", ["joint", "ogm-ge", "diagnose-relearn", "diagnose-relearn-plus"])
 @pytest.mark.parametrize("killed_in", [1, 4])
 @pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")
 def test_a_resumed_run_equals_an_uninterrupted_one(data: str, out: Path, method: str, killed_in: int) -> None:
-    options: dict[str, Any] = {"every": 2, "count": 2, "rewarm_steps": 12, "optimizer_state": "scale"}
+    options: dict[str, dict[str, Any]] = {
+        "diagnose-relearn": {"every": 2, "count": 2, "rewarm_steps": 12, "optimizer_state": "scale"},
+        "diagnose-relearn-plus": {"cycles": 3, "distillation": "mean", "output": "heads", "cycle_mean": True},
+    }
     settings: dict[str, Any] = {
         "epochs": 6,
         "batch_size": 16,
         "checkpoint_every": 1,
-        "method_options": options if method == "diagnose-relearn" else {},
+        "method_options": options.get(method, {}),
     }
 
     def kill(epoch: int, _: object) -> None:

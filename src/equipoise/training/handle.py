@@ -95,7 +95,7 @@ class RunHandle:
             self._counter.watch(encoder)
         self._memory = PeakMemory(self.device)
         self.total_epochs = budget.epochs if method.trains else 0
-        self.learning_rates: Sequence[float] = budget.learning_rates()
+        self.learning_rates: Sequence[float] = method.learning_rates(budget)
         self.epoch, self.step = 0, 0
         self.train_seconds, self.look_seconds = 0.0, 0.0
         self.order = ""

@@ -144,7 +144,7 @@ class Training(RunHandle):
             seconds=seconds,
         )
         rank = self._rank(scores)
-        if not self.best or rank > tuple(self.best["rank"]):
+        if self.method.is_candidate(self) and (not self.best or rank > tuple(self.best["rank"])):
             self.best = {
                 "epoch": self.epoch,
                 "rank": list(rank),

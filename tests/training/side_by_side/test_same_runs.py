@@ -28,6 +28,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("joint", {"fusion": "gated", "schedule": "cosine", "weight_decay": 0.0}),
     ("unimodal:audio", {}),
     ("diagnose-relearn", RELEARNS),
+    ("diagnose-relearn-plus", {"method_options": {"cycles": 2, "distillation": "last"}, "epochs": 4}),
     ("ogm-ge", {}),
     ("multi-loss", {}),
 ]

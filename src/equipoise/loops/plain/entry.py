@@ -18,6 +18,7 @@ from equipoise.loops.plain.training import HandTraining
 from equipoise.methods.core.creation import create_method, option_names
 from equipoise.methods.core.method import Method, overrides
 from equipoise.methods.diagnose_relearn import DiagnoseRelearnMethod
+from equipoise.methods.shared.relearns import Relearns
 from equipoise.models import BalancedModel
 from equipoise.pooling import Pool
 from equipoise.relearning.optimizer_state import as_optimizers
@@ -147,6 +148,8 @@ def reason_against(method: Method, modalities: Sequence[str]) -> str:
     """Return why a method does not fit a standard step; empty if it does."""
     if isinstance(method, DiagnoseRelearnMethod):
         return "it acts between epochs; use equipoise.DiagnoseRelearn, or the callback of that name."
+    if isinstance(method, Relearns):
+        return f"it acts between epochs and sets learning rates; {INSTEAD}"
     if not method.trains or method.argument is not None:
         return f"it trains no joint model; {INSTEAD}"
     if method.parts(modalities):

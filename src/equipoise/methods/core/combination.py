@@ -21,6 +21,7 @@ SEPARATOR: Final = "+"
 
 DOES: Final = {
     "build": "brings a model with an inference rule of its own",
+    "learning_rates": "sets the learning rates",
     "train_data": "chooses the training data",
     "forward": "replaces the forward pass",
     "fuse": "replaces the fusion in training",
@@ -75,6 +76,11 @@ class Combined(Method):
         """Return the problems of all members."""
         return [problem for member in self.members() for problem in member.problems(plan)]
 
+    def learning_rates(self, plan: Plan) -> Sequence[float]:
+        """Return the learning rates of the one member that changes them, if any."""
+        name = self._owner("learning_rates")
+        return super().learning_rates(plan) if name is None else self._members[name].learning_rates(plan)
+
     def parts(self, modalities: Sequence[str]) -> list[str]:
         """Return the parts of all members."""
         return list(dict.fromkeys(part for member in self.members() for part in member.parts(modalities)))
@@ -100,6 +106,10 @@ class Combined(Method):
         """Call the members in order."""
         for name, member in self._members.items():
             member.epoch_start(self._runs[name])
+
+    def is_candidate(self, run: Run) -> bool:
+        """Whether all members allow it."""
+        return all(member.is_candidate(self._runs[name]) for name, member in self._members.items())
 
     def epoch_end(self, run: Run) -> None:
         """Call the members in order."""

@@ -114,6 +114,10 @@ class Method:
         """Return warnings about options that will probably not have the intended effect, with a remedy."""
         return []
 
+    def learning_rates(self, plan: Plan) -> Sequence[float]:
+        """Return the learning rate of each epoch; by default the planned one."""
+        return plan.learning_rates()
+
     def parts(self, modalities: Sequence[str]) -> list[str]:
         """Return the methods whose finished runs (same data, seed and budget) this one starts from."""
         return []
@@ -151,6 +155,10 @@ class Method:
 
     def epoch_start(self, run: Run) -> None:
         """Run before an epoch's first step, with all modules in training mode."""
+
+    def is_candidate(self, run: Run) -> bool:
+        """Whether the weights after this epoch may be those that are kept; those of the last epoch may."""
+        return True
 
     def epoch_end(self, run: Run) -> None:
         """Run after the epoch was trained, validated and considered for selection."""

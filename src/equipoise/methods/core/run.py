@@ -62,7 +62,7 @@ class Run(Protocol):
         epoch: 0-based.
         step: optimiser steps before this one.
         total_epochs: planned passes over the training split.
-        learning_rates: planned learning rate of each epoch.
+        learning_rates: learning rate of each epoch, see `Method.learning_rates`.
         train_target: class of each training sample `[N]`, by position in the split, on the CPU.
         train_size: samples of the training split.
         batch_size: samples of a batch; the last one may be smaller.

@@ -1,0 +1,201 @@
+"""Diagnosing & Re-learning in cycles, with a loss on each modality and a ruler of held-out accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from equipoise.methods.core.method import joint_loss
+from equipoise.methods.core.options import choice, number
+from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.run import Plan, Run, StepContext, own_heads
+from equipoise.methods.shared.lessons import Lessons
+from equipoise.methods.shared.relearns import Relearns
+from equipoise.methods.shared.unimodal_views import unimodal_loss
+from equipoise.models import BalancedModel, OwnHeads
+from equipoise.models.averaged import AllHeadsModel, CopiesModel
+from equipoise.relearning.schedule import RelearningSchedule
+from equipoise.tasks import EVERY_TASK
+from equipoise.types import Batch, UsageError
+
+JOINT = "joint"
+"""Name of the joint head among the heads that are taught."""
+
+
+@dataclass
+class DiagnoseRelearnPlus(Relearns):
+    """Train in cycles, and after each but the last reset what was learnt by heart.
+
+    With a linear head for each modality, `L = CE(u, y) + weight * sum_m CE(u^m, y)`; in each of the `cycles`
+    the learning rate falls from its peak to 0 by a half cosine. After a cycle `g_m` is by how much the
+    nearest class mean of the training features is right more often on training than on validation samples,
+    and `theta_m <- (1 - alpha_m) * theta_m + alpha_m * theta0_m` with `alpha_m = tanh(lam * max g) *
+    (g_m / max g)^4`: mostly the encoder that has learnt most by heart is reset. The momentum of what was
+    reset is cleared; the heads are kept.
+
+    Attributes:
+        cycles: number of cycles; 1 resets nothing.
+        weight: of the losses of the modalities alone; 0 adds no heads.
+        rates: `cosine` in each cycle, or `keep` the planned learning rates.
+        distillation: `last` adds `taught * T^2 * KL(t || u)` of each head to the loss, where `t` are its
+            outputs before the last reset; `mean` the mean of its outputs before all resets.
+        taught: weight of the distillation.
+        temperature: `T` of the distillation.
+        output: the prediction: of the `joint` head, or the mean of all `heads`.
+        cycle_mean: predict by the mean of the models at the ends of all cycles.
+    """
+
+    lam: float | dict[str, float] = 5.0
+    cycles: int = 4
+    weight: float = number(1.0)
+    rates: str = choice("cosine", "keep")
+    distillation: str = choice("none", "last", "mean")
+    taught: float = number(1.0)
+    temperature: float = number(2.0, above=0.0)
+    output: str = choice("joint", "heads")
+    cycle_mean: bool = False
+
+    name = "diagnose-relearn-plus"
+    family = "optimisation"
+    summary = "re-learning in cycles: what a modality has learnt by heart is reset, with a loss on each"
+    stacks = True
+    source = "this toolkit, after Wei et al., ECCV 2024, arXiv 2407.09705"
+    cost = "a linear head per modality, and a pass over train and validation per cycle"
+    requires = Requirements(tasks=EVERY_TASK)
+    usual: ClassVar[Mapping[str, Any]] = {
+        "metric": "nearest-class-mean",
+        "assign": "transfer",
+        "scaler": "standard-train",
+        "sign": "positive",
+        "bootstrap": 0,
+        "allocation": "sharpened",
+        "optimizer_state": "zero",
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cycles < 1:
+            raise UsageError(f"cycles is {self.cycles}; expected at least 1.")
+        if self.output == "heads" and not self.weight:
+            raise UsageError(
+                "output='heads' is the mean of heads that weight=0 leaves out; expected a weight."
+            )
+
+    # The model -------------------------------------------------------------------------------------------
+
+    def changes_model(self) -> bool:
+        """Whether the prediction is not the joint head's."""
+        return self.output == "heads" or (self.cycle_mean and self.cycles > 1)
+
+    def build(self, reference: BalancedModel) -> BalancedModel:
+        """Return the model, with its heads and copies where they are part of the prediction."""
+        model = AllHeadsModel(reference) if self.output == "heads" else reference
+        return CopiesModel(model, self.cycles - 1) if self.cycle_mean and self.cycles > 1 else model
+
+    def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
+        """Return the heads of the modalities, unless they are part of the model."""
+        if not self.weight or self.output == "heads":
+            return {}
+        return {"heads": OwnHeads(model.feature_widths(), model.num_outputs)}
+
+    # The schedule ----------------------------------------------------------------------------------------
+
+    def ends(self, total_epochs: int) -> list[int]:
+        """Return the number of epochs until the end of each cycle."""
+        return [round(total_epochs * (cycle + 1) / self.cycles) for cycle in range(self.cycles)]
+
+    def schedule(self, total_epochs: int) -> RelearningSchedule:
+        """Return after which epochs the encoders are re-learnt."""
+        return RelearningSchedule(epochs=[end - 1 for end in self.ends(total_epochs)[:-1] if end > 0])
+
+    def problems(self, plan: Plan) -> list[str]:
+        """Say where there are not enough epochs for the cycles."""
+        if plan.epochs < 2 * self.cycles:
+            return [
+                f"{plan.epochs} epochs in {self.cycles} cycles leave too little to learn again between the "
+                "resets. Train longer, or in fewer cycles."
+            ]
+        return super().problems(plan)
+
+    def learning_rates(self, plan: Plan) -> Sequence[float]:
+        """Return rates that fall by a half cosine in each cycle, from the planned peak, after its warm-up."""
+        planned = plan.learning_rates()
+        if self.rates == "keep" or not planned:
+            return planned
+        begin, peak = planned.index(max(planned)), max(planned)
+        rates = list(planned[:begin])
+        for end in self.ends(len(planned)):
+            start, length = len(rates), end - len(rates)
+            rates += [peak * (1 + math.cos(math.pi * (e - start) / length)) / 2 for e in range(start, end)]
+        return rates
+
+    # Training --------------------------------------------------------------------------------------------
+
+    def setup(self, run: Run) -> None:
+        """Remember the initial weights."""
+        super().setup(run)
+        self._lessons = Lessons(mean=self.distillation == "mean")
+
+    def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
+        """Return the joint logits, which in training are not averaged with anything."""
+        return _innermost(context.run.model).fuse(z)
+
+    def losses(self, context: StepContext) -> dict[str, Tensor]:
+        """Return the joint term, the unimodal one, and what is taught."""
+        run, terms = context.run, {JOINT: joint_loss(context)}
+        if not self.weight and self.distillation == "none":
+            return terms
+        outputs = self._outputs(run, context.features, context.u)
+        if self.weight:
+            alone = {m: u for m, u in outputs.items() if m != JOINT}
+            terms["unimodal"] = self.weight * unimodal_loss(alone, context.batch.target, run.loss)
+        taught = self._lessons.distance(outputs, context.batch, self.temperature, run.model.task)
+        for head, distance in taught.items():
+            terms[f"taught.{head}"] = self.taught * (1.0 if head == JOINT else self.weight) * distance
+        return terms
+
+    def is_candidate(self, run: Run) -> bool:
+        """Whether the epoch belongs to the last cycle: the weights of the others are there to be reset."""
+        return not run.total_epochs or run.epoch >= max([0, *self.ends(run.total_epochs)[:-1]])
+
+    def epoch_end(self, run: Run) -> None:
+        """At the end of a cycle keep its outputs and weights, then diagnose and re-learn."""
+        if self._relearn.due(run.epoch):
+            if self.distillation != "none":
+                self._lessons.learn(run, lambda batch: self._answers(run, batch))
+            if isinstance(run.model, CopiesModel):
+                run.model.take()
+        super().epoch_end(run)
+
+    def _answers(self, run: Run, batch: Batch) -> dict[str, Tensor]:
+        z = run.model.encode(batch)
+        return self._outputs(run, z, _innermost(run.model).fuse(z))
+
+    def _outputs(self, run: Run, z: Mapping[str, Tensor], u: Tensor) -> dict[str, Tensor]:
+        """Return the outputs `[B, C]` of all heads: the joint one, and that of each modality."""
+        if not self.weight:
+            return {JOINT: u}
+        inside = run.model.inner if isinstance(run.model, CopiesModel) else run.model
+        own = inside.own if isinstance(inside, AllHeadsModel) else own_heads(run)
+        with run.autocast():
+            return {JOINT: u, **own({m: z[m] for m in run.model.modalities})}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Add what is taught."""
+        return {**super().state_dict(), "lessons": self._lessons.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over an interrupted run."""
+        super().load_state_dict(state)
+        self._lessons.load_state_dict(state["lessons"])
+
+
+def _innermost(model: BalancedModel) -> BalancedModel:
+    """Return the model inside the wrappers of this method."""
+    while isinstance(model, AllHeadsModel | CopiesModel):
+        model = model.inner
+    return model

@@ -1,0 +1,121 @@
+"""Models whose prediction is a mean: of all heads, or of the model and earlier copies of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.models.contract import BalancedModel, NamedParameter
+from equipoise.models.fusion.own_heads import OwnHeads
+from equipoise.tasks import CLASSIFICATION
+from equipoise.types import Batch, ModelOutput
+
+
+class _Around(BalancedModel):
+    """A wrapper that encodes as the model inside does."""
+
+    def __init__(self, inner: BalancedModel) -> None:
+        super().__init__()
+        self.modalities = tuple(inner.modalities)
+        self.num_outputs, self.task = inner.num_outputs, inner.task
+        self.inner = inner
+
+    def encode(
+        self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the inner model's features `{m: [B, d_m]}`."""
+        return self.inner.encode(batch, only)
+
+    def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
+        """Return the inner model's logits `[B, C]`."""
+        return self.inner.fuse(z)
+
+    def encoder_module(self, modality: str) -> nn.Module:
+        """Return the inner model's encoder of a modality."""
+        return self.inner.encoder_module(modality)
+
+    def feature_widths(self) -> dict[str, int]:
+        """Return the inner model's feature widths."""
+        return self.inner.feature_widths()
+
+
+class AllHeadsModel(_Around):
+    """A model with a linear head for each modality, whose prediction is the mean of all heads and its own.
+
+    With the joint logits `u` and `u^m = z^m W_m^T + b_m` it is `log((softmax(u) + sum_m softmax(u^m)) / (M +
+    1))`; for labels and numbers it is the mean of the outputs.
+
+    Attributes:
+        inner: the model.
+        own: the heads.
+    """
+
+    def __init__(self, inner: BalancedModel) -> None:
+        super().__init__(inner)
+        self.own = OwnHeads(inner.feature_widths(), inner.num_outputs)
+
+    def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
+        """Return logits `[B, C]` of the mean prediction."""
+        outputs = [self.inner.fuse(z), *self.own({m: z[m] for m in self.modalities}).values()]
+        return mean_prediction(outputs, self.task)
+
+
+class CopiesModel(_Around):
+    """A model whose prediction is the mean of its own and those of copies that were taken in training.
+
+    The copies are constants: neither trained, nor in the groups of parameters.
+
+    Args:
+        inner: the model.
+        copies: the largest number of copies.
+
+    Attributes:
+        taken: the number of copies so far, a buffer.
+    """
+
+    taken: Tensor
+
+    def __init__(self, inner: BalancedModel, copies: int) -> None:
+        super().__init__(inner)
+        self.copies = nn.ModuleList(deepcopy(inner).requires_grad_(False) for _ in range(copies))
+        self.register_buffer("taken", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Keep a copy of the present weights."""
+        self.copies[int(self.taken)].load_state_dict(self.inner.state_dict())
+        self.taken += 1
+
+    def forward(self, batch: Batch | Mapping[str, Tensor]) -> ModelOutput:
+        """Return logits `[B, C]` of the mean prediction, and the features of the present weights."""
+        z = self.inner.encode(batch)
+        outputs = [self.inner.fuse(z)]
+        for copy in list(self.copies)[: int(self.taken)]:
+            copy.eval()
+            with torch.no_grad():
+                outputs.append(copy(batch).logits)
+        return ModelOutput(mean_prediction(outputs, self.task), z)
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[NamedParameter]:
+        """Yield the parameters of the present weights."""
+        constant = set(self.copies.parameters())
+        for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
+            if parameter not in constant:
+                yield name, parameter
+
+
+def mean_prediction(outputs: Sequence[Tensor], task: str) -> Tensor:
+    """Return logits `[B, C]` whose softmax is the mean of those of all outputs; else the mean output."""
+    if len(outputs) == 1:
+        return outputs[0]
+    stacked = torch.stack(list(outputs))
+    if task != CLASSIFICATION.name:
+        return stacked.mean(dim=0)
+    # logsumexp is finite even if the probabilities underflow.
+    return stacked.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(outputs))

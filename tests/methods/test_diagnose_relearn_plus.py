@@ -1,0 +1,205 @@
+"""D&R-plus against slow definitions, and each of its parts switched off."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import equipoise as eq
+import synthetic
+from equipoise.methods import create_method
+from equipoise.methods.shared.lessons import Lessons, divergence
+from equipoise.models import MultimodalModel, build_model
+from equipoise.models.averaged import AllHeadsModel, CopiesModel
+from equipoise.training.record.record import RunRecord
+from equipoise.training.settings import Budget
+from equipoise.types import Batch
+
+NAME = "diagnose-relearn-plus"
+OFF = {"cycles": 1, "weight": 0.0, "rates": "keep"}
+QUICK = {"epochs": 9, "batch_size": 32}
+SHAPES = {"audio": ((8,), "vector"), "video": ((6,), "vector")}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return synthetic.write(tmp_path_factory.mktemp("plus") / "data", {"audio": (8,), "video": (6,)}, 240)
+
+
+def fit(data: str, out: Path | None = None, **options: Any) -> eq.FitResult:
+    return eq.fit(data, NAME, method_options={"cycles": 3, **options}, out=out, **QUICK)
+
+
+def test_with_everything_off_it_is_joint_training_bit_for_bit(data: str) -> None:
+    off, joint = eq.fit(data, NAME, method_options=OFF, **QUICK), eq.fit(data, **QUICK)
+    for key in ("test", "validation", "best_epoch"):
+        assert off.summary[key] == joint.summary[key]
+    weights = joint.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in off.model.state_dict().items())
+
+
+def test_resets_of_strength_0_change_nothing(data: str) -> None:
+    runs = [fit(data, lam=0.0, rates="keep"), fit(data, cycles=1, rates="keep")]
+    found = [
+        [e for e in RunRecord(run.run_dir).events("metrics.jsonl") if e["event"] == "epoch"] for run in runs
+    ]
+    for first, second in zip(*found, strict=True):
+        assert {**first, "seconds": 0} == {**second, "seconds": 0}
+
+
+def test_learning_rates_by_the_formula() -> None:
+    method, plan = create_method(NAME, {"cycles": 3}), Budget(epochs=9, lr=0.2)
+    expected = [0.2 * (1 + math.cos(math.pi * t / 3)) / 2 for t in (0, 1, 2)] * 3
+    assert method.learning_rates(plan) == pytest.approx(expected)
+    warm = Budget(epochs=9, lr=0.2, warmup_epochs=1, schedule="cosine")
+    rates = method.learning_rates(warm)
+    assert rates[:2] == pytest.approx([0.1, 0.2])
+    assert rates[3:] == pytest.approx(expected[3:])
+    assert create_method(NAME, {"rates": "keep"}).learning_rates(warm) == warm.learning_rates()
+
+
+def test_the_strengths_follow_the_formula_and_the_rates_are_recorded(data: str, tmp_path: Path) -> None:
+    fit(data, tmp_path / "run")
+    record = RunRecord(tmp_path / "run")
+    events = [event for event in record.events("diagnosis.jsonl") if event["event"] == "relearning"]
+    assert [event["epoch"] for event in events] == [2, 5]
+    for event in events:
+        states = event["modalities"]
+        gaps = {m: max(0.0, s["train_score"] - s["val_score"]) for m, s in states.items()}
+        top = max(gaps.values())
+        for m, state in states.items():
+            assert state["metric"] == "nearest-class-mean"
+            expected = math.tanh(5 * top) * (gaps[m] / top) ** 4 if top else 0.0
+            assert state["applied"] == pytest.approx(expected)
+    rates = [event["lr"] for event in record.events("metrics.jsonl") if event["event"] == "epoch"]
+    assert rates[0] == rates[3] == rates[6] == max(rates)
+    assert record.result()["best_epoch"] >= 6  # of the last cycle
+
+
+@pytest.mark.parametrize("output", ["joint", "heads"])
+@pytest.mark.parametrize("cycle_mean", [False, True])
+def test_a_saved_model_predicts_as_the_run_did(
+    data: str, tmp_path: Path, output: str, cycle_mean: bool
+) -> None:
+    run = fit(data, tmp_path / "run", output=output, cycle_mean=cycle_mean, distillation="mean")
+    again = eq.load_run(run.run_dir)
+    x = {m: torch.randn(5, *shape) for m, (shape, _) in SHAPES.items()}
+    model, other = run.model.eval(), again.model.eval()
+    assert torch.equal(model(x).logits, other(x).logits)
+    probabilities = model(x).logits.softmax(dim=1)
+    copies = [model.inner, *model.copies] if isinstance(model, CopiesModel) else [model]
+    assert len(copies) == (3 if cycle_mean else 1)
+    expected = []
+    for one in copies:
+        assert isinstance(one, AllHeadsModel) == (output == "heads")
+        if isinstance(one, AllHeadsModel):
+            z = one.encode(x)
+            heads = [
+                one.inner.fuse(z),
+                *(z[m] @ h.weight.T + h.bias for m, h in one.own.by_modality().items()),
+            ]
+            expected.append(torch.stack([u.softmax(dim=1) for u in heads]).mean(dim=0))
+        else:
+            expected.append(one(x).logits.softmax(dim=1))
+    torch.testing.assert_close(probabilities, torch.stack(expected).mean(dim=0))
+    if cycle_mean:
+        weights = [next(iter(one.parameters())) for one in copies]
+        assert not torch.equal(weights[0], weights[1])
+        assert not torch.equal(weights[1], weights[2])
+
+
+def test_copies_are_constant_and_in_no_group() -> None:
+    model = CopiesModel(AllHeadsModel(build_model(SHAPES, 3)), 2).eval()
+    named = dict(model.named_parameters())
+    assert not any(name.startswith("copies") for name in named)
+    groups = [*model.fusion_parameters(), *model.shared_parameters()]
+    groups += [pair for m in model.modalities for pair in model.encoder_parameters(m)]
+    assert {name for name, _ in groups} == set(named)
+    with torch.no_grad():
+        before = model({m: torch.ones(2, *shape) for m, (shape, _) in SHAPES.items()}).logits
+    model.take()
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    copied = model.copies[0]({m: torch.ones(2, *shape) for m, (shape, _) in SHAPES.items()}).logits
+    torch.testing.assert_close(copied, before)
+    assert int(model.taken) == 1
+
+
+def test_lessons_are_those_of_the_samples_and_their_mean() -> None:
+    rng = torch.Generator().manual_seed(0)
+    tables = [{"joint": torch.randn(50, 4, generator=rng)} for _ in range(3)]
+    rows = torch.randperm(50, generator=rng)[:20]
+    batches = [Batch({}, torch.zeros(len(part)), part) for part in rows.split(8)]
+    run = SimpleNamespace(train_eval=batches, device="cpu", model=nn.Linear(1, 1), modules=nn.ModuleDict())
+    u, asked = torch.randn(6, 4, generator=rng), rows[torch.tensor([3, 19, 0, 7, 7, 12])]
+    for mean in (False, True):
+        lessons = Lessons(mean)
+        assert lessons.distance({"joint": u}, Batch({}, asked, asked), 2.0, "classification") == {}
+        for table in tables:
+            lessons.learn(run, lambda batch, table=table: {"joint": table["joint"][batch.index]})
+        taught = torch.stack([t["joint"] for t in tables]).mean(0) if mean else tables[-1]["joint"]
+        other = Lessons(mean)
+        other.load_state_dict(lessons.state_dict())
+        for one in (lessons, other):
+            found = one.distance({"joint": u}, Batch({}, asked, asked), 2.0, "classification")["joint"]
+            expected = 0.0
+            for place, row in enumerate(asked.tolist()):
+                t, own = np.exp(taught[row].numpy() / 2), np.exp(u[place].numpy() / 2)
+                t, own = t / t.sum(), own / own.sum()
+                expected += float((t * np.log(t / own)).sum()) * 4 / len(asked)
+            assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_divergence_of_labels_and_numbers() -> None:
+    t, u = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.5, 1.0]])
+    p, q = torch.sigmoid(t / 2), torch.sigmoid(u / 2)
+    bernoulli = p * torch.log(p / q) + (1 - p) * torch.log((1 - p) / (1 - q))
+    assert float(divergence(t, u, 2.0, "multilabel")) == pytest.approx(4 * float(bernoulli.mean()), rel=1e-5)
+    assert float(divergence(t, u, 2.0, "regression")) == pytest.approx((1.5**2 + 2**2) / 2)
+    assert float(divergence(t, t, 2.0, "classification")) == pytest.approx(0.0, abs=1e-7)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_labels_and_numbers(tmp_path: Path, task: str) -> None:
+    inputs, target = synthetic.samples({"audio": (8,), "video": (6,)}, 240)
+    labels = np.eye(int(target.max()) + 1, dtype=np.int64)[target]
+    y = labels if task == "multilabel" else inputs["audio"][:, 0] + inputs["video"][:, 0]
+    data = eq.write_dataset(tmp_path / "data", inputs, y, task=task)
+    run = fit(data, tmp_path / "run", distillation="last", output="heads", cycle_mean=True)
+    metrics = {"multilabel": "linear-map", "regression": "ridge-r2"}
+    events = [e for e in RunRecord(run.run_dir).events("diagnosis.jsonl") if e["event"] == "relearning"]
+    assert {s["metric"] for e in events for s in e["modalities"].values()} == {metrics[task]}
+    assert run.summary["validation"]["map" if task == "multilabel" else "r2"] > 0.3
+
+
+def test_wrong_options() -> None:
+    for options, message in (
+        ({"cycles": 0}, "cycles is 0"),
+        ({"output": "heads", "weight": 0.0}, "mean of heads"),
+        ({"temperature": 0.0}, "temperature is 0"),
+        ({"every": 3}, "every"),
+        ({"allocation": "most"}, "allocation"),
+    ):
+        with pytest.raises(eq.UsageError, match=message):
+            create_method(NAME, options)
+    (line,) = create_method(NAME, {}).problems(Budget(epochs=7))
+    assert "7 epochs in 4 cycles" in line
+    assert create_method(NAME, {}).problems(Budget(epochs=60)) == []
+
+
+def test_a_model_without_a_fusion_of_its_own_module() -> None:
+    class Plain(MultimodalModel):
+        pass
+
+    inner = build_model(SHAPES, 3)
+    inner.__class__ = Plain
+    model = create_method(NAME, {"output": "heads"}).build(inner)
+    x = {m: torch.randn(4, *shape) for m, (shape, _) in SHAPES.items()}
+    assert model(x).logits.shape == (4, 3)
