@@ -14,7 +14,7 @@ import synthetic
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["compare", "--methods", "diagnose-relern"], 2, "did you mean diagnose-relearn?"),
+        (["compare", "--methods", "diagnose-relern"], 2, "did you mean diagnose-relearn or "),
         (["compare", "--data", "htadd"], 2, "a dataset of that name exists; did you mean htad?"),
         (
             ["compare", "--data", "nosuch"],

@@ -190,7 +190,7 @@ def test_wrong_options() -> None:
         with pytest.raises(eq.UsageError, match=message):
             create_method(NAME, options)
     (line,) = create_method(NAME, {}).problems(Budget(epochs=7))
-    assert "7 epochs in 4 cycles" in line
+    assert "7 epochs for 4 cycles" in line
     assert create_method(NAME, {}).problems(Budget(epochs=60)) == []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext, own_heads
+from equipoise.methods.shared.cycles import cycle_ends, restarted, too_short
 from equipoise.methods.shared.lessons import Lessons
 from equipoise.methods.shared.relearns import Relearns
 from equipoise.methods.shared.unimodal_views import unimodal_loss
@@ -104,34 +104,21 @@ class DiagnoseRelearnPlus(Relearns):
 
     # The schedule ----------------------------------------------------------------------------------------
 
-    def ends(self, total_epochs: int) -> list[int]:
-        """Return the number of epochs until the end of each cycle."""
-        return [round(total_epochs * (cycle + 1) / self.cycles) for cycle in range(self.cycles)]
-
     def schedule(self, total_epochs: int) -> RelearningSchedule:
         """Return after which epochs the encoders are re-learnt."""
-        return RelearningSchedule(epochs=[end - 1 for end in self.ends(total_epochs)[:-1] if end > 0])
+        ends = cycle_ends(total_epochs, self.cycles)
+        return RelearningSchedule(epochs=[end - 1 for end in ends[:-1] if end > 0])
 
     def problems(self, plan: Plan) -> list[str]:
         """Say where there are not enough epochs for the cycles."""
-        if plan.epochs < 2 * self.cycles:
-            return [
-                f"{plan.epochs} epochs in {self.cycles} cycles leave too little to learn again between the "
-                "resets. Train longer, or in fewer cycles."
-            ]
-        return super().problems(plan)
+        return too_short(plan.epochs, self.cycles, "cycles") or super().problems(plan)
 
     def learning_rates(self, plan: Plan) -> Sequence[float]:
         """Return rates that fall by a half cosine in each cycle, from the planned peak, after its warm-up."""
         planned = plan.learning_rates()
-        if self.rates == "keep" or not planned:
+        if self.rates == "keep":
             return planned
-        begin, peak = planned.index(max(planned)), max(planned)
-        rates = list(planned[:begin])
-        for end in self.ends(len(planned)):
-            start, length = len(rates), end - len(rates)
-            rates += [peak * (1 + math.cos(math.pi * (e - start) / length)) / 2 for e in range(start, end)]
-        return rates
+        return restarted(planned, cycle_ends(len(planned), self.cycles))
 
     # Training --------------------------------------------------------------------------------------------
 
@@ -160,7 +147,7 @@ class DiagnoseRelearnPlus(Relearns):
 
     def is_candidate(self, run: Run) -> bool:
         """Whether the epoch belongs to the last cycle: the weights of the others are there to be reset."""
-        return not run.total_epochs or run.epoch >= max([0, *self.ends(run.total_epochs)[:-1]])
+        return run.epoch >= max([0, *cycle_ends(run.total_epochs, self.cycles)[:-1]])
 
     def epoch_end(self, run: Run) -> None:
         """At the end of a cycle keep its outputs and weights, then diagnose and re-learn."""

@@ -85,6 +85,7 @@ def test_methods_compared_by_default(data: str) -> None:
     plan = expand(Settings.from_options(data, epochs=90), DEFAULT_METHODS, {}, 0)
     assert next(iter(plan.parts)) == "joint"
     references = {"joint", "unimodal", "ensemble", "multi-loss", "pretrain-frozen", "pretrain-finetune"}
+    references.add("short-ensemble")
     assert {name.partition(":")[0] for name in plan.parts} == references | {"diagnose-relearn"}
     assert inspect.signature(eq.compare).parameters["methods"].default == DEFAULT_METHODS
 
@@ -93,7 +94,13 @@ def test_a_comparison_without_its_references_reports_them(data: str, tmp_path: P
     out = tmp_path / "out"
     eq.compare(data, ["joint", "multi-loss+ogm"], seeds=1, epochs=3, workers=1, out=out)
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["missing_references"] == ["ensemble", "pretrain-finetune", "pretrain-frozen", "unimodal"]
+    assert summary["missing_references"] == [
+        "ensemble",
+        "pretrain-finetune",
+        "pretrain-frozen",
+        "short-ensemble",
+        "unimodal",
+    ]
     assert "a gain over joint training alone proves little" in (out / "report.html").read_text()
 
 

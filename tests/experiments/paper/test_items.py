@@ -117,7 +117,7 @@ def test_the_settings_of_the_paper(prepared) -> None:
     assert (budget.lr, budget.momentum, budget.weight_decay) == (2e-3, 0.9, 1e-4)
     assert PAPER["kinetics-sounds"].settings["lr"] == 1e-3
     ours = create_method(OURS)
-    assert (ours.lam, ours.count, ours._every(90)) == (3.0, 3, 20)  # type: ignore[attr-defined]
+    assert (ours.lam, ours.count, ours.schedule(90).every) == (3.0, 3, 20)  # type: ignore[attr-defined]
     assert OURS in OF_THE_PAPER
 
 

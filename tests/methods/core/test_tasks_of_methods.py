@@ -36,6 +36,7 @@ LIKE_JOINT = {"joint", "unimodal", "ensemble"}
 
 ALWAYS = {"joint", "unimodal", "ensemble", "multi-loss", "diagnose-relearn", "fixed-modulation"}
 ALWAYS |= {"pretrain-frozen", "pretrain-finetune", "dgl", "gblend", "inforeg", "mmpareto", "umt"}
+ALWAYS |= {"diagnose-relearn-plus", "short-ensemble"}
 """Methods that use only losses, gradients and features, and no class probabilities."""
 
 NEVER = {"ogm", "ogm-ge", "opm", "pmr", "mla", "cml", "g2d", "mbsd", "reconboost", "aug", "lfm", "iprm"}
@@ -99,7 +100,7 @@ def test_it_trains_or_is_refused_before_training(
         return
     result = train(shared, method, task, tmp_path / "run")
     assert all(torch.tensor(value).isfinite() for value in result.test.values())
-    weights = dict(result.model.state_dict())
+    weights = {name.removeprefix("inner."): value for name, value in result.model.state_dict().items()}
     assert all(value.isfinite().all() for value in weights.values())
     assert set(result.test) == {"loss", *TASKS[task].figures}
     if method.partition(":")[0] not in LIKE_JOINT and method != "greedy":

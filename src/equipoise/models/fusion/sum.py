@@ -26,6 +26,10 @@ class SumFusion(Fusion):
         self.linears = nn.ModuleList(nn.Linear(d, self.num_classes, bias=False) for d in self.widths.values())
         self.bias = nn.Parameter(torch.zeros(self.num_classes))
 
+    def reset_parameters(self) -> None:
+        """Initialise the bias again; the linear layers initialise themselves."""
+        nn.init.zeros_(self.bias)
+
     @property
     def head(self) -> SumHead:
         """The view of the linear layers and the shared bias."""

@@ -1,0 +1,33 @@
+"""Training in cycles, in each of which the learning rate falls to zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def cycle_ends(epochs: int, cycles: int) -> list[int]:
+    """Return the number of epochs until the end of each cycle, of nearly equal lengths, at least 1."""
+    count = max(1, min(cycles, epochs))
+    return [(2 * epochs * (cycle + 1) + count) // (2 * count) for cycle in range(count)]
+
+
+def restarted(planned: Sequence[float], ends: Sequence[int]) -> list[float]:
+    """Return learning rates that fall from the planned peak to 0 by a half cosine in each cycle.
+
+    `rate = peak * (1 + cos(pi * t / T)) / 2` in epoch `t` of a cycle of `T` epochs (Loshchilov and Hutter,
+    ICLR 2017, arXiv 1608.03983). The warm-up before the planned peak stays; it belongs to the first cycle.
+    """
+    peak = max(planned, default=0.0)
+    rates = list(planned[: list(planned).index(peak)]) if planned else []
+    for end in ends:
+        start, length = len(rates), end - len(rates)
+        rates += [peak * (1 + math.cos(math.pi * t / length)) / 2 for t in range(end - start)]
+    return rates
+
+
+def too_short(epochs: int, cycles: int, parts: str) -> list[str]:
+    """Return a warning if the cycles, which are called `parts`, have fewer than two epochs each."""
+    if epochs >= 2 * cycles:
+        return []
+    return [f"{epochs} epochs for {cycles} {parts} are too few to learn in each; train longer, or use fewer."]
