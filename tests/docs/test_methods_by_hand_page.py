@@ -16,4 +16,4 @@ def test_it_lists_supported_and_unsupported_methods() -> None:
     work, refused = text.split("The others raise")
     assert set(re.findall("`([a-z0-9-]+)`", work.split("With the same data")[0])) == set(FITTING)
     named = set(re.findall("`([a-z0-9-]+)`", refused.split("`equipoise.fit`")[0]))
-    assert named == set(METHODS) - set(FITTING) - {"diagnose-relearn"}
+    assert named == set(METHODS) - set(FITTING) - {"diagnose-relearn", "diagnose-relearn-plus"}

@@ -83,12 +83,12 @@ def test_the_strengths_follow_the_formula_and_the_rates_are_recorded(data: str, 
     assert record.result()["best_epoch"] >= 6  # of the last cycle
 
 
-@pytest.mark.parametrize("output", ["joint", "heads"])
+@pytest.mark.parametrize("prediction", ["joint", "heads"])
 @pytest.mark.parametrize("cycle_mean", [False, True])
 def test_a_saved_model_predicts_as_the_run_did(
-    data: str, tmp_path: Path, output: str, cycle_mean: bool
+    data: str, tmp_path: Path, prediction: str, cycle_mean: bool
 ) -> None:
-    run = fit(data, tmp_path / "run", output=output, cycle_mean=cycle_mean, distillation="mean")
+    run = fit(data, tmp_path / "run", prediction=prediction, cycle_mean=cycle_mean, distillation="mean")
     again = eq.load_run(run.run_dir)
     x = {m: torch.randn(5, *shape) for m, (shape, _) in SHAPES.items()}
     model, other = run.model.eval(), again.model.eval()
@@ -98,7 +98,7 @@ def test_a_saved_model_predicts_as_the_run_did(
     assert len(copies) == (3 if cycle_mean else 1)
     expected = []
     for one in copies:
-        assert isinstance(one, AllHeadsModel) == (output == "heads")
+        assert isinstance(one, AllHeadsModel) == (prediction == "heads")
         if isinstance(one, AllHeadsModel):
             z = one.encode(x)
             heads = [
@@ -172,7 +172,7 @@ def test_labels_and_numbers(tmp_path: Path, task: str) -> None:
     labels = np.eye(int(target.max()) + 1, dtype=np.int64)[target]
     y = labels if task == "multilabel" else inputs["audio"][:, 0] + inputs["video"][:, 0]
     data = eq.write_dataset(tmp_path / "data", inputs, y, task=task)
-    run = fit(data, tmp_path / "run", distillation="last", output="heads", cycle_mean=True)
+    run = fit(data, tmp_path / "run", distillation="last", prediction="heads", cycle_mean=True)
     metrics = {"multilabel": "linear-map", "regression": "ridge-r2"}
     events = [e for e in RunRecord(run.run_dir).events("diagnosis.jsonl") if e["event"] == "relearning"]
     assert {s["metric"] for e in events for s in e["modalities"].values()} == {metrics[task]}
@@ -182,7 +182,7 @@ def test_labels_and_numbers(tmp_path: Path, task: str) -> None:
 def test_wrong_options() -> None:
     for options, message in (
         ({"cycles": 0}, "cycles is 0"),
-        ({"output": "heads", "weight": 0.0}, "mean of heads"),
+        ({"prediction": "heads", "weight": 0.0}, "mean of heads"),
         ({"temperature": 0.0}, "temperature is 0"),
         ({"every": 3}, "every"),
         ({"allocation": "most"}, "allocation"),
@@ -200,6 +200,6 @@ def test_a_model_without_a_fusion_of_its_own_module() -> None:
 
     inner = build_model(SHAPES, 3)
     inner.__class__ = Plain
-    model = create_method(NAME, {"output": "heads"}).build(inner)
+    model = create_method(NAME, {"prediction": "heads"}).build(inner)
     x = {m: torch.randn(4, *shape) for m, (shape, _) in SHAPES.items()}
     assert model(x).logits.shape == (4, 3)

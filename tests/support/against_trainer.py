@@ -40,7 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 FITTING = [
     name
     for name, kind in METHODS.items()
-    if name != "greedy"  # needs its own fusion
+    if name not in ("greedy", "diagnose-relearn-plus")  # one needs its own fusion, one validation samples
     and kind.argument is None
     and not reason_against(create_method(name, OPTIONS.get(name)), MODALITIES)
 ]

@@ -159,7 +159,12 @@ class Killed(Exception):
 def test_a_resumed_run_equals_an_uninterrupted_one(data: str, out: Path, method: str, killed_in: int) -> None:
     options: dict[str, dict[str, Any]] = {
         "diagnose-relearn": {"every": 2, "count": 2, "rewarm_steps": 12, "optimizer_state": "scale"},
-        "diagnose-relearn-plus": {"cycles": 3, "distillation": "mean", "output": "heads", "cycle_mean": True},
+        "diagnose-relearn-plus": {
+            "cycles": 3,
+            "distillation": "mean",
+            "prediction": "heads",
+            "cycle_mean": True,
+        },
     }
     settings: dict[str, Any] = {
         "epochs": 6,

@@ -19,7 +19,7 @@ from equipoise.methods import Method, create_method
 from equipoise.relearning import DiagnoseRelearn
 from equipoise.relearning.options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS
 from equipoise.typed_options import check_keywords
-from equipoise.types import EquipoiseError, ModelError, warn
+from equipoise.types import EquipoiseError, ModelError, UsageError, warn
 
 Handles = Mapping[str, str | nn.Module]
 
@@ -128,6 +128,11 @@ class TrainsByMethod:
             **trainer,
             **self.more,
         )
+        if self.training.sets_rates:
+            raise UsageError(
+                f"the method {self.training.method.name!r} sets learning rates, which here is left to the "
+                "scheduler: give rates='keep', and restart your learning rate in each cycle."
+            )
         return self.training
 
     def _begun(self) -> HandTraining:

@@ -45,7 +45,7 @@ class DiagnoseRelearnPlus(Relearns):
             outputs before the last reset; `mean` the mean of its outputs before all resets.
         taught: weight of the distillation.
         temperature: `T` of the distillation.
-        output: the prediction: of the `joint` head, or the mean of all `heads`.
+        prediction: that of the `joint` head, or the mean of all `heads`.
         cycle_mean: predict by the mean of the models at the ends of all cycles.
     """
 
@@ -56,7 +56,7 @@ class DiagnoseRelearnPlus(Relearns):
     distillation: str = choice("none", "last", "mean")
     taught: float = number(1.0)
     temperature: float = number(2.0, above=0.0)
-    output: str = choice("joint", "heads")
+    prediction: str = choice("joint", "heads")
     cycle_mean: bool = False
 
     name = "diagnose-relearn-plus"
@@ -80,25 +80,25 @@ class DiagnoseRelearnPlus(Relearns):
         super().__post_init__()
         if self.cycles < 1:
             raise UsageError(f"cycles is {self.cycles}; expected at least 1.")
-        if self.output == "heads" and not self.weight:
+        if self.prediction == "heads" and not self.weight:
             raise UsageError(
-                "output='heads' is the mean of heads that weight=0 leaves out; expected a weight."
+                "prediction='heads' is the mean of heads that weight=0 leaves out; expected a weight."
             )
 
     # The model -------------------------------------------------------------------------------------------
 
     def changes_model(self) -> bool:
         """Whether the prediction is not the joint head's."""
-        return self.output == "heads" or (self.cycle_mean and self.cycles > 1)
+        return self.prediction == "heads" or (self.cycle_mean and self.cycles > 1)
 
     def build(self, reference: BalancedModel) -> BalancedModel:
         """Return the model, with its heads and copies where they are part of the prediction."""
-        model = AllHeadsModel(reference) if self.output == "heads" else reference
+        model = AllHeadsModel(reference) if self.prediction == "heads" else reference
         return CopiesModel(model, self.cycles - 1) if self.cycle_mean and self.cycles > 1 else model
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
         """Return the heads of the modalities, unless they are part of the model."""
-        if not self.weight or self.output == "heads":
+        if not self.weight or self.prediction == "heads":
             return {}
         return {"heads": OwnHeads(model.feature_widths(), model.num_outputs)}
 
@@ -127,13 +127,12 @@ class DiagnoseRelearnPlus(Relearns):
         super().setup(run)
         self._lessons = Lessons(mean=self.distillation == "mean")
 
-    def fuse(self, z: dict[str, Tensor], context: StepContext) -> Tensor:
-        """Return the joint logits, which in training are not averaged with anything."""
-        return _innermost(context.run.model).fuse(z)
-
     def losses(self, context: StepContext) -> dict[str, Tensor]:
         """Return the joint term, the unimodal one, and what is taught."""
-        run, terms = context.run, {JOINT: joint_loss(context)}
+        run = context.run
+        if run.model is not (inner := _innermost(run.model)):
+            context.u = inner.fuse(context.z)  # in training, heads and copies are not averaged
+        terms = {JOINT: joint_loss(context)}
         if not self.weight and self.distillation == "none":
             return terms
         outputs = self._outputs(run, context.features, context.u)
@@ -168,8 +167,7 @@ class DiagnoseRelearnPlus(Relearns):
             return {JOINT: u}
         inside = run.model.inner if isinstance(run.model, CopiesModel) else run.model
         own = inside.own if isinstance(inside, AllHeadsModel) else own_heads(run)
-        with run.autocast():
-            return {JOINT: u, **own({m: z[m] for m in run.model.modalities})}
+        return {JOINT: u, **own({m: z[m] for m in run.model.modalities})}
 
     def state_dict(self) -> dict[str, Any]:
         """Add what is taught."""

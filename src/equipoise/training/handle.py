@@ -21,6 +21,7 @@ from equipoise.models import BalancedModel
 from equipoise.models.compiled import compile_forward
 from equipoise.models.shared_norm import share_statistics
 from equipoise.randomness import derive_seed
+from equipoise.relearning.relearner import DiagnoseRelearn
 from equipoise.tasks import task_named
 from equipoise.training.fabric import make_fabric, passes_on
 from equipoise.training.measuring.cost import PassCounter, PeakMemory
@@ -141,6 +142,18 @@ class RunHandle:
     def fresh_optimizer(self, parameters: Iterable[Any]) -> Optimizer:
         """Return another optimiser of the configured kind, over parameters or groups of them."""
         return optimizer_of(parameters, self.settings.budget, self.learning_rates[self.epoch])
+
+    @property
+    def whole(self) -> nn.Module:
+        """The model."""
+        return self.model
+
+    def relearner(self, *schedule: Any, **options: Any) -> DiagnoseRelearn:
+        """Return Diagnosing & Re-learning of the run's encoders."""
+        head = getattr(self.model, "fusion", None)
+        return DiagnoseRelearn(
+            encoders_of(self.model), *schedule, optimizer=self.optimizer, head=head, **options
+        )
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of the task, the mean over the batch."""

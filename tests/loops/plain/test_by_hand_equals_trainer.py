@@ -10,6 +10,7 @@ import torch
 import equipoise as eq
 from against_trainer import EPOCHS, FITTING, OPTIONS, Trained, trained_by_us
 
+PLUS = "diagnose-relearn-plus"
 pytestmark = pytest.mark.usefixtures("float64")
 
 
@@ -47,6 +48,30 @@ def test_weights_equal_those_of_the_trainer(name: str) -> None:
     optimizer = torch.optim.SGD(trained.plain.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
     in_a_loop(trained, name, optimizer, **options)
     trained.assert_equal()
+
+
+@pytest.mark.parametrize("options", [{"cycles": 2}, {"cycles": 2, "rates": "keep", "weight": 0.0}])
+def test_relearning_in_cycles(options: dict[str, Any]) -> None:
+    trained = trained_by_us(PLUS, options)
+    optimizer = torch.optim.SGD(trained.plain.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    in_a_loop(trained, PLUS, optimizer, val_loader=trained.in_order[1], **options)
+    trained.assert_equal()
+    last = 0.05 if options.get("rates") == "keep" else 0.025
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(last)
+
+
+def test_what_it_needs_is_said_before_training() -> None:
+    trained = trained_by_us(PLUS, {"cycles": 2})
+    optimizer = torch.optim.SGD(trained.plain.parameters(), lr=0.05)
+    for options, message in (
+        ({}, "give val_loader="),
+        ({"distillation": "last"}, "needs the position of each sample"),
+        ({"prediction": "heads"}, "its own inference rule"),
+        ({"cycle_mean": True}, "its own inference rule"),
+    ):
+        given = {"val_loader": trained.in_order[1]} if options else {}
+        with pytest.raises(eq.UsageError, match=message):
+            in_a_loop(trained, PLUS, optimizer, **given, **options)
 
 
 @pytest.mark.parametrize("name", ["multi-loss", "ogm-ge"])

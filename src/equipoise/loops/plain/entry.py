@@ -18,6 +18,7 @@ from equipoise.loops.plain.training import HandTraining
 from equipoise.methods.core.creation import create_method, option_names
 from equipoise.methods.core.method import Method, overrides
 from equipoise.methods.diagnose_relearn import DiagnoseRelearnMethod
+from equipoise.methods.diagnose_relearn_plus import DiagnoseRelearnPlus
 from equipoise.methods.shared.relearns import Relearns
 from equipoise.models import BalancedModel
 from equipoise.pooling import Pool
@@ -34,6 +35,7 @@ def by_hand(
     encoders: Mapping[str, nn.Module] | None = None,
     *,
     train_loader: Iterable[Any],
+    val_loader: Iterable[Any] | None = None,
     optimizer: Optimizer | Sequence[Optimizer],
     epochs: int,
     head: Head | None = None,
@@ -69,6 +71,7 @@ def by_hand(
         model: any module, wrapped for several processes or not.
         encoders: modality to encoder, each called once a pass; optional for a model with `encoder_module`.
         train_loader: training batches; one of two samples is tried on the model, in evaluation mode.
+        val_loader: validation batches, of a method that measures them between epochs.
         optimizer: yours; of several, the one that steps last must be the last.
         epochs: planned passes over the training data.
         head: the linear layer that reads the concatenated features in the order of `encoders`, or modality to
@@ -99,6 +102,10 @@ def by_hand(
         encoders = encoders_of(inner)
         head = head or cast("BalancedModel", inner).head
     check_fit(chosen, tuple(encoders), process_count())
+    if val_loader is None and any(isinstance(member, Relearns) for member in chosen.members()):
+        raise UsageError(
+            f"the method {chosen.name!r} compares training with validation samples; give val_loader=."
+        )
     reader = BatchReader(inputs_of, target_of, forward)
     own_task = getattr(inner, "task", None)
     task = task or (own_task if isinstance(own_task, str) else "classification")
@@ -108,7 +115,7 @@ def by_hand(
         raise UsageError(f"epochs is {epochs!r}; expected a whole number of at least 1.")
     handled.trial(example_of(train_loader, reader).to(device_of(model)))
     chosen.check(handled)
-    run = HandRun(chosen, handled, optimizers, train_loader, epochs, seed, criterion)
+    run = HandRun(chosen, handled, optimizers, train_loader, epochs, seed, criterion, val_loader)
     share_values(run.modules.parameters())
     for problem in chosen.problems(run.plan):
         warn(problem)
@@ -148,13 +155,13 @@ def reason_against(method: Method, modalities: Sequence[str]) -> str:
     """Return why a method does not fit a standard step; empty if it does."""
     if isinstance(method, DiagnoseRelearnMethod):
         return "it acts between epochs; use equipoise.DiagnoseRelearn, or the callback of that name."
-    if isinstance(method, Relearns):
-        return f"it acts between epochs and sets learning rates; {INSTEAD}"
+    if isinstance(method, DiagnoseRelearnPlus) and method.distillation != "none":
+        return f"its distillation needs the position of each sample of a batch; {INSTEAD}"
     if not method.trains or method.argument is not None:
         return f"it trains no joint model; {INSTEAD}"
     if method.parts(modalities):
         return f"it builds on finished runs; {INSTEAD}"
-    if overrides(method, "build"):
+    if method.changes_model():
         return f"it has its own inference rule, which becomes part of the model; {INSTEAD}"
     if overrides(method, "train_step"):
         return f"it replaces the training step; {INSTEAD}"

@@ -50,7 +50,7 @@ class HandledModel(BalancedModel):
         # Tuples, so that modules of the model are not registered a second time.
         self._handles = tuple(encoders.items())
         self._output = (output,)
-        self.reader, self._pool, self._head_handle = reader, pool, (head,)
+        self.reader, self.pool, self._head_handle = reader, pool, (head,)
         self._calls = EncoderCalls(encoders)
         self._planned: Pass | None = None
         self.last: Pass | None = None
@@ -231,7 +231,7 @@ class HandledModel(BalancedModel):
         return {m: z[0] if len(z) == 1 else torch.cat(z) for m, z in parts.items()}
 
     def _feature(self, modality: str, returned: Returned, size: int) -> Tensor:
-        return pooled_output(modality, returned.output, size, self._pool, returned.mask)
+        return pooled_output(modality, returned.output, size, self.pool, returned.mask)
 
     def _logits(self, caught: list[Any], step: Pass) -> Tensor:
         logits = logits_in(caught[-1] if caught else step.result)

@@ -26,6 +26,7 @@ from equipoise.methods.core.combination import build_modules
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.run import Counters
 from equipoise.randomness import derive_seed, isolated_rng
+from equipoise.relearning.relearner import DiagnoseRelearn
 from equipoise.tasks import task_named
 from equipoise.types import UsageError
 
@@ -61,8 +62,9 @@ class HandRun:
         epochs: int,
         seed: int,
         criterion: Criterion | None,
+        val_loader: Iterable[Any] | None = None,
     ) -> None:
-        self.method, self.model, self.loader = method, model, loader
+        self.method, self.model, self.loader, self._val_loader = method, model, loader, val_loader
         self._own, self.seed, self.processes = list(optimizers), seed, process_count()
         self._criterion = criterion or task_named(model.task).loss
         self.device = device_of(model)
@@ -76,6 +78,37 @@ class HandRun:
         self.plan = _Plan(epochs, type(self._own[0]).__name__.lower(), self.learning_rates)
         self.modules = build_modules(method, self.model, self.plan, seed).to(self.device, model.dtype)
         self.optimizer: Any = AllOptimizers(self._own)
+
+    # Diagnosing & Re-learning ------------------------------------------------------------------------------
+
+    @property
+    def whole(self) -> nn.Module:
+        """The user's model."""
+        return self.model.model
+
+    @property
+    def train_eval(self) -> Iterable[Any]:
+        """The batches of the user's loader."""
+        return self.loader
+
+    @property
+    def val(self) -> Iterable[Any]:
+        """The batches of the user's loader of validation samples; none without it."""
+        return () if self._val_loader is None else self._val_loader
+
+    def relearner(self, *schedule: Any, **options: Any) -> DiagnoseRelearn:
+        """Return Diagnosing & Re-learning of the encoders."""
+        model, reader = self.model, self.model.reader
+        return DiagnoseRelearn(
+            {m: model.encoder_module(m) for m in model.modalities},
+            *schedule,
+            optimizer=self._own,
+            pool=model.pool,
+            inputs_of=reader.inputs_of,
+            target_of=reader.target_of,
+            forward=reader.forward,
+            **options,
+        )
 
     # Data ------------------------------------------------------------------------------------------------
 

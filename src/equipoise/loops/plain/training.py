@@ -50,6 +50,8 @@ class HandTraining:
             group = [{"params": parameters, "name": "extra", "factor": 1.0}]
             self._extra = (extra_optimizer or run.fresh_optimizer)(group)
             run.optimizer.optimizers.append(self._extra)
+        self._rates = _factors(run)
+        self._peaks = [[float(group["lr"]) for group in one.param_groups] for one in self._optimizers]
         self._steps: list[tuple[StepContext, Pass]] = []  # of the batches since the last optimiser step
         self._context: StepContext | None = None
         self._epoch: int | None = None
@@ -69,6 +71,11 @@ class HandTraining:
             self.end_epoch()
 
     @property
+    def sets_rates(self) -> bool:
+        """Whether the method sets the learning rates at the start of each epoch, from those of the loop."""
+        return bool(self._rates)
+
+    @property
     def open(self) -> bool:
         """Whether an epoch has been started and not ended."""
         return self._epoch is not None
@@ -77,6 +84,10 @@ class HandTraining:
         """Start an epoch (0-based), if the loop does not use `epochs()`; ends the open epoch."""
         self.end_epoch()
         self._run.epoch, self._epoch, self._served = epoch, epoch, 0
+        if self._rates:
+            for one, peaks in zip(self._optimizers, self._peaks, strict=True):
+                for group, peak in zip(one.param_groups, peaks, strict=True):
+                    group["lr"] = peak * self._rates[min(epoch, len(self._rates) - 1)]
         self.method.epoch_start(self._run)  # type: ignore[arg-type]
 
     def end_epoch(self) -> None:
@@ -239,6 +250,7 @@ class HandTraining:
             "epoch": self._run.epoch,
             "step": self._run.step,
             "history": list(self.history),
+            "peaks": [list(peaks) for peaks in self._peaks],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -258,6 +270,7 @@ class HandTraining:
             self._extra.load_state_dict(state["optimizer"])
         self._run.generator.set_state(state["generator"])
         self._run.epoch, self._run.step = int(state["epoch"]), int(state["step"])
+        self._peaks = [list(peaks) for peaks in state.get("peaks", self._peaks)]
         self._epoch = None
         self.history[:] = list(state["history"])
 
@@ -272,3 +285,12 @@ def _numbers(value: Any, path: str) -> dict[str, float]:
     if isinstance(value, Mapping):
         return {k: v for key, inner in value.items() for k, v in _numbers(inner, f"{path}/{key}").items()}
     return {path: float(value)} if isinstance(value, int | float) else {}
+
+
+def _factors(run: HandRun) -> list[float]:
+    """Return the part of the loop's learning rate in each epoch, where the method sets it; else nothing."""
+    if not any(overrides(member, "learning_rates") for member in run.method.members()):
+        return []
+    planned, rates = run.plan.learning_rates(), run.method.learning_rates(run.plan)
+    factors = [rate / peak for rate, peak in zip(rates, planned, strict=True)]
+    return factors if any(factor != 1 for factor in factors) else []

@@ -129,6 +129,10 @@ class Method:
         """
         return reference
 
+    def changes_model(self) -> bool:
+        """Whether `build` returns another model than the joint one, with the present options."""
+        return overrides(self, "build")
+
     def load_parts(self, model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:
         """Take over the models of the finished parts before training; also called when a run is resumed."""
 

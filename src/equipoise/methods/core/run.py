@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch.optim import Optimizer
 
 from equipoise.models import BalancedModel, OwnHeads, unimodal_logits
 from equipoise.types import Batch, EquipoiseError
+
+if TYPE_CHECKING:
+    from equipoise.relearning.relearner import DiagnoseRelearn
 
 
 @dataclass
@@ -85,6 +88,10 @@ class Run(Protocol):
     steps_per_epoch: int
 
     @property
+    def whole(self) -> nn.Module:
+        """The module that is called on the batches of `train_eval` and `val`."""
+
+    @property
     def train(self) -> Iterable[Batch]:
         """The training batches, in the order of the epoch."""
 
@@ -132,6 +139,9 @@ class Run(Protocol):
 
     def own_time(self) -> AbstractContextManager[Any]:
         """Count the time of a block as the method's."""
+
+    def relearner(self, *schedule: Any, **options: Any) -> DiagnoseRelearn:
+        """Return Diagnosing & Re-learning of the run's encoders; see there for the arguments."""
 
     def record(self, kind: str, **values: Any) -> None:
         """Write an event into the run record."""

@@ -8,11 +8,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from equipoise.diagnosis.estimate import usual_options
-from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.run import Plan, Run
 from equipoise.relearning.options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS, split_options
-from equipoise.relearning.relearner import DiagnoseRelearn
 from equipoise.relearning.schedule import RelearningSchedule
 from equipoise.relearning.selection import select_parameters, selection_by_modality
 from equipoise.relearning.strength import check_layers, lam_by_modality
@@ -102,15 +100,12 @@ class Relearns(Method):
         """Remember the initial weights."""
         super().setup(run)
         schedule = self.schedule(run.total_epochs)
-        self._relearn = DiagnoseRelearn(
-            encoders_of(run.model),
+        self._relearn = run.relearner(
             schedule.every,
             schedule.count,
             self.lam,
             epochs=schedule.epochs,
             preset=self.preset,
-            optimizer=run.optimizer,
-            head=getattr(run.model, "fusion", None),
             **with_target_file(self.chosen(run.model.task), run.model.modalities),
         )
 
@@ -119,7 +114,7 @@ class Relearns(Method):
         self._relearn.track()
         if not self._relearn.due(run.epoch):
             return
-        planned = self._relearn.plan(run.model, run.train_eval, run.val)
+        planned = self._relearn.plan(run.whole, run.train_eval, run.val)
         # Recorded before the weights change, so that the run can keep a copy of them.
         details = {"layers": planned.layers, "left_alone": planned.left_alone}
         run.record(
@@ -128,7 +123,7 @@ class Relearns(Method):
             options=planned.diagnosis.options.departures(),
             **{name: value for name, value in details.items() if value},
         )
-        self._relearn.carry_out(planned, run.epoch, run.model, run.train_eval)
+        self._relearn.carry_out(planned, run.epoch, run.whole, run.train_eval)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the initial weights and the history."""
