@@ -14,7 +14,16 @@ from equipoise.training.record.record import CONFIG, RunRecord
 
 PAPER: Final = "Wei, Li, Feng, Hu, Diagnosing and Re-learning for Balanced Multimodal Learning, ECCV 2024"
 BELOW: Final = "\N{DAGGER}"
-BUDGET: Final = ("batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "augment")
+BUDGET: Final = (
+    "batch_size",
+    "optimizer",
+    "lr",
+    "momentum",
+    "weight_decay",
+    "schedule",
+    "clip_norm",
+    "augment",
+)
 
 
 def title(found: Reproduction) -> str:
