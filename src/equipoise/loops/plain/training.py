@@ -292,5 +292,5 @@ def _factors(run: HandRun) -> list[float]:
     if not any(overrides(member, "learning_rates") for member in run.method.members()):
         return []
     planned, rates = run.plan.learning_rates(), run.method.learning_rates(run.plan)
-    factors = [rate / peak for rate, peak in zip(rates, planned, strict=True)]
+    factors = [rate / peak if peak else 1.0 for rate, peak in zip(rates, planned, strict=True)]
     return factors if any(factor != 1 for factor in factors) else []
