@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.methods import Counters, Method, StepContext
 from equipoise.models import BalancedModel, MidFusionModel, MultimodalModel
 from equipoise.models.build import build_fusion
 from equipoise.models.encoders.cnn import CNN
 from equipoise.randomness import derive_seed
+from equipoise.relearning import DiagnoseRelearn
 from equipoise.tasks import task_named
 from equipoise.types import Batch
 
@@ -164,6 +166,13 @@ class HandRun:
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return task_named(self.model.task).loss(logits, target)
+
+    @property
+    def whole(self) -> nn.Module:
+        return self.model
+
+    def relearner(self, *schedule: Any, **options: Any) -> DiagnoseRelearn:
+        return DiagnoseRelearn(encoders_of(self.model), *schedule, optimizer=self.optimizer, **options)
 
     def forward(self, compute: Callable[[], Tensor]) -> Tensor:
         return compute()

@@ -143,7 +143,7 @@ def test_the_demo_and_the_diagnosis_of_one_of_its_runs(folder: Path, seeds: int,
     assert "accelerometer" in ended.stdout
     results = pd.read_csv(out / "results.csv")
     assert (results["status"] == "ok").all()
-    assert len(results) == 9 * seeds
+    assert len(results) == 10 * seeds
     assert set(results["dataset"]) == {"htad"}
     assert set(results["epochs"]) == {epochs}
     summary = json.loads((out / "summary.json").read_text())

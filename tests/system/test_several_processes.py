@@ -21,12 +21,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "agm": {"alpha": 5.0},
     "arl": {"warmup_epochs": 0},
     "diagnose-relearn": RELEARN["method_options"],
+    "diagnose-relearn-plus": {"cycles": 2, "distillation": "last", "cycle_mean": True},
     "fixed-modulation": {"factors": {"video": 0.5}},
     "inforeg": {"loss": "joint+unimodal"},
     "modality-valuation": {"warmup": 1, "rate": "power", "alpha": 5.0},
     "opm": {"start_epoch": 0, "p_exe": 1.0},
     "reconboost": {"boost_epochs": 1, "rectify_epochs": 1},
     "sample-valuation": {"warmup": 1},
+    "short-ensemble": {"nets": 2},
 }
 EVERY = {
     name: {
