@@ -108,13 +108,21 @@ def epoch_of(training: Training, epochs: int = 1) -> Callable[[], object]:
 
 
 def hand_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """Return the optimiser of a training, for another model."""
+    """Return the optimiser of a training, for another model; it clips gradients where the training does."""
     budget = training.settings.budget
+    shared = {"lr": budget.lr, "weight_decay": budget.weight_decay}
+    optimizer: torch.optim.Optimizer
     if budget.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
-    return torch.optim.SGD(
-        model.parameters(), lr=budget.lr, momentum=budget.momentum, weight_decay=budget.weight_decay
-    )
+        optimizer = torch.optim.AdamW(model.parameters(), **shared)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), momentum=budget.momentum, **shared)
+    if (limit := budget.clip_norm) is not None:
+
+        def clip(*_: object) -> None:
+            nn.utils.clip_grad_norm_(model.parameters(), limit)
+
+        optimizer.register_step_pre_hook(clip)
+    return optimizer
 
 
 class PlainMLP(nn.Module):
