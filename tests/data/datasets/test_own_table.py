@@ -317,7 +317,7 @@ def test_a_cut_to_a_square_is_said(tmp_path: Path) -> None:
     for wrong in ("16", "0x4", "4x", "4 x 4", "axb"):
         with pytest.raises(UsageError, match=f"resolution is '{wrong}'"):
             OwnTable(modalities_from=("photo=image",), resolution=wrong).plan(tmp_path / "t.csv")
-    with pytest.raises(UsageError, match="both pixels and resolution"):
+    with pytest.raises(UsageError, match="pixels and resolution were both given"):
         OwnTable(modalities_from=("photo=image",), resolution="16x16", pixels=16).plan(tmp_path / "t.csv")
 
 

@@ -36,7 +36,6 @@ FILE_KINDS: Final = ("frames", "flow", "image", "spectrogram", "fbank", "tokens"
 CELL_KINDS: Final = ("numbers", "text")
 ROLES: Final = ("target", "split", "group", "id")
 PIXELS: Final = 224
-"""Shorter side of pictures, unless `pixels` or `resolution` says otherwise."""
 MEASURED: Final = 20
 """Files of a column whose proportions are looked at, evenly spaced."""
 SPLITS: Final = {"valid": "val", "validation": "val", "dev": "val"}
@@ -106,9 +105,7 @@ class OwnTable(SourceDataset):
     def plan(self, source: Path) -> Preparation:
         """List the samples; see `SourceDataset.plan`."""
         if self.pixels is not None and self.resolution is not None:
-            raise UsageError(
-                "both pixels and resolution were given; give one of them: both set the size of pictures."
-            )
+            raise UsageError("pixels and resolution were both given; expected one of them.")
         table = read_table(source, self._format(self.encoding))
         wanted = [_parsed(text) for text in self.modalities_from]
         if not wanted:
@@ -244,9 +241,8 @@ def _parsed(text: str) -> tuple[str, str, str]:
 
 
 def _column(table: pd.DataFrame, given: str | None, usual: str) -> str | None:
-    if given is not None:
-        return _known(table, given)
-    return usual if usual in table.columns else None
+    found = usual if usual in table.columns else None
+    return found if given is None else _known(table, given)
 
 
 def _filled(table: pd.DataFrame, column: str, source: Path) -> list[str]:
@@ -277,9 +273,7 @@ def _number(text: str, column: str, row: int, source: Path, how: TextFormat) -> 
 def _split(text: str, row: int, source: Path) -> str:
     name = SPLITS.get(text.lower(), text.lower())
     if name not in ("train", "val", "test"):
-        raise DataError(
-            f"{source}, row {row + 1}, has the split {text!r}; expected 'train', 'val' or 'test'."
-        )
+        raise DataError(f"{source}, row {row + 1}, has the split {text!r}; expected train, val or test.")
     return name
 
 
