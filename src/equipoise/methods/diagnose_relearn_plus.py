@@ -12,7 +12,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext, own_heads
-from equipoise.methods.shared.cycles import cycle_ends, restarted, too_short
+from equipoise.methods.shared.cycles import cycle_ends, in_last_cycle, restarted, too_short
 from equipoise.methods.shared.lessons import Lessons
 from equipoise.methods.shared.relearns import Relearns
 from equipoise.methods.shared.unimodal_views import unimodal_loss
@@ -146,7 +146,7 @@ class DiagnoseRelearnPlus(Relearns):
 
     def is_candidate(self, run: Run) -> bool:
         """Whether the epoch belongs to the last cycle: the weights of the others are there to be reset."""
-        return run.epoch >= max([0, *cycle_ends(run.total_epochs, self.cycles)[:-1]])
+        return in_last_cycle(run.epoch, run.total_epochs, self.cycles)
 
     def epoch_end(self, run: Run) -> None:
         """At the end of a cycle keep its outputs and weights, then diagnose and re-learn."""

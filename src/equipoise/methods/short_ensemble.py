@@ -8,7 +8,7 @@ from typing import cast
 
 from equipoise.methods.core.run import Plan, Run
 from equipoise.methods.multi_loss import MultiLoss
-from equipoise.methods.shared.cycles import cycle_ends, restarted, too_short
+from equipoise.methods.shared.cycles import cycle_ends, in_last_cycle, restarted, too_short
 from equipoise.models import BalancedModel
 from equipoise.models.averaged import CopiesModel
 from equipoise.randomness import derive_seed
@@ -62,7 +62,7 @@ class ShortEnsemble(MultiLoss):
 
     def is_candidate(self, run: Run) -> bool:
         """Whether the last net is being trained: before, nets are missing."""
-        return run.epoch >= max([0, *cycle_ends(run.total_epochs, self.nets)[:-1]])
+        return in_last_cycle(run.epoch, run.total_epochs, self.nets)
 
     def epoch_end(self, run: Run) -> None:
         """Keep a net that is finished, and draw the next one."""

@@ -11,39 +11,12 @@ from torch import Tensor, nn
 
 from equipoise.models.contract import BalancedModel, NamedParameter
 from equipoise.models.fusion.own_heads import OwnHeads
+from equipoise.models.wrapped import WrappedModel
 from equipoise.tasks import CLASSIFICATION
 from equipoise.types import Batch, ModelOutput
 
 
-class _Around(BalancedModel):
-    """A wrapper that encodes as the model inside does."""
-
-    def __init__(self, inner: BalancedModel) -> None:
-        super().__init__()
-        self.modalities = tuple(inner.modalities)
-        self.num_outputs, self.task = inner.num_outputs, inner.task
-        self.inner = inner
-
-    def encode(
-        self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None = None
-    ) -> dict[str, Tensor]:
-        """Return the inner model's features `{m: [B, d_m]}`."""
-        return self.inner.encode(batch, only)
-
-    def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
-        """Return the inner model's logits `[B, C]`."""
-        return self.inner.fuse(z)
-
-    def encoder_module(self, modality: str) -> nn.Module:
-        """Return the inner model's encoder of a modality."""
-        return self.inner.encoder_module(modality)
-
-    def feature_widths(self) -> dict[str, int]:
-        """Return the inner model's feature widths."""
-        return self.inner.feature_widths()
-
-
-class AllHeadsModel(_Around):
+class AllHeadsModel(WrappedModel):
     """A model with a linear head for each modality, whose prediction is the mean of all heads and its own.
 
     With the joint logits `u` and `u^m = z^m W_m^T + b_m` it is `log((softmax(u) + sum_m softmax(u^m)) / (M +
@@ -64,7 +37,7 @@ class AllHeadsModel(_Around):
         return mean_prediction(outputs, self.task)
 
 
-class CopiesModel(_Around):
+class CopiesModel(WrappedModel):
     """A model whose prediction is the mean of its own and those of copies that were taken in training.
 
     The copies are constants: neither trained, nor in the groups of parameters.

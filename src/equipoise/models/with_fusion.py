@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from equipoise.models.fusion.head import HeadView
 from equipoise.models.mid_fusion.lockstep import LockstepModel
 from equipoise.models.mid_fusion.mmtm import MMTM, MidFusionModel
 from equipoise.models.multimodal import MultimodalModel, check_fusion, head_of
-from equipoise.types import Batch
+from equipoise.models.wrapped import WrappedModel
 
 
 def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None = None) -> BalancedModel:
@@ -46,7 +46,7 @@ def with_fusion(model: BalancedModel, fusion: nn.Module, num_classes: int | None
     return changed
 
 
-class OtherFusionModel(BalancedModel):
+class OtherFusionModel(WrappedModel):
     """A wrapper with the `encode` of another model and a new fusion.
 
     The wrapper contains the other model completely. If that model names its old fusion (`_fusion_module`),
@@ -60,31 +60,14 @@ class OtherFusionModel(BalancedModel):
     """
 
     def __init__(self, inner: BalancedModel, fusion: nn.Module, num_classes: int | None = None) -> None:
-        super().__init__()
-        self.modalities = tuple(inner.modalities)
+        super().__init__(inner)
         self.num_outputs = check_fusion(fusion, self.modalities, num_classes)
-        self.task = inner.task
-        self.inner = inner
         self.fusion = fusion
-
-    def encode(
-        self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None = None
-    ) -> dict[str, Tensor]:
-        """Return the inner model's features `{m: [B, d_m]}`."""
-        return self.inner.encode(batch, only)
 
     def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
         """Return the new fusion's logits `[B, C]`."""
         logits: Tensor = self.fusion(z)
         return logits
-
-    def encoder_module(self, modality: str) -> nn.Module:
-        """Return the inner model's encoder of a modality."""
-        return self.inner.encoder_module(modality)
-
-    def feature_widths(self) -> dict[str, int]:
-        """Return the inner model's feature widths."""
-        return self.inner.feature_widths()
 
     @property
     def head(self) -> HeadView | None:

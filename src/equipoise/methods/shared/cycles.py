@@ -12,6 +12,11 @@ def cycle_ends(epochs: int, cycles: int) -> list[int]:
     return [(2 * epochs * (cycle + 1) + count) // (2 * count) for cycle in range(count)]
 
 
+def in_last_cycle(epoch: int, epochs: int, cycles: int) -> bool:
+    """Return whether an epoch (0-based) belongs to the last cycle."""
+    return epoch >= max([0, *cycle_ends(epochs, cycles)[:-1]])
+
+
 def restarted(planned: Sequence[float], ends: Sequence[int]) -> list[float]:
     """Return learning rates that fall from the planned peak to 0 by a half cosine in each cycle.
 

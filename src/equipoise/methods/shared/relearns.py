@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import chain
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Relearns(Method):
+class Relearns(Method, ABC):
     """A method that re-learns by `DiagnoseRelearn`; a subclass says after which epochs.
 
     Attributes:
@@ -68,9 +69,9 @@ class Relearns(Method):
         more: dict[str, Any] = options.pop("more")
         return options | more
 
+    @abstractmethod
     def schedule(self, total_epochs: int) -> RelearningSchedule:
         """Return after which epochs the encoders are re-learnt."""
-        raise NotImplementedError
 
     def problems(self, plan: Plan) -> list[str]:
         """Say which planned re-learnings never fire, meet a tiny learning rate, or come too late."""
