@@ -8,7 +8,7 @@ EPOCHS := 60
 SEEDS := 3
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench pictures defaults figures studies diagnoses media pretrained method-index task-tables clean
+.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench pictures defaults figures studies diagnoses media league pretrained method-index task-tables clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -139,6 +139,11 @@ media: $(VENV)/.dev needs-source  ## Prepare and compare five datasets, all by d
 			--out $(MEDIA)/$$set --resume && \
 		$(BIN)/python benchmarks/results.py $(MEDIA)/$$set docs/results/media-$$set.md || exit 1; \
 	done
+
+# LEAGUE="--sets htad avletters", or "--anew METHOD"; see the help of benchmarks/league.
+LEAGUE :=
+league: $(VENV)/.dev needs-source  ## Compare all methods on ten datasets, with SOURCE=DIR; it goes on where it stopped (hours).
+	$(BIN)/python benchmarks/league $(SOURCE) $(LEAGUE)
 
 pretrained: $(VENV)/.dev needs-source  ## Evaluate re-learning of pretrained encoders, with SOURCE=DIR (ten minutes).
 	$(call PREPARE,phone-watch)

@@ -77,3 +77,11 @@ def test_what_gets_no_noise(clean, tmp_path: Path) -> None:
         noisy(clean, {"words": 1.0}, tmp_path / "noisy")
     with pytest.raises(UnknownNameError, match="did you mean sound"):
         noisy(clean, {"sond": 1.0}, tmp_path / "noisy")
+
+
+def test_redrawn_noise_is_left_to_the_reading(clean, tmp_path: Path) -> None:
+    found = noisy(clean, {"sound": 2.0}, tmp_path / "noisy", redrawn=True)
+    assert np.array_equal(found.array("sound"), clean.array("sound"))
+    assert (found.modalities["sound"].noise, found.modalities["lips"].noise) == (2.0, None)
+    assert found.fingerprint != clean.fingerprint
+    assert "redrawn noise of 2 standard deviations on sound" in found.name

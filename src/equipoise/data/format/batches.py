@@ -15,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from equipoise.data.format.augment import Augmenter
 from equipoise.data.format.content import chunks
 from equipoise.data.format.modality import ModalitySpec
+from equipoise.data.format.noise import ReadNoise
 from equipoise.data.format.normalize import Normalizer
 from equipoise.data.format.order import EpochOrder, Positions
 from equipoise.data.format.prepared import PreparedDataset
@@ -38,6 +39,7 @@ class SplitData(TorchDataset[Batch]):
         normalizers: modality to normaliser, fitted on the train split.
         memory_limit: keep the features in memory if they take at most this many bytes as float32.
         augmenter: changes batches whose positions have an epoch, see `Positions`.
+        noise: is added to all batches.
         scale: mean and standard deviation of a numeric target, which is standardised.
         share: this process and the number of those that share every batch (`SharedBatch`). Its inputs are
             then read from the memory map, each by one process.
@@ -60,10 +62,11 @@ class SplitData(TorchDataset[Batch]):
         *,
         memory_limit: int = MEMORY_LIMIT,
         augmenter: Augmenter | None = None,
+        noise: ReadNoise | None = None,
         scale: tuple[float, float] = (0.0, 1.0),
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        self._augmenter, self.share = augmenter, share
+        self._augmenter, self._noise, self.share = augmenter, noise, share
         if not len(indices):
             raise DataError(f"a split of {dataset.name!r} is empty; give it at least one sample.")
         self.indices = torch.tensor(indices, dtype=torch.int64)
@@ -128,6 +131,8 @@ class SplitData(TorchDataset[Batch]):
         else:
             rows = index.numpy()
             inputs = {name: self._read(name, rows) for name in self._normalizers}
+        if self._noise is not None:
+            inputs = self._noise(inputs, index, epoch)
         if self._augmenter is not None and epoch is not None:
             inputs = self._augmenter(inputs, index, epoch)
         return Batch(inputs, self.target[where], index)

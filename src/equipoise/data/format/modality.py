@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -42,6 +43,8 @@ class Layout:
         content: `"frames"`, `"spectrogram"` (an image [C, frequency, time]), `"flow"` (channels alternate
             between horizontal and vertical motion; no motion is 0 or, as uint8, 127.5), or None where
             unknown.
+        noise: standard deviation of Gaussian noise that is added to the normalised samples when they are read
+            (`ReadNoise`), or None. Not for tokens, nor by clip.
     """
 
     shape: tuple[int, ...]
@@ -49,6 +52,7 @@ class Layout:
     kind: str
     normalize: str = "standard"
     content: str | None = None
+    noise: float | None = None
 
     @property
     def stored_type(self) -> np.dtype[Any]:
@@ -80,7 +84,7 @@ class ModalitySpec(Layout):
         return cls(**fields | ({"normalize": "none"} if layout.kind == "tokens" else {}))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, without a content that is None."""
+        """Return the fields as plain values, without those that are None."""
         return {"name": self.name} | {key: value for key, value in asdict(self).items() if value is not None}
 
     @property
@@ -135,14 +139,15 @@ def modality_specs(
     kinds: Mapping[str, str] | None,
     normalize: Mapping[str, str] | str | None,
     contents: Mapping[str, str] | None = None,
+    noise: Mapping[str, float] | None = None,
 ) -> dict[str, ModalitySpec]:
     """Describe each modality; the kind follows from the number of axes unless `kinds` names it.
 
     Raises:
-        DataError: a modality, kind, normalisation or content is unknown, or does not match the array.
+        DataError: a modality, kind, normalisation, content or noise is unknown, or does not match the array.
     """
-    kinds, contents = kinds or {}, contents or {}
-    for what, given in (("kinds", kinds), ("contents", contents)):
+    kinds, contents, noise = kinds or {}, contents or {}, noise or {}
+    for what, given in (("kinds", kinds), ("contents", contents), ("noise", noise)):
         _check_names(what, given, sources)
     layouts = {}
     for name, source in sources.items():
@@ -150,6 +155,7 @@ def modality_specs(
         content = _content(name, kind, source.shape, contents.get(name))
         layouts[name] = Layout(source.shape[1:], source.dtype.name, kind, content=content)
     layouts = normalized_by(layouts, normalize)
+    layouts |= {name: _with_noise(name, layouts[name], level) for name, level in noise.items()}
     return {name: ModalitySpec.of(number, name, one) for number, (name, one) in enumerate(layouts.items())}
 
 
@@ -177,7 +183,19 @@ def normalized_by(layouts: Mapping[str, Layout], chosen: Mapping[str, str] | str
     return {name: replace(one, normalize=usable.get(name, one.normalize)) for name, one in layouts.items()}
 
 
-def _check_names(what: str, given: Mapping[str, str], known: Mapping[str, object]) -> None:
+def _with_noise(name: str, layout: Layout, level: float) -> Layout:
+    if not (isinstance(level, int | float) and math.isfinite(level) and level > 0):
+        raise DataError(f"noise[{name!r}] is {level!r}; expected a number above 0.")
+    if layout.kind == "tokens" or layout.normalize != "standard":
+        found = layout.kind if layout.kind == "tokens" else f"normalised by {layout.normalize!r}"
+        raise DataError(
+            f"noise names the modality {name!r}, which is {found}; expected one that is normalised by "
+            "'standard', because noise is given in its standard deviations."
+        )
+    return replace(layout, noise=float(level))
+
+
+def _check_names(what: str, given: Mapping[str, object], known: Mapping[str, object]) -> None:
     for name in given:
         if name not in known:
             raise DataError(f"{what} names the modality {name!r}; inputs has {', '.join(map(repr, known))}.")

@@ -9,6 +9,7 @@ from functools import partial
 
 from equipoise.data.format.augment import Augmenter, AugmentOptions
 from equipoise.data.format.batches import MEMORY_LIMIT, SplitData, SplitLoader, make_loader
+from equipoise.data.format.noise import ReadNoise
 from equipoise.data.format.normalize import fit_normalizers
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.splits import Splits
@@ -19,8 +20,9 @@ from equipoise.types import DataError, EquipoiseWarning, UsageError
 class RunData:
     """The data of one run: loaders of train and validation, and a test split that can be opened once.
 
-    `seed` is that of the run: only the order and the augmentation of training batches depend on it. `augment`
-    augments training batches, and no others. For the other arguments see `SplitData` and `make_loader`.
+    `seed` is that of the run: only the order, the augmentation and the noise of training batches depend on
+    it. `augment` augments training batches, and no others. For the other arguments see `SplitData` and
+    `make_loader`.
 
     Attributes:
         train: shuffled loader; call `set_epoch(e)` before each epoch.
@@ -63,10 +65,12 @@ class RunData:
         self.sizes = {name: len(rows) for name, rows in splits.items()}
         self.name, self.dataset_fingerprint = dataset.name, dataset.fingerprint
         self.split_fingerprint, self.split_origin = splits.fingerprint, splits.origin
+        noise = ReadNoise(self.modality_specs, self.normalizers, seed)
         serve = partial(
             SplitData,
             dataset,
             normalizers=self.normalizers,
+            noise=noise if noise.levels else None,
             memory_limit=memory_limit,
             scale=self.target_scale,
             share=share,

@@ -44,6 +44,7 @@ def write_dataset(
     kinds: Mapping[str, str] | None = None,
     normalize: Mapping[str, str] | str | None = None,
     contents: Mapping[str, str] | None = None,
+    noise: Mapping[str, float] | None = None,
     task: str = "classification",
     name: str | None = None,
     licence: str | None = None,
@@ -76,6 +77,9 @@ def write_dataset(
             normalised.
         contents: modality to `"frames"`, `"spectrogram"` or `"flow"`, for an image or video that may be
             augmented as such. Other modalities are not augmented.
+        noise: modality to the level of Gaussian noise, in standard deviations, that is added when samples are
+            read: anew in each epoch of training, and always the same outside of it. Such a modality says
+            little, and nothing that could be memorised.
         task: `"classification"`, `"multilabel"` or `"regression"`.
         name: of the dataset; by default the folder's name.
         licence: terms of use.
@@ -94,7 +98,7 @@ def write_dataset(
     sources = array_sources(inputs)
     lengths = {f"modality {name!r}": source.shape[0] for name, source in sources.items()}
     columns = check_columns(lengths, target, split, group, ids, classes, task)
-    specs = modality_specs(sources, kinds, normalize, contents)
+    specs = modality_specs(sources, kinds, normalize, contents, noise)
     path = Path(folder).expanduser().resolve()
     texts = {"name": name or path.name, "licence": licence, "source": source}
     with write_errors(path):

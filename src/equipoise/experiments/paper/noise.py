@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,12 @@ AXES = {"vector": (0,), "sequence": (0, 1), "image": (0, 2, 3), "video": (0, 1, 
 
 
 def noisy(
-    dataset: PreparedDataset, levels: Mapping[str, float], folder: Path, seed: int = 0
+    dataset: PreparedDataset,
+    levels: Mapping[str, float],
+    folder: Path,
+    seed: int = 0,
+    *,
+    redrawn: bool = False,
 ) -> PreparedDataset:
     """Write a dataset with Gaussian noise on some modalities.
 
@@ -31,6 +37,8 @@ def noisy(
         levels: modality to level, in standard deviations.
         folder: where to write.
         seed: of the noise.
+        redrawn: draw the noise anew in each epoch of training instead, when samples are read; it then depends
+            on the seed of a run (see `write_dataset`).
 
     Raises:
         UnknownNameError: the dataset has no such modality.
@@ -42,8 +50,10 @@ def noisy(
         spec = dataset.modalities[name]
         if spec.kind not in AXES:
             raise DataError(f"the modality {name!r} holds {spec.kind}, to which no noise can be added.")
-        inputs[name] = _with_noise(inputs[name], spec.kind, level, derive_seed(seed, "noise", name))
+        if not redrawn:
+            inputs[name] = _with_noise(inputs[name], spec.kind, level, derive_seed(seed, "noise", name))
     specs = dataset.modalities.values()
+    drawn: Mapping[str, Any] = {"noise_redrawn": True} if redrawn else {"noise_seed": seed}
     said = ", ".join(f"{level:g} standard deviations on {name}" for name, level in levels.items())
     return write_dataset(
         folder,
@@ -56,11 +66,12 @@ def noisy(
         kinds={spec.name: spec.kind for spec in specs},
         normalize={spec.name: spec.normalize for spec in specs},
         contents={spec.name: spec.content for spec in specs if spec.content is not None},
+        noise=levels if redrawn else None,
         task=dataset.task,
-        name=f"{dataset.name}, noise of {said}",
+        name=f"{dataset.name}, {'redrawn ' if redrawn else ''}noise of {said}",
         licence=dataset.licence,
         source=dataset.source,
-        preparation={"noise": dict(levels), "noise_seed": seed, "without_noise": dataset.fingerprint},
+        preparation={"noise": dict(levels), **drawn, "without_noise": dataset.fingerprint},
     )
 
 

@@ -47,12 +47,14 @@ PAPER: Final = {
     "ucf101": PaperSet(title="UCF-101", settings=_RESNET),
     "cmu-mosi": PaperSet(title="CMU-MOSI", settings=ORIGINAL),
 }
+_MNIST: Final = ("images-idx3-ubyte", "labels-idx1-ubyte")
 STAND_INS: Final = {
     "htad": PaperSet(title="HTAD", quick_epochs=30),
     "avletters": PaperSet(title="AVLetters", files=("avletters.npz",)),
     "egogestar": PaperSet(title="EgoGestAR", files=("egogestar_video_25x60x80.npz",)),
     "cmu-mosi": PaperSet(title="MOSI audio and raw text", files=("mosi_utt.npz",), quick_epochs=10),
     "phone-watch": PaperSet(title="phone and watch", files=("sp_sw_har_1s_windows.npz",), quick_epochs=10),
+    "fsdd-mnist": PaperSet(title="FSDD + MNIST", files=("fsdd.npz", *(f"t10k-{kind}.gz" for kind in _MNIST))),
 }
 """Those at hand; they train by the recipe of their encoders."""
 
@@ -97,15 +99,18 @@ class Sources:
                     f"expected a folder with {' and '.join(files)}: {option}."
                 )
 
-    def data(self, name: str, noise: Mapping[str, float]) -> str:
-        """Return the name or folder of a set, prepared if it is not yet, with noise on some modalities."""
+    def data(self, name: str, noise: Mapping[str, float], *, redrawn: bool = False) -> str:
+        """Return the name or folder of a set, prepared if it is not yet, with noise on some modalities.
+
+        The noise is a part of the data, or `redrawn` in each epoch of training.
+        """
         place = self._prepared(name)
         if not noise:
             return place
         levels = "-".join(f"{modality}-{level:g}" for modality, level in noise.items())
-        folder = self.folder / f"{name}-noise-{levels}"
+        folder = self.folder / f"{name}-{'redrawn-' if redrawn else ''}noise-{levels}"
         if not (folder / DESCRIPTION_FILE).is_file():
-            noisy(load_dataset(place), noise, folder)
+            noisy(load_dataset(place), noise, folder, redrawn=redrawn)
         return str(folder.resolve())
 
     def _prepared(self, name: str) -> str:

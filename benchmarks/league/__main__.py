@@ -1,0 +1,78 @@
+"""Run the league, and write docs/results/league.md with its pictures and league.json.
+
+Usage: python benchmarks/league SOURCE [--sets SET ...] [--anew METHOD ...] [--workers N] [--page]
+
+A run that has ended leaves a row in docs/results/league and is not computed again, so that the league can be
+interrupted at any time and goes on with the next call, also on another machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis import League, SetRows, best_on_validation
+from page import PLUS, write
+from rows import Rows
+from running import Wanted, commit, run
+from sets import SETS, sources_of
+
+from equipoise.experiments.grid.planning import ALL, REFERENCES, reference_methods
+
+SEEDS = (0, 1, 2, 3, 4, 5)
+BEST = 10
+"""Methods that are run on the heavy sets beside the references, D&R and D&R-plus."""
+FOLLOWED = ("diagnose-relearn", PLUS)
+PAGE, IMAGES, ROWS = Path("docs/results/league.md"), Path("docs/images"), Path("docs/results/league")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("source", type=Path, help="folder of the archives")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="by default all")
+    parser.add_argument(
+        "--anew", nargs="+", default=[], metavar="METHOD", help="methods whose rows are dropped"
+    )
+    parser.add_argument("--workers", type=int, help="runs at a time; by default one a core")
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    parser.add_argument("--out", type=Path, default=Path("runs/league"), help="folder of the runs")
+    given = parser.parse_args()
+    rows = {name: Rows(ROWS / f"{name}.csv") for name in SETS}
+    for one in rows.values():
+        one.drop(given.anew)
+    if not given.page:
+        sources = sources_of(given.source, given.out / "sets")
+        for heavy in (False, True):
+            names = [name for name in given.sets if SETS[name].heavy is heavy]
+            methods = followed(rows) if heavy else [REFERENCES, ALL]
+            wanted = [Wanted.of(name, SETS[name], sources, methods, rows[name]) for name in names]
+            run(wanted, SEEDS, given.out / "runs", given.workers)
+    league = League(SetRows.of(n, SETS[n].title, SETS[n].neglected, rows[n].table) for n in SETS)
+    write(league, PAGE, IMAGES, commit(), notes(rows))
+
+
+def followed(rows: dict[str, Rows]) -> Sequence[str]:
+    """Return the methods that are run on the heavy sets."""
+    light = {name: rows[name].table for name in SETS if not SETS[name].heavy and len(rows[name].table)}
+    references = [name for name in reference_methods() if name != "unimodal"]
+    best = best_on_validation(light, BEST, [*references, *FOLLOWED]) if light else []
+    return [REFERENCES, *FOLLOWED, *best]
+
+
+def notes(rows: dict[str, Rows]) -> list[str]:
+    """Say how the league is run."""
+    heavy = [SETS[name].title for name in SETS if SETS[name].heavy]
+    return [
+        f"Seeds {', '.join(map(str, SEEDS))}: each draws initial weights, the order of batches and, where a "
+        "set has no split of its own, the splits. Defaults of every method, the recipe of the set's "
+        "encoders; nothing is tuned. Weights are selected on validation, and test is opened once a run.",
+        f"On {', '.join(heavy)} a run takes long: there are the references, D&R, D&R-plus and the {BEST} "
+        "best of the others, by mean rank on validation over the other sets: "
+        f"{', '.join(followed(rows)[3:])}.",
+        "Which sets have a noisy or neglected modality was decided before the first run.",
+    ]
+
+
+if __name__ == "__main__":
+    main()

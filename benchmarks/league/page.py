@@ -1,0 +1,178 @@
+"""The page of the league."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis import ALPHA, SEVERAL_NETWORKS, League, SetRows
+from pictures import costs, gains, save
+
+from equipoise.decimals import bracketed, fixed
+from equipoise.experiments.compare.comparison import BASELINE
+from equipoise.report import write_critical_difference
+
+PLUS, SHORT, LOSSES = "diagnose-relearn-plus", "short-ensemble", "multi-loss"
+SHOWN = (PLUS, SHORT, LOSSES, "diagnose-relearn")
+"""Methods with a column or colour of their own."""
+
+
+def write(league: League, page: Path, images: Path, commit: str, notes: Sequence[str]) -> None:
+    """Write page, pictures and `league.json`."""
+    images.mkdir(parents=True, exist_ok=True)
+    write_critical_difference(league.across, images / "league-ranks.svg")
+    save(gains(league, SHOWN), images / "league-gains.svg")
+    save(costs(league, SHOWN), images / "league-costs.svg")
+    found = league.to_dict(commit)
+    page.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    page.write_text(text(league, page, images, commit, notes), encoding="utf-8")
+
+
+def text(league: League, page: Path, images: Path, commit: str, notes: Sequence[str]) -> str:
+    place = os.path.relpath(images, page.parent)
+    across = league.across
+    lines = [
+        "# League",
+        "",
+        "Written by `make league` from the rows in `docs/results/league`; not edited by hand.",
+        "",
+        *answer(league),
+        "",
+        f"![gains over joint training]({place}/league-gains.svg)",
+        "",
+        "Gain in test accuracy over joint training, in points, with 95 % intervals over seeds (paired, by "
+        "Student's t).",
+        "",
+        "## All methods on all sets",
+        "",
+        f"Mean rank over {len(across.datasets)} sets (1 is best). Friedman's test: p = "
+        f"{across.friedman_p:.2g}. By Nemenyi's test at the 5 % level, two methods differ if their mean "
+        f"ranks differ by {across.critical_difference:.1f}. Gains and the worst case are in points over "
+        "joint training; costs are samples through the encoders and seconds of training, in multiples of it.",
+        "",
+        *ranking(league),
+        "",
+        f"![critical differences]({place}/league-ranks.svg)",
+        "",
+        f"![cost beside gain]({place}/league-costs.svg)",
+        "",
+        "## By set",
+        "",
+        *by_set(league),
+        "",
+        *several(league),
+        "## Conditions",
+        "",
+        *(f"- {note}" for note in notes),
+        f"- Page written at commit `{commit}`; each row names the commit, versions and processor of its run.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def answer(league: League) -> list[str]:
+    """Say what came out for D&R-plus, in words."""
+    place, count = league.place(PLUS)
+    own_place, own_count = league.place(PLUS, one_network=True)
+    neglected = [one for one in league.sets if one.neglected]
+    lines = [
+        f"`{PLUS}`, with its defaults, has place {place} of {count} by mean rank over {len(league.sets)} "
+        f"sets, and place {own_place} of {own_count} among the methods with one network at inference. It is "
+        f"{points(league.mean_gain(PLUS, league.sets))} points over joint training on average, "
+        f"{points(league.mean_gain(PLUS, neglected))} over the {len(neglected)} sets with a noisy or "
+        "neglected modality.",
+        "",
+    ]
+    for other in (BASELINE, LOSSES, SHORT):
+        losses = league.losses(PLUS, other)
+        said = f"significantly below it on {named(losses)}" if losses else "significantly below it on no set"
+        better = sum(one.gain(PLUS, other)[0] > 0 for one in league.sets)
+        lines.append(
+            f"- Against `{other}`: {points(league.mean_gain(PLUS, league.sets, other))} points on average, "
+            f"ahead on {better} of {len(league.sets)} sets, {said} (paired t-test, Holm over sets, "
+            f"{ALPHA:.0%})."
+        )
+    cost = {name: league.cost(PLUS, name) for name in ("forward_samples", "backward_samples")}
+    lines.append(
+        f"- Cost of training: {cost['forward_samples']:.2f} times joint's samples forward, "
+        f"{cost['backward_samples']:.2f} times backward."
+    )
+    return lines
+
+
+def named(sets: Sequence[SetRows]) -> str:
+    return ", ".join(one.title for one in sets)
+
+
+def points(value: float) -> str:
+    return fixed(100 * value, 1, signed=True)
+
+
+def ranking(league: League) -> list[str]:
+    neglected = [one for one in league.sets if one.neglected]
+    lines = [
+        "| method | mean rank | wins | mean gain | noisy or neglected | worst case | on | forward | backward "
+        "| seconds |",
+        "|---|---:|---:|---:|---:|---:|---|---:|---:|---:|",
+    ]
+    for name in league.names:
+        worst, where = league.worst(name)
+        costs = " | ".join(
+            f"{league.cost(name, column):.2f}"
+            for column in ("forward_samples", "backward_samples", "train_seconds")
+        )
+        mark = " (experimental)" if name in league.across.experimental else ""
+        mark += " (several networks)" if name in SEVERAL_NETWORKS else ""
+        lines.append(
+            f"| {name}{mark} | {league.across.mean_ranks[name]:.1f} | {league.wins(name)} "
+            f"| {points(league.mean_gain(name, league.sets))} "
+            f"| {points(league.mean_gain(name, neglected)) if neglected else ''} "
+            f"| {points(worst)} | {where.title} | {costs} |"
+        )
+    left = [f"- Not ranked: {name}, {reason}." for name, reason in league.across.left_out.items()]
+    return [*lines, "", *left]
+
+
+def by_set(league: League) -> list[str]:
+    """Return mean test figures of some methods on each set, and gains of plus with intervals."""
+    lines = [
+        f"| set | seeds | {BASELINE} | floor | {' | '.join(SHOWN)} | best of all | {PLUS} over joint | "
+        f"{PLUS} over {LOSSES} |",
+        f"|---|---:|{'---:|' * (len(SHOWN) + 2)}---|---|---|",
+    ]
+    for one in league.sets:
+        means = one.scores.mean()
+        best = str(means.drop([m for m in means.index if m.startswith("unimodal:")]).idxmax())
+        cells = [fixed(float(means[name])) for name in SHOWN]
+        floor = one.comparison.summary["methods"][BASELINE].get("floor") or {}
+        over = []
+        for other in (BASELINE, LOSSES):
+            mean, low, high, _ = one.gain(PLUS, other)
+            interval = None if math.isnan(low) else (100 * low, 100 * high)
+            over.append(points(mean) + bracketed(interval, 1, signed=True))
+        lines.append(
+            f"| {one.title}{' *' if one.neglected else ''} | {len(one.seeds)} "
+            f"| {fixed(float(means[BASELINE]))} | {fixed(floor['mean']) if floor else ''} "
+            f"| {' | '.join(cells)} | {best} {fixed(float(means[best]))} | {' | '.join(over)} |"
+        )
+    return [
+        *lines,
+        "",
+        "Mean test accuracy; \\* marks sets with a noisy or neglected modality. The floor is the validation "
+        "score of a linear model on the inputs.",
+    ]
+
+
+def several(league: League) -> list[str]:
+    """Say what failed, and which sets have conditions that differ."""
+    lines = []
+    for one in league.sets:
+        failed = one.failed.groupby("method")["status"].agg(["size", "first"])
+        lines += [
+            f"- {one.title}: {name} failed {int(row['size'])} of {len(one.seeds)} times: {row['first']}"
+            for name, row in failed.iterrows()
+        ]
+    return ["## Runs that failed", "", *lines, ""] if lines else []
