@@ -1,6 +1,7 @@
 """Run the league, and write docs/results/league.md with its pictures and league.json.
 
-Usage: python benchmarks/league SOURCE [--sets SET ...] [--anew METHOD ...] [--workers N] [--page]
+Usage: python benchmarks/league SOURCE [--sets SET ...] [--anew METHOD ...] [--skip METHOD ...]
+                                  [--workers N] [--page]
 
 A run that has ended leaves a row in docs/results/league and is not computed again, so that the league can be
 interrupted at any time and goes on with the next call, also on another machine.
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument(
         "--anew", nargs="+", default=[], metavar="METHOD", help="methods whose rows are dropped"
     )
+    parser.add_argument("--skip", nargs="+", default=[], metavar="METHOD", help="methods to run another time")
     parser.add_argument("--workers", type=int, help="runs at a time; by default one a core")
     parser.add_argument("--page", action="store_true", help="only write the page")
     parser.add_argument("--out", type=Path, default=Path("runs/league"), help="folder of the runs")
@@ -46,7 +48,7 @@ def main() -> None:
         for heavy in (False, True):
             names = [name for name in given.sets if SETS[name].heavy is heavy]
             methods = followed(rows) if heavy else [REFERENCES, ALL]
-            wanted = [Wanted.of(name, SETS[name], sources, methods, rows[name]) for name in names]
+            wanted = [Wanted.of(name, SETS[name], sources, methods, rows[name], given.skip) for name in names]
             run(wanted, SEEDS, given.out / "runs", given.workers)
     league = League(SetRows.of(n, SETS[n].title, SETS[n].neglected, rows[n].table) for n in SETS)
     write(league, PAGE, IMAGES, commit(), notes(rows))

@@ -41,13 +41,21 @@ class Wanted:
     rows: Rows
 
     @classmethod
-    def of(cls, name: str, one: LeagueSet, sources: Sources, methods: Sequence[str], rows: Rows) -> Wanted:
+    def of(
+        cls,
+        name: str,
+        one: LeagueSet,
+        sources: Sources,
+        methods: Sequence[str],
+        rows: Rows,
+        without: Iterable[str] = (),
+    ) -> Wanted:
         """Prepare a set, and expand the groups of methods."""
         settings = one.settings(sources)
         plan = expand(settings, methods, {}, 0)
         for method, reason in plan.left_out.items():
             print(f"{name}: {method} is left out: {reason}", flush=True)
-        return cls(name, settings, list(plan.parts), rows)
+        return cls(name, settings, [method for method in plan.parts if method not in set(without)], rows)
 
     def cells(self, seeds: Sequence[int], out: Path) -> list[Cell]:
         """Return the runs without a row, in cells of seeds that lack the same methods."""

@@ -25,7 +25,7 @@ class LeagueSet:
         noise: modality to the level of noise on it, in standard deviations.
         redrawn: whether the noise is drawn anew in each epoch of training.
         modalities: those that are used; by default all.
-        heavy: whether only some methods are run, because a run takes long.
+        heavy: whether only some methods are run, because a run takes more than 15 s on a core.
         neglected: whether some modality carries noise, or is left behind by joint training; decided before
             any result of the league.
     """
@@ -48,12 +48,15 @@ class LeagueSet:
 SETS: Mapping[str, LeagueSet] = {
     "htad": LeagueSet(title="HTAD", base="htad"),
     "htad-noisy": LeagueSet(title="HTAD, noise on audio", base="htad", noise={"audio": 2.0}, neglected=True),
-    "phone-watch-2": LeagueSet(
-        title="phone and watch, 2 sensors", base="phone-watch", modalities=("phone_acc", "watch_acc")
-    ),
-    "phone-watch-4": LeagueSet(title="phone and watch, 4 sensors", base="phone-watch"),
     "cmu-mosi": LeagueSet(title="MOSI, audio and raw text", base="cmu-mosi"),
-    "fsdd-mnist": LeagueSet(title="FSDD + MNIST", base="fsdd-mnist"),
+    "phone-watch-2": LeagueSet(
+        title="phone and watch, 2 sensors",
+        base="phone-watch",
+        modalities=("phone_acc", "watch_acc"),
+        heavy=True,
+    ),
+    "phone-watch-4": LeagueSet(title="phone and watch, 4 sensors", base="phone-watch", heavy=True),
+    "fsdd-mnist": LeagueSet(title="FSDD + MNIST", base="fsdd-mnist", heavy=True),
     "avletters": LeagueSet(title="AVLetters", base="avletters", heavy=True),
     "avletters-noisy": LeagueSet(
         title="AVLetters, noise on audio", base="avletters", noise={"audio": 2.0}, heavy=True, neglected=True
