@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis import League, SetRows, best_on_validation
-from page import PLUS, write
+from page import PLUS, SHOWN, write
 from rows import Rows
 from running import Wanted, commit, run
 from sets import SETS, sources_of
 
+from equipoise.experiments.compare.across import MIN_DATASETS
 from equipoise.experiments.grid.planning import ALL, REFERENCES, reference_methods
 
 SEEDS = (0, 1, 2, 3, 4, 5)
@@ -51,6 +52,10 @@ def main() -> None:
             wanted = [Wanted.of(name, SETS[name], sources, methods, rows[name], given.skip) for name in names]
             run(wanted, SEEDS, given.out / "runs", given.workers)
     league = League(SetRows.of(n, SETS[n].title, SETS[n].neglected, rows[n].table) for n in SETS)
+    lacking = [one.title for one in league.sets if not set(SHOWN) <= set(one.scores.columns)]
+    if lacking or len(league.sets) < MIN_DATASETS:
+        print(f"no page yet: rows of {', '.join(SHOWN)} are missing on {', '.join(lacking) or 'most sets'}.")
+        return
     write(league, PAGE, IMAGES, commit(), notes(rows))
 
 
