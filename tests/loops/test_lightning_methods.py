@@ -71,7 +71,7 @@ class Scheduled(Validated):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("options", [{"cycles": 2}, {"cycles": 2, "weight": 0.5}])
+@pytest.mark.parametrize("options", [{"cycles": 2}, {"cycles": 2, "metric": "auxiliary-head"}])
 def test_relearning_in_cycles_finds_validation_batches_and_sets_the_rates(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:

@@ -107,10 +107,13 @@ def test_relearning_in_cycles_finds_validation_batches_and_sets_the_rates(
 
 def test_without_validation_samples_the_method_is_refused(tmp_path: Path) -> None:
     trained = trained_by_us("joint", {})
-    callback = MethodCallback(PLUS, HANDLES, options={"cycles": 2})
-    made = trainer(tmp_path, trained, callback, held=trained.in_order[1].dataset, eval_strategy="no")
-    with pytest.raises(eq.UsageError, match="give the callback val_dataset="):
-        made.train()
+    # The first of four epochs ends before the Trainer evaluates.
+    for ends, evaluates in (([0.5], "no"), ([0.25], "epoch")):
+        callback = MethodCallback(PLUS, HANDLES, options={"ends": ends})
+        held = trained.in_order[1].dataset
+        made = trainer(tmp_path, trained, callback, held=held, eval_strategy=evaluates)
+        with pytest.raises(eq.UsageError, match="give the callback val_dataset="):
+            made.train()
     with pytest.raises(eq.UsageError, match="use equipoise.DiagnoseRelearn"):
         trainer(tmp_path, trained, MethodCallback("diagnose-relearn", HANDLES)).train()
 
