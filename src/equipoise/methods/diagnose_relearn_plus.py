@@ -48,7 +48,8 @@ class DiagnoseRelearnPlus(Relearns):
             outputs before the last reset; `mean` the mean of its outputs before all resets.
         taught: weight of the distillation.
         temperature: `T` of the distillation.
-        prediction: that of the `joint` head, or the mean of all `heads`.
+        prediction: the mean of all `heads`, or that of the `joint` head. `auto` is all heads, and the joint one
+            in a loop of your own, whose model stays as it is, or where `weight=0` leaves no others.
         cycle_mean: predict by the mean of the models at the ends of all cycles.
     """
 
@@ -60,7 +61,7 @@ class DiagnoseRelearnPlus(Relearns):
     distillation: str = choice("none", "last", "mean")
     taught: float = number(1.0)
     temperature: float = number(2.0, above=0.0)
-    prediction: str = choice("joint", "heads")
+    prediction: str = choice("auto", "joint", "heads")
     cycle_mean: bool = False
 
     name = "diagnose-relearn-plus"
@@ -93,13 +94,22 @@ class DiagnoseRelearnPlus(Relearns):
 
     # The model -------------------------------------------------------------------------------------------
 
+    def keep_model(self) -> None:
+        """Predict by the joint head, unless all heads were asked for."""
+        if self.prediction == "auto":
+            self.prediction = JOINT
+
+    def _by_heads(self) -> bool:
+        """Whether the prediction is the mean of all heads."""
+        return self.prediction == "heads" or (self.prediction == "auto" and self.has_heads())
+
     def changes_model(self) -> bool:
         """Whether the prediction is not the joint head's."""
-        return self.prediction == "heads" or self._copies() > 0
+        return self._by_heads() or self._copies() > 0
 
     def build(self, reference: BalancedModel) -> BalancedModel:
         """Return the model, with its heads and copies where they are part of the prediction."""
-        model = AllHeadsModel(reference) if self.prediction == "heads" else reference
+        model = AllHeadsModel(reference) if self._by_heads() else reference
         return CopiesModel(model, copies) if (copies := self._copies()) else model
 
     def _copies(self) -> int:
@@ -108,7 +118,7 @@ class DiagnoseRelearnPlus(Relearns):
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
         """Return the heads of the modalities, unless they are part of the model."""
-        if not self.weight or self.prediction == "heads":
+        if not self.has_heads() or self._by_heads():
             return {}
         return {"heads": OwnHeads(model.feature_widths(), model.num_outputs)}
 

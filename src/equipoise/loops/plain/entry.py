@@ -149,10 +149,13 @@ def _checked(optimizer: Optimizer | Sequence[Optimizer], model: nn.Module) -> li
 def check_fit(method: Method, modalities: Sequence[str], processes: int) -> None:
     """Refuse a method that needs more than a standard step: forward, loss, backward, gradients, step.
 
+    From here on the method does without a model of its own where it can.
+
     Raises:
         UsageError: states what the method needs, and an alternative.
     """
     for member in method.members():
+        member.keep_model()
         reason = reason_against(member, modalities)
         if reason:
             raise UsageError(f"the method {member.name!r} does not fit a loop of your own: {reason}")

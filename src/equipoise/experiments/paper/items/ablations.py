@@ -177,15 +177,12 @@ ITEMS: Final = (
     ),
     _item(
         "output",
-        "One output against means, at equal cost of training",
-        Variant("all heads", {"prediction": "heads"}),
+        "One output against means, at equal cost of training; the default is the mean of all heads",
+        Variant("joint head alone", {"prediction": "joint"}),
+        Variant("cycle mean of joint heads", {"cycle_mean": True, "prediction": "joint"}),
         Variant("cycle mean", {"cycle_mean": True}),
-        Variant("cycle mean of all heads", {"cycle_mean": True, "prediction": "heads"}),
-        Variant("without resets, all heads", {"lam": 0.0, "prediction": "heads"}),
-        Variant(
-            "without resets, cycle mean of all heads",
-            {"lam": 0.0, "cycle_mean": True, "prediction": "heads"},
-        ),
+        Variant("without resets", {"lam": 0.0}),
+        Variant("without resets, cycle mean", {"lam": 0.0, "cycle_mean": True}),
         Variant("4 nets, a quarter of the epochs each", method="short-ensemble"),
     ),
 )
