@@ -48,8 +48,8 @@ class DiagnoseRelearnPlus(Relearns):
             outputs before the last reset; `mean` the mean of its outputs before all resets.
         taught: weight of the distillation.
         temperature: `T` of the distillation.
-        prediction: the mean of all `heads`, or that of the `joint` head. `auto` is all heads, and the joint one
-            in a loop of your own, whose model stays as it is, or where `weight=0` leaves no others.
+        prediction: the mean of all `heads`, or that of the `joint` head. `auto` is all heads, and the joint
+            one in a loop of your own, whose model stays as it is, or where `weight=0` leaves no others.
         cycle_mean: predict by the mean of the models at the ends of all cycles.
     """
 
