@@ -100,10 +100,37 @@ def test_the_scheme_needs_no_data(equipoise, tmp_path: Path) -> None:
     assert "re-learn" in (tmp_path / "out" / "figure2.svg").read_text(encoding="utf-8")
 
 
+def test_an_ablation_without_a_folder_and_another_that_shares_its_runs(
+    equipoise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, kept in (("ablation-ruler", "auxiliary head"), ("ablation-allocation", "uniform")):
+        cases = ITEMS[name].cases(stand_in=True, quick=True)
+        labels = ("joint", "default", kept)
+        monkeypatch.setitem(
+            ITEMS, name, replace(ITEMS[name], stand_in=[case for case in cases if case.label in labels])
+        )
+    quick = ["--quick", "--seeds", 2, "--epochs", 4, "--workers", 1, "--out", "out"]
+    ended = equipoise("reproduce", "ablation-ruler", *quick)
+    assert ended.code == 0, ended.err
+    assert "Ablation ruler. By what the gap of a modality is measured, on HTAD (quick: 2 seeds" in ended.out
+    table = pd.read_csv(tmp_path / "out" / "ablation-ruler.csv").set_index("variant")
+    assert list(table.index) == ["joint", "default", "auxiliary head"]
+    assert list(table["n"]) == [2, 2, 2]
+    assert equipoise("reproduce", "ablation-allocation", *quick).code == 2
+    result = tmp_path / "out" / "ablations" / "htad-default" / "runs" / "diagnose-relearn-plus-seed0"
+    before = (result / "result.json").stat().st_mtime_ns
+    ended = equipoise("reproduce", "ablation-allocation", *quick, "--resume")
+    assert ended.code == 0, ended.err
+    assert (result / "result.json").stat().st_mtime_ns == before
+    other = pd.read_csv(tmp_path / "out" / "ablation-allocation.csv").set_index("variant")
+    assert other.loc["default", "test"] == table.loc["default", "test"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["table9"], "unknown table or figure 'table9'"),
+        (["table9"], "unknown table, figure or ablation 'table9'"),
+        (["ablation-ruler", "--data-root", "."], "ablation-ruler runs on sets at hand; expected --stand-in"),
         (["table1"], "expected either --data-root DIR"),
         (["table1", "--data-root", "a", "--stand-in", "b"], "expected either --data-root DIR"),
         (["table1", "--stand-in", "gone"], "gone is no folder; expected that of the data: --stand-in DIR"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from against_trainer import EPOCHS, FITTING, OPTIONS, trained_by_us
 
 pl = pytest.importorskip("lightning.pytorch")
 from equipoise.loops.lightning import MethodCallback  # noqa: E402
-from lightning_modules import HANDLES, Lit, fit, trainer  # noqa: E402
+from lightning_modules import HANDLES, Begin, Lit, fit, trainer  # noqa: E402
+
+PLUS = "diagnose-relearn-plus"
 
 
 @pytest.mark.usefixtures("float64")
@@ -45,6 +48,64 @@ def test_resuming_from_a_checkpoint_gives_the_same_end(tmp_path: Path, name: str
     middle = next(path for path in (tmp_path / "kept").iterdir() if "epoch=1-" in path.name)
     fit(tmp_path, trained, callback(), ckpt=middle)  # the model is trained already; the checkpoint resets it
     trained.assert_equal()
+
+
+class Validated(Lit):
+    """With validation batches, and if asked with a scheduler that changes the rate after each step."""
+
+    scheduled = False
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        self(*batch[:-1])
+
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        if not self.scheduled:
+            return optimizer
+        falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "interval": "step"}}
+
+
+class Scheduled(Validated):
+    scheduled = True
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("options", [{"cycles": 2}, {"cycles": 2, "metric": "auxiliary-head"}])
+def test_relearning_in_cycles_finds_validation_batches_and_sets_the_rates(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    trained = trained_by_us(PLUS, options)
+    start = {key: value.clone() for key, value in trained.plain.state_dict().items()}
+    keep = pl.callbacks.ModelCheckpoint(tmp_path / "kept", every_n_epochs=1, save_top_k=-1)
+
+    def fitted(kind: type[Validated], *more: Any, ckpt: Any = None) -> None:
+        trained.plain.load_state_dict(start)
+        callback = MethodCallback(PLUS, HANDLES, options=options)
+        made = trainer(tmp_path, Begin(trained), callback, *more, use_distributed_sampler=False)
+        made.fit(kind(trained.plain), trained.loader, trained.in_order[1], ckpt_path=ckpt)
+        trained.assert_equal()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", eq.EquipoiseWarning)
+        fitted(Validated, keep)
+    after = next(path for path in (tmp_path / "kept").iterdir() if "epoch=1-" in path.name)
+    fitted(Validated, ckpt=after)
+    with pytest.warns(eq.EquipoiseWarning, match="a scheduler set the learning rate to 0.045"):
+        fitted(Scheduled)
+
+
+def test_validation_batches_within_the_limit_of_the_trainer_or_none(tmp_path: Path) -> None:
+    trained = trained_by_us("joint", {})
+    callback = MethodCallback(PLUS, HANDLES, options={"cycles": 2})
+    limits = {"limit_train_batches": 2, "limit_val_batches": 1}
+    trainer(tmp_path, callback, **limits).fit(Validated(trained.plain), *trained.in_order)
+    assert callback.training is not None
+    (event,) = callback.training.history
+    sizes = [(state["n_train"], state["n_val"]) for state in event["modalities"].values()]
+    assert sizes == [(32, 16)] * 2
+    with pytest.raises(eq.UsageError, match="no validation loader"):
+        fit(tmp_path, trained, MethodCallback(PLUS, HANDLES))
 
 
 class Tensors(torch.utils.data.Dataset[Any]):

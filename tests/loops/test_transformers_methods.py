@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput  # noqa: E402
 from equipoise.loops.transformers import MethodCallback  # noqa: E402
 from trainer_modules import HANDLES, WithLoss, collate, trainer  # noqa: E402
 
+PLUS = "diagnose-relearn-plus"
 pytestmark = pytest.mark.usefixtures("float64")
 
 
@@ -81,6 +83,39 @@ def test_accumulated_batches_equal_one(tmp_path: Path) -> None:
     whole, halves = ended(16), ended(8, gradient_accumulation_steps=2)
     for key, value in whole.items():
         torch.testing.assert_close(halves[key], value, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("falls", [False, True])
+def test_relearning_in_cycles_finds_validation_batches_and_sets_the_rates(
+    tmp_path: Path, given: bool, falls: bool
+) -> None:
+    trained = trained_by_us(PLUS, {"cycles": 2})
+    held = trained.in_order[1].dataset
+    callback = MethodCallback(PLUS, HANDLES, options={"cycles": 2}, val_dataset=held if given else None)
+    made = trainer(tmp_path, trained, callback, held=held, eval_strategy="no" if given else "epoch")
+    # As the Trainer's own schedulers, it sets the rate after each step, here to the user's own or lower.
+    part = 0.9 if falls else 1.0
+    made.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(made.optimizer, lambda step: part**step)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", eq.EquipoiseWarning)
+        made.train()
+    said = [str(one.message) for one in caught if issubclass(one.category, eq.EquipoiseWarning)]
+    assert ["a scheduler set the learning rate to 0.045" in line for line in said] == [True] * falls
+    trained.assert_equal()
+
+
+def test_without_validation_samples_the_method_is_refused(tmp_path: Path) -> None:
+    trained = trained_by_us("joint", {})
+    # The first of four epochs ends before the Trainer evaluates.
+    for ends, evaluates in (([0.5], "no"), ([0.25], "epoch")):
+        callback = MethodCallback(PLUS, HANDLES, options={"ends": ends})
+        held = trained.in_order[1].dataset
+        made = trainer(tmp_path, trained, callback, held=held, eval_strategy=evaluates)
+        with pytest.raises(eq.UsageError, match="give the callback val_dataset="):
+            made.train()
+    with pytest.raises(eq.UsageError, match="use equipoise.DiagnoseRelearn"):
+        trainer(tmp_path, trained, MethodCallback("diagnose-relearn", HANDLES)).train()
 
 
 class Dict(WithLoss):

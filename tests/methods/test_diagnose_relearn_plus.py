@@ -15,11 +15,14 @@ from torch import nn
 import equipoise as eq
 import synthetic
 from equipoise.methods import create_method
+from equipoise.methods.shared.cycles import cycle_ends
 from equipoise.methods.shared.lessons import Lessons, divergence
 from equipoise.models import MultimodalModel, build_model
 from equipoise.models.averaged import AllHeadsModel, CopiesModel
+from equipoise.training.assembly import ModelSpec, build_for, build_reference, prepare_data
+from equipoise.training.loop import Training
 from equipoise.training.record.record import RunRecord
-from equipoise.training.settings import Budget
+from equipoise.training.settings import Budget, Settings
 from equipoise.types import Batch
 
 NAME = "diagnose-relearn-plus"
@@ -63,6 +66,67 @@ def test_learning_rates_by_the_formula() -> None:
     assert rates[:2] == pytest.approx([0.1, 0.2])
     assert rates[3:] == pytest.approx(expected[3:])
     assert create_method(NAME, {"rates": "keep"}).learning_rates(warm) == warm.learning_rates()
+
+
+def test_rates_without_restarts_and_cycles_of_unequal_length() -> None:
+    warm = Budget(epochs=9, lr=0.2, warmup_epochs=1, schedule="cosine")
+    constant = create_method(NAME, {"cycles": 3, "rates": "constant"})
+    assert constant.learning_rates(warm) == pytest.approx([0.1, *[0.2] * 8])
+    single = create_method(NAME, {"cycles": 3, "rates": "one-cosine"})
+    expected = [0.2 * (1 + math.cos(math.pi * t / 8)) / 2 for t in range(8)]
+    assert single.learning_rates(warm) == pytest.approx([0.1, *expected])
+    assert list(constant.schedule(9).planned) == list(single.schedule(9).planned) == [2, 5]
+    uneven, plan = create_method(NAME, {"ends": [0.5, 0.2]}), Budget(epochs=10, lr=0.2)
+    assert list(uneven.schedule(10).planned) == [1, 4]
+    lengths = [2, 3, 5]
+    rates = [0.2 * (1 + math.cos(math.pi * t / length)) / 2 for length in lengths for t in range(length)]
+    assert uneven.learning_rates(plan) == pytest.approx(rates)
+    found = [uneven.is_candidate(SimpleNamespace(epoch=epoch, total_epochs=10)) for epoch in range(10)]
+    assert found == [False] * 5 + [True] * 5
+    # To the nearest epoch, at halves the later one; an end before the first epoch or after the last is none.
+    for parts, ends in (([0.5], [4, 7]), ([0.3, 0.31], [2, 7]), ([0.01, 0.99], [7])):
+        assert cycle_ends(7, 4, parts) == ends
+
+
+@pytest.mark.parametrize("prediction", ["joint", "heads"])
+def test_the_ruler_may_be_the_accuracy_of_the_heads(data: str, tmp_path: Path, prediction: str) -> None:
+    """Against hits that are counted here, on the model before the first reset."""
+    options = {"cycles": 3, "metric": "auxiliary-head", "prediction": prediction}
+    settings = Settings.from_options(data, method=NAME, method_options=options, **QUICK)
+    dataset, prepared = prepare_data(settings)
+    method, record = create_method(NAME, options), RunRecord(tmp_path / "run")
+    record.open({}, resume=False, overwrite=False)
+    kept: dict[str, list[float]] = {}
+
+    def count(epoch: int, _: Any) -> None:  # called before the encoders are reset
+        if epoch == 2:
+            heads = training.model.own if prediction == "heads" else training.modules["heads"]
+            training.model.eval()
+            for split in (prepared.train_eval, prepared.val):
+                batches = list(split)
+                target = torch.cat([batch.target for batch in batches])
+                for m, head in heads.by_modality().items():
+                    z = torch.cat([training.model.encode(batch)[m] for batch in batches])
+                    kept.setdefault(m, []).append(float((head(z).argmax(1) == target).double().mean()))
+
+    model = build_for(method, settings, build_reference(settings, ModelSpec.of(dataset)))
+    training = Training(settings, prepared, model, method, record, count)
+    training.fit()
+    states = next(e["modalities"] for e in record.events("diagnosis.jsonl") if e["event"] == "relearning")
+    assert kept == {m: [s["train_score"], s["val_score"]] for m, s in states.items()}
+
+
+def test_only_one_modality_is_reset_and_wrong_names_are_refused(data: str) -> None:
+    run = fit(data, only=["video"], sharpness=0.0)
+    events = [e for e in RunRecord(run.run_dir).events("diagnosis.jsonl") if e["event"] == "relearning"]
+    for event in events:
+        gaps = [max(0.0, s["train_score"] - s["val_score"]) for s in event["modalities"].values()]
+        applied = {m: state["applied"] for m, state in event["modalities"].items()}
+        assert applied == {"audio": 0.0, "video": pytest.approx(math.tanh(5 * max(gaps)))}
+    with pytest.raises(eq.UsageError, match="modality of only 'vidoe'"):
+        fit(data, only=["vidoe"])
+    with pytest.raises(eq.UsageError, match="diagnose-relearn has none with these options"):
+        eq.fit(data, "diagnose-relearn", method_options={"metric": "auxiliary-head"}, **QUICK)
 
 
 def test_the_strengths_follow_the_formula_and_the_rates_are_recorded(data: str, tmp_path: Path) -> None:
@@ -184,6 +248,7 @@ def test_wrong_options() -> None:
         ({"cycles": 0}, "cycles is 0"),
         ({"prediction": "heads", "weight": 0.0}, "mean of heads"),
         ({"temperature": 0.0}, "temperature is 0"),
+        ({"ends": [0.5, 1.0]}, "parts of the training between 0 and 1"),
         ({"every": 3}, "every"),
         ({"allocation": "most"}, "allocation"),
     ):

@@ -117,6 +117,8 @@ def test_strengths(setting, options, expected):
         ({"allocation": "worst"}, (0.0, 0.0, 0.6)),
         ({"allocation": "even"}, (0.4, 0.4, 0.4)),
         ({"allocation": "swapped"}, (0.6, 0.4, 0.2)),
+        ({"only": ["b"]}, (0.0, 0.4, 0.0)),
+        ({"allocation": "sharpened", "sharpness": 0.0, "only": ["a", "b"]}, (0.6, 0.6, 0.0)),
     ],
 )
 def test_allocations(options, expected):
@@ -452,3 +454,50 @@ def test_low_precision_encoders(data):
     relearn.step(0, model, batches, batches)
     expected = ((trained.float() + initial.float()) / 2).bfloat16()
     assert torch.equal(model[0].weight, expected)
+
+
+def test_only_names_modalities(setting):
+    s = setting(only=["video"])
+    assert {m: state.applied for m, state in s.step().items()} == {"audio": 0.0, "video": 0.5}
+    assert s.relearn.history[0].get("left_alone") is None
+    with pytest.raises(UsageError, match="unknown modality of only 'vidoe': did you mean video"):
+        setting(only=["vidoe"])
+    with pytest.raises(UsageError, match="only is 'video'; expected a list"):
+        setting(only="video")
+
+
+def test_the_ruler_may_be_the_accuracy_of_each_modalitys_own_head(model, data):
+    """Against a count of hits, sample by sample."""
+    torch.manual_seed(5)
+    heads = {m: torch.nn.Linear(6, 3).double() for m in model.handles()}
+    options = {"metric": "auxiliary-head", "bootstrap": 0, "heads": heads}
+    found = DiagnoseRelearn(model.handles(), **options).diagnose(model, *data.loaders())
+    model.eval()
+    for modality, place in (("audio", 0), ("video", 1)):
+        scores = []
+        for split in (data.train, data.val):
+            hits = 0
+            for row in range(len(split[2])):
+                z = model.handles()[modality](split[place][row : row + 1])
+                hits += int(heads[modality](z).argmax()) == int(split[2][row])
+            scores.append(hits / len(split[2]))
+        state = found[modality]
+        assert (state.train_score, state.val_score) == pytest.approx(scores, abs=1e-12)
+        assert state.gap == pytest.approx(abs(scores[0] - scores[1]), abs=1e-12)
+    with pytest.raises(UsageError, match="'video' has none; give heads="):
+        DiagnoseRelearn(model.handles(), metric="auxiliary-head", heads={"audio": heads["audio"]})
+
+
+def test_a_head_may_know_classes_without_training_samples(model, data):
+    """The classes are 1 and 2 of 3; the logit of class 0 is the largest and does not count."""
+    kept = [tuple(part[split[2] > 0] for part in split) for split in (data.train, data.val)]
+    loaders = [[split] for split in kept]
+    head = torch.nn.Linear(6, 3).double()
+    with torch.no_grad():
+        head.bias += torch.tensor([1e6, 0.0, 0.0])
+    heads = dict.fromkeys(model.handles(), head)
+    relearn = DiagnoseRelearn(model.handles(), metric="auxiliary-head", heads=heads)
+    found = relearn.diagnose(model, *loaders)
+    z = model.eval().audio_net(kept[0][0])
+    expected = (head(z)[:, 1:].argmax(dim=1) + 1 == kept[0][2]).double().mean()
+    assert found["audio"].train_score == pytest.approx(float(expected))

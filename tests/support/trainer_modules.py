@@ -55,6 +55,7 @@ def trainer(
     *callbacks: Any,
     epochs: int = EPOCHS,
     kind: type[WithLoss] = WithLoss,
+    held: Any = None,
     **options: Any,
 ) -> Any:
     args = TrainingArguments(
@@ -77,7 +78,8 @@ def trainer(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
     constant = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
     loader = trained.loader
-    made = OurOrder(model, args, train_dataset=loader.dataset, optimizers=(optimizer, constant))
+    validation = {} if held is None else {"eval_dataset": held, "data_collator": collate}
+    made = OurOrder(model, args, train_dataset=loader.dataset, optimizers=(optimizer, constant), **validation)
     made.served = DataLoader(
         loader.dataset,
         batch_sampler=loader.batch_sampler,

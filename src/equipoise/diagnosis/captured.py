@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import nn
+
 from equipoise.diagnosis.estimate import diagnose_with
 from equipoise.diagnosis.features.capture import Captured
 from equipoise.diagnosis.options import DiagnosisOptions
 from equipoise.diagnosis.state import Diagnosis
+from equipoise.scopes import evaluating
 
 
 def diagnose_captured(options: DiagnosisOptions, train: Captured, val: Captured) -> Diagnosis:
@@ -14,3 +21,29 @@ def diagnose_captured(options: DiagnosisOptions, train: Captured, val: Captured)
     if blocks is None:
         train, val = (part.whole() if part.blocks else part for part in (train, val))
     return diagnose_with(options, train.features, train.target, val.features, val.target, blocks)
+
+
+def through_heads(
+    heads: Mapping[str, nn.Module], train: Captured, val: Captured
+) -> tuple[Captured, Captured]:
+    """Return both splits with the logits `[N, C]` of each modality's head in place of its features.
+
+    There is one for each class of the training labels, in their order; classes without a training sample
+    have none. Without heads the splits are returned as they are.
+    """
+    if not heads:
+        return train, val
+    classes = torch.unique(train.target).long()
+
+    def logits(name: str, part: Captured) -> torch.Tensor:
+        head, z = heads[name], part.features[name]
+        weight = next(head.parameters())
+        with evaluating(head), torch.no_grad():
+            found: torch.Tensor = head(z.to(weight.device, weight.dtype))
+        found = found if found.dtype == torch.float64 else found.float()
+        return found.cpu()[:, classes]
+
+    first, second = (
+        replace(part, features={name: logits(name, part) for name in part.features}) for part in (train, val)
+    )
+    return first, second

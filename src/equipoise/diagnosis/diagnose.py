@@ -127,9 +127,10 @@ def separability(
 ) -> dict[str, Diagnosis]:
     """Measure every modality by several measures; features and targets are given as for `diagnose`.
 
-    `measures` are names of `METRICS`; None takes all measures for this kind of target, except those that are
-    undefined for so few samples. The preset `held-out` scores samples of both splits that were not used for
-    fitting; `paper` and `robust` fit and score each split by itself, which makes a linear probe meaningless.
+    `measures` are names of `METRICS`; None takes all measures of features for this kind of target, except
+    those that are undefined for so few samples. The preset `held-out` scores samples of both splits that were
+    not used for fitting; `paper` and `robust` fit and score each split by itself, which makes a linear probe
+    meaningless.
     `options` are changes to the preset, see `DiagnosisOptions`. `chance_correct` is ignored by measures to
     which it does not apply. `max_samples` is 5000 unless given.
 
@@ -144,7 +145,8 @@ def separability(
     requested = measures is not None
     if measures is None:
         kind = kind_of(train_labels, val_labels)
-        measures = [name for name, measure in MEASURES.items() if measure.target == kind]
+        of_features = [name for name, measure in MEASURES.items() if not measure.reads_logits]
+        measures = [name for name in of_features if MEASURES[name].target == kind]
     chosen = {name: _options_of(name, preset, options) for name in measures}
     targets = {name: split_targets(train_labels, val_labels, each) for name, each in chosen.items()}
     parallel = all(each.backend != "torch" for each in chosen.values())

@@ -39,8 +39,7 @@ def diagnose_with(
     """Measure learning states with given options; see `diagnose`.
 
     With `blocks` processes share the samples of both splits: features are those of this process, labels those
-    of all, and all processes call it. Purity as the paper measures it then leaves the features where they
-    are; for other measures every process gets all of them.
+    of all, and all processes call it. Only the paper's purity then leaves the features where they are.
     """
     check_modalities(train, val)
     targets = split_targets(train_labels, val_labels, options)
@@ -82,7 +81,7 @@ def usual_options(kind: str, options: Collection[str]) -> dict[str, Any]:
 
 def estimate(name: str, splits: Splits, options: DiagnosisOptions) -> LearningState:
     """Score training and validation features of the modality `name`; disposable features are overwritten."""
-    by_feature = options.scaler not in ("none", "l2")
+    by_feature = options.scaler not in ("none", "l2") and not MEASURES[options.metric].reads_logits
     train, val = in_range(splits.train, splits.val, by_feature=by_feature, blocks=splits.blocks)
     splits = replace(splits, train=train, val=val)
     if options.metric == "binned-purity":
@@ -177,12 +176,13 @@ def scaled_draws(
 
 
 def _scaled_splits(splits: Splits, options: DiagnosisOptions) -> Splits:
-    """Scale both splits, for k-means of scikit-learn in float64.
+    """Scale both splits, for k-means of scikit-learn in float64, as the official code does.
 
-    The official code clusters tensors, which scikit-learn converts to float64; in float32 the same features
-    fall into other clusters. The copy takes twice the memory of float32 features; it is scaled in place.
+    In float32 the same features fall into other clusters. The copy is scaled in place.
     """
-    if MEASURES[options.metric].clusters and options.backend != "torch" and splits.train.dtype != np.float64:
+    if (measure := MEASURES[options.metric]).reads_logits:
+        return splits
+    if measure.clusters and options.backend != "torch" and splits.train.dtype != np.float64:
         precise = splits.train.astype(np.float64), splits.val.astype(np.float64)
         splits = replace(splits, train=precise[0], val=precise[1], disposable=True)
     if splits.blocks:  # scaled as the paper does, see `_in_blocks`

@@ -13,13 +13,14 @@ from torch import nn
 from equipoise.diagnosis import Diagnosis
 from equipoise.diagnosis.features.capture import check_handles
 from equipoise.diagnosis.features.reading import BatchReader
-from equipoise.distributed import unwrapped
+from equipoise.distributed import process_count, unwrapped
 from equipoise.loops.plain import HandTraining, by_hand
+from equipoise.loops.plain.entry import check_fit, needs_validation
 from equipoise.methods import Method, create_method
 from equipoise.relearning import DiagnoseRelearn
 from equipoise.relearning.options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS
 from equipoise.typed_options import check_keywords
-from equipoise.types import EquipoiseError, ModelError, UsageError, warn
+from equipoise.types import EquipoiseError, ModelError, warn
 
 Handles = Mapping[str, str | nn.Module]
 
@@ -117,6 +118,15 @@ class TrainsByMethod:
         self.encoders, self.head, self.output, self.more = dict(encoders), head, output, more
         self.training: HandTraining | None = None
 
+    def _validates(self) -> bool:
+        """Whether the method measures validation samples, which the trainer provides.
+
+        Raises:
+            UsageError: it fits no trainer at all.
+        """
+        check_fit(self.method, tuple(self.encoders), process_count())
+        return "val_loader" not in self.more and needs_validation(self.method)
+
     def _start(self, model: nn.Module, **trainer: Any) -> HandTraining:
         """Prepare the method; `trainer` are arguments of `by_hand` that the trainer provides."""
         self.training = by_hand(
@@ -125,14 +135,8 @@ class TrainsByMethod:
             resolved(self.encoders, model),
             head=head_resolved(self.head, model),
             output=None if self.output is None else one_resolved(self.output, model, "output"),
-            **trainer,
-            **self.more,
+            **{**trainer, **self.more},
         )
-        if self.training.sets_rates:
-            raise UsageError(
-                f"the method {self.training.method.name!r} sets learning rates, which here is left to the "
-                "scheduler: give rates='keep', and restart your learning rate in each cycle."
-            )
         return self.training
 
     def _begun(self) -> HandTraining:

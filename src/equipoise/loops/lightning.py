@@ -12,11 +12,11 @@ from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod
 from equipoise.loops.lightning_loaders import (
     Choice,
     check_choice,
-    limited,
     planned_epochs,
     training_loader,
     validation_loader,
 )
+from equipoise.loops.plain.run import limited
 from equipoise.methods import Method
 from equipoise.types import MissingExtraError, UsageError
 
@@ -156,6 +156,8 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
         options: options of a method that is given by name.
         train_loader: where the method reads samples by position, or the name of one of the Trainer's loaders;
             by default the Trainer's.
+        val_loader: validation batches, of a method that measures them, in the same way; by default the first
+            of the Trainer's loaders.
         **more: further arguments of `equipoise.by_hand`: `criterion`, `pool`, `inputs_of`, `target_of`,
             `forward`, `task`, `seed`.
 
@@ -175,10 +177,12 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
         output: str | nn.Module | None = None,
         options: Mapping[str, Any] | None = None,
         train_loader: Choice = None,
+        val_loader: Choice = None,
         **more: Any,
     ) -> None:
         super().__init__(method, encoders, head, output, options, more)
-        self.train_loader = train_loader
+        self.train_loader, self.val_loader = train_loader, val_loader
+        check_choice(val_loader, "val_loader")
 
     @property
     def state_key(self) -> str:
@@ -196,6 +200,10 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
             raise UsageError(
                 "the method needs to know the length of the training; give the Trainer max_epochs."
             )
+        needed: dict[str, Any] = {}
+        if self._validates():
+            validation_loader(trainer, self.val_loader)  # raises before training
+            needed["val_loader"] = lambda: limited(validation_loader(trainer, self.val_loader))
         # The model is tried, and may make tensors in true half or double precision.
         with trainer.precision_plugin.tensor_init_context():
             training = self._start(
@@ -204,6 +212,7 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
                 optimizer=trainer.optimizers[0],
                 epochs=trainer.max_epochs,
                 scaler=getattr(trainer.precision_plugin, "scaler", None),
+                **needed,
             )
         if self._pending is not None:
             training.load_state_dict(self._pending)

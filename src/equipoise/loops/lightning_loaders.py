@@ -7,7 +7,6 @@ from functools import partial
 from math import ceil, inf
 from typing import Any
 
-from equipoise.diagnosis.features.reading import first_batches
 from equipoise.diagnosis.features.transferred import Transferred
 from equipoise.types import UsageError, warn
 
@@ -50,13 +49,6 @@ def validation_loader(trainer: Any, choice: Choice) -> Transferred:
             f"{trainer.limit_val_batches}); give it one, or give the callback val_loader=."
         )
     return _chosen(trainer, "validating", found, choice, trainer.limit_val_batches)
-
-
-def limited(batches: Transferred) -> Transferred:
-    """Return batches of which those within the Trainer's limit can be read in the order of the dataset."""
-    if batches.length is None:
-        return batches
-    return Transferred(first_batches(batches.loader, batches.length), batches.transfer, batches.length)
 
 
 def planned_epochs(trainer: Any) -> float:

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
+from torch.utils.data import Dataset
 
 from equipoise.diagnosis.features.reading import device_of, logits_in
-from equipoise.distributed import process_count, unwrapped
+from equipoise.distributed import unwrapped
 from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
 from equipoise.loops.plain.passes import loss_in, with_loss
+from equipoise.loops.transformers_loaders import Measured, loader_in_order
 from equipoise.methods import Method
 from equipoise.types import MissingExtraError, ModelError, RunFolderError, UsageError
 from equipoise.whole_files import replaced
@@ -115,8 +116,8 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
             )
         train = loader.dataset if self.train_dataset is None else self.train_dataset
         self._loaders = (
-            _loader(train, loader.collate_fn, args, "train_dataset"),
-            _loader(self.val_dataset, loader.collate_fn, args, "val_dataset"),
+            loader_in_order(train, loader.collate_fn, args, "train_dataset"),
+            loader_in_order(self.val_dataset, loader.collate_fn, args, "val_dataset"),
         )
         kept = self._resumed(args, state, "the initial weights of the encoders are unknown")
         precision = functools.partial(_precision, args, model)
@@ -136,11 +137,10 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
     """Train a model by a method, under its `transformers.Trainer`.
 
     The model's own loss, that of its output, is used as the joint loss; the method's terms are added to it.
-    The output is a `ModelOutput`, a dict with `loss` and `logits`, or a tuple of them.
-    Gradients are edited when they are accumulated, after the Trainer's clipping (`max_grad_norm=0` turns it
-    off). Loss terms and coefficients are added to `state.log_history` when the Trainer logs; each checkpoint
-    gets a file `equipoise-method.pt`, which a resumed training reads. A training of `max_steps` on a set
-    without a length is one epoch.
+    The output is a `ModelOutput`, a dict with `loss` and `logits`, or a tuple of them. Gradients are edited
+    when they are accumulated, after clipping (`max_grad_norm=0` turns it off). Loss terms and coefficients
+    are added to `state.log_history` when the Trainer logs; each checkpoint gets a file `equipoise-method.pt`,
+    which a resumed training reads. A training of `max_steps` on a set without a length is one epoch.
 
     Args:
         method: name (`equipoise list methods`), or a method such as `equipoise.methods.OGM(alpha=0.5)`.
@@ -148,6 +148,8 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
         head: see `equipoise.by_hand`; or a path, or modality to path.
         output: module whose output is the joint logits, or its path; by default the model's output has them.
         options: options of a method that is given by name.
+        train_dataset, val_dataset: what a method measures that compares training with validation samples; by
+            default the Trainer's, and what it has evaluated on last, as with `eval_on_start=True`.
         resume_from: folder of the checkpoint that training is resumed from, if it is not a folder
             `checkpoint-N` of the Trainer's own output.
         **more: further arguments of `equipoise.by_hand`: `criterion`, `pool`, `task`, `seed`.
@@ -169,12 +171,16 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
         head: Any = None,
         output: str | nn.Module | None = None,
         options: Mapping[str, Any] | None = None,
+        train_dataset: Dataset[Any] | None = None,
+        val_dataset: Dataset[Any] | None = None,
         resume_from: str | Path | None = None,
         **more: Any,
     ) -> None:
         super().__init__(method, encoders, head, output, options, more)
+        self.train_dataset, self.val_dataset = train_dataset, val_dataset
         self.resume_from = resume_from
         self._busy = False
+        self._measured: Measured | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -186,11 +192,17 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
                 "with label_smoothing_factor the Trainer computes the loss itself, and the method's terms "
                 "would not reach it; set it to 0, and smooth labels in the model's own loss."
             )
+        needed: dict[str, Any] = {}
+        if self._validates():
+            own = given["train_dataloader"]
+            self._measured = Measured(self.train_dataset, self.val_dataset, own, args)
+            needed = {"train_eval_loader": self._measured.train, "val_loader": self._measured.val}
         training = self._start(
             model,
             train_loader=given["train_dataloader"],
             optimizer=given["optimizer"],
             epochs=max(1, int(state.num_train_epochs)) if has_length(given["train_dataloader"]) else 1,
+            **needed,
         )
         if kept := self._resumed(args, state, "the method's state is unknown"):
             training.load_state_dict(kept)
@@ -226,9 +238,11 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
         self._edit_gradients()
 
     def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """End the method's epoch."""
+        if self._measured is not None:
+            self._measured.evaluated = given.get("eval_dataloader")
         self._begun().end_epoch()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -275,19 +289,6 @@ def _precision(args: TrainingArguments, model: nn.Module) -> AbstractContextMana
     if not (args.bf16 or args.fp16):
         return nullcontext()
     return torch.autocast(device_of(model).type, dtype=torch.bfloat16 if args.bf16 else torch.float16)
-
-
-def _loader(dataset: Any, collate: Any, args: TrainingArguments, parameter: str) -> DataLoader[Any]:
-    """Return batches in order, a share for each process; the Trainer's own loader is already in use."""
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
-        raise UsageError(
-            f"a {type(dataset).__name__} cannot be read a second time in order; give {parameter}= a dataset "
-            "with a length to diagnose on."
-        )
-    sampler: Any = DistributedSampler(dataset, shuffle=False) if process_count() > 1 else None
-    return DataLoader(
-        dataset, batch_size=args.per_device_eval_batch_size, sampler=sampler, collate_fn=collate
-    )
 
 
 def _log(state: TrainerState, values: Mapping[str, float]) -> None:

@@ -12,7 +12,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext, own_heads
-from equipoise.methods.shared.cycles import cycle_ends, in_last_cycle, restarted, too_short
+from equipoise.methods.shared.cycles import at_peak, cycle_ends, in_last_cycle, restarted, too_short
 from equipoise.methods.shared.lessons import Lessons
 from equipoise.methods.shared.relearns import Relearns
 from equipoise.methods.shared.unimodal_views import unimodal_loss
@@ -39,24 +39,29 @@ class DiagnoseRelearnPlus(Relearns):
 
     Attributes:
         cycles: number of cycles; 1 resets nothing.
+        ends: parts of the training after which all cycles but the last end, such as `[0.25, 0.5]`; None makes
+            `cycles` of equal length.
         weight: of the losses of the modalities alone; 0 adds no heads.
-        rates: `cosine` in each cycle, or `keep` the planned learning rates.
+        rates: `cosine` in each cycle, `one-cosine` over the training, `constant` at the peak, or `keep` the
+            planned learning rates.
         distillation: `last` adds `taught * T^2 * KL(t || u)` of each head to the loss, where `t` are its
             outputs before the last reset; `mean` the mean of its outputs before all resets.
         taught: weight of the distillation.
         temperature: `T` of the distillation.
-        prediction: that of the `joint` head, or the mean of all `heads`.
+        prediction: the mean of all `heads`, or that of the `joint` head. `auto` is all heads, and the joint
+            one in a loop of your own, whose model stays as it is, or where `weight=0` leaves no others.
         cycle_mean: predict by the mean of the models at the ends of all cycles.
     """
 
     lam: float | dict[str, float] = 5.0
     cycles: int = 4
+    ends: list[float] | None = None
     weight: float = number(1.0)
-    rates: str = choice("cosine", "keep")
+    rates: str = choice("cosine", "one-cosine", "constant", "keep")
     distillation: str = choice("none", "last", "mean")
     taught: float = number(1.0)
     temperature: float = number(2.0, above=0.0)
-    prediction: str = choice("joint", "heads")
+    prediction: str = choice("auto", "joint", "heads")
     cycle_mean: bool = False
 
     name = "diagnose-relearn-plus"
@@ -80,6 +85,8 @@ class DiagnoseRelearnPlus(Relearns):
         super().__post_init__()
         if self.cycles < 1:
             raise UsageError(f"cycles is {self.cycles}; expected at least 1.")
+        if self.ends is not None and not all(0 < end < 1 for end in self.ends):
+            raise UsageError(f"ends are {self.ends}; expected parts of the training between 0 and 1.")
         if self.prediction == "heads" and not self.weight:
             raise UsageError(
                 "prediction='heads' is the mean of heads that weight=0 leaves out; expected a weight."
@@ -87,18 +94,31 @@ class DiagnoseRelearnPlus(Relearns):
 
     # The model -------------------------------------------------------------------------------------------
 
+    def keep_model(self) -> None:
+        """Predict by the joint head, unless all heads were asked for."""
+        if self.prediction == "auto":
+            self.prediction = JOINT
+
+    def _by_heads(self) -> bool:
+        """Whether the prediction is the mean of all heads."""
+        return self.prediction == "heads" or (self.prediction == "auto" and self.has_heads())
+
     def changes_model(self) -> bool:
         """Whether the prediction is not the joint head's."""
-        return self.prediction == "heads" or (self.cycle_mean and self.cycles > 1)
+        return self._by_heads() or self._copies() > 0
 
     def build(self, reference: BalancedModel) -> BalancedModel:
         """Return the model, with its heads and copies where they are part of the prediction."""
-        model = AllHeadsModel(reference) if self.prediction == "heads" else reference
-        return CopiesModel(model, self.cycles - 1) if self.cycle_mean and self.cycles > 1 else model
+        model = AllHeadsModel(reference) if self._by_heads() else reference
+        return CopiesModel(model, copies) if (copies := self._copies()) else model
+
+    def _copies(self) -> int:
+        """Return the number of models of earlier cycles that the prediction takes part of."""
+        return self._resets() if self.cycle_mean else 0
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:
         """Return the heads of the modalities, unless they are part of the model."""
-        if not self.weight or self.prediction == "heads":
+        if not self.has_heads() or self._by_heads():
             return {}
         return {"heads": OwnHeads(model.feature_widths(), model.num_outputs)}
 
@@ -106,21 +126,37 @@ class DiagnoseRelearnPlus(Relearns):
 
     def schedule(self, total_epochs: int) -> RelearningSchedule:
         """Return after which epochs the encoders are re-learnt."""
-        ends = cycle_ends(total_epochs, self.cycles)
+        ends = cycle_ends(total_epochs, self.cycles, self.ends)
         return RelearningSchedule(epochs=[end - 1 for end in ends[:-1] if end > 0])
+
+    def _resets(self) -> int:
+        """Return the number of cycles but the last."""
+        return self.cycles - 1 if self.ends is None else len(set(self.ends))
 
     def problems(self, plan: Plan) -> list[str]:
         """Say where there are not enough epochs for the cycles."""
-        return too_short(plan.epochs, self.cycles, "cycles") or super().problems(plan)
+        return too_short(plan.epochs, self._resets() + 1, "cycles") or super().problems(plan)
 
     def learning_rates(self, plan: Plan) -> Sequence[float]:
-        """Return rates that fall by a half cosine in each cycle, from the planned peak, after its warm-up."""
+        """Return rates from the planned peak, after its warm-up; by default a half cosine in each cycle."""
         planned = plan.learning_rates()
         if self.rates == "keep":
             return planned
-        return restarted(planned, cycle_ends(len(planned), self.cycles))
+        if self.rates == "constant":
+            return at_peak(planned)
+        if self.rates == "one-cosine":
+            return restarted(planned, [len(planned)])
+        return restarted(planned, cycle_ends(len(planned), self.cycles, self.ends))
 
     # Training --------------------------------------------------------------------------------------------
+
+    def has_heads(self) -> bool:
+        """Whether there are losses of the modalities alone."""
+        return self.weight > 0
+
+    def heads(self, run: Run) -> dict[str, nn.Module] | None:
+        """Return the heads of the losses of the modalities alone, if there are any."""
+        return {**self._own(run).by_modality()} if self.has_heads() else None
 
     def setup(self, run: Run) -> None:
         """Remember the initial weights."""
@@ -146,7 +182,7 @@ class DiagnoseRelearnPlus(Relearns):
 
     def is_candidate(self, run: Run) -> bool:
         """Whether the epoch belongs to the last cycle: the weights of the others are there to be reset."""
-        return in_last_cycle(run.epoch, run.total_epochs, self.cycles)
+        return in_last_cycle(run.epoch, run.total_epochs, self.cycles, self.ends)
 
     def epoch_end(self, run: Run) -> None:
         """At the end of a cycle keep its outputs and weights, then diagnose and re-learn."""
@@ -165,9 +201,11 @@ class DiagnoseRelearnPlus(Relearns):
         """Return the outputs `[B, C]` of all heads: the joint one, and that of each modality."""
         if not self.weight:
             return {JOINT: u}
+        return {JOINT: u, **self._own(run)({m: z[m] for m in run.model.modalities})}
+
+    def _own(self, run: Run) -> OwnHeads:
         inside = run.model.inner if isinstance(run.model, CopiesModel) else run.model
-        own = inside.own if isinstance(inside, AllHeadsModel) else own_heads(run)
-        return {JOINT: u, **own({m: z[m] for m in run.model.modalities})}
+        return inside.own if isinstance(inside, AllHeadsModel) else own_heads(run)
 
     def state_dict(self) -> dict[str, Any]:
         """Add what is taught."""

@@ -160,7 +160,12 @@ class LearningRateRewarm:
 
 def _set_rates(optimizer: Optimizer, rates: Iterable[Any]) -> None:
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        if isinstance(group["lr"], Tensor):  # compiled optimisers keep a reference to it
-            group["lr"].copy_(rate)
-        else:
-            group["lr"] = rate
+        set_rate(group, rate)
+
+
+def set_rate(group: dict[str, Any], rate: Any) -> None:
+    """Set the learning rate of a group of parameters, in place where it is a tensor."""
+    if isinstance(group["lr"], Tensor):  # compiled optimisers keep a reference to it
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -39,6 +39,7 @@ class RelearnOptions:
             encoder is re-learnt and the others hardly. `worst`: only the encoder with the largest gap.
             `even`: the mean for all. `swapped`: the largest strength for the smallest gap, a control.
         sharpness: exponent of `sharpened`; 0 gives all the strength of the largest gap.
+        only: the modalities that may be re-learnt; the strength of the others is 0. None allows all.
         target: what encoders are pulled toward. `init`: their weights at construction. `pretrained`: the
             same, but an encoder that did not start from given weights is refused (see `weights_origin`).
             `redraw`: a fresh draw at each re-learning. `ema`: a moving average of their weights. A mapping
@@ -69,6 +70,7 @@ class RelearnOptions:
     max_alpha: float = 1.0
     allocation: str = "own"
     sharpness: float = 4.0
+    only: Sequence[str] | None = None
     target: str | States = "init"
     ema_decay: float = 0.9
     redraw_seed: int = 0
@@ -90,6 +92,8 @@ class RelearnOptions:
         check_known("value of allocation", [self.allocation], ALLOCATIONS)
         if isinstance(self.target, str):
             check_known("target of re-learning", [self.target], TARGETS)
+        if isinstance(self.only, str):
+            raise UsageError(f"only is {self.only!r}; expected a list of modalities: [{self.only!r}].")
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"ema_decay is {self.ema_decay}; expected a number from 0 to below 1.")
         if not 0 <= self.sharpness < math.inf:

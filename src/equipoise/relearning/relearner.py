@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.diagnosis.captured import diagnose_captured
+from equipoise.diagnosis.captured import diagnose_captured, through_heads
 from equipoise.diagnosis.estimate import usual_options
 from equipoise.diagnosis.features.arrays import kind_of
 from equipoise.diagnosis.features.capture import check_handles, collect_features
@@ -39,6 +39,7 @@ from equipoise.relearning.selection import (
 )
 from equipoise.relearning.strength import (
     PlannedRelearning,
+    check_heads,
     check_layers,
     lam_by_modality,
     layer_strengths,
@@ -77,6 +78,7 @@ class DiagnoseRelearn:
             `RelearnOptions.ema_policy`. Copies that are not given keep their encoders.
         pool: from an encoder's output to `[B, d]`, for all encoders or by name.
         head: fusion and head, needed by `head_policy` other than `keep`.
+        heads: modality to its own classifier of the pooled features, for `metric="auxiliary-head"`.
         inputs_of, target_of, forward: how batches are read, see `BatchReader`.
         **options: fields of `RelearnOptions` and `DiagnosisOptions`. Without a `metric`, targets that are
             numbers are measured by `ridge-r2` and labels `[N, C]` by `linear-map`, both cross-fitted.
@@ -103,6 +105,7 @@ class DiagnoseRelearn:
         ema: nn.Module | Sequence[nn.Module] | None = None,
         pool: Pool | Mapping[str, Pool] | None = None,
         head: nn.Module | None = None,
+        heads: Mapping[str, nn.Module] | None = None,
         inputs_of: Callable[[Any], Any] | None = None,
         target_of: Callable[[Any], Tensor] | None = None,
         forward: Callable[[nn.Module, Any], Any] | None = None,
@@ -114,6 +117,7 @@ class DiagnoseRelearn:
         self.choices, self.diagnosis = split_options(preset, options, signature(DiagnoseRelearn).parameters)
         self.lam = lam_by_modality(lam, self.encoders)
         self.pool, self.reader = pool, BatchReader(inputs_of, target_of, forward)
+        self._heads = check_heads(heads, self.encoders, self.diagnosis.metric)
         self.history: list[dict[str, Any]] = []
         self.samples_forwarded = 0
         self._named, self._by_layer, self._warned = frozenset(options), self.choices.by_layer, False
@@ -185,7 +189,8 @@ class DiagnoseRelearn:
         kind = "classes" if "metric" in self._named else kind_of(train.target, val.target)
         usual = usual_options(kind, self._named)
         options = replace(self.diagnosis, **usual) if usual else self.diagnosis
-        return diagnose_captured(options, train, val), len(torch.unique(train.target))
+        classes = len(torch.unique(train.target))
+        return diagnose_captured(options, *through_heads(self._heads, train, val)), classes
 
     def plan(
         self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]
@@ -198,8 +203,8 @@ class DiagnoseRelearn:
         alphas = agreed(strengths_of(diagnosis, self.lam, self.choices, self._sharing.values(), selected))
         if any(alphas.values()) and not self._warned:
             self._warned = warn_of_few(diagnosis, classes)
-        by_layer = selected if self._by_layer else {}
-        layers = {m: self._layers(m, alphas[m], names, names) for m, names in by_layer.items()}
+        each = (selected if self._by_layer else {}).items()
+        layers = {m: layer_strengths(alphas[m], n, self._inside[m], n, self.choices) for m, n in each}
         return PlannedRelearning(diagnosis.applied(alphas), selected, layers)
 
     def carry_out(
@@ -232,7 +237,7 @@ class DiagnoseRelearn:
         kept = () if buffers == "keep" else frozen_statistics(encoder, model)
         moved = (name for name in select_buffers(encoder, self._selections[modality]) if name not in kept)
         names = [*chosen, *moved]
-        strengths = self._layers(modality, alpha, names, selected)
+        strengths = layer_strengths(alpha, names, encoder, selected, choices)
         soft_reinitialize(encoder, target, strengths, parameters=chosen, buffers=buffers)
         # Also where processes started from different weights, or drew different ones.
         share_values([*encoder.parameters(), *encoder.buffers()])
@@ -293,8 +298,3 @@ class DiagnoseRelearn:
             refuse_merged(encoder, f"the encoder of {name!r}")
             found[name] = select_parameters(encoder, self._selections[name])
         return found
-
-    def _layers(
-        self, modality: str, alpha: float, names: Sequence[str], selected: Sequence[str]
-    ) -> dict[str, float]:
-        return layer_strengths(alpha, names, self._inside[modality], selected, self.choices)

@@ -9,7 +9,7 @@ from typing import Final
 from torch import nn
 
 from equipoise.decimals import bracketed
-from equipoise.diagnosis.measures.catalogue import MEASURES
+from equipoise.diagnosis.measures.catalogue import AUXILIARY_HEAD, MEASURES
 from equipoise.diagnosis.state import Diagnosis, LearningState, relearning_strength
 from equipoise.relearning.options import RelearnOptions
 from equipoise.relearning.selection import depths_from_top
@@ -99,6 +99,8 @@ def strengths_of(
     }
     gaps = {name: 0.0 if state.negligible else state.gap for name, state in diagnosis.items()}
     allocated = allocate(own, gaps, choices.allocation, choices.sharpness)
+    if choices.only is not None:
+        allocated = {name: value if name in choices.only else 0.0 for name, value in allocated.items()}
     strengths: dict[str, float] = {}
     for names in sharing:
         mean = sum(allocated[name] for name in names) / len(names)
@@ -151,6 +153,24 @@ def layer_strengths(
         factor = factors[max(matches, key=len)] if matches else 1.0
         strengths[name] = min(1.0, alpha * factor * choices.layer_decay ** depths.get(name, 0))
     return strengths
+
+
+def check_heads(
+    heads: Mapping[str, nn.Module] | None, names: Iterable[str], metric: str
+) -> dict[str, nn.Module]:
+    """Return the heads of the modalities for a measure that reads them, else none.
+
+    Raises:
+        UsageError: it reads them, and a modality has none.
+    """
+    if metric != AUXILIARY_HEAD:
+        return {}
+    if lacking := [name for name in names if name not in (heads or {})]:
+        raise UsageError(
+            f"metric={metric!r} is the accuracy of each modality's own head, and {lacking[0]!r} has none; "
+            "give heads=, modality to classifier, or train by diagnose-relearn-plus, which has them."
+        )
+    return dict(heads or {})
 
 
 def check_layers(choices: RelearnOptions, names: Iterable[str]) -> None:

@@ -35,13 +35,14 @@ def initial_targets(
     A target that cannot work is refused here, before training, not after many epochs.
 
     Raises:
-        UnknownNameError: `target` or `redraw_with` names a modality that does not exist.
+        UnknownNameError: `target`, `redraw_with` or `only` names a modality that does not exist.
         UsageError: `target` is `pretrained`, and an encoder did not start from given weights.
         ModelError: a given state does not fit its encoder, or an encoder cannot be redrawn.
     """
     targets = {name: snapshot(encoder) for name, encoder in encoders.items()}
     given = choices.target if isinstance(choices.target, Mapping) else {}
-    for option, names in (("redraw_with", choices.redraw_with or {}), ("target", given)):
+    named = {"redraw_with": choices.redraw_with or {}, "target": given, "only": choices.only or ()}
+    for option, names in named.items():
         check_known(f"modality of {option}", names, targets)
     selections = selection_by_modality(choices.parameters, encoders)
     for name, state in given.items():

@@ -29,6 +29,7 @@ CHANCE = {
     "knn": 1 / 4,
     "nearest-class-mean": 1 / 4,
     "linear-probe": 1 / 4,
+    "auxiliary-head": 1 / 4,
     "binned-purity": 1 / 4,
     "linear-map": 1 / 2,
     "knn-map": 1 / 2,

@@ -175,6 +175,23 @@ def test_classifiers(splits, metric, slow, assign):
     assert found == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("scaler", SCALERS)
+def test_logits_are_neither_scaled_nor_reduced(splits, scaler):
+    train, y, val, y_val = splits
+    expected = [
+        sum(
+            max(range(8), key=lambda place, row=row: row[place]) == label
+            for row, label in zip(x, of, strict=True)
+        )
+        / len(of)
+        for x, of in ((train, y), (val, y_val))
+    ]
+    options = {"metric": "auxiliary-head", "scaler": scaler, "pca": 2, "assign": "cross-fit"}
+    assert measured(*splits, **options) == pytest.approx(tuple(expected), abs=1e-12)
+    with pytest.raises(DataError, match="there are 2 logits and 3 classes"):
+        measured(train[:, :2], y, val[:, :2], y_val, metric="auxiliary-head")
+
+
 def test_silhouette(splits):
     _, _, val, y_val = splits
     x = to_range(val, val.min(0), val.max(0))

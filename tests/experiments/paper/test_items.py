@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -18,11 +19,11 @@ from equipoise.experiments.paper.item import METHODS as OF_THE_PAPER
 from equipoise.experiments.paper.item import OURS
 from equipoise.experiments.paper.items import ITEMS, item_named
 from equipoise.experiments.paper.items.figure2 import ARROWS, BOXES
-from equipoise.experiments.paper.plan import Choices, _name, _planned
+from equipoise.experiments.paper.plan import Choices, _name, _planned, plan
 from equipoise.experiments.paper.sets import PAPER, STAND_INS, Sources
 from equipoise.methods import METHODS, base_names, create_method
 from equipoise.training.settings import Settings
-from equipoise.types import EquipoiseWarning, UnknownNameError
+from equipoise.types import EquipoiseWarning, UnknownNameError, UsageError
 
 FULL, QUICK = Choices(), Choices(quick=True)
 NOWHERE = Sources(Path("nowhere"), True, Path("nowhere"), None, lambda _: None)  # type: ignore[arg-type,return-value]
@@ -35,18 +36,28 @@ SHAPES = {
     "htad": {"audio": (6,), "accelerometer": (4,)},
     "cmu-mosi": dict.fromkeys(("text", "audio", "video"), (10, 4)),
 }
-RUN = [item for item in ITEMS.values() if item.form != "scheme"]
+ABLATIONS = [item for item in ITEMS.values() if item.form == "ablation"]
+RUN = [item for item in ITEMS.values() if item.form not in ("scheme", "ablation")]
+KINDS = [
+    *(
+        pytest.param(item, stand_in, id=f"{item.name}-{stand_in}")
+        for item in RUN
+        for stand_in in (False, True)
+    ),
+    *(pytest.param(item, True, id=item.name) for item in ABLATIONS),
+]
 
 
 def test_all_tables_and_figures_of_the_paper() -> None:
-    assert list(ITEMS) == [*(f"table{n}" for n in range(1, 5)), *(f"figure{n}" for n in range(1, 6))]
+    of_the_paper = [name for name in ITEMS if not name.startswith("ablation-")]
+    assert of_the_paper == [*(f"table{n}" for n in range(1, 5)), *(f"figure{n}" for n in range(1, 6))]
     assert item_named("table3").head == "Table 3"
+    assert item_named("ablation-ruler").head == "Ablation ruler"
     with pytest.raises(UnknownNameError, match="did you mean figure4"):
         item_named("figur4")
 
 
-@pytest.mark.parametrize("item", RUN, ids=lambda item: item.name)
-@pytest.mark.parametrize("stand_in", [False, True], ids=["paper", "stand-in"])
+@pytest.mark.parametrize(("item", "stand_in"), KINDS)
 @pytest.mark.parametrize("choices", [FULL, QUICK], ids=["full", "quick"])
 def test_cases_can_be_planned(item, stand_in, choices, monkeypatch: pytest.MonkeyPatch, prepared) -> None:
     sources = Sources(Path("nowhere"), stand_in, Path("nowhere"), None, NOWHERE.waiting)
@@ -131,3 +142,46 @@ def test_archives_of_stand_ins_are_those_that_their_datasets_expect() -> None:
 
 def test_every_arrow_of_the_scheme_joins_two_boxes() -> None:
     assert {end for arrow in ARROWS for end in arrow} == set(BOXES)
+
+
+@pytest.mark.parametrize("item", ABLATIONS, ids=lambda item: item.name)
+def test_an_ablation_changes_one_thing_of_the_default_and_can_be_trained(item, monkeypatch, prepared) -> None:
+    sources = Sources(None, True, Path("nowhere"), None, NOWHERE.waiting)
+    monkeypatch.setattr(Sources, "data", lambda self, name, noise: prepared(name, stand_in=True))
+    cases = item.cases(stand_in=True, quick=False)
+    own = {(case.data, *case.noise.items()): [] for case in cases}
+    for case in cases:
+        own[case.data, *case.noise.items()].append(case)
+    assert len(own) == 7
+    for variants in own.values():
+        labels = [case.label for case in variants]
+        assert labels[:4] == ["joint", "multi-loss", "the paper's re-learning", "default"]
+        options = [(case.methods, str(case.method_options)) for case in variants]
+        assert len(set(options)) == len(options)  # no two rows are the same
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EquipoiseWarning)  # the sets here are small
+        for case in (*own["htad",], *own["egogestar",]):
+            cell = _planned(item, case, FULL, sources).cell
+            expand(cell.settings, cell.methods, cell.method_options, 0)
+
+
+def test_an_ablation_needs_no_folder_for_the_set_that_needs_none(tmp_path: Path) -> None:
+    item = item_named("ablation-modality")
+    sources = Sources(None, True, tmp_path, None, lambda _: nullcontext())
+    cases = plan(item, Choices(quick=True), sources)
+    assert {case.data for case in cases} == {"HTAD"}
+    assert [case.case.label for case in cases][4:] == [
+        "only audio",
+        "only accelerometer",
+        "every modality",
+        "none",
+    ]
+    assert {tuple(case.cell.seeds) for case in cases} == {tuple(range(6))}
+    (only,) = [case for case in cases if case.case.label == "only audio"]
+    assert only.cell.method_options == {"diagnose-relearn-plus": {"sharpness": 0.0, "only": ["audio"]}}
+    assert len({case.cell.name for case in cases}) == len(cases)
+    full = plan(item, Choices(), sources)
+    assert {case.data for case in full} == {"HTAD", "HTAD with noise of 2 std on audio"}
+    assert {tuple(case.cell.seeds) for case in full} == {tuple(range(6))}
+    with pytest.raises(UsageError, match="ablation-modality is an ablation"):
+        plan(item, Choices(protocol="original"), sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +15,12 @@ PLUS = "diagnose-relearn-plus"
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def loop(method: eq.HandTraining, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
+def loop(
+    method: eq.HandTraining,
+    trained: Trained,
+    optimizer: torch.optim.Optimizer,
+    after: Callable[[], None] = lambda: None,
+) -> None:
     for epoch in method.epochs():
         trained.begin(epoch)
         for batch in trained.loader:
@@ -22,6 +28,7 @@ def loop(method: eq.HandTraining, trained: Trained, optimizer: torch.optim.Optim
             method.loss(batch).backward()
             method.on_gradients()
             optimizer.step()
+            after()
 
 
 def in_a_loop(trained: Trained, name: str, optimizer: torch.optim.Optimizer, **options: Any) -> None:
@@ -58,6 +65,28 @@ def test_relearning_in_cycles(options: dict[str, Any]) -> None:
     trained.assert_equal()
     last = 0.05 if options.get("rates") == "keep" else 0.025
     assert optimizer.param_groups[0]["lr"] == pytest.approx(last)
+
+
+def test_a_scheduler_is_overruled_with_a_warning() -> None:
+    """Warm-up: the rate is 0 when the method is prepared, and changes after each step."""
+    trained = trained_by_us(PLUS, {"cycles": 2})
+    optimizer = torch.optim.SGD(trained.plain.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 7))
+    assert optimizer.param_groups[0]["lr"] == 0
+    method = eq.by_hand(
+        PLUS,
+        trained.plain,
+        trained.encoders,
+        train_loader=trained.loader,
+        val_loader=lambda: trained.in_order[1],
+        optimizer=optimizer,
+        epochs=EPOCHS,
+        cycles=2,
+    )
+    with pytest.warns(eq.EquipoiseWarning, match="a scheduler set the learning rate to 0.007") as caught:
+        loop(method, trained, optimizer, warm.step)
+    assert sum("scheduler" in str(one.message) for one in caught) == 1
+    trained.assert_equal()
 
 
 def test_what_it_needs_is_said_before_training() -> None:

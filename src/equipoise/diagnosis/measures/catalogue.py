@@ -7,9 +7,15 @@ from functools import partial
 from typing import Final
 
 from equipoise.diagnosis.measures import clusters, geometry, predictors
-from equipoise.diagnosis.measures.prediction import mean_average_precision, predicted_pair, r2
+from equipoise.diagnosis.measures.prediction import (
+    hits_of_logits,
+    mean_average_precision,
+    predicted_pair,
+    r2,
+)
 from equipoise.diagnosis.measures.scores import Measure, each_split
 
+AUXILIARY_HEAD: Final = "auxiliary-head"
 CAP: Final = 5000
 """Samples of a split above which expensive measures (all pairs, many steps) score a stratified subset."""
 
@@ -56,6 +62,13 @@ MEASURES: Final[Mapping[str, Measure]] = {
             needs="classes",
             is_share=True,
             cap=CAP,
+        ),
+        Measure(
+            AUXILIARY_HEAD,
+            "accuracy of the modality's own head in the model, whose logits are given in place of features",
+            partial(each_split, score=hits_of_logits),
+            is_share=True,
+            reads_logits=True,
         ),
         Measure(
             "silhouette",

@@ -39,6 +39,20 @@ def predicted_pair(
     return Score(share, (train == splits.train_target,)), Score(share, (val == splits.val_target,))
 
 
+def hits_of_logits(logits: Array, target: Values) -> Score:
+    """Score by the share of samples whose largest logit `[N, C]` is that of their class; nothing is fitted.
+
+    Raises:
+        DataError: a class has no logit.
+    """
+    if logits.shape[1] <= target.max():
+        raise DataError(
+            f"there are {logits.shape[1]} logits and {int(target.max()) + 1} classes; expected one logit for "
+            "each class of the training labels, in their order."
+        )
+    return Score(share, (logits.argmax(axis=1) == target,))
+
+
 def _cross_fitted(splits: Splits, fit: Fit, folds: int, seed: int) -> tuple[Values, Values]:
     count = len(splits.train)
     if count < 2:

@@ -92,6 +92,8 @@ class Measure:
         cap: largest number of samples of a split that are scored, unless `max_samples` is given; None scores
             all.
         clusters: whether it clusters the features; scikit-learn then gets them in float64.
+        reads_logits: whether it reads the logits of a classifier in place of features; they are neither
+            scaled nor reduced.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Measure:
     needs: Literal["", "classes", "groups"] = ""
     cap: int | None = None
     clusters: bool = False
+    reads_logits: bool = False
 
     def pair(self, splits: Splits, how: Fitting) -> tuple[Score, Score]:
         """Return the scores of the training and the validation split; higher is more separable.

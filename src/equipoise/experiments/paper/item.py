@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-Form = Literal["comparison", "quality", "scheme", "features", "training", "sensitivity"]
-"""How an item is shown: a table of accuracies, or one of the paper's five kinds of figures."""
+Form = Literal["comparison", "ablation", "quality", "scheme", "features", "training", "sensitivity"]
+"""How an item is shown: a table of methods or of variants, or one of the paper's five kinds of figures."""
 
 RIVALS: Final = ("gblend", "ogm-ge", "pmr", "agm")
 """Methods that the paper compares with and that train every model of two or more modalities."""
@@ -50,10 +50,10 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A table or figure.
+    """A table or figure of the paper, or an ablation.
 
     Attributes:
-        name: `table1` and so on.
+        name: `table1` and so on; `ablation-NAME`, which is none of the paper's.
         title: what it shows.
         form: how it is drawn.
         paper: its cases on the paper's own sets.
@@ -80,7 +80,9 @@ class Item:
 
     @property
     def head(self) -> str:
-        """`Table 1`, `Figure 4`."""
+        """`Table 1`, `Figure 4`, `Ablation ruler`."""
+        if self.form == "ablation":
+            return self.name.replace("-", " ", 1).capitalize()
         return f"{self.name[:-1].title()} {self.name[-1]}"
 
     def cases(self, *, stand_in: bool, quick: bool) -> list[Case]:

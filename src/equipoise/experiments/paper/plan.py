@@ -79,8 +79,10 @@ def plan(item: Item, choices: Choices, sources: Sources) -> list[PlannedCase]:
         PathError: a set is missing.
     """
     if choices.original and item.form != "comparison":
-        raise UsageError(f"--protocol original adds columns to a table, and {item.name} is a figure.")
+        kind = "an ablation" if item.form == "ablation" else "a figure"
+        raise UsageError(f"--protocol original adds columns to a table, and {item.name} is {kind}.")
     cases = item.cases(stand_in=sources.stand_in, quick=choices.quick)
+    cases = [case for case in cases if sources.at_hand(case.data)]
     sources.check(list(dict.fromkeys(case.data for case in cases)), item.name)
     return [_planned(item, case, choices, sources) for case in cases]
 

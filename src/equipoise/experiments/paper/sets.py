@@ -64,38 +64,41 @@ class Sources:
     """Where the sets of a reproduction come from.
 
     Attributes:
-        root: folder of prepared sets of the paper, or of the archives of stand-ins.
+        root: folder of prepared sets of the paper, or of the archives of stand-ins; None where only those
+            that need none are used.
         stand_in: whether it is the latter.
         folder: where stand-ins and sets with noise are prepared.
         workers: processes that decode.
         waiting: shows what is being prepared.
     """
 
-    root: Path
+    root: Path | None
     stand_in: bool
     folder: Path
     workers: int | None
     waiting: Waiting
 
     def check(self, names: Sequence[str], item: str) -> None:
-        """Check before any work that all sets are there.
+        """Check before any work that all sets are there; without a root none needs a file.
 
         Raises:
             PathError: a folder or archive is missing.
         """
-        option = "--stand-in DIR" if self.stand_in else "--data-root DIR"
-        if not self.root.is_dir():
-            raise PathError(f"{self.root} is no folder; expected that of the data: {option}.")
+        option, root = "--stand-in DIR" if self.stand_in else "--data-root DIR", self.root
+        if root is None:
+            return
+        if not root.is_dir():
+            raise PathError(f"{root} is no folder; expected that of the data: {option}.")
         for name in names:
-            if not self.stand_in and not (self.root / name / DESCRIPTION_FILE).is_file():
+            if not self.stand_in and not (root / name / DESCRIPTION_FILE).is_file():
                 raise PathError(
-                    f"{self.root / name} holds no prepared dataset, and {item} needs {PAPER[name].title}; "
-                    f"expected what 'equipoise prepare {name} --out {self.root / name}' writes."
+                    f"{root / name} holds no prepared dataset, and {item} needs {PAPER[name].title}; "
+                    f"expected what 'equipoise prepare {name} --out {root / name}' writes."
                 )
             files = STAND_INS[name].files if self.stand_in else ()
-            if missing := [file for file in files if not (self.root / file).is_file()]:
+            if missing := [file for file in files if not (root / file).is_file()]:
                 raise PathError(
-                    f"{self.root} lacks {' and '.join(missing)}, and {item} needs {STAND_INS[name].title}; "
+                    f"{root} lacks {' and '.join(missing)}, and {item} needs {STAND_INS[name].title}; "
                     f"expected a folder with {' and '.join(files)}: {option}."
                 )
 
@@ -113,15 +116,20 @@ class Sources:
             noisy(load_dataset(place), noise, folder, redrawn=redrawn)
         return str(folder.resolve())
 
+    def at_hand(self, name: str) -> bool:
+        """Whether there is a folder for the files of a set, or it needs none."""
+        return self.root is not None or not STAND_INS[name].files
+
     def _prepared(self, name: str) -> str:
+        root = self.root or Path()
         if not self.stand_in:
-            return str((self.root / name).resolve())
+            return str((root / name).resolve())
         kind, wanted = DATASETS[name], STAND_INS[name]
         if not issubclass(kind, SourceDataset):
             return name
         folder = self.folder / name
         if not (folder / DESCRIPTION_FILE).is_file():
             with self.waiting(f"preparing {wanted.title}"):
-                source = self.root / wanted.files[0] if len(wanted.files) == 1 else self.root
+                source = root / wanted.files[0] if len(wanted.files) == 1 else root
                 prepare(kind().plan(source), folder, workers=self.workers, isolated=True)
         return str(folder.resolve())

@@ -13,7 +13,7 @@ from equipoise.diagnosis.features.reading import BatchReader, device_of
 from equipoise.distributed import process_count, share_values, unwrapped
 from equipoise.loops.plain.heads import Head
 from equipoise.loops.plain.model import HandledModel
-from equipoise.loops.plain.run import Criterion, HandRun, example_of
+from equipoise.loops.plain.run import Batches, Criterion, HandRun, example_of
 from equipoise.loops.plain.training import HandTraining
 from equipoise.methods.core.creation import create_method, option_names
 from equipoise.methods.core.method import Method, overrides
@@ -35,7 +35,8 @@ def by_hand(
     encoders: Mapping[str, nn.Module] | None = None,
     *,
     train_loader: Iterable[Any],
-    val_loader: Iterable[Any] | None = None,
+    val_loader: Batches | None = None,
+    train_eval_loader: Batches | None = None,
     optimizer: Optimizer | Sequence[Optimizer],
     epochs: int,
     head: Head | None = None,
@@ -63,15 +64,20 @@ def by_hand(
                 optimizer.step()
 
     The model runs unchanged, once a step. The method's own modules (such as auxiliary heads) are trained by a
-    second optimiser of the same kind, which follows the learning rate of the first. In distributed training
-    call this in every process; scores are computed over the samples of all processes.
+    second optimiser of the same kind, which follows the learning rate of the first. A method that plans
+    learning rates sets those of each epoch, as a part of the optimiser's own before any scheduler; a
+    scheduler that changes them is overruled, with a warning. In distributed training call this in every
+    process; scores are computed over the samples of all processes.
 
     Args:
         method: name (`equipoise list methods`), or a method such as `equipoise.methods.OGM(alpha=0.5)`.
         model: any module, wrapped for several processes or not.
         encoders: modality to encoder, each called once a pass; optional for a model with `encoder_module`.
         train_loader: training batches; one of two samples is tried on the model, in evaluation mode.
-        val_loader: validation batches, of a method that measures them between epochs.
+        val_loader: validation batches, of a method that measures them between epochs; or a function that
+            returns their loader.
+        train_eval_loader: training batches that such a method measures beside them, best without
+            augmentation, in the same way; by default those of `train_loader`.
         optimizer: yours; of several, the one that steps last must be the last.
         epochs: planned passes over the training data.
         head: the linear layer that reads the concatenated features in the order of `encoders`, or modality to
@@ -102,7 +108,7 @@ def by_hand(
         encoders = encoders_of(inner)
         head = head or cast("BalancedModel", inner).head
     check_fit(chosen, tuple(encoders), process_count())
-    if val_loader is None and any(isinstance(member, Relearns) for member in chosen.members()):
+    if val_loader is None and needs_validation(chosen):
         raise UsageError(
             f"the method {chosen.name!r} compares training with validation samples; give val_loader=."
         )
@@ -115,11 +121,17 @@ def by_hand(
         raise UsageError(f"epochs is {epochs!r}; expected a whole number of at least 1.")
     handled.trial(example_of(train_loader, reader).to(device_of(model)))
     chosen.check(handled)
-    run = HandRun(chosen, handled, optimizers, train_loader, epochs, seed, criterion, val_loader)
+    measured = val_loader, train_eval_loader
+    run = HandRun(chosen, handled, optimizers, train_loader, epochs, seed, criterion, *measured)
     share_values(run.modules.parameters())
     for problem in chosen.problems(run.plan):
         warn(problem)
     return HandTraining(run, optimizers, scaler, extra_optimizer)
+
+
+def needs_validation(method: Method) -> bool:
+    """Return whether a method measures validation samples between epochs."""
+    return any(isinstance(member, Relearns) for member in method.members())
 
 
 def _checked(optimizer: Optimizer | Sequence[Optimizer], model: nn.Module) -> list[Optimizer]:
@@ -137,10 +149,13 @@ def _checked(optimizer: Optimizer | Sequence[Optimizer], model: nn.Module) -> li
 def check_fit(method: Method, modalities: Sequence[str], processes: int) -> None:
     """Refuse a method that needs more than a standard step: forward, loss, backward, gradients, step.
 
+    From here on the method does without a model of its own where it can.
+
     Raises:
         UsageError: states what the method needs, and an alternative.
     """
     for member in method.members():
+        member.keep_model()
         reason = reason_against(member, modalities)
         if reason:
             raise UsageError(f"the method {member.name!r} does not fit a loop of your own: {reason}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import torch
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from equipoise.diagnosis.features.reading import (
     BatchReader,
     device_of,
+    first_batches,
     source_of,
     untouched_generators,
 )
@@ -36,6 +38,8 @@ USUAL_BATCH = 64
 NOT_OPTIONS = ("params", "name", "initial_lr", "factor")
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
+Batches = Iterable[Any] | Callable[[], Iterable[Any]]
+"""A loader, or a function that returns it when its batches are needed."""
 
 
 class AllOptimizers:
@@ -62,15 +66,17 @@ class HandRun:
         epochs: int,
         seed: int,
         criterion: Criterion | None,
-        val_loader: Iterable[Any] | None = None,
+        val_loader: Batches | None = None,
+        train_eval_loader: Batches | None = None,
     ) -> None:
-        self.method, self.model, self.loader, self._val_loader = method, model, loader, val_loader
+        self.method, self.model, self.loader = method, model, loader
+        self._val_loader, self._train_eval_loader = val_loader, train_eval_loader
         self._own, self.seed, self.processes = list(optimizers), seed, process_count()
         self._criterion = criterion or task_named(model.task).loss
         self.device = device_of(model)
         self.total_epochs = epochs
         self.epoch, self.step = 0, 0
-        self.learning_rates = [float(self._own[0].param_groups[0]["lr"])] * epochs
+        self.learning_rates = [own_rate(self._own[0].param_groups[0])] * epochs
         self.counters = Counters()
         self.generator = self.stream(method.name)
         self.events: list[dict[str, Any]] = []
@@ -88,13 +94,16 @@ class HandRun:
 
     @property
     def train_eval(self) -> Iterable[Any]:
-        """The batches of the user's loader."""
-        return self.loader
+        """The training batches that are measured; by default the user's, within the limit of a trainer."""
+        if (held := self._train_eval_loader) is not None:
+            return held() if callable(held) else held
+        return limited(self.loader) if isinstance(self.loader, Transferred) else self.loader
 
     @property
     def val(self) -> Iterable[Any]:
         """The batches of the user's loader of validation samples; none without it."""
-        return () if self._val_loader is None else self._val_loader
+        held = () if self._val_loader is None else self._val_loader
+        return held() if callable(held) else held
 
     def relearner(self, *schedule: Any, **options: Any) -> DiagnoseRelearn:
         """Return Diagnosing & Re-learning of the encoders."""
@@ -219,6 +228,18 @@ class _Plan:
 
     def learning_rates(self) -> list[float]:
         return self._rates
+
+
+def own_rate(group: Mapping[str, Any]) -> float:
+    """Return the learning rate that the user gave a group of parameters, before any scheduler."""
+    return float(group.get("initial_lr", group["lr"]))
+
+
+def limited(batches: Transferred) -> Transferred:
+    """Return batches of which those within the trainer's limit can be read in the order of the dataset."""
+    if batches.length is None:
+        return batches
+    return replace(batches, loader=first_batches(batches.loader, batches.length))
 
 
 def example_of(loader: Iterable[Any], reader: BatchReader) -> HandBatch:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from equipoise.loops.plain.passes import HandBatch, Pass, joined_step
+from equipoise.loops.plain.rates import PlannedRates
 from equipoise.loops.plain.routed import Accumulated, routed
 from equipoise.loops.plain.run import HandRun
 from equipoise.methods.core.method import overrides, total
@@ -50,8 +51,7 @@ class HandTraining:
             group = [{"params": parameters, "name": "extra", "factor": 1.0}]
             self._extra = (extra_optimizer or run.fresh_optimizer)(group)
             run.optimizer.optimizers.append(self._extra)
-        self._rates = _factors(run)
-        self._peaks = [[float(group["lr"]) for group in one.param_groups] for one in self._optimizers]
+        self._rates = PlannedRates(run, self._optimizers)
         self._steps: list[tuple[StepContext, Pass]] = []  # of the batches since the last optimiser step
         self._context: StepContext | None = None
         self._epoch: int | None = None
@@ -71,11 +71,6 @@ class HandTraining:
             self.end_epoch()
 
     @property
-    def sets_rates(self) -> bool:
-        """Whether the method sets the learning rates at the start of each epoch, from those of the loop."""
-        return bool(self._rates)
-
-    @property
     def open(self) -> bool:
         """Whether an epoch has been started and not ended."""
         return self._epoch is not None
@@ -84,10 +79,7 @@ class HandTraining:
         """Start an epoch (0-based), if the loop does not use `epochs()`; ends the open epoch."""
         self.end_epoch()
         self._run.epoch, self._epoch, self._served = epoch, epoch, 0
-        if self._rates:
-            for one, peaks in zip(self._optimizers, self._peaks, strict=True):
-                for group, peak in zip(one.param_groups, peaks, strict=True):
-                    group["lr"] = peak * self._rates[min(epoch, len(self._rates) - 1)]
+        self._rates.set(epoch, begins=True)
         self.method.epoch_start(self._run)  # type: ignore[arg-type]
 
     def end_epoch(self) -> None:
@@ -121,6 +113,7 @@ class HandTraining:
             raise EquipoiseError("no epoch has begun; loop over method.epochs(), or call start_epoch(epoch).")
         if self._context is not None:  # gradients were edited, and the step was skipped
             self.skip()
+        self._rates.set(self._epoch)
         run, model = self._run, self._model
         seen = HandBatch.of(batch, model.reader)
         if self._one_class:
@@ -250,7 +243,7 @@ class HandTraining:
             "epoch": self._run.epoch,
             "step": self._run.step,
             "history": list(self.history),
-            "peaks": [list(peaks) for peaks in self._peaks],
+            "peaks": [list(peaks) for peaks in self._rates.peaks],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -270,7 +263,7 @@ class HandTraining:
             self._extra.load_state_dict(state["optimizer"])
         self._run.generator.set_state(state["generator"])
         self._run.epoch, self._run.step = int(state["epoch"]), int(state["step"])
-        self._peaks = [list(peaks) for peaks in state.get("peaks", self._peaks)]
+        self._rates.peaks = [list(peaks) for peaks in state.get("peaks", self._rates.peaks)]
         self._epoch = None
         self.history[:] = list(state["history"])
 
@@ -285,12 +278,3 @@ def _numbers(value: Any, path: str) -> dict[str, float]:
     if isinstance(value, Mapping):
         return {k: v for key, inner in value.items() for k, v in _numbers(inner, f"{path}/{key}").items()}
     return {path: float(value)} if isinstance(value, int | float) else {}
-
-
-def _factors(run: HandRun) -> list[float]:
-    """Return the part of the loop's learning rate in each epoch, where the method sets it; else nothing."""
-    if not any(overrides(member, "learning_rates") for member in run.method.members()):
-        return []
-    planned, rates = run.plan.learning_rates(), run.method.learning_rates(run.plan)
-    factors = [rate / peak if peak else 1.0 for rate, peak in zip(rates, planned, strict=True)]
-    return factors if any(factor != 1 for factor in factors) else []

@@ -133,6 +133,9 @@ class Method:
         """Whether `build` returns another model than the joint one, with the present options."""
         return overrides(self, "build")
 
+    def keep_model(self) -> None:
+        """Do without a model of its own where that is optional; called where the user's model is trained."""
+
     def load_parts(self, model: BalancedModel, parts: Mapping[str, BalancedModel]) -> None:
         """Take over the models of the finished parts before training; also called when a run is resumed."""
 

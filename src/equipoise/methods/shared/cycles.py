@@ -6,15 +6,28 @@ import math
 from collections.abc import Sequence
 
 
-def cycle_ends(epochs: int, cycles: int) -> list[int]:
-    """Return the number of epochs until the end of each cycle, of nearly equal lengths, at least 1."""
+def cycle_ends(epochs: int, cycles: int, parts: Sequence[float] | None = None) -> list[int]:
+    """Return the number of epochs until the end of each cycle, of nearly equal lengths, at least 1.
+
+    With `parts` all cycles but the last end after these parts of the epochs, in place of `cycles`.
+    """
+    if parts is not None:
+        inside = {math.floor(part * epochs + 0.5) for part in parts}
+        return [*sorted(end for end in inside if 0 < end < epochs), epochs]
     count = max(1, min(cycles, epochs))
     return [(2 * epochs * (cycle + 1) + count) // (2 * count) for cycle in range(count)]
 
 
-def in_last_cycle(epoch: int, epochs: int, cycles: int) -> bool:
+def in_last_cycle(epoch: int, epochs: int, cycles: int, parts: Sequence[float] | None = None) -> bool:
     """Return whether an epoch (0-based) belongs to the last cycle."""
-    return epoch >= max([0, *cycle_ends(epochs, cycles)[:-1]])
+    return epoch >= max([0, *cycle_ends(epochs, cycles, parts)[:-1]])
+
+
+def at_peak(planned: Sequence[float]) -> list[float]:
+    """Return learning rates that stay at the planned peak, after its warm-up."""
+    peak = max(planned, default=0.0)
+    warm = list(planned).index(peak) if planned else 0
+    return [*planned[:warm], *[peak] * (len(planned) - warm)]
 
 
 def restarted(planned: Sequence[float], ends: Sequence[int]) -> list[float]:

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from torch import nn
+
 from equipoise.diagnosis.estimate import usual_options
+from equipoise.diagnosis.measures.catalogue import AUXILIARY_HEAD
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.run import Plan, Run
 from equipoise.relearning.options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS, split_options
@@ -81,8 +84,14 @@ class Relearns(Method, ABC):
     def check(self, model: BalancedModel) -> None:
         """Check what the options say of modalities and layers."""
         super().check(model)
-        choices, _ = split_options(self.preset, _without_file(self.chosen(model.task)))
+        choices, measure = split_options(self.preset, _without_file(self.chosen(model.task)))
         lam_by_modality(self.lam, model.modalities)
+        check_known("modality of only", choices.only or (), model.modalities)
+        if measure.metric == AUXILIARY_HEAD and not self.has_heads():
+            raise UsageError(
+                f"metric={AUXILIARY_HEAD!r} is the accuracy of each modality's own head, and {self.name} has "
+                "none with these options; choose another metric, or diagnose-relearn-plus with a weight."
+            )
         selections = selection_by_modality(choices.parameters, model.modalities)
         selected = [select_parameters(model.encoder_module(m), choice) for m, choice in selections.items()]
         check_layers(choices, chain.from_iterable(selected))
@@ -97,6 +106,14 @@ class Relearns(Method, ABC):
             options = usual_options("labels", options) | options
         return options
 
+    def has_heads(self) -> bool:
+        """Whether each modality has a head of its own, with the present options."""
+        return False
+
+    def heads(self, run: Run) -> Mapping[str, nn.Module] | None:
+        """Return the head of each modality, if it has one of its own."""
+        return None
+
     def setup(self, run: Run) -> None:
         """Remember the initial weights."""
         super().setup(run)
@@ -107,6 +124,7 @@ class Relearns(Method, ABC):
             self.lam,
             epochs=schedule.epochs,
             preset=self.preset,
+            heads=self.heads(run),
             **with_target_file(self.chosen(run.model.task), run.model.modalities),
         )
 

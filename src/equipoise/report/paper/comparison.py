@@ -53,11 +53,12 @@ def _best(comparison: Comparison) -> float:
 
 
 def _accuracy(values: Mapping[str, Any], best: bool) -> Entry:
-    text = _spread(number(values["mean"]), number(values["std"]))
+    text = spread(number(values["mean"]), number(values["std"]))
     return Entry(f"{text} {BELOW}" if is_below(values) else text, best)
 
 
-def _spread(mean: float, std: float) -> str:
+def spread(mean: float, std: float) -> str:
+    """Return a mean with its standard deviation, if there is one."""
     own = f" \N{PLUS-MINUS SIGN} {decimal(std, 3)}" if math.isfinite(std) else ""
     return decimal(mean, 3) + own
 
@@ -66,15 +67,19 @@ def _difference(values: Mapping[str, Any]) -> Entry:
     block = values.get(f"difference_to_{BASELINE}")
     if not block:
         return Entry()
-    ends = number(block["low"]), number(block["high"])
-    interval = bracketed(ends, signed=True) if all(map(math.isfinite, ends)) else ""
-    return Entry(decimal(number(block["mean"]), 3, signed=True) + interval.replace("-", "\N{MINUS SIGN}"))
+    return Entry(difference(*(number(block[key]) for key in ("mean", "low", "high"))))
+
+
+def difference(mean: float, low: float, high: float) -> str:
+    """Return a difference with its interval, if there is one."""
+    interval = bracketed((low, high), signed=True) if math.isfinite(low) and math.isfinite(high) else ""
+    return decimal(mean, 3, signed=True) + interval.replace("-", "\N{MINUS SIGN}")
 
 
 def _spreads(found: Mapping[str, Sequence[float]]) -> dict[str, Entry]:
     return {
         method: Entry(
-            _spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
+            spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
         )
         for method, values in found.items()
     }

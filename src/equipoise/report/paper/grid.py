@@ -39,16 +39,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of methods (rows) by columns that belong to cases."""
+    """A table of methods, or other rows as `head` says, by columns that belong to cases."""
 
     rows: Sequence[str]
     columns: Sequence[Column]
+    head: str = "method"
 
     def markdown(self) -> str:
         """Return the table in Markdown; the best of a column is bold."""
         several = len({column.group for column in self.columns}) > 1
         heads = [f"{c.group}: {c.head}" if several else c.head for c in self.columns]
-        lines = [_line(["method", *heads]), f"|---|{'---|' * len(heads)}"]
+        lines = [_line([self.head, *heads]), f"|---|{'---|' * len(heads)}"]
         for row in self.rows:
             cells = [column.entries.get(row, Entry()) for column in self.columns]
             lines.append(_line([row, *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)]))
@@ -78,7 +79,7 @@ class Grid:
                 r"\toprule",
                 f"{over} \\\\",
                 rules,
-                " & ".join(["method", *(escaped(column.head) for column in self.columns)]) + r" \\",
+                " & ".join([self.head, *(escaped(column.head) for column in self.columns)]) + r" \\",
                 r"\midrule",
                 *body,
                 r"\bottomrule",

@@ -30,7 +30,8 @@ def title(found: Reproduction) -> str:
     """Return what is shown, on which sets, and whether it is quick."""
     text = f"{found.item.head}. {found.item.title}"
     if found.cases:
-        text += f", {'on the stand-in ' if found.stand_in else 'on '}{listed(found.sets)}"
+        other = found.stand_in and found.item.form != "ablation"  # which has no sets of the paper
+        text += f", {'on the stand-in ' if other else 'on '}{listed(found.sets)}"
     if found.choices.quick:
         text += f" (quick: {_quick(found)})"
     return text
@@ -78,9 +79,10 @@ def conditions(found: Reproduction) -> list[str]:
         comparison = found.comparisons[case.cell.name]
         if record := _first_record(comparison):
             result = record.result()
-            held.setdefault(_of_case(comparison, result, record.options()), []).append(case.title)
+            title = case.data if found.item.form == "ablation" else case.title
+            held.setdefault(_of_case(comparison, result, record.options()), []).append(title)
             machines.append(_machine(result["environment"]))
-    lines = [f"{'; '.join(titles)}: {text}" for text, titles in held.items()]
+    lines = [f"{'; '.join(dict.fromkeys(titles))}: {text}" for text, titles in held.items()]
     if len(held) == 1:
         lines = [f"All cases: {text}" for text in held] if len(found.cases) > 1 else lines
     return [*lines, *(f"Versions and machine: {machine}." for machine in dict.fromkeys(machines))]
@@ -117,6 +119,13 @@ def selection(found: Reproduction) -> Sequence[str]:
         "The epoch whose weights are kept is selected on validation, and the test split is opened once a "
         "run, after training. Means and standard deviations are over seeds."
     ]
+    if found.item.form == "ablation":
+        lines.append(
+            "Intervals are Student's 95 % intervals of the mean of the paired differences, seed by seed, in "
+            "test accuracy; they are not corrected for the number of rows. Cost: samples passed forward in "
+            "training, as a multiple of joint training; a mean of several models also costs several at "
+            "prediction. Whoever chooses a variant has to do so by validation, not by these differences."
+        )
     if found.choices.original:
         lines.append(
             "The columns 'not honest' show what the published protocol would report: 'best on test' is the "

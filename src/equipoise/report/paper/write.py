@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from equipoise.experiments.paper.item import Form
 from equipoise.experiments.paper.reproduce import Reproduction
-from equipoise.report.paper import comparison, words
+from equipoise.report.paper import ablation, comparison, words
 from equipoise.report.render import write_figures
 from equipoise.report.text.tables import Table
 from equipoise.whole_files import write_atomically
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from equipoise.report.charts.chart import Chart
 
 FORMATS: Final = ("svg", "pdf")
+TABLES: Final = {"comparison": comparison, "ablation": ablation}
 
 
 def write_reproduction(found: Reproduction, out: Path) -> list[Path]:
@@ -28,14 +29,15 @@ def write_reproduction(found: Reproduction, out: Path) -> list[Path]:
     Raises:
         RunFolderError: a file cannot be written.
     """
-    return _table(found, out) if found.item.form == "comparison" else _figure(found, out)
+    return _table(found, out) if found.item.form in TABLES else _figure(found, out)
 
 
 def _table(found: Reproduction, out: Path) -> list[Path]:
-    grid, name, said = comparison.grid(found), found.item.name, _said(found)
+    made, name, said = TABLES[found.item.form], found.item.name, _said(found)
+    grid = made.grid(found)
     texts = {
         "md": _page(words.title(found), [grid.markdown()], said),
-        "csv": comparison.frame(found).to_csv(index=False),
+        "csv": made.frame(found).to_csv(index=False),
         "tex": grid.latex(words.title(found), [line for lines in said.values() for line in lines]),
     }
     return _written(out, name, texts)
@@ -71,7 +73,9 @@ def _drawn(found: Reproduction) -> Chart:
 
 
 def _said(found: Reproduction) -> dict[str, Sequence[str]]:
+    own = {"Variants": ablation.variants(found)} if found.item.form == "ablation" else {}
     return {
+        **own,
         "How to read it": words.selection(found),
         "Notes": words.notes(found),
         "Conditions": [*words.conditions(found), f"After {words.PAPER}."],
