@@ -1,4 +1,4 @@
-"""Tuning: equal trials, on validation alone, the same ones again with the same seed."""
+"""Tuning: equal trials for every method, the same ones again with the same seed, also after interruptions."""
 
 from __future__ import annotations
 
@@ -7,39 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 import pytest
 import yaml
 
 import equipoise as eq
-import synthetic
-from equipoise.data.format.run_data import RunData
-from equipoise.experiments.tune import compute as compute_module
-from equipoise.experiments.tune import tune as tune_module
-from equipoise.experiments.tune.trial import Ended, next_trial
-from equipoise.methods import METHODS
-from equipoise.methods.core.search import Choice, Uniform, Whole, space
 from equipoise.training.fit import prepared
 from equipoise.training.settings import Settings
+from tuned_trials import QUICK, trials_in
 
-QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 32, "workers": 1}
 TRIALS = 7
-"""Enough for two trials by the estimator, after the defaults and those drawn at random."""
-
-
-def trials_in(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Return the trials of each method: state, values, and the figures reported on the way."""
-    found = {}
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'trials.db'}")
-    for summary in optuna.get_all_study_summaries(storage):
-        study = optuna.load_study(study_name=summary.study_name, storage=storage)
-        found[summary.study_name.split(" ")[-1]] = [
-            (trial.state.name, trial.params, trial.value, trial.intermediate_values)
-            for trial in study.trials
-            if trial.state.name != "FAIL" or "cause" in trial.user_attrs
-        ]
-    return found
+"""Enough for one trial by the estimator and the pruner, after the defaults and those drawn at random."""
 
 
 @pytest.fixture(scope="module")
@@ -226,178 +204,3 @@ def test_an_error_is_minimised(data: str, tmp_path: Path) -> None:
     held = yaml.safe_load((tmp_path / "out" / "tuned.yaml").read_text())["methods"]["joint"]
     values = [value for state, _, value, _ in trials_in(tmp_path / "out")["joint"] if state == "COMPLETE"]
     assert held["best"] == min(values)
-
-
-# The test split --------------------------------------------------------------------------------------------
-
-
-def test_no_trial_opens_the_test_split(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def opened(_: RunData) -> None:
-        raise AssertionError("the test split was opened")
-
-    monkeypatch.setattr(RunData, "open_test", opened)
-    table = eq.tune(data, ["umt"], trials=2, out=tmp_path / "out", **QUICK)
-    assert set(table.index) == {"umt", "unimodal:audio", "unimodal:video"}
-    assert (table["failed"] == 0).all()
-
-
-def test_test_samples_change_nothing(tmp_path: Path) -> None:
-    found = []
-    split = np.array(["train"] * 90 + ["val"] * 30 + ["test"] * 30)
-    for name, factor in (("one", 1.0), ("other", 1e6)):
-        inputs, target = synthetic.samples(synthetic.VECTORS, 150)
-        for values in inputs.values():
-            values[split == "test"] *= factor
-        eq.write_dataset(tmp_path / name, inputs, target, split=list(split))
-        eq.tune(tmp_path / name, ["joint"], trials=3, out=tmp_path / f"{name}-tuned", **QUICK)
-        found.append(trials_in(tmp_path / f"{name}-tuned"))
-    # Not their names: the data, and so their fingerprints, are different.
-    assert list(found[0].values()) == list(found[1].values())
-
-
-def test_a_closed_test_split_stays_closed(data: str) -> None:
-    settings = Settings.from_options(data, epochs=1)
-    from equipoise.training.assembly import prepare_data
-
-    _, served = prepare_data(settings)
-    served.close_test()
-    with pytest.raises(eq.UsageError, match="is closed: settings are chosen by this run"):
-        served.open_test()
-
-
-def test_splits_that_depend_on_the_seed_are_refused(data: str, tmp_path: Path) -> None:
-    with pytest.raises(eq.UsageError, match="would test on samples by which the settings were chosen"):
-        eq.tune(data, ["joint"], trials=1, split_seed="run", out=tmp_path / "out", **QUICK)
-    assert not (tmp_path / "out").exists()
-
-
-# What is searched ------------------------------------------------------------------------------------------
-
-
-def test_set_options_are_not_searched_and_kept(data: str, tmp_path: Path) -> None:
-    given = {"pmr": {"alpha": 2.0, "ema": 0.5}}
-    table = eq.tune(data, ["pmr"], trials=2, method_options=given, out=tmp_path / "out", **QUICK)
-    assert table.loc["pmr", "options"].keys() == {"alpha", "ema", "mu"}
-    assert table.loc["pmr", "options"]["alpha"] == 2.0
-    assert all("alpha" not in params for _, params, _, _ in trials_in(tmp_path / "out")["pmr"])
-
-
-def test_a_weight_decay_of_zero_is_kept(data: str, tmp_path: Path) -> None:
-    table = eq.tune(data, ["joint"], trials=2, weight_decay=0.0, out=tmp_path / "out", **QUICK)
-    assert math.isnan(table.loc["joint", "weight_decay"])
-    assert set(trials_in(tmp_path / "out")["joint"][1][1]) == {"lr"}
-
-
-def test_the_options_of_a_combination(data: str, tmp_path: Path) -> None:
-    table = eq.tune(data, ["ogm+multi-loss"], trials=2, out=tmp_path / "out", **QUICK)
-    assert set(table.loc["ogm+multi-loss", "options"]) == {"ogm.alpha", "multi-loss.weight"}
-    assert (table["failed"] == 0).all()
-
-
-def test_choices_and_whole_numbers(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    searched = space(
-        per_epochs=Whole(0, 8),
-        weights=Choice(("paper", "hard")),
-        mu=Uniform(0.0, 0.1),
-        alpha=Choice((1.0, 2.0)),
-    )
-    monkeypatch.setattr(METHODS["pmr"], "search_space", searched)
-    eq.tune(data, ["pmr"], trials=5, out=tmp_path / "out", **QUICK)
-    drawn = [params for _, params, _, _ in trials_in(tmp_path / "out")["pmr"]]
-    for params in drawn:
-        assert all(params[name] in allowed for name, allowed in searched.items())
-    for name in searched:
-        assert len({params[name] for params in drawn}) > 1
-
-
-# Folders, storage, wrong use -------------------------------------------------------------------------------
-
-
-def test_two_folders_share_the_trials_of_a_storage(data: str, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'shared.db'}"
-    first = eq.tune(data, ["joint"], trials=3, storage=url, out=tmp_path / "a", **QUICK)
-    seen: list[Ended] = []
-
-    class Noting:
-        def planned(self, trials: int, done: int) -> None:
-            assert (trials, done) == (3, 3)
-
-        def ended(self, trial: Ended) -> None:
-            seen.append(trial)
-
-    settings = Settings.from_options(data, epochs=3, batch_size=32)
-    other = tune_module.tune_methods(
-        settings, ["joint"], tmp_path / "b", trials=3, storage=url, workers=1, observer=Noting()
-    )
-    assert not seen
-    assert other.tuned.methods["joint"].best == first.loc["joint", "best"]
-    assert not (tmp_path / "b" / "trials.db").exists()
-
-
-def test_a_trial_in_progress_elsewhere_leaves_the_method_open(
-    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = f"sqlite:///{tmp_path / 'shared.db'}"
-
-    def computed(tuning: Any, method: str, parts: Any) -> Ended | None:
-        study = compute_module.studies.open_study(tuning, method)
-        if len(study.trials) == 1:  # another machine takes the second trial
-            study.ask()
-        return next_trial(tuning, method, parts)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(compute_module, "next_trial", computed)
-        table = eq.tune(data, ["joint"], trials=2, storage=url, out=tmp_path / "out", **QUICK)
-    assert len(table) == 0
-    assert "in progress elsewhere" in table.attrs["missing"]["joint"]
-    with pytest.raises(eq.UsageError, match="no tuned settings for joint"):
-        eq.compare(methods=["joint"], tuned=tmp_path / "out", seeds=1, workers=1)
-
-
-def test_a_password_is_not_recorded(tmp_path: Path) -> None:
-    from equipoise.experiments.tune.folder import shown_url, storage_url
-
-    url = "postgresql://me:secret@host/name"
-    assert storage_url(tmp_path, url) == url
-    assert shown_url(url) == "postgresql://host/name"
-
-
-def test_existing_folders(data: str, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    eq.tune(data, ["joint"], trials=1, out=out, **QUICK)
-    with pytest.raises(eq.RunFolderError, match="holds a tuning already"):
-        eq.tune(data, ["joint"], trials=1, out=out, **QUICK)
-    with pytest.raises(eq.RunFolderError, match=r"another tuning: trials 1 \(requested: 2\); epochs 3"):
-        eq.tune(data, ["joint"], trials=2, out=out, resume=True, **(QUICK | {"epochs": 2}))
-    eq.tune(data, ["joint"], trials=2, out=out, overwrite=True, **QUICK)
-    assert len(trials_in(out)["joint"]) == 2
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
-    for how in ({}, {"resume": True}, {"overwrite": True}):
-        with pytest.raises(eq.RunFolderError, match="is in the way"):
-            eq.tune(data, ["joint"], trials=1, out=tmp_path / "thesis", **how, **QUICK)
-    with pytest.raises(eq.RunFolderError, match="is in the way"):
-        eq.fit(data, overwrite=True, epochs=1, out=out)
-    with pytest.raises(eq.RunFolderError, match="is in the way"):
-        eq.compare(data, ["joint"], overwrite=True, epochs=1, out=out)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "wrong"),
-    [
-        ({"trials": 0}, "trials is 0; expected a whole number of at least 1"),
-        ({"trials": 1.5}, "trials is 1.5"),
-        ({"methods": []}, "no method was given"),
-        ({"methods": ["ogn"]}, "did you mean ogm"),
-        ({"seed": []}, "no seed was given"),
-        ({"storage": "trials"}, "expected the URL of a database"),
-        ({"storage": "nosuch://host/name"}, "cannot open the database of the trials"),
-        ({"storage": "sqlite:////tmp/x.db", "overwrite": True}, "on which other machines may be working"),
-        ({"method_options": {"ogm": {"alpha": 1}}}, "'ogm' is set, which is not compared"),
-        ({"lrr": 1}, "did you mean lr"),
-    ],
-)
-def test_wrong_use(arguments: dict[str, Any], wrong: str, data: str, tmp_path: Path) -> None:
-    given = {"methods": ["joint"], "trials": 1, "out": tmp_path / "out", **QUICK, **arguments}
-    with pytest.raises(eq.UsageError, match=wrong):
-        eq.tune(data, **given)
