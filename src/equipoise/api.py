@@ -89,9 +89,11 @@ def compare(
         for name in option_names(base)
     }
     check_keywords(compare, options, SETTING_NAMES - {"data", "method", "seed"}, own)
-    datasets = data if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+    datasets: Sequence[Any] = data if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+    if data is None and tuned is not None:
+        datasets = []
     cells = cells_to_compare(
-        [data_name(one) for one in datasets if one is not None],
+        [data_name(one) for one in datasets],
         options,
         methods,
         seeds if isinstance(seeds, Iterable) else seeds_of(checked_seeds([seeds])),
