@@ -175,5 +175,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) --editable '.[demo,dev,docs,lightning,media,table,transformers]'
+	$(PIP) --editable '.[demo,dev,docs,lightning,media,table,transformers,tune]'
 	@touch $@

@@ -1,6 +1,7 @@
 """The names that `import equipoise` offers, each with its module. `__init__.py` reads them from here."""
 
 from equipoise.api import compare as compare
+from equipoise.api import tune as tune
 from equipoise.catalogue import list_datasets as list_datasets
 from equipoise.catalogue import list_methods as list_methods
 from equipoise.catalogue import list_metrics as list_metrics

@@ -76,6 +76,7 @@ def test_fabric_does_not_change_torchmetrics() -> None:
         ["--help"],
         ["train", "--help"],
         ["compare", "--help"],
+        ["tune", "--help"],
         ["diagnose", "--help"],
         ["report", "--help"],
         ["list", "methods"],

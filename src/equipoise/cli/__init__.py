@@ -20,6 +20,7 @@ from equipoise.types import EquipoiseError, EquipoiseWarning, UsageError
 
 COMMANDS = {
     "compare": "Compare methods under equal conditions, on one dataset or in a grid.",
+    "tune": "Tune methods on validation, each with the same number of trials.",
     "train": "Train one model by one method.",
     "prepare": "Turn a downloaded dataset into the prepared format.",
     "diagnose": "Show the learning state of every modality of a run, or of features in a file.",
@@ -71,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"equipoise: unexpected {what} (EQUIPOISE_TRACEBACK=1 shows where)", file=sys.stderr)  # noqa: T201
         _exit(1)
     except KeyboardInterrupt:
-        advice = "; continue with --resume" if words[:1] in (["train"], ["compare"], ["reproduce"]) else ""
+        resumable = words[:1] in ([name] for name in ("train", "compare", "tune", "reproduce"))
+        advice = "; continue with --resume" if resumable else ""
         print(f"equipoise: interrupted{advice}.", file=sys.stderr)  # noqa: T201
         _exit(130)
     _exit(code if isinstance(code, int) else 0)

@@ -24,6 +24,7 @@ def compare_command(
     seeds: Numbers | None = None,
     first_seed: Whole = 0,
     out: Path | None = None,
+    tuned: Path | None = None,
     set_: Annotated[Words | None, Parameter(name="--set")] = None,
     vary: SomeWords | None = None,
     resume: bool = False,
@@ -43,13 +44,16 @@ def compare_command(
 
     Args:
         data: name of a dataset (`equipoise list datasets`), or folder of a prepared one. Several make a
-            grid. Default: htad.
+            grid. Default: htad, or with `--tuned` the data of the tuning.
         methods: names (`equipoise list methods`); `unimodal` means each modality alone, `references` the
             runs that every method should be compared with, `all` every method that can train the model,
-            `a+b` two methods in one run. Default: references diagnose-relearn.
+            `a+b` two methods in one run. Default: references diagnose-relearn, or with `--tuned` the methods
+            that were tuned.
         seeds: one number N for N seeds from the first one on, or several seeds. Default: 5.
         first_seed: the first seed, where one number was given.
         out: output folder. Default: a new folder under runs/.
+        tuned: folder of `equipoise tune`, whose winning settings the methods take, on its data and its other
+            settings; the seeds must be others.
         set_: options of methods, as METHOD.OPTION=VALUE; they apply in combinations too.
         vary: settings or options of methods with their values, as NAME=VALUE,VALUE, such as `lr=0.01,0.1`
             or `diagnose-relearn.lam=1,3`.
@@ -63,25 +67,25 @@ def compare_command(
         config: YAML file with options by name; those given here win.
         chosen: the settings that were given, which all runs share.
     """
-    from equipoise.api import grid_and_reports
+    from equipoise.api import cells_to_compare, grid_and_reports
     from equipoise.cli.comparison_table import print_comparison, print_grid
     from equipoise.experiments.compare.comparison import REPORT
-    from equipoise.experiments.grid.planning import DEFAULT_METHODS, seeds_of
-    from equipoise.experiments.grid.vary import cells_of
+    from equipoise.experiments.grid.planning import seeds_of
     from equipoise.training.option_text import nested, parse_assignments, parse_varied, to_keywords
 
-    data = data or [DEFAULT_DATA]
-    cells = cells_of(
-        data,
+    cells = cells_to_compare(
+        data or ([] if tuned is not None else [DEFAULT_DATA]),
         to_keywords(chosen),
-        methods or DEFAULT_METHODS,
+        methods,
         seeds_of(seeds or [5], first_seed),
         nested(parse_assignments(set_ or [], "set"), "set", "METHOD.OPTION"),
         parse_varied(vary or []),
+        tuned=tuned,
         rank_anyway=rank_anyway,
     )
-    grid = len(data) > 1 or vary is not None
-    name = f"{'grid' if grid else 'compare'}-{'-'.join(Path(one).name for one in data)}"
+    grid = [cell.name for cell in cells] != [""]
+    named = dict.fromkeys(Path(cell.settings.data).name for cell in cells)
+    name = f"{'grid' if grid else 'compare'}-{'-'.join(named)}"
     folder = out or free_folder(name, reuse=resume or overwrite)
     progress = progress_console()
     with GridView(progress, new_start(folder) if resume else None) as view:

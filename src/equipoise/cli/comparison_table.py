@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from equipoise.cli.tables import make_table, number, print_plain
+from equipoise.cli.tuning_table import print_tuning_of
 from equipoise.decimals import bracketed
 from equipoise.experiments.compare.comparison import NOT_RANKED, Comparison, shown_name
 from equipoise.experiments.compare.floors import marked
@@ -115,6 +116,8 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         print_plain(console, f"\nnot ranked: {'; '.join(summary['not_ranked_because'])}")
     for method, figures in marked(summary["methods"]).items():
         print_plain(console, f"below its floor, a linear model on its inputs: {method}, {figures}")
+    if tuning := summary.get("tuning"):
+        print_tuning_of(console, tuning)
     for method, reason in summary.get("left_out", {}).items():
         print_plain(console, f"left out {method}: {reason}")
     if missing := summary.get("missing_references"):

@@ -15,6 +15,7 @@ from equipoise.methods.core.method import Method, joint_loss, overrides
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.modulation import Modulates
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.windows import Windowed
@@ -73,6 +74,7 @@ class AGM(Modulates, Windowed):
     stacks = True
     source = "Li et al., ICCV 2023, arXiv 2308.07686"
     cost = "two more passes and 2^M - 2 calls of the head per step"
+    search_space = space(alpha=LogUniform(0.1, 10))
     requires = Requirements(min_modalities=2)
     remembered = ("_means", "_steps")
 

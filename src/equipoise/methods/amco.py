@@ -14,6 +14,7 @@ from equipoise.methods.core.method import Method, joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Run, StepContext
+from equipoise.methods.core.search import LogUniform, Uniform, space
 from equipoise.methods.mmcosine import copy_head
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import unimodal_loss
@@ -92,6 +93,7 @@ class AMCo(Method):
     summary = "mask a growing part of the modality that the model depends on"
     source = "Zhou, Liang, Zheng, Xuan, Kumada, ICASSP 2023, doi 10.1109/ICASSP49357.2023.10096641"
     cost = "two head slices per modality per step"
+    search_space = space(eps=Uniform(0.1, 1), weight=LogUniform(0.1, 10))
     requires = Requirements(frozenset({"additive_head"}), min_modalities=2)
     experimental = True
     remembered = ("_shares", "_batch")

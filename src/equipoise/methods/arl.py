@@ -13,6 +13,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, StepContext
+from equipoise.methods.core.search import LogUniform, Whole, space
 from equipoise.methods.shared.modulation import Modulates
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
@@ -61,6 +62,7 @@ class ARL(Modulates, ReadsUnimodal):
     stacks = True
     source = "Wei, Luo and Luo, ICCV 2025, arXiv 2507.10203"
     cost = "a call of the head per modality per step"
+    search_space = space(gamma=LogUniform(0.5, 16), temperature=LogUniform(1, 32), warmup_epochs=Whole(0, 10))
     requires = Requirements(min_modalities=2)
     experimental = True
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from equipoise.methods.core.options import number
 from equipoise.methods.core.run import Run, StepContext
+from equipoise.methods.core.search import LogUniform, Uniform, space
 from equipoise.methods.shared.turns import WeighsTurns, encoders_to_eval, freeze_step
 from equipoise.models import BalancedModel, Fusion, with_fusion
 from equipoise.scopes import modes_restored
@@ -124,6 +125,7 @@ class AUG(WeighsTurns):
     summary = "alternate the modalities, and grow classifier layers for the weakest one"
     source = "Jiang, Huang and Yang, NeurIPS 2025, arXiv 2502.20120"
     cost = "an optimiser step for each modality; small layers"
+    search_space = space(margin=LogUniform(0.001, 0.1), residual_weight=Uniform(0, 1))
 
     def build(self, reference: BalancedModel) -> BalancedModel:
         """Return the encoders with classifiers that can grow."""

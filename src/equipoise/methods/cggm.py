@@ -14,6 +14,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.modulation import Modulates
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import unimodal_loss
@@ -81,6 +82,7 @@ class CGGM(Modulates, Windowed):
     stacks = True
     source = "Guo et al., NeurIPS 2024, arXiv 2411.01409"
     cost = "a linear classifier per modality"
+    search_space = space(rho=LogUniform(0.5, 4), lam=LogUniform(0.02, 2))
     requires = Requirements(min_modalities=2)
     experimental = True
     remembered = ("_metrics", "_shares")

@@ -12,6 +12,7 @@ from equipoise.methods.core.method import Method
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.precision import widened
 from equipoise.models.subset_logits import ABSENCES, answers_to_zeros, subset_logits
 
@@ -47,6 +48,7 @@ class CML(Method):
     stacks = True
     source = "Ma et al., ICML 2023, arXiv 2306.01265"
     cost = "M - 1 more passes through the head per step"
+    search_space = space(lam=LogUniform(0.01, 1))
     requires = Requirements(min_modalities=2)
     replaces_loss = True
 

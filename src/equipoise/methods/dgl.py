@@ -10,6 +10,7 @@ from equipoise.methods.core.method import Method, joint_loss, overrides
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.methods.shared.windows import Windowed
 from equipoise.models import subset_logits
@@ -39,6 +40,7 @@ class DGL(ReadsUnimodal, Windowed):
     stacks = True
     source = "Wei et al., ICCV 2025, arXiv 2507.10213"
     cost = "a call of the head per modality per step"
+    search_space = space(alpha=LogUniform(0.5, 16))
     # Encoders and fusion must be separate modules to have separate gradients.
     requires = Requirements(min_modalities=2, excludes=frozenset({"mid_fusion"}), tasks=EVERY_TASK)
 

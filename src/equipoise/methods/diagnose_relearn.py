@@ -8,6 +8,7 @@ from typing import Any
 
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.requirements import Requirements
+from equipoise.methods.core.search import LogUniform, Whole, space
 from equipoise.methods.shared.relearns import Relearns
 from equipoise.relearning.schedule import RelearningSchedule
 from equipoise.tasks import EVERY_TASK
@@ -39,6 +40,7 @@ class DiagnoseRelearnMethod(Relearns):
     stacks = True
     source = "Wei et al., ECCV 2024, arXiv 2407.09705"
     cost = "a pass over train and validation and 2 k-means per modality, per re-learning"
+    search_space = space(lam=LogUniform(0.3, 30), count=Whole(1, 4))
     requires = Requirements(tasks=EVERY_TASK)
 
     @classmethod

@@ -12,6 +12,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext, own_heads
+from equipoise.methods.core.search import LogUniform, Whole, space
 from equipoise.methods.shared.cycles import at_peak, cycle_ends, in_last_cycle, restarted, too_short
 from equipoise.methods.shared.lessons import Lessons
 from equipoise.methods.shared.relearns import Relearns
@@ -70,6 +71,7 @@ class DiagnoseRelearnPlus(Relearns):
     stacks = True
     source = "this toolkit, after Wei et al., ECCV 2024, arXiv 2407.09705"
     cost = "a linear head per modality, and a pass over train and validation per cycle"
+    search_space = space(lam=LogUniform(0.5, 50), cycles=Whole(2, 6), weight=LogUniform(0.1, 10))
     requires = Requirements(tasks=EVERY_TASK)
     usual: ClassVar[Mapping[str, Any]] = {
         "metric": "nearest-class-mean",

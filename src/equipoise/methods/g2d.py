@@ -14,6 +14,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.teachers import ReadsTeachers, feature_distance
 from equipoise.methods.shared.turns import encoders_to_eval, freeze_step
@@ -53,6 +54,7 @@ class G2D(ReadsTeachers, Windowed):
     summary = "distil unimodal models, and train the weak modality's encoder first"
     source = "Rakib and Bagavathi, ICCV 2025, arXiv 2506.21514"
     cost = "the unimodal runs, and a forward pass of each teacher per step"
+    search_space = space(logit_weight=LogUniform(0.1, 10), feature_weight=LogUniform(0.1, 10))
     requires = Requirements(min_modalities=2)
     remembered = ("_scores",)
 

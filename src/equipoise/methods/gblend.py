@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext, own_heads
+from equipoise.methods.core.search import LogUniform, Whole, space
 from equipoise.methods.shared.heldout import HoldsOut
 from equipoise.methods.shared.positions import chunks, shuffled, stratified
 from equipoise.models import BalancedModel, OwnHeads
@@ -73,6 +74,7 @@ class GBlend(HoldsOut):
     summary = "blend unimodal and joint losses by generalisation against overfitting"
     source = "Wang, Tran and Feiszli, CVPR 2020, arXiv 1905.12681"
     cost = "probes: with the defaults the cost of two more trainings"
+    search_space = space(super_epoch=Whole(2, 20), floor=LogUniform(0.01, 1))
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
     replaces_loss = True
     remembered = ("weights",)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from equipoise.methods.core.options import number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Run, StepContext
+from equipoise.methods.core.search import LogUniform, Whole, space
 from equipoise.methods.shared.gradients import squared_norm, trainable
 from equipoise.methods.shared.windows import Windowed
 from equipoise.models import MidFusionModel
@@ -56,6 +57,7 @@ class Greedy(Windowed):
     summary = "for some steps, isolate the branch that learns most through cross-modal gates"
     source = "Wu, Jastrzebski, Cho, Geras, ICML 2022, arXiv 2202.05306"
     cost = "a norm over all gradients and weights per step"
+    search_space = space(eps=LogUniform(0.001, 0.1), window=Whole(1, 20))
     requires = Requirements(frozenset({"gates"}), min_modalities=2, tasks=EVERY_TASK)
     remembered = ("_main", "_by", "_target", "_left")
 

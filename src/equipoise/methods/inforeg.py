@@ -13,6 +13,7 @@ from equipoise.methods.core.method import Method, joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Run, StepContext
+from equipoise.methods.core.search import LogUniform, Uniform, space
 from equipoise.methods.shared.modulation import Modulates
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
@@ -60,6 +61,7 @@ class InfoReg(ReadsUnimodal, Windowed):
     stacks = True
     source = "Huang et al., CVPR 2025, arXiv 2503.18595"
     cost = "a copy of the encoders, and a head slice per modality per step"
+    search_space = space(beta=Uniform(0.1, 1), threshold=LogUniform(0.01, 0.1))
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
     remembered = ("_traces",)
 

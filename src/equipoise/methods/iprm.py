@@ -15,6 +15,7 @@ from equipoise.methods.core.method import Method
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
+from equipoise.methods.core.search import Uniform, space
 from equipoise.methods.shared.contrastive import unit_rows
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import unimodal_loss
@@ -123,6 +124,7 @@ class IPRM(Method):
         "Towards Equilibrium: An Instantaneous Probe-and-Rebalance Multimodal Learning Approach, IJCAI 2025"
     )
     cost = "a linear head per modality, and three calls of a mix head per pair"
+    search_space = space(alpha=Uniform(0.1, 1))
     requires = Requirements(frozenset({"shared_head"}), min_modalities=2)
     replaces_loss = True
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from equipoise.methods.core.options import check_number, choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.methods.core.search import LogUniform, Uniform, space
 from equipoise.methods.shared.gradients import gradients_of, inner_product, trainable
 from equipoise.methods.shared.heldout import HoldsOut
 from equipoise.methods.shared.positions import shuffled
@@ -77,6 +78,7 @@ class LFM(HoldsOut):
     summary = "label fitting and label-free alignment, with a weight that is learnt"
     source = "Yang, Wan, Jiang and Xu, NeurIPS 2024"
     cost = "learned: two batches forward and three times backward per epoch"
+    search_space = space(align_weight=Uniform(0.05, 0.95), weight_lr=LogUniform(1, 100))
     requires = Requirements(min_modalities=2)
     experimental = True
     replaces_loss = True

@@ -13,6 +13,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal, true_class_probability, unimodal_loss
 
@@ -47,6 +48,7 @@ class MBSD(ReadsUnimodal):
     stacks = True
     source = "Liu et al., WSDM 2023, doi 10.1145/3539597.3570423"
     cost = "one head slice per modality"
+    search_space = space(w_kl=LogUniform(0.1, 10), w_rs=LogUniform(0.1, 10), w_uni=LogUniform(0.1, 10))
     requires = Requirements(min_modalities=2)
     experimental = True
 

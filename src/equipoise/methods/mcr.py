@@ -13,6 +13,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.contrastive import labelled_nt_xent, supervised_contrastive
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
@@ -63,6 +64,7 @@ class MCR(ReadsUnimodal):
     stacks = True
     source = "Kontras et al., NeurIPS 2025, arXiv 2411.07335"
     cost = "M * (n + 1) passes through the head per step"
+    search_space = space(lam=LogUniform(0.01, 1), lam_uni=LogUniform(0.1, 10), lam_con=LogUniform(0.01, 1))
     requires = Requirements(min_modalities=2)
 
     def extra_modules(self, model: BalancedModel, plan: Plan) -> dict[str, nn.Module]:

@@ -14,6 +14,7 @@ from equipoise.methods.core.method import Method, joint_loss
 from equipoise.methods.core.options import number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.contrastive import contrastive_loss, unit_rows
 from equipoise.models import BalancedModel, Fusion, with_fusion
 
@@ -74,6 +75,7 @@ class MMCosine(Method):
     summary = "a joint head of cosines, independent of the norms of features and class weights"
     source = "Xu, Feng, Zhang, Hu, ICASSP 2023, arXiv 2303.05338"
     requires = Requirements(frozenset({"additive_head"}))
+    search_space = space(scale=LogUniform(2, 50))
 
     def needs(self) -> Requirements:
         """Add what the contrastive term needs: at least two modalities of one width."""

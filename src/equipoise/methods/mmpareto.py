@@ -13,6 +13,7 @@ from equipoise.methods.core.method import joint_loss, total
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.gradients import inner_product
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.methods.shared.windows import Windowed
@@ -61,6 +62,7 @@ class MMPareto(ReadsUnimodal, Windowed):
     summary = "unimodal losses whose gradients never work against the joint one"
     source = "Wei and Hu, ICML 2024, arXiv 2405.17730"
     cost = "a linear head per modality and a second backward pass"
+    search_space = space(gamma=LogUniform(0.5, 4))
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:

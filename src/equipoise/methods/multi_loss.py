@@ -10,6 +10,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.tasks import EVERY_TASK
 
@@ -32,6 +33,7 @@ class MultiLoss(ReadsUnimodal):
     stacks = True
     source = "the uniform baseline of Wei and Hu, ICML 2024, arXiv 2405.17730"
     cost = "a linear head per modality"
+    search_space = space(weight=LogUniform(0.1, 10))
     requires = Requirements(tasks=EVERY_TASK)
 
     def losses(self, context: StepContext) -> dict[str, Tensor]:

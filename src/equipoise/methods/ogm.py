@@ -13,6 +13,7 @@ from torch import Tensor
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Run, StepContext
+from equipoise.methods.core.search import Uniform, space
 from equipoise.methods.shared.modulation import Modulates
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.methods.shared.windows import Windowed
@@ -61,6 +62,7 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
     stacks = True
     source = "Peng et al., CVPR 2022, arXiv 2203.15332"
     cost = "one head slice per modality per step"
+    search_space = space(alpha=Uniform(0.1, 1))
     requires = Requirements(min_modalities=2)
     noise: ClassVar[bool] = False
 

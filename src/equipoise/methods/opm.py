@@ -12,6 +12,7 @@ from torch import Tensor
 from equipoise.methods.core.options import number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
+from equipoise.methods.core.search import Uniform, Whole, space
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.methods.shared.windows import Windowed
 
@@ -55,6 +56,9 @@ class OPM(ReadsUnimodal, Windowed):
     stacks = True
     source = "Wei, Hu, Du, Wen, TPAMI 2024, arXiv 2410.11582"
     cost = "one head slice per modality per step"
+    search_space = space(
+        q_base=Uniform(0.1, 0.9), lam=Uniform(0, 1), p_exe=Uniform(0.3, 1), start_epoch=Whole(0, 10)
+    )
     requires = Requirements(min_modalities=2)
 
     def edit_features(self, z: dict[str, Tensor], context: StepContext) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Run, StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.positions import stratified
 from equipoise.methods.shared.windows import Windowed
 from equipoise.models.unimodal_logits import prototype_logits
@@ -55,6 +56,7 @@ class PMR(Windowed):
     stacks = True
     source = "Fan et al., CVPR 2023, arXiv 2211.07089"
     cost = "a forward pass over a tenth of the training set per epoch"
+    search_space = space(alpha=LogUniform(0.1, 10), mu=LogUniform(0.001, 0.1))
     requires = Requirements(min_modalities=2)
     remembered = ("_prototypes",)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.options import number
 from equipoise.methods.core.run import Run, StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.turns import encoders_to_eval, freeze_step
 from equipoise.methods.shared.unimodal_runs import StartsFromUnimodal
 from equipoise.models import BalancedModel
@@ -29,6 +30,7 @@ class PretrainFinetune(StartsFromUnimodal):
     summary = "joint training that starts from the unimodal encoders"
     stacks = True
     cost = "the unimodal runs"
+    search_space = space(encoder_factor=LogUniform(0.01, 1))
 
     def setup(self, run: Run) -> None:
         """Set the learning rate of the encoders."""

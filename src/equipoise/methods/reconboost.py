@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from equipoise.methods.core.options import number
 from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.methods.core.search import Uniform, Whole, space
 from equipoise.methods.shared.turns import TakesTurns, encoders_to_eval, freeze_step
 from equipoise.models import BalancedModel, SharedFusion, with_fusion
 from equipoise.types import warn
@@ -83,6 +84,7 @@ class ReconBoost(TakesTurns):
     summary = "boost one modality after the other on the residual of the others, then rectify"
     source = "Hua, Xu, Bao, Yang and Huang, ICML 2024, arXiv 2405.09321"
     cost = "none: fewer backward passes, as encoders are frozen"
+    search_space = space(boost_epochs=Whole(1, 8), rectify_epochs=Whole(1, 8), residual_weight=Uniform(0, 4))
 
     def problems(self, plan: Plan) -> list[str]:
         """Warn that training is too short for two stages."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from equipoise.methods.core.run import Plan, Run
+from equipoise.methods.core.search import LogUniform, Whole, space
 from equipoise.methods.multi_loss import MultiLoss
 from equipoise.methods.shared.cycles import cycle_ends, in_last_cycle, restarted, too_short
 from equipoise.models import BalancedModel
@@ -35,6 +36,7 @@ class ShortEnsemble(MultiLoss):
     summary = "mean prediction of several nets, each trained for a part of the epochs"
     source = "the usual baseline, at equal cost of training"
     cost = "a linear head per modality; predicting with several nets"
+    search_space = space(weight=LogUniform(0.1, 10), nets=Whole(2, 6))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,6 +10,7 @@ from equipoise.methods.core.method import joint_loss
 from equipoise.methods.core.options import number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
+from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.teachers import ReadsTeachers, feature_distance
 from equipoise.tasks import EVERY_TASK
 
@@ -33,6 +34,7 @@ class UMT(ReadsTeachers):
     stacks = True
     source = "Du et al., ICML 2023, arXiv 2305.01233"
     cost = "the unimodal runs, and a forward pass of each teacher per step"
+    search_space = space(lam=LogUniform(1, 100))
     requires = Requirements(tasks=EVERY_TASK)
 
     def taught(self) -> bool:

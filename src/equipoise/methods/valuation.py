@@ -15,6 +15,7 @@ from equipoise.methods.core.method import Method
 from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.methods.core.search import LogUniform, Whole, space
 from equipoise.methods.shared.positions import chunks
 from equipoise.models import subset_logits
 from equipoise.scopes import evaluating
@@ -135,6 +136,7 @@ class SampleValuation(Resamples):
     name = "sample-valuation"
     summary = "copy samples for the modalities that contribute little to them"
     cost = "an epoch of forward passes per epoch; epochs of up to 1 + 3M times the samples"
+    search_space = space(warmup=Whole(1, 10))
 
     def copies(self, run: Run) -> Tensor:
         """Choose copies sample by sample."""
@@ -167,6 +169,7 @@ class ModalityValuation(Resamples):
     name = "modality-valuation"
     summary = "copy drawn samples for the modality that contributes least"
     cost = "a fifth of an epoch of forward passes per epoch; longer epochs"
+    search_space = space(warmup=Whole(1, 10), alpha=LogUniform(0.1, 10))
 
     def changes_data(self) -> bool:
         """Whether anything can be copied."""

@@ -97,9 +97,9 @@ def runs_of(comparison: Comparison) -> list[Run]:
     return runs
 
 
-def comparable(runs: Sequence[Run]) -> bool:
-    """Whether differences between these runs are differences between methods."""
-    return not differences([run.result for run in runs if run.result])
+def comparable(runs: Sequence[Run], budgets: Mapping[str, str] | None = None) -> bool:
+    """Whether differences between these runs are differences between methods; see `differences`."""
+    return not differences([run.result for run in runs if run.result], budgets)
 
 
 def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:

@@ -133,13 +133,17 @@ def prepared(
     parts_folder: Path | None = None,
     is_part: bool = False,
     floors: Path | None = None,
+    part_settings: Mapping[str, Settings] | None = None,
+    closed_test: bool = False,
 ) -> Iterator[PreparedRun | None]:
     """Yield a run that is ready to be trained, whose folder is locked meanwhile; None if it is finished.
 
     `parts_folder` is that of the finished runs that the method builds on, by default the subfolder `parts`,
     where they are trained. With `is_part` another run builds on this one: it waits where a process is already
-    computing it. `floors` is the folder in which runs on the same data share their floor. For the other
-    arguments see `fit`.
+    computing it. `floors` is the folder in which runs on the same data share their floor. `part_settings` are
+    those of parts, by name, that are trained in other ways than this run. With `closed_test` neither the run
+    nor a part can open the test split, and their results have no test figures. For the other arguments see
+    `fit`.
     """
     check_device(settings.device)
     method = create_method(settings.method, settings.method_options)
@@ -147,6 +151,8 @@ def prepared(
     begun = resume and record.path(CONFIG).is_file()
     settings = with_precision(settings, by_first(lambda: record.options() if begun else {}))
     dataset, data = prepare_data(settings)
+    if closed_test:
+        data.close_test()
     spec = ModelSpec.of(dataset)
     reference = build_reference(settings, spec)
     by_first(lambda: check_tokens(reference, dataset))
@@ -165,7 +171,8 @@ def prepared(
             return
         within = parts_folder or folder / "parts"
         floors = floors or (folder / FLOORS if method.parts(tuple(initial)) else None)
-        parts = _finished_parts(method, settings, tuple(initial), within, floors)
+        planned = _parts_of(method, settings, tuple(initial), part_settings or {})
+        parts = _finished_parts(planned, within, floors, closed_test=closed_test)
         method.load_parts(model, {name: part.model for name, part in parts.items()})
         training = Training(settings, data, model, method, record, on_epoch, joint_encoders=len(initial))
         if not parts:  # a model built on finished runs starts from their weights
@@ -174,15 +181,27 @@ def prepared(
         yield PreparedRun(training, data, spec, results, initial, floors)
 
 
+def _parts_of(
+    method: Method, settings: Settings, modalities: tuple[str, ...], others: Mapping[str, Settings]
+) -> dict[str, Settings]:
+    names = method.parts(modalities)
+    return {name: others.get(name) or settings.with_method(name, {}, settings.seed) for name in names}
+
+
 def _finished_parts(
-    method: Method, settings: Settings, modalities: tuple[str, ...], folder: Path, floors: Path | None
+    planned: Mapping[str, Settings], folder: Path, floors: Path | None, *, closed_test: bool
 ) -> dict[str, FitResult]:
-    parts = {}
-    for name in method.parts(modalities):
-        part = settings.with_method(name, {}, settings.seed)
-        own = folder / run_name(name, settings.seed)
-        parts[name] = run(part, own, resume=True, is_part=True, floors=floors)
-    return parts
+    return {
+        name: run(
+            own,
+            folder / run_name(name, own.seed),
+            resume=True,
+            is_part=True,
+            floors=floors,
+            closed_test=closed_test,
+        )
+        for name, own in planned.items()
+    }
 
 
 def run_name(method: str, seed: int) -> str:

@@ -56,10 +56,9 @@ class PreparedRun:
         _start(self.training.run_record, self.identity)
 
     def finish(self) -> None:
-        """Open the test split, and write the weights and the result of a trained run."""
+        """Open the test split, unless it is closed, and write the weights and the result of a trained run."""
         training, record = self.training, self.training.run_record
-        test, probes, peak_memory = conclude(training, self.data)
-        floor = floor_record(training, self.data, self.floors)
+        measured = self._measured()
         cost = _cost(training, self.parts)
         if record.writes:
             write_weights(record.path(WEIGHTS), weights_of(training.model))
@@ -72,14 +71,19 @@ class PreparedRun:
                 "loaded_weights": _origins(training.model),
                 "best_epoch": training.best["epoch"],
                 "validation": training.best["validation"],
-                "test": test,
-                "probes": probes,
-                **floor,
+                **measured,
                 **cost,
-                "peak_memory_bytes": peak_memory,
                 "parts": {name: part["run_dir"] for name, part in self.parts.items()},
             }
         )
+
+    def _measured(self) -> dict[str, Any]:
+        """Return the figures of the kept weights, those on test unless it is closed."""
+        if self.data.test_closed:
+            return {"test": {}, "probes": {}, "peak_memory_bytes": self.training.peak_memory}
+        test, probes, peak_memory = conclude(self.training, self.data)
+        floor = floor_record(self.training, self.data, self.floors)
+        return {"test": test, "probes": probes, **floor, "peak_memory_bytes": peak_memory}
 
 
 def _described(training: Training, data: RunData, spec: ModelSpec) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 import equipoise as eq
 import synthetic
+from equipoise.api import cells_to_compare
 from equipoise.experiments.grid.jobs import Agenda, Job, Outcome
 from equipoise.experiments.grid.planning import DEFAULT_METHODS, expand
 from equipoise.methods import METHODS
@@ -87,7 +87,8 @@ def test_methods_compared_by_default(data: str) -> None:
     references = {"joint", "unimodal", "ensemble", "multi-loss", "pretrain-frozen", "pretrain-finetune"}
     references.add("short-ensemble")
     assert {name.partition(":")[0] for name in plan.parts} == references | {"diagnose-relearn"}
-    assert inspect.signature(eq.compare).parameters["methods"].default == DEFAULT_METHODS
+    (cell,) = cells_to_compare([data], {}, None, [0], None, None, tuned=None, rank_anyway=False)
+    assert cell.methods == DEFAULT_METHODS
 
 
 def test_a_comparison_without_its_references_reports_them(data: str, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class RunData:
         dataset_fingerprint: of the dataset.
         split_fingerprint: of the splits.
         split_origin: where the splits come from.
+        test_closed: whether the test split cannot be opened at all.
 
     Raises:
         DataError: a split is empty or names rows that do not exist.
@@ -98,6 +99,7 @@ class RunData:
         self.val = load(self.val_samples)
         # A closure: no attribute that training code can reach refers to the test split.
         self._load_test: Callable[[], SplitLoader] | None = load_test
+        self.test_closed = False
 
     @property
     def class_count(self) -> int:
@@ -116,13 +118,22 @@ class RunData:
         found.val = self._load(found.val_samples)
         return found
 
+    def close_test(self) -> None:
+        """Make it impossible to open the test split: for runs by which settings are chosen."""
+        self._load_test, self.test_closed = None, True
+
     def open_test(self) -> SplitLoader:
         """Return the test loader; possible only once.
 
         Raises:
-            UsageError: it was opened before.
+            UsageError: it was opened before, or closed.
             DataError: the test split is empty.
         """
+        if self.test_closed:
+            raise UsageError(
+                f"the test split of {self.name!r} is closed: settings are chosen by this run, which must not "
+                "see it."
+            )
         if self._load_test is None:
             raise UsageError(
                 f"the test split of {self.name!r} was opened already; it is opened once in a run, after all "

@@ -140,7 +140,9 @@ def _common(comparisons: Sequence[Comparison], datasets: Sequence[str]) -> tuple
     for dataset, comparison in zip(datasets, comparisons, strict=True):
         for name, values in comparison.summary["methods"].items():
             ranked = held.setdefault(name, [])
-            options.setdefault(name, set()).add(json.dumps(values.get("options"), sort_keys=True))
+            tuned = name in (comparison.summary.get("tuning") or {}).get("methods", {})
+            own = "tuned on its data" if tuned else json.dumps(values.get("options"), sort_keys=True)
+            options.setdefault(name, set()).add(own)
             if values.get("rank") is not None:
                 ranked.append(dataset)
     common, left_out = [], {}

@@ -146,15 +146,18 @@ def summary_of(
     seeds: Sequence[int],
     task: Task,
     rank_anyway: bool = False,
+    tuning: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the summary of runs, given their `results` and the `result.json` of each finished one.
 
     A method with a failed run is not ranked; the others are. With `rank_anyway` methods are ranked even if
-    joint does not beat a linear model on its own inputs.
+    joint does not beat a linear model on its own inputs. `tuning` is what the summary says about the
+    tuning of the methods, see `Tuned.summary`.
     """
     methods = summarise(results, BASELINE, records, task.main)
     failing = set(results.loc[results["status"] != "ok", "method"]) - {BASELINE}
-    reasons = obstacles(record for record in records if record["method"] not in failing)
+    budgets = tuning["budgets"] if tuning else None
+    reasons = obstacles((record for record in records if record["method"] not in failing), budgets)
     despite: list[str] = []
     if is_below(baseline := methods.get(BASELINE, {})):
         why = sentence(BASELINE, baseline)
@@ -172,6 +175,7 @@ def summary_of(
         "ranked": not reasons,
         "not_ranked_because": reasons,
         **({"ranked_despite": despite} if despite and not reasons else {}),
+        **({"tuning": dict(tuning)} if tuning else {}),
         "methods": methods,
     }
 

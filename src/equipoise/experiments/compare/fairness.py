@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from equipoise.experiments.compare.statistics import MIN_SEEDS
 
+BUDGET: Final = "budget_fingerprint"
 PER_COMPARISON: Final = {
     "data_fingerprint": "data",
-    "budget_fingerprint": "budget (epochs, batch size, optimiser, learning rate, selection, augmentation)",
+    BUDGET: "budget (epochs, batch size, optimiser, learning rate, selection, augmentation)",
     "model": "model",
 }
 PER_SEED: Final = {
@@ -22,14 +23,20 @@ CHANGED_DATA: Final = "changed by the method"
 """`train_data` in the record of a run whose method draws or changes training samples."""
 
 
-def differences(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the conditions in which finished runs differ, given the `result.json` of each."""
+def differences(results: Iterable[Mapping[str, Any]], budgets: Mapping[str, str] | None = None) -> list[str]:
+    """Return the conditions in which finished runs differ, given the `result.json` of each.
+
+    `budgets` are the fingerprints that the budgets of tuned methods must have, by method: those of one budget
+    with the settings that were found for the method.
+    """
     runs = list(results)
     found = [
         f"the runs differ in {what}"
         for key, what in PER_COMPARISON.items()
-        if len({run[key] for run in runs}) > 1
+        if not (budgets and key == BUDGET) and len({run[key] for run in runs}) > 1
     ]
+    if budgets and any(run[BUDGET] != budgets.get(run["method"]) for run in runs):
+        found.append("the runs differ in more of their budget than what was tuned")
     for key, what in PER_SEED.items():
         by_seed: dict[int, set[str]] = {}
         for run in runs:
@@ -44,10 +51,10 @@ def differences(results: Iterable[Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def obstacles(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the reasons against a ranking of finished runs, given the `result.json` of each."""
+def obstacles(results: Iterable[Mapping[str, Any]], budgets: Mapping[str, str] | None = None) -> list[str]:
+    """Return the reasons against a ranking of finished runs; for the arguments see `differences`."""
     runs = list(results)
-    found = differences(runs)
+    found = differences(runs, budgets)
     seeds: dict[str, set[int]] = {}
     for run in runs:
         seeds.setdefault(run["method"], set()).add(run["seed"])

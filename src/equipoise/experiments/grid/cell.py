@@ -17,6 +17,7 @@ from equipoise.experiments.compare.comparison import (
     figure_columns,
     summary_of,
 )
+from equipoise.experiments.compare.tuned import Tuned
 from equipoise.experiments.grid.jobs import Job, Outcome
 from equipoise.experiments.grid.output_folder import held_configuration, open_folder
 from equipoise.experiments.grid.planning import (
@@ -29,6 +30,7 @@ from equipoise.experiments.grid.planning import (
     seeds_of,
 )
 from equipoise.methods import METHODS, base_names
+from equipoise.methods.core.creation import trains
 from equipoise.tasks import task_named
 from equipoise.training.assembly import ModelSpec, dataset_of, model_name
 from equipoise.training.measuring.precision import with_precision
@@ -51,6 +53,7 @@ class Cell:
         method_options: options by method.
         rank_anyway: rank even if joint does not beat a linear model on its own inputs.
         varied: what distinguishes it from the other cells: option to value.
+        tuned: what was found for its methods in a tuning, if they are compared with that.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Cell:
     method_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rank_anyway: bool = False
     varied: Mapping[str, Any] = field(default_factory=dict)
+    tuned: Tuned | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,10 @@ class PlannedCell:
             methods = list(dict.fromkeys([*held.get("methods", []), *methods]))
             held_seeds = seeds_of(held["seeds"], held.get("first_seed", 0)) if held else []
             seeds = list(dict.fromkeys([*held_seeds, *seeds]))
-        plan = expand(cell.settings, methods, cell.method_options, seeds[0])
-        jobs = jobs_of(cell.settings, plan, cell.method_options, seeds, folder, overwrite)
+        plan = expand(cell.settings, methods, cell.method_options, seeds[0], cell.tuned)
+        if cell.tuned is not None:
+            _check_tuned(cell.tuned, cell, plan, seeds)
+        jobs = jobs_of(cell.settings, plan, cell.method_options, seeds, folder, overwrite, cell.tuned)
         jobs = [replace(job, cell=cell.name) for job in jobs]
         done = [job for job in jobs if resume and _finished(job, plan.data)]
         return cls(replace(cell, methods=methods, seeds=seeds), folder, plan, jobs, done)
@@ -110,7 +116,12 @@ class PlannedCell:
         """Prepare the folder; see `open_folder`."""
         cell = self.cell
         described = configuration(
-            cell.settings, cell.methods, list(cell.seeds), cell.method_options, cell.rank_anyway
+            cell.settings,
+            cell.methods,
+            list(cell.seeds),
+            cell.method_options,
+            cell.rank_anyway,
+            cell.tuned,
         )
         open_folder(self.folder, described, resume=resume, overwrite=overwrite)
 
@@ -123,7 +134,11 @@ class PlannedCell:
         own, task = [outcomes[job.folder] for job in self.jobs if job.listed], task_named(self.plan.data.task)
         results = self._results(own)
         finished = [RunRecord(outcome.job.folder).result() for outcome in own if outcome.error is None]
-        summary = summary_of(results, finished, list(self.cell.seeds), task, self.cell.rank_anyway)
+        tuned, names = self.cell.tuned, list(dict.fromkeys(job.settings.method for job in self.jobs))
+        tuning = tuned.summary(self.cell.settings, names) if tuned is not None else None
+        summary = summary_of(
+            results, finished, list(self.cell.seeds), task, self.cell.rank_anyway, tuning=tuning
+        )
         options = {result["method"]: result["method_options"] for result in finished}
         for method, values in summary["methods"].items():
             values["experimental"] = any(METHODS[name].experimental for name in base_names(method))
@@ -155,6 +170,19 @@ class PlannedCell:
                 row["status"] = "failed: " + " ".join(outcome.error.split())
             rows.append(row)
         return pd.DataFrame(rows, columns=columns_of(task))
+
+
+def _check_tuned(tuned: Tuned, cell: Cell, plan: Plan, seeds: Sequence[int]) -> None:
+    """Check that a comparison departs from the tuning in nothing but its seeds.
+
+    Raises:
+        UsageError: it does.
+    """
+    tuned.check_data(plan.data, cell.settings)
+    tuned.check_settings(cell.settings)
+    tuned.check_seeds(seeds)
+    parts = (part for parts in plan.parts.values() for part in parts)
+    tuned.check_methods(dict.fromkeys(name for name in (*plan.parts, *parts) if trains(name)))
 
 
 def _finished(job: Job, dataset: PreparedDataset) -> bool:

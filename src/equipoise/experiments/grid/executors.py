@@ -49,7 +49,7 @@ class LocalExecutor:
     """
 
     def __init__(self, workers: int | None = None, together: int = 1) -> None:
-        self.workers, self.together = workers or _default_workers(), together
+        self.workers, self.together = workers or default_workers(), together
 
     def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Yield the outcome of each job as it ends."""
@@ -80,7 +80,7 @@ def _in_processes(workers: int, agenda: Agenda, together: int) -> Iterator[Outco
     context = multiprocessing.get_context("spawn")
     queue, suspects = deque(shares(agenda.ready(), workers, together)), deque[Job]()
     while queue or suspects:
-        pool = ProcessPoolExecutor(workers, context, initializer=_end_with_command)
+        pool = ProcessPoolExecutor(workers, context, initializer=end_with_command)
         try:
             yield from _in_pool(pool, workers, agenda, together, queue, suspects)
         finally:
@@ -134,7 +134,7 @@ def _in_pool(
             return
 
 
-def _end_with_command() -> None:
+def end_with_command() -> None:
     """End a worker without a traceback when the terminal interrupts the command, and when that was killed.
 
     Otherwise a worker would finish its run, and then wait for the next one forever.
@@ -150,7 +150,8 @@ def _wait_for_command() -> None:
     os._exit(1)
 
 
-def _default_workers() -> int:
+def default_workers() -> int:
+    """Return the number of cores; with an accelerator one, as runs would have to share it."""
     import torch
 
     if torch.accelerator.is_available():

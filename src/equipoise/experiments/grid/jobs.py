@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import traceback
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from equipoise.methods import METHODS, base_names
+from equipoise.methods import METHODS
+from equipoise.methods.core.creation import trains
 from equipoise.training.fit import run
 from equipoise.training.option_text import to_options
 from equipoise.training.record.copies import copy_run
@@ -33,6 +34,7 @@ class Job:
         listed: whether the run was requested; otherwise it is only a part of others.
         cell: name of the comparison that it belongs to.
         same_as: folder of an equal run of another comparison, which is copied instead of computed again.
+        part_settings: by name, the runs that it builds on whose settings are not its own.
     """
 
     settings: Settings
@@ -43,12 +45,13 @@ class Job:
     listed: bool = True
     cell: str = ""
     same_as: Path | None = None
+    part_settings: Mapping[str, Settings] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
         """Number of epochs that are trained: none if it is copied, or its method trains nothing."""
-        trains = all(METHODS[name].trains for name in base_names(self.settings.method))
-        return self.settings.budget.epochs if trains and self.same_as is None else 0
+        trained = trains(self.settings.method) and self.same_as is None
+        return self.settings.budget.epochs if trained else 0
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ def _arguments(job: Job) -> RunArguments:
         overwrite=job.overwrite,
         parts_folder=job.parts_folder,
         floors=job.parts_folder.parent / FLOORS,
+        part_settings=job.part_settings,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from equipoise.data import PreparedDataset
 from equipoise.experiments.compare.comparison import BASELINE, RUNS
+from equipoise.experiments.compare.tuned import Tuned
 from equipoise.experiments.grid.jobs import Job
 from equipoise.methods import METHODS, Method, base_names, create_method
 from equipoise.methods.core.creation import options_for
@@ -46,9 +47,16 @@ class Plan:
 
 
 def expand(
-    settings: Settings, methods: Sequence[str], options: Mapping[str, Mapping[str, Any]], seed: int
+    settings: Settings,
+    methods: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]],
+    seed: int,
+    tuned: Tuned | None = None,
 ) -> Plan:
-    """Check methods against data and model; warnings about the plan are issued here, once."""
+    """Check methods against data and model; warnings about the plan are issued here, once.
+
+    What `tuned` has found for a method takes the place of its options.
+    """
     if not methods:
         raise UsageError("no method was given; expected at least one (see 'equipoise list methods').")
     check_device(settings.device)
@@ -60,7 +68,7 @@ def expand(
     plan = Plan({}, {}, dataset)
     for method in wanted:
         try:
-            built = _checked_variants(settings, method, options, reference)
+            built = _checked_variants(settings, method, options, reference, tuned)
         except (UsageError, ModelError) as error:
             # A group means what can be run; a wrong option is no reason to leave a method out.
             if method in named or method in options:
@@ -100,19 +108,37 @@ def _check_options(methods: Sequence[str], options: Mapping[str, Mapping[str, An
 
 
 def _checked_variants(
-    settings: Settings, method: str, options: Mapping[str, Mapping[str, Any]], reference: BalancedModel
+    settings: Settings,
+    method: str,
+    options: Mapping[str, Mapping[str, Any]],
+    reference: BalancedModel,
+    tuned: Tuned | None,
 ) -> dict[str, Method]:
     kind = METHODS.get(method)
     variants = [method] if kind is None else kind.variants(reference.modalities)
     found = {}
     for variant in variants:
-        found[variant] = built = create_method(variant, options_for(variant, options))
+        own = run_of(settings, variant, options, settings.seed, tuned)
+        found[variant] = built = create_method(variant, own.method_options)
         built.check(reference)
         model = build_for(built, settings, reference)
         with isolated_rng():  # the modules are discarded: this checks that they can be built
             for member in built.members():
                 member.extra_modules(model, settings.budget)
     return found
+
+
+def run_of(
+    settings: Settings,
+    method: str,
+    options: Mapping[str, Mapping[str, Any]],
+    seed: int,
+    tuned: Tuned | None,
+) -> Settings:
+    """Return a run of a method: with what was found for it in a tuning, or else with its options."""
+    if tuned is not None and method in tuned.methods:
+        return tuned.run_settings(settings, method, seed)
+    return settings.with_method(method, options_for(method, options), seed)
 
 
 def jobs_of(
@@ -122,18 +148,25 @@ def jobs_of(
     seeds: Sequence[int],
     folder: Path,
     overwrite: bool,
+    tuned: Tuned | None = None,
 ) -> list[Job]:
     """Return the runs, including those that others build on and that were not requested."""
     runs = folder / RUNS
     unlisted = [part for parts in plan.parts.values() for part in parts if part not in plan.parts]
+
+    def parts_of(name: str, seed: int) -> dict[str, Settings]:
+        names = plan.parts.get(name, ()) if tuned is not None else ()
+        return {part: run_of(settings, part, options, seed, tuned) for part in names}
+
     return [
         Job(
-            settings.with_method(name, options_for(name, options), seed),
+            run_of(settings, name, options, seed, tuned),
             runs / run_name(name, seed),
             runs,
             overwrite,
             tuple(runs / run_name(part, seed) for part in plan.parts.get(name, ())),
             listed=name in plan.parts,
+            part_settings=parts_of(name, seed),
         )
         for seed in seeds
         for name in dict.fromkeys([*plan.parts, *unlisted])
@@ -146,6 +179,7 @@ def configuration(
     seeds: Sequence[int],
     options: Mapping[str, Mapping[str, Any]],
     rank_anyway: bool = False,
+    tuned: Tuned | None = None,
 ) -> dict[str, Any]:
     """Return the comparison as options of `equipoise compare`."""
     shared = to_options(settings)
@@ -157,7 +191,8 @@ def configuration(
         for name, value in values.items()
     ]
     ranking = {"rank_anyway": True} if rank_anyway else {}
-    return {"methods": list(methods), **_seed_options(seeds), **shared, **ranking}
+    tuning = {"tuned": str(tuned.folder)} if tuned is not None else {}
+    return {"methods": list(methods), **_seed_options(seeds), **tuning, **shared, **ranking}
 
 
 def seeds_of(numbers: Sequence[int], first_seed: int = 0) -> list[int]:

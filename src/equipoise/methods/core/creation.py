@@ -51,6 +51,11 @@ def base_names(spec: str) -> list[str]:
     return names
 
 
+def trains(spec: str) -> bool:
+    """Return whether anything is left to train once the parts of a method are trained."""
+    return all(METHODS[name].trains for name in base_names(spec))
+
+
 def _members(spec: Any) -> list[str]:
     if not isinstance(spec, str):
         raise UsageError(f"the method is {spec!r}; expected its name, with options in method_options.")

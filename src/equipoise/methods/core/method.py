@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from equipoise.methods.core.options import check_options
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
+from equipoise.methods.core.search import SearchSpace, space
 from equipoise.models import BalancedModel
 from equipoise.registry import Registry
 from equipoise.typed_options import check_types
@@ -36,6 +37,8 @@ class Method:
     source: ClassVar[str] = ""
     cost: ClassVar[str] = "none"
     requires: ClassVar[Requirements] = Requirements()
+    search_space: ClassVar[SearchSpace] = space()
+    """Options that `equipoise tune` searches, each with its range; the default lies inside."""
     experimental: ClassVar[bool] = False
     """Whether the sources are incomplete or contradict each other; the method's page explains how."""
     argument: ClassVar[str | None] = None

@@ -19,6 +19,7 @@ from equipoise.report.text import sentences, tables
 from equipoise.report.text.detail_tables import costs, differences
 from equipoise.report.text.evidence import Evidence
 from equipoise.report.text.main_figure import MainFigure
+from equipoise.report.text.tuning import tuning_tables
 from equipoise.report.text.wording import counted, listed, number
 from equipoise.tasks import CLASSIFICATION, MULTILABEL, Task
 from equipoise.types import RunFolderError
@@ -35,7 +36,7 @@ def comparison_page(comparison: Comparison, runs: Sequence[Run], *, kind: str = 
         facts=facts_of(comparison, runs),
         statements=sentences.of_comparison(evidence),
         notices=notices(evidence, runs),
-        tables=[tables.results(evidence)],
+        tables=[tables.results(evidence), *tuning_tables(summary)],
         charts=pictures(evidence, accuracy(evidence)),
         folds=_folds(evidence, runs),
     )

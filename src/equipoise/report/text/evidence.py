@@ -42,7 +42,8 @@ class Evidence:
             method: [run for run in runs if run.method == method] for method in comparison.summary["methods"]
         }
         read = {method: readings(own) for method, own in by_method.items()}
-        return cls(comparison, by_method, read, _treatment(read), comparable(runs))
+        budgets = (comparison.summary.get("tuning") or {}).get("budgets")
+        return cls(comparison, by_method, read, _treatment(read), comparable(runs, budgets))
 
     @property
     def methods(self) -> Mapping[str, Mapping[str, Any]]:

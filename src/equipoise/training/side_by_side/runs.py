@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypedDict
@@ -25,6 +25,7 @@ class RunArguments(TypedDict):
     overwrite: bool
     parts_folder: Path | None
     floors: Path | None
+    part_settings: Mapping[str, Settings]
 
 
 def run_together(wanted: Sequence[tuple[Settings, RunArguments]]) -> list[Exception | None]:

@@ -1,0 +1,1 @@
+"""Tuning: methods on equal numbers of trials, judged on validation."""

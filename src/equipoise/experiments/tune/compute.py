@@ -1,0 +1,127 @@
+"""All trials of a tuning, by processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from equipoise.experiments.compare.tuned import TunedMethod
+from equipoise.experiments.grid.executors import end_with_command
+from equipoise.experiments.tune import studies
+from equipoise.experiments.tune.trial import Ended, next_trial
+from equipoise.experiments.tune.tuning import Tuning
+from equipoise.types import TrainingError
+
+
+def compute(
+    tuning: Tuning,
+    methods: Sequence[str],
+    workers: int,
+    ended: Callable[[Ended], None],
+    found: Callable[[str, TunedMethod], None],
+) -> dict[str, str]:
+    """Compute all trials of the methods, each method after those on whose runs it builds.
+
+    The trials of one method follow each other, as each depends on those before it; so at most one worker
+    computes a method. `ended` is called with each trial, `found` with the result of each method.
+
+    Returns:
+        The methods that have no result yet, with the reason: trials that are in progress elsewhere.
+    """
+    results: dict[str, TunedMethod] = {}
+    missing: dict[str, str] = {}
+    waiting, working = list(methods), dict[Future[Ended | None], str]()
+    ready = deque(_released(waiting, tuning, results))
+    with _pool(min(workers, len(methods))) as pool:
+        while ready or working:
+            while ready and len(working) < workers:
+                method = ready.popleft()
+                parts = {name: results[name] for name in tuning.parts.get(method, ())}
+                working[pool.submit(next_trial, tuning, method, parts)] = method
+            for future in wait(working, return_when=FIRST_COMPLETED).done:
+                method, trial = working.pop(future), future.result()
+                if trial is not None:
+                    ended(trial)
+                    ready.append(method)
+                    continue
+                try:
+                    results[method] = studies.result_of(studies.open_study(tuning, method), tuning, method)
+                except TrainingError as error:
+                    missing[method] = str(error)
+                    continue
+                found(method, results[method])
+                ready.extend(_released(waiting, tuning, results))
+    for method in waiting:
+        parts_open = [name for name in tuning.parts[method] if name not in results]
+        missing[method] = f"{method} builds on {', '.join(parts_open)}, whose trials have not all ended."
+    return missing
+
+
+def _released(waiting: list[str], tuning: Tuning, results: dict[str, TunedMethod]) -> list[str]:
+    """Take the methods whose parts have results out of those that wait, and return them."""
+    free = [name for name in waiting if results.keys() >= set(tuning.parts.get(name, ()))]
+    waiting[:] = [name for name in waiting if name not in free]
+    return free
+
+
+class _Here(Executor):
+    """Computes what is submitted at once, in this process."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Return a future that is done."""
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Executor]:
+    """Yield where trials are computed: with one worker, this process.
+
+    Raises:
+        TrainingError: a worker process ended by itself.
+    """
+    if workers <= 1:
+        yield _Here()
+        return
+    pool = _Workers(workers)
+    try:
+        yield pool
+    except BrokenProcessPool:
+        # A future fails as soon as its process has closed its files; its exit code is known only later.
+        pool.shutdown(wait=True, cancel_futures=True)
+        if any(child.exitcode == -signal.SIGINT for child in pool.children):
+            raise KeyboardInterrupt from None  # from the terminal; the processes received it first
+        raise TrainingError(
+            "a worker process ended, perhaps for want of memory; continue with --resume and fewer --workers."
+        ) from None
+    except BaseException:
+        for child in pool.children:
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Workers(ProcessPoolExecutor):
+    """Processes, which are known to `children`."""
+
+    def __init__(self, workers: int) -> None:
+        # A forked child would inherit torch's threads in an undefined state.
+        context = multiprocessing.get_context("spawn")
+        super().__init__(workers, context, initializer=end_with_command)
+        self._others = set(multiprocessing.active_children())
+        self.children: set[BaseProcess] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Submit a call, for which a process may be started."""
+        future = super().submit(fn, *args, **kwargs)
+        self.children.update(set(multiprocessing.active_children()) - self._others)
+        return future
