@@ -63,6 +63,10 @@ class MMPareto(ReadsUnimodal, Windowed):
     cost = "a linear head per modality and a second backward pass"
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
 
+    def own_gradients(self) -> bool:
+        """Whether the gradients of two losses are taken: always."""
+        return True
+
     def losses(self, context: StepContext) -> dict[str, Tensor]:
         """Return the joint term and the unimodal one."""
         if not self.in_window(context.run):

@@ -19,6 +19,7 @@ from equipoise.training.fabric import check_device
 from equipoise.training.finished import FitResult, load_run
 from equipoise.training.handle import OnEpoch
 from equipoise.training.loop import Training
+from equipoise.training.loss_scaling import check_scaling
 from equipoise.training.measuring.precision import with_precision
 from equipoise.training.option_text import to_options
 from equipoise.training.processes.group import arranged, joined
@@ -104,7 +105,7 @@ def run(
     **how: Any,
 ) -> FitResult:
     """Train as the settings say, with the record in `folder`; see `fit`, and `prepared` for `how`."""
-    check_device(settings.device)
+    check_device(settings.device, settings.budget.precision)
     arrangement = arranged(devices, nodes, settings.device)
     if arrangement.count > 1 and not arrangement.started:
         create_method(settings.method, settings.method_options)  # raises before anything is started
@@ -141,7 +142,7 @@ def prepared(
     computing it. `floors` is the folder in which runs on the same data share their floor. For the other
     arguments see `fit`.
     """
-    check_device(settings.device)
+    check_device(settings.device, settings.budget.precision)
     method = create_method(settings.method, settings.method_options)
     record = RunRecord(folder, writes=process_rank() == 0)
     begun = resume and record.path(CONFIG).is_file()
@@ -152,6 +153,7 @@ def prepared(
     by_first(lambda: check_tokens(reference, dataset))
     initial = fingerprints.of_encoders(encoders_of(reference))
     method.check(reference)
+    check_scaling(method, settings.budget)
     model = build_for(method, settings, reference)
     for problem in method.problems(settings.budget):
         warn(problem)

@@ -24,6 +24,7 @@ from equipoise.randomness import derive_seed
 from equipoise.relearning.relearner import DiagnoseRelearn
 from equipoise.tasks import task_named
 from equipoise.training.fabric import make_fabric, passes_on
+from equipoise.training.loss_scaling import LossScaling
 from equipoise.training.measuring.cost import PassCounter, PeakMemory
 from equipoise.training.measuring.looks import MOST, Looks
 from equipoise.training.optimizers import build_optimizer, optimizer_of
@@ -82,6 +83,7 @@ class RunHandle:
         self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, self.modules), optimizer)
         if settings.compile is not None:
             compile_forward(dict.fromkeys(encoders_of(model).values()), settings.compile)
+        self.scaling = LossScaling(self.fabric.strategy.precision, optimizer)
         self._plain = passes_on(self.fabric)
         if self._plain:
             self.optimizer = optimizer
@@ -172,6 +174,12 @@ class RunHandle:
             self.fabric.backward(loss)
         if process_count() > 1:
             average_values(p.grad for p in self._stepped.parameters() if p.grad is not None)
+        self.scaling.unscale()
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether the gradients are not finite and loss scaling skips the step."""
+        return self.scaling.overflowed
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision under which losses are computed."""
@@ -184,7 +192,7 @@ class RunHandle:
         if limit is None:
             return
         # A gradient that is not finite is reported with the loss of the epoch.
-        if self._plain:
+        if self._plain or self.scaling.active:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             if norm.device.type != "cpu" or not norm <= limit:  # reading it from a GPU would wait for it

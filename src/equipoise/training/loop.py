@@ -30,7 +30,7 @@ from equipoise.training.record.record import CHECKPOINT
 from equipoise.training.record.snapshots import AFTER, EPOCH
 from equipoise.types import Batch, TrainingError
 
-STATEFUL = ("model", "modules", "optimizer", "method")
+STATEFUL = ("model", "modules", "optimizer", "method", "scaling")
 """What a checkpoint holds the `state_dict` of, in the order in which it is restored."""
 
 
@@ -110,6 +110,7 @@ class Training(RunHandle):
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rates[self.epoch] * group["factor"]
         self._stepped.train()
+        self.scaling.start_epoch()
         with self.counting(), self.own_time():
             self.method.epoch_start(self)
 
@@ -142,6 +143,7 @@ class Training(RunHandle):
             **{f"val_{name}": value for name, value in scores.items()},
             lr=self.learning_rates[self.epoch],
             seconds=seconds,
+            **self.scaling.counted(),
         )
         rank = self._rank(scores)
         if self.method.is_candidate(self) and (not self.best or rank > tuple(self.best["rank"])):
@@ -219,7 +221,8 @@ class Training(RunHandle):
         if self.snapshots is not None:
             self.snapshots.all()  # raises now, not after the training, where one is missing
         for name in STATEFUL:
-            getattr(self, name).load_state_dict(state[name])
+            if name in state:  # that of loss scaling is not in checkpoints of earlier versions
+                getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
         self.best, self.step, self.order = state["best"], state["step"], state["order"]
         if process_rank() == 0:  # they are those of all processes

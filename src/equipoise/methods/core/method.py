@@ -118,6 +118,13 @@ class Method:
         """Return the learning rate of each epoch; by default the planned one."""
         return plan.learning_rates()
 
+    def own_gradients(self) -> bool:
+        """Whether gradients are taken other than by one `run.backward` per step, with the present options.
+
+        Loss scaling does not reach them, so its precision is then refused.
+        """
+        return False
+
     def parts(self, modalities: Sequence[str]) -> list[str]:
         """Return the methods whose finished runs (same data, seed and budget) this one starts from."""
         return []
@@ -220,12 +227,13 @@ class Method:
         with run.autocast():
             terms = self.losses(context)
         loss = self.backward(terms, context)
-        if overrides(self, "after_backward"):
+        skipped = run.overflowed  # what is remembered of gradients must not see these
+        if overrides(self, "after_backward") and not skipped:
             with run.own_time():
                 self.after_backward(context)
         run.clip_gradients()
         run.optimizer.step()
-        if overrides(self, "after_step"):
+        if overrides(self, "after_step") and not skipped:
             with run.own_time():
                 self.after_step(context)
         return loss.detach()
