@@ -33,6 +33,7 @@ from equipoise.training.record.record import (
 )
 from equipoise.training.result import PreparedRun
 from equipoise.training.settings import SETTING_NAMES, Settings, data_name
+from equipoise.training.sharding import check_sharding
 from equipoise.typed_options import check_keywords
 from equipoise.types import warn
 
@@ -49,6 +50,7 @@ def fit(
     overwrite: bool = False,
     devices: int | None = None,
     nodes: int | None = None,
+    shard: bool = False,
     on_epoch: OnEpoch | None = None,
     **options: Any,
 ) -> FitResult:
@@ -66,6 +68,7 @@ def fit(
         devices: processes that share the run on this machine, each with its device; None is one, or as many
             as torchrun, SLURM or the like has started.
         nodes: machines of the run.
+        shard: divide the weights of each encoder over the processes.
         on_epoch: called with the epoch and its validation figures.
         **options: fields of `Settings` and `Budget`, for instance `lr=0.01` or `encoder={"audio": "mlp"}`.
 
@@ -73,7 +76,7 @@ def fit(
         EquipoiseError: its kind tells a wrong call from wrong data or a wrong run folder.
     """
     own = {name: f"method_options={{{name!r}: ...}}" for name in option_names(method)}
-    own |= {"strategy": "devices=N, whose processes share batches and do not shard weights"}
+    own |= {"strategy": "devices=N, whose processes share batches, and shard=True, which divides encoders"}
     check_keywords(fit, options, SETTING_NAMES, own)
     settings = Settings.from_options(
         data_name(data),
@@ -92,6 +95,7 @@ def fit(
         on_epoch=on_epoch,
         devices=devices,
         nodes=nodes,
+        shard=shard,
     )
 
 
@@ -131,6 +135,7 @@ def prepared(
     resume: bool = False,
     overwrite: bool = False,
     on_epoch: OnEpoch | None = None,
+    shard: bool = False,
     parts_folder: Path | None = None,
     is_part: bool = False,
     floors: Path | None = None,
@@ -155,6 +160,8 @@ def prepared(
     method.check(reference)
     check_scaling(method, settings.budget)
     model = build_for(method, settings, reference)
+    if shard:
+        check_sharding(settings, method, model)
     for problem in method.problems(settings.budget):
         warn(problem)
     by_first(lambda: record.open(to_options(settings), resume=resume, overwrite=overwrite))
@@ -169,7 +176,9 @@ def prepared(
         floors = floors or (folder / FLOORS if method.parts(tuple(initial)) else None)
         parts = _finished_parts(method, settings, tuple(initial), within, floors)
         method.load_parts(model, {name: part.model for name, part in parts.items()})
-        training = Training(settings, data, model, method, record, on_epoch, joint_encoders=len(initial))
+        training = Training(
+            settings, data, model, method, record, on_epoch, joint_encoders=len(initial), shard=shard
+        )
         if not parts:  # a model built on finished runs starts from their weights
             initial |= fingerprints.of_encoders(encoders_of(model))
         results = {name: {**part.summary, "run_dir": str(part.run_dir)} for name, part in parts.items()}

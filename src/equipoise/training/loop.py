@@ -17,7 +17,7 @@ from equipoise.diagnosis.captured import diagnose_captured
 from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.estimate import usual_options
 from equipoise.diagnosis.features.capture import encoders_of
-from equipoise.distributed import process_rank, share_values
+from equipoise.distributed import load_whole, process_rank, share_values
 from equipoise.models.compiled import same_random_numbers
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.tasks import CLASSIFICATION, MULTILABEL
@@ -28,6 +28,7 @@ from equipoise.training.measuring.evaluation import Evaluation, evaluate
 from equipoise.training.record.files import load_checkpoint, save_checkpoint
 from equipoise.training.record.record import CHECKPOINT
 from equipoise.training.record.snapshots import AFTER, EPOCH
+from equipoise.training.sharding import placed_optimizer_state, whole_values
 from equipoise.types import Batch, TrainingError
 
 STATEFUL = ("model", "modules", "optimizer", "method", "scaling")
@@ -91,7 +92,7 @@ class Training(RunHandle):
         """Give the model the best weights."""
         if not self.total_epochs:
             self._validate(math.nan, 0.0)
-        self.model.load_state_dict(self.best["model"])
+        load_whole(self.model, self.best["model"])
 
     def _train_epoch(self) -> float:
         self.prepare_epoch()
@@ -197,14 +198,17 @@ class Training(RunHandle):
 
     def _save(self) -> None:
         counters, peak_memory = self.total_counters, self.peak_memory
+        held = {name: getattr(self, name).state_dict() for name in STATEFUL}
+        held["best"] = self.best
+        if self.sharded:
+            held = whole_values(held)
         if not self.run_record.writes:
             return
         state = {
             "epoch": self.epoch,
             "step": self.step,
-            **{name: getattr(self, name).state_dict() for name in STATEFUL},
+            **held,
             "generator": self.generator.get_state(),
-            "best": self.best,
             "counters": vars(counters),
             "train_seconds": self.train_seconds,
             "look_seconds": self.look_seconds,
@@ -221,7 +225,11 @@ class Training(RunHandle):
         if self.snapshots is not None:
             self.snapshots.all()  # raises now, not after the training, where one is missing
         for name in STATEFUL:
-            if name in state:  # that of loss scaling is not in checkpoints of earlier versions
+            if name == "model":
+                load_whole(self.model, state[name])
+            elif name == "optimizer":
+                self.optimizer.load_state_dict(placed_optimizer_state(state[name], self.optimizer))
+            elif name in state:  # that of loss scaling is not in checkpoints of earlier versions
                 getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
         self.best, self.step, self.order = state["best"], state["step"], state["order"]

@@ -61,8 +61,9 @@ class PreparedRun:
         test, probes, peak_memory = conclude(training, self.data)
         floor = floor_record(training, self.data, self.floors)
         cost = _cost(training, self.parts)
+        weights = weights_of(training.model)  # of all processes, which may have parts of them
         if record.writes:
-            write_weights(record.path(WEIGHTS), weights_of(training.model))
+            write_weights(record.path(WEIGHTS), weights)
         record.finish(
             {
                 **_described(training, self.data, self.spec),

@@ -47,6 +47,9 @@ class Method:
     stacks: ClassVar[bool] = False
     """Whether the steps of several runs can be taken together: the method leaves `train_step`, `forward`,
     `scope` and `backward` alone, and its hooks draw no random numbers of torch. Not inherited."""
+    shards: ClassVar[bool] = False
+    """Whether the encoders may be sharded: no hook reads or changes whole weights or gradients of them, or it
+    does so as tensors that each process has a part of. Not inherited."""
     remembered: ClassVar[tuple[str, ...]] = ()
     """Attributes that a resumed run needs in addition to model and modules; tensors and plain values only."""
 
