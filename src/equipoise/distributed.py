@@ -163,16 +163,30 @@ def own_part(tensor: Tensor) -> Tensor:
     return part
 
 
-def part_like(value: Tensor, tensor: Tensor) -> Tensor:
-    """Return the part of `value` that corresponds to this process's part of `tensor`.
+def placed_like(value: Tensor, tensor: Tensor) -> Tensor:
+    """Return `value` sharded as `tensor` is.
 
     If `tensor` is sharded and `value` is not, all processes must call it; the first process's value is used.
     """
     if not is_sharded(tensor) or is_sharded(value):
-        return own_part(value)
+        return value
     from torch.distributed.tensor import distribute_tensor
 
-    return own_part(distribute_tensor(value, tensor.device_mesh, tensor.placements))
+    return distribute_tensor(value, tensor.device_mesh, tensor.placements)
+
+
+def part_like(value: Tensor, tensor: Tensor) -> Tensor:
+    """Return the part of `value` that corresponds to this process's part of `tensor`; see `placed_like`."""
+    return own_part(placed_like(value, tensor))
+
+
+def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict of whole tensors, or of those of this process, into a module that may be sharded.
+
+    If it is, all processes must call it.
+    """
+    current = module.state_dict()
+    module.load_state_dict({n: placed_like(v, current[n]) if n in current else v for n, v in state.items()})
 
 
 def whole(tensor: Tensor) -> Tensor:

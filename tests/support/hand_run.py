@@ -183,6 +183,10 @@ class HandRun:
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
 
+    @property
+    def overflowed(self) -> bool:
+        return False
+
     def clip_gradients(self) -> None:
         pass
 

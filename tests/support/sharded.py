@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import equipoise as eq
-from equipoise.distributed import whole
+from equipoise.distributed import own_part, whole
+from equipoise.models import build_model
 from equipoise.relearning.blend import snapshot
+from equipoise.training.sharding import shard_encoders
 from two_processes import TwoStreams, leave, loaders
 
 FIXED = {"every": 1, "count": 2, "strength": "fixed", "max_alpha": 0.3}
@@ -115,6 +117,25 @@ def refusals(rank: int, folder: Path) -> None:
         relearn = eq.DiagnoseRelearn({"video": plain.video}, every=1, count=1)
         with pytest.raises(eq.ModelError, match="the model is wrapped by FullyShardedDataParallel"):
             relearn.step(1, plain, *loaders(shared=True))
+
+
+def half_of_each_encoder(rank: int, folder: Path) -> None:
+    """The parts of a process, of weights, gradients and moments, with a fusion that stays whole."""
+    shapes = {"audio": ((8,), "vector"), "video": ((6,), "vector")}
+    with together(rank, folder):
+        model = build_model(shapes, 4, encoders="mlp")
+        sizes = {name: tensor.numel() for name, tensor in model.named_parameters()}
+        shard_encoders(model, torch.device("cpu"))
+        optimizer = torch.optim.AdamW(model.parameters())
+        inputs = {"audio": torch.ones(4, 8), "video": torch.ones(4, 6)}
+        model(inputs).logits.square().mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            model(inputs)  # a pass alone leaves no whole weights
+        for name, parameter in model.named_parameters():
+            parts = [parameter, parameter.grad, optimizer.state[parameter]["exp_avg"]]
+            held = {own_part(part).numel() for part in parts}
+            assert held == {sizes[name] // (1 if name.startswith("fusion") else 2)}, name
 
 
 def averages(rank: int, folder: Path) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,18 @@ def _fail(encoder: torch.nn.Module, _: Any) -> None:
         raise ZeroDivisionError("in one process only")
 
 
-def trained(folder: Path, name: str, data: str, options: Mapping[str, Any]) -> eq.FitResult:
-    return eq.fit(data, **{**GIVEN, **options}, out=folder / name)
+def trained(folder: Path, name: str, data: str, options: Mapping[str, Any], **how: Any) -> eq.FitResult:
+    return eq.fit(data, **{**GIVEN, **options}, **how, out=folder / name)
+
+
+def copying(folder: Path, name: str) -> Callable[[int, dict[str, float]], None]:
+    """Return a function that copies a run as it is in its third epoch, like one that ended there."""
+
+    def copy(epoch: int, _: dict[str, float]) -> None:
+        if epoch == 2:
+            shutil.copytree(folder / name, folder / f"{name}-copy")
+
+    return copy
 
 
 if __name__ == "__main__":
@@ -90,5 +101,8 @@ if __name__ == "__main__":
     place = Path(sys.argv[1])
     wanted = json.loads((place / "wanted.json").read_text())
     for name, (data, options) in wanted.items():
-        result = trained(place, name, data, options)
+        how: dict[str, Any] = {}
+        if os.environ.get("SHARD"):
+            how = {"shard": True, "on_epoch": copying(place, name), "resume": (place / name).exists()}
+        result = trained(place, name, data, options, **how)
         torch.save(result.model.state_dict(), place / f"{name}-{os.environ['RANK']}.pt")

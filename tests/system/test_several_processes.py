@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import equipoise as eq
 import other_tasks
 import shared_runs
 import synthetic
-from equipoise.methods import METHODS
-from processes import torchrun
+from equipoise.methods import METHODS, create_method
+from equipoise.models import BalancedModel, build_model
+from equipoise.training import sharding
+from equipoise.training.settings import Settings
+from equipoise.training.sharding import check_sharding, shards
+from processes import in_two_processes, torchrun
+from sharded import half_of_each_encoder
 
 RELEARN = {"method": "diagnose-relearn", "method_options": {"epochs": [0, 2], "lam": 5.0}}
 SHAPES = {"audio": (8,), "video": (1, 8, 8)}
@@ -142,3 +149,99 @@ def test_other_tasks(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TASK", task)
     other = str(other_tasks.write(tmp_path / "set", task, SHAPES, count=160).path)
     assert_equal_runs(other, {"diagnose-relearn": RELEARN}, 2, tmp_path)
+
+
+# Divided encoders ------------------------------------------------------------------------------------------
+
+CLIPPED = {"clip_norm": 0.5, "optimizer": "adamw", "lr": 0.01}
+
+
+@pytest.fixture
+def sharded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Divide the encoders of runs in several processes."""
+    monkeypatch.setenv("SHARD", "1")
+
+
+@pytest.mark.usefixtures("sharded")
+def test_divided_encoders_have_the_result_of_one_process(data: str, tmp_path: Path) -> None:
+    """Weights, records, trace, and the diagnoses; and checkpoints, which one process can resume."""
+    wanted: dict[str, dict[str, Any]] = {
+        "joint": {"method": "joint", **CLIPPED},
+        "diagnose-relearn": {**RELEARN, **CLIPPED, "trace": True},
+    }
+    assert_equal_runs(data, wanted, 2, tmp_path)
+    for name, own in wanted.items():
+        expected = torch.load(tmp_path / f"{name}-0.pt", weights_only=True)
+        resumed = shared_runs.trained(tmp_path, f"{name}-copy", data, own, resume=True)
+        for key, value in resumed.model.state_dict().items():
+            torch.testing.assert_close(expected[key], value, rtol=0, atol=1e-9, msg=f"{name} {key}")
+
+
+@pytest.mark.usefixtures("sharded")
+def test_a_checkpoint_of_one_process_is_resumed_in_two(data: str, tmp_path: Path) -> None:
+    own = {**RELEARN, **CLIPPED}
+    stopped, name = tmp_path / "stopped", "diagnose-relearn"
+    shared_runs.trained(stopped, name, data, own, on_epoch=shared_runs.copying(stopped, name))
+    shutil.copytree(stopped / f"{name}-copy", tmp_path / name)
+    assert_equal_runs(data, {name: own}, 2, tmp_path)
+
+
+@pytest.mark.matrix
+@pytest.mark.usefixtures("sharded")
+@pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if shards(kind)])
+def test_every_method_that_shards_has_the_result_of_one_process(
+    method: str, data: str, tmp_path: Path
+) -> None:
+    assert_equal_runs(data, {method: {**EVERY[method], **CLIPPED}}, 2, tmp_path)
+
+
+@pytest.mark.matrix
+@pytest.mark.usefixtures("sharded")
+def test_what_follows_a_relearning(data: str, tmp_path: Path) -> None:
+    def relearnt(**options: Any) -> dict[str, Any]:
+        given = {"epochs": [1], "lam": 5.0, **options}
+        return {"method": "diagnose-relearn", "method_options": given, **CLIPPED}
+
+    wanted = {
+        "aftermath": relearnt(
+            norm_stats="recalibrate", head_policy="refit", head_refit_steps=3, optimizer_state="scale"
+        ),
+        "ema": relearnt(target="ema"),
+        "robust": relearnt(preset="robust"),
+    }
+    assert_equal_runs(data, wanted, 2, tmp_path)
+
+
+def test_each_process_has_half_of_each_encoder(tmp_path: Path) -> None:
+    in_two_processes(half_of_each_encoder, tmp_path)
+
+
+def test_one_process_has_nothing_to_share(data: str, tmp_path: Path) -> None:
+    with pytest.raises(eq.UsageError, match="there is one; give devices=N"):
+        eq.fit(data, shard=True, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def model_of(fusion: str) -> BalancedModel:
+    shapes = dict.fromkeys(("audio", "video"), ((1, 8, 8), "image"))
+    return build_model(shapes, 3, encoders="cnn", fusion=fusion)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "fusion", "said"),
+    [
+        ("ogm-ge", {}, "concat", "'ogm-ge' reads or changes the weights or gradients of encoders"),
+        ("diagnose-relearn+ogm", {}, "concat", "'ogm' reads or changes"),
+        ("joint", {"compile": "default"}, "concat", "compile does not work with shard"),
+        ("joint", {"precision": "16-mixed"}, "concat", "precision='16-mixed' does not work with shard"),
+        ("joint", {}, "mmtm", "exchange signals"),
+    ],
+)
+def test_what_cannot_be_sharded_says_so(
+    method: str, options: Any, fusion: str, said: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharding, "process_count", lambda: 2)
+    settings = Settings.from_options(data, **options)
+    with pytest.raises(eq.EquipoiseError, match=said):
+        check_sharding(settings, create_method(method, {}), model_of(fusion))
+    check_sharding(Settings.from_options(data), create_method("joint", {}), model_of("concat"))

@@ -21,6 +21,7 @@ def train_command(
     config: Path | None = None,
     devices: Whole | None = None,
     nodes: Whole | None = None,
+    shard: bool = False,
     chosen: Mapping[str, Any],
 ) -> None:
     """Train one model by one method.
@@ -33,6 +34,7 @@ def train_command(
         devices: processes that share the run on this machine, each with its device (`torchrun` and SLURM may
             start them, too).
         nodes: machines of the run. Each starts the command, with MASTER_ADDR, MASTER_PORT and NODE_RANK set.
+        shard: divide the weights of each encoder over the processes, for encoders that are too large for one.
         chosen: the settings that were given.
     """
     from equipoise.tasks import task_named
@@ -46,7 +48,14 @@ def train_command(
     folder = out or free_folder(
         f"{Path(chosen['data']).name}-{run_name(method, settings.seed)}", reuse=resume or overwrite
     )
-    train = partial(run, settings, folder, resume=resume, overwrite=overwrite, devices=devices, nodes=nodes)
+    how: dict[str, Any] = {
+        "resume": resume,
+        "overwrite": overwrite,
+        "devices": devices,
+        "nodes": nodes,
+        "shard": shard,
+    }
+    train = partial(run, settings, folder, **how)
     if not speaks(nodes):
         train()
         return

@@ -105,6 +105,10 @@ class AGM(Modulates, Windowed):
             return f"{self.name} corrects the gradient of the joint loss, which {other.name} replaces"
         return super().conflicts(other)
 
+    def own_gradients(self) -> bool:
+        """Whether the gradient of the logits is taken."""
+        return self.mode == "shapley-branch"
+
     def setup(self, run: Run) -> None:
         """Start without a history."""
         super().setup(run)

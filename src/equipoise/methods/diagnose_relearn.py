@@ -38,6 +38,7 @@ class DiagnoseRelearnMethod(Relearns):
     family = "optimisation"
     summary = "soft re-initialisation of over-trained encoders, by the purity gap of their features"
     stacks = True
+    shards = True
     source = "Wei et al., ECCV 2024, arXiv 2407.09705"
     cost = "a pass over train and validation and 2 k-means per modality, per re-learning"
     search_space = space(lam=LogUniform(0.3, 30), count=Whole(1, 4))

@@ -83,6 +83,10 @@ class GBlend(HoldsOut):
         """Return a linear head for each modality."""
         return {"heads": OwnHeads(model.feature_widths(), model.num_outputs)}
 
+    def own_gradients(self) -> bool:
+        """Whether probes train: always, with optimisers of their own."""
+        return True
+
     def setup(self, run: Run) -> None:
         """Start from equal weights, and draw as many training samples to measure on as are held out."""
         super().setup(run)

@@ -18,4 +18,5 @@ class Joint(Method):
     summary = "one cross-entropy on the fused logits"
     requires = Requirements(tasks=EVERY_TASK)
     stacks = True
+    shards = True
     source = "the usual baseline"

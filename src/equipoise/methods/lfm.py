@@ -93,6 +93,10 @@ class LFM(HoldsOut):
         """Whether a part is held out: if the weight is learnt."""
         return self.schedule == "learned"
 
+    def own_gradients(self) -> bool:
+        """Whether gradients are compared: if the weight is learnt."""
+        return self.schedule == "learned"
+
     def build(self, reference: BalancedModel) -> BalancedModel:
         """Return the encoders with a linear head for each modality whose logits are averaged."""
         fusion = AverageFusion(reference.feature_widths(), reference.num_outputs, rule="logit")

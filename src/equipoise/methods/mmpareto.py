@@ -65,6 +65,10 @@ class MMPareto(ReadsUnimodal, Windowed):
     search_space = space(gamma=LogUniform(0.5, 4))
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)
 
+    def own_gradients(self) -> bool:
+        """Whether the gradients of two losses are taken: always."""
+        return True
+
     def losses(self, context: StepContext) -> dict[str, Tensor]:
         """Return the joint term and the unimodal one."""
         if not self.in_window(context.run):

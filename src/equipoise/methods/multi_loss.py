@@ -31,6 +31,7 @@ class MultiLoss(ReadsUnimodal):
     family = "reference"
     summary = "the joint loss plus a loss on each modality alone"
     stacks = True
+    shards = True
     source = "the uniform baseline of Wei and Hu, ICML 2024, arXiv 2405.17730"
     cost = "a linear head per modality"
     search_space = space(weight=LogUniform(0.1, 10))

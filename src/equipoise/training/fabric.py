@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from equipoise.distributed import process_count
+from equipoise.training.settings import SCALED
 from equipoise.types import UsageError
 
 METRICS = "torchmetrics"
@@ -79,11 +80,11 @@ def passes_on(fabric: Any) -> bool:
     return type(strategy) is SingleDeviceStrategy and type(strategy.precision) is Precision
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that this machine does not have.
+def check_device(name: str, precision: str) -> None:
+    """Refuse a device that this machine does not have, and a precision that the device does not have.
 
     Raises:
-        UsageError: `cuda` or `mps` was requested, and torch finds none.
+        UsageError: `cuda` or `mps` was requested, and torch finds none; or loss scaling without a GPU.
     """
     missing = (name == "cuda" and not torch.cuda.is_available()) or (
         name == "mps" and not torch.backends.mps.is_available()
@@ -92,4 +93,10 @@ def check_device(name: str) -> None:
         raise UsageError(
             f"torch {torch.__version__} finds no {name} device on this machine; expected 'auto' or 'cpu' "
             "here, or a torch build and driver that support it."
+        )
+    if precision == SCALED and not (name in ("auto", "cuda") and torch.cuda.is_available()):
+        where = "torch finds none" if name == "auto" else f"the device is {name!r}"
+        raise UsageError(
+            f"precision={precision!r} scales losses for a CUDA device, and {where}; choose bf16-mixed or "
+            "32-true."
         )

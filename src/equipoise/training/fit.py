@@ -19,6 +19,7 @@ from equipoise.training.fabric import check_device
 from equipoise.training.finished import FitResult, load_run
 from equipoise.training.handle import OnEpoch
 from equipoise.training.loop import Training
+from equipoise.training.loss_scaling import check_scaling
 from equipoise.training.measuring.precision import with_precision
 from equipoise.training.option_text import to_options
 from equipoise.training.processes.group import arranged, joined
@@ -32,6 +33,7 @@ from equipoise.training.record.record import (
 )
 from equipoise.training.result import PreparedRun
 from equipoise.training.settings import SETTING_NAMES, Settings, data_name
+from equipoise.training.sharding import check_sharding
 from equipoise.typed_options import check_keywords
 from equipoise.types import warn
 
@@ -48,6 +50,7 @@ def fit(
     overwrite: bool = False,
     devices: int | None = None,
     nodes: int | None = None,
+    shard: bool = False,
     on_epoch: OnEpoch | None = None,
     **options: Any,
 ) -> FitResult:
@@ -65,6 +68,7 @@ def fit(
         devices: processes that share the run on this machine, each with its device; None is one, or as many
             as torchrun, SLURM or the like has started.
         nodes: machines of the run.
+        shard: divide the weights of each encoder over the processes.
         on_epoch: called with the epoch and its validation figures.
         **options: fields of `Settings` and `Budget`, for instance `lr=0.01` or `encoder={"audio": "mlp"}`.
 
@@ -72,7 +76,7 @@ def fit(
         EquipoiseError: its kind tells a wrong call from wrong data or a wrong run folder.
     """
     own = {name: f"method_options={{{name!r}: ...}}" for name in option_names(method)}
-    own |= {"strategy": "devices=N, whose processes share batches and do not shard weights"}
+    own |= {"strategy": "devices=N, whose processes share batches, and shard=True, which divides encoders"}
     check_keywords(fit, options, SETTING_NAMES, own)
     settings = Settings.from_options(
         data_name(data),
@@ -91,6 +95,7 @@ def fit(
         on_epoch=on_epoch,
         devices=devices,
         nodes=nodes,
+        shard=shard,
     )
 
 
@@ -104,7 +109,7 @@ def run(
     **how: Any,
 ) -> FitResult:
     """Train as the settings say, with the record in `folder`; see `fit`, and `prepared` for `how`."""
-    check_device(settings.device)
+    check_device(settings.device, settings.budget.precision)
     arrangement = arranged(devices, nodes, settings.device)
     if arrangement.count > 1 and not arrangement.started:
         create_method(settings.method, settings.method_options)  # raises before anything is started
@@ -130,6 +135,7 @@ def prepared(
     resume: bool = False,
     overwrite: bool = False,
     on_epoch: OnEpoch | None = None,
+    shard: bool = False,
     parts_folder: Path | None = None,
     is_part: bool = False,
     floors: Path | None = None,
@@ -145,7 +151,7 @@ def prepared(
     nor a part can open the test split, and their results have no test figures. For the other arguments see
     `fit`.
     """
-    check_device(settings.device)
+    check_device(settings.device, settings.budget.precision)
     method = create_method(settings.method, settings.method_options)
     record = RunRecord(folder, writes=process_rank() == 0)
     begun = resume and record.path(CONFIG).is_file()
@@ -158,7 +164,10 @@ def prepared(
     by_first(lambda: check_tokens(reference, dataset))
     initial = fingerprints.of_encoders(encoders_of(reference))
     method.check(reference)
+    check_scaling(method, settings.budget)
     model = build_for(method, settings, reference)
+    if shard:
+        check_sharding(settings, method, model)
     for problem in method.problems(settings.budget):
         warn(problem)
     by_first(lambda: record.open(to_options(settings), resume=resume, overwrite=overwrite))
@@ -174,7 +183,9 @@ def prepared(
         planned = _parts_of(method, settings, tuple(initial), part_settings or {})
         parts = _finished_parts(planned, within, floors, closed_test=closed_test)
         method.load_parts(model, {name: part.model for name, part in parts.items()})
-        training = Training(settings, data, model, method, record, on_epoch, joint_encoders=len(initial))
+        training = Training(
+            settings, data, model, method, record, on_epoch, joint_encoders=len(initial), shard=shard
+        )
         if not parts:  # a model built on finished runs starts from their weights
             initial |= fingerprints.of_encoders(encoders_of(model))
         results = {name: {**part.summary, "run_dir": str(part.run_dir)} for name, part in parts.items()}

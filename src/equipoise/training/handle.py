@@ -24,6 +24,7 @@ from equipoise.randomness import derive_seed
 from equipoise.relearning.relearner import DiagnoseRelearn
 from equipoise.tasks import task_named
 from equipoise.training.fabric import make_fabric, passes_on
+from equipoise.training.loss_scaling import LossScaling
 from equipoise.training.measuring.cost import PassCounter, PeakMemory
 from equipoise.training.measuring.looks import MOST, Looks
 from equipoise.training.optimizers import build_optimizer, optimizer_of
@@ -31,6 +32,7 @@ from equipoise.training.record import fingerprints
 from equipoise.training.record.record import DIAGNOSES, METRICS, RunRecord
 from equipoise.training.record.snapshots import BEFORE, Snapshots
 from equipoise.training.settings import Settings
+from equipoise.training.sharding import clip_parts, shard_encoders
 from equipoise.types import Batch
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -50,7 +52,8 @@ class _Stepped(nn.Module):
 class RunHandle:
     """One run as its method sees it, see `equipoise.methods.Run`.
 
-    `joint_encoders` is the number of encoders of the joint model; a sample counts when all have seen it.
+    `joint_encoders` is the number of encoders of the joint model; a sample counts when all have seen it. With
+    `shard` each process has a part of every encoder.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class RunHandle:
         on_epoch: OnEpoch | None = None,
         *,
         joint_encoders: int | None = None,
+        shard: bool = False,
     ) -> None:
         budget = settings.budget
         self.settings, self.method, self.run_record = settings, method, record_of
@@ -78,10 +82,14 @@ class RunHandle:
             for encoder in encoders_of(model).values():
                 if getattr(encoder, "channels_last", False):
                     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.sharded = shard
+        if shard:
+            shard_encoders(model, self.device)
         optimizer = build_optimizer(model, self.modules, budget)
         self._stepped, self.optimizer = self.fabric.setup(_Stepped(model, self.modules), optimizer)
         if settings.compile is not None:
             compile_forward(dict.fromkeys(encoders_of(model).values()), settings.compile)
+        self.scaling = LossScaling(self.fabric.strategy.precision, optimizer)
         self._plain = passes_on(self.fabric)
         if self._plain:
             self.optimizer = optimizer
@@ -172,6 +180,12 @@ class RunHandle:
             self.fabric.backward(loss)
         if process_count() > 1:
             average_values(p.grad for p in self._stepped.parameters() if p.grad is not None)
+        self.scaling.unscale()
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether the gradients are not finite and loss scaling skips the step."""
+        return self.scaling.overflowed
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision under which losses are computed."""
@@ -184,7 +198,9 @@ class RunHandle:
         if limit is None:
             return
         # A gradient that is not finite is reported with the loss of the epoch.
-        if self._plain:
+        if self.sharded:
+            clip_parts((p.grad for p in self._stepped.parameters() if p.grad is not None), limit)
+        elif self._plain or self.scaling.active:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             if norm.device.type != "cpu" or not norm <= limit:  # reading it from a GPU would wait for it

@@ -17,7 +17,7 @@ from equipoise.diagnosis.captured import diagnose_captured
 from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.estimate import usual_options
 from equipoise.diagnosis.features.capture import encoders_of
-from equipoise.distributed import process_rank, share_values
+from equipoise.distributed import load_whole, process_rank, share_values
 from equipoise.models.compiled import same_random_numbers
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.tasks import CLASSIFICATION, MULTILABEL
@@ -28,9 +28,10 @@ from equipoise.training.measuring.evaluation import Evaluation, evaluate
 from equipoise.training.record.files import load_checkpoint, save_checkpoint
 from equipoise.training.record.record import CHECKPOINT
 from equipoise.training.record.snapshots import AFTER, EPOCH
+from equipoise.training.sharding import placed_optimizer_state, whole_values
 from equipoise.types import Batch, TrainingError
 
-STATEFUL = ("model", "modules", "optimizer", "method")
+STATEFUL = ("model", "modules", "optimizer", "method", "scaling")
 """What a checkpoint holds the `state_dict` of, in the order in which it is restored."""
 
 
@@ -91,7 +92,7 @@ class Training(RunHandle):
         """Give the model the best weights."""
         if not self.total_epochs:
             self._validate(math.nan, 0.0)
-        self.model.load_state_dict(self.best["model"])
+        load_whole(self.model, self.best["model"])
 
     def _train_epoch(self) -> float:
         self.prepare_epoch()
@@ -110,6 +111,7 @@ class Training(RunHandle):
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rates[self.epoch] * group["factor"]
         self._stepped.train()
+        self.scaling.start_epoch()
         with self.counting(), self.own_time():
             self.method.epoch_start(self)
 
@@ -142,6 +144,7 @@ class Training(RunHandle):
             **{f"val_{name}": value for name, value in scores.items()},
             lr=self.learning_rates[self.epoch],
             seconds=seconds,
+            **self.scaling.counted(),
         )
         rank = self._rank(scores)
         if self.method.is_candidate(self) and (not self.best or rank > tuple(self.best["rank"])):
@@ -195,14 +198,17 @@ class Training(RunHandle):
 
     def _save(self) -> None:
         counters, peak_memory = self.total_counters, self.peak_memory
+        held = {name: getattr(self, name).state_dict() for name in STATEFUL}
+        held["best"] = self.best
+        if self.sharded:
+            held = whole_values(held)
         if not self.run_record.writes:
             return
         state = {
             "epoch": self.epoch,
             "step": self.step,
-            **{name: getattr(self, name).state_dict() for name in STATEFUL},
+            **held,
             "generator": self.generator.get_state(),
-            "best": self.best,
             "counters": vars(counters),
             "train_seconds": self.train_seconds,
             "look_seconds": self.look_seconds,
@@ -219,7 +225,12 @@ class Training(RunHandle):
         if self.snapshots is not None:
             self.snapshots.all()  # raises now, not after the training, where one is missing
         for name in STATEFUL:
-            getattr(self, name).load_state_dict(state[name])
+            if name == "model":
+                load_whole(self.model, state[name])
+            elif name == "optimizer":
+                self.optimizer.load_state_dict(placed_optimizer_state(state[name], self.optimizer))
+            elif name in state:  # that of loss scaling is not in checkpoints of earlier versions
+                getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
         self.best, self.step, self.order = state["best"], state["step"], state["order"]
         if process_rank() == 0:  # they are those of all processes

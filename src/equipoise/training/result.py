@@ -60,8 +60,9 @@ class PreparedRun:
         training, record = self.training, self.training.run_record
         measured = self._measured()
         cost = _cost(training, self.parts)
+        weights = weights_of(training.model)  # of all processes, which may have parts of them
         if record.writes:
-            write_weights(record.path(WEIGHTS), weights_of(training.model))
+            write_weights(record.path(WEIGHTS), weights)
         record.finish(
             {
                 **_described(training, self.data, self.spec),

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT_LR: Final = {"sgd": 0.1, "adamw": 1e-3}
 SCHEDULES: Final = ("constant", "cosine", "step")
-PRECISIONS: Final = ("32-true", "bf16-mixed", AUTO)
+SCALED: Final = "16-mixed"
+PRECISIONS: Final = ("32-true", "bf16-mixed", SCALED, AUTO)
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 COMPILE_MODES: Final = ("default", "reduce-overhead", "max-autotune")
 SELECTORS: Final = (*FIGURES, "loss")
@@ -52,8 +53,8 @@ class Budget:
         lr_gamma: factor of a drop.
         warmup_epochs: epochs over which the learning rate rises linearly. Default: the recipe's.
         clip_norm: largest norm of the gradient; `inf` does not clip it. Default: the recipe's, if it has one.
-        precision: `32-true`, `bf16-mixed`, or `auto`: mixed precision where some steps of the joint model,
-            before the first run, are clearly faster in it and have the same gradients.
+        precision: `32-true`, `bf16-mixed`, `16-mixed` (loss scaling, on a GPU), or `auto`: bf16 where some
+            steps of the joint model, before the first run, are clearly faster and have the same gradients.
         select: validation figure that picks the epoch whose weights are kept: one of the task's (`accuracy`,
             `macro_f1`, `r2`...) or `loss`. `accuracy` also stands for the main figure of other tasks.
         augment: `none` or `standard`, which changes frames, flow and spectrograms of training batches at

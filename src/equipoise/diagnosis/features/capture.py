@@ -157,7 +157,8 @@ def _collect(
             targets.append(target.detach().cpu())
     if not targets:
         raise DataError("the loader gave no batch; expected at least one: check its dataset and drop_last.")
-    return Captured({name: torch.cat(parts) for name, parts in kept.items()}, torch.cat(targets))
+    # One modality after the other, so that the batches of one only are in memory twice.
+    return Captured({name: torch.cat(kept.pop(name)) for name in encoders}, torch.cat(targets))
 
 
 def _on_cpu(name: str, features: Tensor) -> Tensor:

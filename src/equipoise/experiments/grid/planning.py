@@ -20,6 +20,7 @@ from equipoise.randomness import isolated_rng
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, check_tokens, prepare_data
 from equipoise.training.fabric import check_device
 from equipoise.training.fit import run_name
+from equipoise.training.loss_scaling import check_scaling
 from equipoise.training.option_text import to_options
 from equipoise.training.settings import Settings
 from equipoise.types import ModelError, UsageError, warn
@@ -59,7 +60,7 @@ def expand(
     """
     if not methods:
         raise UsageError("no method was given; expected at least one (see 'equipoise list methods').")
-    check_device(settings.device)
+    check_device(settings.device, settings.budget.precision)
     wanted, named = _wanted(methods)
     _check_options(wanted, options)
     dataset, _ = prepare_data(settings.with_method(BASELINE, {}, seed))
@@ -121,6 +122,7 @@ def _checked_variants(
         own = run_of(settings, variant, options, settings.seed, tuned)
         found[variant] = built = create_method(variant, own.method_options)
         built.check(reference)
+        check_scaling(built, settings.budget)
         model = build_for(built, settings, reference)
         with isolated_rng():  # the modules are discarded: this checks that they can be built
             for member in built.members():

@@ -184,6 +184,11 @@ class HandRun:
         """The precision of the step's forward pass."""
         return self.model.autocast()
 
+    @property
+    def overflowed(self) -> bool:
+        """Never, as the loop skips steps itself."""
+        return False
+
     def clip_gradients(self) -> None:
         """Do nothing, as the loop clips."""
 

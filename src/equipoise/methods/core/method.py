@@ -50,6 +50,9 @@ class Method:
     stacks: ClassVar[bool] = False
     """Whether the steps of several runs can be taken together: the method leaves `train_step`, `forward`,
     `scope` and `backward` alone, and its hooks draw no random numbers of torch. Not inherited."""
+    shards: ClassVar[bool] = False
+    """Whether the encoders may be sharded: no hook reads or changes whole weights or gradients of them, or it
+    does so as tensors that each process has a part of. Not inherited."""
     remembered: ClassVar[tuple[str, ...]] = ()
     """Attributes that a resumed run needs in addition to model and modules; tensors and plain values only."""
 
@@ -120,6 +123,13 @@ class Method:
     def learning_rates(self, plan: Plan) -> Sequence[float]:
         """Return the learning rate of each epoch; by default the planned one."""
         return plan.learning_rates()
+
+    def own_gradients(self) -> bool:
+        """Whether gradients are taken other than by one `run.backward` per step, with the present options.
+
+        Loss scaling does not reach them, so its precision is then refused.
+        """
+        return False
 
     def parts(self, modalities: Sequence[str]) -> list[str]:
         """Return the methods whose finished runs (same data, seed and budget) this one starts from."""
@@ -226,12 +236,13 @@ class Method:
         with run.autocast():
             terms = self.losses(context)
         loss = self.backward(terms, context)
-        if overrides(self, "after_backward"):
+        skipped = run.overflowed  # what is remembered of gradients must not see these
+        if overrides(self, "after_backward") and not skipped:
             with run.own_time():
                 self.after_backward(context)
         run.clip_gradients()
         run.optimizer.step()
-        if overrides(self, "after_step"):
+        if overrides(self, "after_step") and not skipped:
             with run.own_time():
                 self.after_step(context)
         return loss.detach()

@@ -125,6 +125,13 @@ class Run(Protocol):
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision under which losses are computed."""
 
+    @property
+    def overflowed(self) -> bool:
+        """Whether the step of the last backward pass will be skipped, as a gradient is not finite.
+
+        It happens under loss scaling only.
+        """
+
     def clip_gradients(self) -> None:
         """Clip the gradients as configured."""
 

@@ -15,8 +15,13 @@ CHECKPOINT_FORMAT: Final = 3
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return copies of weights and buffers on the CPU; tensors that share memory could not be saved."""
-    return {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    """Return copies of weights and buffers on the CPU; tensors that share memory could not be saved.
+
+    If the weights are sharded, all processes must call it.
+    """
+    from equipoise.distributed import whole
+
+    return {n: whole(value.detach()).contiguous().clone() for n, value in model.state_dict().items()}
 
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
@@ -35,8 +40,10 @@ def read_weights(path: Path, model: nn.Module) -> None:
     """
     from safetensors.torch import load_file
 
+    from equipoise.distributed import load_whole
+
     try:
-        model.load_state_dict(load_file(path))
+        load_whole(model, load_file(path))
     except Exception as error:  # safetensors and torch raise many kinds
         raise RunFolderError(
             f"cannot read {path}: {first_line(error)}. Overwrite the run to train it again."

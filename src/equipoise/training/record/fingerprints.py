@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.data import AugmentOptions, RunData
+from equipoise.distributed import whole_state
 from equipoise.training.settings import Budget
 
 LENGTH = 16
@@ -28,7 +29,7 @@ def of_tensors(state: Mapping[str, Tensor]) -> str:
 
 def of_encoders(encoders: Mapping[str, nn.Module]) -> dict[str, str]:
     """Digest the weights and buffers of each encoder."""
-    return {name: of_tensors(encoder.state_dict()) for name, encoder in encoders.items()}
+    return {name: of_tensors(whole_state(encoder.state_dict())) for name, encoder in encoders.items()}
 
 
 def of_data(data: RunData) -> dict[str, str]:

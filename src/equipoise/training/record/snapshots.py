@@ -52,9 +52,9 @@ class Snapshots:
         Raises:
             RunFolderError: they cannot be written.
         """
+        weights = weights_of(model)  # of all processes, which may have parts of them
         if not self.record.writes:
             return
-        weights = weights_of(model)
         snapshot = Snapshot(epoch, event, fingerprints.of_tensors(weights))
         path = self.record.path(self._file(snapshot))
         try:
