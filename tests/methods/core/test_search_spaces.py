@@ -60,10 +60,10 @@ def test_what_a_range_contains() -> None:
 @pytest.mark.parametrize(
     ("make", "wrong"),
     [
-        (lambda: Uniform(1, 1), "the smaller one first"),
+        (lambda: Uniform(1, 1), "the smaller first"),
         (lambda: Uniform(0, float("inf")), "finite"),
         (lambda: LogUniform(0, 1), "above 0"),
-        (lambda: Whole(3, 2), "the smaller one first"),
+        (lambda: Whole(3, 2), "the smaller first"),
         (lambda: Choice(("a",)), "at least two"),
         (lambda: Choice(("a", "a")), "different"),
     ],
