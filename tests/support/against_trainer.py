@@ -141,6 +141,9 @@ def _training(arguments: str, dtype: torch.dtype) -> tuple[dict[str, Tensor], An
     def keep(epoch: int, _: Any) -> None:
         last.update({name: value.clone() for name, value in training.model.state_dict().items()})
 
-    training = Training(settings, data, reference, create_method(method, options), record, keep)
+    chosen = create_method(method, options)
+    for member in chosen.members():
+        member.keep_model()  # as in a loop of one's own
+    training = Training(settings, data, reference, chosen, record, keep)
     training.fit()
     return last, untrained, data

@@ -177,6 +177,7 @@ def test_divided_encoders_have_the_result_of_one_process(data: str, tmp_path: Pa
             torch.testing.assert_close(expected[key], value, rtol=0, atol=1e-9, msg=f"{name} {key}")
 
 
+@pytest.mark.matrix
 @pytest.mark.usefixtures("sharded")
 def test_a_checkpoint_of_one_process_is_resumed_in_two(data: str, tmp_path: Path) -> None:
     own = {**RELEARN, **CLIPPED}
