@@ -82,7 +82,7 @@ def answer(league: League) -> list[str]:
         f"`{PLUS}`, with its defaults, has place {place} of {count} by mean rank over {len(league.sets)} "
         f"sets, and place {own_place} of {own_count} among the methods with one network at inference. It is "
         f"{points(league.mean_gain(PLUS, league.sets))} points over joint training on average, "
-        f"{points(league.mean_gain(PLUS, neglected))} over the {len(neglected)} sets with a noisy or "
+        f"{points(league.mean_gain(PLUS, neglected))} over {counted(len(neglected))} with a noisy or "
         "neglected modality.",
         "",
     ]
@@ -101,6 +101,10 @@ def answer(league: League) -> list[str]:
         f"{cost['backward_samples']:.2f} times backward."
     )
     return lines
+
+
+def counted(sets: int) -> str:
+    return "the one set" if sets == 1 else f"the {sets} sets"
 
 
 def named(sets: Sequence[SetRows]) -> str:

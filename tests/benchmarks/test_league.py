@@ -149,7 +149,7 @@ def test_the_page_says_what_came_out(parts, league, tmp_path: Path) -> None:
     parts["page"].write(league, page, tmp_path / "images", "abc", ["seeds 0 to 3"])
     text = page.read_text(encoding="utf-8")
     assert "has place 1 of 5 by mean rank over 2 sets, and place 1 of 4 among the methods with one" in text
-    assert "+15.0 points over joint training on average, +10.0 over the 1 sets" in text
+    assert "+15.0 points over joint training on average, +10.0 over the one set with" in text
     assert "| multi-loss | 2.8 | 0 |" in text
     assert json.loads(page.with_suffix(".json").read_text())["sets"] == ["one", "two"]
     for name in ("ranks", "gains", "costs"):
