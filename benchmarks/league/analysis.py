@@ -81,8 +81,22 @@ class SetRows:
 
     def cost(self, method: str, column: str) -> float:
         """Return the mean of a cost as a multiple of that of joint training."""
-        own = self.table[self.table["method"] == method][column].astype(float).mean()
-        return float(own / self.table[self.table["method"] == BASELINE][column].astype(float).mean())
+        return self._mean(method, column) / self._mean(BASELINE, column)
+
+    def passes(self, method: str) -> float:
+        """Return the work of the encoders as a multiple of that of joint training.
+
+        A sample backward counts as two forward. Seconds would depend on what else the machine did, and on
+        which runs were trained side by side.
+        """
+
+        def work(name: str) -> float:
+            return self._mean(name, "forward_samples") + 2 * self._mean(name, "backward_samples")
+
+        return work(method) / work(BASELINE)
+
+    def _mean(self, method: str, column: str) -> float:
+        return float(self.table[self.table["method"] == method][column].astype(float).mean())
 
 
 class League:
@@ -136,6 +150,10 @@ class League:
     def cost(self, method: str, column: str) -> float:
         """Return the mean over sets of a cost in multiples of joint training."""
         return sum(one.cost(method, column) for one in self.sets) / len(self.sets)
+
+    def passes(self, method: str) -> float:
+        """Return the mean over sets of the work of the encoders, in multiples of joint training."""
+        return sum(one.passes(method) for one in self.sets) / len(self.sets)
 
     def to_dict(self, commit: str) -> dict[str, Any]:
         """Return the content of `league.json`."""

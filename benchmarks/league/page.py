@@ -51,7 +51,8 @@ def text(league: League, page: Path, images: Path, commit: str, notes: Sequence[
         f"Mean rank over {len(across.datasets)} sets (1 is best). Friedman's test: p = "
         f"{across.friedman_p:.2g}. By Nemenyi's test at the 5 % level, two methods differ if their mean "
         f"ranks differ by {across.critical_difference:.1f}. Gains and the worst case are in points over "
-        "joint training; costs are samples through the encoders and seconds of training, in multiples of it.",
+        "joint training; costs are samples forward and backward through the encoders, and their work, in "
+        "which a sample backward counts twice, in multiples of it.",
         "",
         *ranking(league),
         "",
@@ -119,15 +120,15 @@ def ranking(league: League) -> list[str]:
     neglected = [one for one in league.sets if one.neglected]
     lines = [
         "| method | mean rank | wins | mean gain | noisy or neglected | worst case | on | forward | backward "
-        "| seconds |",
+        "| work |",
         "|---|---:|---:|---:|---:|---:|---|---:|---:|---:|",
     ]
     for name in league.names:
         worst, where = league.worst(name)
         costs = " | ".join(
-            f"{league.cost(name, column):.2f}"
-            for column in ("forward_samples", "backward_samples", "train_seconds")
+            f"{league.cost(name, column):.2f}" for column in ("forward_samples", "backward_samples")
         )
+        costs += f" | {league.passes(name):.2f}"
         mark = " (experimental)" if name in league.across.experimental else ""
         mark += " (several networks)" if name in SEVERAL_NETWORKS else ""
         lines.append(

@@ -8,6 +8,7 @@ from pathlib import Path
 import altair as alt
 from analysis import League
 
+from equipoise.experiments.compare.comparison import BASELINE
 from equipoise.report.charts.look import GRID, INK, MUTED, PALETTE, layered, source
 from equipoise.report.render import file_bytes
 from equipoise.whole_files import write_atomically
@@ -51,21 +52,31 @@ def gains(league: League, methods: Sequence[str]) -> alt.LayerChart:
 
 
 def costs(league: League, methods: Sequence[str]) -> alt.LayerChart:
-    """Draw the mean gain of each method beside the samples that its encoders see in training."""
+    """Draw the mean gain of each method beside the work of the encoders.
+
+    Named are some methods, joint training, and those that no cheaper method equals.
+    """
     rows = [
         {
             "method": name,
-            "cost": league.cost(name, "backward_samples"),
+            "cost": league.passes(name),
             "gain": 100 * league.mean_gain(name, league.sets),
             "color": PALETTE[methods.index(name)] if name in methods else MUTED,
         }
         for name in league.names
     ]
-    rows = [row for row in rows if row["cost"] > 0]
-    x = alt.X("cost:Q", title="samples backward, multiples of joint training", scale=alt.Scale(type="log"))
-    y = alt.Y("gain:Q", title="mean gain in points", scale=alt.Scale(zero=False))
+    named = [
+        row
+        for row in rows
+        if row["method"] in (BASELINE, *methods)
+        or not any(other["cost"] < row["cost"] and other["gain"] >= row["gain"] for other in rows)
+    ]
+    costs_of = [row["cost"] for row in rows]
+    scale = alt.Scale(type="log", domain=[0.9 * min(costs_of), 1.3 * max(costs_of)], nice=False)
+    axis = alt.Axis(values=[0.5, 1, 1.5, 2, 3, 5, 10], grid=True, gridColor=GRID, format="~g")
+    x = alt.X("cost:Q", title="work of the encoders, multiples of joint training", scale=scale, axis=axis)
+    y = alt.Y("gain:Q", title="mean gain over joint training, points", scale=alt.Scale(zero=False))
     color = alt.Color("color:N", scale=None)
-    base = source(rows)
-    dots = base.mark_point(filled=True, size=50, opacity=1).encode(x, y, color)
-    texts = base.mark_text(align="left", dx=7, fontSize=10).encode(x, y, color, text="method:N")
-    return layered(dots, texts, height=360).properties(width=WIDTH - 120)
+    dots = source(rows).mark_point(filled=True, size=50, opacity=1).encode(x, y, color)
+    texts = source(named).mark_text(align="left", dx=7, fontSize=11).encode(x, y, color, text="method:N")
+    return layered(dots, texts, height=360).properties(width=WIDTH - 60)

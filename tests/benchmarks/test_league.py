@@ -105,6 +105,7 @@ def test_ranks_wins_and_gains_are_those_by_hand(league) -> None:
     assert league.worst("multi-loss")[0] == pytest.approx(-0.1)
     assert league.worst("multi-loss")[1] is two
     assert league.cost("multi-loss", "forward_samples") == pytest.approx(1.5)
+    assert league.passes("multi-loss") == pytest.approx((150 + 2 * 100) / (100 + 2 * 100))
 
 
 def test_losses_are_significant_ones_below(league) -> None:
