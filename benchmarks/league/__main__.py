@@ -22,7 +22,8 @@ from sets import SETS, sources_of
 from equipoise.experiments.compare.across import MIN_DATASETS
 from equipoise.experiments.grid.planning import ALL, REFERENCES, reference_methods
 
-SEEDS = (0, 1, 2, 3, 4, 5)
+SEEDS = (10, 11, 12, 13, 14, 15)
+"""Seeds of which no result was seen when the defaults of D&R-plus were chosen."""
 BEST = 10
 """Methods that are run on the heavy sets beside the references, D&R and D&R-plus."""
 FOLLOWED = ("diagnose-relearn", PLUS)

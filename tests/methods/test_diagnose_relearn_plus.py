@@ -81,8 +81,12 @@ def test_rates_without_restarts_and_cycles_of_unequal_length() -> None:
     lengths = [2, 3, 5]
     rates = [0.2 * (1 + math.cos(math.pi * t / length)) / 2 for length in lengths for t in range(length)]
     assert uneven.learning_rates(plan) == pytest.approx(rates)
-    found = [uneven.is_candidate(SimpleNamespace(epoch=epoch, total_epochs=10)) for epoch in range(10)]
-    assert found == [False] * 5 + [True] * 5
+    runs = [SimpleNamespace(epoch=epoch, total_epochs=10) for epoch in range(10)]
+    assert [uneven.is_candidate(run) for run in runs] == [False] * 8 + [
+        True
+    ] * 2  # a quarter of 5, rounded up
+    steady = create_method(NAME, {"ends": [0.5, 0.2], "rates": "constant"})
+    assert [steady.is_candidate(run) for run in runs] == [False] * 5 + [True] * 5
     # To the nearest epoch, at halves the later one; an end before the first epoch or after the last is none.
     for parts, ends in (([0.5], [4, 7]), ([0.3, 0.31], [2, 7]), ([0.01, 0.99], [7])):
         assert cycle_ends(7, 4, parts) == ends

@@ -13,7 +13,7 @@ from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext, own_heads
 from equipoise.methods.core.search import LogUniform, Whole, space
-from equipoise.methods.shared.cycles import at_peak, cycle_ends, in_last_cycle, restarted, too_short
+from equipoise.methods.shared.cycles import at_peak, at_rest, cycle_ends, in_last_cycle, restarted, too_short
 from equipoise.methods.shared.lessons import Lessons
 from equipoise.methods.shared.relearns import Relearns
 from equipoise.methods.shared.unimodal_views import unimodal_loss
@@ -183,7 +183,12 @@ class DiagnoseRelearnPlus(Relearns):
         return terms
 
     def is_candidate(self, run: Run) -> bool:
-        """Whether the epoch belongs to the last cycle: the weights of the others are there to be reset."""
+        """Whether the epoch is at the end of the last cycle, or in it where rates do not fall.
+
+        The weights of the other cycles are there to be reset.
+        """
+        if self.rates in ("cosine", "one-cosine"):
+            return at_rest(run.epoch, cycle_ends(run.total_epochs, self.cycles, self.ends))
         return in_last_cycle(run.epoch, run.total_epochs, self.cycles, self.ends)
 
     def epoch_end(self, run: Run) -> None:

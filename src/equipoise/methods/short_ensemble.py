@@ -9,7 +9,7 @@ from typing import cast
 from equipoise.methods.core.run import Plan, Run
 from equipoise.methods.core.search import LogUniform, Whole, space
 from equipoise.methods.multi_loss import MultiLoss
-from equipoise.methods.shared.cycles import cycle_ends, in_last_cycle, restarted, too_short
+from equipoise.methods.shared.cycles import at_rest, cycle_ends, restarted, too_short
 from equipoise.models import BalancedModel
 from equipoise.models.averaged import CopiesModel
 from equipoise.randomness import derive_seed
@@ -63,8 +63,8 @@ class ShortEnsemble(MultiLoss):
         return restarted(planned, cycle_ends(len(planned), self.nets))
 
     def is_candidate(self, run: Run) -> bool:
-        """Whether the last net is being trained: before, nets are missing."""
-        return in_last_cycle(run.epoch, run.total_epochs, self.nets)
+        """Whether the last net is nearly trained: before, nets are missing, or its rate is still high."""
+        return self.nets == 1 or at_rest(run.epoch, cycle_ends(run.total_epochs, self.nets))
 
     def epoch_end(self, run: Run) -> None:
         """Keep a net that is finished, and draw the next one."""

@@ -23,6 +23,16 @@ def in_last_cycle(epoch: int, epochs: int, cycles: int, parts: Sequence[float] |
     return epoch >= max([0, *cycle_ends(epochs, cycles, parts)[:-1]])
 
 
+def at_rest(epoch: int, ends: Sequence[int]) -> bool:
+    """Return whether an epoch (0-based) is in the last quarter of the last cycle.
+
+    The rate of `restarted` is then below 15 % of its peak. At higher rates the scores on few validation
+    samples jump, so that the best of them is a lucky one, of weights that are still in motion.
+    """
+    first = max([0, *ends[:-1]])
+    return epoch >= ends[-1] - max(1, math.ceil((ends[-1] - first) / 4))
+
+
 def at_peak(planned: Sequence[float]) -> list[float]:
     """Return learning rates that stay at the planned peak, after its warm-up."""
     peak = max(planned, default=0.0)
