@@ -3,8 +3,8 @@
 Usage: python benchmarks/league SOURCE [--sets SET ...] [--anew METHOD ...] [--skip METHOD ...]
                                   [--workers N] [--page]
 
-A run that has ended leaves a row in docs/results/league and is not computed again, so that the league can be
-interrupted at any time and goes on with the next call, also on another machine.
+A run that has ended leaves a row in docs/results/league and is not computed again. The league can be
+interrupted at any time; the same command resumes it, also on another machine.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class Keeper:
 
 
 def run(wanted: Iterable[Wanted], seeds: Sequence[int], out: Path, workers: int | None) -> None:
-    """Compute what is missing; it can be interrupted at any time, and goes on with the next call."""
+    """Compute what is missing; it can be interrupted at any time, and the same call resumes it."""
     cells, rows = [], {}
     for one in wanted:
         for cell in one.cells(seeds, out):

@@ -204,4 +204,4 @@ def test_the_command_explains_itself() -> None:
     found = subprocess.run(
         [sys.executable, str(FOLDER), "--help"], capture_output=True, text=True, check=True
     )
-    assert "goes on with the next call" in found.stdout
+    assert "the same command resumes it" in found.stdout

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Parameter
 
 from equipoise.cli.arguments import Words, check_figures, check_report
-from equipoise.cli.memory import return_freed_arrays
 from equipoise.cli.progress import waiting
 from equipoise.cli.tables import output_console, print_plain, turned
 from equipoise.decimals import MINUS
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from equipoise.experiments.examine.examination import Examination
 
 REPORT = "diagnosis.html"
+M_MMAP_THRESHOLD: Final = -3
+"""Option of glibc's `mallopt`."""
+THRESHOLD: Final = 4 * 2**20
+"""Bytes from which freed arrays are returned to the system."""
 
 
 def diagnose_command(
@@ -74,7 +79,7 @@ def diagnose_command(
         check_report(report, overwrite or out is None)
         file_of_numbers(report)
     if features is not None:
-        return_freed_arrays()
+        _return_freed_arrays()
         with waiting(f"measuring {features}"):
             found = examine_features(features, preset=preset, **options)
     else:
@@ -154,3 +159,17 @@ def _write(
             drawn = write_examination_figures(found, figures, formats)
         for path in drawn:
             print_plain(console, path)
+
+
+def _return_freed_arrays() -> None:
+    """Return large arrays to the system when they are freed.
+
+    By default glibc keeps more and more of them: it raises its threshold with each one that is freed, and a
+    diagnosis of large features would hold half as much memory again as it needs. Nothing changes without
+    glibc.
+    """
+    if sys.platform != "linux":
+        return
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(M_MMAP_THRESHOLD, THRESHOLD)
