@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from equipoise.diagnosis.estimate import diagnose_with, estimate, fitting, minmax, usual_options
+from equipoise.diagnosis.estimate import diagnose_with, estimate, fitting, usual_options
 from equipoise.diagnosis.features.arrays import (
     check_modalities,
     class_indices,
@@ -19,6 +19,7 @@ from equipoise.diagnosis.features.arrays import (
     split_targets,
     splits_of,
 )
+from equipoise.diagnosis.features.scaling import minmax
 from equipoise.diagnosis.measures.catalogue import CAP, MEASURES
 from equipoise.diagnosis.measures.clusters import cluster_purity, fit_kmeans
 from equipoise.diagnosis.options import DiagnosisOptions

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from equipoise.diagnosis.features.arrays import check_modalities, in_range, split_targets, splits_of
+from equipoise.diagnosis.features.scaling import minmax, scale_features
 from equipoise.diagnosis.measures.catalogue import MEASURES
-from equipoise.diagnosis.measures.scores import Array, Fitting, Score, Splits, Values
+from equipoise.diagnosis.measures.scores import Fitting, Score, Splits, Values
 from equipoise.diagnosis.options import WITHOUT_CLASSES, DiagnosisOptions
+from equipoise.diagnosis.room import copied
 from equipoise.diagnosis.state import Diagnosis, LearningState
 from equipoise.randomness import isolated_rng
 from equipoise.sharing import Blocks
 from equipoise.threads import map_on_single_threads
 from equipoise.types import DataError
 
-if TYPE_CHECKING:
-    from sklearn.preprocessing import StandardScaler
-
-ROWS: Final = 4096
-"""Rows per step in which a standard scaler is fitted."""
 USUAL_MEASURES: Final = {"continuous": "ridge-r2", "labels": "linear-map"}
 """Default measures of targets that are not classes, for which purity is not defined."""
 
@@ -180,14 +177,17 @@ def _scaled_splits(splits: Splits, options: DiagnosisOptions) -> Splits:
 
     In float32 the same features fall into other clusters. The copy is scaled in place.
     """
-    if (measure := MEASURES[options.metric]).reads_logits:
+    measure = MEASURES[options.metric]
+    if measure.reads_logits:
         return splits
-    if measure.clusters and options.backend != "torch" and splits.train.dtype != np.float64:
-        precise = splits.train.astype(np.float64), splits.val.astype(np.float64)
-        splits = replace(splits, train=precise[0], val=precise[1], disposable=True)
+    precise = measure.clusters and options.backend != "torch"
+    kind = np.dtype(np.float64) if precise else splits.train.dtype
+    if splits.train.dtype != kind or not (splits.disposable or options.scaler == "none"):
+        train, val = copied(splits.train, kind), copied(splits.val, kind)
+        splits = replace(splits, train=train, val=val, disposable=True)
     if splits.blocks:  # scaled as the paper does, see `_in_blocks`
         shares = zip((splits.train, splits.val), splits.blocks, strict=True)
-        train, val = (minmax(part, copy=not splits.disposable, blocks=share) for part, share in shares)
+        train, val = (minmax(part, copy=False, blocks=share) for part, share in shares)
     else:
         train, val = scale_features(
             splits.train, splits.val, options.scaler, options.pca, in_place=splits.disposable
@@ -223,57 +223,6 @@ def stratified_rows(
         for label, count in zip(classes, share, strict=True)
     ]
     return np.sort(np.concatenate(chosen))
-
-
-def scale_features(
-    train: Array, val: Array, scaler: str, pca: int | None = None, *, in_place: bool = False
-) -> tuple[Array, Array]:
-    """Scale training and validation features `[N, d]`, optionally reduced to `pca` components.
-
-    `minmax-per-split` is the paper's: each feature of each split to [-1, 1] by that split's own range. With
-    `in_place` the given arrays are overwritten, if the scaler allows it.
-    """
-    from sklearn.preprocessing import MinMaxScaler, normalize
-
-    copy = not in_place
-    if scaler == "minmax-per-split":
-        train, val = minmax(train, copy=copy), minmax(val, copy=copy)
-    elif scaler == "l2":
-        train, val = normalize(train, copy=copy), normalize(val, copy=copy)
-    elif scaler != "none":
-        by_range = MinMaxScaler((-1, 1), copy=copy)
-        fitted = by_range.fit(train) if scaler == "minmax-train" else _standard(train, copy)
-        train, val = fitted.transform(train), fitted.transform(val)
-    if pca is not None and pca < train.shape[1]:
-        from sklearn.decomposition import PCA
-
-        with np.errstate(divide="ignore", invalid="ignore"):  # shares of the variance of constant features
-            reduction = PCA(min(pca, len(train)), svd_solver="full").fit(train)
-        train, val = reduction.transform(train), reduction.transform(val)
-    return train, val
-
-
-def minmax(features: Array, *, copy: bool = True, blocks: Blocks | None = None) -> Array:
-    """Scale each feature of `features [N, d]` to [-1, 1]; a constant feature becomes -1.
-
-    With `blocks` the range is that of the features of all processes.
-    """
-    from sklearn.preprocessing import MinMaxScaler
-
-    blocks = blocks or Blocks.alone(len(features))
-    ends = blocks.lowest(features.min(axis=0)), blocks.highest(features.max(axis=0))
-    scaled: Array = MinMaxScaler((-1, 1), copy=copy).fit(np.stack(ends)).transform(features)
-    return scaled
-
-
-def _standard(train: Array, copy: bool) -> StandardScaler:
-    """Fit in steps: the variance of all rows at once would need a copy of them in double precision."""
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler(copy=copy)
-    for start in range(0, len(train), ROWS):
-        scaler.partial_fit(train[start : start + ROWS])
-    return scaler
 
 
 def centred_interval(

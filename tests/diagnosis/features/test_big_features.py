@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from equipoise import threads
 from equipoise.diagnosis import diagnose, purity, separability
-from equipoise.diagnosis.estimate import scale_features
+from equipoise.diagnosis.features.scaling import scale_features
 from equipoise.diagnosis.measures.clusters import cluster_purity
 
 

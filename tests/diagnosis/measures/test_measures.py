@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from equipoise.diagnosis import diagnose, separability
-from equipoise.diagnosis.estimate import scale_features
+from equipoise.diagnosis.features.scaling import scale_features
 from equipoise.diagnosis.measures.clusters import adjusted_rand_index, mutual_information
 from equipoise.diagnosis.options import ACCURACY_LIKE, CONTINUOUS, LABELS, METRICS
 from equipoise.types import DataError

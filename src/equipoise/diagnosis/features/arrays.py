@@ -14,6 +14,8 @@ from equipoise.sharing import Blocks
 from equipoise.tasks import refuse_ignored
 from equipoise.types import DataError, UsageError
 
+ROWS: Final = 4096
+"""Rows per step of a check."""
 SAFE_EXPONENT: Final = 50
 """Features of up to two to this power, and their squares, are represented well in float32 too."""
 
@@ -116,7 +118,9 @@ def feature_matrix(features: ArrayLike, what: str) -> Array:
         raise DataError(f"{what} is empty; expected at least one sample.")
     if x.dtype not in (np.float32, np.float64):
         x = x.astype(np.float32)
-    bad = ~np.isfinite(x).all(axis=1)
+    bad = np.empty(len(x), bool)
+    for start in range(0, len(x), ROWS):
+        bad[start : start + ROWS] = ~np.isfinite(x[start : start + ROWS]).all(axis=1)
     if bad.any():
         raise DataError(
             f"{what} holds NaN or infinite values in {int(bad.sum())} of {len(x)} rows, first in row "

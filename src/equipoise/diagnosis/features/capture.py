@@ -22,6 +22,7 @@ from equipoise.diagnosis.features.reading import (
     moved_batches,
     untouched_generators,
 )
+from equipoise.diagnosis.room import Rows, taken
 from equipoise.distributed import gathered, portable
 from equipoise.pooling import Pool, pooled_output
 from equipoise.randomness import isolated_rng
@@ -53,10 +54,12 @@ class Captured:
 
         All processes must call it.
         """
+        if self.blocks is None and rows is None:
+            return self
         rows = np.arange(len(self.target)) if rows is None else rows
         target = self.target[torch.from_numpy(rows)]
         if self.blocks is None:
-            return Captured({name: z[torch.from_numpy(rows)] for name, z in self.features.items()}, target)
+            return Captured({name: taken(z, rows) for name, z in self.features.items()}, target)
         blocks = self.blocks.chosen(rows)
         places = rows[blocks.own] - self.blocks.start
         features = {name: z.numpy()[places] for name, z in self.features.items()}
@@ -67,9 +70,7 @@ class Captured:
         kept = self.target != IGNORED_CLASS
         if self.target.is_floating_point() or self.target.ndim != 1 or kept.all():
             return self
-        if self.blocks is not None:
-            return self.whole(kept.numpy().nonzero()[0])
-        return Captured({name: z[kept] for name, z in self.features.items()}, self.target[kept])
+        return self.whole(kept.numpy().nonzero()[0])
 
 
 def collect_features(
@@ -132,7 +133,7 @@ def _collect(
 ) -> Captured:
     check_handles(encoders, model)
     outputs: dict[str, tuple[Any, Any]] = {}
-    kept: dict[str, list[Tensor]] = {name: [] for name in encoders}
+    kept = {name: Rows(f"the output of the encoder of {name!r}") for name in encoders}
     targets: list[Tensor] = []
 
     def keep(name: str, output: Any, keywords: Mapping[str, Any]) -> None:
@@ -153,12 +154,12 @@ def _collect(
             reader.run(model, batch)
             hooks.end_pass()
             for name, (output, mask) in outputs.items():
-                kept[name].append(_on_cpu(name, pooled_output(name, output, len(target), pool, mask)))
+                kept[name].add(_on_cpu(name, pooled_output(name, output, len(target), pool, mask)))
             targets.append(target.detach().cpu())
     if not targets:
         raise DataError("the loader gave no batch; expected at least one: check its dataset and drop_last.")
     # One modality after the other, so that the batches of one only are in memory twice.
-    return Captured({name: torch.cat(kept.pop(name)) for name in encoders}, torch.cat(targets))
+    return Captured({name: kept[name].whole() for name in encoders}, torch.cat(targets))
 
 
 def _on_cpu(name: str, features: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from equipoise.diagnosis.measures.kmeans_few import are_few, lloyd_at_once
 from equipoise.diagnosis.measures.kmeans_starts import Cloud, Doubles, Labels, draw_starts, steps
+from equipoise.diagnosis.room import room
 from equipoise.sharing import Blocks
 
 TOLERANCE: Final = 1e-4
@@ -74,7 +75,8 @@ def kmeans(
     """
     blocks = blocks or Blocks.alone(len(points))
     mean: Doubles = blocks.sum(points.sum(axis=0, dtype=np.float64)) / blocks.total
-    centred = np.subtract(points, mean, out=points if in_place and points.dtype == np.float64 else None)
+    own = in_place and points.dtype == np.float64
+    centred = np.subtract(points, mean, out=points if own else room(points.shape, np.float64))
     cloud = Cloud(centred, blocks)
     starts = draw_starts(cloud, n_clusters, n_init, np.random.RandomState(seed))
     best: Clustering | None = None

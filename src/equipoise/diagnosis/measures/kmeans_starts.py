@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.diagnosis.room import copied
 from equipoise.sharing import Blocks
 
 Doubles = NDArray[np.float64]
@@ -36,7 +37,7 @@ class Cloud:
         self.farthest = math.sqrt(blocks.highest(self.squares.max(initial=0.0)))
         self.slack = SLACK * self.farthest
         large = size >= LARGE and 1e-15 < self.farthest < 1e15  # squares that single precision holds
-        self.compared: NDArray[np.floating] = points.astype(np.float32) if large else points
+        self.compared: NDArray[np.floating] = copied(points, np.float32) if large else points
         # Of a product of a point with another or a centre, none of which is farther from the origin.
         self.error = (points.shape[1] + 8) * UNIT * self.farthest**2 if large else 0.0
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equipoise.diagnosis.measures.kmeans import Clustering
+from equipoise.diagnosis.room import room
 
 SAMPLE: Final = 4096
 """Points that starts are drawn from and improved on, if there are fewer clusters than 64."""
@@ -23,7 +24,7 @@ PER_CLUSTER: Final = 64
 ENOUGH: Final = 1e-4
 """The algorithm stops when an iteration lowers the inertia by less than this part of it."""
 BLOCK: Final = 2**19
-"""Distances that are held at a time on a CPU: they stay in the processor's cache."""
+"""Distances, or numbers of points, that are held at a time on a CPU: they stay in the processor's cache."""
 BLOCK_ON_GPU: Final = 2**28
 TRIALS: Final = 4
 """Candidates for each further centre of a start; the best of them is taken."""
@@ -41,7 +42,10 @@ def torch_kmeans(
     generator = torch.Generator().manual_seed(seed)
     # Squared distances of points far from the origin would lose precision in single precision.
     origin = x.mean(dim=0)
-    x = x - origin
+    if x.is_cuda:
+        x = x - origin
+    else:
+        x = torch.sub(x, origin, out=torch.from_numpy(room(points.shape, points.dtype)))
     chosen = torch.randperm(len(x), generator=generator)[: max(SAMPLE, PER_CLUSTER * n_clusters)]
     sample = x[chosen.to(device)] if len(chosen) < len(x) else x
     centers = _draw(sample, n_clusters, n_init, generator)
@@ -101,7 +105,7 @@ def _iterate(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sums, counts = torch.zeros_like(flat), torch.zeros(len(flat), device=x.device, dtype=x.dtype)
     inertia = torch.zeros(starts, dtype=torch.float64, device=x.device)
     offsets = torch.arange(starts, device=x.device) * clusters
-    rows = max(1, (BLOCK if x.device.type == "cpu" else BLOCK_ON_GPU) // len(flat))
+    rows = max(1, (BLOCK if x.device.type == "cpu" else BLOCK_ON_GPU) // max(len(flat), width))
     labels = []
     for part in torch.split(x, rows):
         away, nearest = torch.addmm(squares, part, doubled).view(len(part), starts, clusters).min(dim=2)
