@@ -22,7 +22,8 @@ from equipoise.data.prepare.engine import prepare
 from equipoise.experiments.grid.cell import Cell
 from equipoise.experiments.grid.grid import run_grid
 from equipoise.training.recipe import recipes
-from equipoise.training.record.record import RunRecord, environment
+from equipoise.training.record.machine import environment
+from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
 
 SETS = {

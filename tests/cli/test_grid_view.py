@@ -15,7 +15,8 @@ from equipoise.cli import grid_progress, grid_view
 from equipoise.cli.grid_progress import GridProgress
 from equipoise.cli.grid_view import GridView, clock, duration
 from equipoise.experiments.grid.jobs import Job, Outcome
-from equipoise.training.record.record import LOCK, METRICS, locked
+from equipoise.training.record.locks import LOCK, locked
+from equipoise.training.record.record import METRICS
 from equipoise.training.settings import Settings
 
 

@@ -143,7 +143,7 @@ def places(tmp_path: Path) -> Path:
     [
         ("train --data run", "run is no prepared dataset"),
         ("compare --data text.txt", "text.txt is a file; expected the folder of a dataset"),
-        ("train --out text.txt/run", "cannot write the run folder text.txt/run"),
+        ("train --out text.txt/run", "cannot write the folder text.txt/run"),
         ("train --out run", "run holds a run already"),
         ("train --out run --resume", "run holds a run of another configuration"),
         ("train --out comparison", "holds a comparison; choose another folder"),

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from equipoise.training.record.record import LOCK, METRICS
+from equipoise.training.record.locks import LOCK
+from equipoise.training.record.record import METRICS
 
 if TYPE_CHECKING:  # a training does not need what a grid loads
     from equipoise.experiments.grid.jobs import Job, Outcome

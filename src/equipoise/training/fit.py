@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from equipoise.training.record.record import (
     CONFIG,
     FLOORS,
     RunRecord,
-    locked,
 )
 from equipoise.training.result import PreparedRun
 from equipoise.training.settings import SETTING_NAMES, Settings, data_name
@@ -170,8 +169,10 @@ def prepared(
         check_sharding(settings, method, model)
     for problem in method.problems(settings.budget):
         warn(problem)
-    by_first(lambda: record.open(to_options(settings), resume=resume, overwrite=overwrite))
-    with locked(folder, wait=is_part) if record.writes else nullcontext():
+    options = to_options(settings)
+    with ExitStack() as held:
+        opened = record.opened(options, resume=resume, overwrite=overwrite, wait=is_part)
+        by_first(lambda: held.enter_context(opened))
         if agreed(record.complete):
             # The data may have changed since the run.
             record.check_data(fingerprints.of_data(data))

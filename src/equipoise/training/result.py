@@ -18,7 +18,8 @@ from equipoise.training.ending import conclude, floor_record
 from equipoise.training.loop import Training
 from equipoise.training.record import fingerprints
 from equipoise.training.record.files import weights_of, write_weights
-from equipoise.training.record.record import EVENTS, METRICS, WEIGHTS, RunRecord, environment
+from equipoise.training.record.machine import environment
+from equipoise.training.record.record import EVENTS, METRICS, WEIGHTS, RunRecord
 from equipoise.types import RunFolderError
 
 

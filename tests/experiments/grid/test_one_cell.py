@@ -13,6 +13,7 @@ import pytest
 import equipoise as eq
 import synthetic
 from equipoise.experiments.compare.comparison import COLUMNS, read_comparison
+from equipoise.training.record.locks import locked
 
 QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 32, "diagnose_every": 0, "workers": 1}
 METHODS = ["joint", "unimodal", "ensemble", "ogm-ge", "diagnose-relearn"]
@@ -202,3 +203,15 @@ def test_one_modality_has_no_balance(tmp_path: Path) -> None:
         **QUICK,
     )
     assert table.loc["ensemble", "mean"] == table.loc["unimodal:only", "mean"]
+
+
+@pytest.mark.parametrize("place", ["", "runs/joint-seed0"])
+def test_a_comparison_that_is_being_written_is_left_alone(data: str, tmp_path: Path, place: str) -> None:
+    """Also one of which a worker goes on writing a run, though nobody holds the comparison itself."""
+    out = tmp_path / "out"
+    eq.compare(data, ["joint"], seeds=2, out=out, **QUICK)
+    with locked(out / place):
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        with pytest.raises(eq.RunFolderError, match="another process is writing into"):
+            eq.compare(data, ["joint"], seeds=1, out=out, overwrite=True, **QUICK)
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before

@@ -12,6 +12,7 @@ from equipoise.experiments.tune import compute as compute_module
 from equipoise.experiments.tune import tune as tune_module
 from equipoise.experiments.tune.folder import shown_url, storage_url
 from equipoise.experiments.tune.trial import Ended, next_trial
+from equipoise.training.record.locks import locked
 from equipoise.training.settings import Settings
 from tuned_trials import QUICK, trials_in
 
@@ -102,3 +103,12 @@ def test_wrong_use(arguments: dict[str, Any], wrong: str, data: str, tmp_path: P
     given = {"methods": ["joint"], "trials": 1, "out": tmp_path / "out", **QUICK, **arguments}
     with pytest.raises(eq.UsageError, match=wrong):
         eq.tune(data, **given)
+
+
+def test_a_tuning_that_is_being_written_is_left_alone(data: str, tmp_path: Path) -> None:
+    eq.tune(data, ["joint"], trials=1, out=tmp_path / "out", **QUICK)
+    with locked(tmp_path / "out"):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        with pytest.raises(eq.RunFolderError, match="another process is writing into"):
+            eq.tune(data, ["joint"], trials=1, out=tmp_path / "out", overwrite=True, **QUICK)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

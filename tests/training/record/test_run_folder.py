@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 import equipoise as eq
 import synthetic
 from equipoise.training.option_text import from_options, to_options
-from equipoise.training.record.record import RunRecord, locked
+from equipoise.training.record.locks import locked
+from equipoise.training.record.record import RunRecord
 
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}
 
@@ -91,9 +92,23 @@ def test_overwriting_a_run_keeps_other_files(data: str, out: Path) -> None:
     assert (out / "notes.txt").read_text() == "mine"
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("how", ["overwrite", "resume"])
+def test_a_run_that_is_being_written_is_left_alone(data: str, out: Path, how: str) -> None:
+    eq.fit(data, out=out, **QUICK)
+    with locked(out):
+        before = contents(out)
+        with pytest.raises(eq.RunFolderError, match="another process is writing into"):
+            eq.fit(data, out=out, **{how: True}, **QUICK)
+        assert contents(out) == before
+
+
 def test_an_unwritable_folder_is_named(data: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(eq.RunFolderError, match="cannot write the run folder"):
+    with pytest.raises(eq.RunFolderError, match="cannot write the folder"):
         eq.fit(data, out=tmp_path / "file" / "run", **QUICK)
 
 

@@ -21,7 +21,8 @@ from equipoise.training.finished import FitResult, load_run
 from equipoise.training.fit import run, run_name
 from equipoise.training.option_text import to_options
 from equipoise.training.record import fingerprints
-from equipoise.training.record.record import RunRecord, locked
+from equipoise.training.record.locks import locked
+from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
 from equipoise.types import ByName, RunFolderError, UsageError
 from equipoise.whole_files import write_atomically

@@ -21,7 +21,8 @@ from equipoise.training.measuring.evaluation import evaluate
 from equipoise.training.option_text import to_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.files import read_weights, weights_of, write_weights
-from equipoise.training.record.record import DIAGNOSES, METRICS, WEIGHTS, RunRecord, locked
+from equipoise.training.record.locks import locked
+from equipoise.training.record.record import DIAGNOSES, METRICS, WEIGHTS, RunRecord
 from equipoise.training.settings import Settings
 from equipoise.types import Batch, RunFolderError
 
@@ -90,13 +91,14 @@ def trained(
         **fingerprints.of_data(data),
         "encoder_fingerprint": fingerprints.of_encoders(encoder)[method.modality],
     }
-    record = _opened(RunRecord(folder), own, identity)
+    record = RunRecord(folder)
     spec = ModelSpec.from_dict(finished.summary["model_spec"])
     # The encoder comes from the run; the file that its weights were loaded from may be missing.
     drawn = replace(own, encoder_options=without_weights(own.encoder_options))
     model = build_for(method, own, build_reference(drawn, spec))
     method.take_over(model, finished.model)
     with locked(folder, wait=True), isolated_rng():
+        _open(record, own, identity)
         if record.complete and (open_test is None or record.result()["test"]):
             return record.result()
         training = Training(own, data, model, method, record)
@@ -115,7 +117,7 @@ def trained(
     return result
 
 
-def _opened(record: RunRecord, settings: Settings, identity: dict[str, str]) -> RunRecord:
+def _open(record: RunRecord, settings: Settings, identity: dict[str, str]) -> None:
     """Open the folder to continue, or start again where it has another encoder or other settings."""
     options = to_options(settings)
     try:
@@ -129,7 +131,6 @@ def _opened(record: RunRecord, settings: Settings, identity: dict[str, str]) -> 
     if not (record.complete or record.resumable):
         record.truncate(dict.fromkeys((METRICS, DIAGNOSES), 0))
         record.append(METRICS, {"event": "start", **identity})
-    return record
 
 
 def _result(

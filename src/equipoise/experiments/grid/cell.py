@@ -19,7 +19,7 @@ from equipoise.experiments.compare.comparison import (
 )
 from equipoise.experiments.compare.tuned import Tuned
 from equipoise.experiments.grid.jobs import Job, Outcome
-from equipoise.experiments.grid.output_folder import held_configuration, open_folder
+from equipoise.experiments.grid.output_folder import check_folder, held_configuration, open_folder
 from equipoise.experiments.grid.planning import (
     Plan,
     checked_seeds,
@@ -112,10 +112,17 @@ class PlannedCell:
         """That of the cell."""
         return self.cell.name
 
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Check the folder; see `check_folder`."""
+        check_folder(self.folder, self._configuration(), resume=resume, overwrite=overwrite)
+
     def open(self, *, resume: bool, overwrite: bool) -> None:
-        """Prepare the folder; see `open_folder`."""
+        """Prepare the folder, whose lock is held; see `open_folder`."""
+        open_folder(self.folder, self._configuration(), resume=resume, overwrite=overwrite)
+
+    def _configuration(self) -> dict[str, Any]:
         cell = self.cell
-        described = configuration(
+        return configuration(
             cell.settings,
             cell.methods,
             list(cell.seeds),
@@ -123,7 +130,6 @@ class PlannedCell:
             cell.rank_anyway,
             cell.tuned,
         )
-        open_folder(self.folder, described, resume=resume, overwrite=overwrite)
 
     def complete(self, outcomes: Mapping[Path, Outcome]) -> bool:
         """Return whether all runs have ended."""

@@ -17,7 +17,8 @@ from equipoise.experiments.grid.jobs import Job, Outcome
 from equipoise.experiments.grid.output_folder import check_grid_folder, tidy
 from equipoise.training.option_text import to_options
 from equipoise.training.processes.group import refuse_several
-from equipoise.training.record.record import ERROR, locked
+from equipoise.training.record.locks import locked
+from equipoise.training.record.record import ERROR
 from equipoise.types import EquipoiseError, UsageError
 from equipoise.whole_files import write_atomically
 
@@ -60,10 +61,12 @@ def run_grid(
     runner = make_executor(executor, workers, side_by_side)
     planned = _planned(list(cells), out, resume=resume, overwrite=overwrite)
     for cell in planned:
-        cell.open(resume=resume, overwrite=overwrite)
+        cell.check(resume=resume, overwrite=overwrite)
     with ExitStack() as locks:
         for cell in planned:
             locks.enter_context(locked(cell.folder))
+        for cell in planned:
+            cell.open(resume=resume, overwrite=overwrite)
             tidy(cell.folder, [job.folder for job in cell.done])
         return _execute(runner, planned, observer)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
-from equipoise.training.record.record import ERROR, FLOORS, LOCK, MACHINE_ONLY, RunRecord, locked
+from equipoise.training.record.locks import LOCK, locked
+from equipoise.training.record.record import ERROR, FLOORS, MACHINE_ONLY, RunRecord
 from equipoise.types import PathError
 from equipoise.whole_files import PARTIAL, write_atomically
 
@@ -20,26 +22,38 @@ EXTENSIBLE = frozenset({"methods", "seeds", "first_seed", "set", "rank_anyway"})
 """Options that a resumed comparison may extend; its runs are checked one by one."""
 
 
-def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Prepare `folder` for a comparison of this configuration.
+def check_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+    """Check that `folder` may hold a comparison of this configuration; return whether it holds one.
 
     Raises:
-        PathError: it cannot be written, holds other things, or another comparison.
+        PathError: it holds other things, or another comparison.
     """
-    if folder.exists() and not _unused(folder):
-        if not (folder / CONFIG).is_file() or not (folder / RUNS).is_dir():
-            raise PathError(
-                f"{folder} is in the way: it exists and holds no comparison; choose another folder (--out)."
-            )
-        if overwrite:
-            _clear(folder)
-        elif not resume:
-            raise PathError(
-                f"{folder} holds a comparison already; resume it, overwrite it, or choose another "
-                "folder (--resume, --overwrite, --out)."
-            )
-        else:
-            RunRecord(folder).check_same(configuration, MACHINE_ONLY | EXTENSIBLE)
+    if not folder.exists() or _unused(folder):
+        return False
+    if not (folder / CONFIG).is_file() or not (folder / RUNS).is_dir():
+        raise PathError(
+            f"{folder} is in the way: it exists and holds no comparison; choose another folder (--out)."
+        )
+    if overwrite:
+        return True
+    if not resume:
+        raise PathError(
+            f"{folder} holds a comparison already; resume it, overwrite it, or choose another "
+            "folder (--resume, --overwrite, --out)."
+        )
+    RunRecord(folder).check_same(configuration, MACHINE_ONLY | EXTENSIBLE)
+    return True
+
+
+def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Prepare `folder`, whose lock is held, for a comparison of this configuration.
+
+    Raises:
+        PathError: it cannot be written; or see `check_folder`, and nothing is changed.
+        RunFolderError: another process is writing a run that would be replaced.
+    """
+    if check_folder(folder, configuration, resume=resume, overwrite=overwrite) and overwrite:
+        _clear(folder)
     try:
         (folder / RUNS).mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CONFIG, yaml.safe_dump(dict(configuration), sort_keys=False))
@@ -103,17 +117,21 @@ def _clear(folder: Path) -> None:
     A run folder that also holds other files keeps its configuration, which marks it as one that may be
     overwritten.
     """
-    for path in (folder / RUNS).iterdir():
-        record = RunRecord(path)
-        if not record.path(CONFIG).is_file():
-            if path.is_dir() and {entry.name for entry in path.iterdir()} <= {ERROR, LOCK}:
-                shutil.rmtree(path)  # of a run that failed before it began
-            continue
-        configuration = record.path(CONFIG).read_bytes()
-        record.clear()
-        if any(path.iterdir()):
-            record.path(CONFIG).write_bytes(configuration)
-        else:
+    runs = [path for path in (folder / RUNS).iterdir() if path.is_dir()]
+    with ExitStack() as locks:
+        for path in runs:  # a worker may have outlived its comparison
+            locks.enter_context(locked(path))
+        for path in runs:
+            record = RunRecord(path)
+            if record.path(CONFIG).is_file():
+                configuration = record.path(CONFIG).read_bytes()
+                record.clear()
+                if any(entry.name != LOCK for entry in path.iterdir()):
+                    record.path(CONFIG).write_bytes(configuration)
+            elif {entry.name for entry in path.iterdir()} <= {ERROR, LOCK}:
+                record.path(ERROR).unlink(missing_ok=True)  # of a run that failed before it began
+    for path in runs:
+        with suppress(OSError):  # it holds other files
             path.rmdir()
     if not any((folder / RUNS).iterdir()):
         (folder / RUNS).rmdir()

@@ -9,7 +9,7 @@ from typing import Final
 
 from equipoise.experiments.compare.tuned import FREE, TUNED, Tuned, read_tuned
 from equipoise.experiments.tune.tuning import DATABASE, WORK
-from equipoise.training.record.record import LOCK
+from equipoise.training.record.locks import LOCK
 from equipoise.types import PathError, UsageError
 from equipoise.whole_files import PARTIAL
 
@@ -54,20 +54,6 @@ def check_same(held: Tuned, wanted: Tuned) -> None:
             f"{held.folder} holds another tuning: {'; '.join(differing[:4])}"
             f"{' and more' if len(differing) > 4 else ''}. Choose another folder, or overwrite it."
         )
-
-
-def create_folder(folder: Path) -> None:
-    """Create the folder.
-
-    Raises:
-        PathError: it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PathError(
-            f"cannot write the folder {folder} ({error.strerror or error}); choose another one (--out)."
-        ) from None
 
 
 def clear(folder: Path, *, keep_trials: bool) -> None:

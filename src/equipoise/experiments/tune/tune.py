@@ -18,7 +18,6 @@ from equipoise.experiments.tune.compute import compute
 from equipoise.experiments.tune.folder import (
     check_same,
     clear,
-    create_folder,
     held_tuning,
     shown_url,
     storage_url,
@@ -29,9 +28,9 @@ from equipoise.methods.core.creation import trains
 from equipoise.tasks import task_named
 from equipoise.training.measuring.precision import with_precision
 from equipoise.training.processes.group import refuse_several
-from equipoise.training.record.record import locked
+from equipoise.training.record.locks import locked
 from equipoise.training.settings import Settings
-from equipoise.types import UsageError
+from equipoise.types import RunFolderError, UsageError
 
 TRIALS: Final = 20
 SEED: Final = 1000
@@ -98,8 +97,9 @@ def tune_methods(
     tuning = _tuning(settings, new, plan, parts, options, storage_url(folder, storage))
     if tuning.shared:  # wrong use is to be noticed before anything is written
         studies.open_study(tuning, next(iter(parts)))
-    create_folder(folder)
     with locked(folder):
+        if held_tuning(folder, resume=resume, overwrite=overwrite) != held:
+            raise RunFolderError(f"{folder} has been changed by another process; give the command again.")
         clear(folder, keep_trials=held is not None)
         new.write()
         missing = _compute(tuning, new, workers, observer)

@@ -12,7 +12,6 @@ from equipoise.training.record.record import (
     TRACE,
     WEIGHTS,
     RunRecord,
-    locked,
 )
 from equipoise.whole_files import replaced
 
@@ -26,8 +25,7 @@ def copy_run(source: RunRecord, target: RunRecord, *, overwrite: bool = False) -
         RunFolderError: the source is not finished, or the target holds other things.
     """
     result = source.result()
-    target.open(source.options(), resume=not overwrite, overwrite=overwrite)
-    with locked(target.folder):
+    with target.opened(source.options(), resume=not overwrite, overwrite=overwrite):
         for name in (METRICS, DIAGNOSES, PREDICTIONS, TRACE, WEIGHTS):
             if source.path(name).is_file():
                 with replaced(target.path(name)) as partial:

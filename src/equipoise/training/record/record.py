@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from filelock import FileLock, Timeout
 
 from equipoise.training.record.files import first_line
+from equipoise.training.record.locks import LOCK, locked
 from equipoise.types import PathError, RunFolderError
 from equipoise.whole_files import PARTIAL, write_atomically
 
@@ -31,7 +28,6 @@ FLOORS: Final = "floors"
 """Folder in which runs on the same data share the floor of their data."""
 EVENTS: Final = (METRICS, DIAGNOSES, SNAPSHOT_INDEX)
 """Files to which events are appended during a run."""
-LOCK = ".lock"
 ERROR: Final = "error.txt"
 """The traceback of an unexpected error; removed once the run is finished."""
 PAGES: Final = ("report.html", "diagnosis.html")
@@ -76,17 +72,34 @@ class RunRecord:
         """Return the path of one of the record's files."""
         return self.folder / name
 
-    def open(self, options: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
-        """Prepare the folder for a run of these options (see `to_options`).
+    @contextmanager
+    def opened(
+        self,
+        options: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        wait: bool = False,
+    ) -> Iterator[None]:
+        """Hold the lock of the folder in a block, and prepare it for a run; see `open` and `locked`.
 
-        With `resume` it may hold a run of the same options; with `overwrite` a run that it holds is replaced.
-
-        Raises:
-            PathError: it cannot be written, or holds other things or a run of another configuration. An
-                existing record is kept unless `overwrite` is given.
+        What is wrong is said before the folder is created or touched.
         """
         if not self.writes:
+            yield
             return
+        self.check(options, resume=resume, overwrite=overwrite)
+        with locked(self.folder, wait=wait):
+            self.open(options, resume=resume, overwrite=overwrite)
+            yield
+
+    def check(self, options: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
+        """Check that the folder can be prepared for a run of these options (see `to_options`).
+
+        Raises:
+            PathError: it holds other things, or a run that is neither to be replaced (`overwrite`), nor to be
+                resumed and of the same options.
+        """
         if self._in_use():
             if self.holds_comparison or not self.path(CONFIG).is_file():
                 held = "a comparison" if self.holds_comparison else "no run"
@@ -94,20 +107,32 @@ class RunRecord:
                     f"{self.folder} is in the way: it exists and holds {held}; choose another folder."
                 )
             if overwrite:
-                self.clear()
-            elif resume:
-                self.check_same(options)
                 return
-            else:
+            if not resume:
                 raise PathError(
                     f"{self.folder} holds a run already; resume it, overwrite it, or choose another folder "
                     "(--resume, --overwrite, --out)."
                 )
+            self.check_same(options)
+
+    def open(self, options: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
+        """Prepare the folder, whose lock is held, for a run of these options.
+
+        With `resume` it may hold a run of the same options; with `overwrite` a run that it holds is replaced.
+
+        Raises:
+            PathError: it cannot be written; or see `check`, and nothing is changed.
+        """
+        self.check(options, resume=resume, overwrite=overwrite)
+        if self._in_use():
+            if not overwrite:
+                return
+            self.clear()
         try:
             write_atomically(self.path(CONFIG), yaml.safe_dump(dict(options), sort_keys=False))
         except OSError as error:
             raise PathError(
-                f"cannot write the run folder {self.folder} ({error.strerror or error}); choose another one."
+                f"cannot write the folder {self.folder} ({error.strerror or error}); choose another one."
             ) from None
 
     def _in_use(self) -> bool:
@@ -257,43 +282,6 @@ class RunRecord:
                 f"{self.folder} holds a {kind} of another configuration: {'; '.join(differing[:4])}"
                 f"{' and more' if len(differing) > 4 else ''}. Choose another folder, or overwrite it."
             )
-
-
-@contextmanager
-def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of a folder, so that no other process writes into it.
-
-    Raises:
-        RunFolderError: another process holds the lock, and `wait` is false.
-    """
-    path = folder / LOCK
-    lock = FileLock(path, timeout=-1 if wait else 0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunFolderError(
-            f"another process is writing into {folder}; wait for it to end, or choose another folder."
-        ) from None
-    try:
-        path.touch()  # where a killed process left the file, its time shows that it is in use again
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
-
-
-def environment(device: object) -> dict[str, Any]:
-    """Return versions and machine, for the record of every run."""
-    names = ("equipoise", "torch", "numpy", "scikit-learn", "lightning-fabric")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "device": str(device),
-        "versions": {name: version(name) for name in names},
-        "command": Path(sys.argv[0]).name if sys.argv else "",
-    }
 
 
 def _shown(options: Mapping[str, Any], key: str) -> str:

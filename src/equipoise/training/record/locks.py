@@ -1,0 +1,43 @@
+"""The lock of a folder that one process at a time may write into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from equipoise.types import PathError, RunFolderError
+
+LOCK: Final = ".lock"
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a folder, which is created if need be, so that no other process writes into it.
+
+    Raises:
+        RunFolderError: another process holds the lock, and `wait` is false.
+        PathError: the folder cannot be written.
+    """
+    path = folder / LOCK
+    lock = FileLock(path, timeout=-1 if wait else 0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise RunFolderError(
+            f"another process is writing into {folder}; wait for it to end, or choose another folder."
+        ) from None
+    except OSError as error:
+        raise PathError(
+            f"cannot write the folder {folder} ({error.strerror or error}); choose another one."
+        ) from None
+    try:
+        path.touch()  # where a killed process left the file, its time shows that it is in use again
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
