@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -49,6 +51,7 @@ def build_app() -> App:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with code 0 (success), 1 (the work failed) or 2 (wrong use)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _interrupt_by_signals()
     warnings.simplefilter("ignore")  # warnings of libraries to their developers
     warnings.simplefilter("always", EquipoiseWarning)
     warnings.showwarning = _show_warning
@@ -71,12 +74,30 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         what = f"{type(error).__name__}: {_one_line(str(error))}"
         print(f"equipoise: unexpected {what} (EQUIPOISE_TRACEBACK=1 shows where)", file=sys.stderr)  # noqa: T201
         _exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         resumable = words[:1] in ([name] for name in ("train", "compare", "tune", "reproduce"))
         advice = "; continue with --resume" if resumable else ""
         print(f"equipoise: interrupted{advice}.", file=sys.stderr)  # noqa: T201
-        _exit(130)
+        _exit(143 if isinstance(interrupt, Ended) else 130)
     _exit(code if isinstance(code, int) else 0)
+
+
+class Ended(KeyboardInterrupt):
+    """The process was told to end by another one: a scheduler, or a terminal that was closed."""
+
+
+def _interrupt_by_signals() -> None:
+    """Take these signals as an interrupt: the processes of a command are ended, and folders are freed."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise Ended
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, interrupt)
 
 
 def _exit(code: int) -> NoReturn:

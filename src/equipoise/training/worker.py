@@ -10,8 +10,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from equipoise.children import end_with
 from equipoise.training.fit import run
 from equipoise.training.option_text import from_options
+from equipoise.training.processes.group import LAUNCHED
 from equipoise.training.processes.launch import EPOCHS, TASK, report
 from equipoise.types import EquipoiseError, EquipoiseWarning
 
@@ -19,6 +21,7 @@ from equipoise.types import EquipoiseError, EquipoiseWarning
 def work(place: Path) -> int:
     """Do the task in a folder, and return the exit code."""
     rank = int(os.environ["RANK"])
+    end_with(int(os.environ[LAUNCHED]))
     warnings.simplefilter("ignore")
     if rank == 0:
         warnings.simplefilter("always", EquipoiseWarning)

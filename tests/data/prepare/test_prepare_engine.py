@@ -22,6 +22,7 @@ from equipoise.data.prepare.engine import prepare
 from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.summary import LostSamplesError
 from equipoise.types import DataError, RunFolderError, UsageError
+from processes import alive
 from readers_of_tests import numbers, plan_of_numbers
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -93,8 +94,12 @@ def test_a_kill_loses_only_the_rows_in_progress(tmp_path: Path, workers: int) ->
     numbers(tmp_path / "in", 60)
     process = _started(tmp_path, workers)
     _wait_for_rows(tmp_path, process, 16)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # the workers notice
     process.wait()
+    deadline = time.monotonic() + 10
+    while alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert alive(process.pid) == []
     assert not (tmp_path / "out").exists()
     journal = tmp_path / ".out.preparing" / "journal.jsonl"
     known = journal.read_bytes().count(b"\n")

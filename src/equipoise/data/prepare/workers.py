@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.children import end_with_parent
 from equipoise.data.format.content import row_hashes
 from equipoise.data.prepare.clips import Clip, Lost, ModalityReader
 from equipoise.data.prepare.journal import Outcome, clip_stamp
@@ -140,6 +141,7 @@ _writer: RowWriter | None = None
 def _begin(readers: dict[str, ModalityReader], files: dict[str, Path]) -> None:
     global _writer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it and lets running tasks finish
+    end_with_parent()
     import torch
 
     torch.set_num_threads(1)

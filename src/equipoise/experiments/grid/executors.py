@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -13,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
+from equipoise.children import end_with_parent
 from equipoise.experiments.grid.jobs import Agenda, Bundle, Job, Outcome, bundles, execute
 from equipoise.experiments.grid.on_ray import RayExecutor
 from equipoise.types import UsageError, check_known
@@ -135,19 +135,9 @@ def _in_pool(
 
 
 def end_with_command() -> None:
-    """End a worker without a traceback when the terminal interrupts the command, and when that was killed.
-
-    Otherwise a worker would finish its run, and then wait for the next one forever.
-    """
+    """End a worker without a traceback when the terminal interrupts the command, and when that was killed."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_wait_for_command, daemon=True).start()
-
-
-def _wait_for_command() -> None:
-    command = multiprocessing.parent_process()
-    assert command is not None  # this is a worker
-    command.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def default_workers() -> int:

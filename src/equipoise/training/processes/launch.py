@@ -78,7 +78,7 @@ def _environment(arrangement: Arrangement) -> dict[str, str]:
         "GROUP_RANK": found["NODE_RANK"],
         "TORCHELASTIC_RUN_ID": "equipoise",
         "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-        LAUNCHED: "1",
+        LAUNCHED: str(os.getpid()),
     }
 
 
