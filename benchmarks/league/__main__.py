@@ -19,11 +19,13 @@ from rows import Rows
 from running import Wanted, commit, run
 from sets import SETS, sources_of
 
-from equipoise.experiments.compare.across import MIN_DATASETS
+from equipoise.experiments.compare.comparison import BASELINE
 from equipoise.experiments.grid.planning import ALL, REFERENCES, reference_methods
 
 SEEDS = (10, 11, 12, 13, 14, 15)
 """Seeds of which no result was seen when the defaults of D&R-plus were chosen."""
+ENOUGH = 8
+"""Sets from which on there is a page."""
 BEST = 10
 """Methods that are run on the heavy sets beside the references, D&R and D&R-plus."""
 FOLLOWED = ("diagnose-relearn", PLUS)
@@ -52,12 +54,12 @@ def main() -> None:
             methods = followed(rows) if heavy else [REFERENCES, ALL]
             wanted = [Wanted.of(name, SETS[name], sources, methods, rows[name], given.skip) for name in names]
             run(wanted, SEEDS, given.out / "runs", given.workers)
-    league = League(SetRows.of(n, SETS[n].title, SETS[n].neglected, rows[n].table) for n in SETS)
-    lacking = [one.title for one in league.sets if not set(SHOWN) <= set(one.scores.columns)]
-    if lacking or len(league.sets) < MIN_DATASETS:
-        print(f"no page yet: rows of {', '.join(SHOWN)} are missing on {', '.join(lacking) or 'most sets'}.")
+    held = League(SetRows.of(n, SETS[n].title, SETS[n].neglected, rows[n].table) for n in SETS)
+    league = League(one for one in held.sets if {*SHOWN, BASELINE} <= set(one.scores.columns))
+    if len(league.sets) < ENOUGH:
+        print(f"no page yet: {', '.join(SHOWN)} have rows on {len(league.sets)} of {ENOUGH} sets or more.")
         return
-    write(league, PAGE, IMAGES, commit(), notes(rows))
+    write(league, PAGE, IMAGES, commit(), [*notes(rows), *open_runs(league, followed(rows))])
 
 
 def followed(rows: dict[str, Rows]) -> Sequence[str]:
@@ -66,6 +68,17 @@ def followed(rows: dict[str, Rows]) -> Sequence[str]:
     references = [name for name in reference_methods() if name != "unimodal"]
     best = best_on_validation(light, BEST, [*references, *FOLLOWED]) if light else []
     return [REFERENCES, *FOLLOWED, *best]
+
+
+def open_runs(league: League, methods: Sequence[str]) -> list[str]:
+    """Say what is still to be run."""
+    absent = [SETS[name].title for name in SETS if name not in [one.name for one in league.sets]]
+    found = [f"Not run yet: {', '.join(absent)}."] if absent else []
+    for one in league.sets:
+        lacking = [name for name in methods[1:] if name not in set(one.table["method"])]
+        if SETS[one.name].heavy and lacking:
+            found.append(f"Not run yet on {one.title}: {', '.join(lacking)}.")
+    return found
 
 
 def notes(rows: dict[str, Rows]) -> list[str]:
