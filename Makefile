@@ -8,7 +8,7 @@ EPOCHS := 60
 SEEDS := 3
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench pictures defaults figures studies diagnoses media league pretrained method-index task-tables clean
+.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench soak pictures defaults figures studies diagnoses media league pretrained method-index task-tables clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench: $(VENV)/.dev  ## Measure speed, as ratios of alternating measurements (fo
 	$(PIP) --editable '.[bench]'
 	$(BIN)/python benchmarks/speed $(LINES) $(if $(ANEW),--anew) \
 		$(if $(QUICK),--quick --out runs/speed-quick --page runs/speed-quick/performance.md)
+
+soak: $(VENV)/.dev  ## Kill commands again and again, and write docs/results/reliability.md (hours; SOAK="--times .1").
+	$(BIN)/python benchmarks/soak $(SOAK)
 
 pictures: $(VENV)/.dev  ## Draw the figures of docs/how-it-works.md from two runs on synthetic data (half a minute).
 	$(BIN)/python benchmarks/how_it_works.py runs/how-it-works docs/images

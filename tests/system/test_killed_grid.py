@@ -11,16 +11,15 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 import synthetic
 from equipoise.cli import main
 from processes import alive
 
-TIMED = ("train_seconds", "method_seconds")
-LEFT = (".part", ".lock", "checkpoint.pt", "error.txt")
-"""Ends of the names of files that a finished grid does not hold."""
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "soak"))
+from kills import difference
+
 SMALL = "--methods joint ensemble --vary lr=0.05,0.1 --epochs 9"
 LARGE = (
     "--methods joint ensemble umt diagnose-relearn --vary lr=0.05,0.1 diagnose-relearn.lam=1,3 --epochs 12"
@@ -95,28 +94,9 @@ def test_a_killed_grid_is_continued(
     here([*words, "--workers", "1", "--out", str(whole)])
     while killed < kills:
         if (out / "grid.csv").is_file():  # it has ended before it was killed as often as it should be
-            compare(out, whole)
+            assert difference(out, whole) == ""
             shutil.rmtree(out)
         process = start(tmp_path, [*words, "--workers", "2", "--out", str(out), "--resume"])
         killed += kill_at_random(process, out, draw, *moments)
     here([*words, "--workers", "1", "--out", str(out), "--resume"])
-    compare(out, whole)
-
-
-def compare(one: Path, other: Path) -> None:
-    """Check that two finished grids are equal, except for the time that they took."""
-    files = [
-        sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and p.parent.name != "floors")
-        for out in (one, other)
-    ]
-    assert files[0] == files[1]
-    assert not [file for file in files[0] if file.endswith(LEFT)]
-    assert not list(one.rglob(".*.part"))
-    weights = [file for file in files[0] if file.endswith("model.safetensors")]
-    assert weights
-    for file in weights:
-        assert (one / file).read_bytes() == (other / file).read_bytes(), file
-    for file in (file for file in files[0] if file.endswith("results.csv")):
-        tables = [pd.read_csv(out / file).drop(columns=list(TIMED)) for out in (one, other)]
-        assert (tables[0]["status"] == "ok").all()
-        pd.testing.assert_frame_equal(*tables)
+    assert difference(out, whole) == ""

@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import NoReturn
 
@@ -51,7 +52,6 @@ def build_app() -> App:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with code 0 (success), 1 (the work failed) or 2 (wrong use)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _interrupt_by_signals()
     warnings.simplefilter("ignore")  # warnings of libraries to their developers
     warnings.simplefilter("always", EquipoiseWarning)
     warnings.showwarning = _show_warning
@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         config = _config_file(words)
         if config is not None:
             app.config = (Yaml(config, must_exist=True, use_commands_as_keys=False),)
-        code = app(words, result_action="return_value", print_error=False, exit_on_error=False)
+        with _interrupted_by_signals():
+            code = app(words, result_action="return_value", print_error=False, exit_on_error=False)
     except CycloptsError as error:
         print(f"equipoise: {_refused(error)}", file=sys.stderr)  # noqa: T201
         _exit(2)
@@ -86,18 +87,25 @@ class Ended(KeyboardInterrupt):
     """The process was told to end by another one: a scheduler, or a terminal that was closed."""
 
 
-def _interrupt_by_signals() -> None:
-    """Take these signals as an interrupt: the processes of a command are ended, and folders are freed."""
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Take signals as an interrupt in a block, so that processes are ended and folders freed."""
 
     def interrupt(*_: object) -> NoReturn:
         raise Ended
 
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
-            signal.signal(number, interrupt)
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]  # Windows has no SIGHUP
+        # Under nohup it is ignored, and stays so.
+        taken = [number for number in numbers if number and signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _exit(code: int) -> NoReturn:

@@ -1,0 +1,122 @@
+"""The soak: it notices what differs, what is left behind, and processes that go on."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "soak"
+NAMES = ("kills", "cases", "log", "page")
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    """The modules of the soak."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for name in NAMES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    found = {name: importlib.import_module(name) for name in NAMES}
+    for name in NAMES:
+        monkeypatch.delitem(sys.modules, name)
+    return found
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Two folders of a finished run that differ by times alone."""
+    for name, seconds in (("one", 1.5), ("other", 2.5)):
+        run = tmp_path / name / "runs" / "joint-seed0"
+        run.mkdir(parents=True)
+        (run / "model.safetensors").write_bytes(b"weights")
+        (run / "metrics.jsonl").write_text(f'{{"epoch": 0, "loss": 0.5, "seconds": {seconds}}}\n')
+        (run / "result.json").write_text(f'{{\n "test": {{"accuracy": 1}},\n "train_seconds": {seconds}}}\n')
+        (tmp_path / name / "results.csv").write_text(
+            f"method,test_accuracy,train_seconds\njoint,1,{seconds}\n"
+        )
+    return tmp_path / "one", tmp_path / "other"
+
+
+def test_times_are_no_difference(parts, folders) -> None:
+    assert parts["kills"].difference(*folders) == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "found"),
+    [
+        ("runs/joint-seed0/model.safetensors", "Weights", "runs/joint-seed0/model.safetensors differs"),
+        (
+            "runs/joint-seed0/metrics.jsonl",
+            '{"epoch": 0, "loss": 0.25, "seconds": 1}\n',
+            "metrics.jsonl differs",
+        ),
+        ("runs/joint-seed0/metrics.jsonl", "", "metrics.jsonl differs"),
+        ("runs/joint-seed0/result.json", '{"test": {"accuracy": 0}}', "result.json differs"),
+        ("results.csv", "method,test_accuracy,train_seconds\njoint,0,1\n", "results.csv differs"),
+        ("runs/joint-seed0/more.txt", "", "files of one only: runs/joint-seed0/more.txt"),
+    ],
+)
+def test_a_difference_is_found(parts, folders, file: str, text: str, found: str) -> None:
+    (folders[0] / file).write_text(text)
+    assert parts["kills"].difference(*folders).endswith(found)
+
+
+def test_what_is_left_behind_is_found(parts, folders) -> None:
+    for folder in folders:
+        (folder / "runs" / "joint-seed0" / ".result.json.7.part").touch()
+    assert parts["kills"].difference(*folders).startswith("left behind: ")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("way", ["all", "command", "worker", "SIGTERM", "SIGINT"])
+def test_a_process_that_goes_on_is_found_and_ended(parts, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kills = parts["kills"]
+    monkeypatch.setattr(kills, "SECONDS", 0.1)
+    process = subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60; true"], start_new_session=True)
+    while len(kills.processes_of(process.pid)) < 3:
+        pass
+    kills.end(process, way, random.Random(0))
+    if way == "worker":
+        process.kill()
+    process.wait(20)
+    # A shell lets what it starts in the background ignore Ctrl-C.
+    assert (kills.seconds_until_none(process.pid) < 0.3) == (way == "all")
+    assert kills.seconds_until_none(process.pid) < 0.3  # by now they are ended
+
+
+def test_the_page_lists_what_failed(parts, tmp_path: Path) -> None:
+    log = parts["log"].Log(tmp_path / "kills.csv")
+    kill = parts["kills"].Killed
+    log.add("runs", "joint", kill("all", 3.2, True, 0.04, equal=True))
+    assert "1 kills of 1 commands. No result differed" in parts["page"].text(log.table)
+    log.add("runs", "umt", kill("command", 5.0, True, 30.0, equal=False, difference="results.csv differs"))
+    held = parts["log"].Log(tmp_path / "kills.csv")
+    assert (held.count("joint"), held.count("umt"), held.count("mla")) == (1, 1, 0)
+    text = parts["page"].text(held.table)
+    assert "1 of them went wrong" in text
+    assert "| umt | 1 | 1 | 1 | 0 | 1 | 30.0 s |" in text
+    assert "- umt, command, after 5.0 s, at" in text
+    assert "results.csv differs" in text
+
+
+def test_the_commands_are_such_as_the_command_line_takes(parts, tmp_path: Path) -> None:
+    from equipoise.cli import build_app
+
+    made = [*parts["cases"].runs(), *parts["cases"].comparisons(), *parts["cases"].preparations(tmp_path)]
+    assert len({case.name for case in made}) == len(made) == 15
+    for case in made:
+        words = case.command(tmp_path / "out", resume=True)[3:]
+        build_app().parse_args(words, print_error=False, exit_on_error=False)
+    assert pd.read_csv(tmp_path / "sounds" / "table.csv")["target"].value_counts().to_dict() == {
+        "a": 200,
+        "b": 200,
+        "c": 200,
+    }
+    shutil.rmtree(tmp_path / "sounds")
