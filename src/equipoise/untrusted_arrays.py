@@ -39,13 +39,13 @@ def read_array(path: Path, refuse: Refuse, *, mapped: bool = False) -> NDArray[A
         return found
 
 
-def array_names(path: Path, refuse: Refuse) -> list[str]:
+def names_in(path: Path, refuse: Refuse) -> list[str]:
     """Return the names of the arrays in an archive; for the errors see `read_array`."""
     with parsing(refuse, *ABSENT), zipfile.ZipFile(path) as archive:
         return list(_members(archive))
 
 
-def read_arrays(path: Path, refuse: Refuse, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+def arrays_in(path: Path, refuse: Refuse, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
     """Read some arrays of an archive by name, or all; for the errors see `read_array`."""
     with parsing(refuse, *ABSENT), zipfile.ZipFile(path) as archive:
         members, size = _members(archive), path.stat().st_size
