@@ -31,17 +31,16 @@ def from_cell(cell: Any) -> Any:
     return cell[1:] if isinstance(cell, str) and _QUOTED.match(cell) else cell
 
 
-def to_csv(table: pd.DataFrame, file: Any = None, **options: Any) -> str | None:
-    """Write a table without its index as `DataFrame.to_csv` does; without a file return its text."""
+def csv_text(table: pd.DataFrame, **options: Any) -> str:
+    """Return a table without its index as CSV; `options` are those of `DataFrame.to_csv`."""
     texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
     safe = table.assign(**{str(name): table[name].map(as_cell) for name in texts})
     safe.columns = safe.columns.map(as_cell)
-    text: str | None = safe.to_csv(file, index=False, lineterminator="\n", **options)
-    return text
+    return str(safe.to_csv(index=False, lineterminator="\n", **options))
 
 
 def read_csv(path: Path, refuse: Refuse, **options: Any) -> pd.DataFrame:
-    """Read a table that `to_csv` has written; `options` are those of `pandas.read_csv`.
+    """Read a table that `csv_text` has written; `options` are those of `pandas.read_csv`.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Final
 
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -15,3 +16,8 @@ def printable(text: str) -> str:
     turn the direction of writing, which can disguise a name, and lone surrogates count as such too.
     """
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def say(text: str) -> None:
+    """Print a message in one line, which names of users cannot leave; the only way to the error stream."""
+    print(printable(" ".join(text.split())), file=sys.stderr, flush=True)  # noqa: T201

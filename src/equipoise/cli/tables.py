@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from equipoise.decimals import MINUS, MISSING
+from equipoise.printable import printable
 
 if TYPE_CHECKING:
     from equipoise.report.text.tables import Table as PageTable
@@ -19,15 +21,27 @@ WIDE = 200
 """Columns where the output goes to a file or pipe, so that no cell is cut."""
 
 
+class PlainConsole(Console):
+    """A console to which names from users are texts: it prints their control characters as escapes.
+
+    All output of the commands goes through one, apart from messages, see `equipoise.printable.say`.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the pieces of what is printed; those of the console's own control are no texts."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
+
+
 def output_console() -> Console:
     """Return the console of results."""
-    console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+    console = PlainConsole(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else PlainConsole(highlight=False, width=WIDE)
 
 
 def progress_console() -> Console:
     """Return the console of progress and messages."""
-    return Console(stderr=True, highlight=False)
+    return PlainConsole(stderr=True, highlight=False)
 
 
 def print_plain(console: Console, text: object) -> None:
