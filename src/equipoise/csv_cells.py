@@ -6,6 +6,7 @@ is a number; reading removes it. So does one that begins with apostrophes before
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +36,11 @@ def csv_text(table: pd.DataFrame, **options: Any) -> str:
     """Return a table without its index as CSV; `options` are those of `DataFrame.to_csv`."""
     texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
     safe = table.assign(**{str(name): table[name].map(as_cell) for name in texts})
+    texts = [as_cell(name) for name in texts]
     safe.columns = safe.columns.map(as_cell)
+    # Python's writer leaves a carriage return without quotes, and readers end the row there.
+    if any(safe[name].map(lambda cell: isinstance(cell, str) and "\r" in cell).any() for name in texts):
+        options = {"quoting": csv.QUOTE_NONNUMERIC, **options}
     return str(safe.to_csv(index=False, lineterminator="\n", **options))
 
 

@@ -46,19 +46,20 @@ def progress_console() -> Console:
 
 def print_plain(console: Console, text: object) -> None:
     """Print a text as it is: names from users are no markup, and long lines are not broken."""
-    console.print(str(text), markup=False, soft_wrap=True)
+    console.print(printable(str(text)), markup=False, soft_wrap=True)
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
     """Return a table of plain texts; numbers are aligned to the right."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    head = None if title is None else Text(printable(title))
+    table = Table(title=head, title_justify="left", box=None, pad_edge=False, header_style="bold")
     body = [list(row) for row in rows]
     for place, column in enumerate(columns):
         numeric = bool(body) and all(_is_number(row[place]) for row in body)
-        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(printable(column)), justify="right" if numeric else "left", overflow="fold")
     for row in body:
         # Text, because names from users must not be read as markup.
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from equipoise.experiments.examine.run_data import SplitFeatures
 from equipoise.types import DataError, PathError
-from equipoise.untrusted import Refuse
+from equipoise.untrusted import Refuse, parsing
 from equipoise.untrusted_arrays import arrays_in, names_in
 
 Split = Literal["train", "val"]
@@ -92,10 +92,16 @@ class SavedFeatures:
         return [name for name in found if name and name != "labels"]
 
     def _read_keys(self) -> list[str]:
-        if not zipfile.is_zipfile(self.path):
+        refuse = self._unreadable(str(self.path))
+        whole = self.path.is_file()
+        with parsing(refuse):
+            if whole:
+                with self.path.open("rb") as file:
+                    whole = zipfile.is_zipfile(file)
+        if not whole:
             found = "is no .npz file, or is cut off" if self.path.exists() else "does not exist"
             raise PathError(f"{self.path} {found}; expected an .npz file, written by numpy.savez.")
-        return names_in(self.path, self._unreadable(str(self.path)))
+        return names_in(self.path, refuse)
 
     @staticmethod
     def _unreadable(what: str) -> Refuse:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from equipoise.csv_cells import as_cell, csv_text
 from equipoise.experiments.paper.item import Form
 from equipoise.experiments.paper.reproduce import Reproduction
+from equipoise.printable import printable
 from equipoise.report.paper import ablation, comparison, words
 from equipoise.report.render import write_figures
 from equipoise.report.text.tables import Table
@@ -107,7 +108,8 @@ def _markdown(table: Table) -> str:
 def _csv(table: Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(as_cell, table.columns))
+    writer.writerow(as_cell(printable(name)) for name in table.columns)
     for row in table.rows:
-        writer.writerow([as_cell(cell.text) if cell.value is None else repr(cell.value) for cell in row])
+        texts = (printable(cell.text) if cell.value is None else repr(cell.value) for cell in row)
+        writer.writerow(map(as_cell, texts))
     return text.getvalue()
