@@ -53,7 +53,7 @@ def read_csv(path: Path, refuse: Refuse, **options: Any) -> pd.DataFrame:
         MachineLimitError: see `equipoise.untrusted.check_machine`.
     """
     with parsing(refuse, *ABSENT):
-        table = pd.read_csv(path, **options)
+        table: pd.DataFrame = pd.read_csv(path, **options)
         texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
         table = table.assign(**{name: table[name].map(from_cell) for name in texts})
         table.columns = table.columns.map(from_cell)

@@ -87,9 +87,10 @@ def parsing(refuse: Refuse, *passed: type[Exception]) -> Iterator[None]:
     Raises:
         MachineLimitError: see `check_machine`.
     """
+    kept: tuple[type[Exception], ...] = (EquipoiseError, *passed)
     try:
         yield
-    except (EquipoiseError, *passed):
+    except kept:
         raise
     except Exception as error:
         check_machine(error)
