@@ -44,8 +44,11 @@ def parse_assignments(texts: Iterable[str], option: str) -> dict[str, Any]:
             raise UsageError(f"--{option} {text!r} has no '='; expected NAME=VALUE.")
         if name in values:
             raise UsageError(f"--{option} gives {name!r} twice.")
-        refused = UsageError(f"--{option} {text!r}: cannot read the value {value!r}.")
-        with parsing(lambda _, refused=refused: refused):
+
+        def refuse(_: str, text: str = text, value: str = value) -> UsageError:
+            return UsageError(f"--{option} {text!r}: cannot read the value {value!r}.")
+
+        with parsing(refuse):
             values[name] = parse_yaml(value, _Loader)
     return values
 
