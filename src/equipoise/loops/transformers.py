@@ -59,8 +59,7 @@ class _Checkpointed(TrainerCallback):
                 "callback, and give resume_from= its folder if it is not in output_dir."
             )
         with parsing(lambda found: RunFolderError(f"cannot read {path}: {found}; use another checkpoint.")):
-            kept: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        return kept
+            return dict(torch.load(path, weights_only=True, map_location="cpu"))
 
 
 class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):

@@ -28,8 +28,8 @@ _DTYPE: Final = re.compile(r"[<>|=]?[biufcSUO]\d*")
 _OTHERS: Final = (b"PK\x03\x04", b"\x89HDF", b"\x93NUMPY", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 _STRANGE: Final = "holds an array that is not encoded as by NumPy"
 _DISTRUST: Final = (
-    "which is neither an array nor a plain container and may run code; do not open this file with other "
-    "software: get it from its source, or have its owner save only arrays and plain containers"
+    "which no pickle of arrays and plain containers does, and which may do harm; do not open this file with "
+    "other software: get it from its source, or have its owner save only arrays and plain containers"
 )
 
 
