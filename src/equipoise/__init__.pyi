@@ -46,6 +46,7 @@ from equipoise.types import DataError as DataError
 from equipoise.types import EquipoiseError as EquipoiseError
 from equipoise.types import EquipoiseWarning as EquipoiseWarning
 from equipoise.types import LeakError as LeakError
+from equipoise.types import MachineLimitError as MachineLimitError
 from equipoise.types import MissingExtraError as MissingExtraError
 from equipoise.types import ModelError as ModelError
 from equipoise.types import ModelOutput as ModelOutput

@@ -10,6 +10,8 @@ from typing import Final
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
+from equipoise.types import RunFolderError
+from equipoise.untrusted import read_json
 from equipoise.whole_files import write_atomically
 
 CACHE_VARIABLE: Final = "EQUIPOISE_CACHE"
@@ -41,7 +43,7 @@ def place_of(name: str) -> Path | None:
 
 def _read(cache: Path) -> dict[str, str]:
     try:
-        read = json.loads((cache / PREPARED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        read = read_json(cache / PREPARED, RunFolderError)
+    except (OSError, RunFolderError):
         return {}
-    return {str(name): str(place) for name, place in read.items()} if isinstance(read, dict) else {}
+    return {str(name): str(place) for name, place in read.items()}

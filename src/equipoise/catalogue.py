@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.cache import cache_folder, place_of
+from equipoise.types import RunFolderError
+from equipoise.untrusted import read_json
 from equipoise.whole_files import write_atomically
 
 if TYPE_CHECKING:
@@ -94,11 +96,11 @@ def _facts(kind: str) -> Facts:
         return from_code()[kind]
     file, current = cache_folder() / FILE, digest()
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = read_json(file, RunFolderError)
         if kept["digest"] == current:
             facts: Facts = kept["facts"][kind]
             return facts
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RunFolderError, KeyError, TypeError):
         pass  # there is none yet, or it is damaged
     found = from_code()
     with suppress(OSError):  # a cache that cannot be written costs time only

@@ -126,6 +126,10 @@ class PathError(DataError, RunFolderError, UsageError):
     """
 
 
+class MachineLimitError(EquipoiseError):
+    """The machine has run out of open files or memory; nothing is wrong with the file that was to be read."""
+
+
 class TrainingError(EquipoiseError, RuntimeError):
     """Training cannot continue, for instance because the loss is not finite."""
 

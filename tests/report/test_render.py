@@ -7,6 +7,7 @@ import altair as alt
 import numpy as np
 import pytest
 
+from equipoise.printable import printable
 from equipoise.report.charts.chart import Chart, Panel
 from equipoise.report.charts.look import band, curve, layered, row_labels, rules, source, tips, x_axis, y_axis
 from equipoise.report.html import static_panels
@@ -14,7 +15,6 @@ from equipoise.report.pages.across import across_page
 from equipoise.report.pages.comparison import comparison_page
 from equipoise.report.records import runs_of
 from equipoise.report.render import colors, file_bytes, fixed_svg, shared, specification, static_svg
-from equipoise.report.text.wording import printable
 from vega import column, drawn, variables
 
 X, Y = x_axis("x", "x", [0, 10]), y_axis("y", "y", [0, 1])

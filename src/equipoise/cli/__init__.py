@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
@@ -19,7 +20,9 @@ from cyclopts.config import Yaml
 from cyclopts.exceptions import UnusedCliTokensError
 
 from equipoise import __version__
-from equipoise.types import EquipoiseError, EquipoiseWarning, UsageError
+from equipoise.printable import say
+from equipoise.types import EquipoiseError, EquipoiseWarning, MachineLimitError, UsageError
+from equipoise.untrusted import check_machine, parse_yaml, parsing, read_text
 
 COMMANDS = {
     "compare": "Compare methods under equal conditions, on one dataset or in a grid.",
@@ -64,21 +67,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         with _interrupted_by_signals():
             code = app(words, result_action="return_value", print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        print(f"equipoise: {_refused(error)}", file=sys.stderr)  # noqa: T201
+        say(f"equipoise: {_refused(error)}")
         _exit(2)
     except EquipoiseError as error:
-        print(f"equipoise: {_one_line(str(error))}", file=sys.stderr)  # noqa: T201
+        say(f"equipoise: {error}")
         _exit(error.exit_code)
     except Exception as error:
         if os.environ.get("EQUIPOISE_TRACEBACK"):
             raise
-        what = f"{type(error).__name__}: {_one_line(str(error))}"
-        print(f"equipoise: unexpected {what} (EQUIPOISE_TRACEBACK=1 shows where)", file=sys.stderr)  # noqa: T201
+        say(f"equipoise: {_unexpected(error)}")
         _exit(1)
     except KeyboardInterrupt as interrupt:
         resumable = words[:1] in ([name] for name in ("train", "compare", "tune", "reproduce"))
         advice = "; continue with --resume" if resumable else ""
-        print(f"equipoise: interrupted{advice}.", file=sys.stderr)  # noqa: T201
+        say(f"equipoise: interrupted{advice}.")
         _exit(143 if isinstance(interrupt, Ended) else 130)
     _exit(code if isinstance(code, int) else 0)
 
@@ -132,6 +134,15 @@ def _print_any_name() -> None:
                 stream.reconfigure(errors="backslashreplace")
 
 
+def _unexpected(error: Exception) -> str:
+    """Return the words for an error that no room expects: too many open files, or a fault of ours."""
+    try:
+        check_machine(error)
+    except MachineLimitError as limit:
+        return str(limit)
+    return f"unexpected {type(error).__name__}: {error} (EQUIPOISE_TRACEBACK=1 shows where)"
+
+
 def _refused(error: CycloptsError) -> str:
     """Return what the parser found wrong, in the form of our own messages, with the command's help."""
     if isinstance(error, UnusedCliTokensError):
@@ -155,17 +166,17 @@ def _config_file(words: Sequence[str]) -> str | None:
 
 
 def _readable(path: str) -> str:
-    import yaml
-
     if not path:
         raise UsageError("--config needs a file; expected --config FILE.yaml.")
     try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123
-            content = yaml.safe_load(file)
+        text = read_text(Path(path))
     except OSError as error:
+        check_machine(error)
         raise UsageError(f"cannot read the configuration {path}: {error.strerror}.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"the configuration {path} is not valid YAML: {_one_line(str(error))}") from None
+    except ValueError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error}.") from None
+    with parsing(lambda found: UsageError(f"the configuration {path} is not valid YAML: {found}.")):
+        content = parse_yaml(text)
     if content is not None and not isinstance(content, dict):
         raise UsageError(f"the configuration {path} has no options; expected lines such as 'epochs: 30'.")
     return path
@@ -176,4 +187,4 @@ def _one_line(text: str) -> str:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"warning: {_one_line(str(message))}", file=sys.stderr)  # noqa: T201
+    say(f"warning: {message}")

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from equipoise.decimals import MINUS, MISSING
+from equipoise.printable import printable
 
 if TYPE_CHECKING:
     from equipoise.report.text.tables import Table as PageTable
@@ -19,32 +21,45 @@ WIDE = 200
 """Columns where the output goes to a file or pipe, so that no cell is cut."""
 
 
+class PlainConsole(Console):
+    """A console to which names from users are texts: it prints their control characters as escapes.
+
+    All output of the commands goes through one, apart from messages, see `equipoise.printable.say`.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the pieces of what is printed; those of the console's own control are no texts."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
+
+
 def output_console() -> Console:
     """Return the console of results."""
-    console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+    console = PlainConsole(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else PlainConsole(highlight=False, width=WIDE)
 
 
 def progress_console() -> Console:
     """Return the console of progress and messages."""
-    return Console(stderr=True, highlight=False)
+    return PlainConsole(stderr=True, highlight=False)
 
 
 def print_plain(console: Console, text: object) -> None:
     """Print a text as it is: names from users are no markup, and long lines are not broken."""
-    console.print(str(text), markup=False, soft_wrap=True)
+    console.print(printable(str(text)), markup=False, soft_wrap=True)
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
     """Return a table of plain texts; numbers are aligned to the right."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    head = None if title is None else Text(printable(title))
+    table = Table(title=head, title_justify="left", box=None, pad_edge=False, header_style="bold")
     body = [list(row) for row in rows]
     for place, column in enumerate(columns):
         numeric = bool(body) and all(_is_number(row[place]) for row in body)
-        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(printable(column)), justify="right" if numeric else "left", overflow="fold")
     for row in body:
         # Text, because names from users must not be read as markup.
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 

@@ -19,6 +19,7 @@ from equipoise.loops.plain.passes import loss_in, with_loss
 from equipoise.loops.transformers_loaders import Measured, loader_in_order
 from equipoise.methods import Method
 from equipoise.types import MissingExtraError, ModelError, RunFolderError, UsageError
+from equipoise.untrusted import parsing
 from equipoise.whole_files import replaced
 
 try:
@@ -57,8 +58,8 @@ class _Checkpointed(TrainerCallback):
                 f"{path} does not exist, so {problem}; resume from a checkpoint that was written with this "
                 "callback, and give resume_from= its folder if it is not in output_dir."
             )
-        kept: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        return kept
+        with parsing(lambda found: RunFolderError(f"cannot read {path}: {found}; use another checkpoint.")):
+            return dict(torch.load(path, weights_only=True, map_location="cpu"))
 
 
 class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):

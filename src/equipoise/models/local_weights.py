@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from equipoise.models.encoders.base import Encoder
 from equipoise.types import ModelError, UsageError
+from equipoise.untrusted import Refuse, parsing
 
 WEIGHTS = "weights"
 """The option of every encoder for a weights file."""
@@ -120,22 +120,24 @@ def _read(file: Path) -> dict[str, Tensor]:
         if stream.read(len(GIT_LFS)) == GIT_LFS:
             raise ModelError(f"{file} is a Git LFS pointer, not the weights; run 'git lfs pull' first.")
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
+        with parsing(_refuse(file), pickle.UnpicklingError):
+            if file.suffix == ".safetensors":
+                return load_file(file)
+            loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{file} contains objects other than weights, which could run code; save only its state_dict()."
         ) from error
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{file} cannot be read as weights ({line}); copy it again.") from error
     for wrapper in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise ModelError(f"{file} is not a state_dict; expected only names and tensors: save state_dict().")
     return dict(loaded)
+
+
+def _refuse(file: Path) -> Refuse:
+    return lambda found: ModelError(f"{file} cannot be read as weights ({found}); copy it again.")
 
 
 def _shared_prefix(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:

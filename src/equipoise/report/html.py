@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from equipoise.cache import cache_folder
+from equipoise.printable import printable
 from equipoise.report.charts.chart import Chart
 from equipoise.report.pages.page import Page
 from equipoise.report.render import fixed_svg, plain, specification, static_svg, vega, write_file
@@ -39,14 +40,18 @@ def write(page: Page, path: Path) -> Path:
 def render(page: Page) -> str:
     """Return the page as HTML.
 
-    Every text is escaped by the template. Only three things are inserted without escaping: files of this
-    package and of Vega, SVG elements made by Vega, and JSON without a letter that HTML could read.
+    Every text is escaped by the template, and its control characters are printed as escapes. Only three
+    things are inserted without escaping: files of this package and of Vega, SVG elements made by Vega, and
+    JSON without a letter that HTML could read.
 
     Raises:
         ValueError: two charts have one name, which is an id of the page.
     """
     environment = Environment(
-        loader=PackageLoader("equipoise.report"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("equipoise.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printed,
     )
     environment.filters["breakable"] = breakable
     environment.filters["fixed_svg"] = lambda drawing, place: fixed_svg(drawing, f"drawing{place}")
@@ -105,14 +110,18 @@ def static_panels(chart: Chart, specifications: Sequence[Mapping[str, Any]], ids
         both = Markup("")
         for kind, width in (("wide", wide), ("narrow", NARROW)):
             svg = static_svg(spec, width, f"{ids}-{place}{kind[0]}")
-            both += picture.format(kind, panel.description, svg)
+            both += picture.format(kind, printable(panel.description), svg)
         panels.append(both)
     return panels
 
 
 def breakable(text: str) -> Markup:
     """Escape a name, and let it break after its punctuation where a narrow column needs it."""
-    return Markup(re.sub(r"[:/_=,-](?=\w)", r"\g<0><wbr>", str(escape(text))))
+    return Markup(re.sub(r"[:/_=,-](?=\w)", r"\g<0><wbr>", str(escape(printable(text)))))
+
+
+def _printed(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def embedded(value: Any) -> Markup:

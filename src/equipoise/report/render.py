@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
+from equipoise.printable import printable
 from equipoise.report.charts.chart import Chart
-from equipoise.report.text.wording import printable
 from equipoise.types import RunFolderError, UsageError
 from equipoise.whole_files import replaced
 
@@ -72,7 +72,7 @@ def dictionary(drawing: alt.LayerChart | alt.ConcatChart) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Return JSON's own types: no NaN, six digits, and only what can be printed in a text."""
     if isinstance(value, Mapping):
-        return {key: plain(entry) for key, entry in value.items()}
+        return {plain(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
     if isinstance(value, float):

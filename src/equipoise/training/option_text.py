@@ -11,6 +11,7 @@ import yaml
 
 from equipoise.training.settings import Settings
 from equipoise.types import UsageError
+from equipoise.untrusted import parse_yaml, parsing
 
 IN_TEXT: Final = {
     "method_options": "set",
@@ -43,10 +44,12 @@ def parse_assignments(texts: Iterable[str], option: str) -> dict[str, Any]:
             raise UsageError(f"--{option} {text!r} has no '='; expected NAME=VALUE.")
         if name in values:
             raise UsageError(f"--{option} gives {name!r} twice.")
-        try:
-            values[name] = yaml.load(value, _Loader)
-        except yaml.YAMLError:
-            raise UsageError(f"--{option} {text!r}: cannot read the value {value!r}.") from None
+
+        def refuse(_: str, text: str = text, value: str = value) -> UsageError:
+            return UsageError(f"--{option} {text!r}: cannot read the value {value!r}.")
+
+        with parsing(refuse):
+            values[name] = parse_yaml(value, _Loader)
     return values
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.children import end_with
+from equipoise.printable import say
 from equipoise.training.fit import run
 from equipoise.training.option_text import from_options
 from equipoise.training.processes.group import LAUNCHED
@@ -25,7 +26,7 @@ def work(place: Path) -> int:
     warnings.simplefilter("ignore")
     if rank == 0:
         warnings.simplefilter("always", EquipoiseWarning)
-        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
 
     def told(epoch: int, scores: dict[str, float]) -> None:
         with (place / EPOCHS).open("a", encoding="utf-8") as file:

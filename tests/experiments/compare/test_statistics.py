@@ -142,7 +142,8 @@ def test_a_summary_is_read_as_written(tmp_path: Path) -> None:
     table = table.reindex(columns=list(COLUMNS))
     records = [{"method": "ogm", "forward_samples": 10, "experimental": True, "peak_memory_bytes": None}]
     methods = summarise(table, records=records)
-    summary = {"dataset": "d", "seeds": [0, 1, 2], "ranked": False, "methods": methods}
+    summary = {"dataset": "d", "model": "m", "seeds": [0, 1, 2], "metric": "test_accuracy", "ranked": False}
+    summary |= {"not_ranked_because": ["no reason"], "methods": methods}
     Comparison(tmp_path, table, summary).write()
     held = read_comparison(tmp_path)
     assert math.isnan(held.summary["methods"]["ogm"]["cost"]["peak_memory_bytes"])

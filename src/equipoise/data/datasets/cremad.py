@@ -28,6 +28,7 @@ from equipoise.data.prepare.lists import (
 )
 from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, StftReader
 from equipoise.types import DataError, PathError, UsageError
+from equipoise.untrusted import parsing
 
 EMOTIONS: Final = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
 """In the order of the published `stat.csv`."""
@@ -221,10 +222,9 @@ def _sexes(source: Path) -> dict[str, str]:
     table = source / _DEMOGRAPHICS
     if not table.is_file():
         return {}
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            return {row["ActorID"]: row["Sex"] for row in csv.DictReader(file)}
-        except KeyError as error:
-            raise DataError(
-                f"{table} has no column {error}; expected ActorID and Sex, as in the repository of CREMA-D."
-            ) from None
+    remedy = "expected the columns ActorID and Sex, as in the repository of CREMA-D"
+    with (
+        parsing(lambda found: DataError(f"{table} cannot be read ({found}); {remedy}.")),
+        table.open(encoding="utf-8-sig", newline="") as file,
+    ):
+        return {row["ActorID"]: row["Sex"] for row in csv.DictReader(file)}

@@ -21,6 +21,7 @@ from equipoise.data.prepare.media.images import ENDINGS
 from equipoise.data.prepare.readers.audio_video import ImageReader
 from equipoise.data.prepare.readers.text import TokensReader
 from equipoise.types import DataError, PathError
+from equipoise.untrusted import parsing
 
 SPLITS: Final = ("train", "test")
 TEXTS: Final = "texts_txt"
@@ -153,25 +154,23 @@ def _titles(path: Path, _changed: int) -> dict[Key, str]:
     """Read a list with lines `file,title,label`; `_changed` is part of the cache key."""
     check_media(path)
     found: dict[Key, str] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = csv.reader(stream)
-            for row in lines:
-                if not any(row) or (not found and row[0].strip().lower() in HEADERS):
-                    continue
-                if len(row) != 3 or not row[0].strip() or not row[2].strip():
-                    raise DataError(
-                        f"{path}, line {lines.line_num}, has {len(row)} fields or an empty one; expected "
-                        "file,title,label: put titles with commas into quotes, or download the list again."
-                    )
-                key = (row[2].strip(), Path(row[0].strip()).stem)
-                if key in found:
-                    raise DataError(
-                        f"{path}, line {lines.line_num}, repeats {row[0]!r}; keep one of its lines."
-                    )
-                found[key] = row[1]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not CSV in UTF-8 ({error}); download the list again.") from None
+    with (
+        parsing(lambda what: DataError(f"{path} is not CSV in UTF-8 ({what}); download the list again.")),
+        path.open(encoding="utf-8-sig", newline="") as stream,
+    ):
+        lines = csv.reader(stream)
+        for row in lines:
+            if not any(row) or (not found and row[0].strip().lower() in HEADERS):
+                continue
+            if len(row) != 3 or not row[0].strip() or not row[2].strip():
+                raise DataError(
+                    f"{path}, line {lines.line_num}, has {len(row)} fields or an empty one; expected "
+                    "file,title,label: put titles with commas into quotes, or download the list again."
+                )
+            key = (row[2].strip(), Path(row[0].strip()).stem)
+            if key in found:
+                raise DataError(f"{path}, line {lines.line_num}, repeats {row[0]!r}; keep one of its lines.")
+            found[key] = row[1]
     if not found:
         raise DataError(f"{path} lists nothing; expected lines file,title,label.")
     return found

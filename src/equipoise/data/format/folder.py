@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import unicodedata
@@ -15,6 +14,7 @@ from typing import Any
 from equipoise.cache import DESCRIPTION_FILE
 from equipoise.tasks import TASKS as TASK_KINDS
 from equipoise.types import DataError, PathError, RunFolderError
+from equipoise.untrusted import read_json
 
 FORMAT = "equipoise-dataset"
 FORMAT_VERSION = 1
@@ -36,15 +36,16 @@ def read_description(path: Path) -> dict[str, Any]:
     file = path / DESCRIPTION_FILE
     check_folder(path, "the folder of a dataset written by equipoise.write_dataset")
     try:
-        described = json.loads(file.read_text(encoding="utf-8"))
+        check_inside(file)
+        described = read_json(
+            file, lambda found: DataError(f"{file} cannot be read ({found}); write the dataset again.")
+        )
     except FileNotFoundError:
         raise PathError(
             f"{path} is no prepared dataset: it has no {DESCRIPTION_FILE}; create one with "
             "equipoise.write_dataset."
         ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} cannot be read ({error}); write the dataset again.") from error
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
+    if described.get("format") != FORMAT:
         raise DataError(f"{file} does not describe a dataset of Equipoise (no format {FORMAT!r}).")
     version = described.get("format_version")
     if not isinstance(version, int) or version < 1:
@@ -56,7 +57,16 @@ def read_description(path: Path) -> dict[str, Any]:
             f"{file} has format version {version}, this Equipoise reads up to {FORMAT_VERSION}; upgrade "
             "equipoise."
         )
-    return described
+    return dict(described)
+
+
+def check_inside(file: Path) -> None:
+    """Raise DataError if a file of a dataset is a link that leaves its folder: it could show any file."""
+    if file.is_symlink() and file.resolve().parent != file.parent.resolve():
+        raise DataError(
+            f"{file} is a link to {file.resolve()}, outside its folder; expected the file itself: copy it "
+            "there."
+        )
 
 
 def check_folder(path: Path, expected: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from equipoise.csv_cells import csv_text
 from equipoise.data.format.content import sample_hashes
 from equipoise.data.format.folder import listed
 from equipoise.data.format.prepared import PreparedDataset
@@ -161,7 +162,7 @@ def _listed_in(dataset: PreparedDataset, leaks: list[Leak]) -> str:
     rows = [(leak.kind, leak.modality, leak.value, *member) for leak in leaks for member in leak.members]
     try:
         with path.open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
-            pd.DataFrame(rows, columns=columns).to_csv(file, index=False, lineterminator="\n")
+            file.write(csv_text(pd.DataFrame(rows, columns=columns)))
     except OSError:  # a dataset that may only be read
         return ""
     return f", all listed in {path}"

@@ -7,7 +7,6 @@ each modality.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,16 +18,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from equipoise.cache import DESCRIPTION_FILE
+from equipoise.csv_cells import read_csv
 from equipoise.data.format.content import chunks, digest, row_hashes
 from equipoise.data.format.folder import (
     INDEX_FILE,
     PREPARATION_FILE,
     TASKS,
+    check_inside,
     listed,
     read_description,
 )
 from equipoise.data.format.modality import ModalitySpec
 from equipoise.types import DataError, UsageError, check_known
+from equipoise.untrusted import ABSENT, parsing, read_json
+from equipoise.untrusted_arrays import read_array
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -142,14 +145,9 @@ def open_dataset(folder: str | os.PathLike[str]) -> PreparedDataset:
     """
     path = Path(folder).expanduser().resolve()
     described = read_description(path)
-    try:
+    with parsing(lambda found: DataError(f"the dataset in {path} is damaged ({found}); write it again.")):
         dataset = _assemble(path, described)
         recorded = str(described["fingerprint"])
-    except DataError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"the dataset in {path} is damaged ({reason}); write it again.") from error
     if dataset.fingerprint != recorded:
         raise DataError(
             f"{INDEX_FILE} or {DESCRIPTION_FILE} in {path} was changed after writing (fingerprint "
@@ -169,8 +167,14 @@ def _assemble(path: Path, described: Mapping[str, Any]) -> PreparedDataset:
     for spec in specs.values():
         if Path(spec.file).name != spec.file:
             raise DataError(f"{path / DESCRIPTION_FILE} names the file {spec.file!r} outside its folder.")
-    index = pd.read_csv(
-        path / INDEX_FILE, dtype=str, keep_default_na=False, na_filter=False, encoding_errors="surrogatepass"
+    check_inside(path / INDEX_FILE)
+    index = read_csv(
+        path / INDEX_FILE,
+        lambda found: DataError(f"{path / INDEX_FILE} cannot be read ({found}); write the dataset again."),
+        dtype=str,
+        keep_default_na=False,
+        na_filter=False,
+        encoding_errors="surrogatepass",
     )
     if len(index) != described["n"]:
         raise DataError(
@@ -184,8 +188,13 @@ def _assemble(path: Path, described: Mapping[str, Any]) -> PreparedDataset:
     split = _texts(index["split"]) if described["has_split"] else None
     group = _texts(index["group"]) if described["has_group"] else None
     hashes = {name: _texts(index[spec.hash_column]) for name, spec in specs.items()}
-    classes, record = tuple(described["classes"]), path / PREPARATION_FILE
+    classes, record = tuple(map(str, described["classes"])), path / PREPARATION_FILE
+    check_inside(record)
     columns = {"id": ids, "target": target, "split": split, "group": group}
+
+    def refuse_record(found: str) -> DataError:
+        return DataError(f"{record} cannot be read ({found}); prepare the dataset again.")
+
     return PreparedDataset(
         path=path,
         name=described["name"],
@@ -200,7 +209,7 @@ def _assemble(path: Path, described: Mapping[str, Any]) -> PreparedDataset:
         fingerprint=dataset_fingerprint(specs, classes, columns, hashes),
         content_hashes=hashes,
         task=task,
-        preparation=json.loads(record.read_text(encoding="utf-8")) if record.exists() else {},
+        preparation=read_json(record, refuse_record) if record.exists() else {},
     )
 
 
@@ -228,17 +237,16 @@ def _texts(column: pd.Series[str]) -> NDArray[np.str_]:
 
 def _open_array(folder: Path, spec: ModalitySpec, count: int) -> NDArray[Any]:
     file, expected = folder / spec.file, (count, *spec.shape)
+    what = f"{file}, the array of modality {spec.name!r},"
+
+    def refuse(found: str) -> DataError:
+        return DataError(f"{what} is truncated or damaged ({found}); write the dataset again.")
+
+    check_inside(file)
     try:
-        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(
-            f"{file}, the array of modality {spec.name!r}, is missing; write the dataset again."
-        ) from None
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{file}, the array of modality {spec.name!r}, is truncated or damaged ({error}); write the "
-            "dataset again."
-        ) from error
+        array = read_array(file, refuse, mapped=True)
+    except ABSENT:
+        raise DataError(f"{what} is missing; write the dataset again.") from None
     if array.shape != expected or array.dtype != np.dtype(spec.dtype):
         raise DataError(
             f"{file} holds {array.dtype} {list(array.shape)}, expected {spec.dtype} {list(expected)} for "

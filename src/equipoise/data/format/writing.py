@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from equipoise.cache import DESCRIPTION_FILE
+from equipoise.csv_cells import csv_text
 from equipoise.data.format.columns import Columns, check_columns
 from equipoise.data.format.content import chunks, row_hashes, write_npy_header
 from equipoise.data.format.folder import (
@@ -167,7 +168,7 @@ def _describe(
     table |= {spec.hash_column: hashes[name] for name, spec in specs.items()}
     # Ids may be file names that are not valid Unicode; Python represents their bytes as lone surrogates.
     with (folder / INDEX_FILE).open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
-        pd.DataFrame(table).to_csv(file, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        file.write(csv_text(pd.DataFrame(table), quoting=csv.QUOTE_NONNUMERIC))
     if preparation is not None:
         _write_json(folder / PREPARATION_FILE, preparation)
     description = {

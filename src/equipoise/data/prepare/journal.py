@@ -15,6 +15,7 @@ from equipoise.data.format.content import digest, row_hashes
 from equipoise.data.format.folder import FORMAT_VERSION, array_file
 from equipoise.data.prepare.clips import Clip, Lost, Preparation
 from equipoise.types import RunFolderError
+from equipoise.untrusted import parse_json, parsing, read_json
 
 PLAN_FILE = "plan.json"
 JOURNAL_FILE = "journal.jsonl"
@@ -142,8 +143,8 @@ def clip_stamp(clip: Clip) -> str:
 
 def _plan_in(folder: Path) -> str | None:
     try:
-        return str(json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))["plan"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_json(folder / PLAN_FILE, RunFolderError).get("plan"))
+    except (OSError, RunFolderError):
         return None
 
 
@@ -158,8 +159,14 @@ def _drop_half_line(path: Path) -> None:
 def _entries(path: Path) -> Iterator[Outcome]:
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+
+    def refuse(found: str) -> RunFolderError:
+        return RunFolderError(
+            f"{path} is damaged ({found}); delete the folder {path.parent} and start again."
+        )
+
+    with parsing(refuse), path.open(encoding="utf-8") as file:
         for line in file:
-            values = json.loads(line)
+            values = parse_json(line)
             lost = values.pop("lost")
             yield Outcome(**values, lost=None if lost is None else Lost(**lost))

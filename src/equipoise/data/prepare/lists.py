@@ -20,6 +20,7 @@ from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.media.files import check_media
 from equipoise.randomness import derive_seed
 from equipoise.types import DataError, UsageError, check_known
+from equipoise.untrusted import parsing, read_text
 
 _SPLIT_IN_NAME: Final = re.compile(r"(?<![a-z])(train|val|test)")
 FRACTIONS: Final = {"test": 0.2, "val": 0.1}
@@ -74,10 +75,13 @@ def read_list(
     """
     check_file(path, f"a list with lines {separator.join(columns)!r}")
     check_media(path)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error}); give the list itself.") from None
+    with parsing(lambda found: DataError(f"{path} is no list ({found}); give the list itself.")):
+        return _parsed(path, read_text(path, "utf-8-sig"), columns, separator, header, split)
+
+
+def _parsed(
+    path: Path, text: str, columns: Sequence[str], separator: str, header: Sequence[str], split: str | None
+) -> NameList:
     lines = csv.reader(
         text.splitlines(),
         delimiter=separator,

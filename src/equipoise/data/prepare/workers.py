@@ -20,6 +20,7 @@ from equipoise.data.prepare.clips import Clip, Lost, ModalityReader
 from equipoise.data.prepare.journal import Outcome, clip_stamp
 from equipoise.data.prepare.media.files import MediaError
 from equipoise.types import DataError, EquipoiseError, UsageError
+from equipoise.untrusted import check_machine
 
 Item = tuple[int, Clip]
 CHUNK = 8
@@ -56,6 +57,10 @@ class RowWriter:
             # Not every exception can be pickled: only its text is sent to the parent.
             return (UsageError if error.exit_code == UsageError.exit_code else DataError)(str(error))
         except Exception as error:
+            try:
+                check_machine(error)
+            except EquipoiseError as limit:
+                return DataError(str(limit))
             text = f"reading {clip.id!r} failed unexpectedly ({type(error).__name__}: {error})"
             return DataError(f"{text}; please report this with the file.")
         for modality, array in values.items():

@@ -7,16 +7,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
+from equipoise.csv_cells import csv_text, read_csv
 from equipoise.experiments.compare.fairness import obstacles
 from equipoise.experiments.compare.floors import is_below, sentence
 from equipoise.experiments.compare.significance import FEW_SEEDS
 from equipoise.experiments.compare.statistics import RELATIVE, rank, summarise
 from equipoise.tasks import CLASSIFICATION, Task
 from equipoise.types import RunFolderError
+from equipoise.untrusted import ABSENT, Refuse, read_json
 from equipoise.whole_files import write_atomically
 
 BASELINE: Final = "joint"
@@ -76,6 +80,10 @@ NOT_RANKED: Final = "not ranked"
 """The entry of the column of ranks if nothing may be ranked."""
 
 
+TEXTS: Final = ("dataset", "model", "method", "split_fingerprint", "init_fingerprint", "status")
+"""Columns of `results.csv` that are texts, also where one looks like a number."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What a comparison gave.
@@ -92,7 +100,7 @@ class Comparison:
 
     def write(self) -> None:
         """Write `results.csv` and `summary.json`."""
-        write_atomically(self.folder / RESULTS, self.results.to_csv(index=False))
+        write_atomically(self.folder / RESULTS, csv_text(self.results))
         write_atomically(self.folder / SUMMARY, json.dumps(without_nan(self.summary), indent=2) + "\n")
 
     @property
@@ -193,23 +201,67 @@ def read_comparison(folder: Path) -> Comparison:
     Raises:
         RunFolderError: there is none, or a file of it is damaged.
     """
+
+    def refuse(found: str) -> RunFolderError:
+        return RunFolderError(
+            f"cannot read the comparison in {folder}: {found}; write {SUMMARY} and {RESULTS} again from the "
+            "runs by 'equipoise compare --resume' with the same options."
+        )
+
     try:
-        results = pd.read_csv(folder / RESULTS, keep_default_na=True)
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        texts = dict.fromkeys(TEXTS, str)
+        # A method or dataset may be called null, or NA.
+        results = read_csv(folder / RESULTS, refuse, dtype=texts, keep_default_na=False, na_values=[""])
+        summary = read_json(folder / SUMMARY, refuse)
+    except ABSENT:
         raise RunFolderError(
             f"{folder} holds no finished comparison: {RESULTS} or {SUMMARY} is missing; expected a folder "
             "written by 'equipoise compare'."
         ) from None
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"cannot read the comparison in {folder}: {error}.") from None
-    whole = isinstance(summary, dict) and isinstance(summary.get("methods"), dict)
-    if not whole or not set(COLUMNS) <= set(results.columns):
-        raise RunFolderError(
-            f"{folder / SUMMARY} or {folder / RESULTS} is damaged; write both again from the runs by "
-            "'equipoise compare --resume' with the same options."
-        )
+    if lacking := [name for name in COLUMNS if name not in results]:
+        raise refuse(f"{RESULTS} has no column {lacking[0]!r}")
+    wrong = [name for name in COLUMNS if name not in TEXTS and not is_numeric_dtype(results[name])]
+    if wrong:
+        raise refuse(f"{RESULTS} has other entries than numbers in {wrong[0]!r}")
+    _check_summary(summary, refuse)
     return Comparison(folder, results, _with_nan(summary))
+
+
+NUMBER: Final = (int, float, NoneType)
+IN_SUMMARY: Final = {"dataset": str, "model": str, "seeds": list, "metric": str, "not_ranked_because": list}
+OF_METHOD: Final = {
+    "n": int,
+    **dict.fromkeys(("mean", "std", "train_seconds_mean", "forward_samples_mean"), NUMBER),
+}
+BLOCKS: Final = {
+    f"difference_to_{BASELINE}": (),
+    "cost": (),
+    "floor": ("mean", "difference", "below", "n"),
+}
+"""Entries of a method that are numbers by name, or missing, and which numbers none lacks."""
+
+
+def _check_summary(summary: Mapping[str, Any], refuse: Refuse) -> None:
+    """Raise the error of `refuse` for a summary that lacks what every one has, or has it in another form."""
+
+    def check(where: str, values: Any, kinds: Mapping[str, Any]) -> None:
+        if not isinstance(values, dict):
+            raise refuse(f"{SUMMARY} has {repr(values)[:80]} for {where}, expected a mapping")
+        for key, kind in kinds.items():
+            if key not in values or not isinstance(values[key], kind):
+                raise refuse(f"{SUMMARY} has {repr(values.get(key))[:80]} for {key!r} in {where}")
+
+    check(SUMMARY, summary, IN_SUMMARY | {"methods": dict})
+    for name, values in summary["methods"].items():
+        check(repr(name), values, OF_METHOD)
+        check(repr(name), values, {key: NUMBER for key in ("rank",) if key in values})
+        for block, needed in BLOCKS.items():
+            if held := values.get(block):
+                check(
+                    f"{block} of {name!r}",
+                    held,
+                    dict.fromkeys((*held, *needed) if isinstance(held, dict) else (), NUMBER),
+                )
 
 
 def without_nan(value: Any) -> Any:

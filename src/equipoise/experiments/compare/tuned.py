@@ -14,11 +14,11 @@ import yaml
 from equipoise.data import PreparedDataset, splits_of
 from equipoise.training.option_text import to_keywords, to_options
 from equipoise.training.record import fingerprints
-from equipoise.training.record.files import first_line
 from equipoise.training.record.record import MACHINE_ONLY
 from equipoise.training.settings import Settings
 from equipoise.typed_options import check_types
 from equipoise.types import PathError, RunFolderError, UsageError
+from equipoise.untrusted import ABSENT, first_line, read_yaml
 from equipoise.whole_files import write_atomically
 
 TUNED: Final = "tuned.yaml"
@@ -225,8 +225,15 @@ def read_tuned(folder: Path) -> Tuned:
         PathError: there is none.
         RunFolderError: the file is damaged.
     """
+
+    def refuse(found: str) -> RunFolderError:
+        return RunFolderError(
+            f"cannot read {folder / TUNED}: {found}; tune again, with --resume where the trials are still "
+            "there."
+        )
+
     try:
-        values = yaml.safe_load((folder / TUNED).read_text(encoding="utf-8"))
+        values = read_yaml(folder / TUNED, refuse)
         own = {field.name for field in fields(Tuned)} - {"folder"}
         values = {key: value for key, value in values.items() if key in own}
         check_types(Tuned, {key: value for key, value in values.items() if key != "methods"})
@@ -235,12 +242,9 @@ def read_tuned(folder: Path) -> Tuned:
             check_types(TunedMethod, entry)
             methods[str(name)] = TunedMethod(**entry)
         return Tuned(folder=folder.resolve(), methods=methods, **values)
-    except (FileNotFoundError, NotADirectoryError):
+    except ABSENT:
         raise PathError(
             f"{folder} holds no tuning: there is no {TUNED}; expected a folder written by 'equipoise tune'."
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, UsageError) as error:
-        raise RunFolderError(
-            f"cannot read {folder / TUNED}: {first_line(error)}; tune again, with --resume where "
-            "the trials are still there."
-        ) from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise refuse(first_line(error)) from None

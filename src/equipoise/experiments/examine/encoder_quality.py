@@ -25,6 +25,7 @@ from equipoise.training.record.locks import locked
 from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
 from equipoise.types import ByName, RunFolderError, UsageError
+from equipoise.untrusted import read_json
 from equipoise.whole_files import write_atomically
 
 if TYPE_CHECKING:
@@ -235,12 +236,12 @@ def _read(work: _Work) -> EncoderQuality | None:
     """Return the figures of an earlier call, unless they are of other encoders or settings."""
     path = work.result.run_dir / FILE
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        held = read_json(path, RunFolderError)
         fits = held["format"] == FORMAT and held["identity"] == work.identity
         return EncoderQuality.from_dict(held) if fits else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (RunFolderError, ValueError, KeyError, TypeError, AttributeError):
         return None  # damaged: the trained models are still there and are measured again
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.experiments.examine.run_data import SplitFeatures
-from equipoise.training.record.files import first_line
 from equipoise.types import DataError, PathError
+from equipoise.untrusted import Refuse, parsing
+from equipoise.untrusted_arrays import arrays_in, names_in
 
 Split = Literal["train", "val"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "val")
@@ -84,12 +84,7 @@ class SavedFeatures:
 
     def read(self, key: str) -> NDArray[Any]:
         """Read one array."""
-        try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                values: NDArray[Any] = arrays[key]
-                return values
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise self._unreadable(f"the array {key!r} of {self.path}", error) from None
+        return arrays_in(self.path, self._unreadable(f"the array {key!r} of {self.path}"), [key])[key]
 
     def _names(self, split: Split) -> list[str]:
         start = f"{split}_"
@@ -97,20 +92,21 @@ class SavedFeatures:
         return [name for name in found if name and name != "labels"]
 
     def _read_keys(self) -> list[str]:
-        if not zipfile.is_zipfile(self.path):
+        refuse = self._unreadable(str(self.path))
+        whole = self.path.is_file()
+        with parsing(refuse):
+            if whole:
+                with self.path.open("rb") as file:
+                    whole = zipfile.is_zipfile(file)
+        if not whole:
             found = "is no .npz file, or is cut off" if self.path.exists() else "does not exist"
             raise PathError(f"{self.path} {found}; expected an .npz file, written by numpy.savez.")
-        try:
-            with np.load(self.path, allow_pickle=False) as loaded:
-                return list(loaded.files)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise self._unreadable(str(self.path), error) from None
+        return names_in(self.path, refuse)
 
     @staticmethod
-    def _unreadable(what: str, error: Exception) -> DataError:
-        return DataError(
-            f"cannot read {what}: {first_line(error)}; expected an .npz file of plain arrays, written by "
-            "numpy.savez."
+    def _unreadable(what: str) -> Refuse:
+        return lambda found: DataError(
+            f"cannot read {what}: {found}; expected an .npz file of plain arrays, written by numpy.savez."
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from equipoise.csv_cells import csv_text, read_csv
 from equipoise.experiments.compare.comparison import Comparison, read_comparison
 from equipoise.experiments.grid.cell import Cell
 from equipoise.experiments.grid.output_folder import GRID
@@ -20,6 +21,7 @@ from equipoise.methods.core.creation import option_names
 from equipoise.training.settings import SETTING_NAMES, Settings
 from equipoise.typed_options import plain
 from equipoise.types import RunFolderError, UnknownNameError, UsageError, check_known
+from equipoise.untrusted import parsing
 from equipoise.whole_files import write_atomically
 
 DATA: Final = "data"
@@ -133,7 +135,7 @@ def grid_table(cells: Sequence[Cell], found: Mapping[str, Comparison]) -> pd.Dat
 
 def write_grid(table: pd.DataFrame, out: Path) -> None:
     """Write the table over all cells."""
-    write_atomically(out / GRID, table.to_csv(index=False))
+    write_atomically(out / GRID, csv_text(table))
 
 
 def read_grid(out: Path) -> dict[str, Comparison]:
@@ -142,11 +144,13 @@ def read_grid(out: Path) -> dict[str, Comparison]:
     Raises:
         RunFolderError: the table or a comparison is missing or damaged.
     """
-    try:
-        names = list(dict.fromkeys(pd.read_csv(out / GRID, dtype=str)["cell"]))
-    except (OSError, KeyError, ValueError) as error:
-        raise RunFolderError(
-            f"cannot read {out / GRID}: {error}; write it again by 'equipoise compare --resume' with the "
+
+    def refuse(found: str) -> RunFolderError:
+        return RunFolderError(
+            f"cannot read {out / GRID}: {found}; write it again by 'equipoise compare --resume' with the "
             "same options."
-        ) from None
+        )
+
+    with parsing(refuse):
+        names = list(dict.fromkeys(read_csv(out / GRID, refuse, dtype=str, keep_default_na=False)["cell"]))
     return {name: read_comparison(out / name) for name in names}

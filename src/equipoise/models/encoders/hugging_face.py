@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,6 +15,7 @@ from equipoise.models.encoders.stages import Stages, masked_mean, unchanged
 from equipoise.models.encoders.token_transformer import padded, token_ids
 from equipoise.models.options import listed, one_of
 from equipoise.types import MissingExtraError, ModelError, UsageError
+from equipoise.untrusted import check_machine, first_line, parsing, read_json
 
 POOLINGS = ("mean", "cls", "pooler")
 
@@ -238,10 +238,12 @@ def _from_config(cls: Any, name: str, config: Mapping[str, Any] | str) -> Any:
         values = dict(config)
     else:
         path = Path(config).expanduser()
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"option 'config': {path} cannot be read as JSON ({error}).") from error
+
+        def refuse(found: str) -> UsageError:
+            return UsageError(f"option 'config': {path} cannot be read as JSON ({found}).")
+
+        with parsing(refuse):
+            values = read_json(path, refuse)
     try:
         if name != "AutoModel":
             return cls(cls.config_class.from_dict(values))
@@ -264,4 +266,5 @@ def _width(settings: Any, model: str) -> int:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    check_machine(error)
+    return first_line(error)

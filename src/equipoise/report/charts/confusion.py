@@ -11,10 +11,11 @@ import altair as alt
 import numpy as np
 from numpy.typing import ArrayLike
 
+from equipoise.printable import printable
 from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Panel
 from equipoise.report.text.tables import Cell, Table
-from equipoise.report.text.wording import counted, decimal, printable
+from equipoise.report.text.wording import counted, decimal
 
 CELL_NUMBERS: Final = 12
 """Classes up to which the cells hold numbers."""

@@ -9,8 +9,9 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.printable import printable
 from equipoise.report.charts.look import INK, PALETTE, by_color, layered, source, x_axis, y_axis
-from equipoise.report.text.wording import printable, shortened
+from equipoise.report.text.wording import shortened
 
 WIDTH, HEIGHT, COLUMNS = 280, 110, 3
 Samples = Sequence[tuple[str, NDArray[Any]]]

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from equipoise.csv_cells import as_cell, csv_text
 from equipoise.experiments.paper.item import Form
 from equipoise.experiments.paper.reproduce import Reproduction
+from equipoise.printable import printable
 from equipoise.report.paper import ablation, comparison, words
 from equipoise.report.render import write_figures
 from equipoise.report.text.tables import Table
@@ -37,7 +39,7 @@ def _table(found: Reproduction, out: Path) -> list[Path]:
     grid = made.grid(found)
     texts = {
         "md": _page(words.title(found), [grid.markdown()], said),
-        "csv": made.frame(found).to_csv(index=False),
+        "csv": csv_text(made.frame(found)),
         "tex": grid.latex(words.title(found), [line for lines in said.values() for line in lines]),
     }
     return _written(out, name, texts)
@@ -106,7 +108,8 @@ def _markdown(table: Table) -> str:
 def _csv(table: Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.columns)
+    writer.writerow(as_cell(printable(name)) for name in table.columns)
     for row in table.rows:
-        writer.writerow([cell.text if cell.value is None else repr(cell.value) for cell in row])
+        texts = (printable(cell.text) if cell.value is None else repr(cell.value) for cell in row)
+        writer.writerow(map(as_cell, texts))
     return text.getvalue()

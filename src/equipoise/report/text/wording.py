@@ -64,11 +64,6 @@ def shortened(text: str, limit: int = 40) -> str:
     return f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"
 
 
-def printable(text: str) -> str:
-    """Replace what cannot be printed, such as control characters and lone surrogates, by spaces."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
 @dataclass(frozen=True)
 class Spread:
     """A mean over seeds with its range.

@@ -31,7 +31,9 @@ from equipoise.training.measuring.probes import (
     main_score,
     spread_rows,
 )
-from equipoise.types import Batch
+from equipoise.types import Batch, RunFolderError
+from equipoise.untrusted import parse_json, parsing
+from equipoise.untrusted_arrays import arrays_in
 from equipoise.whole_files import replaced
 
 JOINT: Final = "joint"
@@ -225,8 +227,12 @@ def _write(path: Path, floor: Floor) -> None:
 
 
 def _read(path: Path) -> Floor:
-    with np.load(path, allow_pickle=False) as held:
-        described = json.loads(str(held["floor"]))
+    def refuse(what: str) -> RunFolderError:
+        return RunFolderError(f"cannot read {path}: {what}; delete it, and it is measured again.")
+
+    with parsing(refuse):
+        held = arrays_in(path, refuse)
+        described = parse_json(str(held["floor"]))
         entries = [*described["modalities"].values(), described[JOINT]]
         models = [
             LinearModel(entry["score"], entry["inputs"], held[f"outputs_{place}"])

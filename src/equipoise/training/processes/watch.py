@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any, Final, NoReturn
 import torch.distributed as dist
 
 from equipoise.distributed import agreed, process_count, process_rank
+from equipoise.printable import say
 from equipoise.types import EquipoiseError, TrainingError
 
 INTERVAL: Final = 1.0
@@ -32,11 +32,9 @@ def meeting(count: int) -> Iterator[None]:
     """End this process if a block, in which it waits for the others, takes too long."""
 
     def give_up() -> None:
-        print(  # noqa: T201
+        say(
             f"equipoise: {count} processes were to train together, and not all have started within "
-            f"{MEETING / 60:.0f} minutes; see what has become of the others, or start one alone.",
-            file=sys.stderr,
-            flush=True,
+            f"{MEETING / 60:.0f} minutes; see what has become of the others, or start one alone."
         )
         os._exit(1)
 
@@ -146,7 +144,7 @@ class Watch(threading.Thread):
 
     def _end(self, cause: str) -> NoReturn:
         if not self._quiet and self.rank == (1 if cause == self._lost(0) else 0):
-            print(f"equipoise: {cause} Continue with --resume.", file=sys.stderr, flush=True)  # noqa: T201
+            say(f"equipoise: {cause} Continue with --resume.")
         os._exit(1)
 
 

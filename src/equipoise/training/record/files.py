@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.types import RunFolderError
+from equipoise.untrusted import first_line as first_line
 from equipoise.whole_files import replaced
 
 if TYPE_CHECKING:  # the command line shows its help without loading torch
@@ -78,8 +79,3 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             "another version. Overwrite the run to start again."
         )
     return state
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its kind where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equipoise.tasks import CLASSIFICATION
-from equipoise.training.record.files import first_line
 from equipoise.training.record.record import PREDICTIONS, RunRecord
 from equipoise.types import RunFolderError, UsageError, check_known
+from equipoise.untrusted_arrays import arrays_in
 from equipoise.whole_files import replaced
 
 SPLITS: Final = ("val", "test")
@@ -65,13 +64,12 @@ def read_predictions(run_dir: str | os.PathLike[str]) -> dict[str, Predictions] 
     path = record.path(PREDICTIONS)
     if not path.is_file():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            found = {
-                split: Predictions(**{name: held[f"{split}_{name}"] for name in FIELDS}) for split in SPLITS
-            }
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise RunFolderError(f"cannot read {path}: {first_line(error)}. Run again.") from None
+
+    def refuse(what: str) -> RunFolderError:
+        return RunFolderError(f"cannot read {path}: {what}. Run again.")
+
+    held = arrays_in(path, refuse, [f"{split}_{name}" for split in SPLITS for name in FIELDS])
+    found = {split: Predictions(**{name: held[f"{split}_{name}"] for name in FIELDS}) for split in SPLITS}
     for split, values in found.items():
         shapes = {getattr(values, name).shape[:1] for name in FIELDS}
         if len(shapes) > 1 or shapes == {()}:

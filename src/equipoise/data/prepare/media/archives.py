@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import gzip
 import math
-import zipfile
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.format.folder import listed
-from equipoise.data.prepare.media.files import MediaError, check_media
+from equipoise.data.prepare.media.files import MediaError, check_media, decoding
+from equipoise.untrusted_arrays import SHRUNK, arrays_in, names_in
 
-DAMAGED: Final = (
-    ValueError,
-    TypeError,
-    LookupError,
-    OSError,
-    EOFError,
-    NotImplementedError,
-    zlib.error,
-    zipfile.BadZipFile,
-)
-"""Errors that a damaged archive can raise."""
 Axes = tuple[int | str, ...]
 """Axes of an array: a length, or the name of one that all arrays with this name share."""
 
@@ -58,21 +46,17 @@ def read_arrays(path: Path, names: Collection[str], expected: str) -> dict[str, 
     """
     check_media(path)
     with path.open("rb") as file:
-        # Of another file NumPy says that it may hold pickled objects, and how to load them.
         if file.read(2) != b"PK":
             found = "is no archive of arrays (.npz)"
             raise MediaError(path, "wrong-format", found, f"expected {expected}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive.files]
-            if missing:
-                found = f"has no array {listed(missing)}"
-                raise MediaError(path, "wrong-format", found, f"expected {expected}")
-            return {name: archive[name] for name in names}
-    except MediaError:
-        raise
-    except DAMAGED as error:
-        raise MediaError(path, "unreadable", f"cannot be read ({error})") from error
+
+    def refuse(found: str) -> MediaError:
+        return MediaError(path, "unreadable", f"cannot be read ({found})")
+
+    present = names_in(path, refuse)
+    if missing := [name for name in names if name not in present]:
+        raise MediaError(path, "wrong-format", f"has no array {listed(missing)}", f"expected {expected}")
+    return arrays_in(path, refuse, names)
 
 
 def _fits(found: Sequence[int], wanted: Axes, sizes: dict[str, int]) -> bool:
@@ -93,17 +77,18 @@ def read_idx(path: Path, shape: Axes) -> NDArray[np.uint8]:
         MediaError: the file is missing, damaged, or of another format or shape.
     """
     check_media(path)
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except DAMAGED as error:
-        raise MediaError(path, "unreadable", f"cannot be read ({error})") from error
-    if content[:4] != bytes([0, 0, 8, len(shape)]):
-        remedy = f"expected bytes with {len(shape)} axes"
-        raise MediaError(path, "wrong-format", f"has the IDX header {content[:4].hex()}", remedy)
-    found = np.frombuffer(content[4 : 4 + 4 * len(shape)], ">u4").tolist()
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
+    with decoding(path, "cannot be read"), gzip.open(path) as file:
+        head = file.read(4)
+        if head != bytes([0, 0, 8, len(shape)]):
+            remedy = f"expected bytes with {len(shape)} axes"
+            raise MediaError(path, "wrong-format", f"has the IDX header {head.hex()}", remedy)
+        found = np.frombuffer(file.read(4 * len(shape)), ">u4", count=len(shape)).tolist()
+        # One more, so that a longer file is found; never more than the compressed bytes can hold.
+        most = min(math.prod(found), SHRUNK * path.stat().st_size) + 1
+        values = np.frombuffer(file.read(most), np.uint8)
     if math.prod(found) != len(values):
-        raise MediaError(path, "truncated", f"has {len(values)} values, but its header says {found}")
+        said = f"{len(values)}{' or more' if len(values) == most else ''} values"
+        raise MediaError(path, "truncated", f"has {said}, but its header says {math.prod(found)}")
     if not _fits(found, shape, {}):
         raise MediaError(
             path, "wrong-format", f"has the shape {found}", f"expected [{', '.join(map(str, shape))}]"

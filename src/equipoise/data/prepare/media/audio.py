@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import opened, pyav, seconds_missing
-from equipoise.data.prepare.media.files import SOUND_FORMATS, MediaError, check_format, check_media
+from equipoise.data.prepare.media.files import SOUND_FORMATS, MediaError, check_format, check_media, decoding
 from equipoise.types import MissingExtraError
+from equipoise.untrusted import first_line
 
 Wave = NDArray[np.float32]
+RATES = 1_000, 1_000_000
+"""Sampling rates that a sound may have, in Hz: resampling from any other takes all memory."""
+_PART = 2**20
 
 
 def read_audio(path: Path, rate: int, *, start: float = 0.0, seconds: float | None = None) -> Wave:
@@ -32,8 +36,13 @@ def read_audio(path: Path, rate: int, *, start: float = 0.0, seconds: float | No
         MissingExtraError: soundfile or av is not installed.
     """
     check_media(path)
-    read = _by_libsndfile if check_format(path) in SOUND_FORMATS else _by_ffmpeg
-    wave, found = read(path, start, seconds)
+    with decoding(path):
+        read = _by_libsndfile if check_format(path) in SOUND_FORMATS else _by_ffmpeg
+        wave, found = read(path, start, seconds)
+    low, high = RATES
+    if not low <= found <= high:
+        what = f"says that it has {found} samples per second"
+        raise MediaError(path, "unreadable", what, f"expected {low} to {high}: download it again")
     if not len(wave):
         raise MediaError(
             path, "truncated", f"has no sound after second {start:g}", "check its length and the list"
@@ -59,13 +68,25 @@ def _by_libsndfile(path: Path, start: float, seconds: float | None) -> tuple[Wav
                 first = min(round(start * rate), sound.frames)
                 sound.seek(first)
                 wanted = sound.frames - first if seconds is None else round(seconds * rate)
-                values: NDArray[np.float32] = sound.read(wanted, dtype="float32", always_2d=True)
                 promised = min(wanted, sound.frames - first)
+                wave = _parts(sound, promised)
         except soundfile.LibsndfileError as error:
-            raise MediaError(path, "unreadable", f"cannot be decoded ({error})".replace("\n", " ")) from error
-    if len(values) < promised:
-        raise MediaError(path, "truncated", f"ends after {len(values)} of {promised} samples")
-    return values.mean(axis=1, dtype=np.float32), rate
+            raise MediaError(path, "unreadable", f"cannot be decoded ({first_line(error)})") from error
+    if len(wave) < promised:
+        raise MediaError(path, "truncated", f"ends after {len(wave)} of {promised} samples")
+    return wave, rate
+
+
+def _parts(sound: Any, most: int) -> Wave:
+    """Read at most `most` samples and average the channels; memory is that of samples which are there."""
+    parts: list[Wave] = []
+    while most > 0:
+        values: NDArray[np.float32] = sound.read(min(most, _PART), dtype="float32", always_2d=True)
+        if not len(values):
+            break
+        parts.append(values.mean(axis=1, dtype=np.float32))
+        most -= len(values)
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 def _by_ffmpeg(path: Path, start: float, seconds: float | None) -> tuple[Wave, int]:

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from equipoise.data.prepare.media.files import MediaError, check_format
+from equipoise.data.prepare.media.files import MediaError, check_format, decoding
+from equipoise.printable import printable
 from equipoise.types import MissingExtraError
+from equipoise.untrusted import first_line
 
 LACKING = 0.05
 """Part of the announced length that may be missing; with more missing, a file is truncated."""
@@ -30,7 +32,7 @@ def opened(path: Path) -> Iterator[Any]:
     av = pyav()
     known = check_format(path)
     # A stream of bytes: the decoder cannot open some file names.
-    with path.open("rb") as stream:
+    with decoding(path), path.open("rb") as stream:
         try:
             container = av.open(stream, "r", metadata_errors="replace")
         except (av.error.FFmpegError, ValueError) as error:
@@ -60,4 +62,4 @@ def seconds_missing(container: Any, stream: Any, reached: float) -> float:
 
 
 def _text(error: Exception) -> str:
-    return str(getattr(error, "strerror", "") or error).splitlines()[0]
+    return printable(str(getattr(error, "strerror", "") or first_line(error)))

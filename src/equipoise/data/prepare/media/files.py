@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
 from equipoise.data.format.folder import visible
 from equipoise.types import DataError
+from equipoise.untrusted import check_machine, parsing
 
 REASONS: Final = {
     "missing": "missing",
@@ -63,6 +65,15 @@ class MediaError(DataError):
         return type(self), (self.file, self.reason, self.found, self.remedy)
 
 
+def decoding(path: Path, what: str = "cannot be decoded") -> AbstractContextManager[None]:
+    """Turn every error of a decoder in a block into a MediaError, which says `what` is wrong."""
+
+    def refuse(found: str) -> MediaError:
+        return MediaError(path, "truncated" if "truncated" in found else "unreadable", f"{what} ({found})")
+
+    return parsing(refuse)
+
+
 def check_media(path: str | os.PathLike[str]) -> None:
     """Raise MediaError if a file, or folder of frames, is missing, empty or a Git LFS pointer."""
     file = Path(path)
@@ -78,6 +89,7 @@ def check_media(path: str | os.PathLike[str]) -> None:
     except FileNotFoundError:
         raise MediaError(file, "missing", "is missing", "download it, or remove it from the list") from None
     except OSError as error:
+        check_machine(error)
         reason = error.strerror or type(error).__name__
         raise MediaError(
             file, "unreadable", f"cannot be read ({reason})", "check its permissions and the disk"

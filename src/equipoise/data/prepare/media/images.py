@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.format.folder import visible
-from equipoise.data.prepare.media.files import MediaError, check_media
+from equipoise.data.prepare.media.files import MediaError, check_media, decoding
 from equipoise.types import MissingExtraError, UsageError
 
 ALIKE = 1.02
@@ -75,20 +75,18 @@ def image_size(path: Path) -> tuple[int, int]:
 def _pixels(path: Path, grey: bool) -> NDArray[np.uint8]:
     check_media(path)
     image_module, ops = pillow()
-    try:
-        with path.open("rb") as stream, image_module.open(stream) as image:
-            image.load()
-            upright = ops.exif_transpose(image)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-                upright = upright.convert("RGBA")
-                black = image_module.new("RGBA", upright.size, (0, 0, 0, 255))
-                upright = image_module.alpha_composite(black, upright)
-            return np.asarray(upright.convert("L" if grey else "RGB"))
-    except image_module.UnidentifiedImageError:
-        raise MediaError(path, "wrong-format", "is not an image") from None
-    except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
-        reason = "truncated" if "truncated" in str(error) else "unreadable"
-        raise MediaError(path, reason, f"cannot be decoded ({error})") from error
+    with decoding(path):
+        try:
+            with path.open("rb") as stream, image_module.open(stream) as image:
+                image.load()
+                upright = ops.exif_transpose(image)
+                if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+                    upright = upright.convert("RGBA")
+                    black = image_module.new("RGBA", upright.size, (0, 0, 0, 255))
+                    upright = image_module.alpha_composite(black, upright)
+                return np.asarray(upright.convert("L" if grey else "RGB"))
+        except image_module.UnidentifiedImageError:
+            raise MediaError(path, "wrong-format", "is not an image") from None
 
 
 def fitted(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:

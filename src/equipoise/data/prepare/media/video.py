@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import LACKING, opened, seconds_missing
-from equipoise.data.prepare.media.files import MediaError, check_media
+from equipoise.data.prepare.media.files import MediaError, check_media, decoding
 from equipoise.data.prepare.media.images import Size, fitted, frame_files, image_size, read_image
 
 Pick = Literal["even", "second"]
@@ -102,6 +102,18 @@ def frames_at(
     errors see `read_frames`.
     """
     check_media(path)
+    with decoding(path):
+        return _frames_at(path, choose, size, start, seconds, grey)
+
+
+def _frames_at(
+    path: Path,
+    choose: Callable[[Span], Sequence[int]],
+    size: Size,
+    start: float,
+    seconds: float | None,
+    grey: bool,
+) -> Pixels:
     if path.is_dir():
         files = frame_files(path)
         span = _span(path, np.arange(len(files), dtype=np.float64), start, seconds)

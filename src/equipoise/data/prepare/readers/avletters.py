@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.clips import Clip, ModalityReader
-from equipoise.data.prepare.media.archives import DAMAGED, read_arrays
-from equipoise.data.prepare.media.files import MediaError, check_media
+from equipoise.data.prepare.media.archives import read_arrays
+from equipoise.data.prepare.media.files import MediaError, check_media, decoding
 from equipoise.data.prepare.media.images import block_means, block_side
 from equipoise.data.prepare.media.video import spread
 from equipoise.types import UsageError
@@ -129,15 +130,14 @@ def read_lips(path: Path) -> NDArray[np.uint8]:
         MediaError: the file is missing, empty, truncated, or has no such images.
     """
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     check_media(path)
-    try:
-        content = loadmat(path)
-    except (*DAMAGED, MatReadError, struct.error) as error:
-        raise MediaError(
-            path, "unreadable", f"is not a readable MATLAB file ({type(error).__name__})"
-        ) from error
+    with decoding(path, "is not a readable MATLAB file"):
+        content = loadmat(path, variable_names=("vid", "siz"))
+        return _lips(path, content)
+
+
+def _lips(path: Path, content: Mapping[str, Any]) -> NDArray[np.uint8]:
     video = content.get("vid")
     if video is None or video.ndim != 2 or video.shape[0] != HEIGHT * WIDTH or not video.shape[1]:
         found = "no 'vid'" if video is None else f"'vid' {list(video.shape)}"
@@ -164,7 +164,13 @@ def archive_names(path: Path) -> tuple[str, ...]:
     """
     check_media(path)
     arrays = read_arrays(path, ("label", "rep", "speaker"), _EXPECTED)
-    label, repetition, speaker = arrays.values()
+    with decoding(path, "cannot be read"):
+        return _sample_names(path, *arrays.values())
+
+
+def _sample_names(
+    path: Path, label: NDArray[Any], repetition: NDArray[Any], speaker: NDArray[Any]
+) -> tuple[str, ...]:
     if len(label) and not (
         0 <= label.min() <= label.max() < 26 and 1 <= repetition.min() <= repetition.max() <= 3
     ):
@@ -183,8 +189,9 @@ def _from_archive(path: Path, name: str, sample: str) -> NDArray[Any]:
     stamp = path.stat().st_mtime_ns
     rows, flat, offsets = _opened(path, name, stamp)
     row = rows[sample]
-    part: NDArray[Any] = flat[offsets[row] : offsets[row + 1]]
-    return part
+    with decoding(path, "cannot be read"):
+        part: NDArray[Any] = flat[offsets[row] : offsets[row + 1]]
+        return part
 
 
 @lru_cache(maxsize=2)

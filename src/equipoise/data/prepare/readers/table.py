@@ -17,6 +17,7 @@ from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.readers.table_file import USUAL, TextFormat, cell_text, read_table, texts_of
 from equipoise.data.prepare.readers.text import TokensReader
+from equipoise.untrusted_arrays import read_array
 
 TABLE: Final = "table"
 """Role of the table itself among the files of a clip."""
@@ -155,14 +156,12 @@ class ArrayFileReader(ModalityReader):
 def array_in(path: Path, mapped: bool = False) -> NDArray[Any]:
     """Read a `.npy` file of numbers, or map it into memory, or raise MediaError."""
     check_media(path)
-    try:
-        found: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise MediaError(
-            path, "wrong-format", f"is not an array ({reason})", "write it with numpy.save"
-        ) from error
-    numbers = isinstance(found, np.ndarray) and found.dtype.kind in "biuf" and found.itemsize <= 8
+
+    def refuse(what: str) -> MediaError:
+        return MediaError(path, "wrong-format", f"is not an array ({what})", "write it with numpy.save")
+
+    found = read_array(path, refuse, mapped=mapped)
+    numbers = found.dtype.kind in "biuf" and found.itemsize <= 8
     if not numbers or not 1 <= found.ndim <= 4:
         raise MediaError(
             path,

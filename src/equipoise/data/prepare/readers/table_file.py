@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from equipoise.data.format.folder import check_file
 from equipoise.data.prepare.media.files import check_media
 from equipoise.data.prepare.readers.text import UTF8
-from equipoise.types import DataError, MissingExtraError, PathError, UsageError
+from equipoise.types import DataError, EquipoiseError, MissingExtraError, PathError, UsageError
+from equipoise.untrusted import check_machine, first_line
 
 PARQUET: Final = (".parquet", ".pq")
 SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
@@ -104,10 +105,13 @@ def read_table(path: Path, text: TextFormat = USUAL) -> pd.DataFrame:
             f"{path} is not text in the encoding {text.encoding.removesuffix('-sig')!r} ({error.args[-1]}); "
             f"name its encoding with --encoding{hint}, or save it as UTF-8."
         ) from None
-    except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except EquipoiseError:
+        raise
+    except Exception as error:  # pandas and pyarrow have any kind for a damaged file
+        check_machine(error)
+        remedy = "" if kind in PARQUET else ", or name its --separator"
         raise DataError(
-            f"{path} cannot be read ({reason}); save it again as {kind[1:]}, or name its --separator."
+            f"{path} cannot be read ({first_line(error)}); save it again as {kind[1:]}{remedy}."
         ) from error
     if kind not in PARQUET and len(table.columns) == 1:
         _check_separator(path, str(table.columns[0]), text.separator or SEPARATORS[kind])

@@ -16,6 +16,7 @@ from equipoise.data.prepare.media.text import (
     words,
 )
 from equipoise.types import UsageError
+from equipoise.untrusted import check_machine
 
 UTF8: Final = "utf-8-sig"
 """UTF-8, with or without a byte-order mark."""
@@ -63,6 +64,7 @@ class TokensReader(ModalityReader):
             remedy = "save it as UTF-8, or in 'prepare table' name its encoding, as --encoding latin-1"
             raise MediaError(path, "unreadable", found, remedy) from error
         except OSError as error:
+            check_machine(error)
             found = f"cannot be read ({error.strerror})"
             raise MediaError(path, "unreadable", found, "check its permissions") from error
 

@@ -7,9 +7,10 @@ pickled objects.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.types import DataError, MissingExtraError
+from equipoise.untrusted import check_machine, first_line, parsing
+from equipoise.untrusted_arrays import SHRUNK
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,24 @@ class ComputationalSequence:
 
     def __init__(self, path: str, file: Any) -> None:
         self.path = path
-        roots = sorted(key for key in file if _own(file, key))
-        self._data: Any = next((file[root]["data"] for root in roots if _has(file[root], "data")), None)
+        with _reading(path):
+            roots = sorted(key for key in file if _own(file, key))
+            self._data: Any = next((file[root]["data"] for root in roots if _has(file[root], "data")), None)
+            self._size = os.stat(path).st_size  # noqa: PTH116
         if self._data is None:
             raise DataError(
                 f"{path} has the groups {roots}; expected a computational sequence with a group "
                 "'data': use a .csd file of the CMU Multimodal SDK."
             )
-        self.videos = sorted(key for key in self._data if _own(self._data, key))
+        with _reading(path):
+            self.videos = sorted(key for key in self._data if _own(self._data, key))
         if not self.videos:
             raise MediaError(path, "empty", "holds no video")
         self.holds_words = self._array(self.videos[0], "features").dtype.kind in "SOU"
 
     def __contains__(self, video: object) -> bool:
-        return isinstance(video, str) and video in self._data and _own(self._data, video)
+        with _reading(self.path):
+            return isinstance(video, str) and video in self._data and _own(self._data, video)
 
     def read(self, video: str) -> Sequence:
         """Return features and intervals of one video, sorted by begin.
@@ -66,22 +73,26 @@ class ComputationalSequence:
             DataError: they are missing, do not match, or are not arrays of numbers or words; or the file is
                 damaged.
         """
+        with _reading(self.path, f" at {video!r}"):
+            return self._read(video)
+
+    def _read(self, video: str) -> Sequence:
         features, intervals = self._array(video, "features"), self._array(video, "intervals")
         shapes = f"features {list(features.shape)} and intervals {list(intervals.shape)}"
         if features.ndim != 2 or intervals.shape != (len(features), 2) or intervals.dtype.kind not in "fiu":
             raise DataError(f"{self.path}: {video!r} has {shapes}; expected [n, d] and [n, 2] of numbers.")
-        try:
-            found, times = features[()], np.asarray(intervals[()], dtype=np.float64)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise MediaError(self.path, "truncated", f"is damaged at {video!r} ({error})") from error
+        found, times = features[()], np.asarray(intervals[()], dtype=np.float64)
         order = np.argsort(times[:, 0], kind="stable")
         if not self.holds_words:
             found = found.astype(np.float64, copy=False)
         return Sequence(found[order], times[order])
 
     def _array(self, video: str, name: str) -> Any:
-        """Return the unread dataset after a check that it is plain and stored in this file."""
-        group = self._data[video]
+        """Return the unread dataset after a check that it is plain and stored in this file, all of it."""
+        with _reading(self.path, f" at {video!r}"):
+            return self._checked(self._data[video], video, name)
+
+    def _checked(self, group: Any, video: str, name: str) -> Any:
         if not _has(group, name):
             raise DataError(
                 f"{self.path}: {video!r} has no {name} in this file; expected features and intervals."
@@ -98,6 +109,12 @@ class ComputationalSequence:
             raise DataError(
                 f"{self.path}: {name} of {video!r} is of the type {array.dtype}; expected numbers or words."
             )
+        # HDF5 allocates what is declared: the array, and each compressed piece of it.
+        held = min(array.id.get_storage_size(), self._size)
+        piece = math.prod(array.chunks or ()) * array.dtype.itemsize
+        if array.nbytes > SHRUNK * held or piece > SHRUNK * self._size:
+            found = f"declares {max(array.nbytes, piece)} bytes in {name} of {video!r}, but holds {held}"
+            raise MediaError(self.path, "truncated", found)
         return array
 
 
@@ -119,11 +136,19 @@ def open_csd(path: str | os.PathLike[str]) -> Iterator[ComputationalSequence]:
     try:
         file = h5py.File(name, "r")
     except OSError as error:
+        check_machine(error)
         if "truncated" in str(error):
             raise MediaError(name, "truncated", "ends within the HDF5 data") from error
         raise MediaError(name, "wrong-format", "is not an HDF5 file, or is damaged") from error
+    except Exception as error:  # HDF5 has any kind for a damaged file
+        raise MediaError(name, "truncated", f"is damaged ({first_line(error)})") from error
     with file:
         yield ComputationalSequence(name, file)
+
+
+def _reading(path: str, where: str = "") -> AbstractContextManager[None]:
+    """Turn every error of HDF5 in a block into one about the file."""
+    return parsing(lambda found: MediaError(path, "truncated", f"is damaged{where} ({found})"))
 
 
 def _own(group: Any, key: str) -> bool:

@@ -19,20 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.files import MediaError, check_media
+from equipoise.data.prepare.sentiment.pickle_pass import PickleRefused
+from equipoise.data.prepare.sentiment.pickle_scan import scan
 from equipoise.types import DataError
+from equipoise.untrusted import check_machine, first_line
 
 _DTYPE: Final = re.compile(r"[<>|=]?[biufcSUO]\d*")
-_DEEPEST: Final = 100
 _OTHERS: Final = (b"PK\x03\x04", b"\x89HDF", b"\x93NUMPY", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 _STRANGE: Final = "holds an array that is not encoded as by NumPy"
 _DISTRUST: Final = (
-    "which is neither an array nor a plain container and may run code; do not open this file with other "
-    "software: get it from its source, or have its owner save only arrays and plain containers"
+    "which no pickle of arrays and plain containers does, and which may do harm; do not open this file with "
+    "other software: get it from its source, or have its owner save only arrays and plain containers"
 )
-
-
-class _RefusedError(Exception):
-    """A refused request of a pickle, as the middle of a sentence."""
 
 
 def read_pickle(path: str | os.PathLike[str]) -> Any:
@@ -59,8 +57,10 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
         with Path(file).open("rb") as stream:
             if stream.peek(8).startswith(_OTHERS):
                 raise ValueError("it has the first bytes of another format")
-            return _plain(_Unpickler(stream, encoding="latin1").load(), {}, 0)
-    except _RefusedError as refused:
+            scan(stream, os.fstat(stream.fileno()).st_size, _MAKERS.keys())
+            stream.seek(0)
+            return _plain(_Unpickler(stream, encoding="latin1").load(), {})
+    except PickleRefused as refused:
         raise DataError(f"{file} {refused}, {_DISTRUST}.") from None
     except MemoryError:
         raise DataError(
@@ -68,11 +68,12 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
             "again."
         ) from None
     except OSError as error:
+        check_machine(error)
         raise MediaError(file, "unreadable", f"cannot be read ({error})") from error
     except Exception as error:  # a damaged pickle can raise any error
         if isinstance(error, EOFError) or "truncated" in str(error):
             raise MediaError(file, "truncated", "ends within the pickle") from None
-        found = f"is not a pickle, or is damaged ({type(error).__name__}: {' '.join(str(error).split())})"
+        found = f"is not a pickle, or is damaged ({type(error).__name__}: {first_line(error)})"
         raise MediaError(file, "wrong-format", found) from error
 
 
@@ -83,10 +84,10 @@ class _Unpickler(pickle.Unpickler):
         try:
             return _MAKERS[module, name]
         except KeyError:
-            raise _RefusedError(f"requests the Python object {f'{module}.{name}'!r}") from None
+            raise PickleRefused(f"requests the Python object {f'{module}.{name}'!r}") from None
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        raise _RefusedError(f"refers to something outside itself ({pid!r})")
+        raise PickleRefused(f"refers to something outside itself ({pid!r})")
 
 
 class _Maker:
@@ -101,7 +102,7 @@ class _Maker:
         return self._make(*arguments)
 
     def __setstate__(self, state: Any) -> NoReturn:
-        raise _RefusedError("tries to change a function")
+        raise PickleRefused("tries to change a function")
 
 
 class _Dtype:
@@ -111,13 +112,13 @@ class _Dtype:
 
     def __init__(self, text: Any, *_: Any) -> None:
         if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-            raise _RefusedError(f"holds an array of the type {text!r}")
+            raise PickleRefused(f"holds an array of the type {text!r}")
         self.value: np.dtype[Any] = np.dtype(text)
 
     def __setstate__(self, state: Any) -> None:
         _, order, *compound = state[:5]
         if order not in ("<", ">", "|", "=") or any(part is not None for part in compound):
-            raise _RefusedError("holds an array of a compound type")
+            raise PickleRefused("holds an array of a compound type")
         if order in "<>":
             self.value = self.value.newbyteorder(order)
 
@@ -137,18 +138,18 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         *_, shape, dtype, fortran, content = state
         if self.value is not None:
-            raise _RefusedError(_STRANGE)
+            raise PickleRefused(_STRANGE)
         self.value = _filled(content, dtype, shape, "F" if fortran else "C")
 
 
 def _filled(content: Any, dtype: Any, shape: Any, order: Literal["C", "F"]) -> NDArray[Any]:
     """Create an array from bytes (not copied) or from a list of objects, after all checks."""
     if not isinstance(dtype, _Dtype) or not _is_shape(shape):
-        raise _RefusedError(_STRANGE)
+        raise PickleRefused(_STRANGE)
     if isinstance(content, str):  # Python 2
         content = content.encode("latin1")
     if not isinstance(content, list if dtype.value.hasobject else (bytes, bytearray)):
-        raise _RefusedError(_STRANGE)
+        raise PickleRefused(_STRANGE)
     if len(content) != math.prod(shape) * (1 if dtype.value.hasobject else dtype.value.itemsize):
         raise ValueError(f"an array of shape {shape} has {len(content)} bytes or objects")
     if not content:
@@ -176,14 +177,14 @@ def _buffer_array(content: Any, dtype: Any, shape: Any, order: Any, axis_order: 
 
 def _scalar(dtype: Any, content: Any = b"") -> Any:
     if not isinstance(dtype, _Dtype) or dtype.value.hasobject:
-        raise _RefusedError(_STRANGE)
+        raise PickleRefused(_STRANGE)
     raw = content.encode("latin1") if isinstance(content, str) else content
     return np.frombuffer(raw, dtype.value, count=1)[0]
 
 
 def _encoded(text: str, encoding: str = "latin1", *_: Any) -> bytes:
     if not isinstance(text, str) or encoding.lower().replace("-", "") != "latin1":
-        raise _RefusedError(f"requests the encoding {encoding!r}")
+        raise PickleRefused(f"requests the encoding {encoding!r}")
     return text.encode("latin1")
 
 
@@ -197,7 +198,7 @@ def _bytearray(content: Any = b"", encoding: str = "latin1") -> bytearray:
 
 
 def _nothing(*_: Any) -> NoReturn:
-    raise _RefusedError(_STRANGE)
+    raise PickleRefused(_STRANGE)
 
 
 _BY_ARRAY_MODULE: Final[dict[str, dict[str, Callable[..., Any]]]] = {
@@ -228,36 +229,34 @@ _MAKERS: Final[dict[tuple[str, str], _Maker]] = {
 }
 
 
-def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
+def _plain(value: Any, done: dict[int, Any]) -> Any:
     """Check that a value is plain, and replace `_Array` by its array; `done` is keyed by identity.
 
-    Containers are changed in place, so that no large object exists twice.
+    Containers are changed in place, so that no large object exists twice. `scan` has limited their nesting.
     """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, bytearray, np.generic)):
         return value
     if id(value) in done:
         return done[id(value)]
-    if depth > _DEEPEST:
-        raise _RefusedError(f"nests containers more than {_DEEPEST} deep")
     if isinstance(value, (np.ndarray, _Array)):
         array = value if isinstance(value, np.ndarray) else value.value
         if array is None:
-            raise _RefusedError(_STRANGE)
+            raise PickleRefused(_STRANGE)
         done[id(value)] = done[id(array)] = array
         if array.dtype.hasobject:
             for place in np.ndindex(array.shape):
-                array[place] = _plain(array[place], done, depth + 1)
+                array[place] = _plain(array[place], done)
         return array
     if isinstance(value, (dict, list)):
         done[id(value)] = value
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            _plain(key, done, depth + 1)
-            value[key] = _plain(item, done, depth + 1)
+            _plain(key, done)
+            value[key] = _plain(item, done)
         return value
     if isinstance(value, (tuple, set, frozenset)):
         kind = tuple if isinstance(value, tuple) else type(value)
-        done[id(value)] = kind(_plain(item, done, depth + 1) for item in value)
+        done[id(value)] = kind(_plain(item, done) for item in value)
         # Keep the replaced object alive: a new object could get its address, and thus its identity.
         done[-id(value)] = value
         return done[id(value)]
-    raise _RefusedError("holds a function instead of a value")
+    raise PickleRefused("holds a function instead of a value")

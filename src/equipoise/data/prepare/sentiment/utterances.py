@@ -17,6 +17,7 @@ from equipoise.data.format.content import chunks
 from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Lost
 from equipoise.types import DataError, PathError
+from equipoise.untrusted import parsing
 
 Text = Literal["features", "bert-tokens", "hashed"]
 MODALITIES = ("text", "audio", "vision")
@@ -146,12 +147,10 @@ def read_folds(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise PathError(f"{path} does not exist; expected a CSV file with the columns video_id and fold.")
-    try:
+    with parsing(
+        lambda found: DataError(f"{path} cannot be read ({found}); give a CSV file with video_id and fold.")
+    ):
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); give a CSV file with video_id and fold."
-        ) from error
     if not {"video_id", "fold"} <= set(table.columns):
         raise DataError(
             f"{path} has the columns {listed(list(table.columns), 5)}; expected video_id and fold."

@@ -1,0 +1,154 @@
+"""Damaged files of every kind that is read are refused with a typed error, in little time and memory."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from equipoise.data.prepare.media.archives import read_archive, read_idx
+from equipoise.data.prepare.media.audio import read_audio
+from equipoise.data.prepare.media.images import read_image
+from equipoise.data.prepare.media.video import frame_size, read_frames
+from equipoise.data.prepare.readers.avletters import archive_names, read_htk, read_lips
+from equipoise.data.prepare.readers.table import array_in
+from equipoise.data.prepare.readers.table_file import read_table
+from equipoise.data.prepare.sentiment.csd import open_csd
+from equipoise.data.prepare.sentiment.utterances import read_folds
+from media_files import moving_square, tone, write_image, write_video, write_wav
+from mutations import refuses_all
+
+ARRAY = np.arange(24.0).reshape(2, 3, 4)
+
+
+def idx(path: Path) -> Path:
+    path.write_bytes(gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 2, 4, 4) + bytes(range(32))))
+    return path
+
+
+def letters(path: Path) -> Path:
+    np.savez_compressed(path, label=[0, 1, 2], rep=[1, 2, 3], speaker=["Anya", "Bill", "Faye"])
+    return path
+
+
+def lips(path: Path) -> Path:
+    from scipy.io import savemat
+
+    savemat(path, {"vid": np.ones((4800, 3)), "siz": [60, 80, 3]}, do_compression=True)
+    return path
+
+
+def mapped_and_read(path: Path) -> None:
+    np.asarray(array_in(path)).sum()
+    np.asarray(array_in(path, mapped=True)).sum()
+
+
+def saved(path: Path) -> Path:
+    np.save(path, ARRAY)
+    return path
+
+
+def archived(path: Path) -> Path:
+    np.savez_compressed(path, label=np.arange(4), audio=np.ones((4, 3), np.float32), id=["a", "b", "c", "d"])
+    return path
+
+
+def table(path: Path) -> Path:
+    path.write_text('id,label,text\na,1,"hello, there"\nb,2,bye\nc,3,"x ""y"" z"\n', encoding="utf-8")
+    return path
+
+
+def folds(path: Path) -> Path:
+    path.write_text("video_id,fold\nv1,train\nv2,valid\nv3,test\n", encoding="utf-8")
+    return path
+
+
+def parquet(path: Path) -> Path:
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"id": list("abc"), "x": [[1.0, 2.0]] * 3, "label": [1, 2, 3]}).to_parquet(path)
+    return path
+
+
+READERS: list[tuple[str, Callable[[Path], Path], Callable[[Path], Any]]] = [
+    ("a.npy", saved, mapped_and_read),
+    (
+        "a.npz",
+        archived,
+        lambda path: read_archive(path, {"label": ("N",), "audio": ("N", "d"), "id": ("N",)}, "an archive"),
+    ),
+    ("letters.npz", letters, archive_names),
+    ("lips.mat", lips, read_lips),
+    ("a.gz", idx, lambda path: read_idx(path, ("N", 4, 4))),
+    ("a.csv", table, read_table),
+    ("folds.csv", folds, read_folds),
+    ("a.parquet", parquet, lambda path: read_table(path).to_numpy().tolist()),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "read"), READERS, ids=[name for name, *_ in READERS])
+def test_a_damaged_file_of_arrays_or_cells_is_refused(
+    name: str, write: Callable[[Path], Path], read: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    assert refuses_all(read, write(tmp_path / name), other=b"'\"\n,;\t\x00{[(\xff\xfe=-1e999")
+
+
+def htk(path: Path) -> Path:
+    path.write_bytes(struct.pack(">iihh", 3, 100_000, 8, 6) + np.ones((3, 2), ">f4").tobytes())
+    return path
+
+
+def test_a_damaged_file_of_cepstra_is_refused(tmp_path: Path) -> None:
+    assert refuses_all(read_htk, htk(tmp_path / "a.mfcc"))
+
+
+def csd(path: Path, compression: str | None) -> Path:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        for video in ("a", "b"):
+            group = file.create_group(f"COVAREP/data/{video}")
+            group.create_dataset("features", data=np.ones((6, 2), np.float32), compression=compression)
+            group.create_dataset("intervals", data=np.ones((6, 2)), compression=compression)
+    return path
+
+
+def whole_csd(path: Path) -> None:
+    with open_csd(path) as sequence:
+        for video in sequence.videos:
+            assert "x" not in sequence
+            sequence.read(video)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_damaged_computational_sequence_is_refused(compression: str | None, tmp_path: Path) -> None:
+    assert refuses_all(whole_csd, csd(tmp_path / "a.csd", compression))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.gif", "a.webp"])
+def test_a_damaged_image_is_refused(name: str, tmp_path: Path) -> None:
+    pixels = moving_square(1, 24, 32)[0]
+    assert refuses_all(lambda path: read_image(path, 16), write_image(tmp_path / name, pixels))
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg"])
+def test_a_damaged_sound_is_refused(name: str, tmp_path: Path) -> None:
+    file = write_wav(tmp_path / name, tone(440, 8000, 0.1), 8000)
+    assert refuses_all(lambda path: read_audio(path, 4000), file)
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mp4", "a.mkv"])
+def test_a_damaged_video_is_refused(name: str, tmp_path: Path) -> None:
+    file = write_video(tmp_path / name, moving_square(6, 16, 16), wave=tone(440, 8000, 0.24), rate=8000)
+
+    def read(path: Path) -> None:
+        frame_size(path)
+        read_frames(path, 2, 8)
+        read_frames(path, 2, 8, pick="second")
+        read_audio(path, 4000)
+
+    assert refuses_all(read, file, 100)
