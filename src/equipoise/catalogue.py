@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.cache import cache_folder, place_of
+from equipoise.types import NoSpaceError
 from equipoise.whole_files import write_atomically
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _facts(kind: str) -> Facts:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is none yet, or it is damaged
     found = from_code()
-    with suppress(OSError):  # a cache that cannot be written costs time only
+    with suppress(OSError, NoSpaceError):  # a cache that cannot be written costs time only
         write_atomically(file, json.dumps({"digest": current, "facts": found}))
     return found[kind]
 

@@ -126,6 +126,10 @@ class PathError(DataError, RunFolderError, UsageError):
     """
 
 
+class NoSpaceError(RunFolderError):
+    """A disk is full, or the room that the user may take of it."""
+
+
 class TrainingError(EquipoiseError, RuntimeError):
     """Training cannot continue, for instance because the loss is not finite."""
 

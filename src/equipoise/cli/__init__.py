@@ -6,9 +6,11 @@ import codecs
 import os
 import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
+from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
@@ -17,6 +19,7 @@ from cyclopts.exceptions import UnusedCliTokensError
 
 from equipoise import __version__
 from equipoise.types import EquipoiseError, EquipoiseWarning, UsageError
+from equipoise.whole_files import no_space
 
 COMMANDS = {
     "compare": "Compare methods under equal conditions, on one dataset or in a grid.",
@@ -66,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"equipoise: {_one_line(str(error))}", file=sys.stderr)  # noqa: T201
         _exit(error.exit_code)
     except Exception as error:
+        if (full := no_space(error, Path(tempfile.gettempdir()) / "temporary files")) is not None:
+            print(f"equipoise: {_one_line(str(full))}", file=sys.stderr)  # noqa: T201
+            _exit(full.exit_code)
         if os.environ.get("EQUIPOISE_TRACEBACK"):
             raise
         what = f"{type(error).__name__}: {_one_line(str(error))}"
