@@ -77,6 +77,19 @@ def _end_of_lines(file: FileIO) -> int:
     return 0
 
 
+def reserve(path: Path) -> None:
+    """Give a file that is mapped into memory all its room on the disk, where the system can do that.
+
+    Without it, writing into the map ends the process when the disk is full.
+
+    Raises:
+        NoSpaceError: there is not enough.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with room_for(path), path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
 def sync(path: Path) -> None:
     """Wait until what was written into a file is on the disk."""
     with path.open("r+b") as file:
@@ -113,9 +126,10 @@ def no_space(error: BaseException, path: Path) -> NoSpaceError | None:
         return None
     named = getattr(error, "filename", None)
     place = Path(os.fsdecode(named)) if isinstance(named, str | bytes) and named else path
+    why = "" if code == errno.ENOSPC else f" ({os.strerror(code).lower()})"
     return NoSpaceError(
-        f"no space left in {place.parent} for {_shown(place)} ({os.strerror(code).lower()}); free some "
-        "there, and run the same command again, with --resume (resume=True) where it trains."
+        f"no space left in {place.parent} for {_shown(place)}{why}; free some there, and run the same "
+        "command again, with --resume (resume=True) where it trains."
     )
 
 

@@ -16,12 +16,14 @@ from equipoise.experiments.compare.floors import is_below, sentence
 from equipoise.experiments.compare.significance import FEW_SEEDS
 from equipoise.experiments.compare.statistics import RELATIVE, rank, summarise
 from equipoise.tasks import CLASSIFICATION, Task
+from equipoise.training.record.seals import changed, holds, opened, seal_of, sealed
 from equipoise.types import RunFolderError
 from equipoise.whole_files import write_atomically
 
 BASELINE: Final = "joint"
 CONFIG, RESULTS, SUMMARY, RUNS = "config.yaml", "results.csv", "summary.json", "runs"
 REPORT = "report.html"
+REMEDY: Final = "Write both tables again from the runs by 'equipoise compare --resume' with the same options."
 COLUMNS: Final = (
     "dataset",
     "model",
@@ -91,9 +93,10 @@ class Comparison:
     summary: dict[str, Any]
 
     def write(self) -> None:
-        """Write `results.csv` and `summary.json`."""
+        """Write `results.csv` and `summary.json`, which has the seals of both."""
         write_atomically(self.folder / RESULTS, self.results.to_csv(index=False))
-        write_atomically(self.folder / SUMMARY, json.dumps(without_nan(self.summary), indent=2) + "\n")
+        held = sealed(without_nan(self.summary), {RESULTS: seal_of(self.folder / RESULTS)})
+        write_atomically(self.folder / SUMMARY, json.dumps(held, indent=2) + "\n")
 
     @property
     def failed(self) -> int:
@@ -191,7 +194,7 @@ def read_comparison(folder: Path) -> Comparison:
     """Read a comparison from its folder.
 
     Raises:
-        RunFolderError: there is none, or a file of it is damaged.
+        RunFolderError: there is none, or a file of it is damaged or was changed.
     """
     try:
         results = pd.read_csv(folder / RESULTS, keep_default_na=True)
@@ -205,10 +208,10 @@ def read_comparison(folder: Path) -> Comparison:
         raise RunFolderError(f"cannot read the comparison in {folder}: {error}.") from None
     whole = isinstance(summary, dict) and isinstance(summary.get("methods"), dict)
     if not whole or not set(COLUMNS) <= set(results.columns):
-        raise RunFolderError(
-            f"{folder / SUMMARY} or {folder / RESULTS} is damaged; write both again from the runs by "
-            "'equipoise compare --resume' with the same options."
-        )
+        raise RunFolderError(f"{folder / SUMMARY} or {folder / RESULTS} is damaged. {REMEDY}")
+    summary, seals = opened(summary, folder / SUMMARY, REMEDY)
+    if seals is not None and not holds(folder / RESULTS, seals[RESULTS]):
+        raise changed(folder / RESULTS, REMEDY)
     return Comparison(folder, results, _with_nan(summary))
 
 
