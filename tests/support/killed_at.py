@@ -13,8 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lightning_fabric  # noqa: F401  imported once, before the forks
+import safetensors.torch  # noqa: F401
+import sklearn.linear_model  # noqa: F401
+import torch._dynamo  # noqa: F401
+
 import equipoise as eq
-from equipoise.training import fit as _  # noqa: F401  what a run needs, imported once
+from equipoise.training import fit as _  # noqa: F401
 
 SETTINGS: dict[str, Any] = {"epochs": 4, "batch_size": 32, "checkpoint_every": 1, "diagnose_every": 0}
 CHANGES = {"os.rename", "os.remove", "os.truncate", "os.rmdir", "os.mkdir"}
