@@ -38,6 +38,14 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     shutil.rmtree(folder, ignore_errors=True)  # a process that is just ending may still write there
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks() -> Iterator[None]:
+    """Do not wait until files are on the disk: each takes 10 ms, and no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Make new tensors and modules float64.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.cache import cache_folder, place_of
-from equipoise.types import RunFolderError
+from equipoise.types import NoSpaceError, RunFolderError
 from equipoise.untrusted import read_json
 from equipoise.whole_files import write_atomically
 
@@ -103,7 +103,7 @@ def _facts(kind: str) -> Facts:
     except (OSError, RunFolderError, KeyError, TypeError):
         pass  # there is none yet, or it is damaged
     found = from_code()
-    with suppress(OSError):  # a cache that cannot be written costs time only
+    with suppress(OSError, NoSpaceError):  # a cache that cannot be written costs time only
         write_atomically(file, json.dumps({"digest": current, "facts": found}))
     return found[kind]
 

@@ -130,6 +130,10 @@ class MachineLimitError(EquipoiseError):
     """The machine has run out of open files or memory; nothing is wrong with the file that was to be read."""
 
 
+class NoSpaceError(RunFolderError):
+    """A disk is full, or the room that the user may take of it."""
+
+
 class TrainingError(EquipoiseError, RuntimeError):
     """Training cannot continue, for instance because the loss is not finite."""
 

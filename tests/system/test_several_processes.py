@@ -17,6 +17,7 @@ import synthetic
 from equipoise.methods import METHODS, create_method
 from equipoise.models import BalancedModel, build_model
 from equipoise.training import sharding
+from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
 from equipoise.training.sharding import check_sharding, shards
 from processes import in_two_processes, torchrun
@@ -81,7 +82,7 @@ def assert_equal_runs(data: str, wanted: dict[str, dict[str, Any]], count: int, 
             one, several = events(alone.run_dir, file), events(folder, file)
             for a, b in zip(one, several, strict=True):
                 assert_close(without_times(a), without_times(b), (name, file))
-        (entry := json.loads((folder / "result.json").read_text()))["environment"] = None
+        (entry := RunRecord(folder).result())["environment"] = None
         result = without_times(entry)
         expected = without_times({**alone.summary, "environment": None})
         for key in ("peak_memory_bytes", "parts"):

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from equipoise import __version__
 from equipoise.printable import say
 from equipoise.types import EquipoiseError, EquipoiseWarning, MachineLimitError, UsageError
 from equipoise.untrusted import check_machine, parse_yaml, parsing, read_text
+from equipoise.whole_files import no_space
 
 COMMANDS = {
     "compare": "Compare methods under equal conditions, on one dataset or in a grid.",
@@ -73,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         say(f"equipoise: {error}")
         _exit(error.exit_code)
     except Exception as error:
+        if (full := no_space(error, Path(tempfile.gettempdir()) / "temporary files")) is not None:
+            say(f"equipoise: {full}")
+            _exit(full.exit_code)
         if os.environ.get("EQUIPOISE_TRACEBACK"):
             raise
         say(f"equipoise: {_unexpected(error)}")

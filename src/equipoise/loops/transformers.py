@@ -45,15 +45,14 @@ class _Checkpointed(TrainerCallback):
         """Write the callback's file into the checkpoint, atomically and in one process only."""
         folder, kept = _checkpoint(args, state), self._state()
         if kept is not None and state.is_world_process_zero and folder.is_dir():
-            with replaced(folder / self.file) as partial:
-                torch.save(kept, partial)
+            with replaced(folder / self.file) as partial, partial.open("wb") as file:
+                torch.save(kept, file)  # opened here, as torch does not say why it cannot write
 
     def _resumed(self, args: TrainingArguments, state: TrainerState, problem: str) -> dict[str, Any] | None:
         """Read the file if training is resumed; `problem` is the consequence if it does not exist."""
         if not state.global_step:
             return None
-        path = Path(self.resume_from or _checkpoint(args, state)) / self.file
-        if not path.is_file():
+        if not (path := Path(self.resume_from or _checkpoint(args, state)) / self.file).is_file():
             raise RunFolderError(
                 f"{path} does not exist, so {problem}; resume from a checkpoint that was written with this "
                 "callback, and give resume_from= its folder if it is not in output_dir."

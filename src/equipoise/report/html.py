@@ -21,6 +21,7 @@ from equipoise.printable import printable
 from equipoise.report.charts.chart import Chart
 from equipoise.report.pages.page import Page
 from equipoise.report.render import fixed_svg, plain, specification, static_svg, vega, write_file
+from equipoise.types import NoSpaceError
 from equipoise.whole_files import write_atomically
 
 WIDE, NARROW, COLUMN = 860, 358, {2: 500, 3: 340}
@@ -89,7 +90,7 @@ def library() -> str:
         if digest == _digest(script):
             return script
     script = str(vega().javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-    with suppress(OSError):  # a cache that cannot be written costs time only
+    with suppress(OSError, NoSpaceError):  # a cache that cannot be written costs time only
         write_atomically(file, f"{_digest(script)}\n{script}")
     return script
 

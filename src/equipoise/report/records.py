@@ -67,6 +67,7 @@ def read_run(folder: Path, *, method: str | None = None) -> Run:
     """
     record = RunRecord(folder)
     result = record.result()
+    record.check_settings()
     metrics = list(record.events(METRICS))
     return Run(
         method=method or str(result["method"]),

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from equipoise.printable import printable
 from equipoise.report.charts.chart import Chart
 from equipoise.types import RunFolderError, UsageError
-from equipoise.whole_files import replaced
+from equipoise.whole_files import replaced, room_for
 
 if TYPE_CHECKING:
     import altair as alt
@@ -203,10 +203,12 @@ def write_file(path: Path, data: bytes, what: str, remedy: str) -> Path:
     """Write a file of a report, whole or not at all.
 
     Raises:
+        NoSpaceError: the disk is full.
         RunFolderError: it cannot be written. The message names `what` it is and what to choose anew.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with room_for(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as partial:
             partial.write_bytes(data)
     except OSError as error:

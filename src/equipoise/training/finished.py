@@ -52,17 +52,18 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
     """Read a finished run, its model included.
 
     Raises:
-        RunFolderError: there is no run, it is not finished, or a file of it is damaged.
+        RunFolderError: there is no run, it is not finished, or a file of it is damaged or was changed.
     """
     record = RunRecord(Path(folder))
     result = record.result()
+    record.check_settings()
     settings = from_options(record.options())
     # All weights are in the record. The files that training started from may be missing.
     settings = replace(settings, encoder_options=without_weights(settings.encoder_options))
     spec = ModelSpec.from_dict(result["model_spec"])
     method = create_method(settings.method, settings.method_options)
     model = build_for(method, settings, build_reference(settings, spec))
-    read_weights(record.path(WEIGHTS), model)
+    read_weights(record.checked(WEIGHTS), model)
     return FitResult(
         test=result["test"],
         validation=result["validation"],

@@ -35,6 +35,7 @@ from equipoise.training.settings import SETTING_NAMES, Settings, data_name
 from equipoise.training.sharding import check_sharding
 from equipoise.typed_options import check_keywords
 from equipoise.types import warn
+from equipoise.whole_files import room_for
 
 
 def fit(
@@ -114,7 +115,7 @@ def run(
         create_method(settings.method, settings.method_options)  # raises before anything is started
         launch(to_options(settings), folder, arrangement, on_epoch, how)
         return load_run(folder)
-    with joined(arrangement, settings.device):
+    with room_for(folder), joined(arrangement, settings.device):
         folder = agreed(folder)  # each process may have chosen a new one
         with prepared(settings, folder, on_epoch=on_epoch, **how) as found:
             if found is not None:

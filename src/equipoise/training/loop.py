@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from equipoise.diagnosis.captured import diagnose_captured
 from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.estimate import usual_options
 from equipoise.diagnosis.features.capture import encoders_of
-from equipoise.distributed import load_whole, process_rank, share_values
+from equipoise.distributed import by_first, load_whole, process_rank, share_values
 from equipoise.models.compiled import same_random_numbers
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.tasks import CLASSIFICATION, MULTILABEL
@@ -25,7 +26,7 @@ from equipoise.threads import cpu_threads
 from equipoise.training.handle import RunHandle
 from equipoise.training.measuring.cost import PeakMemory
 from equipoise.training.measuring.evaluation import Evaluation, evaluate
-from equipoise.training.record.files import load_checkpoint, save_checkpoint
+from equipoise.training.record.checkpoints import load_checkpoint, restored, save_checkpoint
 from equipoise.training.record.record import CHECKPOINT
 from equipoise.training.record.snapshots import AFTER, EPOCH
 from equipoise.training.sharding import placed_optimizer_state, whole_values
@@ -215,21 +216,19 @@ class Training(RunHandle):
             "look_every": self.looks.every,
             "order": self.order,
             "peak_memory": peak_memory,
-            "lengths": self.run_record.lengths(),
         }
-        save_checkpoint(self.run_record.path(CHECKPOINT), state)
+        save_checkpoint(self.run_record, state)
 
     def _restore(self) -> int:
-        state = load_checkpoint(self.run_record.path(CHECKPOINT))
-        self.run_record.truncate(state["lengths"])
-        if self.snapshots is not None:
-            self.snapshots.all()  # raises now, not after the training, where one is missing
+        record, held = self.run_record, list[dict[str, Any]]()
+        by_first(lambda: held.append(restored(record)))
+        state = held[0] if held else load_checkpoint(record.path(CHECKPOINT))
         for name in STATEFUL:
             if name == "model":
                 load_whole(self.model, state[name])
             elif name == "optimizer":
                 self.optimizer.load_state_dict(placed_optimizer_state(state[name], self.optimizer))
-            elif name in state:  # that of loss scaling is not in checkpoints of earlier versions
+            else:
                 getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
         self.best, self.step, self.order = state["best"], state["step"], state["order"]
@@ -238,6 +237,5 @@ class Training(RunHandle):
                 setattr(self.counters, name, value)
         self._memory = PeakMemory(self.device, state["peak_memory"])
         self.train_seconds = state["train_seconds"]
-        if "look_every" in state:  # not in checkpoints of earlier versions
-            self.look_seconds, self.looks.every = state["look_seconds"], state["look_every"]
+        self.look_seconds, self.looks.every = state["look_seconds"], state["look_every"]
         return int(state["epoch"]) + 1

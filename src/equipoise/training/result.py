@@ -19,7 +19,7 @@ from equipoise.training.loop import Training
 from equipoise.training.record import fingerprints
 from equipoise.training.record.files import weights_of, write_weights
 from equipoise.training.record.machine import environment
-from equipoise.training.record.record import EVENTS, METRICS, WEIGHTS, RunRecord
+from equipoise.training.record.record import METRICS, WEIGHTS, RunRecord
 from equipoise.types import RunFolderError
 
 
@@ -119,8 +119,11 @@ def _origins(model: BalancedModel) -> dict[str, str]:
 
 def _start(record: RunRecord, identity: dict[str, str]) -> None:
     """Write the first event, or check that an interrupted run was made with the same data and weights."""
+    if not record.resumable:
+        record.begin(identity)
+        return
     for event in record.events(METRICS):
-        if event.get("event") == "start" and record.resumable:
+        if event.get("event") == "start":
             held = {key: event.get(key) for key in identity}
             if held != identity:
                 changed = [key for key, value in identity.items() if held[key] != value]
@@ -129,8 +132,6 @@ def _start(record: RunRecord, identity: dict[str, str]) -> None:
                     "choose another folder, or overwrite it."
                 )
             return
-    record.truncate(dict.fromkeys(EVENTS, 0))
-    record.append(METRICS, {"event": "start", **identity})
 
 
 def _cost(training: Training, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -148,21 +148,8 @@ def test_reading_damaged_or_missing_runs(data: str, out: Path) -> None:
         eq.load_run(out)
     (out / "result.json").write_text(result)
     (out / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(eq.RunFolderError, match=r"cannot read .*model\.safetensors"):
+    with pytest.raises(eq.RunFolderError, match=r"model\.safetensors is not as it was written"):
         eq.load_run(out)
-
-
-def test_a_damaged_checkpoint_is_named(data: str, out: Path) -> None:
-    def kill(epoch: int, _: object) -> None:
-        if epoch == 3:
-            raise KeyboardInterrupt
-
-    settings = QUICK | {"epochs": 5, "checkpoint_every": 1}
-    with pytest.raises(KeyboardInterrupt):
-        eq.fit(data, out=out, on_epoch=kill, **settings)
-    (out / "checkpoint.pt").write_bytes(b"torn")
-    with pytest.raises(eq.RunFolderError, match=r"cannot read .*checkpoint\.pt"):
-        eq.fit(data, out=out, resume=True, **settings)
 
 
 def test_an_interrupted_run_is_not_resumed_with_other_data(tmp_path: Path) -> None:
@@ -186,9 +173,11 @@ def test_an_incomplete_last_line_of_a_record_is_skipped(tmp_path: Path) -> None:
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"event": "ep')
     assert [event["epoch"] for event in record.events("metrics.jsonl")] == [0]
+    record.append("metrics.jsonl", {"event": "epoch", "epoch": 1})  # not after the half line
+    assert [event["epoch"] for event in record.events("metrics.jsonl")] == [0, 1]
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('\n{"event": "epoch", "epoch": 1}\n')
-    with pytest.raises(eq.RunFolderError, match="line 2"):
+        file.write('{"event": "ep\n{"event": "epoch", "epoch": 2}\n')
+    with pytest.raises(eq.RunFolderError, match="line 3"):
         list(record.events("metrics.jsonl"))
 
 

@@ -70,13 +70,15 @@ def test_buffers_are_part_of_a_snapshot(snapshots: Snapshots) -> None:
 
 def test_snapshots_after_the_checkpoint_are_dropped(snapshots: Snapshots) -> None:
     record = snapshots.record
-    assert record.lengths()["snapshots/index.jsonl"] == 0
+    assert record.confirmed()["snapshots/index.jsonl"]["bytes"] == 0
     snapshots.keep(Tied(1.0), 0, "epoch")
-    lengths = record.lengths()
+    known, (first,) = record.confirmed(), files(snapshots)
     snapshots.keep(Tied(2.0), 1, "epoch")
-    record.truncate(lengths)
+    record.cut_back(known)
+    snapshots.drop_unnamed()
     assert [s.epoch for s in snapshots.all()] == [0]
-    snapshots.keep(Tied(2.0), 1, "epoch")  # its file exists already
+    assert files(snapshots) == [first]
+    snapshots.keep(Tied(2.0), 1, "epoch")
     assert [s.epoch for s in snapshots.all()] == [0, 1]
     assert len(files(snapshots)) == 2
     record.tidy()
@@ -86,18 +88,24 @@ def test_snapshots_after_the_checkpoint_are_dropped(snapshots: Snapshots) -> Non
 
 def test_a_missing_or_damaged_file(snapshots: Snapshots) -> None:
     snapshots.keep(Tied(1.0), 7, "epoch")
+    size = snapshots.record.confirmed()["snapshots/index.jsonl"]["bytes"]
+    snapshots.check(size)
     (path,) = files(snapshots)
-    path.write_bytes(b"nothing")
-    with pytest.raises(eq.RunFolderError, match="cannot read"):
-        list(snapshots.states(Tied(0.0)))
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):  # a value, or the shape or name of a tensor
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(eq.RunFolderError, match="of epoch 7 is damaged; overwrite the run"):
+            list(snapshots.states(Tied(0.0)))
+        with pytest.raises(eq.RunFolderError, match="of epoch 7 is damaged"):
+            snapshots.check(size)
     path.unlink()
     with pytest.raises(eq.RunFolderError, match="of epoch 7 is missing"):
-        snapshots.all()
+        snapshots.check(size)
 
 
 def test_an_unwritable_folder(snapshots: Snapshots) -> None:
     (snapshots.record.folder / "snapshots").write_text("in the way")
-    with pytest.raises(eq.RunFolderError, match="free disk space, or train without a trace"):
+    with pytest.raises(eq.RunFolderError, match="train without a trace, or choose another folder"):
         snapshots.keep(Tied(1.0), 0, "epoch")
 
 

@@ -225,6 +225,11 @@ def test_a_trace_cannot_be_requested_afterwards(data: str, out: Path) -> None:
 def test_a_damaged_trace_is_an_error(data: str, out: Path) -> None:
     eq.fit(data, out=out, epochs=1, batch_size=32, trace=True)
     (out / "trace.jsonl").write_text('{"epoch": 1}\n')
+    with pytest.raises(eq.RunFolderError, match="is not as it was written"):
+        read_trace(out)
+    result = json.loads((out / "result.json").read_text())
+    del result["seals"]  # as in records of earlier versions
+    (out / "result.json").write_text(json.dumps(result))
     with pytest.raises(eq.RunFolderError, match="not a point of a trace"):
         read_trace(out)
     with pytest.raises(eq.RunFolderError):

@@ -15,6 +15,7 @@ from equipoise.cache import DESCRIPTION_FILE
 from equipoise.tasks import TASKS as TASK_KINDS
 from equipoise.types import DataError, PathError, RunFolderError
 from equipoise.untrusted import read_json
+from equipoise.whole_files import room_for
 
 FORMAT = "equipoise-dataset"
 FORMAT_VERSION = 1
@@ -135,9 +136,13 @@ def check_destination(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Raise errors of the file system as a RunFolderError about `path`, a PathError if no disk is full."""
+    """Raise errors of the file system as a RunFolderError about `path`.
+
+    It is a NoSpaceError if the disk is full, and a PathError if `path` is the wrong one.
+    """
     try:
-        yield
+        with room_for(path):
+            yield
     except OSError as error:
         wrong = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
         kind = PathError if wrong else RunFolderError

@@ -25,7 +25,7 @@ from equipoise.data.prepare.clips import ArrayPreparation, Clip, Lost, Preparati
 from equipoise.data.prepare.journal import Work
 from equipoise.data.prepare.summary import LostSamplesError, Summary, count_samples, losses_in_words
 from equipoise.data.prepare.workers import Crew
-from equipoise.types import DataError, RunFolderError, UsageError, check_known
+from equipoise.types import DataError, NoSpaceError, RunFolderError, UsageError, check_known
 
 LOSS_ALLOWED = 0.01
 """Part of the samples that may be lost without `allow_missing`."""
@@ -146,7 +146,12 @@ def _write_clips(
         except Timeout:
             raise RunFolderError(f"another process is preparing {path}; wait until it ends.") from None
         with held:
-            work, read = _read(preparation, staging, crew, observer)
+            try:
+                work, read = _read(preparation, staging, crew, observer)
+            except NoSpaceError:
+                if not staging.exists():  # it has not begun: nothing is left of it
+                    Path(lock.lock_file).unlink(missing_ok=True)
+                raise
             dataset, lost = _finish(preparation, layouts, path, work, allow_missing, overwrite)
             shutil.rmtree(staging, ignore_errors=True)
             Path(lock.lock_file).unlink(missing_ok=True)

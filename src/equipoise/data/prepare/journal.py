@@ -14,8 +14,9 @@ import numpy as np
 from equipoise.data.format.content import digest, row_hashes
 from equipoise.data.format.folder import FORMAT_VERSION, array_file
 from equipoise.data.prepare.clips import Clip, Lost, Preparation
-from equipoise.types import RunFolderError
+from equipoise.types import NoSpaceError, RunFolderError
 from equipoise.untrusted import parse_json, parsing, read_json
+from equipoise.whole_files import reserve, write_atomically
 
 PLAN_FILE = "plan.json"
 JOURNAL_FILE = "journal.jsonl"
@@ -53,7 +54,7 @@ class Work:
             because their files may have been repaired.
 
     Raises:
-        RunFolderError: there is not enough space on the disk.
+        NoSpaceError: there is not enough space on the disk.
     """
 
     def __init__(self, folder: Path, preparation: Preparation) -> None:
@@ -84,11 +85,18 @@ class Work:
 
     def _begin(self, plan: str) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self._make(plan)
+        except NoSpaceError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def _make(self, plan: str) -> None:
         needed = sum(self.count * layout.row_bytes for layout in self.layouts.values())
         parent = next(parent for parent in self.folder.parents if parent.exists())
         free = shutil.disk_usage(parent).free
         if needed > free:
-            raise RunFolderError(
+            raise NoSpaceError(
                 f"the dataset needs {needed / 2**30:.2f} GiB and {parent} has {free / 2**30:.2f} GiB free; "
                 "choose another folder or disk, or fewer or smaller frames."
             )
@@ -96,8 +104,9 @@ class Work:
         for modality, layout in self.layouts.items():
             shape = (self.count, *layout.shape)
             np.lib.format.open_memmap(self.file(modality), "w+", layout.stored_type, shape).flush()
+            reserve(self.file(modality))
         # Written last: a folder without a plan counts as empty.
-        (self.folder / PLAN_FILE).write_text(json.dumps({"plan": plan}) + "\n", encoding="utf-8")
+        write_atomically(self.folder / PLAN_FILE, json.dumps({"plan": plan}) + "\n")
 
     def _resumed(self, clips: Sequence[Clip]) -> dict[int, Outcome]:
         path = self.folder / JOURNAL_FILE

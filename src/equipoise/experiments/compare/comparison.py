@@ -19,6 +19,7 @@ from equipoise.experiments.compare.floors import is_below, sentence
 from equipoise.experiments.compare.significance import FEW_SEEDS
 from equipoise.experiments.compare.statistics import RELATIVE, rank, summarise
 from equipoise.tasks import CLASSIFICATION, Task
+from equipoise.training.record.seals import changed, holds, opened, seal_of, sealed
 from equipoise.types import RunFolderError
 from equipoise.untrusted import ABSENT, Refuse, read_json
 from equipoise.whole_files import write_atomically
@@ -26,6 +27,7 @@ from equipoise.whole_files import write_atomically
 BASELINE: Final = "joint"
 CONFIG, RESULTS, SUMMARY, RUNS = "config.yaml", "results.csv", "summary.json", "runs"
 REPORT = "report.html"
+REMEDY: Final = "Write both tables again from the runs by 'equipoise compare --resume' with the same options."
 COLUMNS: Final = (
     "dataset",
     "model",
@@ -99,9 +101,10 @@ class Comparison:
     summary: dict[str, Any]
 
     def write(self) -> None:
-        """Write `results.csv` and `summary.json`."""
+        """Write `results.csv` and `summary.json`, which has the seals of both."""
         write_atomically(self.folder / RESULTS, csv_text(self.results))
-        write_atomically(self.folder / SUMMARY, json.dumps(without_nan(self.summary), indent=2) + "\n")
+        held = sealed(without_nan(self.summary), {RESULTS: seal_of(self.folder / RESULTS)})
+        write_atomically(self.folder / SUMMARY, json.dumps(held, indent=2) + "\n")
 
     @property
     def failed(self) -> int:
@@ -199,14 +202,11 @@ def read_comparison(folder: Path) -> Comparison:
     """Read a comparison from its folder.
 
     Raises:
-        RunFolderError: there is none, or a file of it is damaged.
+        RunFolderError: there is none, or a file of it is damaged or was changed.
     """
 
     def refuse(found: str) -> RunFolderError:
-        return RunFolderError(
-            f"cannot read the comparison in {folder}: {found}; write {SUMMARY} and {RESULTS} again from the "
-            "runs by 'equipoise compare --resume' with the same options."
-        )
+        return RunFolderError(f"cannot read the comparison in {folder}: {found}. {REMEDY}")
 
     try:
         texts = dict.fromkeys(TEXTS, str)
@@ -224,6 +224,9 @@ def read_comparison(folder: Path) -> Comparison:
     if wrong:
         raise refuse(f"{RESULTS} has other entries than numbers in {wrong[0]!r}")
     _check_summary(summary, refuse)
+    summary, seals = opened(summary, folder / SUMMARY, REMEDY)
+    if seals is not None and not holds(folder / RESULTS, seals[RESULTS]):
+        raise changed(folder / RESULTS, REMEDY)
     return Comparison(folder, results, _with_nan(summary))
 
 

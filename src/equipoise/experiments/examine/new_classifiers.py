@@ -22,7 +22,7 @@ from equipoise.training.option_text import to_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.files import read_weights, weights_of, write_weights
 from equipoise.training.record.locks import locked
-from equipoise.training.record.record import DIAGNOSES, METRICS, WEIGHTS, RunRecord
+from equipoise.training.record.record import METRICS, WEIGHTS, RunRecord
 from equipoise.training.settings import Settings
 from equipoise.types import Batch, RunFolderError
 
@@ -104,7 +104,7 @@ def trained(
         training = Training(own, data, model, method, record)
         if record.complete:
             result = record.result()
-            read_weights(record.path(WEIGHTS), model)
+            read_weights(record.checked(WEIGHTS), model)
         else:
             training.fit()
             result = _result(training, own, model, record, identity)
@@ -129,8 +129,7 @@ def _open(record: RunRecord, settings: Settings, identity: dict[str, str]) -> No
     if not same:
         record.open(options, overwrite=True)
     if not (record.complete or record.resumable):
-        record.truncate(dict.fromkeys((METRICS, DIAGNOSES), 0))
-        record.append(METRICS, {"event": "start", **identity})
+        record.begin(identity)
 
 
 def _result(

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
@@ -23,7 +23,7 @@ EXECUTORS = ("local", "ray")
 class Executor(Protocol):
     """Computes jobs, each after those that it builds on."""
 
-    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def map(self, jobs: Iterable[Job]) -> Generator[Outcome]:
         """Yield the outcome of each job as it ends."""
 
 
@@ -51,7 +51,7 @@ class LocalExecutor:
     def __init__(self, workers: int | None = None, together: int = 1) -> None:
         self.workers, self.together = workers or default_workers(), together
 
-    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def map(self, jobs: Iterable[Job]) -> Generator[Outcome]:
         """Yield the outcome of each job as it ends."""
         pending = list(jobs)
         agenda = Agenda(pending)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,7 @@ from equipoise.training.option_text import to_options
 from equipoise.training.processes.group import refuse_several
 from equipoise.training.record.locks import locked
 from equipoise.training.record.record import ERROR
-from equipoise.types import EquipoiseError, UsageError
+from equipoise.types import EquipoiseError, NoSpaceError, UsageError
 from equipoise.whole_files import write_atomically
 
 
@@ -56,6 +56,7 @@ def run_grid(
     Raises:
         UsageError, DataError, RunFolderError: before the first run, if methods, options, data or a folder of
             any cell are wrong.
+        NoSpaceError: the disk is full; `resume` continues.
     """
     refuse_several()
     runner = make_executor(executor, workers, side_by_side)
@@ -125,13 +126,16 @@ def _execute(
         observer.planned(jobs, [job for cell in cells for job in cell.done])
     outcomes = {job.folder: Outcome(job) for cell in cells for job in cell.done}
     found = {cell.name: cell.write(outcomes) for cell in cells if cell.complete(outcomes)}
-    for outcome in runner.map([job for job in jobs if job.folder not in outcomes]):
-        outcomes[outcome.job.folder] = outcome
-        if outcome.details:
-            write_atomically(outcome.job.folder / ERROR, outcome.details)
-        if observer is not None:
-            observer.ended(outcome)
-        for cell in cells:
-            if cell.name == outcome.job.cell and cell.complete(outcomes):
-                found[cell.name] = cell.write(outcomes)
+    with closing(runner.map([job for job in jobs if job.folder not in outcomes])) as ended:
+        for outcome in ended:
+            if outcome.no_space:  # the other runs have their checkpoints, and would fail, too
+                raise NoSpaceError(outcome.error)
+            outcomes[outcome.job.folder] = outcome
+            if outcome.details:
+                write_atomically(outcome.job.folder / ERROR, outcome.details)
+            if observer is not None:
+                observer.ended(outcome)
+            for cell in cells:
+                if cell.name == outcome.job.cell and cell.complete(outcomes):
+                    found[cell.name] = cell.write(outcomes)
     return {cell.name: found[cell.name] for cell in cells}

@@ -18,7 +18,7 @@ from equipoise.training.record.record import FLOORS, RunRecord
 from equipoise.training.settings import Settings
 from equipoise.training.side_by_side.runs import RunArguments, run_together
 from equipoise.training.side_by_side.together import stacks
-from equipoise.types import EquipoiseError, EquipoiseWarning
+from equipoise.types import EquipoiseError, EquipoiseWarning, NoSpaceError
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: `error` is None if it finished; `details` is the traceback of an unexpected error."""
+    """How a job ended.
+
+    Attributes:
+        job: the job.
+        error: None if it finished.
+        details: the traceback of an unexpected error.
+        no_space: whether it ended for want of room on the disk, so that no other job can end better.
+    """
 
     job: Job
     error: str | None = None
     details: str = ""
+    no_space: bool = False
 
 
 class Agenda:
@@ -152,6 +160,7 @@ def _arguments(job: Job) -> RunArguments:
 
 def _outcome(job: Job, error: Exception | None) -> Outcome:
     if error is None or isinstance(error, EquipoiseError):
-        return Outcome(job, None if error is None else str(error))
+        full = isinstance(error, NoSpaceError)
+        return Outcome(job, None if error is None else str(error), no_space=full)
     details = "".join(traceback.format_exception(error))
     return Outcome(job, f"{type(error).__name__}: {error}", details)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from equipoise.experiments.grid.jobs import Agenda, Bundle, Job, Outcome, bundles, execute
-from equipoise.training.record.files import first_line
 from equipoise.types import MissingExtraError
+from equipoise.untrusted import first_line
 
 
 class RayExecutor:
@@ -28,7 +28,7 @@ class RayExecutor:
             raise MissingExtraError("ray", "ray", "the executor 'ray'") from None
         self._ray, self._workers, self._together = ray, workers, together
 
-    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def map(self, jobs: Iterable[Job]) -> Generator[Outcome]:
         """Yield the outcome of each job as it ends."""
         pending = list(jobs)
         if not pending:

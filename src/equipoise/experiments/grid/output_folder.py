@@ -14,7 +14,7 @@ from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RU
 from equipoise.training.record.locks import LOCK, locked
 from equipoise.training.record.record import ERROR, FLOORS, MACHINE_ONLY, RunRecord
 from equipoise.types import PathError
-from equipoise.whole_files import PARTIAL, write_atomically
+from equipoise.whole_files import PARTIAL, room_for, write_atomically
 
 GRID: Final = "grid.csv"
 """The table over all cells of a grid."""
@@ -55,7 +55,8 @@ def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool,
     if check_folder(folder, configuration, resume=resume, overwrite=overwrite) and overwrite:
         _clear(folder)
     try:
-        (folder / RUNS).mkdir(parents=True, exist_ok=True)
+        with room_for(folder / RUNS):
+            (folder / RUNS).mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CONFIG, yaml.safe_dump(dict(configuration), sort_keys=False))
     except OSError as error:
         raise PathError(

@@ -11,8 +11,8 @@ from equipoise.experiments.tune.spaces import separated
 from equipoise.experiments.tune.tuning import Tuning
 from equipoise.methods.core.search import Choice, LogUniform, Range, Whole
 from equipoise.randomness import derive_seed
-from equipoise.training.record.files import first_line
 from equipoise.types import MissingExtraError, TrainingError, UsageError
+from equipoise.untrusted import first_line
 
 try:
     import optuna

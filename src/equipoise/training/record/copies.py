@@ -22,11 +22,13 @@ def copy_run(source: RunRecord, target: RunRecord, *, overwrite: bool = False) -
     The runs that it builds on are expected next to the copy, as they are next to the original.
 
     Raises:
-        RunFolderError: the source is not finished, or the target holds other things.
+        RunFolderError: the source is not finished or was changed, or the target holds other things.
     """
     result = source.result()
     with target.opened(source.options(), resume=not overwrite, overwrite=overwrite):
         for name in (METRICS, DIAGNOSES, PREDICTIONS, TRACE, WEIGHTS):
+            if name != WEIGHTS or source.complete:
+                source.checked(name)
             if source.path(name).is_file():
                 with replaced(target.path(name)) as partial:
                     shutil.copyfile(source.path(name), partial)

@@ -1,18 +1,16 @@
-"""Files of a record, written whole or not at all: weights without pickles, and checkpoints."""
+"""Weights of a record, written whole or not at all, without pickles."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from equipoise.types import RunFolderError
-from equipoise.untrusted import first_line as first_line
+from equipoise.untrusted import first_line
 from equipoise.whole_files import replaced
 
 if TYPE_CHECKING:  # the command line shows its help without loading torch
     from torch import Tensor, nn
-
-CHECKPOINT_FORMAT: Final = 3
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -39,43 +37,28 @@ def read_weights(path: Path, model: nn.Module) -> None:
     Raises:
         RunFolderError: the file is missing or damaged, or does not fit the model.
     """
-    from safetensors.torch import load_file
-
     from equipoise.distributed import load_whole
 
+    tensors = read_tensors(path)
     try:
-        load_whole(model, load_file(path))
-    except Exception as error:  # safetensors and torch raise many kinds
-        raise RunFolderError(
-            f"cannot read {path}: {first_line(error)}. Overwrite the run to train it again."
-        ) from None
+        load_whole(model, tensors)
+    except Exception as error:  # torch raises many kinds
+        raise _unreadable(path, error) from None
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint of tensors and plain values, whole or not at all."""
-    import torch
-
-    with replaced(path) as partial:
-        torch.save({"format": CHECKPOINT_FORMAT, **state}, partial)
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; no code in it is executed.
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read what `write_weights` has written.
 
     Raises:
-        RunFolderError: it is damaged, or of another format.
+        RunFolderError: the file is missing or damaged.
     """
-    import torch
+    from safetensors.torch import load_file
 
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds of errors for a damaged file
-        raise RunFolderError(
-            f"cannot read {path}: {first_line(error)}. Overwrite the run to start again."
-        ) from None
-    if state.get("format") != CHECKPOINT_FORMAT:
-        raise RunFolderError(
-            f"{path} has the format {state.get('format')!r}, expected {CHECKPOINT_FORMAT}; it was written by "
-            "another version. Overwrite the run to start again."
-        )
-    return state
+        return load_file(path)
+    except Exception as error:  # safetensors raises kinds of its own
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(f"cannot read {path}: {first_line(error)}. Overwrite the run to train it again.")

@@ -61,7 +61,7 @@ def read_predictions(run_dir: str | os.PathLike[str]) -> dict[str, Predictions] 
     """
     record = RunRecord(Path(run_dir))
     record.result()  # raises where there is none
-    path = record.path(PREDICTIONS)
+    path = record.checked(PREDICTIONS)
     if not path.is_file():
         return None
 

@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
-from equipoise.training.record.files import first_line
+from equipoise.training.record.events import append_event, check_confirmed, confirmed, cut_back
 from equipoise.training.record.locks import LOCK, locked
-from equipoise.types import PathError, RunFolderError
-from equipoise.whole_files import PARTIAL, write_atomically
+from equipoise.training.record.names import (
+    BEFORE_LAST,
+    CHECKPOINT,
+    CONFIG,
+    DIAGNOSES,
+    ERROR,
+    EVENTS,
+    FILES,
+    FLOORS,
+    MACHINE_ONLY,
+    METRICS,
+    PREDICTIONS,
+    RESULT,
+    SEALED,
+    SNAPSHOT_INDEX,
+    SNAPSHOTS,
+    TRACE,
+    WEIGHTS,
+)
+from equipoise.training.record.reading import RecordReader
+from equipoise.training.record.seals import Seal, seal_of, sealed
+from equipoise.types import PathError
+from equipoise.whole_files import PARTIAL, sync_folder, write_atomically
 
-CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
-RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
-PREDICTIONS, TRACE = "predictions.npz", "trace.jsonl"
-SNAPSHOTS: Final = "snapshots"
-"""Folder of the weights that a run with a trace keeps until it is finished."""
-SNAPSHOT_INDEX: Final = f"{SNAPSHOTS}/index.jsonl"
-FLOORS: Final = "floors"
-"""Folder in which runs on the same data share the floor of their data."""
-EVENTS: Final = (METRICS, DIAGNOSES, SNAPSHOT_INDEX)
-"""Files to which events are appended during a run."""
-ERROR: Final = "error.txt"
-"""The traceback of an unexpected error; removed once the run is finished."""
-PAGES: Final = ("report.html", "diagnosis.html")
-FILES: Final = (CONFIG, *EVENTS[:2], RESULT, WEIGHTS, CHECKPOINT, PREDICTIONS, TRACE, ERROR, *PAGES)
-MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every"})
-"""Settings that may differ when a run is resumed; a comparison checks the device itself."""
+__all__ = [
+    "BEFORE_LAST",
+    "CHECKPOINT",
+    "CONFIG",
+    "DIAGNOSES",
+    "ERROR",
+    "EVENTS",
+    "FLOORS",
+    "MACHINE_ONLY",
+    "METRICS",
+    "PREDICTIONS",
+    "RESULT",
+    "SNAPSHOTS",
+    "SNAPSHOT_INDEX",
+    "TRACE",
+    "WEIGHTS",
+    "RunRecord",
+]
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class RunRecord(RecordReader):
     """The files of one run.
 
     Attributes:
@@ -45,32 +67,7 @@ class RunRecord:
         writes: whether anything is written; of the processes of a run the first one writes.
     """
 
-    folder: Path
     writes: bool = True
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run is finished, and its weights are still there."""
-        return self.has_result and self.path(WEIGHTS).is_file()
-
-    @property
-    def has_result(self) -> bool:
-        """Whether there are figures to report, with or without the weights."""
-        return self.path(RESULT).is_file()
-
-    @property
-    def resumable(self) -> bool:
-        """Whether there is a checkpoint to resume from."""
-        return self.path(CHECKPOINT).is_file()
-
-    @property
-    def holds_comparison(self) -> bool:
-        """Whether the folder is that of a comparison, whose runs have folders below it."""
-        return (self.folder / "runs").is_dir()
-
-    def path(self, name: str) -> Path:
-        """Return the path of one of the record's files."""
-        return self.folder / name
 
     @contextmanager
     def opened(
@@ -126,6 +123,7 @@ class RunRecord:
         self.check(options, resume=resume, overwrite=overwrite)
         if self._in_use():
             if not overwrite:
+                self._remove_partial()
                 return
             self.clear()
         try:
@@ -141,148 +139,74 @@ class RunRecord:
             return self.folder.exists()
         return any(not (p.name in (ERROR, LOCK) or p.match(PARTIAL)) for p in self.folder.iterdir())
 
-    def check_data(self, identity: Mapping[str, str]) -> None:
-        """Check that a finished run was made with these data: fingerprints by their keys in the result.
-
-        Raises:
-            PathError: it was made with others.
-        """
-        result = self.result()
-        changed = [key for key, value in identity.items() if result.get(key) != value]
-        if changed:
-            raise PathError(
-                f"{self.folder} holds a finished run on other data ({', '.join(changed)} differ): data or "
-                "splits have changed since. Choose another folder, or overwrite it."
-            )
-
     def clear(self) -> None:
         """Remove the files of the record, and nothing else."""
+        shutil.rmtree(self.path("parts"), ignore_errors=True)
         self.tidy()
         for name in FILES:
             self.path(name).unlink(missing_ok=True)
-        shutil.rmtree(self.path("parts"), ignore_errors=True)
 
-    def options(self) -> dict[str, Any]:
-        """Return the settings of the run, as options.
+    def _remove_partial(self) -> None:
+        """Remove what a killed process has left of files of the record, which may be large."""
+        for name in FILES:
+            for path in self.folder.glob(f".{name}.*.part"):
+                path.unlink(missing_ok=True)
 
-        Raises:
-            PathError: there is no run in the folder.
-            RunFolderError: its settings cannot be read.
-        """
-        try:
-            values = yaml.safe_load(self.path(CONFIG).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            raise PathError(
-                f"{self.folder} holds no run: there is no {CONFIG}; expected a folder written by "
-                "'equipoise train' or 'equipoise compare'."
-            ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RunFolderError(
-                f"cannot read {self.path(CONFIG)}: {first_line(error)}; write it anew, or train again."
-            ) from None
-        if not isinstance(values, dict):
-            raise RunFolderError(f"{self.path(CONFIG)} is not a mapping of options; it is damaged.")
-        return values
+    def begin(self, identity: Mapping[str, str]) -> None:
+        """Write the first event of a run that starts at its first epoch."""
+        if not self.writes:
+            return
+        self.path(RESULT).unlink(missing_ok=True)  # it was complete, and its weights were lost
+        shutil.rmtree(self.path(SNAPSHOTS), ignore_errors=True)
+        for name in EVENTS:
+            self.path(name).unlink(missing_ok=True)
+        self.append(METRICS, {"event": "start", **identity})
 
     def append(self, name: str, event: Mapping[str, Any]) -> None:
-        """Append an event to a file of JSON lines."""
-        if not self.writes:
-            return
-        with self.path(name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event, allow_nan=True) + "\n")
+        """Append an event to a file of JSON lines, whole or not at all.
 
-    def events(self, name: str) -> Iterator[dict[str, Any]]:
-        """Read a file of JSON lines; an incomplete last line, left by a killed process, is skipped."""
-        path = self.path(name)
-        if not path.is_file():
-            return
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                if number < len(lines):
-                    raise RunFolderError(f"{path} is damaged in line {number}; run again.") from None
+        Raises:
+            NoSpaceError: the disk is full.
+        """
+        if self.writes:
+            append_event(self.path(name), event)
 
-    def lengths(self) -> dict[str, int]:
-        """Return the sizes of the event files, in bytes."""
-        return {name: self._size(name) for name in EVENTS}
+    def confirmed(self) -> dict[str, Seal]:
+        """Return the seals of the event files, once these are on the disk; for a checkpoint."""
+        return confirmed(self._event_files())
 
-    def truncate(self, lengths: Mapping[str, int]) -> None:
-        """Truncate the event files to the sizes at a checkpoint; the events after it will be repeated."""
-        if not self.writes:
-            return
-        for name, length in lengths.items():
-            if self._size(name) > length:
-                os.truncate(self.path(name), length)
+    def check_confirmed(self, seals: Mapping[str, Seal]) -> None:
+        """Check that the event files begin with what a checkpoint knows; see `check_confirmed`."""
+        check_confirmed(self._event_files(), seals)
+
+    def cut_back(self, seals: Mapping[str, Seal]) -> None:
+        """Remove the events after a checkpoint, which will be repeated."""
+        if self.writes:
+            cut_back(self._event_files(), seals)
+
+    def _event_files(self) -> dict[str, Path]:
+        return {name: self.path(name) for name in EVENTS}
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write the result, which marks the run as finished."""
+        """Write the result, which marks the run as finished, with the seals of the files that it goes with.
+
+        They are on the disk before the result is, and that before the checkpoints are removed.
+        """
         if not self.writes:
             return
-        write_atomically(self.path(RESULT), json.dumps(result, indent=2) + "\n")
+        seals = {name: seal for name, seal in self.confirmed().items() if name in SEALED}
+        seals |= {name: seal_of(self.path(name)) for name in SEALED if name not in seals}
+        held = sealed(result, {**seals, CONFIG: self.settings_digest()})
+        write_atomically(self.path(RESULT), json.dumps(held, indent=2) + "\n")
+        sync_folder(self.folder)
         self.tidy()
 
     def tidy(self) -> None:
         """Remove the files that a finished run no longer needs, and those of a process that was killed."""
         if not self.writes:
             return
-        for path in (self.path(CHECKPOINT), self.path(ERROR), *self.folder.glob(PARTIAL)):
+        kept = (CHECKPOINT, BEFORE_LAST, ERROR)
+        for path in (*map(self.path, kept), *self.folder.glob(PARTIAL)):
             path.unlink(missing_ok=True)
         for folder in (SNAPSHOTS, FLOORS):
             shutil.rmtree(self.path(folder), ignore_errors=True)
-
-    def result(self) -> dict[str, Any]:
-        """Return the result.
-
-        Raises:
-            RunFolderError: the run is not finished, or the file is damaged.
-        """
-        try:
-            result: dict[str, Any] = json.loads(self.path(RESULT).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            self.options()  # raises where there is no run at all
-            if self.holds_comparison:
-                raise PathError(
-                    f"{self.folder} holds a comparison; expected one of its runs, a folder in "
-                    f"{self.folder / 'runs'}."
-                ) from None
-            raise RunFolderError(
-                f"the run in {self.folder} is not finished; continue it with 'equipoise train --resume'."
-            ) from None
-        except (OSError, ValueError) as error:
-            raise RunFolderError(
-                f"cannot read {self.path(RESULT)}: {first_line(error)}; overwrite the run to train it again."
-            ) from None
-        if not isinstance(result, dict) or not {"test", "validation", "seed"} <= result.keys():
-            raise RunFolderError(
-                f"{self.path(RESULT)} is damaged; delete the folder {self.folder} and run again."
-            )
-        return result
-
-    def _size(self, name: str) -> int:
-        path = self.path(name)
-        return path.stat().st_size if path.is_file() else 0
-
-    def check_same(self, options: Mapping[str, Any], free: frozenset[str] = MACHINE_ONLY) -> None:
-        """Check that the run, or comparison, has these options; those that are `free` may differ.
-
-        Raises:
-            PathError: it has others.
-        """
-        held = self.options()
-        differing = [
-            f"{key} {_shown(held, key)} (requested: {_shown(options, key)})"
-            for key in sorted({*held, *options} - free)
-            if held.get(key) != options.get(key)
-        ]
-        if differing:
-            kind = "comparison" if self.holds_comparison else "run"
-            raise PathError(
-                f"{self.folder} holds a {kind} of another configuration: {'; '.join(differing[:4])}"
-                f"{' and more' if len(differing) > 4 else ''}. Choose another folder, or overwrite it."
-            )
-
-
-def _shown(options: Mapping[str, Any], key: str) -> str:
-    return repr(options[key]) if key in options else "not set"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from torch import nn
+from torch import Tensor, nn
 
+from equipoise.distributed import load_whole
 from equipoise.training.record import fingerprints
-from equipoise.training.record.files import first_line, read_weights, weights_of, write_weights
+from equipoise.training.record.files import read_tensors, weights_of, write_weights
 from equipoise.training.record.record import SNAPSHOT_INDEX, SNAPSHOTS, RunRecord
-from equipoise.types import RunFolderError
+from equipoise.types import NoSpaceError, RunFolderError
+from equipoise.untrusted import first_line
 
 EPOCH, BEFORE, AFTER = "epoch", "before-relearning", "after-relearning"
 MOMENTS: Final = (EPOCH, BEFORE, AFTER)
@@ -37,8 +41,8 @@ class Snapshots:
     """The snapshots of one run: files of weights, and an index in order of time.
 
     The index is one of the record's event files, so that resuming from a checkpoint truncates it with the
-    others. Files that it no longer names are written again with the same bytes, or stay unused until all are
-    removed.
+    others; files that it no longer names are then removed. The digest that names a file is checked when it is
+    read.
 
     Attributes:
         record: of the run.
@@ -62,27 +66,40 @@ class Snapshots:
             if not path.is_file():
                 write_weights(path, weights)
             self.record.append(SNAPSHOT_INDEX, vars(snapshot))
+        except NoSpaceError as error:
+            raise NoSpaceError(f"{error} A run without a trace needs no snapshots.") from None
         except Exception as error:  # safetensors raises kinds of its own
             raise RunFolderError(
-                f"cannot write the snapshot {path} ({first_line(error)}); free disk space, or train without "
-                "a trace."
+                f"cannot write the snapshot {path} ({first_line(error)}); train without a trace, or choose "
+                "another folder."
             ) from None
 
     def all(self) -> list[Snapshot]:
         """Return the snapshots in order.
 
         Raises:
-            RunFolderError: the index is damaged, or a file that it names is missing.
+            RunFolderError: the index is damaged.
         """
-        found = [Snapshot(**event) for event in self.record.events(SNAPSHOT_INDEX)]
-        for snapshot in found:
-            path = self.record.path(self._file(snapshot))
-            if not path.is_file():
-                raise RunFolderError(
-                    f"the snapshot {path} of epoch {snapshot.epoch} is missing; overwrite the run to start "
-                    "again."
-                )
-        return found
+        return [Snapshot(**event) for event in self.record.events(SNAPSHOT_INDEX)]
+
+    def check(self, size: int) -> None:
+        """Check the snapshots that the first bytes of the index name; better now than after the training.
+
+        Raises:
+            RunFolderError: a file is missing or damaged.
+        """
+        path = self.record.path(SNAPSHOT_INDEX)
+        lines = path.read_bytes()[:size].splitlines() if size else []
+        found = {snapshot.weights: snapshot for snapshot in (Snapshot(**json.loads(line)) for line in lines)}
+        for snapshot in found.values():
+            self._read(snapshot)
+
+    def drop_unnamed(self) -> None:
+        """Remove the files that the index does not name, as damaged ones must not stand for new ones."""
+        named = {Path(self._file(snapshot)).name for snapshot in self.all()}
+        for path in self.record.path(SNAPSHOTS).glob("*.safetensors"):
+            if path.name not in named:
+                path.unlink()
 
     def states(self, model: nn.Module) -> Iterator[tuple[Snapshot, bool]]:
         """Load the weights of one snapshot after the other into the model.
@@ -96,9 +113,25 @@ class Snapshots:
         before = ""
         for snapshot in self.all():
             if changed := snapshot.weights != before:
-                read_weights(self.record.path(self._file(snapshot)), model)
+                try:
+                    load_whole(model, self._read(snapshot))
+                except RunFolderError as error:
+                    raise RunFolderError(f"{error}; overwrite the run to start again.") from None
             before = snapshot.weights
             yield snapshot, changed
+
+    def _read(self, snapshot: Snapshot) -> dict[str, Tensor]:
+        path = self.record.path(self._file(snapshot))
+        what = f"the snapshot {path} of epoch {snapshot.epoch}"
+        if not path.is_file():
+            raise RunFolderError(f"{what} is missing")
+        try:
+            weights = read_tensors(path)
+        except RunFolderError:
+            raise RunFolderError(f"{what} is damaged") from None
+        if fingerprints.of_tensors(weights) != snapshot.weights:
+            raise RunFolderError(f"{what} is damaged")
+        return weights
 
     @staticmethod
     def _file(snapshot: Snapshot) -> str:

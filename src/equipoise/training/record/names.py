@@ -1,0 +1,29 @@
+"""Names of the files of a record."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
+RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt"
+BEFORE_LAST: Final = "checkpoint-before.pt"
+"""The checkpoint before the last, which takes its place where the last one is damaged."""
+PREDICTIONS, TRACE = "predictions.npz", "trace.jsonl"
+SNAPSHOTS: Final = "snapshots"
+"""Folder of the weights that a run with a trace keeps until it is finished."""
+SNAPSHOT_INDEX: Final = f"{SNAPSHOTS}/index.jsonl"
+FLOORS: Final = "floors"
+"""Folder in which runs on the same data share the floor of their data."""
+EVENTS: Final = (METRICS, DIAGNOSES, SNAPSHOT_INDEX)
+"""Files to which events are appended during a run."""
+ERROR: Final = "error.txt"
+"""The traceback of an unexpected error; removed once the run is finished."""
+PAGES: Final = ("report.html", "diagnosis.html")
+SEALED: Final = (METRICS, DIAGNOSES, WEIGHTS, PREDICTIONS, TRACE)
+"""Files whose seals are in the result of a finished run."""
+FILES: Final = (RESULT, CHECKPOINT, BEFORE_LAST, *SEALED, ERROR, *PAGES, CONFIG)
+"""All files, in the order in which they are removed: what is half removed is no run that seems finished."""
+MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every"})
+"""Settings that may differ when a run is resumed; a comparison checks the device itself."""
+MOVABLE: Final = MACHINE_ONLY | {"data"}
+"""Settings that may be changed in a finished run, as its data may have moved."""
