@@ -9,9 +9,9 @@ import altair as alt
 from analysis import League
 
 from equipoise.experiments.compare.comparison import BASELINE
+from equipoise.files.whole import write_atomically
 from equipoise.report.charts.look import GRID, INK, MUTED, PALETTE, layered, source
 from equipoise.report.render import file_bytes
-from equipoise.whole_files import write_atomically
 
 WIDTH = 620
 STEP = 15

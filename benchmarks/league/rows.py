@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from equipoise.data.format.content import digest
+from equipoise.files.whole import write_atomically
 from equipoise.methods import create_method
 from equipoise.tasks import task_named
 from equipoise.training.option_text import to_options
 from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
-from equipoise.whole_files import write_atomically
 
 FIGURES = ("val", "test")
 COPIED = (

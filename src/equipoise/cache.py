@@ -10,9 +10,9 @@ from typing import Final
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
+from equipoise.files.untrusted import read_json
+from equipoise.files.whole import write_atomically
 from equipoise.types import RunFolderError
-from equipoise.untrusted import read_json
-from equipoise.whole_files import write_atomically
 
 CACHE_VARIABLE: Final = "EQUIPOISE_CACHE"
 PREPARED: Final = "prepared.json"

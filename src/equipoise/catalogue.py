@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.cache import cache_folder, place_of
+from equipoise.files.untrusted import read_json
+from equipoise.files.whole import write_atomically
 from equipoise.types import NoSpaceError, RunFolderError
-from equipoise.untrusted import read_json
-from equipoise.whole_files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,9 +16,9 @@ import pytest
 import equipoise as eq
 import synthetic
 from equipoise.cli import main
+from equipoise.files.whole import append_line, no_space, replaced, reserve, write_atomically
 from equipoise.training.record.record import METRICS, RunRecord
 from equipoise.types import NoSpaceError
-from equipoise.whole_files import append_line, no_space, replaced, reserve, write_atomically
 from small_disks import SmallDisk, small_disk
 
 SETTINGS: dict[str, Any] = {

@@ -21,10 +21,10 @@ from cyclopts.config import Yaml
 from cyclopts.exceptions import UnusedCliTokensError
 
 from equipoise import __version__
+from equipoise.files.untrusted import check_machine, parse_yaml, parsing, read_text
+from equipoise.files.whole import no_space
 from equipoise.printable import say
 from equipoise.types import EquipoiseError, EquipoiseWarning, MachineLimitError, UsageError
-from equipoise.untrusted import check_machine, parse_yaml, parsing, read_text
-from equipoise.whole_files import no_space
 
 COMMANDS = {
     "compare": "Compare methods under equal conditions, on one dataset or in a grid.",

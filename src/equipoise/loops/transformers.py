@@ -14,13 +14,13 @@ from torch.utils.data import Dataset
 
 from equipoise.diagnosis.features.reading import device_of, logits_in
 from equipoise.distributed import unwrapped
+from equipoise.files.untrusted import parsing
+from equipoise.files.whole import replaced
 from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
 from equipoise.loops.plain.passes import loss_in, with_loss
 from equipoise.loops.transformers_loaders import Measured, loader_in_order
 from equipoise.methods import Method
 from equipoise.types import MissingExtraError, ModelError, RunFolderError, UsageError
-from equipoise.untrusted import parsing
-from equipoise.whole_files import replaced
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from equipoise.files.untrusted import Refuse, parsing
 from equipoise.models.encoders.base import Encoder
 from equipoise.types import ModelError, UsageError
-from equipoise.untrusted import Refuse, parsing
 
 WEIGHTS = "weights"
 """The option of every encoder for a weights file."""

@@ -17,12 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from equipoise.cache import cache_folder
+from equipoise.files.whole import write_atomically
 from equipoise.printable import printable
 from equipoise.report.charts.chart import Chart
 from equipoise.report.pages.page import Page
 from equipoise.report.render import fixed_svg, plain, specification, static_svg, vega, write_file
 from equipoise.types import NoSpaceError
-from equipoise.whole_files import write_atomically
 
 WIDE, NARROW, COLUMN = 860, 358, {2: 500, 3: 340}
 """Widths of pictures without JavaScript: one panel on a screen and on a phone, and panels side by side."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
+from equipoise.files.whole import replaced, room_for
 from equipoise.printable import printable
 from equipoise.report.charts.chart import Chart
 from equipoise.types import RunFolderError, UsageError
-from equipoise.whole_files import replaced, room_for
 
 if TYPE_CHECKING:
     import altair as alt

@@ -18,13 +18,13 @@ from equipoise.experiments.compare.comparison import RESULTS, SUMMARY, Compariso
 from equipoise.experiments.examine.examination import Examination
 from equipoise.experiments.grid.output_folder import GRID
 from equipoise.experiments.grid.vary import read_grid
+from equipoise.files.whole import write_atomically
 from equipoise.report.html import write
 from equipoise.report.pages.page import Page
 from equipoise.report.records import gather, runs_of
 from equipoise.report.render import FORMATS, file_bytes, write_figures, write_file
 from equipoise.training.record.record import CONFIG, RESULT, RunRecord
 from equipoise.types import PathError, UsageError
-from equipoise.whole_files import write_atomically
 
 REPORT: Final = "report.html"
 ACROSS: Final = "across-datasets.html"

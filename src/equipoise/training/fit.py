@@ -11,6 +11,7 @@ from typing import Any
 
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.distributed import agreed, by_first, process_rank
+from equipoise.files.whole import room_for
 from equipoise.methods import Method, create_method
 from equipoise.methods.core.creation import option_names
 from equipoise.randomness import isolated_rng
@@ -35,7 +36,6 @@ from equipoise.training.settings import SETTING_NAMES, Settings, data_name
 from equipoise.training.sharding import check_sharding
 from equipoise.typed_options import check_keywords
 from equipoise.types import warn
-from equipoise.whole_files import room_for
 
 
 def fit(

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import yaml
 
+from equipoise.files.untrusted import parse_yaml, parsing
 from equipoise.training.settings import Settings
 from equipoise.types import UsageError
-from equipoise.untrusted import parse_yaml, parsing
 
 IN_TEXT: Final = {
     "method_options": "set",

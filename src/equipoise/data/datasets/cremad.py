@@ -27,8 +27,8 @@ from equipoise.data.prepare.lists import (
     split_of_name,
 )
 from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, StftReader
+from equipoise.files.untrusted import parsing
 from equipoise.types import DataError, PathError, UsageError
-from equipoise.untrusted import parsing
 
 EMOTIONS: Final = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
 """In the order of the published `stat.csv`."""

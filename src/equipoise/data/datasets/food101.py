@@ -20,8 +20,8 @@ from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.media.images import ENDINGS
 from equipoise.data.prepare.readers.audio_video import ImageReader
 from equipoise.data.prepare.readers.text import TokensReader
+from equipoise.files.untrusted import parsing
 from equipoise.types import DataError, PathError
-from equipoise.untrusted import parsing
 
 SPLITS: Final = ("train", "test")
 TEXTS: Final = "texts_txt"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.cache import DESCRIPTION_FILE
+from equipoise.files.untrusted import read_json
+from equipoise.files.whole import room_for
 from equipoise.tasks import TASKS as TASK_KINDS
 from equipoise.types import DataError, PathError, RunFolderError
-from equipoise.untrusted import read_json
-from equipoise.whole_files import room_for
 
 FORMAT = "equipoise-dataset"
 FORMAT_VERSION = 1

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from equipoise.csv_cells import csv_text
 from equipoise.data.format.content import sample_hashes
 from equipoise.data.format.folder import listed
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.splits import Splits
+from equipoise.files.csv_cells import csv_text
 from equipoise.types import EquipoiseWarning, LeakError
 
 _SHOWN, _EXAMPLES = 10, 3

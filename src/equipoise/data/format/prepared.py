@@ -18,7 +18,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from equipoise.cache import DESCRIPTION_FILE
-from equipoise.csv_cells import read_csv
 from equipoise.data.format.content import chunks, digest, row_hashes
 from equipoise.data.format.folder import (
     INDEX_FILE,
@@ -29,9 +28,10 @@ from equipoise.data.format.folder import (
     read_description,
 )
 from equipoise.data.format.modality import ModalitySpec
+from equipoise.files.arrays import read_array
+from equipoise.files.csv_cells import read_csv
+from equipoise.files.untrusted import ABSENT, parsing, read_json
 from equipoise.types import DataError, UsageError, check_known
-from equipoise.untrusted import ABSENT, parsing, read_json
-from equipoise.untrusted_arrays import read_array
 
 
 @dataclass(frozen=True, eq=False, repr=False)

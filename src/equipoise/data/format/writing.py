@@ -14,7 +14,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from equipoise.cache import DESCRIPTION_FILE
-from equipoise.csv_cells import csv_text
 from equipoise.data.format.columns import Columns, check_columns
 from equipoise.data.format.content import chunks, row_hashes, write_npy_header
 from equipoise.data.format.folder import (
@@ -30,6 +29,7 @@ from equipoise.data.format.folder import (
 )
 from equipoise.data.format.modality import ArraySource, Layout, ModalitySpec, array_sources, modality_specs
 from equipoise.data.format.prepared import PreparedDataset, dataset_fingerprint, open_dataset
+from equipoise.files.csv_cells import csv_text
 from equipoise.types import DataError
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from equipoise.data.format.content import digest, row_hashes
 from equipoise.data.format.folder import FORMAT_VERSION, array_file
 from equipoise.data.prepare.clips import Clip, Lost, Preparation
+from equipoise.files.untrusted import parse_json, parsing, read_json
+from equipoise.files.whole import reserve, write_atomically
 from equipoise.types import NoSpaceError, RunFolderError
-from equipoise.untrusted import parse_json, parsing, read_json
-from equipoise.whole_files import reserve, write_atomically
 
 PLAN_FILE = "plan.json"
 JOURNAL_FILE = "journal.jsonl"

@@ -18,9 +18,9 @@ from equipoise.data.format.content import digest
 from equipoise.data.format.folder import SPLIT_NAMES, check_file, listed
 from equipoise.data.prepare.clips import Clip
 from equipoise.data.prepare.media.files import check_media
+from equipoise.files.untrusted import parsing, read_text
 from equipoise.randomness import derive_seed
 from equipoise.types import DataError, UsageError, check_known
-from equipoise.untrusted import parsing, read_text
 
 _SPLIT_IN_NAME: Final = re.compile(r"(?<![a-z])(train|val|test)")
 FRACTIONS: Final = {"test": 0.2, "val": 0.1}

@@ -19,8 +19,8 @@ from equipoise.data.format.content import row_hashes
 from equipoise.data.prepare.clips import Clip, Lost, ModalityReader
 from equipoise.data.prepare.journal import Outcome, clip_stamp
 from equipoise.data.prepare.media.files import MediaError
+from equipoise.files.untrusted import check_machine
 from equipoise.types import DataError, EquipoiseError, UsageError
-from equipoise.untrusted import check_machine
 
 Item = tuple[int, Clip]
 CHUNK = 8

@@ -13,16 +13,16 @@ from typing import Any, Final
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from equipoise.csv_cells import csv_text, read_csv
 from equipoise.experiments.compare.fairness import obstacles
 from equipoise.experiments.compare.floors import is_below, sentence
 from equipoise.experiments.compare.significance import FEW_SEEDS
 from equipoise.experiments.compare.statistics import RELATIVE, rank, summarise
+from equipoise.files.csv_cells import csv_text, read_csv
+from equipoise.files.untrusted import ABSENT, Refuse, read_json
+from equipoise.files.whole import write_atomically
 from equipoise.tasks import CLASSIFICATION, Task
 from equipoise.training.record.seals import changed, holds, opened, seal_of, sealed
 from equipoise.types import RunFolderError
-from equipoise.untrusted import ABSENT, Refuse, read_json
-from equipoise.whole_files import write_atomically
 
 BASELINE: Final = "joint"
 CONFIG, RESULTS, SUMMARY, RUNS = "config.yaml", "results.csv", "summary.json", "runs"

@@ -12,14 +12,14 @@ import pandas as pd
 import yaml
 
 from equipoise.data import PreparedDataset, splits_of
+from equipoise.files.untrusted import ABSENT, first_line, read_yaml
+from equipoise.files.whole import write_atomically
 from equipoise.training.option_text import to_keywords, to_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.record import MACHINE_ONLY
 from equipoise.training.settings import Settings
 from equipoise.typed_options import check_types
 from equipoise.types import PathError, RunFolderError, UsageError
-from equipoise.untrusted import ABSENT, first_line, read_yaml
-from equipoise.whole_files import write_atomically
 
 TUNED: Final = "tuned.yaml"
 COMMON: Final = ("lr", "weight_decay")

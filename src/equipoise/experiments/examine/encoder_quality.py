@@ -16,6 +16,8 @@ from equipoise.data import RunData
 from equipoise.decimals import fixed
 from equipoise.experiments.examine.new_classifiers import Classifier, FineTuned, Probe, trained
 from equipoise.experiments.examine.run_data import open_run
+from equipoise.files.untrusted import read_json
+from equipoise.files.whole import write_atomically
 from equipoise.tasks import CLASSIFICATION
 from equipoise.training.finished import FitResult, load_run
 from equipoise.training.fit import run, run_name
@@ -25,8 +27,6 @@ from equipoise.training.record.locks import locked
 from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
 from equipoise.types import ByName, RunFolderError, UsageError
-from equipoise.untrusted import read_json
-from equipoise.whole_files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.experiments.examine.run_data import SplitFeatures
+from equipoise.files.arrays import arrays_in, names_in
+from equipoise.files.untrusted import Refuse, parsing
 from equipoise.types import DataError, PathError
-from equipoise.untrusted import Refuse, parsing
-from equipoise.untrusted_arrays import arrays_in, names_in
 
 Split = Literal["train", "val"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "val")

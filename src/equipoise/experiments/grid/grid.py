@@ -15,12 +15,12 @@ from equipoise.experiments.grid.cell import Cell, PlannedCell
 from equipoise.experiments.grid.executors import Executor, make_executor
 from equipoise.experiments.grid.jobs import Job, Outcome
 from equipoise.experiments.grid.output_folder import check_grid_folder, tidy
+from equipoise.files.whole import write_atomically
 from equipoise.training.option_text import to_options
 from equipoise.training.processes.group import refuse_several
 from equipoise.training.record.locks import locked
 from equipoise.training.record.record import ERROR
 from equipoise.types import EquipoiseError, NoSpaceError, UsageError
-from equipoise.whole_files import write_atomically
 
 
 class Observer(Protocol):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.experiments.grid.jobs import Agenda, Bundle, Job, Outcome, bundles, execute
+from equipoise.files.untrusted import first_line
 from equipoise.types import MissingExtraError
-from equipoise.untrusted import first_line
 
 
 class RayExecutor:

@@ -11,10 +11,10 @@ from typing import Any, Final
 import yaml
 
 from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
+from equipoise.files.whole import PARTIAL, room_for, write_atomically
 from equipoise.training.record.locks import LOCK, locked
 from equipoise.training.record.record import ERROR, FLOORS, MACHINE_ONLY, RunRecord
 from equipoise.types import PathError
-from equipoise.whole_files import PARTIAL, room_for, write_atomically
 
 GRID: Final = "grid.csv"
 """The table over all cells of a grid."""

@@ -11,18 +11,18 @@ from typing import Any, Final
 
 import pandas as pd
 
-from equipoise.csv_cells import csv_text, read_csv
 from equipoise.experiments.compare.comparison import Comparison, read_comparison
 from equipoise.experiments.grid.cell import Cell
 from equipoise.experiments.grid.output_folder import GRID
 from equipoise.experiments.grid.planning import GROUPS
+from equipoise.files.csv_cells import csv_text, read_csv
+from equipoise.files.untrusted import parsing
+from equipoise.files.whole import write_atomically
 from equipoise.methods import base_names
 from equipoise.methods.core.creation import option_names
 from equipoise.training.settings import SETTING_NAMES, Settings
 from equipoise.typed_options import plain
 from equipoise.types import RunFolderError, UnknownNameError, UsageError, check_known
-from equipoise.untrusted import parsing
-from equipoise.whole_files import write_atomically
 
 DATA: Final = "data"
 FIXED: Final = {

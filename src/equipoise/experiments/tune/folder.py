@@ -9,9 +9,9 @@ from typing import Final
 
 from equipoise.experiments.compare.tuned import FREE, TUNED, Tuned, read_tuned
 from equipoise.experiments.tune.tuning import DATABASE, WORK
+from equipoise.files.whole import PARTIAL
 from equipoise.training.record.locks import LOCK
 from equipoise.types import PathError, UsageError
-from equipoise.whole_files import PARTIAL
 
 OWN: Final = (TUNED, DATABASE, f"{DATABASE}-journal")
 SAME: Final = ("data_fingerprint", "split_fingerprint", "figure", "trials", "seeds", "storage")

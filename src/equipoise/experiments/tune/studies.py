@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from equipoise.experiments.compare.tuned import TunedMethod
 from equipoise.experiments.tune.spaces import separated
 from equipoise.experiments.tune.tuning import Tuning
+from equipoise.files.untrusted import first_line
 from equipoise.methods.core.search import Choice, LogUniform, Range, Whole
 from equipoise.randomness import derive_seed
 from equipoise.types import MissingExtraError, TrainingError, UsageError
-from equipoise.untrusted import first_line
 
 try:
     import optuna

@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from equipoise.files.untrusted import check_machine, first_line, parsing, read_json
 from equipoise.models.encoders.base import Encoder, input_features
 from equipoise.models.encoders.stages import Stages, masked_mean, unchanged
 from equipoise.models.encoders.token_transformer import padded, token_ids
 from equipoise.models.options import listed, one_of
 from equipoise.types import MissingExtraError, ModelError, UsageError
-from equipoise.untrusted import check_machine, first_line, parsing, read_json
 
 POOLINGS = ("mean", "cls", "pooler")
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from equipoise.csv_cells import as_cell, csv_text
 from equipoise.experiments.paper.item import Form
 from equipoise.experiments.paper.reproduce import Reproduction
+from equipoise.files.csv_cells import as_cell, csv_text
+from equipoise.files.whole import write_atomically
 from equipoise.printable import printable
 from equipoise.report.paper import ablation, comparison, words
 from equipoise.report.render import write_figures
 from equipoise.report.text.tables import Table
-from equipoise.whole_files import write_atomically
 
 if TYPE_CHECKING:
     from equipoise.report.charts.chart import Chart

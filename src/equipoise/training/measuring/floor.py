@@ -22,6 +22,9 @@ from equipoise.data import RunData
 from equipoise.data.format.content import chunks, digest
 from equipoise.decimals import fixed
 from equipoise.diagnosis.verdict.rules import Thresholds, below_floor
+from equipoise.files.arrays import arrays_in
+from equipoise.files.untrusted import parse_json, parsing
+from equipoise.files.whole import replaced
 from equipoise.randomness import isolated_rng
 from equipoise.training.measuring.input_views import InputViews
 from equipoise.training.measuring.probes import (
@@ -32,9 +35,6 @@ from equipoise.training.measuring.probes import (
     spread_rows,
 )
 from equipoise.types import Batch, RunFolderError
-from equipoise.untrusted import parse_json, parsing
-from equipoise.untrusted_arrays import arrays_in
-from equipoise.whole_files import replaced
 
 JOINT: Final = "joint"
 SENTENCE: Final = "does not beat a linear model on its own inputs"

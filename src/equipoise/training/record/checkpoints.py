@@ -12,11 +12,11 @@ import hashlib
 from pathlib import Path
 from typing import Any, Final
 
+from equipoise.files.untrusted import first_line
+from equipoise.files.whole import replaced, sync, sync_folder
 from equipoise.training.record.record import BEFORE_LAST, CHECKPOINT, RESULT, SNAPSHOT_INDEX, RunRecord
 from equipoise.training.record.snapshots import Snapshots
 from equipoise.types import RunFolderError, warn
-from equipoise.untrusted import first_line
-from equipoise.whole_files import replaced, sync, sync_folder
 
 CHECKPOINT_FORMAT: Final = 4
 """Format 3 had no digest, and knew only the sizes of the event files."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from equipoise.files.whole import replaced
 from equipoise.training.record.record import (
     DIAGNOSES,
     METRICS,
@@ -13,7 +14,6 @@ from equipoise.training.record.record import (
     WEIGHTS,
     RunRecord,
 )
-from equipoise.whole_files import replaced
 
 
 def copy_run(source: RunRecord, target: RunRecord, *, overwrite: bool = False) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from equipoise.files.whole import append_line, sync, sync_folder
 from equipoise.training.record.seals import Seal, begins, changed, seal_of
 from equipoise.types import RunFolderError
-from equipoise.whole_files import append_line, sync, sync_folder
 
 OPENINGS: Final = frozenset({"test", "diagnosis-test"})
 """Events that may follow in a finished run: its test split was opened again."""

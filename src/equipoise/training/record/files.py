@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from equipoise.files.untrusted import first_line
+from equipoise.files.whole import replaced
 from equipoise.types import RunFolderError
-from equipoise.untrusted import first_line
-from equipoise.whole_files import replaced
 
 if TYPE_CHECKING:  # the command line shows its help without loading torch
     from torch import Tensor, nn

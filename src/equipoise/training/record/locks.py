@@ -9,8 +9,8 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
+from equipoise.files.whole import room_for
 from equipoise.types import NoSpaceError, PathError, RunFolderError
-from equipoise.whole_files import room_for
 
 LOCK: Final = ".lock"
 

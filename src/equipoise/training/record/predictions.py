@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from equipoise.files.arrays import arrays_in
+from equipoise.files.whole import replaced
 from equipoise.tasks import CLASSIFICATION
 from equipoise.training.record.record import PREDICTIONS, RunRecord
 from equipoise.types import RunFolderError, UsageError, check_known
-from equipoise.untrusted_arrays import arrays_in
-from equipoise.whole_files import replaced
 
 SPLITS: Final = ("val", "test")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from equipoise.files.untrusted import first_line
 from equipoise.training.record.events import REMEDY, read_events
 from equipoise.training.record.names import (
     BEFORE_LAST,
@@ -25,7 +26,6 @@ from equipoise.training.record.names import (
 )
 from equipoise.training.record.seals import EMPTY, Seal, changed, digest_of, holds, opened
 from equipoise.types import PathError, RunFolderError, warn
-from equipoise.untrusted import first_line
 
 
 @dataclass(frozen=True)

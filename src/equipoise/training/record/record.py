@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from equipoise.files.whole import PARTIAL, sync_folder, write_atomically
 from equipoise.training.record.events import append_event, check_confirmed, confirmed, cut_back
 from equipoise.training.record.locks import LOCK, locked
 from equipoise.training.record.names import (
@@ -36,7 +37,6 @@ from equipoise.training.record.names import (
 from equipoise.training.record.reading import RecordReader
 from equipoise.training.record.seals import Seal, seal_of, sealed
 from equipoise.types import PathError
-from equipoise.whole_files import PARTIAL, sync_folder, write_atomically
 
 __all__ = [
     "BEFORE_LAST",

@@ -11,11 +11,11 @@ from typing import Final
 from torch import Tensor, nn
 
 from equipoise.distributed import load_whole
+from equipoise.files.untrusted import first_line
 from equipoise.training.record import fingerprints
 from equipoise.training.record.files import read_tensors, weights_of, write_weights
 from equipoise.training.record.record import SNAPSHOT_INDEX, SNAPSHOTS, RunRecord
 from equipoise.types import NoSpaceError, RunFolderError
-from equipoise.untrusted import first_line
 
 EPOCH, BEFORE, AFTER = "epoch", "before-relearning", "after-relearning"
 MOMENTS: Final = (EPOCH, BEFORE, AFTER)

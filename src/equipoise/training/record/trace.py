@@ -15,12 +15,12 @@ import torch
 from equipoise.data import RunData
 from equipoise.diagnosis import collect_features, purity
 from equipoise.diagnosis.features.capture import encoders_of
+from equipoise.files.whole import write_atomically
 from equipoise.models import BalancedModel
 from equipoise.training.measuring.evaluation import evaluate
 from equipoise.training.record.record import TRACE, RunRecord
 from equipoise.training.record.snapshots import Snapshots
 from equipoise.types import Batch, RunFolderError
-from equipoise.whole_files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.folder import listed
 from equipoise.data.prepare.media.files import MediaError, check_media, decoding
-from equipoise.untrusted_arrays import SHRUNK, arrays_in, names_in
+from equipoise.files.arrays import SHRUNK, arrays_in, names_in
 
 Axes = tuple[int | str, ...]
 """Axes of an array: a length, or the name of one that all arrays with this name share."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import opened, pyav, seconds_missing
 from equipoise.data.prepare.media.files import SOUND_FORMATS, MediaError, check_format, check_media, decoding
+from equipoise.files.untrusted import first_line
 from equipoise.types import MissingExtraError
-from equipoise.untrusted import first_line
 
 Wave = NDArray[np.float32]
 RATES = 1_000, 1_000_000

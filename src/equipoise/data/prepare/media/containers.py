@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.prepare.media.files import MediaError, check_format, decoding
+from equipoise.files.untrusted import first_line
 from equipoise.printable import printable
 from equipoise.types import MissingExtraError
-from equipoise.untrusted import first_line
 
 LACKING = 0.05
 """Part of the announced length that may be missing; with more missing, a file is truncated."""

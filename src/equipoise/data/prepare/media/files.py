@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.data.format.folder import visible
+from equipoise.files.untrusted import check_machine, parsing
 from equipoise.types import DataError
-from equipoise.untrusted import check_machine, parsing
 
 REASONS: Final = {
     "missing": "missing",

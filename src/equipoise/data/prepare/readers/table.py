@@ -17,7 +17,7 @@ from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.readers.table_file import USUAL, TextFormat, cell_text, read_table, texts_of
 from equipoise.data.prepare.readers.text import TokensReader
-from equipoise.untrusted_arrays import read_array
+from equipoise.files.arrays import read_array
 
 TABLE: Final = "table"
 """Role of the table itself among the files of a clip."""

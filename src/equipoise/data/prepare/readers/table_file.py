@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from equipoise.data.format.folder import check_file
 from equipoise.data.prepare.media.files import check_media
 from equipoise.data.prepare.readers.text import UTF8
+from equipoise.files.untrusted import check_machine, first_line
 from equipoise.types import DataError, EquipoiseError, MissingExtraError, PathError, UsageError
-from equipoise.untrusted import check_machine, first_line
 
 PARQUET: Final = (".parquet", ".pq")
 SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}

@@ -15,8 +15,8 @@ from equipoise.data.prepare.media.text import (
     tokenizer_fingerprint,
     words,
 )
+from equipoise.files.untrusted import check_machine
 from equipoise.types import UsageError
-from equipoise.untrusted import check_machine
 
 UTF8: Final = "utf-8-sig"
 """UTF-8, with or without a byte-order mark."""

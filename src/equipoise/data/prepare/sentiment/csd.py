@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.files import MediaError, check_media
+from equipoise.files.arrays import SHRUNK
+from equipoise.files.untrusted import check_machine, first_line, parsing
 from equipoise.types import DataError, MissingExtraError
-from equipoise.untrusted import check_machine, first_line, parsing
-from equipoise.untrusted_arrays import SHRUNK
 
 
 @dataclass(frozen=True)

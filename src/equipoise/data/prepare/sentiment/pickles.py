@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.sentiment.pickle_pass import PickleRefused
 from equipoise.data.prepare.sentiment.pickle_scan import scan
+from equipoise.files.untrusted import check_machine, first_line
 from equipoise.types import DataError
-from equipoise.untrusted import check_machine, first_line
 
 _DTYPE: Final = re.compile(r"[<>|=]?[biufcSUO]\d*")
 _OTHERS: Final = (b"PK\x03\x04", b"\x89HDF", b"\x93NUMPY", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from equipoise.data.format.content import chunks
 from equipoise.data.format.folder import listed
 from equipoise.data.prepare.clips import Lost
+from equipoise.files.untrusted import parsing
 from equipoise.types import DataError, PathError
-from equipoise.untrusted import parsing
 
 Text = Literal["features", "bert-tokens", "hashed"]
 MODALITIES = ("text", "audio", "vision")

@@ -29,7 +29,7 @@ from equipoise.experiments.examine.saved_features import SavedFeatures
 from equipoise.types import MachineLimitError
 from media_files import moving_square, tone, write_image, write_video, write_wav
 
-EARLIER = Path(__file__).parent / "support" / "earlier" / "comparison"
+EARLIER = Path(__file__).parents[1] / "support" / "earlier" / "comparison"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from equipoise.untrusted import ABSENT, Refuse, parsing
+from equipoise.files.untrusted import ABSENT, Refuse, parsing
 
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
 _QUOTED: Final = re.compile(r"'+[=+\-@\t\r]")
@@ -50,7 +50,7 @@ def read_csv(path: Path, refuse: Refuse, **options: Any) -> pd.DataFrame:
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such file.
         EquipoiseError: what `refuse` returns: it cannot be read, or is no table.
-        MachineLimitError: see `equipoise.untrusted.check_machine`.
+        MachineLimitError: see `equipoise.files.untrusted.check_machine`.
     """
     with parsing(refuse, *ABSENT):
         table: pd.DataFrame = pd.read_csv(path, **options)

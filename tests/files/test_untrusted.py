@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.training.record.files import load_checkpoint
+from equipoise.files.arrays import arrays_in, names_in, read_array
+from equipoise.files.untrusted import first_line, parsing, read_json, read_yaml
+from equipoise.training.record.checkpoints import load_checkpoint
 from equipoise.types import DataError, MachineLimitError, RunFolderError
-from equipoise.untrusted import first_line, parsing, read_json, read_yaml
-from equipoise.untrusted_arrays import arrays_in, names_in, read_array
 
 
 def test_no_message_repeats_how_to_run_the_code_of_a_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from equipoise.csv_cells import as_cell, csv_text, from_cell, read_csv
+from equipoise.files.csv_cells import as_cell, csv_text, from_cell, read_csv
 from equipoise.types import DataError
 
 TEXTS = (

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from equipoise.files.whole import replaced, write_atomically
 from equipoise.training.record.record import CHECKPOINT, RunRecord
-from equipoise.whole_files import replaced, write_atomically
 
 
 def test_an_error_leaves_the_file_as_it_was(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.untrusted import ABSENT, Refuse, parsing
+from equipoise.files.untrusted import ABSENT, Refuse, parsing
 
 SHRUNK: Final = 1100
 """No compression of a `.zip` or HDF5 file makes zeros smaller than by this factor."""
@@ -30,7 +30,7 @@ def read_array(path: Path, refuse: Refuse, *, mapped: bool = False) -> NDArray[A
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such file.
         EquipoiseError: what `refuse` returns: it is damaged, holds fewer values than it declares, or objects.
-        MachineLimitError: see `equipoise.untrusted.check_machine`.
+        MachineLimitError: see `equipoise.files.untrusted.check_machine`.
     """
     with parsing(refuse, *ABSENT):
         with path.open("rb") as file:
