@@ -73,12 +73,13 @@ def followed(rows: dict[str, Rows]) -> Sequence[str]:
 def open_runs(league: League, methods: Sequence[str]) -> list[str]:
     """Say what is still to be run."""
     absent = [SETS[name].title for name in SETS if name not in [one.name for one in league.sets]]
-    found = [f"Not run yet: {', '.join(absent)}."] if absent else []
+    found = [f"Not run yet at all: {'; '.join(absent)}."] if absent else []
+    open_on: dict[str, list[str]] = {}
     for one in league.sets:
         lacking = [name for name in methods[1:] if name not in set(one.table["method"])]
         if SETS[one.name].heavy and lacking:
-            found.append(f"Not run yet on {one.title}: {', '.join(lacking)}.")
-    return found
+            open_on.setdefault(", ".join(lacking), []).append(one.title)
+    return found + [f"Not run yet on {'; '.join(titles)}: {names}." for names, titles in open_on.items()]
 
 
 def notes(rows: dict[str, Rows]) -> list[str]:
@@ -88,7 +89,7 @@ def notes(rows: dict[str, Rows]) -> list[str]:
         f"Seeds {', '.join(map(str, SEEDS))}: each draws initial weights, the order of batches and, where a "
         "set has no split of its own, the splits. Defaults of every method, the recipe of the set's "
         "encoders; nothing is tuned. Weights are selected on validation, and test is opened once a run.",
-        f"On {', '.join(heavy)} a run takes long: there are the references, D&R, D&R-plus and the {BEST} "
+        f"On {'; '.join(heavy)} a run takes long: there are the references, D&R, D&R-plus and the {BEST} "
         "best of the others, by mean rank on validation over the other sets: "
         f"{', '.join(followed(rows)[3:])}.",
         "Which sets have a noisy or neglected modality was decided before the first run.",

@@ -12,6 +12,7 @@ from analysis import ALPHA, SEVERAL_NETWORKS, League, SetRows
 from pictures import costs, gains, save
 
 from equipoise.decimals import bracketed, fixed
+from equipoise.experiments.compare.across import MIN_DATASETS
 from equipoise.experiments.compare.comparison import BASELINE
 from equipoise.report import write_critical_difference
 
@@ -64,6 +65,7 @@ def text(league: League, page: Path, images: Path, commit: str, notes: Sequence[
         "",
         *by_set(league),
         "",
+        *everywhere(league),
         *several(league),
         "## Conditions",
         "",
@@ -137,8 +139,34 @@ def ranking(league: League) -> list[str]:
             f"| {points(league.mean_gain(name, neglected)) if neglected else ''} "
             f"| {points(worst)} | {where.title} | {costs} |"
         )
-    left = [f"- Not ranked: {name}, {reason}." for name, reason in league.across.left_out.items()]
+    reasons: dict[str, list[str]] = {}
+    for name, reason in league.across.left_out.items():
+        reasons.setdefault(reason, []).append(name)
+    left = [f"- Not ranked: {', '.join(names)}: {reason}." for reason, names in reasons.items()]
     return [*lines, "", *left]
+
+
+def everywhere(league: League) -> list[str]:
+    """Rank all methods over the sets on which the most of them were run."""
+    most = max(len(one.scores.columns) for one in league.sets)
+    sets = [one for one in league.sets if len(one.scores.columns) == most]
+    if len(sets) < MIN_DATASETS or len(sets) == len(league.sets):
+        return []
+    across = league.over(sets)
+    lines = [
+        f"## All methods on {counted(len(sets))} where all were run",
+        "",
+        f"Gains are in points over joint training. Two methods differ by Nemenyi's test if their mean ranks "
+        f"differ by {across.critical_difference:.1f}.",
+        "",
+        f"| method | mean rank | mean gain | {' | '.join(one.title for one in sets)} |",
+        f"|---|---:|---:|{'---:|' * len(sets)}",
+    ]
+    for name in across.names:
+        gains = " | ".join(points(one.gain(name)[0]) for one in sets)
+        mean = points(league.mean_gain(name, sets))
+        lines.append(f"| {name} | {across.mean_ranks[name]:.1f} | {mean} | {gains} |")
+    return [*lines, ""]
 
 
 def by_set(league: League) -> list[str]:

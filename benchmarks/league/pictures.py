@@ -45,7 +45,7 @@ def gains(league: League, methods: Sequence[str]) -> alt.LayerChart:
     dots = base.mark_point(filled=True, size=55, opacity=1).encode(x, place, color)
     names = source(titles).mark_text(align="right", color=INK, fontSize=12, dx=-8)
     names = names.encode(y=place, x=alt.value(0), text="text:N")
-    padding = {"left": 210, "right": 10, "top": 5, "bottom": 5}
+    padding = {"left": 5, "right": 10, "top": 5, "bottom": 5}
     return layered(zero, lines, dots, names, height=int(height)).properties(
         width=WIDTH - 220, padding=padding
     )
@@ -72,11 +72,18 @@ def costs(league: League, methods: Sequence[str]) -> alt.LayerChart:
         or not any(other["cost"] < row["cost"] and other["gain"] >= row["gain"] for other in rows)
     ]
     costs_of = [row["cost"] for row in rows]
-    scale = alt.Scale(type="log", domain=[0.9 * min(costs_of), 1.3 * max(costs_of)], nice=False)
-    axis = alt.Axis(values=[0.5, 1, 1.5, 2, 3, 5, 10], grid=True, gridColor=GRID, format="~g")
+    scale = alt.Scale(type="log", domain=[0.75 * min(costs_of), 1.4 * max(costs_of)], nice=False)
+    axis = alt.Axis(
+        values=[0.5, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 10], grid=True, gridColor=GRID, format="~g"
+    )
     x = alt.X("cost:Q", title="work of the encoders, multiples of joint training", scale=scale, axis=axis)
     y = alt.Y("gain:Q", title="mean gain over joint training, points", scale=alt.Scale(zero=False))
     color = alt.Color("color:N", scale=None)
     dots = source(rows).mark_point(filled=True, size=50, opacity=1).encode(x, y, color)
-    texts = source(named).mark_text(align="left", dx=7, fontSize=11).encode(x, y, color, text="method:N")
-    return layered(dots, texts, height=360).properties(width=WIDTH - 60)
+    sides = [  # most methods cost as much as joint training, or a little more
+        source([row for row in named if (row["cost"] > 1) == right])
+        .mark_text(align="left" if right else "right", dx=7 if right else -7, fontSize=11)
+        .encode(x, y, color, text="method:N")
+        for right in (False, True)
+    ]
+    return layered(dots, *sides, height=360).properties(width=WIDTH - 60)
