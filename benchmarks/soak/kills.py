@@ -22,7 +22,7 @@ LEFT = (".part", ".lock", "checkpoint.pt", "error.txt")
 """Ends of the names of files that finished work does not hold."""
 UNEQUAL = ("summary.json", "report.html", "tuned.yaml", "grid.csv")
 """Files with times, dates or paths, of which the figures are elsewhere."""
-OF_A_RUN = ("seconds", "environment", "peak_memory_bytes", "parts", "digests")
+OF_A_RUN = ("seconds", "environment", "peak_memory_bytes", "parts", "seals")
 """Ends of the names of what differs from run to run."""
 SECONDS = 10.0
 """Within which no process may be left."""
@@ -124,6 +124,7 @@ class Soak:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=heeding_interrupts,
             )
 
     def _printed(self) -> str:
@@ -174,6 +175,11 @@ class Soak:
         for kill in kills:
             kill.equal, kill.difference = not found, found
             yield kill
+
+
+def heeding_interrupts() -> None:
+    """Let a process be interrupted by Ctrl-C also where this one, in the background, is not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[bytes], way: str, draw: random.Random) -> None:

@@ -79,7 +79,11 @@ def test_what_is_left_behind_is_found(parts, folders) -> None:
 def test_a_process_that_goes_on_is_found_and_ended(parts, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kills = parts["kills"]
     monkeypatch.setattr(kills, "SECONDS", 0.1)
-    process = subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60; true"], start_new_session=True)
+    process = subprocess.Popen(
+        ["sh", "-c", "sleep 60 & sleep 60; true"],
+        start_new_session=True,
+        preexec_fn=kills.heeding_interrupts,
+    )
     while len(kills.processes_of(process.pid)) < 3:
         pass
     kills.end(process, way, random.Random(0))

@@ -291,7 +291,7 @@ def test_report_is_written_completely_or_not_at_all(make, usual, tmp_path, monke
     comparison, path = make(usual), tmp_path / "report.html"
     path.write_text("old")
     monkeypatch.setattr("pathlib.Path.replace", _no_space)
-    with pytest.raises(RunFolderError, match="No space left"):
+    with pytest.raises(RunFolderError, match="no space left"):
         write_comparison_report(comparison, path)
     assert path.read_text() == "old"
 

@@ -132,7 +132,7 @@ def test_wrong_files_are_named(source: Path) -> None:
         FSDDMNIST().plan(source)
     whole = gzip.decompress((source / IMAGES).read_bytes())
     for content, message in (
-        (gzip.compress(whole[:-9]), r"has 235191 values, but its header says \[300, 28, 28\]"),
+        (gzip.compress(whole[:-9]), "has 235191 values, but its header says 235200"),
         (gzip.compress(b"no images"), "has the IDX header 6e6f2069"),
         ((source / IMAGES).read_bytes()[:900], "cannot be read"),
     ):

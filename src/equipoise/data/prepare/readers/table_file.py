@@ -143,6 +143,8 @@ def _check_fields(path: Path, encoding: str, separator: str) -> None:
         with path.open(encoding=encoding, newline="") as file:
             rows = csv.reader(file, delimiter=separator)
             names = next((row for row in rows if row), [])
+            if len(names) == 1:
+                _check_separator(path, names[0], separator)
             if twice := [name for name in names if name.strip() and names.count(name) > 1]:
                 raise DataError(f"{path} has two columns {twice[0].strip()!r}; rename one of them.")
             for row in rows:
