@@ -35,7 +35,9 @@ def gains(league: League, methods: Sequence[str]) -> alt.LayerChart:
     height = STEP * y
     reach = [min(row["low"] for row in rows), max(row["high"] for row in rows)]
     colors = alt.Scale(domain=list(methods), range=list(PALETTE[: len(methods)]))
-    color = alt.Color("method:N", scale=colors, legend=alt.Legend(title=None, orient="top", columns=2))
+    color = alt.Color(
+        "method:N", scale=colors, legend=alt.Legend(title=None, orient="top", columns=2, columnPadding=40)
+    )
     axis = alt.Axis(title="points over joint training", grid=True, gridColor=GRID)
     x = alt.X("x:Q", axis=axis, scale=alt.Scale(domain=reach, nice=True))
     place = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[y - 0.5, -1], nice=False))
@@ -45,7 +47,8 @@ def gains(league: League, methods: Sequence[str]) -> alt.LayerChart:
     dots = base.mark_point(filled=True, size=55, opacity=1).encode(x, place, color)
     names = source(titles).mark_text(align="right", color=INK, fontSize=12, dx=-8)
     names = names.encode(y=place, x=alt.value(0), text="text:N")
-    padding = {"left": 5, "right": 10, "top": 5, "bottom": 5}
+    # Fonts of readers may be wider than the one that the room of the titles is measured with.
+    padding = {"left": 45, "right": 10, "top": 5, "bottom": 5}
     return layered(zero, lines, dots, names, height=int(height)).properties(
         width=WIDTH - 220, padding=padding
     )
