@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
+from benchmark_parts import modules_of
 from equipoise.methods import create_method
 from equipoise.training.settings import Settings
 
@@ -22,13 +22,7 @@ NAMES = ("sets", "rows", "running", "analysis", "pictures", "page")
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """The modules of the league."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in NAMES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    found = {name: importlib.import_module(name) for name in NAMES}
-    for name in NAMES:
-        monkeypatch.delitem(sys.modules, name)
-    return found
+    return modules_of("league", NAMES, monkeypatch)
 
 
 def table_of(scores: dict[str, list[float]], dataset: str) -> pd.DataFrame:

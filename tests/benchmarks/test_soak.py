@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "soak"
+from benchmark_parts import modules_of
+
 NAMES = ("kills", "cases", "log", "page")
 
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """The modules of the soak."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in NAMES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    found = {name: importlib.import_module(name) for name in NAMES}
-    for name in NAMES:
-        monkeypatch.delitem(sys.modules, name)
-    return found
+    return modules_of("soak", NAMES, monkeypatch)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 import pytest
 
-from equipoise.printable import printable
+from equipoise.files.printable import printable
 from equipoise.report.charts.chart import Chart, Panel
 from equipoise.report.charts.look import band, curve, layered, row_labels, rules, source, tips, x_axis, y_axis
 from equipoise.report.html import static_panels

@@ -21,9 +21,9 @@ from cyclopts.config import Yaml
 from cyclopts.exceptions import UnusedCliTokensError
 
 from equipoise import __version__
+from equipoise.files.printable import say
 from equipoise.files.untrusted import check_machine, parse_yaml, parsing, read_text
 from equipoise.files.whole import no_space
-from equipoise.printable import say
 from equipoise.types import EquipoiseError, EquipoiseWarning, MachineLimitError, UsageError
 
 COMMANDS = {

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from equipoise.decimals import MINUS, MISSING
-from equipoise.printable import printable
+from equipoise.files.printable import printable
 
 if TYPE_CHECKING:
     from equipoise.report.text.tables import Table as PageTable
@@ -24,7 +24,7 @@ WIDE = 200
 class PlainConsole(Console):
     """A console to which names from users are texts: it prints their control characters as escapes.
 
-    All output of the commands goes through one, apart from messages, see `equipoise.printable.say`.
+    All output of the commands goes through one, apart from messages, see `equipoise.files.printable.say`.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from equipoise.types import DataError, ModelError
+from equipoise.types import ModelError, NoSpaceError
 
 SHARE: Final = 1 / 32
 """Largest array that is held in memory, as a share of it; a diagnosis holds a few at a time."""
@@ -47,7 +47,7 @@ def room(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """Return an array to be filled: in memory, or mapped from a file if it is large.
 
     Raises:
-        DataError: the disk has no room for it.
+        NoSpaceError: the disk has no room for it.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size <= largest_in_memory():
@@ -98,7 +98,7 @@ class Rows:
 
         Raises:
             ModelError: its width differs from that of the first.
-            DataError: the disk has no room for it.
+            NoSpaceError: the disk has no room for it.
         """
         count, width = self._shape
         if count and batch.shape[1] != width:
@@ -144,8 +144,8 @@ def _mapped(file: IO[bytes], shape: tuple[int, ...], dtype: DTypeLike) -> NDArra
     return np.frombuffer(mapping, dtype).reshape(shape)
 
 
-def _full(size: int, error: OSError) -> DataError:
-    return DataError(
+def _full(size: int, error: OSError) -> NoSpaceError:
+    return NoSpaceError(
         f"{size / 1e9:.1f} GB of features do not fit into memory, nor into {tempfile.gettempdir()} "
         f"({(error.strerror or str(error)).lower()}); expected room for them: name another folder by TMPDIR, "
         "or measure a sample (max_samples)."

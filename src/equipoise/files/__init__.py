@@ -1,1 +1,1 @@
-"""Files: written whole, read with suspicion."""
+"""Files: written whole, read with suspicion; and what is in them, made safe to print."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from equipoise.printable import printable
+from equipoise.files.printable import printable
 from equipoise.types import EquipoiseError, MachineLimitError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from equipoise.cache import cache_folder
+from equipoise.files.printable import printable
 from equipoise.files.whole import write_atomically
-from equipoise.printable import printable
 from equipoise.report.charts.chart import Chart
 from equipoise.report.pages.page import Page
 from equipoise.report.render import fixed_svg, plain, specification, static_svg, vega, write_file

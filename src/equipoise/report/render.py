@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
+from equipoise.files.printable import printable
 from equipoise.files.whole import replaced, room_for
-from equipoise.printable import printable
 from equipoise.report.charts.chart import Chart
 from equipoise.types import RunFolderError, UsageError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.children import end_with
-from equipoise.printable import say
+from equipoise.files.printable import say
 from equipoise.training.fit import run
 from equipoise.training.option_text import from_options
 from equipoise.training.processes.group import LAUNCHED

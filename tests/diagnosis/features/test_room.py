@@ -13,7 +13,7 @@ from torch import nn
 
 from equipoise.diagnosis import collect_features, diagnose, room
 from equipoise.diagnosis.features.capture import Captured
-from equipoise.types import DataError, ModelError
+from equipoise.types import ModelError, NoSpaceError
 
 CHOICES = [
     {},
@@ -109,7 +109,7 @@ def test_a_full_disk_is_said(monkeypatch, no_memory):
 
     (x, y), (x_val, y_val) = draw(60, 1), draw(60, 2)
     monkeypatch.setattr(room.os, "posix_fallocate", full)
-    with pytest.raises(DataError, match=r"no space left on device.*TMPDIR.*max_samples"):
+    with pytest.raises(NoSpaceError, match=r"no space left on device.*TMPDIR.*max_samples"):
         diagnose({"a": x}, y, {"a": x_val}, y_val)
 
 

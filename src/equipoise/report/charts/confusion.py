@@ -11,7 +11,7 @@ import altair as alt
 import numpy as np
 from numpy.typing import ArrayLike
 
-from equipoise.printable import printable
+from equipoise.files.printable import printable
 from equipoise.report.charts import look
 from equipoise.report.charts.chart import Chart, Panel
 from equipoise.report.text.tables import Cell, Table

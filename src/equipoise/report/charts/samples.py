@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.printable import printable
+from equipoise.files.printable import printable
 from equipoise.report.charts.look import INK, PALETTE, by_color, layered, source, x_axis, y_axis
 from equipoise.report.text.wording import shortened
 

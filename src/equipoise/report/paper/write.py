@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from equipoise.experiments.paper.item import Form
 from equipoise.experiments.paper.reproduce import Reproduction
 from equipoise.files.csv_cells import as_cell, csv_text
+from equipoise.files.printable import printable
 from equipoise.files.whole import write_atomically
-from equipoise.printable import printable
 from equipoise.report.paper import ablation, comparison, words
 from equipoise.report.render import write_figures
 from equipoise.report.text.tables import Table

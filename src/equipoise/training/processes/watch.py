@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 import torch.distributed as dist
 
 from equipoise.distributed import agreed, process_count, process_rank
-from equipoise.printable import say
+from equipoise.files.printable import say
 from equipoise.types import EquipoiseError, TrainingError
 
 INTERVAL: Final = 1.0

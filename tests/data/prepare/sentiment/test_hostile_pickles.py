@@ -21,16 +21,6 @@ from mutations import refuses_all
 Save = Callable[[bytes], Path]
 
 
-@pytest.fixture
-def save(tmp_path: Path) -> Save:
-    def write(content: bytes) -> Path:
-        path = tmp_path / "data.pkl"
-        path.write_bytes(content)
-        return path
-
-    return write
-
-
 def refused(path: Path, match: str) -> None:
     """The file is refused, in little memory."""
     tracemalloc.start()

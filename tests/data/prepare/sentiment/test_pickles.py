@@ -21,16 +21,6 @@ from equipoise.types import DataError
 Save = Callable[[bytes], Path]
 
 
-@pytest.fixture
-def save(tmp_path: Path) -> Save:
-    def write(content: bytes) -> Path:
-        path = tmp_path / "data.pkl"
-        path.write_bytes(content)
-        return path
-
-    return write
-
-
 class Calls:
     """Its pickle is a function call."""
 

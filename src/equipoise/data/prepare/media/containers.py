@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.prepare.media.files import MediaError, check_format, decoding
+from equipoise.files.printable import printable
 from equipoise.files.untrusted import first_line
-from equipoise.printable import printable
 from equipoise.types import MissingExtraError
 
 LACKING = 0.05

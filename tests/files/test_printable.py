@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from equipoise.printable import printable, say
+from equipoise.files.printable import printable, say
 
 HOSTILE = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202eb\u2066\r\x08\x00c\ud800"
 
