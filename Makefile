@@ -8,7 +8,7 @@ EPOCHS := 60
 SEEDS := 3
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench soak pictures defaults figures studies diagnoses media league pretrained method-index task-tables clean
+.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench soak pictures defaults dependencies audit figures studies diagnoses media league pretrained method-index task-tables clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -161,6 +161,14 @@ method-index: $(VENV)/.dev  ## Write the index of the method pages.
 
 task-tables: $(VENV)/.dev  ## Write the tables of docs/tasks.md.
 	$(BIN)/python benchmarks/task_tables.py docs/tasks.md
+
+dependencies: $(VENV)/.dev  ## Write the list of the dependencies and their licences.
+	$(BIN)/python benchmarks/dependencies.py docs/dependencies.md
+
+# --strict: a package that the lists do not know is an error, as it is where pypi.org cannot be reached.
+audit: $(VENV)/.dev  ## Look for known holes in the dependencies (needs pypi.org).
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 clean:  ## Remove the virtual environment and caches.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
