@@ -8,7 +8,7 @@ EPOCHS := 60
 SEEDS := 3
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench soak pictures defaults dependencies audit figures studies diagnoses media league pretrained method-index task-tables clean
+.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench soak pictures defaults dependencies audit figures ablations studies diagnoses media league pretrained method-index task-tables clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -147,6 +147,14 @@ media: $(VENV)/.dev needs-source  ## Prepare and compare five datasets, all by d
 LEAGUE :=
 league: $(VENV)/.dev needs-source  ## Compare all methods on ten datasets, with SOURCE=DIR; it goes on where it stopped (hours).
 	$(BIN)/python benchmarks/league $(SOURCE) $(LEAGUE)
+
+ABLATED := modality strength ruler allocation rates resets distillation state layers output
+ablations: $(VENV)/.dev  ## Run all ablations of diagnose-relearn-plus on HTAD, clean and noisy (an hour).
+	@# The code 1 says that some runs failed. The notes name them.
+	for name in $(ABLATED); do \
+		$(BIN)/equipoise reproduce ablation-$$name --out runs/ablations --resume || [ $$? = 1 ] || exit 1; \
+	done
+	$(BIN)/python benchmarks/ablations.py runs/ablations docs/results/ablations.md
 
 pretrained: $(VENV)/.dev needs-source  ## Evaluate re-learning of pretrained encoders, with SOURCE=DIR (ten minutes).
 	$(call PREPARE,phone-watch)
