@@ -114,3 +114,18 @@ def test_unwritable_files_are_an_error(simple, tmp_path):
         write_figures([simple], tmp_path / "file", ["svg"])
     assert write_figures([replace(simple, name="../a b")], tmp_path, ["svg"])[0].parent == tmp_path
     assert not [p for p in tmp_path.iterdir() if re.search("part", p.name)]
+
+
+@pytest.mark.parametrize(("width", "inches"), [("text", 6.4), ("column", 3.3)])
+def test_a_figure_has_the_width_of_its_place(drawings, tmp_path, width, inches):
+    for chart in drawings():
+        if chart.columns > 1 and width == "text":
+            continue  # wider by design
+        (path,) = write_figures([chart], tmp_path / width, ["png"], width)
+        with Image.open(path) as picture:
+            assert 0.4 * inches < picture.width / 300 < 1.1 * inches, chart.name
+
+
+def test_an_unknown_width_is_an_error(simple, tmp_path):
+    with pytest.raises(UsageError, match="unknown width of figures 'page'"):
+        write_figures([simple], tmp_path, ["svg"], "page")

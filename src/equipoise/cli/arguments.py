@@ -43,13 +43,15 @@ Whole = Annotated[int, Parameter(converter=_reader(int, WORDS[int]))]
 Number = Annotated[float, Parameter(converter=_reader(float, WORDS[float]))]
 
 
-def check_figures(figures: Path | None, formats: Sequence[str] | None) -> None:
+def check_figures(figures: Path | None, formats: Sequence[str] | None, width: str = "text") -> None:
     """Check the options of figures before any work."""
     from equipoise.report.render import check_formats
 
-    if formats is not None and figures is None:
-        raise UsageError("--formats sets the format of figures; give --figures DIR too.")
-    check_formats(formats or ())
+    if figures is None:
+        for option, given in (("--formats", formats is not None), ("--figure-width", width != "text")):
+            if given:
+                raise UsageError(f"{option} is an option of figures; give --figures DIR too.")
+    check_formats(formats or (), width)
     if figures is not None:
         _check_writable(figures, "--figures DIR")
 

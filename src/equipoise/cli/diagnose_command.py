@@ -39,6 +39,7 @@ def diagnose_command(
     out: Path | None = None,
     figures: Path | None = None,
     formats: Words | None = None,
+    figure_width: str = "text",
     overwrite: bool = False,
     config: Path | None = None,
 ) -> None:
@@ -57,6 +58,7 @@ def diagnose_command(
             file; a .json of the same name holds the numbers.
         figures: folder for every chart as a figure for a paper.
         formats: of these figures: png, svg, pdf. Default: all three.
+        figure_width: of these figures: text, or column for one of two columns of a page.
         overwrite: replace a report that exists.
         config: YAML file with options by name; those given here win.
     """
@@ -69,7 +71,7 @@ def diagnose_command(
     DiagnosisOptions.preset(preset, **options)
     if (run_dir is None) == (features is None):
         raise UsageError("expected either a run folder or --features FILE.npz.")
-    check_figures(figures, formats)
+    check_figures(figures, formats, figure_width)
     if features is not None and (quality or test):
         raise UsageError("--quality and --test need a run folder: a file of features holds no model.")
     source = features or run_dir
@@ -92,7 +94,7 @@ def diagnose_command(
             found = examine_run(run_dir, preset=preset, split=split, quality=quality, **options)
     console = output_console()
     _show(console, found)
-    _write(console, found, report, overwrite, figures, formats)
+    _write(console, found, report, overwrite, figures, (formats, figure_width))
 
 
 def _has_labels(run_dir: Path) -> bool:
@@ -144,7 +146,7 @@ def _write(
     report: Path,
     overwrite: bool,
     figures: Path | None,
-    formats: list[str] | None,
+    drawing: tuple[list[str] | None, str],
 ) -> None:
     from equipoise.report import write_examination_figures, write_examination_report
 
@@ -156,7 +158,7 @@ def _write(
         print_plain(console, f"\n{report}")
     if figures is not None:
         with waiting(f"drawing into {figures}"):
-            drawn = write_examination_figures(found, figures, formats)
+            drawn = write_examination_figures(found, figures, *drawing)
         for path in drawn:
             print_plain(console, path)
 

@@ -12,19 +12,26 @@ import pandas as pd
 
 from equipoise.experiments.compare.comparison import (
     COLUMNS,
+    RESULTS,
     RUNS,
+    SUMMARY,
     Comparison,
     columns_of,
     figure_columns,
+    read_comparison,
     summary_of,
 )
 from equipoise.experiments.compare.fairness import differences
+from equipoise.experiments.grid.output_folder import GRID
+from equipoise.experiments.grid.vary import read_grid
 from equipoise.tasks import CLASSIFICATION, Task, task_named
 from equipoise.training.fit import run_name
-from equipoise.training.record.record import DIAGNOSES, METRICS, RunRecord
-from equipoise.types import UsageError
+from equipoise.training.record.record import CONFIG, DIAGNOSES, METRICS, RESULT, RunRecord
+from equipoise.types import PathError, UsageError
 
 FINISHED: Final = "ok"
+COMPARISON, RUN, GRID_OF_COMPARISONS = "comparison", "run", "grid"
+"""What the folders of a report hold."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,62 @@ def read_run(folder: Path, *, method: str | None = None) -> Run:
         states=list(record.events(DIAGNOSES)),
         tests=sum(event.get("event") == "test" for event in metrics),
     )
+
+
+def kind_of(folder: Path) -> str:
+    """Return `COMPARISON` or `RUN`, also of one that is not finished: reading it says so.
+
+    Raises:
+        PathError: the folder holds neither.
+    """
+    record = RunRecord(folder)
+    if any((folder / name).is_file() for name in (RESULTS, SUMMARY)) or record.holds_comparison:
+        return COMPARISON
+    if record.path(CONFIG).is_file() or record.path(RESULT).is_file():
+        return RUN
+    found = "holds neither a run nor a comparison" if folder.exists() else "does not exist"
+    raise PathError(
+        f"{folder} {found}; expected a folder written by 'equipoise train' or 'equipoise compare'."
+    )
+
+
+def arranged(folders: Sequence[Path]) -> tuple[list[Path], str]:
+    """Return the folders of a report, each once, and what they hold; a grid has one folder.
+
+    Raises:
+        PathError: a folder holds neither a run nor a comparison.
+        UsageError: no folder was given, or comparisons among runs.
+    """
+    if not folders:
+        raise UsageError("no folder was given; expected comparisons, or one or more runs.")
+    distinct = list({folder.resolve(): folder for folder in folders}.values())
+    if len(distinct) == 1 and (distinct[0] / GRID).is_file():
+        return distinct, GRID_OF_COMPARISONS
+    comparisons = [folder for folder in distinct if kind_of(folder) == COMPARISON]
+    if comparisons and len(comparisons) < len(distinct):
+        raise UsageError(
+            f"{comparisons[0]} is a comparison among runs; expected comparisons by themselves, or "
+            "runs by themselves."
+        )
+    return distinct, COMPARISON if comparisons else RUN
+
+
+def comparisons_of(folders: Sequence[Path]) -> dict[str, Comparison]:
+    """Read comparisons, a grid, or runs, which are one comparison, by dataset or name of the cell.
+
+    Of several comparisons on one dataset, the names are those of the folders too.
+
+    Raises:
+        RunFolderError, PathError, UsageError: see `arranged`, `gather` and `read_comparison`.
+    """
+    distinct, kind = arranged(folders)
+    if kind == GRID_OF_COMPARISONS:
+        return dict(read_grid(distinct[0]))
+    found = [gather(distinct)[0]] if kind == RUN else [read_comparison(folder) for folder in distinct]
+    datasets = [str(one.summary["dataset"]) for one in found]
+    if len(set(datasets)) < len(datasets):
+        datasets = [f"{data} ({folder})" for data, folder in zip(datasets, distinct, strict=True)]
+    return dict(zip(datasets, found, strict=True))
 
 
 def runs_of(comparison: Comparison) -> list[Run]:

@@ -16,12 +16,13 @@ from markupsafe import Markup
 from equipoise.files.printable import printable
 from equipoise.files.whole import replaced, room_for
 from equipoise.report.charts.chart import Chart
-from equipoise.types import RunFolderError, UsageError
+from equipoise.types import RunFolderError, UsageError, check_known
 
 if TYPE_CHECKING:
     import altair as alt
 
 FORMATS: Final = ("png", "svg", "pdf")
+FIGURE_WIDTHS: Final = ("text", "column")
 SCALE: Final = 3
 """Pixels of a PNG for one of the drawing: 640 are 6.4 inches at 300 dpi."""
 PAGE_FONT: Final = "system-ui, sans-serif"
@@ -166,35 +167,43 @@ def ordered(pdf: bytes) -> bytes:
     return entries.sub(lambda found: b"".join(sorted(found[0].splitlines(keepends=True))), pdf)
 
 
-def write_figures(charts: Sequence[Chart], folder: Path, formats: Sequence[str] | None = None) -> list[Path]:
+def write_figures(
+    charts: Sequence[Chart], folder: Path, formats: Sequence[str] | None = None, width: str = "text"
+) -> list[Path]:
     """Write each chart as `FOLDER/NAME.FORMAT`, with title and legend, on white; return the files.
 
     Letters are text in SVG and embedded TrueType in PDF. The same chart gives the same bytes. A file is
-    complete or not there at all; an existing one is replaced. The formats are `png`, `svg` and `pdf`; None
-    writes all.
+    complete or not there at all; an existing one is replaced.
+
+    Args:
+        charts: what to draw.
+        folder: of the files.
+        formats: `png`, `svg` and `pdf`; None writes all.
+        width: that of the `text` of a page, or of one of its two columns (`column`), with equal letters.
 
     Raises:
-        UsageError: a format is another one, or two charts have one name.
+        UsageError: a format or width is another one, or two charts have one name.
         RunFolderError: a file cannot be written.
     """
     from equipoise.report.charts.figure import figure
 
     formats = formats or FORMATS
-    check_formats(formats)
+    check_formats(formats, width)
     names = [re.sub(r"[^\w-]+", "-", chart.name).strip("-") or "chart" for chart in charts]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"two charts would be written as {twice[0]}; expected one name a chart.")
     written = []
     for name, chart in zip(names, charts, strict=True):
-        drawn = figure(chart)
+        drawn = figure(chart, narrow=width == "column")
         for kind in formats:
             path = folder / f"{name}.{kind}"
             written.append(write_file(path, file_bytes(drawn, kind), "figure", "folder"))
     return written
 
 
-def check_formats(formats: Sequence[str]) -> None:
-    """Raise a `UsageError` for a format of figures that is not among `FORMATS`, before anything is drawn."""
+def check_formats(formats: Sequence[str], width: str = "text") -> None:
+    """Raise a `UsageError` for a format or width of figures that does not exist, before anything is drawn."""
+    check_known("width of figures", [width], FIGURE_WIDTHS)
     if unknown := [name for name in formats if name not in FORMATS]:
         raise UsageError(f"unknown format {unknown[0]!r} of figures; expected some of {', '.join(FORMATS)}.")
 

@@ -14,16 +14,21 @@ from typing import Final
 from equipoise.data.format.folder import PREVIEW_FILE
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.experiments.compare.across import AcrossDatasets
-from equipoise.experiments.compare.comparison import RESULTS, SUMMARY, Comparison, read_comparison
+from equipoise.experiments.compare.comparison import Comparison, read_comparison
 from equipoise.experiments.examine.examination import Examination
-from equipoise.experiments.grid.output_folder import GRID
 from equipoise.experiments.grid.vary import read_grid
 from equipoise.files.whole import write_atomically
 from equipoise.report.html import write
 from equipoise.report.pages.page import Page
-from equipoise.report.records import gather, runs_of
+from equipoise.report.records import (
+    COMPARISON,
+    GRID_OF_COMPARISONS,
+    arranged,
+    gather,
+    kind_of,
+    runs_of,
+)
 from equipoise.report.render import FORMATS, file_bytes, write_figures, write_file
-from equipoise.training.record.record import CONFIG, RESULT, RunRecord
 from equipoise.types import PathError, UsageError
 
 REPORT: Final = "report.html"
@@ -90,12 +95,12 @@ def write_preview(dataset: PreparedDataset) -> Path:
 
 
 def write_examination_figures(
-    found: Examination, folder: Path, formats: Sequence[str] | None = None
+    found: Examination, folder: Path, formats: Sequence[str] | None = None, width: str = "text"
 ) -> list[Path]:
     """Write the charts of an examination as figures for a paper; see `write_figures`."""
     from equipoise.report.pages.examination import examination_page
 
-    return write_figures(examination_page(found).all_charts, folder, formats)
+    return write_figures(examination_page(found).all_charts, folder, formats, width)
 
 
 def write_critical_difference(across: AcrossDatasets, path: Path) -> Path:
@@ -122,7 +127,7 @@ def default_path(folders: Sequence[Path]) -> Path:
     """
     common = Path(os.path.commonpath([folder.absolute() for folder in folders]))
     several = len({folder.resolve() for folder in folders}) > 1
-    return common / (ACROSS if several and all(_kind(f) == "comparison" for f in folders) else REPORT)
+    return common / (ACROSS if several and all(kind_of(f) == COMPARISON for f in folders) else REPORT)
 
 
 def write_report(
@@ -146,10 +151,10 @@ def write_report(
 
 
 def write_report_figures(
-    folders: Sequence[Path], out: Path, formats: Sequence[str] | None = None
+    folders: Sequence[Path], out: Path, formats: Sequence[str] | None = None, width: str = "text"
 ) -> list[Path]:
     """Write the charts of the report of these folders as figures for a paper; see `write_figures`."""
-    return write_figures(page_of(folders).all_charts, out, formats)
+    return write_figures(page_of(folders).all_charts, out, formats, width)
 
 
 def page_of(folders: Sequence[Path]) -> Page:
@@ -158,39 +163,14 @@ def page_of(folders: Sequence[Path]) -> Page:
     from equipoise.report.pages.comparison import comparison_page
     from equipoise.report.pages.run import run_page
 
-    if not folders:
-        raise UsageError("no folder was given; expected comparisons, or one or more runs.")
-    distinct = list({folder.resolve(): folder for folder in folders}.values())
-    if len(distinct) == 1 and (distinct[0] / GRID).is_file():
+    distinct, kind = arranged(folders)
+    if kind == GRID_OF_COMPARISONS:
         return grid_page(read_grid(distinct[0]))
-    comparisons = [folder for folder in distinct if _kind(folder) == "comparison"]
-    if comparisons and len(comparisons) < len(distinct):
-        raise UsageError(
-            f"{comparisons[0]} is a comparison among runs; expected comparisons by themselves, or "
-            "runs by themselves."
-        )
-    if len(comparisons) > 1:
-        return across_page([read_comparison(folder) for folder in comparisons])
-    if comparisons:
-        comparison = read_comparison(comparisons[0])
+    if kind == COMPARISON and len(distinct) > 1:
+        return across_page([read_comparison(folder) for folder in distinct])
+    if kind == COMPARISON:
+        comparison = read_comparison(distinct[0])
         return comparison_page(comparison, runs_of(comparison))
     if len(distinct) == 1:
         return run_page(distinct[0])
     return comparison_page(*gather(distinct), kind="runs")
-
-
-def _kind(folder: Path) -> str:
-    """Return `comparison` or `run`, also of one that is not finished: reading it says so.
-
-    Raises:
-        PathError: the folder holds neither.
-    """
-    record = RunRecord(folder)
-    if any((folder / name).is_file() for name in (RESULTS, SUMMARY)) or record.holds_comparison:
-        return "comparison"
-    if record.path(CONFIG).is_file() or record.path(RESULT).is_file():
-        return "run"
-    found = "holds neither a run nor a comparison" if folder.exists() else "does not exist"
-    raise PathError(
-        f"{folder} {found}; expected a folder written by 'equipoise train' or 'equipoise compare'."
-    )

@@ -13,8 +13,8 @@ from equipoise.experiments.paper.items.table1 import ITEM
 from equipoise.experiments.paper.plan import Choices, PlannedCase
 from equipoise.experiments.paper.reproduce import Reproduction
 from equipoise.report.paper import comparison, words
-from equipoise.report.paper.grid import Column, Entry, Grid, escaped
 from equipoise.report.paper.write import write_reproduction
+from equipoise.report.text.grid import Column, Entry, Grid, escaped
 from equipoise.training.settings import Budget, Settings
 
 ACCURACIES = {

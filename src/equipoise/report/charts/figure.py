@@ -13,6 +13,8 @@ from equipoise.report.charts.look import DASHES, INK, SHAPES, layered, source
 
 WIDTHS: Final = {1: 640, 2: 760, 3: 900}
 """Pixels of a figure by the panels side by side; 640 are a text width of 6.4 inches at 300 dpi."""
+COLUMN: Final = 330
+"""Pixels of a figure in the column of a page with two, 3.3 inches; letters keep their size."""
 AXIS: Final = 62
 """Pixels that the labels of a vertical axis take."""
 LETTER: Final = 7.0
@@ -40,11 +42,11 @@ SAMPLES: Final = {
 """The sample of each kind of key: its outline, and whether it is filled."""
 
 
-def figure(chart: Chart) -> alt.VConcatChart:
-    """Return a chart as one picture."""
-    columns = min(chart.columns, len(chart.panels), 3)
-    beside = min(chart.columns, 3)
-    whole = WIDTHS[beside] * columns / beside
+def figure(chart: Chart, *, narrow: bool = False) -> alt.VConcatChart:
+    """Return a chart as one picture; a `narrow` one fills one of two columns of a page."""
+    beside = 1 if narrow else min(chart.columns, 3)
+    columns = min(beside, len(chart.panels))
+    whole = COLUMN if narrow else WIDTHS[beside] * columns / beside
     width = whole / columns - AXIS
     panels = [
         panel.drawing.properties(width=width, title=_title(panel.heading, 14, width))
@@ -53,7 +55,7 @@ def figure(chart: Chart) -> alt.VConcatChart:
     parts = [alt.concat(*panels, columns=columns, spacing={"row": 14, "column": 18})]
     keys = [key for key in chart.legend if not key.hidden]
     if keys:
-        parts.insert(0, _legend(keys, whole))
+        parts.insert(0, _legend(keys, whole - AXIS))  # it begins where the panels do, beside their labels
     drawn = alt.vconcat(*parts, spacing=10).properties(title=_title(chart.title, 17, whole))
     return drawn.resolve_scale(**dict.fromkeys(CHANNELS, "independent"))
 

@@ -15,7 +15,7 @@ from equipoise.experiments.paper.items.ablations import DEFAULT, JOINT
 from equipoise.experiments.paper.plan import PlannedCase
 from equipoise.experiments.paper.reproduce import Reproduction
 from equipoise.report.paper.comparison import difference, spread
-from equipoise.report.paper.grid import Column, Entry, Grid
+from equipoise.report.text.grid import Column, Entry, Grid
 from equipoise.report.text.wording import decimal
 
 BASELINES = (JOINT, DEFAULT)

@@ -16,8 +16,8 @@ from equipoise.experiments.paper.item import OURS
 from equipoise.experiments.paper.plan import PlannedCase
 from equipoise.experiments.paper.protocol import selected_on_test
 from equipoise.experiments.paper.reproduce import Reproduction
-from equipoise.report.paper.grid import Column, Entry, Grid
 from equipoise.report.paper.words import BELOW
+from equipoise.report.text.grid import Column, Entry, Grid
 from equipoise.report.text.wording import decimal, number
 
 ON_TEST, AUGMENTED = "best on test (not honest)", "best on test, augmented (not honest)"

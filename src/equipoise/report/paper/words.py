@@ -77,18 +77,19 @@ def conditions(found: Reproduction) -> list[str]:
     machines = []
     for case in found.cases:
         comparison = found.comparisons[case.cell.name]
-        if record := _first_record(comparison):
+        if record := first_record(comparison):
             result = record.result()
             title = case.data if found.item.form == "ablation" else case.title
-            held.setdefault(_of_case(comparison, result, record.options()), []).append(title)
-            machines.append(_machine(result["environment"]))
+            held.setdefault(of_runs(comparison, result, record.options()), []).append(title)
+            machines.append(machine(result["environment"]))
     lines = [f"{'; '.join(dict.fromkeys(titles))}: {text}" for text, titles in held.items()]
     if len(held) == 1:
         lines = [f"All cases: {text}" for text in held] if len(found.cases) > 1 else lines
-    return [*lines, *(f"Versions and machine: {machine}." for machine in dict.fromkeys(machines))]
+    return [*lines, *(f"Versions and machine: {text}." for text in dict.fromkeys(machines))]
 
 
-def _of_case(comparison: Comparison, result: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+def of_runs(comparison: Comparison, result: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Return model, seeds, budget, sizes and fingerprints of a comparison, given one of its runs."""
     seeds = ", ".join(map(str, comparison.summary["seeds"]))
     sizes = ", ".join(f"{count:,} {split}" for split, count in result["split_sizes"].items())
     budget = ", ".join(f"{key} {options[key]}" for key in BUDGET if options.get(key) is not None)
@@ -98,7 +99,8 @@ def _of_case(comparison: Comparison, result: Mapping[str, Any], options: Mapping
     )
 
 
-def _machine(environment: Mapping[str, Any]) -> str:
+def machine(environment: Mapping[str, Any]) -> str:
+    """Return the versions and the machine of a run."""
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     parts = [f"Python {environment['python']}"]
     parts += [environment[key] for key in ("platform", "device") if key in environment]
@@ -106,7 +108,8 @@ def _machine(environment: Mapping[str, Any]) -> str:
     return f"{versions}; {', '.join(parts)}"
 
 
-def _first_record(comparison: Comparison) -> RunRecord | None:
+def first_record(comparison: Comparison) -> RunRecord | None:
+    """Return the record of the first finished run of a comparison whose folder is there."""
     records = (RunRecord(folder) for _, _, folder in finished_runs(comparison))
     return next((one for one in records if one.has_result and one.path(CONFIG).is_file()), None)
 

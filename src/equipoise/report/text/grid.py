@@ -10,6 +10,7 @@ from equipoise.decimals import MISSING
 
 LATEX: Final = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    **{letter: f"${letter}$" for letter in "<>|"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
