@@ -33,7 +33,8 @@ COMMANDS = {
     "prepare": "Turn a downloaded dataset into the prepared format.",
     "diagnose": "Show the learning state of every modality of a run, or of features in a file.",
     "reproduce": "Reproduce a table or figure of the paper, or run an ablation.",
-    "report": "Write the HTML report of runs or of a comparison.",
+    "report": "Write the HTML report of runs or of a comparison, or a table for a paper.",
+    "cite": "Print BibTeX for the methods and datasets of runs or of a comparison.",
     "list": "List methods, datasets, models or metrics.",
 }
 

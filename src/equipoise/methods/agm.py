@@ -73,6 +73,7 @@ class AGM(Modulates, Windowed):
     summary = "scale each modality's gradient by its Shapley contribution against its own history"
     stacks = True
     source = "Li et al., ICCV 2023, arXiv 2308.07686"
+    bibtex = ("li2023boosting",)
     cost = "two more passes and 2^M - 2 calls of the head per step"
     search_space = space(alpha=LogUniform(0.1, 10))
     requires = Requirements(min_modalities=2)

@@ -92,6 +92,7 @@ class AMCo(Method):
     family = "forward"
     summary = "mask a growing part of the modality that the model depends on"
     source = "Zhou, Liang, Zheng, Xuan, Kumada, ICASSP 2023, doi 10.1109/ICASSP49357.2023.10096641"
+    bibtex = ("zhou2023adaptive",)
     cost = "two head slices per modality per step"
     search_space = space(eps=Uniform(0.1, 1), weight=LogUniform(0.1, 10))
     requires = Requirements(frozenset({"additive_head"}), min_modalities=2)

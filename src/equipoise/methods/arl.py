@@ -61,6 +61,7 @@ class ARL(Modulates, ReadsUnimodal):
     summary = "unimodal losses, and larger gradients for modalities that are certain but contribute little"
     stacks = True
     source = "Wei, Luo and Luo, ICCV 2025, arXiv 2507.10203"
+    bibtex = ("wei2025improving",)
     cost = "a call of the head per modality per step"
     search_space = space(gamma=LogUniform(0.5, 16), temperature=LogUniform(1, 32), warmup_epochs=Whole(0, 10))
     requires = Requirements(min_modalities=2)

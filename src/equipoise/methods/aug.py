@@ -124,6 +124,7 @@ class AUG(WeighsTurns):
     name = "aug"
     summary = "alternate the modalities, and grow classifier layers for the weakest one"
     source = "Jiang, Huang and Yang, NeurIPS 2025, arXiv 2502.20120"
+    bibtex = ("jiang2025rethinking",)
     cost = "an optimiser step for each modality; small layers"
     search_space = space(margin=LogUniform(0.001, 0.1), residual_weight=Uniform(0, 1))
 

@@ -81,6 +81,7 @@ class CGGM(Modulates, Windowed):
     summary = "scale and align gradients by classifiers that measure how fast each modality improves"
     stacks = True
     source = "Guo et al., NeurIPS 2024, arXiv 2411.01409"
+    bibtex = ("guo2024classifier",)
     cost = "a linear classifier per modality"
     search_space = space(rho=LogUniform(0.5, 4), lam=LogUniform(0.02, 2))
     requires = Requirements(min_modalities=2)

@@ -47,6 +47,7 @@ class CML(Method):
     summary = "confidence must not rise when a modality is removed"
     stacks = True
     source = "Ma et al., ICML 2023, arXiv 2306.01265"
+    bibtex = ("ma2023calibrating",)
     cost = "M - 1 more passes through the head per step"
     search_space = space(lam=LogUniform(0.01, 1))
     requires = Requirements(min_modalities=2)

@@ -39,6 +39,7 @@ class DGL(ReadsUnimodal, Windowed):
     summary = "encoders learn from unimodal losses alone, the fusion from the joint loss alone"
     stacks = True
     source = "Wei et al., ICCV 2025, arXiv 2507.10213"
+    bibtex = ("wei2025boosting",)
     cost = "a call of the head per modality per step"
     search_space = space(alpha=LogUniform(0.5, 16))
     # Encoders and fusion must be separate modules to have separate gradients.

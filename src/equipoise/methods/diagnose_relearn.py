@@ -40,6 +40,7 @@ class DiagnoseRelearnMethod(Relearns):
     stacks = True
     shards = True
     source = "Wei et al., ECCV 2024, arXiv 2407.09705"
+    bibtex = ("wei2024diagnosing",)
     cost = "a pass over train and validation and 2 k-means per modality, per re-learning"
     search_space = space(lam=LogUniform(0.3, 30), count=Whole(1, 4))
     requires = Requirements(tasks=EVERY_TASK)

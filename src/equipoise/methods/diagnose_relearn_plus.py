@@ -70,6 +70,7 @@ class DiagnoseRelearnPlus(Relearns):
     summary = "re-learning in cycles: what a modality has learnt by heart is reset, with a loss on each"
     stacks = True
     source = "this toolkit, after Wei et al., ECCV 2024, arXiv 2407.09705"
+    bibtex = ("wei2024diagnosing",)
     cost = "a linear head per modality, and a pass over train and validation per cycle"
     search_space = space(lam=LogUniform(0.5, 50), cycles=Whole(2, 6), weight=LogUniform(0.1, 10))
     requires = Requirements(tasks=EVERY_TASK)

@@ -53,6 +53,7 @@ class G2D(ReadsTeachers, Windowed):
     family = "objective"
     summary = "distil unimodal models, and train the weak modality's encoder first"
     source = "Rakib and Bagavathi, ICCV 2025, arXiv 2506.21514"
+    bibtex = ("rakib2025g2d",)
     cost = "the unimodal runs, and a forward pass of each teacher per step"
     search_space = space(logit_weight=LogUniform(0.1, 10), feature_weight=LogUniform(0.1, 10))
     requires = Requirements(min_modalities=2)

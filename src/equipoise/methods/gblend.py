@@ -73,6 +73,7 @@ class GBlend(HoldsOut):
     family = "objective"
     summary = "blend unimodal and joint losses by generalisation against overfitting"
     source = "Wang, Tran and Feiszli, CVPR 2020, arXiv 1905.12681"
+    bibtex = ("wang2020makes",)
     cost = "probes: with the defaults the cost of two more trainings"
     search_space = space(super_epoch=Whole(2, 20), floor=LogUniform(0.01, 1))
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)

@@ -56,6 +56,7 @@ class Greedy(Windowed):
     family = "forward"
     summary = "for some steps, isolate the branch that learns most through cross-modal gates"
     source = "Wu, Jastrzebski, Cho, Geras, ICML 2022, arXiv 2202.05306"
+    bibtex = ("wu2022characterizing",)
     cost = "a norm over all gradients and weights per step"
     search_space = space(eps=LogUniform(0.001, 0.1), window=Whole(1, 20))
     requires = Requirements(frozenset({"gates"}), min_modalities=2, tasks=EVERY_TASK)

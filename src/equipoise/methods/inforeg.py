@@ -60,6 +60,7 @@ class InfoReg(ReadsUnimodal, Windowed):
     summary = "tie encoders that lead to their recent weights while they acquire information"
     stacks = True
     source = "Huang et al., CVPR 2025, arXiv 2503.18595"
+    bibtex = ("huang2025adaptive",)
     cost = "a copy of the encoders, and a head slice per modality per step"
     search_space = space(beta=Uniform(0.1, 1), threshold=LogUniform(0.01, 0.1))
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)

@@ -123,6 +123,7 @@ class IPRM(Method):
     source = (
         "Towards Equilibrium: An Instantaneous Probe-and-Rebalance Multimodal Learning Approach, IJCAI 2025"
     )
+    bibtex = ("yang2025equilibrium",)
     cost = "a linear head per modality, and three calls of a mix head per pair"
     search_space = space(alpha=Uniform(0.1, 1))
     requires = Requirements(frozenset({"shared_head"}), min_modalities=2)

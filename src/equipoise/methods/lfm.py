@@ -77,6 +77,7 @@ class LFM(HoldsOut):
     family = "objective"
     summary = "label fitting and label-free alignment, with a weight that is learnt"
     source = "Yang, Wan, Jiang and Xu, NeurIPS 2024"
+    bibtex = ("yang2024facilitating",)
     cost = "learned: two batches forward and three times backward per epoch"
     search_space = space(align_weight=Uniform(0.05, 0.95), weight_lr=LogUniform(1, 100))
     requires = Requirements(min_modalities=2)

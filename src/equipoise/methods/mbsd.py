@@ -47,6 +47,7 @@ class MBSD(ReadsUnimodal):
     summary = "in each sample the more confident modality teaches the other"
     stacks = True
     source = "Liu et al., WSDM 2023, doi 10.1145/3539597.3570423"
+    bibtex = ("liu2023multimodal",)
     cost = "one head slice per modality"
     search_space = space(w_kl=LogUniform(0.1, 10), w_rs=LogUniform(0.1, 10), w_uni=LogUniform(0.1, 10))
     requires = Requirements(min_modalities=2)

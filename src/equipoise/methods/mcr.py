@@ -63,6 +63,7 @@ class MCR(ReadsUnimodal):
     summary = "reward each encoder for how much permuting its feature changes the prediction"
     stacks = True
     source = "Kontras et al., NeurIPS 2025, arXiv 2411.07335"
+    bibtex = ("kontras2025balancing",)
     cost = "M * (n + 1) passes through the head per step"
     search_space = space(lam=LogUniform(0.01, 1), lam_uni=LogUniform(0.1, 10), lam_con=LogUniform(0.01, 1))
     requires = Requirements(min_modalities=2)

@@ -70,6 +70,7 @@ class MLA(WeighsTurns):
     name = "mla"
     summary = "one modality after the other, through a shared head with projected gradients"
     source = "Zhang, Yoon, Bansal, Yao, CVPR 2024, arXiv 2311.10707"
+    bibtex = ("zhang2024multimodal",)
     cost = "one optimiser step per modality, and a matrix of the head's width squared"
     requires = Requirements()
     experimental = True

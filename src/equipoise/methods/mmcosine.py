@@ -74,6 +74,7 @@ class MMCosine(Method):
     family = "objective"
     summary = "a joint head of cosines, independent of the norms of features and class weights"
     source = "Xu, Feng, Zhang, Hu, ICASSP 2023, arXiv 2303.05338"
+    bibtex = ("xu2023mmcosine",)
     requires = Requirements(frozenset({"additive_head"}))
     search_space = space(scale=LogUniform(2, 50))
 

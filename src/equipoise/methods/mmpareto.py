@@ -61,6 +61,7 @@ class MMPareto(ReadsUnimodal, Windowed):
     family = "optimisation"
     summary = "unimodal losses whose gradients never work against the joint one"
     source = "Wei and Hu, ICML 2024, arXiv 2405.17730"
+    bibtex = ("wei2024mmpareto",)
     cost = "a linear head per modality and a second backward pass"
     search_space = space(gamma=LogUniform(0.5, 4))
     requires = Requirements(min_modalities=2, tasks=EVERY_TASK)

@@ -33,6 +33,7 @@ class MultiLoss(ReadsUnimodal):
     stacks = True
     shards = True
     source = "the uniform baseline of Wei and Hu, ICML 2024, arXiv 2405.17730"
+    bibtex = ("wei2024mmpareto",)
     cost = "a linear head per modality"
     search_space = space(weight=LogUniform(0.1, 10))
     requires = Requirements(tasks=EVERY_TASK)

@@ -61,6 +61,7 @@ class OGM(Modulates, ReadsUnimodal, Windowed):
     summary = "scale down the gradient of the leading modality's encoder"
     stacks = True
     source = "Peng et al., CVPR 2022, arXiv 2203.15332"
+    bibtex = ("peng2022balanced",)
     cost = "one head slice per modality per step"
     search_space = space(alpha=Uniform(0.1, 1))
     requires = Requirements(min_modalities=2)

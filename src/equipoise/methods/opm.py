@@ -55,6 +55,7 @@ class OPM(ReadsUnimodal, Windowed):
     summary = "drop features of the leading modality, the more often the larger its lead"
     stacks = True
     source = "Wei, Hu, Du, Wen, TPAMI 2024, arXiv 2410.11582"
+    bibtex = ("wei2024onthefly",)
     cost = "one head slice per modality per step"
     search_space = space(
         q_base=Uniform(0.1, 0.9), lam=Uniform(0, 1), p_exe=Uniform(0.3, 1), start_epoch=Whole(0, 10)

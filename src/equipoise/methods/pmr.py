@@ -55,6 +55,7 @@ class PMR(Windowed):
     summary = "pull slow modalities toward their class centroids"
     stacks = True
     source = "Fan et al., CVPR 2023, arXiv 2211.07089"
+    bibtex = ("fan2023pmr",)
     cost = "a forward pass over a tenth of the training set per epoch"
     search_space = space(alpha=LogUniform(0.1, 10), mu=LogUniform(0.001, 0.1))
     requires = Requirements(min_modalities=2)

@@ -83,6 +83,7 @@ class ReconBoost(TakesTurns):
     name = "reconboost"
     summary = "boost one modality after the other on the residual of the others, then rectify"
     source = "Hua, Xu, Bao, Yang and Huang, ICML 2024, arXiv 2405.09321"
+    bibtex = ("hua2024reconboost",)
     cost = "none: fewer backward passes, as encoders are frozen"
     search_space = space(boost_epochs=Whole(1, 8), rectify_epochs=Whole(1, 8), residual_weight=Uniform(0, 4))
 

@@ -33,6 +33,7 @@ class UMT(ReadsTeachers):
     summary = "distil the features of frozen unimodal models into the encoders"
     stacks = True
     source = "Du et al., ICML 2023, arXiv 2305.01233"
+    bibtex = ("du2023unimodal",)
     cost = "the unimodal runs, and a forward pass of each teacher per step"
     search_space = space(lam=LogUniform(1, 100))
     requires = Requirements(tasks=EVERY_TASK)

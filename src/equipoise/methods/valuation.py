@@ -73,6 +73,7 @@ class Resamples(Method, ABC):
 
     family = "data"
     source = "Wei, Feng, Wang and Hu, CVPR 2024, arXiv 2309.06255"
+    bibtex = ("wei2024enhancing",)
     requires = Requirements(min_modalities=2)
     remembered = ("_copies",)
 

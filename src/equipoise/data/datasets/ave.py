@@ -44,6 +44,7 @@ class AVE(WebClips):
     licence = "none stated for the annotations; videos under the terms of YouTube"
     source = "https://github.com/YapengTian/AVE-ECCV18"
     citation = "Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018"
+    bibtex = ("tian2018audiovisual",)
     expected = "trainSet.txt, valSet.txt, testSet.txt, Annotations.txt and AVE/VIDEO_ID.mp4"
     size = "several GB (AVE_Dataset.zip)"
 

@@ -48,6 +48,7 @@ class AVLetters(SourceDataset):
         "Matthews et al., Extraction of Visual Features for Lipreading, IEEE Transactions on Pattern "
         "Analysis and Machine Intelligence 24(2), 2002"
     )
+    bibtex = ("matthews2002extraction",)
     expected = "Lips/A1_Anya-lips.mat and Audio/mfcc/Clean/A1_Anya-lips.mfcc, or one archive avletters.npz"
     size = "about 100 MB"
     extra = None

@@ -67,6 +67,7 @@ class CremaD(SourceDataset):
         "Cao et al., CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE Transactions on "
         "Affective Computing 5(4), 2014"
     )
+    bibtex = ("cao2014cremad",)
     expected = "AudioWAV/1001_DFA_ANG_XX.wav and VideoFlash/1001_DFA_ANG_XX.flv"
     size = "several GB, with Git LFS"
 

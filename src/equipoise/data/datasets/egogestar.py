@@ -50,6 +50,7 @@ class EgoGestAR(SourceDataset):
         "Garg et al., DrawInAir: A Lightweight Gestural Interface Based on Fingertip Regression, European "
         "Conference on Computer Vision (ECCV) Workshops, 2018"
     )
+    bibtex = ("garg2018drawinair",)
     expected = f"{ARCHIVE}, an archive of clips"
     size = "62 MB"
 

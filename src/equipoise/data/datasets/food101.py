@@ -72,6 +72,7 @@ class Food101(SourceDataset):
         "Wang, Kumar, Thome, Cord, Precioso, Recipe Recognition with Large Multimodal Food Dataset, "
         "ICMEW 2015"
     )
+    bibtex = ("wang2015recipe",)
     expected = (
         "images/{train,test}/<class>/<name>.jpg, and texts/{train,test}_titles.csv or "
         "texts_txt/<class>/<name>.txt"

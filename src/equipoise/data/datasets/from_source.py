@@ -25,6 +25,7 @@ class Dataset(ABC):
         licence: terms of use.
         source: where the data come from.
         citation: publication to cite.
+        bibtex: keys of it in `report/bibliography.bib`, or whole BibTeX entries.
         extra: the extra of Equipoise with the required packages, or None.
         package: the installed package that holds the data; empty without one.
     """
@@ -35,6 +36,7 @@ class Dataset(ABC):
     licence: ClassVar[str] = ""
     source: ClassVar[str] = ""
     citation: ClassVar[str] = ""
+    bibtex: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str | None] = None
     package: ClassVar[str] = ""
 

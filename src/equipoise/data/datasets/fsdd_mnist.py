@@ -54,6 +54,7 @@ class FSDDMNIST(SourceDataset):
         "Jackson et al., Free Spoken Digit Dataset, 2018; LeCun, Bottou, Bengio, Haffner, Gradient-Based "
         "Learning Applied to Document Recognition, Proceedings of the IEEE 86(11), 1998"
     )
+    bibtex = ("jackson2018fsdd", "lecun1998gradient")
     expected = f"{ARCHIVE}, {IMAGES} and {LABELS}"
     size = "17 MB"
     extra = None

@@ -35,6 +35,7 @@ class HTAD(Dataset):
         "Garcia-Ceja et al., HTAD: A Home-Tasks Activities Dataset with Wrist-Accelerometer and Audio "
         "Features, MultiMedia Modeling (MMM) 2021"
     )
+    bibtex = ("garciaceja2021htad",)
     extra = "demo"
     package = "multiviewstacking"
 

@@ -42,6 +42,7 @@ class KineticsSounds(WebClips):
         "Arandjelovic and Zisserman, Look, Listen and Learn, ICCV 2017; Kay et al., The Kinetics Human "
         "Action Video Dataset, 2017"
     )
+    bibtex = ("arandjelovic2017look", "kay2017kinetics")
     expected = "ID.mp4 at any depth, or ID.wav and a folder ID of pictures; lists by option"
     size = "tens of GB, as parts of Kinetics-400"
 

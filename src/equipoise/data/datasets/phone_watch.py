@@ -37,6 +37,7 @@ class PhoneWatch(SourceDataset):
         "Matey-Sanz, Casteleyn, Granell, Dataset of inertial measurements of smartphones and smartwatches "
         "for human activity recognition, Data in Brief 51, 109809, 2023"
     )
+    bibtex = ("mateysanz2023dataset",)
     expected = f"{ARCHIVE}, an archive of windows"
     size = "21 MB"
     extra = None

@@ -170,6 +170,7 @@ class CMUMOSI(SentimentDataset):
         "Zadeh et al., MOSI: Multimodal Corpus of Sentiment Intensity and Subjectivity Analysis in Online "
         "Opinion Videos, arXiv:1606.06259, 2016"
     )
+    bibtex = ("zadeh2016mosi",)
     expected = (
         "mosi_raw.pkl, mosi_data.pkl, aligned_50.pkl or unaligned_50.pkl; or the .csd files of the SDK; or "
         f"one archive {from_archive.ARCHIVE}"
@@ -218,6 +219,7 @@ class CMUMOSEI(SentimentDataset):
         "Zadeh et al., Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable Dynamic "
         "Fusion Graph, ACL 2018"
     )
+    bibtex = ("zadeh2018mosei",)
     expected = "mosei_senti_data.pkl, aligned_50.pkl or unaligned_50.pkl; or the .csd files of the SDK"
     size = "several GB, by the file"
     known = (

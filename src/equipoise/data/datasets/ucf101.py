@@ -57,6 +57,7 @@ class UCF101(SourceDataset):
         "Soomro, Zamir, Shah, UCF101: A Dataset of 101 Human Actions Classes From Videos in The Wild, "
         "CRCV-TR-12-01, 2012"
     )
+    bibtex = ("soomro2012ucf101",)
     expected = "UCF-101/<Class>/v_<Class>_g01_c01.avi and ucfTrainTestlist/trainlist01.txt"
     size = "6.5 GB, and 0.1 MB of lists"
 

@@ -32,6 +32,7 @@ class VGGSound(WebClips):
     licence = "list CC BY 4.0; videos under the terms of YouTube"
     source = "https://www.robots.ox.ac.uk/~vgg/data/vggsound"
     citation = "Chen et al., VGGSound: A Large-scale Audio-Visual Dataset, ICASSP 2020"
+    bibtex = ("chen2020vggsound",)
     expected = "vggsound.csv, and ID_000030.mp4 at any depth (ID and second of the list)"
     size = "hundreds of GB"
 

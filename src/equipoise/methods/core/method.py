@@ -35,6 +35,8 @@ class Method:
     """One of `reference`, `objective`, `optimisation`, `forward`, `loop`, `data`."""
     summary: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    bibtex: ClassVar[tuple[str, ...]] = ()
+    """What to cite: keys of `report/bibliography.bib`; a method of another package has whole entries."""
     cost: ClassVar[str] = "none"
     requires: ClassVar[Requirements] = Requirements()
     search_space: ClassVar[SearchSpace] = space()
