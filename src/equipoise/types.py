@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 if TYPE_CHECKING:  # the command line prints its help without importing torch
     from torch import Tensor
@@ -86,6 +87,22 @@ class ByName(Mapping[str, Entry]):
 
     def __len__(self) -> int:
         return len(self._entries())
+
+
+class InNotebooks:
+    """Base of results that a notebook shows as they look in a report.
+
+    The report lies above the rooms of all results, so it is found by name, and imported when it is needed.
+
+    Attributes:
+        shown_as: a function of `equipoise.report.notebook`, from the result to HTML.
+    """
+
+    shown_as: ClassVar[str]
+
+    def _repr_html_(self) -> str:
+        shown: str = getattr(importlib.import_module("equipoise.report.notebook"), self.shown_as)(self)
+        return shown
 
 
 class MissingExtraError(UsageError, ImportError):

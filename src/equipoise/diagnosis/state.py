@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from equipoise.decimals import bracketed, fixed
 from equipoise.diagnosis.options import DiagnosisOptions
-from equipoise.types import ByName, UsageError, check_known
+from equipoise.types import ByName, InNotebooks, UsageError, check_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,13 +105,15 @@ class LearningState:
 
 
 @dataclass(frozen=True)
-class Diagnosis(ByName[LearningState]):
+class Diagnosis(ByName[LearningState], InNotebooks):
     """The learning states of all modalities, by name.
 
     Attributes:
         states: modality name to learning state.
         options: the options it was measured with.
     """
+
+    shown_as = "diagnosis"
 
     states: Mapping[str, LearningState]
     options: DiagnosisOptions = field(default_factory=DiagnosisOptions)

@@ -52,7 +52,7 @@ def render(page: Page) -> str:
         loader=PackageLoader("equipoise.report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_printed,
+        finalize=printed,
     )
     environment.filters["breakable"] = breakable
     environment.filters["fixed_svg"] = lambda drawing, place: fixed_svg(drawing, f"drawing{place}")
@@ -121,7 +121,8 @@ def breakable(text: str) -> Markup:
     return Markup(re.sub(r"[:/_=,-](?=\w)", r"\g<0><wbr>", str(escape(printable(text)))))
 
 
-def _printed(value: Any) -> Any:
+def printed(value: Any) -> Any:
+    """Return a text of a template with its control characters as escapes; markup and others as they are."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -15,10 +15,11 @@ from equipoise.training.option_text import from_options
 from equipoise.training.record.files import read_weights
 from equipoise.training.record.history import RecordedDiagnosis, read_diagnoses
 from equipoise.training.record.record import DIAGNOSES, WEIGHTS, RunRecord
+from equipoise.types import InNotebooks
 
 
 @dataclass(frozen=True)
-class FitResult:
+class FitResult(InNotebooks):
     """The result of a training run.
 
     Attributes:
@@ -33,6 +34,8 @@ class FitResult:
             predicts the standardised value; `summary["target_scale"]` has mean and deviation.
         summary: all of `result.json`: fingerprints, cost, probes, environment.
     """
+
+    shown_as = "run"
 
     test: dict[str, float]
     validation: dict[str, float]

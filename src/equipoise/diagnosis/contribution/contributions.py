@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.decimals import fixed
-from equipoise.types import ByName
+from equipoise.types import ByName, InNotebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +75,7 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class Contributions(ByName[Contribution]):
+class Contributions(ByName[Contribution], InNotebooks):
     """The contributions of all modalities, by name.
 
     Attributes:
@@ -100,6 +100,8 @@ class Contributions(ByName[Contribution]):
         without: score of such a head on all other modalities.
         refitted_all: score of such a head on all modalities.
     """
+
+    shown_as = "contributions"
 
     contributions: Mapping[str, Contribution]
     score: float

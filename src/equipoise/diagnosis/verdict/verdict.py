@@ -28,7 +28,7 @@ from equipoise.diagnosis.options import ACCURACY_LIKE
 from equipoise.diagnosis.state import LearningState
 from equipoise.diagnosis.verdict import words
 from equipoise.diagnosis.verdict.rules import BALANCED, STATES, ModalityNumbers, Thresholds, rule_amounts
-from equipoise.types import UsageError
+from equipoise.types import InNotebooks, UsageError
 
 
 class QualityLike(Protocol):
@@ -45,7 +45,7 @@ class QualityLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(InNotebooks):
     """The verdict on one modality.
 
     Attributes:
@@ -59,6 +59,8 @@ class Verdict:
         lacks: what could not be judged because a number is missing.
         numbers: the numbers that were used, by name; intervals are pairs.
     """
+
+    shown_as = "verdict"
 
     modality: str
     state: str

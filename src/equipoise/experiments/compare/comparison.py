@@ -22,7 +22,7 @@ from equipoise.files.untrusted import ABSENT, Refuse, read_json
 from equipoise.files.whole import write_atomically
 from equipoise.tasks import CLASSIFICATION, Task
 from equipoise.training.record.seals import changed, holds, opened, seal_of, sealed
-from equipoise.types import RunFolderError
+from equipoise.types import InNotebooks, RunFolderError
 
 BASELINE: Final = "joint"
 CONFIG, RESULTS, SUMMARY, RUNS = "config.yaml", "results.csv", "summary.json", "runs"
@@ -87,7 +87,7 @@ TEXTS: Final = ("dataset", "model", "method", "split_fingerprint", "init_fingerp
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(InNotebooks):
     """What a comparison gave.
 
     Attributes:
@@ -95,6 +95,8 @@ class Comparison:
         results: a row a run, the columns of `results.csv`.
         summary: what `summary.json` holds.
     """
+
+    shown_as = "comparison"
 
     folder: Path
     results: pd.DataFrame

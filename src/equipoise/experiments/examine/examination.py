@@ -13,12 +13,13 @@ from equipoise.diagnosis.features.projections import Projection
 from equipoise.diagnosis.verdict.verdict import Verdict
 from equipoise.experiments.compare.comparison import without_nan
 from equipoise.experiments.examine.encoder_quality import EncoderQuality
+from equipoise.types import InNotebooks
 
 FORMAT: Final = 1
 
 
 @dataclass(frozen=True)
-class Examination:
+class Examination(InNotebooks):
     """The results of a diagnosis, by modality.
 
     Attributes:
@@ -38,6 +39,8 @@ class Examination:
         settings: of the run, if it is one.
         result: `result.json` of the run, if it is one.
     """
+
+    shown_as = "examination"
 
     source: str
     learning: Diagnosis

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from equipoise.report.text.tables import Table
+from equipoise.types import InNotebooks
 
 if TYPE_CHECKING:
     import altair as alt
@@ -45,7 +46,7 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Chart:
+class Chart(InNotebooks):
     """A chart with its words.
 
     Attributes:
@@ -57,6 +58,8 @@ class Chart:
         legend: its keys.
         numbers: the same as a table.
     """
+
+    shown_as = "chart"
 
     name: str
     title: str
