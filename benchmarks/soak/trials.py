@@ -87,7 +87,7 @@ def files(marker: str) -> list[str]:
 
 def tests(marker: str) -> list[str]:
     """Return the names of the tests with a marker."""
-    listed = pytest_ended([*files(marker), "--collect-only", "-q", "-m", marker], {})
+    listed = pytest_ended([*files(marker), "--collect-only", "-m", marker], {})
     if listed.returncode:
         raise RuntimeError(f"the tests cannot be listed: {listed.stdout[-2000:]}")
     return [line for line in listed.stdout.splitlines() if "::" in line]
