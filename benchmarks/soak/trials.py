@@ -18,6 +18,10 @@ from typing import Any
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests" / "support"))
+
+from evidence import append  # noqa: E402 (of the tests)
+
 LOGGED, COUNT = "EQUIPOISE_EVIDENCE", "EQUIPOISE_MUTATIONS"
 HANG = 4 * 3600.0
 """Seconds after which a test is taken to hang; each damaged copy has limits of its own."""
@@ -71,9 +75,7 @@ class Trials:
             said = (ended.stdout + ended.stderr).strip()[-500:]
             machine = {"python": platform.python_version(), "cores": os.cpu_count(), "commit": self.commit}
             row = {"test": name, "failed": f"ended with code {ended.returncode}: {said}", **machine}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append(self.path, row)
         return f"{name}: {'failed' if ended.returncode else 'as it should be'}"
 
 

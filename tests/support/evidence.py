@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,15 @@ def add_row(**row: Any) -> None:
         return
     test = os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "commit": commit()}
-    file = Path(named)
+    append(Path(named), {"test": test, **row, **machine})
+
+
+def append(file: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to a log; half a line, of a process that was killed, stays a line of its own."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"test": test, **row, **machine}) + "\n")
+    with file.open("a+b") as stream:
+        whole = not stream.tell() or (stream.seek(-1, os.SEEK_END), stream.read(1))[1] == b"\n"
+        stream.write((b"" if whole else b"\n") + json.dumps(row).encode() + b"\n")
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Everything that a block does beside reading: programs, connections, and files that it writes, moves or removes."""
+"""What a block does beside reading: programs, connections, files that it writes, moves or removes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-STARTS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "subprocess.Popen", "pty.spawn")
+STARTS = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.startfile",
+    "subprocess.Popen",
+    "pty.spawn",
+)
 CONNECTS = ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "webbrowser.open")
 CHANGES = (
     *("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod"),
@@ -24,8 +32,8 @@ _watching: list[tuple[list[str], tuple[str, ...]]] = []
 def watched(*allowed: Path) -> Iterator[list[str]]:
     """Watch a block; the list has what it did, but for changes of files in the allowed folders.
 
-    Files of compiled modules and those in the folder of temporary files are allowed too. Only what Python does
-    is seen; what a library does itself shows in the files.
+    Files of compiled modules and those in the folder of temporary files are allowed too. Only what Python
+    does is seen; what a library does itself shows in the files.
     """
     if _hook not in _installed:  # a hook cannot be removed
         sys.addaudithook(_hook)

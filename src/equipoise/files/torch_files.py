@@ -47,6 +47,8 @@ def _check_archive(path: Path) -> None:
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED:
                 raise PickleRefused(f"holds {member.filename!r} compressed, which torch never writes")
+            if member.filename.endswith("constants.pkl"):
+                raise PickleRefused("holds a program in TorchScript")
             if member.filename.endswith("data.pkl"):
                 with archive.open(member) as file:
                     scan(file, member.file_size, None)

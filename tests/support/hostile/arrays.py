@@ -59,14 +59,18 @@ def features(**changed: bytes) -> dict[str, bytes]:
 def overlapping(_: Place) -> bytes:
     """An archive whose members are all the same 5 MB, of a few bytes of bzip2."""
     raw = header("(625000,)") + bytes(5_000_000)
-    whole = zipped({f"train_{number:05}.npy": raw if number == 0 else b"" for number in range(2000)}, zipfile.ZIP_BZIP2)
+    whole = zipped(
+        {f"train_{number:05}.npy": raw if number == 0 else b"" for number in range(2000)}, zipfile.ZIP_BZIP2
+    )
     stream = io.BytesIO(whole)
     with zipfile.ZipFile(stream) as file:
         first = file.infolist()[0]
         directory = file.start_dir
     size, crc = struct.pack("<III", first.CRC, first.compress_size, first.file_size), b""
     out, place = bytearray(whole), directory
-    while out[place : place + 4] == b"PK\x01\x02":  # every entry of the directory is made to point to the first
+    while (
+        out[place : place + 4] == b"PK\x01\x02"
+    ):  # every entry of the directory is made to point to the first
         out[place + 16 : place + 28] = size
         out[place + 42 : place + 46] = struct.pack("<I", first.header_offset)
         name, extra, comment = struct.unpack_from("<HHH", out, place + 28)
@@ -178,7 +182,10 @@ _NPY: dict[str, tuple[bytes | Callable[[Place], bytes], str]] = {
     "a shape whose product overflows": (header("(4294967296, 4294967296, 0x10)") + bytes(80), "declares"),
     "a negative length": (header("(-1, 4)") + bytes(80), "declares the shape"),
     "objects with code": (array_of_objects, "Python objects"),
-    "a header that is an expression": (header("__import__('os').system('touch mark')"), "no array|not an array"),
+    "a header that is an expression": (
+        header("__import__('os').system('touch mark')"),
+        "no array|not an array",
+    ),
     "100,000 brackets in the header": (
         b"\x93NUMPY\x02\x00" + struct.pack("<I", 100_000) + b"(" * 100_000,
         "not an array",
@@ -219,7 +226,10 @@ CASES = [
     Hostile(
         "gzip",
         "100 MB of zeros",
-        content("images.gz", lambda _: gzip.compress(b"\0\0\x08\x03" + b"\0\0\0\x01\0\0\0\x1c\0\0\0\x1c" + bytes(10**8), 9)),
+        content(
+            "images.gz",
+            lambda _: gzip.compress(b"\0\0\x08\x03" + b"\0\0\0\x01\0\0\0\x1c\0\0\0\x1c" + bytes(10**8), 9),
+        ),
         lambda path: read_idx(path, ("N", 28, 28)),
         "its header says 784",
     ),
@@ -240,13 +250,13 @@ CASES = [
     Hostile(
         "MATLAB",
         "an element that claims 4 GB",
-        content("a.mat", b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + struct.pack("<II", 14, 2**32 - 8)),
+        content(
+            "a.mat", b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + struct.pack("<II", 14, 2**32 - 8)
+        ),
         read_lips,
         "not a readable MATLAB file",
     ),
-    Hostile(
-        "Parquet", "20 million rows in 1 kB", parquet(many_rows), read_table, "rows|values", ["pyarrow"]
-    ),
+    Hostile("Parquet", "20 million rows in 1 kB", parquet(many_rows), read_table, "rows|values", ["pyarrow"]),
     Hostile("Parquet", "200 MB of text in 10 kB", parquet(long_texts), read_table, "", ["pyarrow"]),
     Hostile(
         "table",

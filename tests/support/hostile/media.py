@@ -156,7 +156,10 @@ _SOUNDS: dict[str, tuple[Callable[[Place], Path], str]] = {
         content("a.wav", riff(0xFFFFFFFF, 2**31)),
         "",
     ),
-    "a WAV of 2^32 samples a second": (content("a.wav", riff(44, 8, 2**32 // 2 - 1)), "samples per second|decoded"),
+    "a WAV of 2^32 samples a second": (
+        content("a.wav", riff(44, 8, 2**32 // 2 - 1)),
+        "samples per second|decoded",
+    ),
     "a WAV of 64 bits that claims 2^50 bytes": (content("a.wav", rf64()), ""),
     "a FLAC that claims 2^36 samples": (flac, "ends after|decoded"),
 }

@@ -43,7 +43,9 @@ class Calls:
 
 def loads(place: Place) -> bytes:
     """A call of numpy.load, of an array of objects that is a call itself."""
-    np.save(place.given / "inner.npy", np.array([Calls(exec, marked(place))], dtype=object), allow_pickle=True)
+    np.save(
+        place.given / "inner.npy", np.array([Calls(exec, marked(place))], dtype=object), allow_pickle=True
+    )
     return pickle.dumps(Calls(np.load, str(place.given / "inner.npy"), None, True))
 
 

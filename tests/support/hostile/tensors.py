@@ -144,7 +144,7 @@ _WEIGHTS: dict[str, tuple[Callable[[Place], Path], str]] = {
             "weights.pt",
             lambda place: archive(b"\x80\x02}.", {"constants.pkl": b"\x80\x02).", "code/a.py": b"import os"}),
         ),
-        "not opened",
+        "a program in TorchScript",
     ),
     "an archive of tar with ../": (tarred, "no file of torch|run code"),
     "a tuple of 2^60 numbers as a key": (

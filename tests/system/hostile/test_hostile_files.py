@@ -18,13 +18,13 @@ import pytest
 
 from equipoise.types import EquipoiseError, EquipoiseWarning
 from evidence import add_row
-from hostile import arrays, media, pickles, tensors
+from hostile import arrays, media, pickles, tensors, texts
 from hostile.case import Command, Hostile, Place
 from limits import Late, limited
 from mutations import HARMFUL, ROOM
 from watched import watched
 
-CASES: list[Hostile] = [*pickles.CASES, *tensors.CASES, *arrays.CASES, *media.CASES]
+CASES: list[Hostile] = [*pickles.CASES, *tensors.CASES, *arrays.CASES, *media.CASES, *texts.CASES]
 pytestmark = pytest.mark.hostile
 
 
@@ -100,7 +100,8 @@ def opened(case: Hostile, place: Place, capsys: pytest.CaptureFixture[str]) -> s
     assert said.isprintable(), f"it says {said!r}"
     assert not HARMFUL.search(said), f"it says {said}"
     assert bool(said) == bool(case.says), f"it says {said!r}"
-    assert re.search(case.says, said), f"it says {said!r}, expected {case.says!r}"
+    says = case.says.replace("OUTSIDE", str(place.outside))
+    assert re.search(says, said), f"it says {said!r}, expected {case.says!r}"
     return said
 
 
@@ -115,11 +116,12 @@ def words_of(case: Hostile, path: Path, capsys: pytest.CaptureFixture[str]) -> s
         except EquipoiseError as error:
             return str(error)
         except SystemExit as ended:
-            error = capsys.readouterr().err
-            assert ended.code in (0, 1, 2), f"it ends with {ended.code}"
-            assert "unexpected" not in error, error
-            lines = [line for line in error.splitlines() if not line.startswith("warning: ")]
-            return "\n".join(lines) if ended.code else ""
+            code = ended.code
+        else:
+            return ""
         finally:
             warnings.showwarning = shown
-    return ""
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: ")]
+    assert code in (0, None, 1, 2), f"it ends with {code}: {lines}"
+    assert not any("unexpected" in line for line in lines), lines
+    return "\n".join(lines) if code else ""

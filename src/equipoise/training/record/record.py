@@ -119,8 +119,8 @@ class RunRecord(RecordReader):
             path = self.path(name)
             if path.is_symlink() and self.folder.resolve() not in path.resolve().parents:
                 raise PathError(
-                    f"{path} is a link to {path.resolve()}, outside the folder of the run; put the file itself "
-                    "there, or overwrite the run."
+                    f"{path} is a link to {path.resolve()}, outside the folder of the run; put the file "
+                    "itself there, or overwrite the run."
                 )
 
     def open(self, options: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:

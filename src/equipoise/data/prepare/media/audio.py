@@ -80,9 +80,10 @@ def _by_libsndfile(path: Path, start: float, seconds: float | None) -> tuple[Wav
 
 
 class _Stream(BufferedReader):
-    """A file in which libsndfile may look for places that do not exist: it prints errors of a stream itself."""
+    """A file in which a decoder may look for places that do not exist: libsndfile would print the error."""
 
     def seek(self, place: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go to a place, or stay where there is none such."""
         try:
             return super().seek(place, whence)
         except (OSError, OverflowError):
