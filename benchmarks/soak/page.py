@@ -6,10 +6,13 @@ A part without rows has no section.
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import shorten
 
 import pandas as pd
 from kills import SECONDS, WAYS
 
+SAID, READ = 160, "read as plain content"
+"""Most letters of a message on the page, and what it says of files that are read."""
 MEANT = {
     "command": "SIGKILL to the command alone, whose workers have to notice",
     "worker": "SIGKILL to one worker",
@@ -133,7 +136,7 @@ def of_hostile(table: pd.DataFrame) -> list[str]:
         else f"{bad} of them did harm; they are listed below."
     )
     rows = [
-        f"| {row['kind']} | {cell(row['tries'])} | {cell(row['said'] or 'read as plain content')} |"
+        f"| {row['kind']} | {cell(row['tries'])} | {cell(shorten(row['said'] or READ, SAID, placeholder=' ...'))} |"
         for row in table[table["failed"] == ""].to_dict("records")
     ]
     return [

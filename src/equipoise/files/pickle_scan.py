@@ -84,7 +84,7 @@ def _global(state: Pass, argument: bytes) -> None:
 
 def _inst(state: Pass, argument: bytes) -> None:
     _global(state, argument)
-    raise PickleRefused("has the instruction INST, which no array or plain container needs")
+    raise PickleRefused("has the instruction INST")
 
 
 def _stack_global(state: Pass, _: Any) -> None:
@@ -171,7 +171,7 @@ def scan(stream: IO[bytes], size: int, allowed: Collection[tuple[str, str]] | No
         if found.name == "FRAME" and _number(argument) > size - stream.tell():
             raise EOFError
         if found.name not in _DO:
-            raise PickleRefused(f"has the instruction {found.name}, which no array or plain container needs")
+            raise PickleRefused(f"has the instruction {found.name}")
         state.count += 1
         _DO[found.name](state, argument)
         if length:

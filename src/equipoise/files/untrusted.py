@@ -53,6 +53,7 @@ def first_line(error: BaseException) -> str:
         return "it is nested too deep"
     if isinstance(error, KeyError):
         return f"it has no {text}"
+    text = text.partition("; use sys.")[0]  # Python advises how to read a number without an end after all
     lines = [" ".join(line.split()) for line in text.splitlines()]
     return printable(next(filter(None, lines), type(error).__name__))[:_LONGEST]
 

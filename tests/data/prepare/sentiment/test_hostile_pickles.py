@@ -138,4 +138,12 @@ def published(protocol: int) -> bytes:
 @pytest.mark.mutations
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_a_damaged_pickle_is_refused(protocol: int, save: Save) -> None:
-    assert refuses_all(read_pickle, save(published(protocol)), reader="pickle", other=doubled(20)) > 100
+    assert (
+        refuses_all(
+            read_pickle,
+            save(published(protocol)),
+            reader=f"pickle, protocol {protocol}",
+            other=doubled(20),
+        )
+        > 100
+    )
