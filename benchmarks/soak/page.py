@@ -135,9 +135,11 @@ def of_hostile(table: pd.DataFrame) -> list[str]:
         if not bad
         else f"{bad} of them did harm; they are listed below."
     )
+    good = table[table["failed"] == ""]
+    said = [shorten(text or READ, SAID, placeholder=" ...") for text in good["said"]]
     rows = [
-        f"| {row['kind']} | {cell(row['tries'])} | {cell(shorten(row['said'] or READ, SAID, placeholder=' ...'))} |"
-        for row in table[table["failed"] == ""].to_dict("records")
+        f"| {kind} | {cell(tries)} | {cell(what)} |"
+        for kind, tries, what in zip(good["kind"], good["tries"], said, strict=True)
     ]
     return [
         "## Hostile files",

@@ -76,6 +76,11 @@ def test_nesting_and_kinds_are_checked_before_anything_is_used(comparison: Path)
 def test_fingerprints_and_names_that_look_like_numbers_stay_texts(comparison: Path) -> None:
     table = pd.read_csv(comparison / RESULTS).assign(split_fingerprint="0012e5", dataset="007", method="null")
     table.to_csv(comparison / RESULTS, index=False)
+    with pytest.raises(RunFolderError, match="has no method 'null'"):
+        read_comparison(comparison)
+    summary = json.loads((comparison / SUMMARY).read_text())
+    summary["methods"]["null"] = summary["methods"]["joint"]
+    (comparison / SUMMARY).write_text(json.dumps(summary))
     held = read_comparison(comparison).results
     assert held.loc[0, ["split_fingerprint", "dataset", "method"]].tolist() == ["0012e5", "007", "null"]
 
