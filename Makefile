@@ -67,7 +67,7 @@ bench: $(VENV)/.dev  ## Measure speed, as ratios of alternating measurements (fo
 	$(BIN)/python benchmarks/speed $(LINES) $(if $(ANEW),--anew) \
 		$(if $(QUICK),--quick --out runs/speed-quick --page runs/speed-quick/performance.md)
 
-soak: $(VENV)/.dev  ## Kill commands again and again, and write docs/results/reliability.md (hours; SOAK="--times .1").
+soak: $(VENV)/.dev browser  ## Kill commands, open damaged and hostile files, write docs/results/reliability.md (hours; SOAK="--times .1").
 	$(BIN)/python benchmarks/soak $(SOAK)
 
 pictures: $(VENV)/.dev  ## Draw the figures of docs/how-it-works.md from two runs on synthetic data (half a minute).

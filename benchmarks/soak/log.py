@@ -33,7 +33,7 @@ class Log:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
-        self._commit = _commit()
+        self._commit = commit()
 
     def count(self, case: str) -> int:
         """Return how often a case has been killed."""
@@ -51,7 +51,9 @@ class Log:
         partial.replace(self.path)
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Return the commit of the sources, with a plus if they were changed since."""
+
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
 

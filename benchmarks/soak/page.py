@@ -1,12 +1,18 @@
-"""docs/results/reliability.md, from the rows of a soak."""
+"""docs/results/reliability.md, from the rows of a soak.
+
+A part without rows has no section.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import shorten
 
 import pandas as pd
 from kills import SECONDS, WAYS
 
+SAID, READ = 160, "read as plain content"
+"""Most letters of a message on the page, and what it says of files that are read."""
 MEANT = {
     "command": "SIGKILL to the command alone, whose workers have to notice",
     "worker": "SIGKILL to one worker",
@@ -22,17 +28,30 @@ HEAD = (
 )
 
 
-def write(table: pd.DataFrame, path: Path) -> None:
+def write(kills: pd.DataFrame, mutations: pd.DataFrame, hostile: pd.DataFrame, path: Path) -> None:
     """Write the page."""
-    path.write_text(text(table), encoding="utf-8")
+    path.write_text(text(kills, mutations, hostile), encoding="utf-8")
 
 
-def text(table: pd.DataFrame) -> str:
+def text(kills: pd.DataFrame, mutations: pd.DataFrame, hostile: pd.DataFrame) -> str:
     """Return the page."""
+    parts = [(kills, of_kills), (mutations, of_mutations), (hostile, of_hostile)]
+    sections = [line for table, of in parts if len(table) for line in of(table)]
     lines = [
         "# Reliability",
         "",
         "Written by `make soak` from the rows in `docs/results/reliability`; not edited by hand.",
+        "",
+        *sections,
+        *conditions(pd.concat([table for table, _ in parts if len(table)])),
+    ]
+    return "\n".join(lines)
+
+
+def of_kills(table: pd.DataFrame) -> list[str]:
+    """Return the section about commands that were killed."""
+    lines = [
+        "## Killed commands",
         "",
         *answer(table),
         "",
@@ -42,12 +61,12 @@ def text(table: pd.DataFrame) -> str:
         "paths; nothing may be left behind. Moments count from the start of the command, or from a change in "
         "what it writes.",
         "",
-        "## By command",
+        "### By command",
         "",
         *HEAD,
         *by(table, "case"),
         "",
-        "## By way",
+        "### By way",
         "",
         *HEAD,
         *by(table, "way"),
@@ -56,22 +75,99 @@ def text(table: pd.DataFrame) -> str:
         "",
     ]
     if (failures := failed(table)).any():
-        lines += ["## What failed", ""]
+        lines += ["### Kills that went wrong", ""]
         lines += [
             f"- {row['case']}, {row['way']}, after {row['after']} s, at `{row['commit']}`: "
             f"{row['difference'] or 'see its row'}"
             for row in table[failures].fillna("").to_dict("records")
         ]
         lines.append("")
+    return lines
+
+
+def conditions(table: pd.DataFrame) -> list[str]:
+    """Return the section about the machine and the sources."""
     commits = ", ".join(f"`{name}`" for name in dict.fromkeys(table["commit"]))
     pythons = ", ".join(dict.fromkeys(table["python"].astype(str)))
-    lines += [
+    return [
         "## Conditions",
         "",
         f"- Commits {commits}; Python {pythons}; {table['cores'].max()} cores.",
         "",
     ]
-    return "\n".join(lines)
+
+
+def of_mutations(table: pd.DataFrame) -> list[str]:
+    """Return the section about damaged copies of files."""
+    good = table[table["failed"] == ""]
+    what = (
+        "Every one was read, or refused in one line by an error of Equipoise."
+        if len(good) == len(table)
+        else f"{len(table) - len(good)} readers failed; they are listed below."
+    )
+    rows = [
+        f"| {row['reader']} | `{row['file']}` | {row['count']:,.0f} | {row['refused']:,.0f} "
+        f"| {row['read']:,.0f} | {row['slowest']:.2f} s | {row['most'] / 2**20:.1f} MiB |"
+        for row in good.sort_values(["reader", "file"], kind="stable").to_dict("records")
+    ]
+    return [
+        "## Damaged files",
+        "",
+        f"{good['count'].sum() if len(good) else 0:,.0f} damaged copies of {len(good)} files. {what}",
+        "",
+        "Each copy has one to four faults: bits flipped, bytes set, cut out, repeated or spliced in, the end "
+        "cut off, an extreme number. None may cost 5 s of the processor, or more memory than twice what the "
+        "whole file needs and 64 MiB.",
+        "",
+        "| reader | file | copies | refused | read | slowest | most memory beyond the whole file's |",
+        "|---|---|---:|---:|---:|---:|---:|",
+        *rows,
+        "",
+        *failures(table, "Readers that failed"),
+    ]
+
+
+def of_hostile(table: pd.DataFrame) -> list[str]:
+    """Return the section about files that are made to do harm."""
+    bad = int((table["failed"] != "").sum())
+    what = (
+        "None executed anything, changed a file outside its folder, or took more than 5 s of the processor."
+        if not bad
+        else f"{bad} of them did harm; they are listed below."
+    )
+    good = table[table["failed"] == ""]
+    said = [shorten(text or READ, SAID, placeholder=" ...") for text in good["said"]]
+    rows = [
+        f"| {kind} | {cell(tries)} | {cell(what)} |"
+        for kind, tries, what in zip(good["kind"], good["tries"], said, strict=True)
+    ]
+    return [
+        "## Hostile files",
+        "",
+        f"{len(table)} hostile files. {what}",
+        "",
+        "Each is opened as a user would open it, by its command or reader, while everything is watched that "
+        "starts a program, connects to a network, or writes, moves or removes a file.",
+        "",
+        "| kind | what it tries | what is said |",
+        "|---|---|---|",
+        *rows,
+        "",
+        *failures(table, "Files that did harm"),
+    ]
+
+
+def failures(table: pd.DataFrame, title: str) -> list[str]:
+    """Return a section about the tests that failed, if any did."""
+    bad = table[table["failed"] != ""].to_dict("records")
+    lines = [f"- `{row['test']}`, at `{row['commit']}`: {cell(row['failed'])}" for row in bad]
+    return [f"### {title}", "", *lines, ""] if bad else []
+
+
+def cell(text: str) -> str:
+    """Return a text for a cell of a table: names in it are no Markdown and no HTML."""
+    plain = " ".join(str(text).split())
+    return f"`` {plain.replace('|', chr(92) + '|')} ``" if set(plain) & set("`<>&[]*_\\|") else plain
 
 
 def failed(table: pd.DataFrame) -> pd.Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -12,8 +13,10 @@ import pandas as pd
 import pytest
 
 from benchmark_parts import modules_of
+from evidence import VARIABLE, add_row
 
-NAMES = ("kills", "cases", "log", "page")
+NAMES = ("kills", "cases", "log", "page", "trials")
+NONE = pd.DataFrame()
 
 
 @pytest.fixture
@@ -92,11 +95,11 @@ def test_the_page_lists_what_failed(parts, tmp_path: Path) -> None:
     log = parts["log"].Log(tmp_path / "kills.csv")
     kill = parts["kills"].Killed
     log.add("runs", "joint", kill("all", 3.2, True, 0.04, equal=True))
-    assert "1 kills of 1 commands. No result differed" in parts["page"].text(log.table)
+    assert "1 kills of 1 commands. No result differed" in parts["page"].text(log.table, NONE, NONE)
     log.add("runs", "umt", kill("command", 5.0, True, 30.0, equal=False, difference="results.csv differs"))
     held = parts["log"].Log(tmp_path / "kills.csv")
     assert (held.count("joint"), held.count("umt"), held.count("mla")) == (1, 1, 0)
-    text = parts["page"].text(held.table)
+    text = parts["page"].text(held.table, NONE, NONE)
     assert "1 of them went wrong" in text
     assert "| umt | 1 | 1 | 1 | 0 | 1 | 30.0 s |" in text
     assert "- umt, command, after 5.0 s, at" in text
@@ -117,3 +120,70 @@ def test_the_commands_are_such_as_the_command_line_takes(parts, tmp_path: Path) 
         "c": 200,
     }
     shutil.rmtree(tmp_path / "sounds")
+
+
+ROW = {"python": "3.11", "cores": 2, "commit": "abc"}
+READ = ROW | {"reader": "run", "file": "result.json", "refused": 9, "read": 1, "slowest": 0.5, "most": 2**20}
+
+
+def test_readers_that_are_in_the_log_are_not_tried_again(parts, tmp_path: Path, monkeypatch) -> None:
+    trials, log, tried = parts["trials"], tmp_path / "mutations.jsonl", []
+    rows = [
+        {"test": "a", "failed": "", "count": 10, **READ},
+        {"test": "b", "failed": "mutation 3 gives KeyError", "count": 4, **READ},
+        {"test": "c", "failed": "", "count": 5, **READ},
+    ]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"test": "d", "fai')
+    monkeypatch.setattr(trials, "tests", lambda marker: ["a", "b", "c", "d"])
+
+    def ended(words, given):
+        tried.append((*words, given[trials.COUNT]))
+        return subprocess.CompletedProcess([], 1 if words == ["d"] else 0, "killed", "")
+
+    monkeypatch.setattr(trials, "pytest_ended", ended)
+    held = trials.Trials(log, "abc")
+    assert len(list(held.mutate(10))) == 3
+    assert tried == [("b", "10"), ("c", "10"), ("d", "10")]
+    assert held.rows()[-1]["failed"] == "ended with code 1: killed"
+
+
+def test_the_page_shows_readers_and_hostile_files(parts) -> None:
+    good = {"test": "a", "failed": "", "count": 10_000, **READ}
+    bad = {"test": "b[x]", "failed": "mutation 3 of b gives KeyError: 1", "count": 3, **READ}
+    harmless = {
+        "kind": "pickle",
+        "tries": "REDUCE | os.system",
+        "said": "it is <b>refused</b>",
+        "failed": "",
+        **ROW,
+    }
+    harmful = {"test": "c", "kind": "picture", "tries": "PostScript", "said": "", "failed": "it ran", **ROW}
+    text = parts["page"].text(
+        NONE, pd.DataFrame([good, bad]), pd.DataFrame([{"test": "d", **harmless}, harmful])
+    )
+    assert "| run | `result.json` | 10,000 | 9 | 1 | 0.50 s | 1.0 MiB |" in text
+    assert "10,000 damaged copies of 1 files. 1 readers failed" in text
+    assert "- `b[x]`, at `abc`: mutation 3 of b gives KeyError: 1" in text
+    assert "2 hostile files. 1 of them did harm" in text
+    assert "| pickle | `` REDUCE \\| os.system `` | `` it is <b>refused</b> `` |" in text
+    assert "- `c`, at `abc`: it ran" in text
+    assert "Killed commands" not in text
+
+
+def test_rows_of_tests_have_the_test_and_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_row(count=1)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "deep" / "log.jsonl"))
+    add_row(count=2)
+    add_row(test="named", count=3)
+    rows = [json.loads(line) for line in (tmp_path / "deep" / "log.jsonl").read_text().splitlines()]
+    assert [row["count"] for row in rows] == [2, 3]
+    name = "test_rows_of_tests_have_the_test_and_the_machine"
+    assert [row["test"] for row in rows] == [f"tests/benchmarks/test_soak.py::{name}", "named"]
+    assert rows[0].keys() >= {"python", "cores", "commit"}
+
+
+def test_what_is_listed_are_tests_with_the_marker(parts) -> None:
+    readers, harmful = (parts["trials"].files(marker) for marker in ("mutations", "hostile"))
+    assert "tests/data/prepare/test_damaged_files.py" in readers
+    assert "tests/system/hostile/test_hostile_files.py" in harmful
+    assert not set(readers) & set(harmful)

@@ -30,6 +30,7 @@ def comparison(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.mutations
 @pytest.mark.parametrize("name", [RESULTS, SUMMARY])
 def test_a_damaged_comparison_is_refused(name: str, comparison: Path) -> None:
     def read(_: Path) -> None:
@@ -37,7 +38,7 @@ def test_a_damaged_comparison_is_refused(name: str, comparison: Path) -> None:
         held.table()
         assert held.failed >= 0
 
-    assert refuses_all(read, comparison / name, 100, other=WORDS)
+    assert refuses_all(read, comparison / name, 100, reader="comparison", other=WORDS)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +76,16 @@ def test_nesting_and_kinds_are_checked_before_anything_is_used(comparison: Path)
 def test_fingerprints_and_names_that_look_like_numbers_stay_texts(comparison: Path) -> None:
     table = pd.read_csv(comparison / RESULTS).assign(split_fingerprint="0012e5", dataset="007", method="null")
     table.to_csv(comparison / RESULTS, index=False)
+    with pytest.raises(RunFolderError, match="has no method 'null'"):
+        read_comparison(comparison)
+    summary = json.loads((comparison / SUMMARY).read_text())
+    summary["methods"]["null"] = summary["methods"]["joint"]
+    (comparison / SUMMARY).write_text(json.dumps(summary))
     held = read_comparison(comparison).results
     assert held.loc[0, ["split_fingerprint", "dataset", "method"]].tolist() == ["0012e5", "007", "null"]
 
 
+@pytest.mark.mutations
 def test_a_damaged_tuning_is_refused(tmp_path: Path) -> None:
     method = TunedMethod(finished=2, default=0.5, best=0.6, trial=1, chosen={"lr": 0.1}, causes={1: "no"})
     Tuned(
@@ -92,7 +99,9 @@ def test_a_damaged_tuning_is_refused(tmp_path: Path) -> None:
         settings={"epochs": 3, "encoder": ["mlp"]},
         methods={"joint": method},
     ).write()
-    assert refuses_all(lambda file: read_tuned(file.parent), tmp_path / TUNED, 150, other=WORDS)
+    assert refuses_all(
+        lambda file: read_tuned(file.parent), tmp_path / TUNED, 150, reader="tuning", other=WORDS
+    )
 
 
 @pytest.mark.parametrize("text", ["a: &a [1, *a]", "- " * 300, "{k: 1}", "", "{seeds: 3}", "methods: 1"])
@@ -113,6 +122,7 @@ def test_aliases_and_merges_cannot_multiply_a_file(tmp_path: Path) -> None:
     assert yaml.safe_load("a: &a [1]\nb: *a") == {"a": [1], "b": [1]}
 
 
+@pytest.mark.mutations
 def test_damaged_features_are_refused(tmp_path: Path) -> None:
     x, y = np.ones((6, 2), np.float32), np.array([0, 1] * 3)
     path = tmp_path / "features.npz"
@@ -123,4 +133,4 @@ def test_damaged_features_are_refused(tmp_path: Path) -> None:
         held.class_names()
         dict(held.features().train)
 
-    assert refuses_all(read, path, 150)
+    assert refuses_all(read, path, 150, reader="saved features")

@@ -23,7 +23,7 @@ def test_no_message_repeats_how_to_run_the_code_of_a_file(tmp_path: Path) -> Non
     with pytest.raises(RunFolderError, match="requests the Python object 'pathlib.PurePosixPath'") as caught:
         load_checkpoint(path)
     path.write_bytes(b"nonsense")
-    with pytest.raises(RunFolderError, match="holds Python objects, or is damaged") as other:
+    with pytest.raises(RunFolderError, match="is no file of torch, or damaged") as other:
         load_checkpoint(path)
     objects = tmp_path / "a.npy"
     np.save(objects, np.array([{}], dtype=object), allow_pickle=True)

@@ -1,8 +1,5 @@
 """The page in the system's Chromium: it is drawn without console messages and without network requests."""
 
-import os
-import shutil
-
 import numpy as np
 import pytest
 
@@ -10,17 +7,9 @@ from equipoise.data import write_dataset
 from equipoise.report import write_comparison_report, write_preview, write_report
 from equipoise.report.html import write as write_page
 from equipoise.report.pages.page import Fold, Page, Section
+from headless import started
 
 pytestmark = pytest.mark.browser
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = "<b>%{x}</b>&lt;"
 BREAKOUT = "</script></noscript><img src=x onerror=alert(1)>"
 JOINT = [0.80, 0.81, 0.82]
@@ -39,17 +28,8 @@ def point_at(page, mark):
 
 @pytest.fixture(scope="module")
 def chromium():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if os.environ.get("EQUIPOISE_NO_BROWSER") == "1":
-        pytest.skip("EQUIPOISE_NO_BROWSER is 1")
-    if found is None:
-        pytest.fail("Chromium not found: run 'make browser', or set EQUIPOISE_NO_BROWSER=1")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+    with started() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Damaged copies of a file, the same for the same seed, and the check that a reader refuses each of them.
 
-`EQUIPOISE_MUTATIONS=10000` tries so many of each file instead of the few hundred of the suite.
+`EQUIPOISE_MUTATIONS=10000` tries so many of each file instead of the few hundred of the suite, and
+`EQUIPOISE_EVIDENCE=FILE.jsonl` keeps what came out; see `evidence`.
 """
 
 from __future__ import annotations
@@ -8,21 +9,20 @@ from __future__ import annotations
 import os
 import random
 import re
-import resource
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from equipoise.types import EquipoiseError
+from evidence import add_row
+from limits import Late, Taken, limited
 
 EXTREMES = (0, 1, *(2**bits + more for bits in (7, 8, 15, 16, 28, 31, 32, 62, 63, 64) for more in (-1, 0)))
 HARMFUL = re.compile("\n|weights_only|allow_pickle|max_header_size|safe_globals")
 """No message has several lines, or says how to run the code in a file."""
-SECONDS = 10
-"""No damaged file of a few kilobytes may cost a reader more."""
-BYTES = 500 * 2**20
-"""Nor take more memory."""
+ROOM = 64 * 2**20
+"""Bytes that a reader may take beside twice what the whole file needs: allocators take memory in pieces."""
 
 
 def mutated(content: bytes, seed: int, other: bytes = b"") -> bytes:
@@ -64,11 +64,54 @@ def count_of(few: int) -> int:
     return int(os.environ.get("EQUIPOISE_MUTATIONS", few))
 
 
+@dataclass
+class Tried:
+    """What came of the damaged copies of a file.
+
+    Attributes:
+        reader, file: which reader, and which file.
+        count: how many were tried.
+        refused: how many were refused; the others were read.
+        slowest: most seconds of the processor that one took.
+        most: most memory that one took, beyond what the whole file takes.
+        failed: what went wrong, which ends the test.
+    """
+
+    reader: str
+    file: str
+    count: int = 0
+    refused: int = 0
+    slowest: float = 0.0
+    most: int = 0
+    failed: str = ""
+    need: int = field(default=0, repr=False)
+
+    def add(self, what: str, said: str | None, taken: Taken) -> None:
+        """Count a copy.
+
+        Raises:
+            AssertionError: its message is none, or it took too much memory.
+        """
+        self.count += 1
+        self.refused += said is not None
+        self.slowest = max(self.slowest, taken.seconds)
+        self.most = max(self.most, taken.bytes - self.need)
+        assert not HARMFUL.search(said or ""), f"{what} says {said}"
+        allowed = 2 * self.need + ROOM
+        assert taken.bytes <= allowed, f"{what} takes {taken.bytes:,} bytes, {allowed:,} are allowed"
+
+    def row(self) -> dict[str, Any]:
+        """Return what is kept of it."""
+        values = {name: value for name, value in vars(self).items() if name != "need"}
+        return values | {"slowest": round(self.slowest, 3), "read": self.count - self.refused}
+
+
 def refuses_all(
     read: Callable[[Path], object],
     file: Path,
     few: int = 300,
     *,
+    reader: str,
     other: bytes = b"",
     typed: tuple[type[Exception], ...] = (EquipoiseError,),
 ) -> int:
@@ -76,28 +119,38 @@ def refuses_all(
 
     Returns how many were refused; a copy may also be as good as the file.
 
+    Args:
+        read: reads the file.
+        file: a whole one.
+        few: how many are tried, unless the environment asks for another number.
+        reader: what reads it, for the evidence.
+        other: bytes of which parts are spliced in.
+        typed: the errors that it may raise.
+
     Raises:
         AssertionError: the error of one is not `typed` or has several lines, or it took too much time or
             memory; the message names the seed.
     """
-    content, refused = file.read_bytes(), 0
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    content, tried = file.read_bytes(), Tried(reader, file.name)
+    read(file)  # which is whole; and whatever the reader imports is there
+    with limited(file.name) as taken:
+        read(file)
+    tried.need = taken.bytes
     try:
         for seed in range(count_of(few)):
             what = f"mutation {seed} of {file.name}"
             file.write_bytes(mutated(content, seed, other))
-            with _in_time(what):
+            with limited(what) as taken:
                 said = _refusal(read, file, typed, what)
-            refused += said is not None
-            assert not re.search("\n|weights_only|allow_pickle|max_header_size|safe_globals", said or ""), (
-                said
-            )
-            grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-            assert grown < BYTES, f"{what} takes {grown:,} bytes"
+            tried.add(what, said, taken)
+    except (AssertionError, Late) as error:
+        tried.failed = str(error)
+        raise
     finally:
         file.write_bytes(content)
-    read(file)  # which is whole
-    return refused
+        add_row(**tried.row())
+    read(file)
+    return tried.refused
 
 
 def _refusal(
@@ -111,21 +164,3 @@ def _refusal(
     except Exception as error:
         raise AssertionError(f"{what} gives {type(error).__name__}: {error}") from error
     return None
-
-
-class Late(BaseException):
-    """A reader takes too long; no `except Exception` of the reader catches it."""
-
-
-@contextmanager
-def _in_time(what: str) -> Iterator[None]:
-    def late(*_: object) -> None:
-        raise Late(f"{what} takes more than {SECONDS} seconds")
-
-    earlier = signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, earlier)

@@ -42,23 +42,25 @@ def read_array(path: Path, refuse: Refuse, *, mapped: bool = False) -> NDArray[A
 def names_in(path: Path, refuse: Refuse) -> list[str]:
     """Return the names of the arrays in an archive; for the errors see `read_array`."""
     with parsing(refuse, *ABSENT), zipfile.ZipFile(path) as archive:
-        return list(_members(archive))
+        return list(_members(archive, path.stat().st_size))
 
 
 def arrays_in(path: Path, refuse: Refuse, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
     """Read some arrays of an archive by name, or all; for the errors see `read_array`."""
     with parsing(refuse, *ABSENT), zipfile.ZipFile(path) as archive:
-        members, size = _members(archive), path.stat().st_size
-        return {name: _member(archive, members[name], size) for name in (members if names is None else names)}
+        members = _members(archive, path.stat().st_size)
+        return {name: _member(archive, members[name]) for name in (members if names is None else names)}
 
 
-def _members(archive: zipfile.ZipFile) -> Mapping[str, zipfile.ZipInfo]:
+def _members(archive: zipfile.ZipFile, size: int) -> Mapping[str, zipfile.ZipInfo]:
+    """Return the arrays in a file of `size` bytes, which are all of it: several may be the same bytes."""
+    declared = sum(one.file_size for one in archive.infolist())
+    if declared > SHRUNK * size:
+        raise ValueError(f"its arrays declare {declared} bytes in a file of {size}")
     return {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> NDArray[Any]:
-    if member.file_size > SHRUNK * size:
-        raise ValueError(f"{member.filename!r} declares {member.file_size} bytes in a file of {size}")
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(member) as file:
         _check_header(file, member.file_size)
     with archive.open(member) as file:

@@ -53,6 +53,8 @@ def read_csv(path: Path, refuse: Refuse, **options: Any) -> pd.DataFrame:
         MachineLimitError: see `equipoise.files.untrusted.check_machine`.
     """
     with parsing(refuse, *ABSENT):
+        if path.exists() and not path.is_file():  # a link may lead to a device without an end
+            raise ValueError("it is no file")
         table: pd.DataFrame = pd.read_csv(path, **options)
         texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
         table = table.assign(**{name: table[name].map(from_cell) for name in texts})

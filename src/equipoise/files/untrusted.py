@@ -27,6 +27,8 @@ DEEPEST: Final = 100
 """Containers inside one another; code that walks through them calls itself for each."""
 LARGEST: Final = 2**30
 """Bytes of a text that is parsed at once."""
+LARGEST_STREAM: Final = 2**24
+"""Of one that is no file: a link may lead to a device without an end."""
 LARGEST_YAML: Final = 2**24
 _FEW: Final = 10_000
 _MERGED: Final = 20
@@ -51,6 +53,7 @@ def first_line(error: BaseException) -> str:
         return "it is nested too deep"
     if isinstance(error, KeyError):
         return f"it has no {text}"
+    text = text.partition("; use sys.")[0]  # Python advises how to read a number without an end after all
     lines = [" ".join(line.split()) for line in text.splitlines()]
     return printable(next(filter(None, lines), type(error).__name__))[:_LONGEST]
 
@@ -103,10 +106,11 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     Raises:
         OSError, ValueError: it cannot be read; for `parsing`.
     """
+    most = LARGEST if path.is_file() else LARGEST_STREAM
     with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise ValueError(f"it has more than {LARGEST} bytes")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most} bytes")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from equipoise.diagnosis.features.reading import device_of, logits_in
 from equipoise.distributed import unwrapped
+from equipoise.files.torch_files import load_tensors
 from equipoise.files.untrusted import parsing
 from equipoise.files.whole import replaced
 from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
@@ -58,7 +59,7 @@ class _Checkpointed(TrainerCallback):
                 "callback, and give resume_from= its folder if it is not in output_dir."
             )
         with parsing(lambda found: RunFolderError(f"cannot read {path}: {found}; use another checkpoint.")):
-            return dict(torch.load(path, weights_only=True, map_location="cpu"))
+            return dict(load_tensors(path))
 
 
 class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):

@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,7 +77,18 @@ def load_factory(spec: str) -> Callable[..., Any]:
         raise UsageError(f"module {module_name!r} has no {attribute!r}.") from error
     if not callable(factory):
         raise UsageError(f"{spec!r} names a {type(factory).__name__}; expected a class or a factory.")
+    # The record of a run names its model too, and another person may have written subprocess:Popen there.
+    if _of_python(factory) or (isinstance(factory, type) and not issubclass(factory, nn.Module)):
+        raise UsageError(f"{spec!r} makes no model; expected a torch module, or a function that makes one.")
     return cast("Callable[..., Any]", factory)
+
+
+def _of_python(factory: Callable[..., Any]) -> bool:
+    """Return whether something that can be called is Python's own, which has no models."""
+    while isinstance(factory, partial):
+        factory = factory.func
+    module = str(getattr(factory, "__module__", None) or type(factory).__module__)
+    return module.partition(".")[0] in sys.stdlib_module_names
 
 
 def check_contract(model: object, shapes: Shapes, num_classes: int, name: str = "model") -> BalancedModel:

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from equipoise.files.untrusted import Refuse, parsing
+from equipoise.files.torch_files import load_tensors
+from equipoise.files.untrusted import Refuse, first_line, parsing
 from equipoise.models.encoders.base import Encoder
 from equipoise.types import ModelError, UsageError
 
@@ -123,16 +124,21 @@ def _read(file: Path) -> dict[str, Tensor]:
         with parsing(_refuse(file), pickle.UnpicklingError):
             if file.suffix == ".safetensors":
                 return load_file(file)
-            loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
+            loaded: Any = load_tensors(file)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{file} contains objects other than weights, which could run code; save only its state_dict()."
+            f"{file} contains objects other than weights, which could run code ({first_line(error)}); save "
+            "only its state_dict()."
         ) from error
     for wrapper in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise ModelError(f"{file} is not a state_dict; expected only names and tensors: save state_dict().")
+    for name, value in loaded.items():
+        if not isinstance(name, str) or value.layout != torch.strided or value.is_meta or value.is_quantized:
+            kind = "meta" if value.is_meta else "quantized" if value.is_quantized else value.layout
+            raise ModelError(f"{file}: {name!r} is a {kind} tensor; expected a dense one, with its values.")
     return dict(loaded)
 
 
@@ -174,7 +180,9 @@ def _adapt_first_convolution(encoder: Encoder, found: dict[str, Tensor]) -> str:
             key = f"{name}.weight"
             value, own = found[key], module.weight
             same_but_channels = value.shape[:1] + value.shape[2:] == own.shape[:1] + own.shape[2:]
-            if value.ndim != own.ndim or value.shape == own.shape or not same_but_channels:
+            held = value.untyped_storage().nbytes() // value.element_size()
+            fits = value.ndim == own.ndim and same_but_channels and value.shape != own.shape
+            if not fits or value.numel() > held:  # a small file can declare a million channels
                 return ""
             mean = value.mean(dim=1, keepdim=True)
             found[key] = mean * value.shape[1] if own.shape[1] == 1 else mean.expand_as(own)

@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from equipoise.distributed import is_sharded, own_part, whole
+from equipoise.files.untrusted import parsing
 from equipoise.randomness import seeded_rng
 from equipoise.relearning.blend import check_state, snapshot
 from equipoise.relearning.options import Factory, RelearnOptions
@@ -100,10 +100,8 @@ def with_target_file(options: Mapping[str, Any], modalities: Sequence[str]) -> d
     path = options.get("target")
     if not (isinstance(path, str) and path.endswith(SUFFIX)):
         return dict(options)
-    try:
+    with parsing(lambda found: UsageError(f"cannot read the target {path}: {found}.")):
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"cannot read the target {path}: {str(error).splitlines()[0]}.") from None
     states: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         owners = [modality for modality in modalities if name.startswith(f"{modality}.")]

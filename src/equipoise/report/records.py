@@ -26,8 +26,10 @@ from equipoise.experiments.grid.output_folder import GRID
 from equipoise.experiments.grid.vary import read_grid
 from equipoise.tasks import CLASSIFICATION, Task, task_named
 from equipoise.training.fit import run_name
+from equipoise.training.record.events import REMEDY
+from equipoise.training.record.history import read_diagnoses
 from equipoise.training.record.record import CONFIG, DIAGNOSES, METRICS, RESULT, RunRecord
-from equipoise.types import PathError, UsageError
+from equipoise.types import PathError, RunFolderError, UsageError
 
 FINISHED: Final = "ok"
 COMPARISON, RUN, GRID_OF_COMPARISONS = "comparison", "run", "grid"
@@ -75,16 +77,19 @@ def read_run(folder: Path, *, method: str | None = None) -> Run:
     record = RunRecord(folder)
     result = record.result()
     record.check_settings()
-    metrics = list(record.events(METRICS))
+    metrics, states = list(record.events(METRICS)), list(record.events(DIAGNOSES))
+    read_diagnoses(states)  # raises where one is damaged
+    if "method" not in result:
+        raise RunFolderError(f"{record.path(RESULT)} has no 'method'. {REMEDY}")
     return Run(
-        method=method or str(result["method"]),
-        seed=int(result["seed"]),
+        method=method or result["method"],
+        seed=result["seed"],
         status=FINISHED,
         folder=folder,
         settings=record.options(),
         result=result,
         epochs=[event for event in metrics if event.get("event") == "epoch"],
-        states=list(record.events(DIAGNOSES)),
+        states=states,
         tests=sum(event.get("event") == "test" for event in metrics),
     )
 

@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from equipoise.files.untrusted import parsing
 from equipoise.methods import create_method
 from equipoise.models import BalancedModel
 from equipoise.models.local_weights import without_weights
 from equipoise.training.assembly import ModelSpec, build_for, build_reference
 from equipoise.training.option_text import from_options
+from equipoise.training.record.events import REMEDY
 from equipoise.training.record.files import read_weights
 from equipoise.training.record.history import RecordedDiagnosis, read_diagnoses
-from equipoise.training.record.record import DIAGNOSES, WEIGHTS, RunRecord
-from equipoise.types import InNotebooks
+from equipoise.training.record.record import DIAGNOSES, RESULT, WEIGHTS, RunRecord
+from equipoise.types import InNotebooks, RunFolderError
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,22 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
     record = RunRecord(Path(folder))
     result = record.result()
     record.check_settings()
+
+    def refuse(found: str) -> RunFolderError:
+        return RunFolderError(f"{record.path(RESULT)} fits no run ({found}). {REMEDY}")
+
     settings = from_options(record.options())
     # All weights are in the record. The files that training started from may be missing.
     settings = replace(settings, encoder_options=without_weights(settings.encoder_options))
-    spec = ModelSpec.from_dict(result["model_spec"])
-    method = create_method(settings.method, settings.method_options)
-    model = build_for(method, settings, build_reference(settings, spec))
+    with parsing(refuse):
+        spec, best_epoch = ModelSpec.from_dict(result["model_spec"]), result["best_epoch"]
+        method = create_method(settings.method, settings.method_options)
+        model = build_for(method, settings, build_reference(settings, spec))
     read_weights(record.checked(WEIGHTS), model)
     return FitResult(
         test=result["test"],
         validation=result["validation"],
-        best_epoch=result["best_epoch"],
+        best_epoch=best_epoch,
         diagnoses=read_diagnoses(record.events(DIAGNOSES)),
         run_dir=record.folder,
         model=model.eval(),

@@ -121,7 +121,10 @@ def from_options(options: Mapping[str, Any]) -> Settings:
     Raises:
         UsageError: an option does not exist or cannot be read.
     """
-    return Settings.from_options(**to_keywords(options))
+    values = to_keywords(options)
+    if "data" not in values:
+        raise UsageError("the options lack 'data'; expected the name of a dataset, or its folder.")
+    return Settings.from_options(**values)
 
 
 def to_keywords(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,12 +136,21 @@ def to_keywords(options: Mapping[str, Any]) -> dict[str, Any]:
     values = {key: value for key, value in options.items() if value is not None}
     for key, option in IN_TEXT.items():
         if option in values:
-            read = parse_assignments(values.pop(option), option.replace("_", "-"))
+            read = parse_assignments(_texts(values.pop(option), option), option.replace("_", "-"))
             nest = key == "encoder_options"
             values[key] = nested(read, "encoder-option", "MODALITY.OPTION") if nest else read
     if encoder := values.pop("encoder", None):
-        values["encoder"] = parse_encoders([encoder] if isinstance(encoder, str) else encoder)
+        values["encoder"] = parse_encoders(
+            [encoder] if isinstance(encoder, str) else _texts(encoder, "encoder")
+        )
     return values
+
+
+def _texts(value: Any, option: str) -> list[str] | tuple[str, ...]:
+    """Return the texts of an option, which come from a file."""
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        raise UsageError(f"the option {option!r} is {repr(value)[:80]}; expected a list of texts.")
+    return value
 
 
 def _flat(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

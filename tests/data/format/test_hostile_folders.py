@@ -17,6 +17,7 @@ Write = Callable[..., PreparedDataset]
 NAMES = ("dataset.json", "index.csv", "00_a.npy")
 
 
+@pytest.mark.mutations
 @pytest.mark.parametrize("name", NAMES)
 def test_a_damaged_file_is_refused(name: str, write: Write) -> None:
     folder = write(6).path
@@ -25,7 +26,8 @@ def test_a_damaged_file_is_refused(name: str, write: Write) -> None:
         dataset = open_dataset(folder)
         dataset.array("a").sum()
 
-    assert refuses_all(read, folder / name, 100, other=b'null,"",[]{}-1 \xff\x00 "shape": 1e999')
+    other = b'null,"",[]{}-1 \xff\x00 "shape": 1e999'
+    assert refuses_all(read, folder / name, 100, reader="prepared dataset", other=other)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "preparation.json"])

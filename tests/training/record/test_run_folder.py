@@ -220,7 +220,7 @@ def test_a_run_whose_weights_are_missing_is_repeated(data: str, out: Path) -> No
 def test_a_result_without_its_figures_is_damaged(data: str, out: Path) -> None:
     eq.fit(data, out=out, **QUICK)
     (out / "result.json").write_text("{}")
-    with pytest.raises(eq.RunFolderError, match=r"result\.json is damaged; delete the folder"):
+    with pytest.raises(eq.RunFolderError, match=r"result\.json: it has None for .test.; overwrite"):
         eq.load_run(out)
 
 

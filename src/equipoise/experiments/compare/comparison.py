@@ -226,6 +226,8 @@ def read_comparison(folder: Path) -> Comparison:
     if wrong:
         raise refuse(f"{RESULTS} has other entries than numbers in {wrong[0]!r}")
     _check_summary(summary, refuse)
+    if lacking := sorted(set(results.loc[results["status"] == "ok", "method"]) - set(summary["methods"])):
+        raise refuse(f"{SUMMARY} has no method {lacking[0]!r}")
     summary, seals = opened(summary, folder / SUMMARY, REMEDY)
     if seals is not None and not holds(folder / RESULTS, seals[RESULTS]):
         raise changed(folder / RESULTS, REMEDY)

@@ -12,7 +12,8 @@ import hashlib
 from pathlib import Path
 from typing import Any, Final
 
-from equipoise.files.untrusted import first_line
+from equipoise.files.torch_files import load_tensors
+from equipoise.files.untrusted import Refuse, first_line, parsing
 from equipoise.files.whole import replaced, sync, sync_folder
 from equipoise.training.record.record import BEFORE_LAST, CHECKPOINT, RESULT, SNAPSHOT_INDEX, RunRecord
 from equipoise.training.record.snapshots import Snapshots
@@ -67,8 +68,9 @@ def restored(record: RunRecord) -> dict[str, Any]:
             continue
         try:
             state = load_checkpoint(record.path(name))
-            record.check_confirmed(state["events"])
-            snapshots.check(state["events"][SNAPSHOT_INDEX]["bytes"])
+            with parsing(_damaged(record.path(name))):  # whatever its digest says
+                record.check_confirmed(state["events"])
+                snapshots.check(state["events"][SNAPSHOT_INDEX]["bytes"])
         except RunFolderError as error:
             problems.append(str(error))
             continue
@@ -92,14 +94,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         RunFolderError: it is damaged, or of another format.
     """
-    import torch
-
-    damaged = RunFolderError(f"the checkpoint {path} is damaged (its SHA-256 differs)")
+    damaged = _damaged(path)("its SHA-256 differs")
     try:
         whole, marked = _is_whole(path)
         if marked and not whole:
             raise damaged
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = load_tensors(path)
         found = state.get("format")
     except RunFolderError:
         raise
@@ -113,6 +113,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not whole:
         raise damaged
     return state
+
+
+def _damaged(path: Path) -> Refuse:
+    return lambda found: RunFolderError(f"the checkpoint {path} is damaged ({found})")
 
 
 def _is_whole(path: Path) -> tuple[bool, bool]:

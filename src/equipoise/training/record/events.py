@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from equipoise.files.untrusted import parse_json
 from equipoise.files.whole import append_line, sync, sync_folder
 from equipoise.training.record.seals import Seal, begins, changed, seal_of
 from equipoise.types import RunFolderError
@@ -44,8 +45,8 @@ def read_events(path: Path, seal: Seal | None = None) -> Iterator[dict[str, Any]
     lines = content.splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
-            event = json.loads(line)
-        except ValueError:  # no UTF-8, or no JSON
+            event = parse_json(line.decode("utf-8"))
+        except (ValueError, RecursionError):  # no UTF-8, no JSON, no mapping, or nested too deep
             if number < len(lines) or line.endswith(b"\n"):
                 raise RunFolderError(f"{path} is damaged in line {number}; run again.") from None
             return

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Final
 
-import yaml
-
-from equipoise.files.untrusted import first_line
+from equipoise.files.untrusted import ABSENT, read_json, read_yaml
 from equipoise.training.record.events import REMEDY, read_events
 from equipoise.training.record.names import (
     BEFORE_LAST,
@@ -26,6 +24,15 @@ from equipoise.training.record.names import (
 )
 from equipoise.training.record.seals import EMPTY, Seal, changed, digest_of, holds, opened
 from equipoise.types import PathError, RunFolderError, warn
+
+IN_RESULT: Final = {"test": dict, "validation": dict, "seed": int}
+MAY_BE_IN_RESULT: Final = {
+    **dict.fromkeys(("dataset", "model", "method", "task"), str),
+    **dict.fromkeys(("epochs", "best_epoch"), int),
+    **dict.fromkeys(("classes", "modalities"), list),
+    **dict.fromkeys(("split_sizes", "environment", "method_options", "probes", "parts", "model_spec"), dict),
+}
+"""Kinds of the entries of a result; those of the second are missing in results of some versions."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +76,19 @@ class RecordReader:
             PathError: there is no run in the folder.
             RunFolderError: its settings cannot be read.
         """
+
+        def refuse(found: str) -> RunFolderError:
+            return RunFolderError(f"cannot read {self.path(CONFIG)}: {found}; write it anew, or train again.")
+
         try:
-            values = yaml.safe_load(self.path(CONFIG).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+            values: dict[str, Any] = read_yaml(self.path(CONFIG), refuse)
+        except ABSENT:
             raise PathError(
                 f"{self.folder} holds no run: there is no {CONFIG}; expected a folder written by "
                 "'equipoise train' or 'equipoise compare'."
             ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RunFolderError(
-                f"cannot read {self.path(CONFIG)}: {first_line(error)}; write it anew, or train again."
-            ) from None
-        if not isinstance(values, dict):
-            raise RunFolderError(f"{self.path(CONFIG)} is not a mapping of options; it is damaged.")
+        if unnamed := [key for key in values if not isinstance(key, str)]:
+            raise refuse(f"it has the key {unnamed[0]!r}, expected names of options")
         return values
 
     def events(self, name: str) -> Iterator[dict[str, Any]]:
@@ -135,9 +142,15 @@ class RecordReader:
 
     def _opened(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Return the result, and the seals of the files that it goes with; see `result`."""
+
+        def refuse(found: str) -> RunFolderError:
+            return RunFolderError(
+                f"cannot read {self.path(RESULT)}: {found}; overwrite the run to train it again."
+            )
+
         try:
-            result: dict[str, Any] = json.loads(self.path(RESULT).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+            result: dict[str, Any] = read_json(self.path(RESULT), refuse)
+        except ABSENT:
             self.options()  # raises where there is no run at all
             if self.holds_comparison:
                 raise PathError(
@@ -147,15 +160,15 @@ class RecordReader:
             raise RunFolderError(
                 f"the run in {self.folder} is not finished; continue it with 'equipoise train --resume'."
             ) from None
-        except (OSError, ValueError) as error:
-            raise RunFolderError(
-                f"cannot read {self.path(RESULT)}: {first_line(error)}; overwrite the run to train it again."
-            ) from None
-        if not isinstance(result, dict) or not {"test", "validation", "seed"} <= result.keys():
-            raise RunFolderError(
-                f"{self.path(RESULT)} is damaged; delete the folder {self.folder} and run again."
-            )
-        return opened(result, self.path(RESULT), REMEDY)
+        result, seals = opened(result, self.path(RESULT), REMEDY)
+        for name, kind in (IN_RESULT | MAY_BE_IN_RESULT).items():
+            if (name in IN_RESULT or name in result) and not isinstance(result.get(name), kind):
+                raise refuse(f"it has {repr(result.get(name))[:80]} for {name!r}")
+        for split in ("test", "validation"):
+            for name, value in result[split].items():
+                if not isinstance(value, int | float | NoneType):
+                    raise refuse(f"it has {repr(value)[:80]} for {name!r} in {split!r}, expected a number")
+        return result, seals
 
     def check_data(self, identity: Mapping[str, str]) -> None:
         """Check that a finished run was made with these data: fingerprints by their keys in the result.

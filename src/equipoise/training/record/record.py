@@ -110,7 +110,18 @@ class RunRecord(RecordReader):
                     f"{self.folder} holds a run already; resume it, overwrite it, or choose another folder "
                     "(--resume, --overwrite, --out)."
                 )
+            self._check_links()
             self.check_same(options)
+
+    def _check_links(self) -> None:
+        """Raise PathError if a file of the record is a link that leaves its folder: it would be written."""
+        for name in (*FILES, *EVENTS, SNAPSHOTS):
+            path = self.path(name)
+            if path.is_symlink() and self.folder.resolve() not in path.resolve().parents:
+                raise PathError(
+                    f"{path} is a link to {path.resolve()}, outside the folder of the run; put the file "
+                    "itself there, or overwrite the run."
+                )
 
     def open(self, options: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
         """Prepare the folder, whose lock is held, for a run of these options.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Final
 from torch import Tensor, nn
 
 from equipoise.distributed import load_whole
-from equipoise.files.untrusted import first_line
+from equipoise.files.untrusted import first_line, parse_json, parsing
 from equipoise.training.record import fingerprints
 from equipoise.training.record.files import read_tensors, weights_of, write_weights
 from equipoise.training.record.record import SNAPSHOT_INDEX, SNAPSHOTS, RunRecord
@@ -80,7 +79,8 @@ class Snapshots:
         Raises:
             RunFolderError: the index is damaged.
         """
-        return [Snapshot(**event) for event in self.record.events(SNAPSHOT_INDEX)]
+        with parsing(self._refuse):
+            return [Snapshot(**event) for event in self.record.events(SNAPSHOT_INDEX)]
 
     def check(self, size: int) -> None:
         """Check the snapshots that the first bytes of the index name; better now than after the training.
@@ -90,7 +90,9 @@ class Snapshots:
         """
         path = self.record.path(SNAPSHOT_INDEX)
         lines = path.read_bytes()[:size].splitlines() if size else []
-        found = {snapshot.weights: snapshot for snapshot in (Snapshot(**json.loads(line)) for line in lines)}
+        with parsing(self._refuse):
+            named = [Snapshot(**parse_json(line.decode("utf-8"))) for line in lines]
+        found = {snapshot.weights: snapshot for snapshot in named}
         for snapshot in found.values():
             self._read(snapshot)
 
@@ -132,6 +134,9 @@ class Snapshots:
         if fingerprints.of_tensors(weights) != snapshot.weights:
             raise RunFolderError(f"{what} is damaged")
         return weights
+
+    def _refuse(self, found: str) -> RunFolderError:
+        return RunFolderError(f"{self.record.path(SNAPSHOT_INDEX)} is damaged ({found})")
 
     @staticmethod
     def _file(snapshot: Snapshot) -> str:

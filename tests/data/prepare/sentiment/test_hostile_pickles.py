@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.data.prepare.sentiment.pickle_scan import scan
 from equipoise.data.prepare.sentiment.pickles import read_pickle
+from equipoise.files.pickle_scan import scan
 from equipoise.types import DataError
 from mutations import refuses_all
 
@@ -135,6 +135,15 @@ def published(protocol: int) -> bytes:
     return pickle.dumps(splits, protocol)
 
 
+@pytest.mark.mutations
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_a_damaged_pickle_is_refused(protocol: int, save: Save) -> None:
-    assert refuses_all(read_pickle, save(published(protocol)), other=doubled(20)) > 100
+    assert (
+        refuses_all(
+            read_pickle,
+            save(published(protocol)),
+            reader=f"pickle, protocol {protocol}",
+            other=doubled(20),
+        )
+        > 100
+    )

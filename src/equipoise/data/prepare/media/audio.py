@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,7 @@ def _by_libsndfile(path: Path, start: float, seconds: float | None) -> tuple[Wav
         import soundfile
     except ImportError:
         raise MissingExtraError("soundfile", "media", "reading sound") from None
-    with path.open("rb") as stream:
+    with _Stream(FileIO(path)) as stream:
         try:
             with soundfile.SoundFile(stream) as sound:
                 rate = int(sound.samplerate)
@@ -75,6 +77,17 @@ def _by_libsndfile(path: Path, start: float, seconds: float | None) -> tuple[Wav
     if len(wave) < promised:
         raise MediaError(path, "truncated", f"ends after {len(wave)} of {promised} samples")
     return wave, rate
+
+
+class _Stream(BufferedReader):
+    """A file in which a decoder may look for places that do not exist: libsndfile would print the error."""
+
+    def seek(self, place: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go to a place, or stay where there is none such."""
+        try:
+            return super().seek(place, whence)
+        except (OSError, OverflowError):
+            return -1
 
 
 def _parts(sound: Any, most: int) -> Wave:

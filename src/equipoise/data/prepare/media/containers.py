@@ -14,6 +14,8 @@ from equipoise.types import MissingExtraError
 
 LACKING = 0.05
 """Part of the announced length that may be missing; with more missing, a file is truncated."""
+ALONE = {"protocol_whitelist": "none"}
+"""Options that keep a decoder within a file: it would open the files and addresses that a playlist names."""
 
 
 def pyav() -> Any:
@@ -34,7 +36,7 @@ def opened(path: Path) -> Iterator[Any]:
     # A stream of bytes: the decoder cannot open some file names.
     with decoding(path), path.open("rb") as stream:
         try:
-            container = av.open(stream, "r", metadata_errors="replace")
+            container = av.open(stream, "r", metadata_errors="replace", options=ALONE)
         except (av.error.FFmpegError, ValueError) as error:
             reason, what = ("truncated", "is truncated") if known else ("wrong-format", "is not a media file")
             raise MediaError(path, reason, f"{what} ({_text(error)})") from error

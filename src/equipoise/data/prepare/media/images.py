@@ -17,6 +17,8 @@ from equipoise.types import MissingExtraError, UsageError
 
 ALIKE = 1.02
 """Proportions count as the same up to this factor: codecs want even numbers of pixels."""
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+"""Formats of pillow that it reads by itself; for others, as PostScript, it starts programs."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 
 
@@ -54,7 +56,7 @@ def parsed_size(text: str) -> tuple[int, int]:
 
 
 def read_image(path: Path, size: Size, *, grey: bool = False) -> NDArray[np.uint8]:
-    """Read an image of any format, rotated according to its EXIF data; see `fitted`.
+    """Read an image of one of the `FORMATS`, rotated according to its EXIF data; see `fitted`.
 
     Returns:
         `[3, height, width]`, or luminance `[1, height, width]` for grey; transparent parts are black.
@@ -77,7 +79,7 @@ def _pixels(path: Path, grey: bool) -> NDArray[np.uint8]:
     image_module, ops = pillow()
     with decoding(path):
         try:
-            with path.open("rb") as stream, image_module.open(stream) as image:
+            with path.open("rb") as stream, image_module.open(stream, formats=FORMATS) as image:
                 image.load()
                 upright = ops.exif_transpose(image)
                 if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from equipoise.data.format.folder import check_file
 from equipoise.data.prepare.media.files import check_media
 from equipoise.data.prepare.readers.text import UTF8
+from equipoise.files.arrays import SHRUNK
 from equipoise.files.untrusted import check_machine, first_line
 from equipoise.types import DataError, EquipoiseError, MissingExtraError, PathError, UsageError
 
@@ -96,7 +97,7 @@ def read_table(path: Path, text: TextFormat = USUAL) -> pd.DataFrame:
     if kind not in (*SEPARATORS, *PARQUET):
         raise PathError(f"{path} is not a readable table; expected {expected}.")
     try:
-        table = pd.read_parquet(path) if kind in PARQUET else _text_table(path, text)
+        table = _parquet_table(path) if kind in PARQUET else _text_table(path, text)
     except ImportError:
         raise MissingExtraError("pyarrow", "table", "reading Parquet") from None
     except UnicodeError as error:
@@ -121,6 +122,24 @@ def read_table(path: Path, text: TextFormat = USUAL) -> pd.DataFrame:
     if table.empty:
         raise DataError(f"{path} has no rows; expected one for each sample.")
     return table
+
+
+def _parquet_table(path: Path) -> pd.DataFrame:
+    """Read Parquet, whose encodings write a value that is repeated only once, however often.
+
+    So numbers of values are compared with the size of the file, and equal texts are one object.
+    """
+    from pyarrow import parquet
+
+    held, size = parquet.read_metadata(path), path.stat().st_size
+    parts = [held.row_group(group) for group in range(held.num_row_groups)]
+    columns = [part.column(place) for part in parts for place in range(part.num_columns)]
+    if 8 * (values := sum(column.num_values for column in columns)) > SHRUNK * size:
+        raise ValueError(f"it declares {values} values in a file of {size} bytes")
+    names = {column.path_in_schema for column in columns if column.physical_type == "BYTE_ARRAY"}
+    texts = [name for name in parquet.read_schema(path).names if name in names]
+    table = pd.read_parquet(path, read_dictionary=texts)
+    return table.astype({name: object for name in texts if name in table.columns})
 
 
 def _text_table(path: Path, text: TextFormat) -> pd.DataFrame:

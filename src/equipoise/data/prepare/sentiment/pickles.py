@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.files import MediaError, check_media
-from equipoise.data.prepare.sentiment.pickle_pass import PickleRefused
-from equipoise.data.prepare.sentiment.pickle_scan import scan
+from equipoise.files.pickle_pass import PickleRefused
+from equipoise.files.pickle_scan import scan
 from equipoise.files.untrusted import check_machine, first_line
 from equipoise.types import DataError
 

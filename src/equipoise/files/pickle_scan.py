@@ -2,7 +2,7 @@
 
 The unpickler of Python does what a file says: it takes memory for a number in the file, hashes keys that hold
 themselves 2^50 times, and overflows its stack. This pass, linear in the size of the file, accepts only what
-picklers write for arrays and plain containers.
+picklers write for arrays, tensors and plain containers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pickletools
 from collections.abc import Callable, Collection
 from typing import IO, Any, Final
 
-from equipoise.data.prepare.sentiment.pickle_pass import Described, Pass, PickleRefused, check_keys
+from equipoise.files.pickle_pass import Described, Pass, PickleRefused, check_keys
 
 _LONGEST_NAME: Final = 200
 
@@ -84,7 +84,7 @@ def _global(state: Pass, argument: bytes) -> None:
 
 def _inst(state: Pass, argument: bytes) -> None:
     _global(state, argument)
-    raise PickleRefused("has the instruction INST, which no array or plain container needs")
+    raise PickleRefused("has the instruction INST")
 
 
 def _stack_global(state: Pass, _: Any) -> None:
@@ -100,8 +100,10 @@ def _scalar(state: Pass, _: Any) -> None:
     state.stack.append(Described("scalar"))
 
 
-def _outside(_: Pass, argument: bytes) -> None:
-    raise PickleRefused(f"refers to something outside itself ({argument.decode('latin-1').strip()!r})")
+def _outside(state: Pass, argument: bytes) -> None:
+    if state.allowed is not None:
+        raise PickleRefused(f"refers to something outside itself ({argument.decode('latin-1').strip()!r})")
+    state.push("made", [] if argument else [state.pop()])  # the bytes of a tensor, to torch
 
 
 def _number(argument: bytes) -> int:
@@ -147,8 +149,10 @@ _DO: Final[dict[str, Callable[[Pass, Any], None]]] = {
 }
 
 
-def scan(stream: IO[bytes], size: int, allowed: Collection[tuple[str, str]]) -> None:
+def scan(stream: IO[bytes], size: int, allowed: Collection[tuple[str, str]] | None) -> None:
     """Check a pickle of `size` bytes; `allowed` are module and name of what it may call.
+
+    None leaves it to torch what a pickle may call, and refer to outside itself.
 
     Raises:
         PickleRefused: an instruction, a name, the nesting or a number is none that such files need.
@@ -167,7 +171,7 @@ def scan(stream: IO[bytes], size: int, allowed: Collection[tuple[str, str]]) -> 
         if found.name == "FRAME" and _number(argument) > size - stream.tell():
             raise EOFError
         if found.name not in _DO:
-            raise PickleRefused(f"has the instruction {found.name}, which no array or plain container needs")
+            raise PickleRefused(f"has the instruction {found.name}")
         state.count += 1
         _DO[found.name](state, argument)
         if length:
