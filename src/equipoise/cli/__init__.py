@@ -21,10 +21,11 @@ from cyclopts.config import Yaml
 from cyclopts.exceptions import UnusedCliTokensError
 
 from equipoise import __version__
+from equipoise.files.limits import check_machine, machine_limit
 from equipoise.files.printable import say
-from equipoise.files.untrusted import check_machine, parse_yaml, parsing, read_text
+from equipoise.files.untrusted import parse_yaml, parsing, read_text
 from equipoise.files.whole import no_space
-from equipoise.types import EquipoiseError, EquipoiseWarning, MachineLimitError, UsageError
+from equipoise.types import EquipoiseError, EquipoiseWarning, UsageError
 
 COMMANDS = {
     "compare": "Compare methods under equal conditions, on one dataset or in a grid.",
@@ -140,10 +141,8 @@ def _print_any_name() -> None:
 
 
 def _unexpected(error: Exception) -> str:
-    """Return the words for an error that no room expects: too many open files, or a fault of ours."""
-    try:
-        check_machine(error)
-    except MachineLimitError as limit:
+    """Return the words for an error that no room expects: a limit of the machine, or a fault of ours."""
+    if (limit := machine_limit(error)) is not None:
         return str(limit)
     return f"unexpected {type(error).__name__}: {error} (EQUIPOISE_TRACEBACK=1 shows where)"
 

@@ -12,6 +12,7 @@ from equipoise.data.datasets import DATASETS, Dataset
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.folder import FORMAT_VERSION, slug
 from equipoise.data.format.prepared import PreparedDataset, open_dataset
+from equipoise.files.limits import check_machine
 from equipoise.types import DataError, RunFolderError, UnknownNameError
 
 
@@ -58,6 +59,7 @@ def _cached(dataset: Dataset) -> PreparedDataset:
         try:
             _build(dataset, folder)
         except (OSError, RunFolderError) as error:
+            check_machine(error)
             raise RunFolderError(
                 f"cannot write the cache {folder.parent} ({error}); name another folder in {CACHE_VARIABLE}."
             ) from error

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from equipoise.distributed import is_sharded, own_part, whole
+from equipoise.files.limits import check_machine
 from equipoise.randomness import seeded_rng
 from equipoise.relearning.blend import check_state, snapshot
 from equipoise.relearning.options import Factory, RelearnOptions
@@ -103,6 +104,7 @@ def with_target_file(options: Mapping[str, Any], modalities: Sequence[str]) -> d
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
+        check_machine(error)
         raise UsageError(f"cannot read the target {path}: {str(error).splitlines()[0]}.") from None
     states: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

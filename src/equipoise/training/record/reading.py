@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line
 from equipoise.training.record.events import REMEDY, read_events
 from equipoise.training.record.names import (
@@ -77,6 +78,7 @@ class RecordReader:
                 "'equipoise train' or 'equipoise compare'."
             ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            check_machine(error)
             raise RunFolderError(
                 f"cannot read {self.path(CONFIG)}: {first_line(error)}; write it anew, or train again."
             ) from None
@@ -148,6 +150,7 @@ class RecordReader:
                 f"the run in {self.folder} is not finished; continue it with 'equipoise train --resume'."
             ) from None
         except (OSError, ValueError) as error:
+            check_machine(error)
             raise RunFolderError(
                 f"cannot read {self.path(RESULT)}: {first_line(error)}; overwrite the run to train it again."
             ) from None

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from equipoise.files.limits import check_machine
 from equipoise.files.whole import PARTIAL, sync_folder, write_atomically
 from equipoise.training.record.events import append_event, check_confirmed, confirmed, cut_back
 from equipoise.training.record.locks import LOCK, locked
@@ -129,6 +130,7 @@ class RunRecord(RecordReader):
         try:
             write_atomically(self.path(CONFIG), yaml.safe_dump(dict(options), sort_keys=False))
         except OSError as error:
+            check_machine(error)
             raise PathError(
                 f"cannot write the folder {self.folder} ({error.strerror or error}); choose another one."
             ) from None

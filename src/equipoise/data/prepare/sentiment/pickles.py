@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.sentiment.pickle_pass import PickleRefused
 from equipoise.data.prepare.sentiment.pickle_scan import scan
-from equipoise.files.untrusted import check_machine, first_line
+from equipoise.files.limits import check_machine
+from equipoise.files.untrusted import first_line
 from equipoise.types import DataError
 
 _DTYPE: Final = re.compile(r"[<>|=]?[biufcSUO]\d*")
