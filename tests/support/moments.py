@@ -62,4 +62,4 @@ def before_change(folder: Path, name: str, act: Callable[[], object]) -> Iterato
 
     with changes_below(folder, notice) as changes:
         yield changes
-    assert done, f"{name} was not changed: {changes}"
+    assert done, f"{name} was not changed, but: {changes[-5:]}"
