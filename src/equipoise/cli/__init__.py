@@ -144,6 +144,8 @@ def _unexpected(error: Exception) -> str:
     """Return the words for an error that no room expects: a limit of the machine, or a fault of ours."""
     if (limit := machine_limit(error)) is not None:
         return str(limit)
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot use {os.fsdecode(error.filename)} ({error.strerror}); check its permissions and disk."
     return f"unexpected {type(error).__name__}: {error} (EQUIPOISE_TRACEBACK=1 shows where)"
 
 

@@ -177,7 +177,7 @@ def prepared(
         by_first(lambda: held.enter_context(opened))
         if agreed(record.complete):
             # The data may have changed since the run.
-            record.check_data(fingerprints.of_data(data))
+            record.check_data(fingerprints.of_data(data) | fingerprints.of_weights(settings))
             record.tidy()
             yield None
             return

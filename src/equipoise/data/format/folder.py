@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import unicodedata
@@ -147,8 +148,9 @@ def write_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         check_machine(error)
         wrong = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
-        kind = PathError if wrong else RunFolderError
-        raise kind(f"cannot write {path} ({error}); choose a folder that can be written.") from error
+        kind = PathError if wrong or error.errno == errno.EROFS else RunFolderError
+        reason = error.strerror or error
+        raise kind(f"cannot write {path} ({reason}); choose a folder that can be written.") from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from equipoise.files.limits import check_machine
-from equipoise.files.whole import PARTIAL, sync_folder, write_atomically
+from equipoise.files.whole import PARTIAL, kept_in, sync_folder, write_atomically
 from equipoise.training.record.events import append_event, check_confirmed, confirmed, cut_back
 from equipoise.training.record.locks import LOCK, locked
 from equipoise.training.record.names import (
@@ -89,7 +89,8 @@ class RunRecord(RecordReader):
         self.check(options, resume=resume, overwrite=overwrite)
         with locked(self.folder, wait=wait):
             self.open(options, resume=resume, overwrite=overwrite)
-            yield
+            with kept_in(self.folder):
+                yield
 
     def check(self, options: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
         """Check that the folder can be prepared for a run of these options (see `to_options`).
@@ -171,7 +172,8 @@ class RunRecord(RecordReader):
             NoSpaceError: the disk is full.
         """
         if self.writes:
-            append_event(self.path(name), event)
+            with kept_in(self.folder):
+                append_event(self.path(name), event)
 
     def confirmed(self) -> dict[str, Seal]:
         """Return the seals of the event files, once these are on the disk; for a checkpoint."""
