@@ -21,7 +21,9 @@ from equipoise.data import open_dataset, splits_of
 from equipoise.data.format.batches import SplitData
 from equipoise.data.format.normalize import fit_normalizers
 from equipoise.data.format.run_data import RunData
-from equipoise.experiments.compare.tuned import Tuned, TunedMethod, read_tuned
+from equipoise.experiments.compare.tuned import Tuned, TunedMethod, read_tuned, shared_options
+from equipoise.models import build_model
+from equipoise.training.settings import Settings
 from equipoise.types import DataError, PathError
 from evidence import evidence
 from moments import before_change
