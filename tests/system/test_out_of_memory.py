@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import equipoise as eq
+import synthetic
 from commands import command
 from equipoise.data.prepare.engine import prepare
 from equipoise.files.limits import machine_limit
@@ -80,6 +87,43 @@ def test_a_training_goes_on_from_its_checkpoint(
     assert len(checkpoints) == 1
     assert command(capsys, *words, "--resume").code == 0
     evidence("adversity", what=name, moment="RLIMIT_AS", said=lines[-1], kept="the checkpoint", went_on=True)
+
+
+@pytest.mark.matrix
+def test_a_comparison_of_which_a_worker_is_killed(tmp_path: Path) -> None:
+    """The kernel kills one process; the command tries its run again, from the checkpoint."""
+    small, out = synthetic.write(tmp_path / "set").path, tmp_path / "out"
+    words = ["compare", "--data", str(small), "--methods", "joint", "ogm", "--seeds", "1", "--workers", "2"]
+    words += ["--epochs", "150", "--checkpoint-every", "1", "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "equipoise", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 120
+    while len(list(out.glob("runs/*/checkpoint.pt"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    (worker,) = workers_of(process.pid)[:1]
+    os.kill(worker, signal.SIGKILL)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
+    (warning,) = [
+        line for line in said.splitlines() if line.startswith("warning: a worker process was killed")
+    ]
+    assert "probably by the system for want of memory; use fewer processes (--workers)" in warning
+    assert "joint-seed0" in warning or "ogm-seed0" in warning
+    assert set(pd.read_csv(out / "results.csv")["status"]) == {"ok"}
+    row = {"said": warning, "kept": "the checkpoints", "went_on": True}
+    evidence("adversity", what="compare, 2 workers", moment="worker killed", **row)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes of the pool that a process has started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended between listing and reading
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"spawn_main" in (stat.parent / "cmdline").read_bytes():
+                found.append(int(stat.parent.name))
+    return found
 
 
 def test_features_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,8 @@ def test_a_dying_process_fails_no_other_run(monkeypatch: pytest.MonkeyPatch) -> 
     names = ["a", "b", "deadly", "c", "d", "e", "built-on-it"]
     jobs = [Job(settings, Path(name), Path("runs")) for name in names[:-1]]
     jobs.append(Job(settings, Path(names[-1]), Path("runs"), after=(Path("deadly"),)))
-    outcomes = {outcome.job.folder.name: outcome.error for outcome in LocalExecutor(2).map(jobs)}
+    with pytest.warns(eq.EquipoiseWarning, match="the exit code 9; what was in progress is tried again"):
+        outcomes = {outcome.job.folder.name: outcome.error for outcome in LocalExecutor(2).map(jobs)}
     assert outcomes.keys() == set(names)
     assert {name for name, error in outcomes.items() if error} == {"deadly", "built-on-it"}
     assert outcomes["deadly"] == "the worker process ended with the exit code 9"
@@ -121,7 +122,8 @@ def test_a_process_that_the_kernel_kills_probably_had_no_memory(monkeypatch: pyt
     monkeypatch.setattr(executors, "execute", deadly.execute)
     settings = Settings.from_options("htad")
     jobs = [Job(settings, Path(name), Path("runs")) for name in ("a", "killed", "b")]
-    outcomes = {outcome.job.folder.name: outcome.error for outcome in LocalExecutor(2).map(jobs)}
+    with pytest.warns(eq.EquipoiseWarning, match=r"was killed \(SIGKILL\).*killed"):
+        outcomes = {outcome.job.folder.name: outcome.error for outcome in LocalExecutor(2).map(jobs)}
     assert (outcomes["a"], outcomes["b"]) == (None, None)
     said = outcomes["killed"] or ""
     assert said.startswith(

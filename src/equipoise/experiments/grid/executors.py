@@ -14,7 +14,7 @@ from typing import Protocol
 from equipoise.children import Workers, end_with_parent
 from equipoise.experiments.grid.jobs import Agenda, Bundle, Job, Outcome, bundles, execute
 from equipoise.experiments.grid.on_ray import RayExecutor
-from equipoise.types import UsageError, check_known
+from equipoise.types import UsageError, check_known, warn
 
 EXECUTORS = ("local", "ray")
 
@@ -121,6 +121,8 @@ def _in_pool(
             suspects.extend([job for bundle in working.values() for job in bundle])
             if not alone:
                 suspects.extendleft(reversed(lost))
+                names = ", ".join(job.folder.name for job in suspects)
+                warn(f"a worker process {how}; what was in progress is tried again, one at a time: {names}.")
                 return
             for job in lost:
                 yield from agenda.ended(Outcome(job, f"the worker process {how}"))
