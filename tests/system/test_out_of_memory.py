@@ -181,12 +181,18 @@ def test_a_sample_that_does_not_fit_is_not_lost(tmp_path: Path, word: str, isola
         ),
         (ValueError("the text says out of memory"), None),
         (ImportError("a.so: wrong ELF class"), None),
+        (ImportError("a.so: cannot allocate memory in static TLS block"), None),
+        (ImportError("a.so: failed to map segment from shared object"), None),  # without any limit
         (OSError(13, "Permission denied"), None),
     ],
 )
 def test_what_is_a_limit_of_the_machine(error: Exception, said: str | None) -> None:
     found = machine_limit(error)
     assert found is None if said is None else str(found).startswith(said)
+    if "failed to map" in str(error):
+        with memory_given_back():
+            no_more_memory(2**30)
+            assert machine_limit(error) is not None
     outer = KeyError("no such key")
     outer.__cause__ = error
     assert (machine_limit(outer) is None) == (said is None)

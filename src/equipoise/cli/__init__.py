@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Yaml
@@ -37,6 +37,10 @@ COMMANDS = {
     "report": "Write the HTML report of runs or of a comparison.",
     "list": "List methods, datasets, models or metrics.",
 }
+
+
+SPARE: Final = 2**22
+"""Bytes that are given back when there is no memory left, to say so."""
 
 
 def build_app() -> App:
@@ -62,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     warnings.simplefilter("always", EquipoiseWarning)
     warnings.showwarning = _show_warning
     _print_any_name()
+    spare = bytearray(SPARE)
     try:
         app = build_app()
         config = _config_file(words)
@@ -76,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         say(f"equipoise: {error}")
         _exit(error.exit_code)
     except Exception as error:
+        spare.clear()
         if (full := no_space(error, Path(tempfile.gettempdir()) / "temporary files")) is not None:
             say(f"equipoise: {full}")
             _exit(full.exit_code)

@@ -14,9 +14,11 @@ from equipoise.types import EquipoiseError, MachineLimitError
 _OPEN_FILES: Final = {errno.EMFILE: "Too many open files", errno.ENFILE: "Too many open files in system"}
 # The errors of torch, pandas, SQLite, C++ and the loader of shared libraries have these words.
 _MEMORY: Final = re.compile(
-    r"out of memory|(can't|cannot|unable to) allocate|not enough memory|bad_alloc|can't start new thread",
+    r"out of memory|(can't|cannot|unable to) allocate(?! memory in static TLS)|not enough memory|bad_alloc"
+    r"|can't start new thread",
     re.I,
 )
+_UNMAPPED: Final = "failed to map segment from shared object"
 _WANTED: Final = re.compile(r"allocate ((?:\d[\d.]*) ?[KMGT]?i?B(?:ytes)?)", re.I)
 
 
@@ -64,7 +66,9 @@ def _lacks_memory(error: BaseException, text: str) -> bool:
     spoken = isinstance(error, RuntimeError | ImportError) or type(error).__module__.startswith(
         ("pandas", "sqlite3", "sqlalchemy", "pyarrow")
     )
-    return isinstance(error, MemoryError) or (spoken and bool(_MEMORY.search(text)))
+    # That may also be a disk from which nothing may be run (noexec).
+    unmapped = isinstance(error, ImportError) and text.endswith(_UNMAPPED) and bool(_here("AS", "{}"))
+    return isinstance(error, MemoryError) or unmapped or (spoken and bool(_MEMORY.search(text)))
 
 
 def _too_many(code: int, name: str) -> MachineLimitError:
@@ -93,7 +97,7 @@ def _here(name: str, may: str, unit: int = 1) -> str:
         import resource
 
         limit = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0]
-    except (ImportError, OSError, AttributeError):  # Windows; or this file cannot be opened, either
+    except (ImportError, OSError, AttributeError, MemoryError):  # Windows; or it cannot be imported, either
         return " in this process"
     return (
         "" if limit == resource.RLIM_INFINITY else f" in this process, which may {may.format(limit // unit)}"
