@@ -25,14 +25,14 @@ from equipoise.experiments.compare.tuned import Tuned, TunedMethod, read_tuned, 
 from equipoise.models import build_model
 from equipoise.training.settings import Settings
 from equipoise.types import DataError, PathError
-from evidence import evidence
+from evidence import add_row
 from moments import before_change
 
 TRAIN = ["train", "--epochs", "3", "--checkpoint-every", "1", "--diagnose-every", "0", "--batch-size", "32"]
 
 
 def row(what: str, moment: str, said: object, kept: str, went_on: bool = True) -> None:
-    evidence("adversity", what=what, moment=moment, said=str(said), kept=kept, went_on=went_on)
+    add_row(part="adversity", what=what, moment=moment, said=str(said), kept=kept, went_on=went_on)
 
 
 @pytest.fixture

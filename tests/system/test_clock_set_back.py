@@ -17,7 +17,7 @@ import equipoise as eq
 import synthetic
 from commands import command
 from equipoise.data.prepare.engine import prepare
-from evidence import evidence
+from evidence import add_row
 from media_files import plan_of_media
 from moments import before_change
 
@@ -82,8 +82,13 @@ def test_a_training_and_its_comparison(
         assert negative(json.loads(path.read_text())) == []
     for path in out.rglob("*.jsonl"):
         assert negative([json.loads(line) for line in path.read_text().splitlines()]) == []
-    evidence(
-        "adversity", what="compare", moment="clock set back", said="", kept="the checkpoint", went_on=True
+    add_row(
+        part="adversity",
+        what="compare",
+        moment="clock set back",
+        said="",
+        kept="the checkpoint",
+        went_on=True,
     )
 
 
@@ -100,8 +105,13 @@ def test_a_preparation(tmp_path: Path, backwards: None) -> None:
     assert done.summary.seconds >= 0
     for path in (tmp_path / "whole").iterdir():
         assert (place / "set" / path.name).read_bytes() == path.read_bytes()
-    evidence(
-        "adversity", what="prepare", moment="clock set back", said="", kept="the samples read", went_on=True
+    add_row(
+        part="adversity",
+        what="prepare",
+        moment="clock set back",
+        said="",
+        kept="the samples read",
+        went_on=True,
     )
 
 

@@ -23,7 +23,7 @@ from equipoise.data.prepare.engine import prepare
 from equipoise.files.whole import append_line, no_space, replaced, reserve, write_atomically
 from equipoise.training.record.record import METRICS, RunRecord
 from equipoise.types import NoSpaceError
-from evidence import evidence
+from evidence import add_row
 from media_files import MEDIA, plan_of_media
 from moments import before_change
 from small_disks import SmallDisk, small_disk
@@ -94,8 +94,8 @@ def test_a_run_is_resumed_once_there_is_room(
     for name in ("model.safetensors", "predictions.npz"):
         assert (out / name).read_bytes() == (whole.run_dir / name).read_bytes()
     assert {path.name for path in out.iterdir()} == {path.name for path in whole.run_dir.iterdir()}
-    evidence(
-        "adversity", what="train", moment=file, said=str(told.value), kept="the run so far", went_on=True
+    add_row(
+        part="adversity", what="train", moment=file, said=str(told.value), kept="the run so far", went_on=True
     )
 
 
@@ -135,7 +135,7 @@ def test_a_comparison_stops_and_is_resumed(
         assert {path for path in out.rglob("result.json") if eq.load_run(path.parent)} >= finished
         finished = set(out.rglob("result.json"))
         kept = f"{len(finished)} finished runs"
-        evidence("adversity", what="compare", moment=file, said=said.line, kept=kept, went_on=True)
+        add_row(part="adversity", what="compare", moment=file, said=said.line, kept=kept, went_on=True)
     assert len(finished) == 4
     assert command(capsys, *words, out, "--resume").code == 0
     tables = [pd.read_csv(folder / "results.csv") for folder in (tmp_path / "whole", out)]
@@ -164,7 +164,7 @@ def test_a_preparation_goes_on(
         assert not out.exists()
         read = (disk.path / "new" / ".set.preparing" / "journal.jsonl").exists()
         kept = "the samples read before" if read else "nothing was begun"
-        evidence("adversity", what="prepare", moment=file, said=str(told.value), kept=kept, went_on=True)
+        add_row(part="adversity", what="prepare", moment=file, said=str(told.value), kept=kept, went_on=True)
     done = prepare(plan, out, workers=1)
     assert done.summary.read == 0  # the work of the last attempts
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {
@@ -191,7 +191,7 @@ def test_several_workers_of_a_preparation(
     for path in (tmp_path / "whole").iterdir():
         assert (disk.path / "set" / path.name).read_bytes() == path.read_bytes()
     kept = "the samples read before"
-    evidence("adversity", what="prepare, 2 workers", moment=file, said=said.line, kept=kept, went_on=True)
+    add_row(part="adversity", what="prepare, 2 workers", moment=file, said=said.line, kept=kept, went_on=True)
 
 
 def test_another_dataset_stays_until_the_new_one_is_whole(disk: SmallDisk, tmp_path: Path) -> None:
@@ -248,7 +248,9 @@ def test_a_report_is_written_again(
     assert {name.rpartition(".")[2] for name in disk.files() if "." in name} <= {"html", "svg"}
     assert command(capsys, *words).code == 0
     moment = f"{file}, {left} bytes left"
-    evidence("adversity", what="report", moment=moment, said=said.line, kept="the last page", went_on=True)
+    add_row(
+        part="adversity", what="report", moment=moment, said=said.line, kept="the last page", went_on=True
+    )
 
 
 def test_a_mapped_file_has_its_room_before_it_is_filled(disk: SmallDisk) -> None:

@@ -22,7 +22,7 @@ from commands import command
 from equipoise.data.prepare.engine import prepare
 from equipoise.files.limits import machine_limit
 from equipoise.types import MachineLimitError
-from evidence import evidence
+from evidence import add_row
 from moments import before_change
 from readers_of_tests import numbers
 
@@ -86,7 +86,9 @@ def test_a_training_goes_on_from_its_checkpoint(
     checkpoints = list(out.rglob("checkpoint.pt"))
     assert len(checkpoints) == 1
     assert command(capsys, *words, "--resume").code == 0
-    evidence("adversity", what=name, moment="RLIMIT_AS", said=lines[-1], kept="the checkpoint", went_on=True)
+    add_row(
+        part="adversity", what=name, moment="RLIMIT_AS", said=lines[-1], kept="the checkpoint", went_on=True
+    )
 
 
 @pytest.mark.matrix
@@ -112,7 +114,7 @@ def test_a_comparison_of_which_a_worker_is_killed(tmp_path: Path) -> None:
     assert "joint-seed0" in warning or "ogm-seed0" in warning
     assert set(pd.read_csv(out / "results.csv")["status"]) == {"ok"}
     row = {"said": warning, "kept": "the checkpoints", "went_on": True}
-    evidence("adversity", what="compare, 2 workers", moment="worker killed", **row)
+    add_row(part="adversity", what="compare, 2 workers", moment="worker killed", **row)
 
 
 def workers_of(pid: int) -> list[int]:
@@ -137,7 +139,9 @@ def test_features_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert said.code == 1
     assert said.line.startswith(f"equipoise: {CAUSE} for ")
     assert REMEDY in said.line
-    evidence("adversity", what="diagnose", moment="RLIMIT_AS", said=said.line, kept="the file", went_on=False)
+    add_row(
+        part="adversity", what="diagnose", moment="RLIMIT_AS", said=said.line, kept="the file", went_on=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,7 @@ def test_a_sample_that_does_not_fit_is_not_lost(tmp_path: Path, word: str, isola
     assert (done.summary.total, done.summary.lost) == (20, ())
     assert done.summary.read <= 12
     row = {"said": str(told.value), "kept": "the samples read before", "went_on": True}
-    evidence("adversity", what="prepare", moment=word, **row)
+    add_row(part="adversity", what="prepare", moment=word, **row)
 
 
 @pytest.mark.parametrize(

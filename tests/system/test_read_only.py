@@ -17,7 +17,7 @@ from equipoise import cli
 from equipoise.cache import remember
 from equipoise.data import load_dataset
 from equipoise.types import RunFolderError
-from evidence import evidence
+from evidence import add_row
 from media_files import MEDIA, plan_of_media
 from small_disks import read_only
 
@@ -69,7 +69,7 @@ def test_where_nothing_can_be_written(
                 assert "Errno" not in said.line
                 moment = f"read-only {out.relative_to(place)}"
                 row = {"said": said.line, "kept": "nothing was begun", "went_on": True}
-                evidence("adversity", what=name, moment=moment, **row)
+                add_row(part="adversity", what=name, moment=moment, **row)
     assert not any(place.iterdir())
 
 
@@ -87,7 +87,7 @@ def test_a_run_that_may_only_be_read(
         assert said.code == 1
         assert f"cannot use {finished / 'metrics.jsonl'} (Read-only file system)" in said.line
         row = {"said": said.line, "kept": "the finished run", "went_on": False}
-        evidence("adversity", what="diagnose --test", moment="read-only run", **row)
+        add_row(part="adversity", what="diagnose --test", moment="read-only run", **row)
         overwrite = command(capsys, "train", "--data", data, *SETTINGS, "--out", finished, "--overwrite")
         assert overwrite.code == 2
     assert eq.load_run(finished).test
@@ -111,8 +111,13 @@ def test_sources_that_may_only_be_read(
     assert said.code == 0, said
     assert "warning" in said.err
     assert f"--data {tmp_path / 'set'}" in said.err
-    evidence(
-        "adversity", what="prepare", moment="read-only source and cache", said=said.err, kept="", went_on=True
+    add_row(
+        part="adversity",
+        what="prepare",
+        moment="read-only source and cache",
+        said=said.err,
+        kept="",
+        went_on=True,
     )
 
 
@@ -128,8 +133,8 @@ def test_a_cache_that_may_only_be_read(tmp_path: Path, monkeypatch: pytest.Monke
         f"cannot write the cache {tmp_path / 'datasets'} (Read-only file system); name another folder in EQUI"
     )
     assert str(told.value).startswith(said)
-    evidence(
-        "adversity", what="train", moment="read-only cache", said=str(told.value), kept="", went_on=False
+    add_row(
+        part="adversity", what="train", moment="read-only cache", said=str(told.value), kept="", went_on=False
     )
 
 

@@ -14,7 +14,7 @@ from commands import Said, command
 from equipoise.data import open_dataset
 from equipoise.data.prepare.engine import prepare
 from equipoise.types import RunFolderError
-from evidence import evidence
+from evidence import add_row
 from media_files import plan_of_media
 from moments import before_change
 
@@ -65,7 +65,7 @@ def test_the_second_of_two_commands(
             in said.line
         )
     row = {"said": seconds[1].line, "kept": "the first one", "went_on": True}
-    evidence("adversity", what=name, moment="started twice", **row)
+    add_row(part="adversity", what=name, moment="started twice", **row)
 
 
 def test_the_second_of_two_preparations(tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ def test_the_second_of_two_preparations(tmp_path: Path) -> None:
         prepare(plan, out, workers=1)
     assert told == [f"another process is preparing {out}; wait until it ends."] * 2
     open_dataset(out).verify()
-    evidence(
-        "adversity", what="prepare", moment="started twice", said=told[0], kept="the first", went_on=True
+    add_row(
+        part="adversity", what="prepare", moment="started twice", said=told[0], kept="the first", went_on=True
     )
 
 
@@ -96,7 +96,7 @@ def test_two_reports_are_both_whole(data: Path, tmp_path: Path, capsys: pytest.C
     assert seconds[0].code == 0
     assert page.read_text().rstrip().endswith("</html>")
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]
-    evidence("adversity", what="report", moment="started twice", said="", kept="both", went_on=True)
+    add_row(part="adversity", what="report", moment="started twice", said="", kept="both", went_on=True)
 
 
 @pytest.mark.matrix
@@ -120,4 +120,6 @@ def test_two_processes_that_start_together(data: Path, tmp_path: Path, name: str
         (loser,) = [text for text, process in zip(said, both, strict=True) if process.returncode]
         assert "another process is writing into" in loser
         assert "Traceback" not in loser
-        evidence("adversity", what=name, moment="two processes", said=loser.strip(), kept="one", went_on=True)
+        add_row(
+            part="adversity", what=name, moment="two processes", said=loser.strip(), kept="one", went_on=True
+        )

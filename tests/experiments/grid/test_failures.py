@@ -18,7 +18,7 @@ from equipoise.experiments.grid.executors import LocalExecutor
 from equipoise.experiments.grid.jobs import Agenda, Job
 from equipoise.experiments.grid.planning import expand
 from equipoise.training.settings import Settings
-from evidence import evidence
+from evidence import add_row
 
 fit_module: Any = importlib.import_module("equipoise.training.fit")  # the package exports a function fit
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 32, "diagnose_every": 0, "workers": 1}
@@ -130,7 +130,9 @@ def test_a_process_that_the_kernel_kills_probably_had_no_memory(monkeypatch: pyt
         "the worker process was killed (SIGKILL), probably by the system for want of memory"
     )
     assert "use fewer processes (--workers)" in said
-    evidence("adversity", what="compare", moment="worker killed", said=said, kept="other runs", went_on=True)
+    add_row(
+        part="adversity", what="compare", moment="worker killed", said=said, kept="other runs", went_on=True
+    )
 
 
 def test_an_interrupt_of_a_worker_process_ends_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
