@@ -10,9 +10,10 @@ from typing import Final
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
-from equipoise.files.untrusted import read_json
-from equipoise.files.whole import write_atomically
-from equipoise.types import RunFolderError
+from equipoise.files.limits import check_machine
+from equipoise.files.untrusted import first_line, read_json
+from equipoise.files.whole import room_for, write_atomically
+from equipoise.types import NoSpaceError, RunFolderError, warn
 
 CACHE_VARIABLE: Final = "EQUIPOISE_CACHE"
 PREPARED: Final = "prepared.json"
@@ -27,11 +28,24 @@ def cache_folder() -> Path:
 
 
 def remember(name: str, path: Path) -> None:
-    """Record that the dataset `name` was prepared in `path`; this replaces an earlier record."""
+    """Record that the dataset `name` was prepared in `path`; this replaces an earlier record.
+
+    Where the cache cannot be written, a warning says so: the dataset itself is whole.
+    """
     cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{PREPARED}.lock"):
-        write_atomically(cache / PREPARED, json.dumps(_read(cache) | {name: str(path)}, indent=2) + "\n")
+    try:
+        with room_for(cache / PREPARED):
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / f"{PREPARED}.lock"):
+                held = _read(cache) | {name: str(path)}
+                write_atomically(cache / PREPARED, json.dumps(held, indent=2) + "\n")
+    except (OSError, NoSpaceError) as error:
+        check_machine(error)
+        warn(
+            f"{path} is whole, but cannot be found by the name {name!r}, as {cache / PREPARED} cannot be "
+            f"written ({first_line(error).rstrip('.')}); name the folder instead (--data {path}), or another "
+            f"cache in {CACHE_VARIABLE}."
+        )
 
 
 def place_of(name: str) -> Path | None:

@@ -113,6 +113,17 @@ class MissingExtraError(UsageError, ImportError):
         super().__init__(f"{need} needs the package {package!r}: pip install 'equipoise[{extra}]'")
 
 
+class BrokenPackageError(EquipoiseError, ImportError):
+    """A package is installed, and cannot be imported: a part of it is missing, damaged or too old."""
+
+    def __init__(self, package: str, need: str, found: str) -> None:
+        self.package = package
+        super().__init__(
+            f"{need} needs the package {package!r}, which is installed and cannot be imported ({found}); "
+            f"install it again: pip install --force-reinstall {package}"
+        )
+
+
 class DataError(EquipoiseError, ValueError):
     """Data are invalid: shapes, labels, missing values, splits."""
 

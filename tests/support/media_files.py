@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.data.datasets.table import OwnTable
+from equipoise.data.prepare.clips import ArrayPreparation, Preparation
+
 VIDEO_CODECS = {".avi": "ffv1", ".mkv": "ffv1", ".mp4": "libx264", ".mov": "libx264", ".flv": "flv"}
 AUDIO_CODECS = {".avi": "pcm_s16le", ".mkv": "pcm_s16le", ".mp4": "aac", ".m4a": "aac", ".flv": "aac"}
 SOUND_TYPES = {".wav": "PCM_16", ".flac": "PCM_16", ".ogg": "VORBIS"}
@@ -141,3 +144,20 @@ def truncated(path: Path, keep: float = 0.5) -> Path:
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
     return path
+
+
+MEDIA = ["--modalities-from", "picture=image", "sound=fbank", "--pixels", "8", "--steps", "16"]
+"""Options of `equipoise prepare table` for the table that `plan_of_media` writes."""
+
+
+def plan_of_media(folder: Path, count: int = 24) -> Preparation | ArrayPreparation:
+    """Write pictures and sounds with a table `list.csv`, and plan to prepare them, as `MEDIA` does."""
+    folder.mkdir(parents=True)
+    rows = ["id,picture,sound,target"]
+    for place in range(count):
+        write_image(folder / f"{place}.png", np.roll(moving_square(1, 16, 16)[0], place, axis=1))
+        write_wav(folder / f"{place}.wav", tone(200 + 10 * place, 8000, 0.1), 8000)
+        rows.append(f"s{place},{place}.png,{place}.wav,{'ab'[place % 2]}")
+    (folder / "list.csv").write_text("\n".join(rows) + "\n")
+    table = OwnTable(modalities_from=("picture=image", "sound=fbank"), pixels=8, steps=16)
+    return table.plan(folder / "list.csv")

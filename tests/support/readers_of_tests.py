@@ -46,6 +46,10 @@ class NumberReader(ModalityReader):
         word = file.read_text()
         if word == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if word == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word == "memory":
+            raise MemoryError("Unable to allocate 3.91 GiB for an array")
         if word == "bug":
             raise ZeroDivisionError("three apples for nobody")
         if word == "extra":

@@ -1,4 +1,4 @@
-"""A small file system, to see what a command does when the disk is full."""
+"""Small file systems and read-only folders, to see what a command does there."""
 
 from __future__ import annotations
 
@@ -54,4 +54,22 @@ def small_disk(path: Path, size: int) -> Iterator[SmallDisk | None]:
         yield SmallDisk(path) if mounted else None
     finally:
         if mounted:
+            subprocess.run(["umount", str(path)], check=True)
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[bool]:
+    """Make a folder read-only for a block, also for the superuser; yield whether that is possible."""
+
+    def mount(*words: str) -> bool:
+        try:
+            return subprocess.run(["mount", *words], capture_output=True, check=False).returncode == 0
+        except FileNotFoundError:
+            return False
+
+    bound = mount("--bind", str(path), str(path))
+    try:
+        yield bound and mount("-o", "remount,ro,bind", str(path))
+    finally:
+        if bound:
             subprocess.run(["umount", str(path)], check=True)

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,16 @@ import pytest
 
 import equipoise as eq
 import synthetic
-from equipoise.cli import main
+from commands import Said, command
+from equipoise.cache import remember
+from equipoise.data import open_dataset
+from equipoise.data.prepare.engine import prepare
 from equipoise.files.whole import append_line, no_space, replaced, reserve, write_atomically
 from equipoise.training.record.record import METRICS, RunRecord
 from equipoise.types import NoSpaceError
+from evidence import add_row
+from media_files import MEDIA, plan_of_media
+from moments import before_change
 from small_disks import SmallDisk, small_disk
 
 SETTINGS: dict[str, Any] = {
@@ -87,51 +94,163 @@ def test_a_run_is_resumed_once_there_is_room(
     for name in ("model.safetensors", "predictions.npz"):
         assert (out / name).read_bytes() == (whole.run_dir / name).read_bytes()
     assert {path.name for path in out.iterdir()} == {path.name for path in whole.run_dir.iterdir()}
+    add_row(
+        part="adversity", what="train", moment=file, said=str(told.value), kept="the run so far", went_on=True
+    )
 
 
-def run(*words: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([*words])
-    return int(ended.value.code or 0)
+def filled_up(
+    disk: SmallDisk, capsys: pytest.CaptureFixture[str], file: str, *words: object, left: int = 0
+) -> Said:
+    """Run a command during which the disk fills up, right before it begins to write the `file`."""
+    with before_change(disk.path, file, partial(disk.leave, left)):
+        said = command(capsys, *words)
+    disk.empty()
+    assert said.code == 1
+    assert "no space left in " in said.line
+    assert "free some there, and run the same command again" in said.line
+    assert not [name for name in disk.files() if name.endswith(".part")]
+    return said
+
+
+COMPARE = (
+    ".config.yaml",
+    "ogm-seed0/.predictions",
+    "joint-seed1/.config.yaml",
+    ".summary.json",
+    ".report.html",
+)
 
 
 def test_a_comparison_stops_and_is_resumed(
     data: Path, disk: SmallDisk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def words(out: Path) -> list[str]:
-        common = ["--seeds", "2", "--epochs", "2", "--workers", "1", "--methods", "joint", "ogm"]
-        return ["compare", "--data", str(data), *common, "--out", str(out)]
-
-    assert run(*words(tmp_path / "whole")) == 0
+    words = ["compare", "--data", data, "--seeds", "2", "--epochs", "2", "--workers", "1"]
+    words += ["--methods", "joint", "ogm", "--out"]
+    assert command(capsys, *words, tmp_path / "whole").code == 0
     out = disk.path / "out"
-    for left in (0, 4096 * 3, WEIGHTS + 4096 * 8, WEIGHTS * 2):
-        disk.leave(left)
-        capsys.readouterr()
-        assert run(*words(out), "--resume") == 1
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("equipoise:")]
-        assert "no space left in " in line
-        left_over = [name for name in disk.files() if name.endswith((".part", ".lock"))]
-        assert not [name for name in left_over if "floors" not in name]  # its lock always stays
-    disk.empty()
-    assert run(*words(out), "--resume") == 0
+    finished: set[Path] = set()
+    for file in COMPARE:  # each time it goes on from where it stopped
+        said = filled_up(disk, capsys, file, *words, out, "--resume")
+        assert {path for path in out.rglob("result.json") if eq.load_run(path.parent)} >= finished
+        finished = set(out.rglob("result.json"))
+        kept = f"{len(finished)} finished runs"
+        add_row(part="adversity", what="compare", moment=file, said=said.line, kept=kept, went_on=True)
+    assert len(finished) == 4
+    assert command(capsys, *words, out, "--resume").code == 0
     tables = [pd.read_csv(folder / "results.csv") for folder in (tmp_path / "whole", out)]
     timed = ["train_seconds", "method_seconds"]
     pd.testing.assert_frame_equal(*(table.drop(columns=timed) for table in tables))
     assert set(tables[0]["status"]) == {"ok"}
 
 
-def test_a_report_and_a_dataset_name_the_full_disk(
-    disk: SmallDisk, whole: eq.FitResult, capsys: pytest.CaptureFixture[str]
+PREPARE = ("01_sound.npy", "plan.json", "journal.jsonl", "final/index.csv", "final/dataset.json")
+
+
+def test_a_preparation_goes_on(
+    disk: SmallDisk, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("EQUIPOISE_CACHE", str(tmp_path / "cache"))
+    plan, whole = plan_of_media(tmp_path / "in"), tmp_path / "whole"
+    prepare(plan, whole, workers=1)
+    out = disk.path / "new" / "set"
+    for file in PREPARE:
+        with pytest.raises(NoSpaceError) as told, before_change(disk.path, file, partial(disk.leave, 0)):
+            prepare(plan, out, workers=1)
+        disk.empty()
+        assert f"no space left in {disk.path}" in str(told.value)
+        assert "\n" not in str(told.value)
+        assert not [name for name in disk.files() if name.endswith(".part")]
+        assert not out.exists()
+        read = (disk.path / "new" / ".set.preparing" / "journal.jsonl").exists()
+        kept = "the samples read before" if read else "nothing was begun"
+        add_row(part="adversity", what="prepare", moment=file, said=str(told.value), kept=kept, went_on=True)
+    done = prepare(plan, out, workers=1)
+    assert done.summary.read == 0  # the work of the last attempts
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
+    }
+    assert disk.files() == {"new", "new/set", *(f"new/set/{path.name}" for path in whole.iterdir())}
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("file", PREPARE)
+def test_several_workers_of_a_preparation(
+    disk: SmallDisk,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+) -> None:
+    monkeypatch.setenv("EQUIPOISE_CACHE", str(tmp_path / "cache"))
+    plan_of_media(tmp_path / "in")
+    words = ["prepare", "table", "--source", tmp_path / "in" / "list.csv", "--workers", "2", *MEDIA, "--out"]
+    said = filled_up(disk, capsys, file, *words, disk.path / "set")
+    assert command(capsys, *words, disk.path / "set").code == 0
+    assert command(capsys, *words, tmp_path / "whole").code == 0
+    for path in (tmp_path / "whole").iterdir():
+        assert (disk.path / "set" / path.name).read_bytes() == path.read_bytes()
+    kept = "the samples read before"
+    add_row(part="adversity", what="prepare, 2 workers", moment=file, said=said.line, kept=kept, went_on=True)
+
+
+def test_another_dataset_stays_until_the_new_one_is_whole(disk: SmallDisk, tmp_path: Path) -> None:
+    before = synthetic.write(disk.path / "set")
     disk.leave(4096)
-    assert run("report", str(whole.run_dir), "--out", str(disk.path / "new" / "page.html")) == 1
-    assert f"no space left in {disk.path / 'new'} for page.html; free some" in capsys.readouterr().err
     with pytest.raises(NoSpaceError, match=f"no space left in {disk.path}"):
-        synthetic.write(disk.path / "set")
-    assert not [name for name in disk.files() if "." in name]
+        synthetic.write(disk.path / "other")
+    plan = plan_of_media(tmp_path / "in")
+    with pytest.raises(NoSpaceError):
+        prepare(plan, disk.path / "set", workers=1, overwrite=True)
     disk.empty()
-    assert run("report", str(whole.run_dir), "--out", str(disk.path / "new" / "page.html")) == 0
-    synthetic.write(disk.path / "set")
+    open_dataset(before.path).verify()
+    assert not [name for name in disk.files() if name.endswith(".part") or "other" in name]
+
+
+def test_a_prepared_dataset_that_cannot_be_remembered(
+    disk: SmallDisk, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is whole, and used by its path; the same command would find its folder in the way."""
+    monkeypatch.setenv("EQUIPOISE_CACHE", str(disk.path / "cache"))
+    disk.leave(0)
+    with pytest.warns(eq.EquipoiseWarning, match="no space left") as told:
+        remember("fsdd", tmp_path / "set")
+    assert str(tmp_path / "set") in str(told[0].message)
+
+
+REPORT = [
+    pytest.param(".page.html", 4096, id="page"),
+    *(
+        pytest.param(file, left, marks=pytest.mark.matrix)
+        for file, left in (
+            (".page.html", 0),
+            (".page.html", 2**18),
+            (".learning.svg", 0),
+            (".curves.svg", 4096),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "left"), REPORT)
+def test_a_report_is_written_again(
+    disk: SmallDisk, whole: eq.FitResult, capsys: pytest.CaptureFixture[str], file: str, left: int
+) -> None:
+    page = disk.path / "new" / "page.html"
+    words: list[object] = ["report", whole.run_dir, "--out", page, "--overwrite"]
+    if file.endswith("svg"):
+        words += ["--figures", disk.path / "new" / "figures", "--formats", "svg"]
+    page.parent.mkdir()
+    page.write_text("the last one")
+    said = filled_up(disk, capsys, file, *words, left=left)
+    if file == ".page.html":
+        assert page.read_text() == "the last one"
+    assert {name.rpartition(".")[2] for name in disk.files() if "." in name} <= {"html", "svg"}
+    assert command(capsys, *words).code == 0
+    moment = f"{file}, {left} bytes left"
+    add_row(
+        part="adversity", what="report", moment=moment, said=said.line, kept="the last page", went_on=True
+    )
 
 
 def test_a_mapped_file_has_its_room_before_it_is_filled(disk: SmallDisk) -> None:

@@ -14,17 +14,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Yaml
 from cyclopts.exceptions import UnusedCliTokensError
 
 from equipoise import __version__
+from equipoise.files.limits import check_machine, machine_limit
 from equipoise.files.printable import say
-from equipoise.files.untrusted import check_machine, parse_yaml, parsing, read_text
+from equipoise.files.untrusted import parse_yaml, parsing, read_text
 from equipoise.files.whole import no_space
-from equipoise.types import EquipoiseError, EquipoiseWarning, MachineLimitError, UsageError
+from equipoise.types import EquipoiseError, EquipoiseWarning, UsageError
 
 COMMANDS = {
     "compare": "Compare methods under equal conditions, on one dataset or in a grid.",
@@ -37,6 +38,10 @@ COMMANDS = {
     "cite": "Print BibTeX for the methods and datasets of runs or of a comparison.",
     "list": "List methods, datasets, models or metrics.",
 }
+
+
+SPARE: Final = 2**22
+"""Bytes that are given back when there is no memory left, to say so."""
 
 
 def build_app() -> App:
@@ -62,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     warnings.simplefilter("always", EquipoiseWarning)
     warnings.showwarning = _show_warning
     _print_any_name()
+    spare = bytearray(SPARE)
     try:
         app = build_app()
         config = _config_file(words)
@@ -76,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         say(f"equipoise: {error}")
         _exit(error.exit_code)
     except Exception as error:
+        spare.clear()
         if (full := no_space(error, Path(tempfile.gettempdir()) / "temporary files")) is not None:
             say(f"equipoise: {full}")
             _exit(full.exit_code)
@@ -141,11 +148,11 @@ def _print_any_name() -> None:
 
 
 def _unexpected(error: Exception) -> str:
-    """Return the words for an error that no room expects: too many open files, or a fault of ours."""
-    try:
-        check_machine(error)
-    except MachineLimitError as limit:
+    """Return the words for an error that no room expects: a limit of the machine, or a fault of ours."""
+    if (limit := machine_limit(error)) is not None:
         return str(limit)
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot use {os.fsdecode(error.filename)} ({error.strerror}); check its permissions and disk."
     return f"unexpected {type(error).__name__}: {error} (EQUIPOISE_TRACEBACK=1 shows where)"
 
 

@@ -12,6 +12,8 @@ from equipoise.data.datasets import DATASETS, Dataset
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.format.folder import FORMAT_VERSION, slug
 from equipoise.data.format.prepared import PreparedDataset, open_dataset
+from equipoise.files.limits import check_machine
+from equipoise.files.untrusted import first_line
 from equipoise.types import DataError, RunFolderError, UnknownNameError
 
 
@@ -58,8 +60,11 @@ def _cached(dataset: Dataset) -> PreparedDataset:
         try:
             _build(dataset, folder)
         except (OSError, RunFolderError) as error:
+            check_machine(error)
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            reason = getattr(cause, "strerror", None) or first_line(cause)
             raise RunFolderError(
-                f"cannot write the cache {folder.parent} ({error}); name another folder in {CACHE_VARIABLE}."
+                f"cannot write the cache {folder.parent} ({reason}); name another folder in {CACHE_VARIABLE}."
             ) from error
     try:
         return open_dataset(folder)

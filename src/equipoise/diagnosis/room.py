@@ -18,6 +18,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
+from equipoise.files.limits import check_machine
 from equipoise.types import ModelError, NoSpaceError
 
 SHARE: Final = 1 / 32
@@ -145,6 +146,7 @@ def _mapped(file: IO[bytes], shape: tuple[int, ...], dtype: DTypeLike) -> NDArra
 
 
 def _full(size: int, error: OSError) -> NoSpaceError:
+    check_machine(error)
     return NoSpaceError(
         f"{size / 1e9:.1f} GB of features do not fit into memory, nor into {tempfile.gettempdir()} "
         f"({(error.strerror or str(error)).lower()}); expected room for them: name another folder by TMPDIR, "

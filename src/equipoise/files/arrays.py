@@ -73,7 +73,10 @@ def _check_header(file: IO[bytes], size: int) -> None:
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:  # the third is for fields with names that are not Latin-1
         raise ValueError(f"it has the format version {version}, expected (1, 0)")
-    shape, _, dtype = _HEADERS[version](file)
+    try:
+        shape, _, dtype = _HEADERS[version](file)
+    except MemoryError:
+        raise ValueError("its header is nested too deep") from None  # nothing else in it takes memory
     if dtype.hasobject:
         raise ValueError("it holds Python objects, expected numbers or texts")
     declared, held = math.prod(shape) * dtype.itemsize, size - file.tell()

@@ -6,7 +6,6 @@ Here every error becomes one of Equipoise, and what a file may ask for is in pro
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -14,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from equipoise.files.limits import check_machine
 from equipoise.files.printable import printable
-from equipoise.types import EquipoiseError, MachineLimitError
+from equipoise.types import EquipoiseError
 
 if TYPE_CHECKING:
     import yaml
@@ -32,7 +32,6 @@ LARGEST_STREAM: Final = 2**24
 LARGEST_YAML: Final = 2**24
 _FEW: Final = 10_000
 _MERGED: Final = 20
-_OPEN_FILES: Final = (errno.EMFILE, errno.ENFILE)
 _LONGEST: Final = 300
 # What parsers advise to make a file run its code after all: np.load, torch.load.
 _HARMFUL: Final = re.compile(r"weights_only|allow_pickle|max_header_size|safe_globals")
@@ -56,29 +55,6 @@ def first_line(error: BaseException) -> str:
     text = text.partition("; use sys.")[0]  # Python advises how to read a number without an end after all
     lines = [" ".join(line.split()) for line in text.splitlines()]
     return printable(next(filter(None, lines), type(error).__name__))[:_LONGEST]
-
-
-def check_machine(error: BaseException) -> None:
-    """Raise MachineLimitError if an error, or what caused it, is that no more files can be opened."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _OPEN_FILES:
-            name = f" {cause.filename}" if cause.filename else " a file"
-            raise MachineLimitError(
-                f"cannot open{name}: too many files are open{_limit(cause.errno)}; allow more "
-                "('ulimit -n 4096'), or use fewer processes."
-            ) from error
-        cause = cause.__cause__ or cause.__context__
-
-
-def _limit(number: int) -> str:
-    if number == errno.ENFILE:
-        return " on this machine"
-    try:
-        import resource
-    except ImportError:  # Windows
-        return " in this process"
-    return f" in this process, which may open {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}"
 
 
 @contextmanager
@@ -107,10 +83,12 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         OSError, ValueError: it cannot be read; for `parsing`.
     """
     most = LARGEST if path.is_file() else LARGEST_STREAM
+    content = bytearray()
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"it has more than {most} bytes")
+        while part := file.read(2**20):  # asked for all at once, it takes the memory of the largest
+            content += part
+            if len(content) > most:
+                raise ValueError(f"it has more than {most} bytes")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

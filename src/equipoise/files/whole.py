@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from equipoise.types import EquipoiseError, NoSpaceError
+from equipoise.types import EquipoiseError, NoSpaceError, RunFolderError
 
 PARTIAL: Final = ".*.part"
 """Pattern of the files that are being written, or were when their process was killed."""
@@ -117,6 +117,34 @@ def room_for(path: Path) -> Iterator[None]:
         if (full := no_space(error, path)) is None:
             raise
         raise full from None
+
+
+@contextmanager
+def kept_in(folder: Path) -> Iterator[None]:
+    """Raise a RunFolderError where a block ends because a file of a folder cannot be read or written.
+
+    Raises:
+        NoSpaceError: the disk is full.
+        RunFolderError: the folder was removed, may only be read, or its disk fails.
+    """
+    there = folder.exists()
+    try:
+        with room_for(folder):
+            yield
+    except EquipoiseError:
+        raise
+    except Exception as error:
+        if there and not folder.exists():
+            raise RunFolderError(
+                f"{folder} was removed while it was in use; run the same command again, and leave it there."
+            ) from error
+        named = getattr(error, "filename", None)
+        if isinstance(error, OSError) and named and Path(os.fsdecode(named)).is_relative_to(folder):
+            raise RunFolderError(
+                f"cannot use {os.fsdecode(named)} ({error.strerror}); check permissions and disk, and run "
+                "the same command again, with --resume (resume=True) where it trains."
+            ) from error
+        raise
 
 
 def no_space(error: BaseException, path: Path) -> NoSpaceError | None:

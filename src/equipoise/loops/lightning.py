@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from equipoise.extras import needing
 from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
 from equipoise.loops.lightning_loaders import (
     Choice,
@@ -18,12 +19,10 @@ from equipoise.loops.lightning_loaders import (
 )
 from equipoise.loops.plain.run import limited
 from equipoise.methods import Method
-from equipoise.types import MissingExtraError, UsageError
+from equipoise.types import UsageError
 
-try:
+with needing("lightning", "lightning", "equipoise.loops.lightning"):
     import lightning.pytorch as pl
-except ModuleNotFoundError as error:
-    raise MissingExtraError("lightning", "lightning", "equipoise.loops.lightning") from error
 
 
 class _Checkpointed(pl.Callback):

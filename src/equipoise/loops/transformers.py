@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from equipoise.diagnosis.features.reading import device_of, logits_in
 from equipoise.distributed import unwrapped
+from equipoise.extras import needing
 from equipoise.files.torch_files import load_tensors
 from equipoise.files.untrusted import parsing
 from equipoise.files.whole import replaced
@@ -21,13 +22,11 @@ from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod
 from equipoise.loops.plain.passes import loss_in, with_loss
 from equipoise.loops.transformers_loaders import Measured, loader_in_order
 from equipoise.methods import Method
-from equipoise.types import MissingExtraError, ModelError, RunFolderError, UsageError
+from equipoise.types import ModelError, RunFolderError, UsageError
 
-try:
+with needing("transformers", "transformers", "equipoise.loops.transformers"):
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
     from transformers.trainer_utils import has_length
-except ModuleNotFoundError as error:
-    raise MissingExtraError("transformers", "transformers", "equipoise.loops.transformers") from error
 
 ITEMS = "num_items_in_batch"
 """Argument of models that divide their loss by the samples of all accumulated batches."""

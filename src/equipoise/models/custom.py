@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from equipoise.files.limits import check_machine
 from equipoise.models.build import Shapes, drawing
 from equipoise.models.contract import BalancedModel
 from equipoise.models.options import listed
@@ -70,6 +71,7 @@ def load_factory(spec: str) -> Callable[..., Any]:
             ) from error
         raise ModelError(f"importing {module_name!r} for the model failed: {error}.") from error
     except Exception as error:
+        check_machine(error)
         raise ModelError(f"importing {module_name!r} failed with {type(error).__name__}: {error}") from error
     try:
         factory = reduce(getattr, attribute.split("."), cast("Any", module))
@@ -208,6 +210,7 @@ def _blamed_on(what: str) -> Iterator[None]:
     except EquipoiseError:
         raise
     except Exception as error:
+        check_machine(error)
         raise ModelError(f"{what} failed with {type(error).__name__}: {error}") from error
 
 

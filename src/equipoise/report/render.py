@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
+from equipoise.files.limits import check_machine
 from equipoise.files.printable import printable
 from equipoise.files.whole import replaced, room_for
 from equipoise.report.charts.chart import Chart
@@ -221,6 +222,7 @@ def write_file(path: Path, data: bytes, what: str, remedy: str) -> Path:
         with replaced(path) as partial:
             partial.write_bytes(data)
     except OSError as error:
+        check_machine(error)
         reason = error.strerror or error
         raise RunFolderError(f"cannot write the {what} {path} ({reason}); choose another {remedy}.") from None
     return path

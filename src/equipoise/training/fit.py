@@ -11,6 +11,7 @@ from typing import Any
 
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.distributed import agreed, by_first, process_rank
+from equipoise.files.limits import machine_limits
 from equipoise.files.whole import room_for
 from equipoise.methods import Method, create_method
 from equipoise.methods.core.creation import option_names
@@ -115,7 +116,7 @@ def run(
         create_method(settings.method, settings.method_options)  # raises before anything is started
         launch(to_options(settings), folder, arrangement, on_epoch, how)
         return load_run(folder)
-    with room_for(folder), joined(arrangement, settings.device):
+    with room_for(folder), joined(arrangement, settings.device), machine_limits():
         folder = agreed(folder)  # each process may have chosen a new one
         with prepared(settings, folder, on_epoch=on_epoch, **how) as found:
             if found is not None:
@@ -176,7 +177,7 @@ def prepared(
         by_first(lambda: held.enter_context(opened))
         if agreed(record.complete):
             # The data may have changed since the run.
-            record.check_data(fingerprints.of_data(data))
+            record.check_data(fingerprints.of_data(data) | fingerprints.of_weights(settings))
             record.tidy()
             yield None
             return

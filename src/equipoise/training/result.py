@@ -48,6 +48,7 @@ class PreparedRun:
         """Digests of what a resumed run must have in common with its beginning."""
         return {
             **fingerprints.of_data(self.data),
+            **fingerprints.of_weights(self.training.settings),
             "init_fingerprint": fingerprints.of_text(repr(sorted(self.initial.items()))),
             "budget_fingerprint": fingerprints.of_budget(self.training.settings.budget),
         }
@@ -124,7 +125,7 @@ def _start(record: RunRecord, identity: dict[str, str]) -> None:
         return
     for event in record.events(METRICS):
         if event.get("event") == "start":
-            held = {key: event.get(key) for key in identity}
+            held = {key: event.get(key, value) for key, value in identity.items()}
             if held != identity:
                 changed = [key for key, value in identity.items() if held[key] != value]
                 raise RunFolderError(

@@ -18,6 +18,7 @@ from equipoise.experiments.grid.executors import LocalExecutor
 from equipoise.experiments.grid.jobs import Agenda, Job
 from equipoise.experiments.grid.planning import expand
 from equipoise.training.settings import Settings
+from evidence import add_row
 
 fit_module: Any = importlib.import_module("equipoise.training.fit")  # the package exports a function fit
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 32, "diagnose_every": 0, "workers": 1}
@@ -108,11 +109,30 @@ def test_a_dying_process_fails_no_other_run(monkeypatch: pytest.MonkeyPatch) -> 
     names = ["a", "b", "deadly", "c", "d", "e", "built-on-it"]
     jobs = [Job(settings, Path(name), Path("runs")) for name in names[:-1]]
     jobs.append(Job(settings, Path(names[-1]), Path("runs"), after=(Path("deadly"),)))
-    outcomes = {outcome.job.folder.name: outcome.error for outcome in LocalExecutor(2).map(jobs)}
+    with pytest.warns(eq.EquipoiseWarning, match="the exit code 9; what was in progress is tried again"):
+        outcomes = {outcome.job.folder.name: outcome.error for outcome in LocalExecutor(2).map(jobs)}
     assert outcomes.keys() == set(names)
     assert {name for name, error in outcomes.items() if error} == {"deadly", "built-on-it"}
-    assert "the worker process ended" in (outcomes["deadly"] or "")
+    assert outcomes["deadly"] == "the worker process ended with the exit code 9"
     assert Agenda([]).ready() == []
+
+
+@pytest.mark.matrix
+def test_a_process_that_the_kernel_kills_probably_had_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "execute", deadly.execute)
+    settings = Settings.from_options("htad")
+    jobs = [Job(settings, Path(name), Path("runs")) for name in ("a", "killed", "b")]
+    with pytest.warns(eq.EquipoiseWarning, match=r"was killed \(SIGKILL\).*killed"):
+        outcomes = {outcome.job.folder.name: outcome.error for outcome in LocalExecutor(2).map(jobs)}
+    assert (outcomes["a"], outcomes["b"]) == (None, None)
+    said = outcomes["killed"] or ""
+    assert said.startswith(
+        "the worker process was killed (SIGKILL), probably by the system for want of memory"
+    )
+    assert "use fewer processes (--workers)" in said
+    add_row(
+        part="adversity", what="compare", moment="worker killed", said=said, kept="other runs", went_on=True
+    )
 
 
 def test_an_interrupt_of_a_worker_process_ends_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from equipoise.data.prepare.media.files import MediaError, check_media
 from equipoise.data.prepare.media.images import ENDINGS
 from equipoise.data.prepare.readers.audio_video import ImageReader
 from equipoise.data.prepare.readers.text import TokensReader
+from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import parsing
 from equipoise.types import DataError, PathError
 
@@ -262,7 +263,8 @@ def _mark(file: Path, end: int | None) -> tuple[int, bytes] | None:
         with file.open("rb") as stream:
             stream.seek(0 if end is None else max(0, size - end))
             return size, blake2b(stream.read(), digest_size=16).digest()
-    except (OSError, DataError):
+    except (OSError, DataError) as error:
+        check_machine(error)
         return None
 
 

@@ -142,8 +142,10 @@ class SplitData(TorchDataset[Batch]):
         return {**self.__dict__, "_maps": {}}
 
     def _read(self, name: str, rows: NDArray[np.int64]) -> torch.Tensor:
-        if name not in self._maps and self._dataset is not None:
-            self._maps[name] = np.asarray(self._dataset.array(name))
+        if self._dataset is not None:
+            self._dataset.check_unchanged(name)
+            if name not in self._maps:
+                self._maps[name] = np.asarray(self._dataset.array(name))
         return torch.from_numpy(self._normalizers[name](self._maps[name][rows]))
 
     def _read_all(self, spec: ModalitySpec) -> torch.Tensor:

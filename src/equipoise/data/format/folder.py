@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import unicodedata
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.cache import DESCRIPTION_FILE
+from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import read_json
 from equipoise.files.whole import room_for
 from equipoise.tasks import TASKS as TASK_KINDS
@@ -144,9 +146,11 @@ def write_errors(path: Path) -> Iterator[None]:
         with room_for(path):
             yield
     except OSError as error:
+        check_machine(error)
         wrong = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
-        kind = PathError if wrong else RunFolderError
-        raise kind(f"cannot write {path} ({error}); choose a folder that can be written.") from error
+        kind = PathError if wrong or error.errno == errno.EROFS else RunFolderError
+        reason = error.strerror or error
+        raise kind(f"cannot write {path} ({reason}); choose a folder that can be written.") from error
 
 
 @contextmanager

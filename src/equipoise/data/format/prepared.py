@@ -8,7 +8,7 @@ each modality.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ from equipoise.files.arrays import read_array
 from equipoise.files.csv_cells import read_csv
 from equipoise.files.untrusted import ABSENT, parsing, read_json
 from equipoise.types import DataError, UsageError, check_known
+
+Stamp = tuple[int, int, int] | None
+"""Of a file: its number, size and time of the last change; None where there is no file."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,6 +75,7 @@ class PreparedDataset:
     content_hashes: dict[str, NDArray[np.str_]]
     task: str = "classification"
     preparation: Mapping[str, Any] = field(default_factory=dict)
+    _stamps: dict[str, Stamp] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for column in (self.target, self.split, self.group, self.ids, *self.content_hashes.values()):
@@ -117,13 +121,28 @@ class PreparedDataset:
         fingerprint = dataset_fingerprint(specs, self.classes, columns, hashes)
         return replace(self, modalities=specs, content_hashes=hashes, fingerprint=fingerprint)
 
-    def verify(self) -> None:
-        """Read every array and compare it with the hashes stored when the dataset was written.
+    def check_unchanged(self, modality: str) -> None:
+        """Check that the array of a modality is the one that was opened, right before it is read.
+
+        A file that has become shorter would end the process (SIGBUS), as it is mapped into memory; one that
+        was written again would mix samples. Where the file is another one, its content decides.
+
+        Raises:
+            DataError: it is missing, shorter or changed.
+        """
+        stamp = _stamp(self.path / self.modalities[modality].file)
+        if stamp is None or stamp != self._stamps.setdefault(modality, stamp):
+            self.verify([modality])
+            self._stamps[modality] = stamp
+
+    def verify(self, modalities: Iterable[str] | None = None) -> None:
+        """Read the arrays, all or some, and compare them with the hashes stored when they were written.
 
         Raises:
             DataError: features have changed; the message names the modality and the first samples.
         """
-        for name, spec in self.modalities.items():
+        for name in self.modalities if modalities is None else modalities:
+            spec = self.modalities[name]
             array, expected = self.array(name), self.content_hashes[name]
             changed: list[str] = []
             for part in chunks(len(self), spec.row_bytes):
@@ -155,6 +174,7 @@ def open_dataset(folder: str | os.PathLike[str]) -> PreparedDataset:
             "splits you want."
         )
     for spec in dataset.modalities.values():
+        dataset._stamps[spec.name] = _stamp(path / spec.file)
         _open_array(path, spec, len(dataset))
     return dataset
 
@@ -229,6 +249,15 @@ def _target(texts: list[str], task: str) -> NDArray[Any]:
     if task == "multilabel":
         return np.array([[int(label) for label in text] for text in texts], dtype=np.int64)
     return np.array(texts, dtype=np.float64 if task == "regression" else np.int64)
+
+
+def _stamp(file: Path) -> Stamp:
+    """Return what changes when a file is written: equal stamps are compared, and no times."""
+    try:
+        state = file.stat()
+    except FileNotFoundError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _texts(column: pd.Series[str]) -> NDArray[np.str_]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.children import end_with_parent
+from equipoise.children import Workers, end_with_parent
 from equipoise.data.format.content import row_hashes
 from equipoise.data.prepare.clips import Clip, Lost, ModalityReader
 from equipoise.data.prepare.journal import Outcome, clip_stamp
 from equipoise.data.prepare.media.files import MediaError
-from equipoise.files.untrusted import check_machine
-from equipoise.types import DataError, EquipoiseError, UsageError
+from equipoise.files.limits import machine_limit
+from equipoise.files.untrusted import first_line
+from equipoise.types import DataError, EquipoiseError, MachineLimitError, UsageError
 
 Item = tuple[int, Clip]
 CHUNK = 8
@@ -53,14 +53,14 @@ class RowWriter:
                 _check_finite(clip, modality, array)
         except MediaError as error:
             return Outcome(row, stamp, lost=Lost.of(clip, error))
+        except MachineLimitError as error:
+            return MachineLimitError(f"reading {clip.id!r}: {error}")
         except EquipoiseError as error:
             # Not every exception can be pickled: only its text is sent to the parent.
             return (UsageError if error.exit_code == UsageError.exit_code else DataError)(str(error))
         except Exception as error:
-            try:
-                check_machine(error)
-            except EquipoiseError as limit:
-                return DataError(str(limit))
+            if (limit := machine_limit(error)) is not None:
+                return MachineLimitError(f"reading {clip.id!r}: {limit}")
             text = f"reading {clip.id!r} failed unexpectedly ({type(error).__name__}: {error})"
             return DataError(f"{text}; please report this with the file.")
         for modality, array in values.items():
@@ -99,23 +99,21 @@ class Crew:
         arguments = dict(readers), dict(files)
         while chunks:
             workers = min(self.workers, len(chunks))
-            suspects = yield from _in_pool(chunks, arguments, workers, WAITING * workers)
+            suspects, _ = yield from _in_pool(chunks, arguments, workers, WAITING * workers)
             # One at a time, to find the clip that crashes the decoder; only that one is lost.
             alone: list[Sequence[Item]] = [[item] for item in suspects]
             while alone:
-                crashed = yield from _in_pool(alone, arguments, 1, 1)
+                crashed, pool = yield from _in_pool(alone, arguments, 1, 1)
                 for row, clip in crashed:
-                    yield [_lost_by_crash(row, clip)]
+                    yield [_lost_by_crash(row, clip, pool)]
 
 
 def _in_pool(
     chunks: list[Sequence[Item]], arguments: tuple[Any, ...], workers: int, waiting: int
-) -> Generator[list[Outcome], None, list[Item]]:
+) -> Generator[list[Outcome], None, tuple[list[Item], Workers]]:
     """Read `chunks` and remove them from the list; return the unfinished items if a process died."""
     pending: dict[Future[list[Outcome | EquipoiseError]], Sequence[Item]] = {}
-    # A forked process would inherit locks held by other threads of this process.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=arguments)
+    pool = Workers(workers, _begin, *arguments)
     try:
         while chunks or pending:
             while chunks and len(pending) < waiting:
@@ -128,33 +126,54 @@ def _in_pool(
                 yield outcomes
     except BrokenProcessPool:
         # Some of these items may be finished; reading them again gives equal rows.
-        return [item for chunk in pending.values() for item in chunk]
+        return [item for chunk in pending.values() for item in chunk], pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return []
+    return [], pool
 
 
-def _lost_by_crash(row: int, clip: Clip) -> Outcome:
+def _lost_by_crash(row: int, clip: Clip, pool: Workers) -> Outcome:
+    """Return the outcome of a clip that was read alone, in a pool that was lost.
+
+    Raises:
+        MachineLimitError: it is not the decoder that has crashed.
+    """
+    name, how = pool.how_lost()
+    if name in ("", "SIGKILL", "SIGTERM"):
+        raise MachineLimitError(
+            f"the process that was reading {clip.id!r} {how}; the same command continues, and without the "
+            "files of this sample if it is they that need so much."
+        )
     file = next(iter(clip.files.values()))
     error = MediaError(file, "crash", "crashes the decoder", "convert it again, or remove it")
     return Outcome(row, clip_stamp(clip), lost=Lost.of(clip, error))
 
 
 _writer: RowWriter | None = None
+_failed: EquipoiseError | None = None
+"""Why there is no writer."""
 
 
 def _begin(readers: dict[str, ModalityReader], files: dict[str, Path]) -> None:
-    global _writer
+    global _writer, _failed
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it and lets running tasks finish
     end_with_parent()
-    import torch
+    try:
+        import torch
 
-    torch.set_num_threads(1)
-    _writer = RowWriter(readers, files)
+        torch.set_num_threads(1)
+        _writer = RowWriter(readers, files)
+    except Exception as error:  # raised here, it would look like a crash of the decoder
+        _failed = machine_limit(error) or DataError(
+            f"a process that reads samples cannot start ({type(error).__name__}: {first_line(error)}); run "
+            "the same command again."
+        )
 
 
 def _write(items: Sequence[Item]) -> list[Outcome | EquipoiseError]:
-    assert _writer is not None
+    if _writer is None:
+        assert _failed is not None
+        return [_failed]
     return _writer.write(items)
 
 

@@ -17,6 +17,7 @@ from equipoise.files.whole import write_atomically
 from equipoise.training.option_text import to_keywords, to_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.record import MACHINE_ONLY
+from equipoise.training.record.seals import opened, sealed
 from equipoise.training.settings import Settings
 from equipoise.typed_options import check_types
 from equipoise.types import PathError, RunFolderError, UsageError
@@ -25,6 +26,7 @@ TUNED: Final = "tuned.yaml"
 COMMON: Final = ("lr", "weight_decay")
 """Settings that are searched for every method."""
 PER_METHOD: Final = frozenset({"method", "set", "seed"})
+EDITED: Final = "Restore it from a copy, or write it again from its trials: equipoise tune --resume."
 FREE: Final = MACHINE_ONLY | {"data", "diagnose_every", "trace"}
 """Settings in which a comparison may depart from the tuning; the data are checked by their fingerprints."""
 
@@ -95,7 +97,8 @@ class Tuned:
         """Write the file."""
         values = asdict(self)
         del values["folder"]
-        write_atomically(self.folder / TUNED, yaml.safe_dump(values, sort_keys=False))
+        plain = yaml.safe_load(yaml.safe_dump(values, sort_keys=False))  # what a reader will see
+        write_atomically(self.folder / TUNED, yaml.safe_dump(sealed(plain, {}), sort_keys=False))
 
     def keywords(self) -> dict[str, Any]:
         """Return the settings that all trials shared, as arguments of `Settings.from_options`."""
@@ -218,12 +221,16 @@ def shared_options(settings: Settings) -> dict[str, Any]:
     return plain
 
 
-def read_tuned(folder: Path) -> Tuned:
+def read_tuned(folder: Path, *, resume: bool = False) -> Tuned:
     """Read what a tuning found.
+
+    Args:
+        folder: of the tuning.
+        resume: accept a file that was edited, as its results are then written again from the trials.
 
     Raises:
         PathError: there is none.
-        RunFolderError: the file is damaged.
+        RunFolderError: the file is damaged, or was edited.
     """
 
     def refuse(found: str) -> RunFolderError:
@@ -234,6 +241,8 @@ def read_tuned(folder: Path) -> Tuned:
 
     try:
         values = read_yaml(folder / TUNED, refuse)
+        if not resume:
+            values, _ = opened(values, folder / TUNED, EDITED)
         own = {field.name for field in fields(Tuned)} - {"folder"}
         values = {key: value for key, value in values.items() if key in own}
         check_types(Tuned, {key: value for key, value in values.items() if key != "methods"})

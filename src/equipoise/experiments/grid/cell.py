@@ -35,6 +35,7 @@ from equipoise.tasks import task_named
 from equipoise.training.assembly import ModelSpec, dataset_of, model_name
 from equipoise.training.measuring.precision import with_precision
 from equipoise.training.option_text import to_options
+from equipoise.training.record import fingerprints
 from equipoise.training.record.record import CONFIG as RUN_CONFIG
 from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
@@ -204,5 +205,6 @@ def _finished(job: Job, dataset: PreparedDataset) -> bool:
     if not record.complete:
         return False
     splits = splits_of(dataset, job.settings.splitting_seed)
-    record.check_data({"data_fingerprint": dataset.fingerprint, "split_fingerprint": splits.fingerprint})
+    data = {"data_fingerprint": dataset.fingerprint, "split_fingerprint": splits.fingerprint}
+    record.check_data(data | fingerprints.of_weights(job.settings))
     return True

@@ -7,15 +7,14 @@ import os
 import signal
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from equipoise.children import end_with_parent
+from equipoise.children import Workers, end_with_parent
 from equipoise.experiments.grid.jobs import Agenda, Bundle, Job, Outcome, bundles, execute
 from equipoise.experiments.grid.on_ray import RayExecutor
-from equipoise.types import UsageError, check_known
+from equipoise.types import UsageError, check_known, warn
 
 EXECUTORS = ("local", "ray")
 
@@ -76,11 +75,9 @@ def _in_processes(workers: int, agenda: Agenda, together: int) -> Iterator[Outco
 
     Which of the running jobs caused this is unknown. Each of them is tried once more, by itself.
     """
-    # A forked child would inherit torch's threads in an undefined state.
-    context = multiprocessing.get_context("spawn")
     queue, suspects = deque(shares(agenda.ready(), workers, together)), deque[Job]()
     while queue or suspects:
-        pool = ProcessPoolExecutor(workers, context, initializer=end_with_command)
+        pool = Workers(workers, end_with_command)
         try:
             yield from _in_pool(pool, workers, agenda, together, queue, suspects)
         finally:
@@ -93,7 +90,7 @@ def shares(jobs: Sequence[Job], workers: int, together: int) -> list[Bundle]:
 
 
 def _in_pool(
-    pool: ProcessPoolExecutor,
+    pool: Workers,
     workers: int,
     agenda: Agenda,
     together: int,
@@ -102,7 +99,6 @@ def _in_pool(
 ) -> Iterator[Outcome]:
     """Work until nothing is left or the pool is lost; then the running jobs become suspects."""
     working: dict[Future[list[Outcome]], Bundle] = {}
-    children: set[BaseProcess] = set()
     while queue or suspects or working:
         alone = bool(suspects) and not working
         while suspects if alone else (queue and len(working) < workers and not suspects):
@@ -110,27 +106,27 @@ def _in_pool(
             working[pool.submit(execute, bundle)] = bundle
             if alone:
                 break
-        lost = False
-        children.update(multiprocessing.active_children())
+        lost: list[Job] = []
         for future in wait(working, return_when=FIRST_COMPLETED).done:
             bundle, error = working.pop(future), future.exception()
-            if error is None:
-                outcomes = future.result()
-            elif alone or not isinstance(error, BrokenProcessPool):
-                outcomes = [Outcome(job, f"the worker process ended: {error}") for job in bundle]
-                lost = lost or isinstance(error, BrokenProcessPool)
-            else:
-                suspects.extend(bundle)
-                outcomes, lost = [], True
-            for outcome in outcomes:
+            if isinstance(error, BrokenProcessPool):
+                lost += bundle
+                continue
+            failed = f"the worker process failed: {error}"
+            for outcome in future.result() if error is None else [Outcome(job, failed) for job in bundle]:
                 yield from agenda.ended(outcome)
         queue.extend(shares(agenda.ready(), workers, together))
         if lost:
-            # A future fails as soon as its process has closed its files; its exit code is known only later.
-            pool.shutdown(wait=True, cancel_futures=True)
-            if any(child.exitcode == -signal.SIGINT for child in children):
-                raise KeyboardInterrupt  # from the terminal; the processes received it first
-            suspects.extend(job for bundle in working.values() for job in bundle)
+            _, how = pool.how_lost()
+            suspects.extend([job for bundle in working.values() for job in bundle])
+            if not alone:
+                suspects.extendleft(reversed(lost))
+                names = ", ".join(job.folder.name for job in suspects)
+                warn(f"a worker process {how}; what was in progress is tried again, one at a time: {names}.")
+                return
+            for job in lost:
+                yield from agenda.ended(Outcome(job, f"the worker process {how}"))
+            queue.extend(shares(agenda.ready(), workers, together))
             return
 
 

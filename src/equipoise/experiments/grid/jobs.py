@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from equipoise.files.limits import machine_limit
 from equipoise.methods import METHODS
 from equipoise.methods.core.creation import trains
 from equipoise.training.fit import run
@@ -159,8 +160,9 @@ def _arguments(job: Job) -> RunArguments:
 
 
 def _outcome(job: Job, error: Exception | None) -> Outcome:
-    if error is None or isinstance(error, EquipoiseError):
+    limit = None if error is None else machine_limit(error)
+    if error is None or (limit is None and isinstance(error, EquipoiseError)):
         full = isinstance(error, NoSpaceError)
         return Outcome(job, None if error is None else str(error), no_space=full)
     details = "".join(traceback.format_exception(error))
-    return Outcome(job, f"{type(error).__name__}: {error}", details)
+    return Outcome(job, str(limit) if limit else f"{type(error).__name__}: {error}", details)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.experiments.grid.jobs import Agenda, Bundle, Job, Outcome, bundles, execute
+from equipoise.extras import needing
 from equipoise.files.untrusted import first_line
-from equipoise.types import MissingExtraError
 
 
 class RayExecutor:
@@ -22,10 +22,8 @@ class RayExecutor:
     """
 
     def __init__(self, workers: int | None = None, together: int = 1) -> None:
-        try:
+        with needing("ray", "ray", "the executor 'ray'"):
             import ray
-        except ImportError:
-            raise MissingExtraError("ray", "ray", "the executor 'ray'") from None
         self._ray, self._workers, self._together = ray, workers, together
 
     def map(self, jobs: Iterable[Job]) -> Generator[Outcome]:

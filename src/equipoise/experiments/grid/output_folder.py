@@ -11,6 +11,7 @@ from typing import Any, Final
 import yaml
 
 from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
+from equipoise.files.limits import check_machine
 from equipoise.files.whole import PARTIAL, room_for, write_atomically
 from equipoise.training.record.locks import LOCK, locked
 from equipoise.training.record.record import ERROR, FLOORS, MACHINE_ONLY, RunRecord
@@ -59,6 +60,7 @@ def open_folder(folder: Path, configuration: Mapping[str, Any], *, resume: bool,
             (folder / RUNS).mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CONFIG, yaml.safe_dump(dict(configuration), sort_keys=False))
     except OSError as error:
+        check_machine(error)
         raise PathError(
             f"cannot write the folder {folder} ({error.strerror or error}); choose another one (--out)."
         ) from None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
 from typing import Any
 
+from equipoise.children import Workers
 from equipoise.experiments.compare.tuned import TunedMethod
 from equipoise.experiments.grid.executors import end_with_command
 from equipoise.experiments.tune import studies
@@ -91,37 +89,15 @@ def _pool(workers: int) -> Iterator[Executor]:
     if workers <= 1:
         yield _Here()
         return
-    pool = _Workers(workers)
+    pool = Workers(workers, end_with_command)
     try:
         yield pool
     except BrokenProcessPool:
-        # A future fails as soon as its process has closed its files; its exit code is known only later.
-        pool.shutdown(wait=True, cancel_futures=True)
-        if any(child.exitcode == -signal.SIGINT for child in pool.children):
-            raise KeyboardInterrupt from None  # from the terminal; the processes received it first
-        raise TrainingError(
-            "a worker process ended, perhaps for want of memory; continue with --resume and fewer --workers."
-        ) from None
+        _, how = pool.how_lost()
+        raise TrainingError(f"a worker process {how}; continue with --resume.") from None
     except BaseException:
         for child in pool.children:
             child.terminate()
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-class _Workers(ProcessPoolExecutor):
-    """Processes, which are known to `children`."""
-
-    def __init__(self, workers: int) -> None:
-        # A forked child would inherit torch's threads in an undefined state.
-        context = multiprocessing.get_context("spawn")
-        super().__init__(workers, context, initializer=end_with_command)
-        self._others = set(multiprocessing.active_children())
-        self.children: set[BaseProcess] = set()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Submit a call, for which a process may be started."""
-        future = super().submit(fn, *args, **kwargs)
-        self.children.update(set(multiprocessing.active_children()) - self._others)
-        return future

@@ -31,7 +31,7 @@ def held_tuning(folder: Path, *, resume: bool, overwrite: bool) -> Tuned | None:
             f"{folder} is in the way: it exists and holds no tuning; choose another folder (--out)."
         )
     if resume:
-        return read_tuned(folder)
+        return read_tuned(folder, resume=True)
     if overwrite:
         return None
     raise PathError(

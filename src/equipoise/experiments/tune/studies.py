@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 from equipoise.experiments.compare.tuned import TunedMethod
 from equipoise.experiments.tune.spaces import separated
 from equipoise.experiments.tune.tuning import Tuning
+from equipoise.extras import needing
+from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line
 from equipoise.methods.core.search import Choice, LogUniform, Range, Whole
 from equipoise.randomness import derive_seed
-from equipoise.types import MissingExtraError, TrainingError, UsageError
+from equipoise.types import TrainingError, UsageError
 
-try:
+with needing("optuna", "tune", "tuning"):
     import optuna
-except ImportError:
-    raise MissingExtraError("optuna", "tune", "tuning") from None
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -108,6 +108,7 @@ def open_study(tuning: Tuning, method: str) -> optuna.Study:
             load_if_exists=True,
         )
     except Exception as error:  # those of every database driver
+        check_machine(error)
         raise UsageError(
             f"cannot open the database of the trials ({first_line(error)}); expected a URL of a database "
             "that can be reached and whose driver is installed: --storage URL."

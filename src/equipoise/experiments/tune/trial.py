@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from equipoise.experiments.compare.tuned import TunedMethod
 from equipoise.experiments.tune import studies
 from equipoise.experiments.tune.tuning import WORK, Tuning, mean
+from equipoise.files.limits import machine_limit
 from equipoise.randomness import isolated_rng
 from equipoise.training.fit import prepared, run_name
 from equipoise.training.settings import Settings
@@ -67,7 +68,8 @@ def next_trial(tuning: Tuning, method: str, parts: Mapping[str, TunedMethod]) ->
         study.tell(trial, state=studies.State.PRUNED)
         return Ended(method, place, PRUNED)
     except Exception as error:
-        cause = str(error) if isinstance(error, EquipoiseError) else f"{type(error).__name__}: {error}"
+        known = machine_limit(error) or error
+        cause = str(known) if isinstance(known, EquipoiseError) else f"{type(error).__name__}: {error}"
         ended = Ended(method, place, FAILED, cause=" ".join(cause.split()))
         return _failed(study, trial, ended, diverged=isinstance(error, TrainingError))
     study.tell(trial, value)

@@ -10,12 +10,14 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.files.untrusted import check_machine, first_line, parsing, read_json
+from equipoise.extras import needing
+from equipoise.files.limits import check_machine
+from equipoise.files.untrusted import first_line, parsing, read_json
 from equipoise.models.encoders.base import Encoder, input_features
 from equipoise.models.encoders.stages import Stages, masked_mean, unchanged
 from equipoise.models.encoders.token_transformer import padded, token_ids
 from equipoise.models.options import listed, one_of
-from equipoise.types import MissingExtraError, ModelError, UsageError
+from equipoise.types import ModelError, UsageError
 
 POOLINGS = ("mean", "cls", "pooler")
 
@@ -189,10 +191,8 @@ class TransformersEncoder(Encoder):
 
 def _model(name: str, folder: str | None, config: Mapping[str, Any] | str | None, pooler: bool) -> nn.Module:
     """Return a model with the weights of a folder, or with random ones."""
-    try:
+    with needing("transformers", "transformers", "the encoder 'transformers'"):
         import transformers
-    except ImportError as error:
-        raise MissingExtraError("transformers", "transformers", "the encoder 'transformers'") from error
     cls = getattr(transformers, name, None) if isinstance(name, str) else None
     if not hasattr(cls, "from_pretrained") or not (hasattr(cls, "main_input_name") or name == "AutoModel"):
         raise UsageError(

@@ -215,15 +215,21 @@ def _noting_targets(batches: Iterable[Batch], targets: list[Tensor]) -> Iterator
 def _write(path: Path, floor: Floor) -> None:
     models = {**floor.modalities, JOINT: floor.joint}
     outputs = {f"outputs_{place}": model.outputs for place, model in enumerate(models.values())}
+    described = json.dumps(floor.described())
     with replaced(path) as partial, partial.open("wb") as file:
         np.savez(
             file,
             allow_pickle=False,
-            floor=json.dumps(floor.described()),
+            floor=described,
             seconds=floor.seconds,
             target=floor.target,
+            digest=_digest(described, floor.target, *outputs.values()),
             **outputs,
         )
+
+
+def _digest(text: str, *arrays: Array) -> str:
+    return digest(text, *([str(x.dtype), list(x.shape), x.tobytes().hex()] for x in arrays))
 
 
 def _read(path: Path) -> Floor:
@@ -234,9 +240,12 @@ def _read(path: Path) -> Floor:
         held = arrays_in(path, refuse)
         described = parse_json(str(held["floor"]))
         entries = [*described["modalities"].values(), described[JOINT]]
+        outputs = [held[f"outputs_{place}"] for place in range(len(entries))]
+        if "digest" in held and held["digest"] != _digest(str(held["floor"]), held["target"], *outputs):
+            raise ValueError("it was damaged or changed")  # earlier versions have no digest
         models = [
-            LinearModel(entry["score"], entry["inputs"], held[f"outputs_{place}"])
-            for place, entry in enumerate(entries)
+            LinearModel(entry["score"], entry["inputs"], own)
+            for entry, own in zip(entries, outputs, strict=True)
         ]
         alone = dict(zip(described["modalities"], models, strict=False))
         return Floor(alone, models[-1], held["target"], float(held["seconds"]))

@@ -12,6 +12,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Final
 
+from equipoise.files.limits import check_machine
 from equipoise.files.torch_files import load_tensors
 from equipoise.files.untrusted import Refuse, first_line, parsing
 from equipoise.files.whole import replaced, sync, sync_folder
@@ -104,6 +105,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except RunFolderError:
         raise
     except Exception as error:  # torch.load raises many kinds of errors for a damaged file
+        check_machine(error)
         raise RunFolderError(f"the checkpoint {path} cannot be read ({first_line(error)})") from None
     if found != CHECKPOINT_FORMAT:
         raise RunFolderError(

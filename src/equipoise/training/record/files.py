@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line
 from equipoise.files.whole import replaced
 from equipoise.types import RunFolderError
@@ -43,6 +44,7 @@ def read_weights(path: Path, model: nn.Module) -> None:
     try:
         load_whole(model, tensors)
     except Exception as error:  # torch raises many kinds
+        check_machine(error)
         raise _unreadable(path, error) from None
 
 
@@ -57,6 +59,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # safetensors raises kinds of its own
+        check_machine(error)
         raise _unreadable(path, error) from None
 
 

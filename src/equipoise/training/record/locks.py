@@ -9,6 +9,7 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
+from equipoise.files.limits import check_machine
 from equipoise.files.whole import room_for
 from equipoise.types import NoSpaceError, PathError, RunFolderError
 
@@ -60,6 +61,7 @@ def _acquire(lock: FileLock, path: Path) -> None:
             f"another process is writing into {folder}; wait for it to end, or choose another folder."
         ) from None
     except OSError as error:
+        check_machine(error)
         raise PathError(
             f"cannot write the folder {folder} ({error.strerror or error}); choose another one."
         ) from None

@@ -173,15 +173,17 @@ class RecordReader:
     def check_data(self, identity: Mapping[str, str]) -> None:
         """Check that a finished run was made with these data: fingerprints by their keys in the result.
 
+        A key that the result of an earlier version does not have is not checked.
+
         Raises:
             PathError: it was made with others.
         """
         result = self.result()
-        changed = [key for key, value in identity.items() if result.get(key) != value]
+        changed = [key for key, value in identity.items() if result.get(key, value) != value]
         if changed:
             raise PathError(
-                f"{self.folder} holds a finished run on other data ({', '.join(changed)} differ): data or "
-                "splits have changed since. Choose another folder, or overwrite it."
+                f"{self.folder} holds a finished run on other data ({', '.join(changed)} differ): data, "
+                "splits or files of weights have changed since. Choose another folder, or overwrite it."
             )
 
     def check_same(self, options: Mapping[str, Any], free: frozenset[str] = MACHINE_ONLY) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from equipoise.files.whole import PARTIAL, sync_folder, write_atomically
+from equipoise.files.limits import check_machine
+from equipoise.files.whole import PARTIAL, kept_in, sync_folder, write_atomically
 from equipoise.training.record.events import append_event, check_confirmed, confirmed, cut_back
 from equipoise.training.record.locks import LOCK, locked
 from equipoise.training.record.names import (
@@ -88,7 +89,8 @@ class RunRecord(RecordReader):
         self.check(options, resume=resume, overwrite=overwrite)
         with locked(self.folder, wait=wait):
             self.open(options, resume=resume, overwrite=overwrite)
-            yield
+            with kept_in(self.folder):
+                yield
 
     def check(self, options: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False) -> None:
         """Check that the folder can be prepared for a run of these options (see `to_options`).
@@ -140,6 +142,7 @@ class RunRecord(RecordReader):
         try:
             write_atomically(self.path(CONFIG), yaml.safe_dump(dict(options), sort_keys=False))
         except OSError as error:
+            check_machine(error)
             raise PathError(
                 f"cannot write the folder {self.folder} ({error.strerror or error}); choose another one."
             ) from None
@@ -180,7 +183,8 @@ class RunRecord(RecordReader):
             NoSpaceError: the disk is full.
         """
         if self.writes:
-            append_event(self.path(name), event)
+            with kept_in(self.folder):
+                append_event(self.path(name), event)
 
     def confirmed(self) -> dict[str, Seal]:
         """Return the seals of the event files, once these are on the disk; for a checkpoint."""

@@ -10,6 +10,7 @@ from typing import Final
 from torch import Tensor, nn
 
 from equipoise.distributed import load_whole
+from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line, parse_json, parsing
 from equipoise.training.record import fingerprints
 from equipoise.training.record.files import read_tensors, weights_of, write_weights
@@ -68,6 +69,7 @@ class Snapshots:
         except NoSpaceError as error:
             raise NoSpaceError(f"{error} A run without a trace needs no snapshots.") from None
         except Exception as error:  # safetensors raises kinds of its own
+            check_machine(error)
             raise RunFolderError(
                 f"cannot write the snapshot {path} ({first_line(error)}); train without a trace, or choose "
                 "another folder."

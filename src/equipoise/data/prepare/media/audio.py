@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import opened, pyav, seconds_missing
 from equipoise.data.prepare.media.files import SOUND_FORMATS, MediaError, check_format, check_media, decoding
+from equipoise.extras import needing
 from equipoise.files.untrusted import first_line
-from equipoise.types import MissingExtraError
 
 Wave = NDArray[np.float32]
 RATES = 1_000, 1_000_000
@@ -59,10 +59,8 @@ def read_audio(path: Path, rate: int, *, start: float = 0.0, seconds: float | No
 
 
 def _by_libsndfile(path: Path, start: float, seconds: float | None) -> tuple[Wave, int]:
-    try:
+    with needing("soundfile", "media", "reading sound"):
         import soundfile
-    except ImportError:
-        raise MissingExtraError("soundfile", "media", "reading sound") from None
     with _Stream(FileIO(path)) as stream:
         try:
             with soundfile.SoundFile(stream) as sound:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.prepare.media.files import MediaError, check_format, decoding
+from equipoise.extras import needing
 from equipoise.files.printable import printable
 from equipoise.files.untrusted import first_line
-from equipoise.types import MissingExtraError
 
 LACKING = 0.05
 """Part of the announced length that may be missing; with more missing, a file is truncated."""
@@ -20,10 +20,8 @@ ALONE = {"protocol_whitelist": "none"}
 
 def pyav() -> Any:
     """Return the module `av`, silenced, or raise MissingExtraError."""
-    try:
+    with needing("av", "media", "reading video"):
         import av
-    except ImportError:
-        raise MissingExtraError("av", "media", "reading video") from None
     av.logging.set_level(av.logging.PANIC)
     return av
 

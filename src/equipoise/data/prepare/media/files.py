@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.data.format.folder import visible
-from equipoise.files.untrusted import check_machine, parsing
+from equipoise.files.limits import check_machine
+from equipoise.files.untrusted import parsing
 from equipoise.types import DataError
 
 REASONS: Final = {

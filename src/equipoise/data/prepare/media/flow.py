@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.extras import needing
 from equipoise.types import MissingExtraError, check_known
 
 FlowMethod = Literal["auto", "tvl1", "dis", "farneback"]
@@ -68,8 +69,6 @@ def _estimator(cv2: Any, method: str) -> Any:
 
 
 def _opencv() -> Any:
-    try:
+    with needing("opencv-python-headless", "media", "optical flow", module="cv2"):
         import cv2
-    except ImportError:
-        raise MissingExtraError("opencv-python-headless", "media", "optical flow") from None
     return cv2

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.folder import visible
 from equipoise.data.prepare.media.files import MediaError, check_media, decoding
-from equipoise.types import MissingExtraError, UsageError
+from equipoise.extras import needing
+from equipoise.types import UsageError
 
 ALIKE = 1.02
 """Proportions count as the same up to this factor: codecs want even numbers of pixels."""
@@ -149,8 +150,6 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 def pillow(purpose: str = "reading images") -> tuple[Any, Any]:
     """Return the modules `Image` and `ImageOps` of pillow, or raise MissingExtraError."""
-    try:
+    with needing("pillow", "media", purpose, module="PIL"):
         from PIL import Image, ImageOps
-    except ImportError:
-        raise MissingExtraError("pillow", "media", purpose) from None
     return Image, ImageOps

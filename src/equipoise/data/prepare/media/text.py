@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.format.content import digest
-from equipoise.types import MissingExtraError, UsageError
+from equipoise.extras import needing
+from equipoise.files.limits import check_machine
+from equipoise.types import UsageError
 
 Tokens = NDArray[np.int32]
 _APOSTROPHES = "'\N{RIGHT SINGLE QUOTATION MARK}"
@@ -88,14 +90,13 @@ def pretrained_tokens(text: str, length: int, folder: str) -> Tokens:
 
 @lru_cache(maxsize=4)
 def _tokenizer(folder: str) -> Any:
-    try:
+    with needing("transformers", "transformers", "a tokenizer"):
         from transformers import AutoTokenizer
-    except ImportError as error:
-        raise MissingExtraError("transformers", "transformers", "a tokenizer") from error
     tokenizer_fingerprint(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged folder can raise any error
+        check_machine(error)
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
             f"{folder} holds no tokenizer that transformers can read ({reason}); give a folder written by "

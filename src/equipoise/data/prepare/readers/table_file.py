@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from equipoise.data.format.folder import check_file
 from equipoise.data.prepare.media.files import check_media
 from equipoise.data.prepare.readers.text import UTF8
+from equipoise.extras import needing
 from equipoise.files.arrays import SHRUNK
-from equipoise.files.untrusted import check_machine, first_line
-from equipoise.types import DataError, EquipoiseError, MissingExtraError, PathError, UsageError
+from equipoise.files.limits import check_machine
+from equipoise.files.untrusted import first_line
+from equipoise.types import DataError, EquipoiseError, PathError, UsageError
 
 PARQUET: Final = (".parquet", ".pq")
 SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
@@ -96,10 +98,11 @@ def read_table(path: Path, text: TextFormat = USUAL) -> pd.DataFrame:
     kind = path.suffix.lower()
     if kind not in (*SEPARATORS, *PARQUET):
         raise PathError(f"{path} is not a readable table; expected {expected}.")
+    if kind in PARQUET:
+        with needing("pyarrow", "table", "reading Parquet"):
+            import pyarrow.parquet  # noqa: F401  pandas calls it missing, whatever is wrong with it
     try:
         table = _parquet_table(path) if kind in PARQUET else _text_table(path, text)
-    except ImportError:
-        raise MissingExtraError("pyarrow", "table", "reading Parquet") from None
     except UnicodeError as error:
         hint = f", perhaps {_likely_encoding(path)}" if text.encoding == UTF8 else ""
         raise DataError(

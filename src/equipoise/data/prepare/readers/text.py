@@ -15,7 +15,7 @@ from equipoise.data.prepare.media.text import (
     tokenizer_fingerprint,
     words,
 )
-from equipoise.files.untrusted import check_machine
+from equipoise.files.limits import check_machine
 from equipoise.types import UsageError
 
 UTF8: Final = "utf-8-sig"

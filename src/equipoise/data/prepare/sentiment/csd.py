@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.files import MediaError, check_media
+from equipoise.extras import needing
 from equipoise.files.arrays import SHRUNK
-from equipoise.files.untrusted import check_machine, first_line, parsing
-from equipoise.types import DataError, MissingExtraError
+from equipoise.files.limits import check_machine
+from equipoise.files.untrusted import first_line, parsing
+from equipoise.types import DataError
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,8 @@ def open_csd(path: str | os.PathLike[str]) -> Iterator[ComputationalSequence]:
         MediaError: the file is missing, empty, a Git LFS pointer, truncated, or not HDF5.
         DataError: it is HDF5 of another layout.
     """
-    try:
+    with needing("h5py", "media", "reading .csd files"):
         import h5py
-    except ImportError:
-        raise MissingExtraError("h5py", "media", "reading .csd files") from None
     name = os.fspath(path)
     check_media(name)
     try:
@@ -141,6 +141,7 @@ def open_csd(path: str | os.PathLike[str]) -> Iterator[ComputationalSequence]:
             raise MediaError(name, "truncated", "ends within the HDF5 data") from error
         raise MediaError(name, "wrong-format", "is not an HDF5 file, or is damaged") from error
     except Exception as error:  # HDF5 has any kind for a damaged file
+        check_machine(error)
         raise MediaError(name, "truncated", f"is damaged ({first_line(error)})") from error
     with file:
         yield ComputationalSequence(name, file)

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.files import MediaError, check_media
+from equipoise.files.limits import check_machine
 from equipoise.files.pickle_pass import PickleRefused
 from equipoise.files.pickle_scan import scan
-from equipoise.files.untrusted import check_machine, first_line
+from equipoise.files.untrusted import first_line
 from equipoise.types import DataError
 
 _DTYPE: Final = re.compile(r"[<>|=]?[biufcSUO]\d*")
