@@ -94,7 +94,7 @@ def test_a_run_without_inputs_of_its_own_predicts_as_long_as_its_data_are_there(
     config = (lonely / "config.yaml").read_text()
     (lonely / "config.yaml").write_text(config.replace(str(earlier / "set"), str(tmp_path / "gone")))
     with pytest.raises(
-        eq.RunFolderError, match=r"has no inputs\.safetensors, .*gone.*restore the data, or train again"
+        eq.RunFolderError, match=r"has no inputs\.safetensors, .*gone.*restore them, or train again"
     ):
         eq.load_run(lonely).predict("set")
     shutil.copytree("set", tmp_path / "gone")

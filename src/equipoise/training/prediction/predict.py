@@ -31,6 +31,7 @@ from equipoise.training.prediction.matching import check_vocabulary
 from equipoise.training.prediction.samples import Data, Samples, labels_in_words, samples_of
 from equipoise.training.prediction.used_run import UsedRun
 from equipoise.training.record.record import METRICS
+from equipoise.training.settings import DEVICES
 from equipoise.types import Batch, ModelError, RunFolderError, UsageError, check_known, warn
 
 PROBABILITY, CONTRIBUTION, NONE = "p:", "contribution:", ":none"
@@ -52,6 +53,7 @@ def predict_of_run(
 ) -> pd.DataFrame:
     """Predict samples; see `FitResult.predict`. `observer` receives the progress of reading raw files."""
     present = _checked(run, data, source, split, without, batch_size, workers)
+    check_known("device", [device], DEVICES)
     check_device(device, "32-true")
     explaining = _explaining(run, present)
     reading = {"data": data, "source": source, "split": split, "workers": workers, "observer": observer}

@@ -36,11 +36,6 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as partial:
         if path.suffix.lower() == CSV:
-            # Ids may be file names that are not valid Unicode, see `write_dataset`.
-            partial.write_text(csv_text(table), encoding="utf-8", errors="surrogatepass")
+            partial.write_text(csv_text(table), encoding="utf-8")
         else:
-            table.assign(id=table["id"].map(_printable)).to_parquet(partial, index=False)
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+            table.to_parquet(partial, index=False)

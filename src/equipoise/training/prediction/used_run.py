@@ -74,7 +74,7 @@ def _inputs_of_data(
     except EquipoiseError as error:
         raise RunFolderError(
             f"{record.folder} has no {INPUTS}, so its training data are needed to normalise new samples, and "
-            f"they cannot be used ({str(error).rstrip('.')}); restore the data, or train again with this version."
+            f"they cannot be used ({str(error).rstrip('.')}); restore them, or train again with this version."
         ) from error
     features = MeanFeatures()
     try:
