@@ -96,13 +96,26 @@ def test_pictures_words_and_noise_are_read_as_in_evaluation(tmp_path: Path) -> N
     }
     data = eq.write_dataset(tmp_path / "set", inputs, target, kinds={"words": "tokens"}, noise={"noisy": 0.5})
     result = eq.fit(data, encoder={"picture": "image-cnn"}, out=tmp_path / "run", **QUICK)
-    layouts = {name: value.stride() for name, value in result.model.state_dict().items()}
     assert_as_recorded(result, data)
-    assert {name: value.stride() for name, value in result.model.state_dict().items()} == layouts
     unknown = inputs["words"].copy()
     unknown[7, 3] = 8192
     with pytest.raises(eq.DataError, match=r"the token 8192, and the model knows 0 to 8191"):
         result.predict({**inputs, "words": unknown})
+
+
+def test_the_layout_of_weights_in_memory_is_that_of_the_training(tmp_path: Path) -> None:
+    rng, target = np.random.default_rng(0), np.arange(32) // 4 % 2
+    inputs = {
+        "image": rng.normal(size=(32, 3, 64, 64)).astype(np.float32),
+        "vector": rng.normal(size=(32, 3)),
+    }
+    split = np.array(["train", "train", "val", "test"])[np.arange(32) % 4]
+    data = eq.write_dataset(tmp_path / "set", inputs, target, split)
+    options = {"encoder": {"image": "resnet18"}, "encoder_options": {"image": {"width": 4}}}
+    result = eq.load_run(eq.fit(data, out=tmp_path / "run", **options, **(QUICK | {"epochs": 1})).run_dir)
+    layouts = {name: value.stride() for name, value in result.model.state_dict().items()}
+    assert_as_recorded(result, data)
+    assert {name: value.stride() for name, value in result.model.state_dict().items()} == layouts
 
 
 def test_htad(tmp_path: Path) -> None:
