@@ -95,7 +95,7 @@ def samples_of(
         return
     if split is not None:
         raise UsageError(f"split is {split!r}, and arrays and raw files have no splits; leave it out.")
-    with tempfile.TemporaryDirectory(prefix="equipoise-") as folder:
+    with tempfile.TemporaryDirectory(prefix="equipoise-", ignore_cleanup_errors=True) as folder:
         if data is not None:
             yield _of_arrays(run, data, modalities, Path(folder) / "arrays")
         else:
