@@ -339,6 +339,7 @@ def test_wrong_calls(result: eq.FitResult, data: str, monkeypatch: pytest.Monkey
     refused(eq.UnknownNameError, "unknown modality of the model 'vide'", data, without="vide")
     refused(eq.UsageError, "all modalities of the model .*keep one", data, without=["audio", "video"])
     refused(eq.DataError, r"no modality 'video', .* has 'audio'.*--without video", {"audio": array["audio"]})
+    refused(eq.DataError, r"'audio', 'video', which .* has none: give other data\.", {})
     refused(
         eq.DataError,
         r"'audio' of 'arrays' is vector \[9\] of floats, and the run was trained on vector \[8\] of floats",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from equipoise.data import ModalitySpec, PreparedDataset
 from equipoise.diagnosis.features.capture import encoders_of
@@ -23,8 +23,7 @@ def matched(
         DataError: one is missing or differs.
     """
     found = dataset.modalities
-    if lacking := [m for m in modalities if m not in found]:
-        raise missing(repr(dataset.name), lacking, found)
+    check_there(repr(dataset.name), found, modalities)
     for m in modalities:
         if (one := _described(found[m])) != (other := _described(specs[m])):
             raise DataError(
@@ -34,12 +33,17 @@ def matched(
     return dataset.only(modalities)
 
 
-def missing(what: str, lacking: Sequence[str], found: Iterable[str]) -> DataError:
-    """Return what to say of modalities that the data do not have."""
-    names = ", ".join(map(repr, lacking))
-    return DataError(
-        f"{what} has no modality {names}, which the model reads; it has {', '.join(map(repr, found))}. Give "
-        f"it, or leave it out (--without {' '.join(lacking)}, without={list(lacking)!r})."
+def check_there(what: str, found: Collection[str], modalities: Sequence[str]) -> None:
+    """Raise DataError if data do not have a modality; `what` names them, `found` are those that they have."""
+    lacking = [m for m in modalities if m not in found]
+    if not lacking:
+        return
+    remedy = "give other data"
+    if len(lacking) < len(modalities):
+        remedy = f"add it, or leave it out (--without {' '.join(lacking)}, without={lacking!r})"
+    raise DataError(
+        f"{what} has no modality {', '.join(map(repr, lacking))}, which the model reads; it has "
+        f"{', '.join(map(repr, found)) or 'none'}: {remedy}."
     )
 
 

@@ -21,7 +21,7 @@ from equipoise.data.prepare.engine import Observer
 from equipoise.data.prepare.summary import losses_in_words
 from equipoise.tasks import CLASSIFICATION, MULTILABEL, REGRESSION
 from equipoise.training.assembly import check_unchanged
-from equipoise.training.prediction.matching import matched, missing
+from equipoise.training.prediction.matching import check_there, matched
 from equipoise.training.prediction.used_run import UsedRun
 from equipoise.types import DataError, UsageError, warn
 
@@ -135,8 +135,7 @@ def _prepared(run: UsedRun, data: Any, split: str | None, modalities: Sequence[s
 
 
 def _of_arrays(run: UsedRun, arrays: Mapping[str, Any], modalities: Sequence[str], folder: Path) -> Samples:
-    if lacking := [m for m in modalities if m not in arrays]:
-        raise missing("the mapping of arrays", lacking, arrays)
+    check_there("the mapping of arrays", arrays, modalities)
     _say_ignored("the mapping of arrays", arrays, modalities)
     inputs = {m: arrays[m] for m in modalities}
     count = max((len(values) for values in inputs.values() if hasattr(values, "__len__")), default=0)
