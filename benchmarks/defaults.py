@@ -142,7 +142,7 @@ def main(source: str, out: str, page: str) -> None:
     folder = Path(out)
     for name, archive in SETS.items():
         if archive and not (folder / "sets" / name / "dataset.json").is_file():
-            plan = DATASETS[name]().plan(Path(source) / archive)
+            plan = DATASETS[name]().planned(Path(source) / archive)
             prepare(plan, folder / "sets" / name)
     found = run_grid(list(cells(folder / "sets")), folder / "runs", resume=True)
     Path(page).write_text(

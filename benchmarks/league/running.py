@@ -11,8 +11,8 @@ from pathlib import Path
 from rows import Rows
 from sets import LeagueSet
 
-from equipoise.cli.grid_view import GridView
 from equipoise.cli.tables import progress_console
+from equipoise.cli.views.grid_view import GridView
 from equipoise.experiments.grid.cell import Cell
 from equipoise.experiments.grid.grid import run_grid
 from equipoise.experiments.grid.jobs import Job, Outcome

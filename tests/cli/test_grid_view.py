@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from equipoise.cli import grid_progress, grid_view
+from equipoise.cli import grid_progress
 from equipoise.cli.grid_progress import GridProgress
-from equipoise.cli.grid_view import GridView, clock, duration
+from equipoise.cli.views import grid_view
+from equipoise.cli.views.grid_view import GridView, clock, duration
 from equipoise.experiments.grid.jobs import Job, Outcome
 from equipoise.training.record.locks import LOCK, locked
 from equipoise.training.record.record import METRICS

@@ -78,6 +78,7 @@ def test_fabric_does_not_change_torchmetrics() -> None:
         ["compare", "--help"],
         ["tune", "--help"],
         ["diagnose", "--help"],
+        ["predict", "--help"],
         ["report", "--help"],
         ["list", "methods"],
         ["list", "datasets"],

@@ -7,8 +7,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from equipoise.cli.comparison_table import ComparisonTable
 from equipoise.cli.tables import turned
+from equipoise.cli.views.comparison_table import ComparisonTable
 from equipoise.report.text.tables import Cell, Table
 
 

@@ -76,3 +76,33 @@ def test_a_finished_comparison_is_resumed_without_training() -> None:
     assert {path: path.read_bytes() for path in runs} == runs
     pd.testing.assert_frame_equal(pd.read_csv("comparison/results.csv"), before)
     assert Path("comparison/report.html").stat().st_size > 100_000
+
+
+def test_a_run_without_inputs_of_its_own_predicts_as_long_as_its_data_are_there(
+    earlier: Path, tmp_path: Path
+) -> None:
+    result = eq.load_run("run")
+    assert not (result.run_dir / "inputs.safetensors").exists()
+    held, dataset = read_predictions("run"), eq.open_dataset("set")
+    assert held is not None
+    table = result.predict({m: dataset.array(m) for m in dataset.modalities}).iloc[held["test"].index]
+    names = np.array(result.summary["classes"])
+    assert table["predicted"].tolist() == names[held["test"].predicted].tolist()
+    total = table[["contribution:audio", "contribution:video"]].sum(axis=1)
+    np.testing.assert_allclose(total, table["confidence"] - table["confidence:none"], atol=1e-6)
+    lonely = Path(shutil.copytree("run", tmp_path / "run"))
+    config = (lonely / "config.yaml").read_text()
+    (lonely / "config.yaml").write_text(config.replace(str(earlier / "set"), str(tmp_path / "gone")))
+    with pytest.raises(
+        eq.RunFolderError, match=r"has no inputs\.safetensors, .*gone.*restore them, or train again"
+    ):
+        eq.load_run(lonely).predict("set")
+    shutil.copytree("set", tmp_path / "gone")
+    other = eq.write_dataset(
+        tmp_path / "gone",
+        {m: dataset.array(m)[:60] for m in dataset.modalities},
+        dataset.target[:60],
+        overwrite=True,
+    )
+    with pytest.raises(eq.RunFolderError, match="they have changed since, data_fingerprint"):
+        eq.load_run(lonely).predict(other)

@@ -45,8 +45,9 @@ MOMENTS = {
     "diagnosis.jsonl": (0, 0),
     "checkpoint.pt": (1, 4096 * 5),
     "predictions.npz": (LAST, 0),
-    "model.safetensors": (LAST, 4096 * 3),
-    "result.json": (LAST, WEIGHTS + 4096),
+    "inputs.safetensors": (LAST, 4096),
+    "model.safetensors": (LAST, 4096 * 4),
+    "result.json": (LAST, WEIGHTS + 4096 * 2),
 }
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ import synthetic
 from equipoise.methods import METHODS, create_method
 from equipoise.models import BalancedModel, build_model
 from equipoise.training import sharding
+from equipoise.training.record.inputs import read_inputs
 from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
 from equipoise.training.sharding import check_sharding, shards
@@ -82,6 +84,12 @@ def assert_equal_runs(data: str, wanted: dict[str, dict[str, Any]], count: int, 
             one, several = events(alone.run_dir, file), events(folder, file)
             for a, b in zip(one, several, strict=True):
                 assert_close(without_times(a), without_times(b), (name, file))
+        of_one, of_several = (read_inputs(RunRecord(one)) for one in (alone.run_dir, folder))
+        assert of_one is not None
+        assert of_several is not None
+        assert of_one.means.keys() == of_several.means.keys()
+        for m, mean in of_one.means.items():
+            np.testing.assert_allclose(of_several.means[m], mean, rtol=0, atol=1e-9, err_msg=name)
         (entry := RunRecord(folder).result())["environment"] = None
         result = without_times(entry)
         expected = without_times({**alone.summary, "environment": None})

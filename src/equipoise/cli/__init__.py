@@ -32,6 +32,7 @@ COMMANDS = {
     "tune": "Tune methods on validation, each with the same number of trials.",
     "train": "Train one model by one method.",
     "prepare": "Turn a downloaded dataset into the prepared format.",
+    "predict": "Predict samples by a finished run, with what each modality contributed.",
     "diagnose": "Show the learning state of every modality of a run, or of features in a file.",
     "reproduce": "Reproduce a table or figure of the paper, or run an ablation.",
     "report": "Write the HTML report of runs or of a comparison, or a table for a paper.",

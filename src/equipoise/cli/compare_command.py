@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from equipoise.cli.arguments import DEFAULT_DATA, SomeWords, Whole, Words, free_folder, with_settings
-from equipoise.cli.grid_view import GridView
 from equipoise.cli.progress import new_start
 from equipoise.cli.tables import output_console, print_plain, progress_console
+from equipoise.cli.views.grid_view import GridView
 
 Numbers = Annotated[list[Whole], Parameter(consume_multiple=(1, None))]
 
@@ -68,7 +68,7 @@ def compare_command(
         chosen: the settings that were given, which all runs share.
     """
     from equipoise.api import cells_to_compare, grid_and_reports
-    from equipoise.cli.comparison_table import print_comparison, print_grid
+    from equipoise.cli.views.comparison_table import print_comparison, print_grid
     from equipoise.experiments.compare.comparison import REPORT
     from equipoise.experiments.grid.planning import seeds_of
     from equipoise.training.option_text import nested, parse_assignments, parse_varied, to_keywords

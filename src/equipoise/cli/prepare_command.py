@@ -87,7 +87,7 @@ def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
         pillow("the pictures of --preview")  # its lack is said before the work
     try:
         with waiting(f"reading what {source} holds"):
-            plan = dataset.plan(source)
+            plan = dataset.planned(source)
         with ClipBar() as bar:
             done = prepare(
                 plan,

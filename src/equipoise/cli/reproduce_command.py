@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from equipoise.cli.arguments import Whole
-from equipoise.cli.grid_view import GridView
 from equipoise.cli.progress import waiting
 from equipoise.cli.tables import make_table, output_console, print_plain, progress_console
+from equipoise.cli.views.grid_view import GridView
 from equipoise.types import UsageError
 
 if TYPE_CHECKING:

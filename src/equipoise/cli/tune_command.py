@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from equipoise.cli.arguments import SomeWords, Whole, Words, free_folder, with_settings
 from equipoise.cli.progress import new_start
 from equipoise.cli.tables import output_console, print_plain, progress_console
-from equipoise.cli.tune_view import TuneView
+from equipoise.cli.views.tune_view import TuneView
 
 Numbers = Annotated[list[Whole], Parameter(consume_multiple=(1, None))]
 
@@ -54,7 +54,7 @@ def tune_command(
         chosen: the settings that were given, which all trials share; around `lr` and `weight_decay` others
             are searched.
     """
-    from equipoise.cli.tuning_table import print_tuning
+    from equipoise.cli.views.tuning_table import print_tuning
     from equipoise.experiments.grid.planning import DEFAULT_METHODS
     from equipoise.experiments.tune.tune import SEED, tune_methods
     from equipoise.training.option_text import from_options, nested, parse_assignments

@@ -91,10 +91,15 @@ def prepare_data(settings: Settings) -> tuple[PreparedDataset, RunData]:
     )
 
 
-def _check(dataset: PreparedDataset, splits: Splits, allow_leaks: bool) -> None:
-    """Check that nothing has changed since the data were written, and that nothing occurs in two splits."""
+def check_unchanged(dataset: PreparedDataset) -> None:
+    """Raise DataError if arrays have changed since they were written; large ones are not read for this."""
     if sum(spec.row_bytes for spec in dataset.modalities.values()) * len(dataset) <= VERIFIED_BYTES:
         dataset.verify()
+
+
+def _check(dataset: PreparedDataset, splits: Splits, allow_leaks: bool) -> None:
+    """Check that nothing has changed since the data were written, and that nothing occurs in two splits."""
+    check_unchanged(dataset)
     leaks = guard(dataset, splits, allow=allow_leaks)
     # Diagnosis and selection use validation, so it must never contain a test sample.
     grave = [leak for leak in leaks if leak.kind in ("id", "content")]

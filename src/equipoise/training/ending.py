@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from equipoise.data import RunData
 from equipoise.distributed import by_first
 from equipoise.tasks import MULTILABEL
 from equipoise.training.loop import Training
 from equipoise.training.measuring.floor import floor_of
+from equipoise.training.measuring.mean_features import MeanFeatures
 from equipoise.training.measuring.probes import probe_scores
 from equipoise.training.record.predictions import write_predictions
 from equipoise.training.record.record import METRICS, PREDICTIONS
@@ -17,13 +21,24 @@ from equipoise.training.record.trace import measure_trace, write_trace
 from equipoise.types import DataError, ModelError, warn
 
 
-def conclude(training: Training, data: RunData) -> tuple[dict[str, float], dict[str, float], int | None]:
-    """Open the test split, the only time, and write the predictions and figures of the kept weights.
+class Conclusion(NamedTuple):
+    """What is measured once the training has ended.
 
-    Returns:
-        `loss` and the task's figures on the test split; for each modality the main figure, on validation, of
-        a linear model on its frozen features; and the peak memory of the training and its test, in bytes.
+    Attributes:
+        test: `loss` and the task's figures on the test split.
+        probes: for each modality the main figure, on validation, of a linear model on its frozen features.
+        peak_memory: of the training and its test, in bytes.
+        means: modality to its mean feature `[d_m]` over the training split; empty where it was not measured.
     """
+
+    test: dict[str, float]
+    probes: dict[str, float]
+    peak_memory: int | None
+    means: dict[str, NDArray[np.float64]]
+
+
+def conclude(training: Training, data: RunData) -> Conclusion:
+    """Open the test split, the only time, and write the predictions and figures of the kept weights."""
     record = training.run_record
     with training.repeatable():
         batches = data.open_test()
@@ -33,16 +48,18 @@ def conclude(training: Training, data: RunData) -> tuple[dict[str, float], dict[
         splits = {"val": training.best["predictions"], "test": test.predictions}
         if record.writes:
             write_predictions(record.path(PREDICTIONS), splits)
-        probes = _probes(training)
+        features = MeanFeatures()
+        probes = _probes(training, features)
+        means = features.means() if probes else {}
         if training.snapshots is not None:
             points = measure_trace(training.snapshots, training.model, data, batches, training.device)
             write_trace(record, points)
-    return test.scores, probes, peak_memory
+    return Conclusion(test.scores, probes, peak_memory, means)
 
 
-def _probes(training: Training) -> dict[str, float]:
+def _probes(training: Training, features: MeanFeatures) -> dict[str, float]:
     try:
-        return probe_scores(training.model, training.train_eval, training.val)
+        return probe_scores(training.model, training.train_eval, training.val, features.reader)
     except (DataError, ModelError) as error:
         # A training that took hours must not fail because of this.
         warn(f"the features of the kept weights were not probed: {error}")

@@ -30,6 +30,12 @@ def make_fabric(device: str, precision: str) -> Any:
     return Fabric(accelerator=device, devices=devices, precision=chosen)
 
 
+def device_named(name: str) -> torch.device:
+    """Return the device on which a run of one process computes; see `check_device`."""
+    device: torch.device = make_fabric(name, "32-true").device
+    return device
+
+
 def meet(device: str, devices: int, nodes: int) -> None:
     """Connect this process with the others that lightning-fabric finds in its environment.
 

@@ -18,8 +18,9 @@ from equipoise.training.ending import conclude, floor_record
 from equipoise.training.loop import Training
 from equipoise.training.record import fingerprints
 from equipoise.training.record.files import weights_of, write_weights
+from equipoise.training.record.inputs import RunInputs, write_inputs
 from equipoise.training.record.machine import environment
-from equipoise.training.record.record import METRICS, WEIGHTS, RunRecord
+from equipoise.training.record.record import INPUTS, METRICS, WEIGHTS, RunRecord
 from equipoise.types import RunFolderError
 
 
@@ -58,7 +59,7 @@ class PreparedRun:
         _start(self.training.run_record, self.identity)
 
     def finish(self) -> None:
-        """Open the test split, unless it is closed, and write the weights and the result of a trained run."""
+        """Open the test split, unless it is closed, and write the files of a trained run, the result last."""
         training, record = self.training, self.training.run_record
         measured = self._measured()
         cost = _cost(training, self.parts)
@@ -81,12 +82,19 @@ class PreparedRun:
         )
 
     def _measured(self) -> dict[str, Any]:
-        """Return the figures of the kept weights, those on test unless it is closed."""
+        """Return the figures of the kept weights, those on test unless it is closed; write its inputs."""
         if self.data.test_closed:
             return {"test": {}, "probes": {}, "peak_memory_bytes": self.training.peak_memory}
-        test, probes, peak_memory = conclude(self.training, self.data)
+        found, record = conclude(self.training, self.data), self.training.run_record
+        if record.writes:
+            write_inputs(record.path(INPUTS), RunInputs.of(self.data, found.means))
         floor = floor_record(self.training, self.data, self.floors)
-        return {"test": test, "probes": probes, **floor, "peak_memory_bytes": peak_memory}
+        return {
+            "test": found.test,
+            "probes": found.probes,
+            **floor,
+            "peak_memory_bytes": found.peak_memory,
+        }
 
 
 def _described(training: Training, data: RunData, spec: ModelSpec) -> dict[str, Any]:

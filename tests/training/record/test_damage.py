@@ -21,6 +21,7 @@ from equipoise.training.record.checkpoints import (
     write_checkpoint,
 )
 from equipoise.training.record.copies import copy_run
+from equipoise.training.record.inputs import read_inputs
 from equipoise.training.record.predictions import read_predictions
 from equipoise.training.record.record import BEFORE_LAST, CHECKPOINT, METRICS, WEIGHTS, RunRecord
 from equipoise.training.record.trace import read_trace
@@ -84,7 +85,8 @@ def said(folder: Path) -> list[Any]:
         for event in record.events(name)
     ]
     result = {k: v for k, v in record.result().items() if "seconds" not in k and "memory" not in k}
-    return [events, result, *((folder / name).read_bytes() for name in (WEIGHTS, "predictions.npz"))]
+    files = (WEIGHTS, "predictions.npz", "inputs.safetensors")
+    return [events, result, *((folder / name).read_bytes() for name in files)]
 
 
 def test_every_flipped_bit_of_a_checkpoint_is_noticed(killed: Path, tmp_path: Path) -> None:
@@ -102,7 +104,9 @@ def test_every_flipped_bit_of_a_checkpoint_is_noticed(killed: Path, tmp_path: Pa
     assert load_checkpoint(file)["epoch"] == 2
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, "predictions.npz", METRICS, "diagnosis.jsonl", "trace.jsonl"])
+@pytest.mark.parametrize(
+    "name", [WEIGHTS, "predictions.npz", "inputs.safetensors", METRICS, "diagnosis.jsonl", "trace.jsonl"]
+)
 def test_every_flipped_bit_of_a_finished_run_is_noticed(whole: Path, tmp_path: Path, name: str) -> None:
     record = RunRecord(Path(shutil.copytree(whole, tmp_path / "run")))
     content = record.path(name).read_bytes()
@@ -257,6 +261,7 @@ EDITS = {
     "a trace": (edited("trace.jsonl", '"train": 0.', '"train": 0.0'), "trace.jsonl"),
     "weights": (lambda folder: shutil.copy(folder / "predictions.npz", folder / WEIGHTS), WEIGHTS),
     "predictions": (lambda folder: (folder / "predictions.npz").unlink(), "predictions.npz"),
+    "inputs": (lambda folder: (folder / "inputs.safetensors").unlink(), "inputs.safetensors"),
 }
 
 
@@ -277,6 +282,7 @@ def read_all(folder: Path) -> None:
     read_run(folder)
     read_predictions(folder)
     read_trace(folder)
+    read_inputs(RunRecord(folder))
     eq.load_run(folder)
 
 
@@ -316,7 +322,7 @@ def test_a_record_without_seals_is_read(whole: Path, tmp_path: Path) -> None:
     result = json.loads((folder / "result.json").read_text())
     assert set(result.pop("seals")) == {
         *("metrics.jsonl", "diagnosis.jsonl", "trace.jsonl", "model.safetensors", "predictions.npz"),
-        *("config.yaml", "this file"),
+        *("inputs.safetensors", "config.yaml", "this file"),
     }
     (folder / "result.json").write_text(json.dumps(result))
     assert eq.load_run(folder).summary == eq.load_run(whole).summary

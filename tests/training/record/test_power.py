@@ -87,7 +87,7 @@ def test_what_is_confirmed_is_on_the_disk_first(
         if change == ("name", "result.json"):
             for event in events[:2]:
                 assert last(before, ("sync", event)) > last(before, ("add", event)), event
-            for file in ("model.safetensors", "predictions.npz", "trace.jsonl"):
+            for file in ("model.safetensors", "inputs.safetensors", "predictions.npz", "trace.jsonl"):
                 assert ("sync", file) in before[: last(before, ("name", file))], file
                 assert last(before, ("sync", "run")) > last(before, ("name", file)), file
             assert ("sync", "result.json") in before

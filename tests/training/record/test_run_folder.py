@@ -24,7 +24,7 @@ QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}
 def test_a_run_contains_the_documented_files(data: str, out: Path) -> None:
     result = eq.fit(data, out=out, **(QUICK | {"diagnose_every": 1}))
     names = {"config.yaml", "metrics.jsonl", "diagnosis.jsonl", "model.safetensors", "result.json"}
-    names |= {"predictions.npz"}
+    names |= {"predictions.npz", "inputs.safetensors"}
     assert {path.name for path in out.iterdir()} == names
     held = json.loads((out / "result.json").read_text())
     assert held["test"] == result.test

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from equipoise.cache import place_of
 from equipoise.data.format.prepared import PreparedDataset, open_dataset
 from equipoise.data.prepare.clips import ArrayPreparation, Clip, ModalityReader, Preparation
+from equipoise.data.prepare.readers.recorded import as_recorded
+from equipoise.typed_options import from_options
 from equipoise.types import PathError, UsageError
 
 
@@ -108,6 +110,40 @@ class SourceDataset(Dataset):
             UsageError: options contradict each other.
             MissingExtraError: a package that reads the source is not installed.
         """
+
+    def planned(self, source: Path) -> Preparation | ArrayPreparation:
+        """Return `plan(source)`, with name and options of the dataset for the record."""
+        return replace(self.plan(source), made_by={"name": self.name, "options": self.options()})
+
+    def new_samples(
+        self, source: Path, recorded: Mapping[str, Mapping[str, Any]]
+    ) -> Preparation | ArrayPreparation:
+        """List samples that are to be predicted, in a source of the layout that `plan` expects.
+
+        They need no label where the layout can do without; those without have the label `UNLABELLED`.
+
+        Args:
+            source: folder or file.
+            recorded: modality to the description of its reader in the record of the preparation of the
+                training data. All these modalities are read, and no other.
+
+        Raises:
+            EquipoiseError: see `plan`, or a reader cannot be made from its description.
+        """
+        plan = self.plan(source)
+        if isinstance(plan, ArrayPreparation):
+            return plan
+        return replace(plan, readers=as_recorded(recorded, plan.readers))
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """Return the dataset with options as `options()` returned them, read from a file.
+
+        Raises:
+            UnknownNameError, UsageError: there is no such option, or it has another type.
+        """
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        return from_options(cls, given, f"of {cls.name!r}")
 
     def preparation(
         self,

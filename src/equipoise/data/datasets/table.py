@@ -13,15 +13,27 @@ import numpy as np
 import pandas as pd
 
 from equipoise.data.datasets.from_source import SourceDataset
+from equipoise.data.datasets.table_columns import (
+    FILE_KINDS,
+    column_of,
+    file_of,
+    filled_column,
+    known_column,
+    number_in,
+    numbers_reader,
+    parsed_modality,
+    split_in,
+)
 from equipoise.data.format.content import digest
 from equipoise.data.format.folder import listed
-from equipoise.data.prepare.clips import Clip, ModalityReader, Preparation
+from equipoise.data.prepare.clips import UNLABELLED, Clip, ModalityReader, Preparation
 from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.flow import FlowMethod
 from equipoise.data.prepare.media.images import Size, common_size, image_size, parsed_size, sides
 from equipoise.data.prepare.media.video import frame_size
 from equipoise.data.prepare.readers.audio_video import FbankReader, FramesReader, ImageReader, StftReader
 from equipoise.data.prepare.readers.flow import FlowReader
+from equipoise.data.prepare.readers.recorded import as_recorded
 from equipoise.data.prepare.readers.table import (
     TABLE,
     ArrayFileReader,
@@ -30,15 +42,11 @@ from equipoise.data.prepare.readers.table import (
 )
 from equipoise.data.prepare.readers.table_file import TextFormat, read_table, texts_of
 from equipoise.data.prepare.readers.text import UTF8, TokensReader
-from equipoise.types import DataError, UnknownNameError, UsageError, check_known
+from equipoise.types import DataError, UsageError
 
-FILE_KINDS: Final = ("frames", "flow", "image", "spectrogram", "fbank", "tokens", "array")
-CELL_KINDS: Final = ("numbers", "text")
-ROLES: Final = ("target", "split", "group", "id")
 PIXELS: Final = 224
 MEASURED: Final = 20
 """Files of a column whose proportions are looked at, evenly spaced."""
-SPLITS: Final = {"valid": "val", "validation": "val", "dev": "val"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +115,7 @@ class OwnTable(SourceDataset):
         if self.pixels is not None and self.resolution is not None:
             raise UsageError("pixels and resolution were both given; expected one of them.")
         table = read_table(source, self._format(self.encoding))
-        wanted = [_parsed(text) for text in self.modalities_from]
+        wanted = [parsed_modality(text) for text in self.modalities_from]
         if not wanted:
             raise UsageError(
                 "no modality was named; expected --modalities-from with at least one NAME:COLUMN=KIND, such "
@@ -124,11 +132,10 @@ class OwnTable(SourceDataset):
                     f"the modality {name!r} is the column {column!r}, which is the {role} of the samples and "
                     f"never an input; remove it from --modalities-from, or name another column as {role}."
                 )
-        root = Path(self.root).expanduser() if self.root is not None else source.absolute().parent
         columns = {column for _, column, kind in wanted if kind in FILE_KINDS}
         for column in sorted(columns):
-            _filled(table, column, source)
-        clips = self._clips(table, source, root, sorted(columns), roles)
+            filled_column(table, column, source)
+        clips = self._clips(table, source, sorted(columns), roles)
         readers = {name: self._reader(table, column, kind, clips, roles) for name, column, kind in wanted}
         labels = sorted({str(clip.label) for clip in clips})
         if self.task == "classification" and len(labels) < 2:
@@ -141,6 +148,36 @@ class OwnTable(SourceDataset):
             notes=tuple(self._notes(readers)),
             facts={"table": source.name, "fingerprint": digest(table.astype(str).to_numpy().tolist())},
         )
+
+    def new_samples(self, source: Path, recorded: Mapping[str, Mapping[str, Any]]) -> Preparation:
+        """List the rows of another table with the same columns of inputs; the others are not needed.
+
+        Relative paths start at the table, or at `root` where that still exists. See `SourceDataset`.
+        """
+        table = read_table(source, self._format(self.encoding))
+        readers, files = as_recorded(recorded, {}), set[str]()
+        for name, reader in readers.items():
+            columns = reader.columns if isinstance(reader, NumbersReader) else (reader.role,)  # type: ignore[attr-defined]
+            for column in columns:
+                if column not in table.columns:
+                    raise DataError(
+                        f"{source} has no column {column!r}, from which the modality {name!r} is read; it "
+                        f"has {listed([str(one) for one in table.columns], 8)}: add the column, or leave the "
+                        f"modality out (--without {name}, without=[{name!r}])."
+                    )
+            if not isinstance(reader, NumbersReader | CellTextReader):
+                files |= {*columns}
+        ids = column_of(table, self.ids, "id")
+        readers = {
+            name: replace(reader, id_column=ids) if hasattr(reader, "id_column") else reader  # type: ignore[type-var]
+            for name, reader in readers.items()
+        }
+        roles = {} if ids is None else {"id": ids}
+        if self.target in table.columns and "" not in texts_of(table[self.target]):
+            roles["target"] = self.target
+        there = self.root is None or Path(self.root).expanduser().is_dir()
+        clips = (self if there else replace(self, root=None))._clips(table, source, sorted(files), roles)
+        return Preparation(name=source.stem, clips=clips, readers=readers, classes=None)
 
     def _size(self, column: str, kind: str, clips: Sequence[Clip]) -> Size:
         """Return the size of the pictures of a column; by default some of its files are looked at."""
@@ -176,20 +213,22 @@ class OwnTable(SourceDataset):
     def _roles(self, table: pd.DataFrame) -> dict[str, str]:
         """Return role to column: the target, and split, group and id if the table has them."""
         given = {"split": self.split, "group": self.group, "id": self.ids}
-        found = {role: _column(table, name, role) for role, name in given.items()}
+        found = {role: column_of(table, name, role) for role, name in given.items()}
         return {"target": self.target} | {
             role: column for role, column in found.items() if column is not None
         }
 
     def _clips(
-        self, table: pd.DataFrame, source: Path, root: Path, columns: list[str], roles: Mapping[str, str]
+        self, table: pd.DataFrame, source: Path, columns: list[str], roles: Mapping[str, str]
     ) -> list[Clip]:
-        target = _filled(table, self.target, source)
-        labels: list[str] | list[float] = target
-        if self.task == "regression":
+        root = source.absolute().parent if self.root is None else Path(self.root).expanduser()
+        given = {role: filled_column(table, column, source) for role, column in roles.items()}
+        labels: Sequence[str | float] = given.get("target", [UNLABELLED] * len(table))
+        if self.task == "regression" and "target" in given:
             how = self._format(self.encoding)
-            labels = [_number(text, self.target, row, source, how) for row, text in enumerate(target)]
-        given = {role: _filled(table, column, source) for role, column in roles.items() if role != "target"}
+            labels = [
+                number_in(text, self.target, row, source, how) for row, text in enumerate(given["target"])
+            ]
         ids = given.get("id") or [str(one) for one in table.index]
         files = {column: table[column].astype(str).tolist() for column in columns}
         return [
@@ -197,8 +236,8 @@ class OwnTable(SourceDataset):
                 id=ids[row],
                 label=labels[row],
                 files={TABLE: source.absolute()}
-                | {column: _file(root, paths[row]) for column, paths in files.items()},
-                split=_split(given["split"][row], row, source) if "split" in given else None,
+                | {column: file_of(root, paths[row]) for column, paths in files.items()},
+                split=split_in(given["split"][row], row, source) if "split" in given else None,
                 group=given["group"][row] if "group" in given else None,
             )
             for row in range(len(table))
@@ -217,83 +256,8 @@ class OwnTable(SourceDataset):
             "spectrogram": lambda: StftReader(column, seconds=self.seconds),
             "fbank": lambda: FbankReader(column, frames=self.steps),
             "tokens": lambda: TokensReader(column, length=self.length, encoding=encoding),
-            "text": lambda: CellTextReader(_known(table, column), length=self.length, **cells),
-            "numbers": lambda: _numbers(table, column, roles, cells),
+            "text": lambda: CellTextReader(known_column(table, column), length=self.length, **cells),
+            "numbers": lambda: numbers_reader(table, column, roles, cells),
             "array": lambda: ArrayFileReader.of(column, clips),
         }
         return makers[kind]()
-
-
-def _file(root: Path, cell: str) -> Path:
-    """Return the file that a cell names; spaces around the name count only if such a file exists."""
-    exact = root / Path(cell).expanduser()
-    return exact if exact.exists() else root / Path(cell.strip()).expanduser()
-
-
-def _parsed(text: str) -> tuple[str, str, str]:
-    """Return name, column and kind of a modality."""
-    where, equals, kind = text.rpartition("=")
-    name, colon, column = where.partition(":")
-    if not equals or not name or (colon and not column):
-        raise UsageError(f"{text!r} is not a modality; expected NAME:COLUMN=KIND or COLUMN=KIND.")
-    check_known("kind of column", [kind], (*FILE_KINDS, *CELL_KINDS))
-    return name.rstrip("*") or name, column or name, kind
-
-
-def _column(table: pd.DataFrame, given: str | None, usual: str) -> str | None:
-    found = usual if usual in table.columns else None
-    return found if given is None else _known(table, given)
-
-
-def _filled(table: pd.DataFrame, column: str, source: Path) -> list[str]:
-    """Return a column as texts, or raise DataError if one is empty."""
-    texts = texts_of(table[_known(table, column)])
-    if "" in texts:
-        raise DataError(
-            f"{source}, row {texts.index('') + 1}, has an empty cell in the column {column!r}; fill it, or "
-            "remove the row."
-        )
-    return texts
-
-
-def _known(table: pd.DataFrame, column: str) -> str:
-    if column not in table.columns:
-        raise UnknownNameError("column of the table", column, [str(name) for name in table.columns])
-    return column
-
-
-def _number(text: str, column: str, row: int, source: Path, how: TextFormat) -> float:
-    found = how.numbers(text)
-    if found is None:
-        expected = how.expected_numbers(text)
-        raise DataError(f"{source}, row {row + 1}, has {text!r} in the column {column!r}; {expected}.")
-    return float(found[0])
-
-
-def _split(text: str, row: int, source: Path) -> str:
-    name = SPLITS.get(text.lower(), text.lower())
-    if name not in ("train", "val", "test"):
-        raise DataError(f"{source}, row {row + 1}, has the split {text!r}; expected train, val or test.")
-    return name
-
-
-def _numbers(
-    table: pd.DataFrame, column: str, roles: Mapping[str, str], cells: Mapping[str, Any]
-) -> NumbersReader:
-    if column.endswith("*"):
-        # A wildcard also leaves out an unused column with the usual name of a role: it may hold a label.
-        inputs = [str(name) for name in table.columns if name not in {*roles.values(), *ROLES}]
-        columns = tuple(name for name in inputs if name.startswith(column[:-1]))
-        if not columns:
-            raise UnknownNameError("column of inputs", column, inputs)
-    else:
-        columns = (_known(table, column),)
-    first, how = table.iloc[0], cells["format"]
-    found = how.numbers(first[columns[0]] if len(columns) == 1 else [first[name] for name in columns])
-    if found is None or found.ndim > 2:
-        wrong = next((cell for cell in first[list(columns)] if how.numbers(cell) is None), first[columns[0]])
-        raise DataError(
-            f"the column {column!r} holds {str(wrong)[:40]!r} in the first row; "
-            f"{how.expected_numbers(wrong)}, or in Parquet lists of numbers of equal length."
-        )
-    return NumbersReader(columns, found.shape, **cells)

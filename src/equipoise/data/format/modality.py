@@ -87,6 +87,11 @@ class ModalitySpec(Layout):
         """Return the fields as plain values, without those that are None."""
         return {"name": self.name} | {key: value for key, value in asdict(self).items() if value is not None}
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModalitySpec:
+        """Read what `to_dict` returned."""
+        return cls(**{**values, "shape": tuple(values["shape"])})
+
     @property
     def hash_column(self) -> str:
         """Column of `index.csv` with the content hashes of this modality."""

@@ -116,18 +116,13 @@ def fit_normalizer(array: NDArray[Any], spec: ModalitySpec, rows: NDArray[np.int
 
     With `normalize="none"` the result only converts (and scales uint8); with `"clip"` nothing is computed.
     """
-    if spec.normalize == "clip":
-        return ClipNormalizer(np.zeros(1), np.ones(1), kind=spec.kind)
-    scale = 1 / 255 if spec.dtype == "uint8" else 1.0
-    if spec.kind == "tokens":
-        return Normalizer(np.zeros(1), np.ones(1))
-    if spec.normalize == "none":
-        return Normalizer(np.zeros(1), np.ones(1), scale)
+    if spec.normalize != "standard" or spec.kind == "tokens":
+        return normalizer_of(spec, np.zeros(1), np.ones(1))
     axes = _STATISTIC_AXES[spec.kind]
     total: dict[str, Any] | None = None
     # The factor 8 counts the bytes of the float64 copy.
     for part in chunks(len(rows), 8 * int(np.prod(spec.shape, dtype=np.int64))):
-        piece = _moments(array[rows[part]].astype(np.float64) * scale, axes)
+        piece = _moments(array[rows[part]].astype(np.float64) * _scale(spec), axes)
         total = piece if total is None else _merge(total, piece)
     if total is None:
         raise DataError(f"modality {spec.name!r} has no rows; statistics need at least one.")
@@ -136,7 +131,18 @@ def fit_normalizer(array: NDArray[Any], spec: ModalitySpec, rows: NDArray[np.int
     constant = (total["low"] == total["high"]) | (std < np.finfo(np.float32).tiny)
     mean = np.where(constant, total["low"], total["mean"])
     axis_shape = (-1,) if spec.kind in ("vector", "sequence") else (-1, 1, 1)
-    return Normalizer(mean.reshape(axis_shape), np.where(constant, 1.0, std).reshape(axis_shape), scale)
+    return normalizer_of(spec, mean.reshape(axis_shape), np.where(constant, 1.0, std).reshape(axis_shape))
+
+
+def normalizer_of(spec: ModalitySpec, mean: NDArray[np.float64], std: NDArray[np.float64]) -> Normalizer:
+    """Return the normaliser of a modality whose statistics are known, see `Normalizer`."""
+    if spec.normalize == "clip" and spec.kind != "tokens":
+        return ClipNormalizer(mean, std, kind=spec.kind)
+    return Normalizer(mean, std, _scale(spec))
+
+
+def _scale(spec: ModalitySpec) -> float:
+    return 1 / 255 if spec.dtype == "uint8" and spec.kind != "tokens" else 1.0
 
 
 def _moments(values: NDArray[np.float64], axes: tuple[int, ...]) -> dict[str, Any]:

@@ -180,10 +180,7 @@ def open_dataset(folder: str | os.PathLike[str]) -> PreparedDataset:
 
 
 def _assemble(path: Path, described: Mapping[str, Any]) -> PreparedDataset:
-    specs = {
-        item["name"]: ModalitySpec(**{**item, "shape": tuple(item["shape"])})
-        for item in described["modalities"]
-    }
+    specs = {item["name"]: ModalitySpec.from_dict(item) for item in described["modalities"]}
     for spec in specs.values():
         if Path(spec.file).name != spec.file:
             raise DataError(f"{path / DESCRIPTION_FILE} names the file {spec.file!r} outside its folder.")

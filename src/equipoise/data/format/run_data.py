@@ -35,6 +35,7 @@ class RunData:
         target_scale: mean and standard deviation of a numeric target over the training split; else (0, 1).
         modality_specs: modality to description.
         normalizers: modality to normaliser, fitted on train.
+        preparation: how the dataset was made from files, see `PreparedDataset`.
         sizes: number of samples of each split.
         name: of the dataset.
         dataset_fingerprint: of the dataset.
@@ -65,6 +66,7 @@ class RunData:
         self.normalizers = by_first(lambda: fit_normalizers(dataset, splits.train))
         self.sizes = {name: len(rows) for name, rows in splits.items()}
         self.name, self.dataset_fingerprint = dataset.name, dataset.fingerprint
+        self.preparation = dataset.preparation
         self.split_fingerprint, self.split_origin = splits.fingerprint, splits.origin
         noise = ReadNoise(self.modality_specs, self.normalizers, seed)
         serve = partial(

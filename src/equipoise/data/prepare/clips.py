@@ -6,13 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
 from equipoise.data.format.modality import Layout
 from equipoise.data.prepare.media.files import MediaError
 from equipoise.types import UsageError
+
+UNLABELLED: Final = ""
+"""The label of a sample that is not labelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Clip:
 
     Attributes:
         id: unique name.
-        label: name of its class, or its value if the target is numeric.
+        label: name of its class, or its value if the target is numeric; `UNLABELLED` if unknown.
         files: role (`"audio"`, `"video"`, ...) to file or folder.
         split: `"train"`, `"val"`, `"test"`, or None if the dataset has no fixed splits.
         group: speaker, video, ... that must stay in one split, or None.
@@ -115,6 +118,8 @@ class Preparation:
         facts: everything else that determines the dataset, as plain values: options, fingerprints of lists,
             actors shared by splits.
         notes: lines shown to the user.
+        labelled: whether the samples have labels; else the target of the dataset is 0 for all.
+        made_by: name and options of the dataset, for the record; they determine no more than `facts`.
     """
 
     name: str
@@ -125,6 +130,8 @@ class Preparation:
     source: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    labelled: bool = True
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,7 @@ class ArrayPreparation:
         lost: samples of the source that are not used, and why.
         facts: see `Preparation`; also counts, for example of values that were not finite.
         notes: see `Preparation`.
+        made_by: see `Preparation`.
     """
 
     name: str
@@ -144,3 +152,4 @@ class ArrayPreparation:
     lost: Sequence[Lost] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    made_by: Mapping[str, Any] = field(default_factory=dict)

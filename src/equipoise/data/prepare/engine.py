@@ -218,6 +218,8 @@ def _columns(preparation: Preparation, clips: Sequence[Clip]) -> dict[str, Any]:
             )
         if not without:
             columns[name] = [getattr(clip, name) for clip in clips]
+    if not preparation.labelled:
+        return columns | {"target": np.zeros(len(clips)), "task": "regression"}
     if preparation.classes is None:
         return columns | {"target": [float(clip.label) for clip in clips], "task": "regression"}
     found = {clip.label for clip in clips}
@@ -271,6 +273,7 @@ def _check_losses(lost: Sequence[Lost], total: int, allow_missing: bool) -> None
 def _record(preparation: Preparation | ArrayPreparation, lost: Sequence[Lost]) -> dict[str, Any]:
     """Return the record of a preparation; it does not depend on the time or on the number of attempts."""
     return {
+        **({"dataset": dict(preparation.made_by)} if preparation.made_by else {}),
         "facts": dict(preparation.facts),
         "notes": list(preparation.notes),
         "lost": [asdict(one) for one in lost],

@@ -131,5 +131,5 @@ class Sources:
         if not (folder / DESCRIPTION_FILE).is_file():
             with self.waiting(f"preparing {wanted.title}"):
                 source = root / wanted.files[0] if len(wanted.files) == 1 else root
-                prepare(kind().plan(source), folder, workers=self.workers, isolated=True)
+                prepare(kind().planned(source), folder, workers=self.workers, isolated=True)
         return str(folder.resolve())

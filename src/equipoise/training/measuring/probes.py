@@ -12,6 +12,7 @@ from torch import Tensor
 
 from equipoise.diagnosis import collect_features
 from equipoise.diagnosis.features.capture import encoders_of
+from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.diagnosis.measures.prediction import mean_average_precision, r2
 from equipoise.distributed import by_first
 from equipoise.models import BalancedModel
@@ -26,8 +27,12 @@ TOLERANCE, MAX_ITERATIONS = 1e-3, 200
 """Ten times looser than scikit-learn's, which takes four times as long for the same accuracy."""
 
 
-def probe_scores(model: BalancedModel, train: Iterable[Batch], val: Iterable[Batch]) -> dict[str, float]:
+def probe_scores(
+    model: BalancedModel, train: Iterable[Batch], val: Iterable[Batch], reader: BatchReader | None = None
+) -> dict[str, float]:
     """Fit a linear model on each modality's frozen features of `train`, not augmented, and score it on `val`.
+
+    `reader` reads the batches of `train`.
 
     Returns:
         Modality to the main figure of the model's task on all validation samples: accuracy of a logistic
@@ -37,7 +42,8 @@ def probe_scores(model: BalancedModel, train: Iterable[Batch], val: Iterable[Bat
         ModelError, DataError: see `collect_features`.
     """
     encoders, classes = encoders_of(model), model.task == CLASSIFICATION.name
-    fitted, scored = (collect_features(encoders, model, split, in_blocks=True) for split in (train, val))
+    fitted = collect_features(encoders, model, train, in_blocks=True, reader=reader)
+    scored = collect_features(encoders, model, val, in_blocks=True)
     if fitted.blocks:  # every process gets what is fitted, not all samples
         target = fitted.target.numpy()
         rows = spread_rows(target, MAX_SAMPLES) if classes else even_rows(len(target), MAX_SAMPLES)

@@ -8,6 +8,7 @@ from pathlib import Path
 from equipoise.files.whole import replaced
 from equipoise.training.record.record import (
     DIAGNOSES,
+    INPUTS,
     METRICS,
     PREDICTIONS,
     TRACE,
@@ -26,7 +27,7 @@ def copy_run(source: RunRecord, target: RunRecord, *, overwrite: bool = False) -
     """
     result = source.result()
     with target.opened(source.options(), resume=not overwrite, overwrite=overwrite):
-        for name in (METRICS, DIAGNOSES, PREDICTIONS, TRACE, WEIGHTS):
+        for name in (METRICS, DIAGNOSES, INPUTS, PREDICTIONS, TRACE, WEIGHTS):
             if name != WEIGHTS or source.complete:
                 source.checked(name)
             if source.path(name).is_file():

@@ -9,6 +9,8 @@ RESULT, WEIGHTS, CHECKPOINT = "result.json", "model.safetensors", "checkpoint.pt
 BEFORE_LAST: Final = "checkpoint-before.pt"
 """The checkpoint before the last, which takes its place where the last one is damaged."""
 PREDICTIONS, TRACE = "predictions.npz", "trace.jsonl"
+INPUTS: Final = "inputs.safetensors"
+"""What turns new samples into inputs of the model, without the data that it was trained on."""
 SNAPSHOTS: Final = "snapshots"
 """Folder of the weights that a run with a trace keeps until it is finished."""
 SNAPSHOT_INDEX: Final = f"{SNAPSHOTS}/index.jsonl"
@@ -19,7 +21,7 @@ EVENTS: Final = (METRICS, DIAGNOSES, SNAPSHOT_INDEX)
 ERROR: Final = "error.txt"
 """The traceback of an unexpected error; removed once the run is finished."""
 PAGES: Final = ("report.html", "diagnosis.html")
-SEALED: Final = (METRICS, DIAGNOSES, WEIGHTS, PREDICTIONS, TRACE)
+SEALED: Final = (METRICS, DIAGNOSES, WEIGHTS, INPUTS, PREDICTIONS, TRACE)
 """Files whose seals are in the result of a finished run."""
 FILES: Final = (RESULT, CHECKPOINT, BEFORE_LAST, *SEALED, ERROR, *PAGES, CONFIG)
 """All files, in the order in which they are removed: what is half removed is no run that seems finished."""

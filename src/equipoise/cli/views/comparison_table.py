@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from equipoise.cli.tables import make_table, number, print_plain
-from equipoise.cli.tuning_table import print_tuning_of
+from equipoise.cli.views.tuning_table import print_tuning_of
 from equipoise.decimals import bracketed
 from equipoise.experiments.compare.comparison import NOT_RANKED, Comparison, shown_name
 from equipoise.experiments.compare.floors import marked

@@ -1,0 +1,1 @@
+"""What the commands of many runs show: tables, and progress on a terminal."""
