@@ -33,8 +33,7 @@ Empty = Literal["keep", "drop-text", "drop"]
 _DROPPED: dict[Empty, tuple[str, ...]] = {"keep": (), "drop-text": ("text",), "drop": MODALITIES}
 _CLASSES = {"binary": ("negative", "non-negative"), "binary-nonzero": ("negative", "positive")}
 OF_CSD = ("align", "labels_csd", "text_csd", "audio_csd", "vision_csd")
-TOKENS = 50
-"""Default number of hashed words of a text."""
+TOKENS = 50  # hashed words of a text by default
 
 
 @dataclass(frozen=True, kw_only=True)
