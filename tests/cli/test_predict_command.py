@@ -68,8 +68,8 @@ def test_a_file_is_replaced_only_on_request(run: Path, data: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([], 2, "expected either data"),
-        (["--data", "{data}", "--source", "x.csv"], 2, "expected either data"),
+        ([], 2, "expected either --data NAME"),
+        (["--data", "{data}", "--source", "x.csv"], 2, "expected either --data NAME"),
         (["--data", "{data}", "--split", "tset"], 2, "did you mean test?"),
         (["--data", "{data}", "--without", "vide"], 2, "did you mean video?"),
         (["--data", "{data}", "--without", "audio", "video"], 2, "keep one"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from equipoise.cli.arguments import SomeWords, Whole, check_report
 from equipoise.cli.progress import waiting
 from equipoise.cli.tables import make_table, number, output_console, print_plain, progress_console
+from equipoise.types import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +53,8 @@ def predict_command(
     from equipoise.training.prediction.used_run import UsedRun
     from equipoise.training.record.record import RunRecord
 
+    if (data is None) == (source is None):
+        raise UsageError("expected either --data NAME (prepared data) or --source RAW (raw files).")
     check_table_file(out)
     check_report(out, overwrite)
     with waiting(f"reading {run_dir}"):
