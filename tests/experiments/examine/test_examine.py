@@ -61,6 +61,13 @@ def test_an_examination_of_a_run_equals_its_parts(run: Path, examined: eq.Examin
     assert set(examined.measures) >= {"linear-probe", "knn", "silhouette", "nmi", "davies-bouldin"}
 
 
+def test_contributions_to_another_prediction_than_that_of_the_run_are_told_as_such(tmp_path: Path) -> None:
+    data = synthetic.write(tmp_path / "data").path
+    eq.fit(data, "short-ensemble", out=tmp_path / "run", **{**QUICK, "epochs": 8})
+    with pytest.warns(eq.EquipoiseWarning, match="short-ensemble predicts by more than the features"):
+        eq.contribution_of_run(tmp_path / "run")
+
+
 def test_the_same_run_gives_bitwise_equal_numbers(run: Path, examined: eq.Examination) -> None:
     state = torch.get_rng_state(), np.random.get_state()[1].copy()
     again = eq.examine_run(run)

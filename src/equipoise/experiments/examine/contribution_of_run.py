@@ -22,9 +22,10 @@ from equipoise.randomness import isolated_rng
 from equipoise.scopes import evaluating
 from equipoise.tasks import MULTILABEL
 from equipoise.threads import cpu_threads, one_thread
+from equipoise.training.prediction.explained import is_explicable
 from equipoise.training.record.record import METRICS, RunRecord
 from equipoise.typed_options import from_options
-from equipoise.types import Batch, UsageError, check_known
+from equipoise.types import Batch, UsageError, check_known, warn
 
 SPLITS: Final = ("validation", "test")
 Features = dict[str, Tensor]
@@ -60,6 +61,11 @@ def contribution_of_run(
         raise UsageError(
             f"contributions are those to one class or number a sample, and the run in {run_dir} has several "
             "labels; equipoise.diagnose_run measures the learning state of its encoders."
+        )
+    if not is_explicable(result.model, data.modality_specs):
+        warn(
+            f"{result.summary['method']} predicts by more than the features of its encoders, such as a mean "
+            "over several networks; the contributions are those of one network by itself."
         )
     loader = data.val
     if split == "test":
