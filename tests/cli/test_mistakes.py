@@ -45,7 +45,7 @@ import synthetic
         (["train", "--model", "MyModel"], 2, "named 'module:Class'"),
         (["train", "--model", "os:sep"], 2, "names a str"),
         (["train", "--config", "nowhere.yaml"], 2, "cannot read the configuration nowhere.yaml"),
-        (["predict", "nowhere", "--out", "p.csv"], 2, "nowhere holds no run"),
+        (["predict", "nowhere", "--data", "htad", "--out", "p.csv"], 2, "nowhere holds no run"),
         (["predict", "nowhere"], 2, "--out requires an argument"),
         (["predict", "nowhere", "--out", "p.xlsx"], 2, "expected FILE.csv or FILE.parquet"),
         (["predict", "nowhere", "--out", "p.csv", "--batch-size", "x"], 2, "expected a whole number"),

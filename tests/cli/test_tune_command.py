@@ -98,7 +98,9 @@ def test_wrong_use_is_one_line(equipoise, data, words: list[str], wrong: str, tm
 
 
 def test_a_missing_optuna_is_one_line(data, tmp_path: Path) -> None:
-    (tmp_path / "optuna.py").write_text("raise ImportError('as if it was not installed')\n")
+    (tmp_path / "optuna.py").write_text(
+        "raise ModuleNotFoundError('as if it was not installed', name='optuna')\n"
+    )
     places = os.pathsep.join([str(tmp_path), str(Path(eq.__file__).parents[1])])
     ended = subprocess.run(
         [sys.executable, "-m", "equipoise", "tune", "--data", data],

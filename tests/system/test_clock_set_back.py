@@ -116,7 +116,7 @@ def test_a_preparation(tmp_path: Path, backwards: None) -> None:
 
 
 def test_only_what_is_shown_reads_the_clock() -> None:
-    """`cli/grid_view.py` shows at which time of day a grid will have ended."""
+    """`cli/views/grid_view.py` shows at which time of day a grid will have ended."""
     clock = re.compile(r"\b(time\.time(_ns)?|(datetime|date)\.(now|utcnow|today))\(")
     readers = {str(path.relative_to(SRC)) for path in SRC.rglob("*.py") if clock.search(path.read_text())}
-    assert readers == {"cli/grid_view.py"}
+    assert readers == {"cli/views/grid_view.py"}

@@ -89,8 +89,8 @@ def test_it_runs_and_prints_the_expected_output(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "name",
     [
-        *(name for name in LOOPS if name != "two_processes_accelerate"),
-        pytest.param("two_processes_accelerate", marks=pytest.mark.matrix),
+        *(name for name in LOOPS if name not in TWICE),
+        *(pytest.param(name, marks=pytest.mark.matrix) for name in LOOPS if name in TWICE),
     ],
 )
 def test_a_few_lines_are_added_and_strength_zero_changes_no_bit(name: str, tmp_path: Path) -> None:

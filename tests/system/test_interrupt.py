@@ -59,7 +59,7 @@ def none_left(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(
     ("command", "number", "alone"),
     [
-        (COMPARE, signal.SIGINT, False),
+        pytest.param(COMPARE, signal.SIGINT, False, marks=pytest.mark.matrix),
         (COMPARE, signal.SIGTERM, True),
         pytest.param(TUNE, signal.SIGTERM, True, marks=pytest.mark.matrix),
         pytest.param(DEVICES, signal.SIGTERM, True, marks=pytest.mark.matrix),

@@ -28,7 +28,7 @@ def is_statistic(name: str) -> bool:
     return "running" in name
 
 
-@pytest.mark.parametrize("kind", CHECKPOINTS)
+@pytest.mark.parametrize("kind", ["lightning", pytest.param("transformers", marks=pytest.mark.matrix)])
 def test_processes_agree_and_resume_from_a_checkpoint(kind: str, tmp_path: Path) -> None:
     pytest.importorskip(kind)
     first, second = run(kind, tmp_path)

@@ -53,10 +53,10 @@ def predict_command(
     from equipoise.training.prediction.used_run import UsedRun
     from equipoise.training.record.record import RunRecord
 
-    if (data is None) == (source is None):
-        raise UsageError("expected either --data NAME (prepared data) or --source RAW (raw files).")
     check_table_file(out)
     check_report(out, overwrite)
+    if (data is None) == (source is None):
+        raise UsageError("expected either --data NAME (prepared data) or --source RAW (raw files).")
     with waiting(f"reading {run_dir}"):
         result = load_run(run_dir)
         run = UsedRun.of(RunRecord(result.run_dir), result.model, result.summary)
