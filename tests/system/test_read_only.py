@@ -139,9 +139,9 @@ def test_a_cache_that_may_only_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_what_the_system_refuses_is_not_unexpected() -> None:
-    refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/root/a.csv")
+    refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data/a.csv")
     assert (
         cli._unexpected(refused)
-        == "cannot use /root/a.csv (Permission denied); check its permissions and disk."
+        == "cannot use /data/a.csv (Permission denied); check its permissions and disk."
     )
     assert cli._unexpected(KeyError("a")).startswith("unexpected KeyError: 'a'")

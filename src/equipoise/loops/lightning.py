@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from equipoise.extras import needing
+from equipoise.files.extras import needing
 from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
 from equipoise.loops.lightning_loaders import (
     Choice,

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from equipoise.diagnosis.features.reading import device_of, logits_in
 from equipoise.distributed import unwrapped
-from equipoise.extras import needing
+from equipoise.files.extras import needing
 from equipoise.files.torch_files import load_tensors
 from equipoise.files.untrusted import parsing
 from equipoise.files.whole import replaced

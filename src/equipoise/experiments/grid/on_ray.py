@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.experiments.grid.jobs import Agenda, Bundle, Job, Outcome, bundles, execute
-from equipoise.extras import needing
+from equipoise.files.extras import needing
 from equipoise.files.untrusted import first_line
 
 

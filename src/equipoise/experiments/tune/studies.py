@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from equipoise.experiments.compare.tuned import TunedMethod
 from equipoise.experiments.tune.spaces import separated
 from equipoise.experiments.tune.tuning import Tuning
-from equipoise.extras import needing
+from equipoise.files.extras import needing
 from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line
 from equipoise.methods.core.search import Choice, LogUniform, Range, Whole

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equipoise.extras import needing
+from equipoise.files.extras import needing
 from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line, parsing, read_json
 from equipoise.models.encoders.base import Encoder, input_features

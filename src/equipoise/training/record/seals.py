@@ -3,7 +3,7 @@
 The digest is SHA-256: `sha256sum` computes it too, it is far too long for two files to agree by chance, and
 processors of recent years have instructions for it. On one core it digests 1.8 GB a second there (BLAKE2b 0.9
 GB), while a checkpoint is written to a disk at 0.4 GB a second. A cyclic checksum would be faster still, but
-it is made for single flips of bits, not for a text that somebody has edited. A seal is not a signature:
+it is made for single flips of bits, not for a text that was edited. A seal is not a signature:
 anyone who edits a file can compute it anew.
 """
 

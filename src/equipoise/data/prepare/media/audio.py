@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import opened, pyav, seconds_missing
 from equipoise.data.prepare.media.files import SOUND_FORMATS, MediaError, check_format, check_media, decoding
-from equipoise.extras import needing
+from equipoise.files.extras import needing
 from equipoise.files.untrusted import first_line
 
 Wave = NDArray[np.float32]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.prepare.media.files import MediaError, check_format, decoding
-from equipoise.extras import needing
+from equipoise.files.extras import needing
 from equipoise.files.printable import printable
 from equipoise.files.untrusted import first_line
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.extras import needing
+from equipoise.files.extras import needing
 from equipoise.types import MissingExtraError, check_known
 
 FlowMethod = Literal["auto", "tvl1", "dis", "farneback"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.folder import visible
 from equipoise.data.prepare.media.files import MediaError, check_media, decoding
-from equipoise.extras import needing
+from equipoise.files.extras import needing
 from equipoise.types import UsageError
 
 ALIKE = 1.02

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.format.content import digest
-from equipoise.extras import needing
+from equipoise.files.extras import needing
 from equipoise.files.limits import check_machine
 from equipoise.types import UsageError
 

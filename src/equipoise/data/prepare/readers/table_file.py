@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from equipoise.data.format.folder import check_file
 from equipoise.data.prepare.media.files import check_media
 from equipoise.data.prepare.readers.text import UTF8
-from equipoise.extras import needing
 from equipoise.files.arrays import SHRUNK
+from equipoise.files.extras import needing
 from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line
 from equipoise.types import DataError, EquipoiseError, PathError, UsageError

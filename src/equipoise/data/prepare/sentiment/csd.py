@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.files import MediaError, check_media
-from equipoise.extras import needing
 from equipoise.files.arrays import SHRUNK
+from equipoise.files.extras import needing
 from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line, parsing
 from equipoise.types import DataError

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.extras import needing
+from equipoise.files.extras import needing
 from equipoise.types import BrokenPackageError, MachineLimitError, MissingExtraError
 
-SRC = Path(__file__).parents[1] / "src" / "equipoise"
+SRC = Path(__file__).parents[2] / "src" / "equipoise"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_package_without_one_of_its_own_parts_is_broken() -> None:
 def test_no_other_place_guesses_why_an_import_fails() -> None:
     """`except ImportError` would call a package missing that is damaged, or cannot be opened."""
     allowed = {
-        "extras.py",
+        "files/extras.py",
         "files/limits.py",  # Windows has no `resource`
         "models/custom.py",  # a module of the user, whose name is compared
     }
@@ -54,4 +54,5 @@ def test_no_other_place_guesses_why_an_import_fails() -> None:
         for path in SRC.rglob("*.py")
         if re.search(r"except.*(ImportError|ModuleNotFoundError)", path.read_text())
     }
+    assert guessing  # the sources are where they are looked for
     assert guessing <= allowed
