@@ -146,6 +146,7 @@ def test_other_diagnoses_and_what_follows_a_relearning(data: str, tmp_path: Path
         "aftermath": relearnt(
             norm_stats="recalibrate", head_policy="refit", head_refit_steps=3, optimizer_state="scale"
         ),
+        "blended": relearnt(head_policy="blend"),
         "traced": {**relearnt(), "trace": True},
         "sampled": {"diagnose_every": None, "epochs": 8},
     }
@@ -216,7 +217,7 @@ def test_what_follows_a_relearning(data: str, tmp_path: Path) -> None:
         "aftermath": relearnt(
             norm_stats="recalibrate", head_policy="refit", head_refit_steps=3, optimizer_state="scale"
         ),
-        "ema": relearnt(target="ema"),
+        "ema": relearnt(target="ema", head_policy="blend"),
         "robust": relearnt(preset="robust"),
     }
     assert_equal_runs(data, wanted, 2, tmp_path)

@@ -64,8 +64,15 @@ class Aftermath:
         for option, needed in need_optimizer.items():
             if needed and not self.optimizers:
                 raise UsageError(f"{option} needs the optimiser: give optimizer=.")
-        if choices.head_policy != "keep" and self.head is None:
+        if choices.head_policy == "keep":
+            return
+        if self.head is None:
             raise UsageError(f"head_policy={choices.head_policy!r} needs the head: give head=, a module.")
+        if not any(parameter.requires_grad for parameter in self.head.parameters()):
+            raise UsageError(
+                f"head_policy={choices.head_policy!r} needs a head that is trained, and of this one no "
+                "parameter is; choose head_policy='keep'."
+            )
 
     def copies_of(self, encoder: nn.Module, model: nn.Module) -> list[nn.Module]:
         """Return the counterparts of an encoder in the averaged copies that follow it."""

@@ -158,10 +158,7 @@ class RunHandle:
 
     def relearner(self, *schedule: Any, **options: Any) -> DiagnoseRelearn:
         """Return Diagnosing & Re-learning of the run's encoders."""
-        head = getattr(self.model, "fusion", None)
-        return DiagnoseRelearn(
-            encoders_of(self.model), *schedule, optimizer=self.optimizer, head=head, **options
-        )
+        return DiagnoseRelearn(encoders_of(self.model), *schedule, optimizer=self.optimizer, **options)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of the task, the mean over the batch."""

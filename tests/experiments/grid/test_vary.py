@@ -34,6 +34,13 @@ def test_every_combination_is_a_cell() -> None:
         assert cell.seeds == [0, 1]
 
 
+def test_every_option_of_a_relearning_varies() -> None:
+    cells = cells_of(["htad"], {}, ["diagnose-relearn"], [0], {}, {"diagnose-relearn.metric": ["ari", "nmi"]})
+    assert [cell.method_options for cell in cells] == [
+        {"diagnose-relearn": {"metric": m}} for m in ("ari", "nmi")
+    ]
+
+
 def test_a_default_that_depends_on_what_varies_follows_it() -> None:
     alone = [cells_of(["htad"], {"optimizer": name}, METHODS, [0])[0] for name in ("sgd", "adamw")]
     varied = cells_of(["htad"], {}, METHODS, [0], vary={"optimizer": ["sgd", "adamw"]})

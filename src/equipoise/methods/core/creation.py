@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from equipoise.methods.core.combination import SEPARATOR, Combined
@@ -65,7 +64,7 @@ def _members(spec: Any) -> list[str]:
 def option_names(spec: str) -> list[str]:
     """Return the names of the options of a method; of a combination, in the form `method.option`."""
     names = base_names(spec)
-    dotted = [f"{name}.{option.name}" for name in names for option in fields(METHODS[name])]
+    dotted = [f"{name}.{option}" for name in names for option in METHODS[name].option_names()]
     return dotted if len(names) > 1 else [option.partition(".")[2] for option in dotted]
 
 

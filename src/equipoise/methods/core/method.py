@@ -72,14 +72,19 @@ class Method:
             UnknownNameError: an option does not exist.
             UsageError: an option is missing or has an impossible value.
         """
-        whose, known = f"of {cls.name!r}", fields(cls)
-        check_known(f"option {whose}", options, [option.name for option in known])
-        for option in known:
+        whose = f"of {cls.name!r}"
+        check_known(f"option {whose}", options, cls.option_names())
+        for option in fields(cls):
             required = option.default is MISSING and option.default_factory is MISSING
             if required and option.name not in options:
                 raise UsageError(f"the method {cls.name!r} needs the option {option.name!r}.")
         check_types(cls, options, whose)
         return cls(**options)
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Return the names of the options that `create` takes."""
+        return [option.name for option in fields(cls)]
 
     @classmethod
     def variants(cls, modalities: Sequence[str]) -> list[str]:

@@ -48,9 +48,8 @@ class Relearns(Method, ABC):
     @classmethod
     def create(cls, options: Mapping[str, Any]) -> Method:
         """Build the method; options that are no fields go to `RelearnOptions` and `DiagnosisOptions`."""
-        own = {option.name for option in fields(cls)} - {"more"}
-        known = own | RELEARN_OPTIONS | DIAGNOSIS_OPTIONS
-        check_known(f"option of {cls.name!r}", options, known)
+        own = cls._own_options()
+        check_known(f"option of {cls.name!r}", options, cls.option_names())
         check_types(cls, options, f"of {cls.name!r}")
         more = {key: value for key, value in options.items() if key not in own}
         if isinstance(more.get("target"), Mapping):
@@ -65,6 +64,15 @@ class Relearns(Method, ABC):
             )
         split_options(str(options.get("preset", cls.preset)), _without_file({**cls.usual, **more}))
         return cls(**{key: value for key, value in options.items() if key in own}, more=more)
+
+    @classmethod
+    def _own_options(cls) -> list[str]:
+        return [option.name for option in fields(cls) if option.name != "more"]
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Return the fields, and those of `RelearnOptions` and `DiagnosisOptions`."""
+        return list(dict.fromkeys([*cls._own_options(), *sorted(RELEARN_OPTIONS | DIAGNOSIS_OPTIONS)]))
 
     def options(self) -> dict[str, Any]:
         """Return the options, as plain values."""
@@ -118,6 +126,9 @@ class Relearns(Method, ABC):
         """Remember the initial weights."""
         super().setup(run)
         schedule = self.schedule(run.total_epochs)
+        options = self.chosen(run.model.task)
+        if options.get("head_policy", "keep") != "keep":
+            options["head"] = self._head(run)
         self._relearn = run.relearner(
             schedule.every,
             schedule.count,
@@ -125,8 +136,14 @@ class Relearns(Method, ABC):
             epochs=schedule.epochs,
             preset=self.preset,
             heads=self.heads(run),
-            **with_target_file(self.chosen(run.model.task), run.model.modalities),
+            **with_target_file(options, run.model.modalities),
         )
+
+    def _head(self, run: Run) -> nn.Module:
+        """Return all that reads features: the fusion, the joint head, and the head of each modality."""
+        own = (parameter for head in (self.heads(run) or {}).values() for parameter in head.parameters())
+        fusion = (parameter for _, parameter in run.model.fusion_parameters())
+        return nn.ParameterList(dict.fromkeys(chain(fusion, own)))
 
     def epoch_end(self, run: Run) -> None:
         """Diagnose and re-learn where it is due."""
