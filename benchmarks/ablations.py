@@ -17,6 +17,7 @@ from equipoise.decimals import bracketed, fixed
 from equipoise.experiments.compare.significance import holm
 from equipoise.experiments.paper.items import ITEMS
 from equipoise.experiments.paper.items.ablations import DEFAULT, JOINT, REFERENCES
+from equipoise.report.paper.ablation import NO_EFFECT
 
 ALPHA = 0.05
 ABLATIONS = {name: item.title for name, item in ITEMS.items() if item.form == "ablation"}
@@ -42,7 +43,7 @@ def corrected(rows: pd.DataFrame) -> pd.DataFrame:
     """Add the p-value against the default, by Holm over all variants of a set, each counted once."""
     held = []
     for _, own in rows.groupby("set", sort=False):
-        others = own[own["variant"] != DEFAULT]
+        others = own[(own["variant"] != DEFAULT) & ~without_effect(own)]
         # Two ablations may hold the same variant under two names.
         keys = others["method"] + others["options"]
         found = holm(dict(zip(keys, others["vs_default_p_value"], strict=True)))
@@ -50,9 +51,14 @@ def corrected(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(held)
 
 
+def without_effect(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Return whether each row has the accuracy of the default with every seed."""
+    return (rows["vs_default_low"] == 0) & (rows["vs_default_high"] == 0)
+
+
 def answer(rows: pd.DataFrame) -> list[str]:
     """Say which variants differ from the default."""
-    own = rows[~rows["variant"].isin(SHARED)]
+    own = rows[~rows["variant"].isin(SHARED) & ~without_effect(rows)]
     lines = []
     for name, part in own.groupby("set", sort=False):
         part = part.drop_duplicates(["method", "options"])
@@ -90,6 +96,7 @@ def table(rows: pd.DataFrame, base: str) -> list[str]:
             row = found.iloc[0]
             interval = 100 * row[f"vs_{base}_low"], 100 * row[f"vs_{base}_high"]
             gain = fixed(100 * row[f"vs_{base}"], 1, signed=True) + bracketed(interval, 1, signed=True)
+            gain = NO_EFFECT if interval == (0, 0) else gain
             gain = "" if variant == base else gain
             cells += [f"{fixed(row['test'], 3)} ± {fixed(row['test_std'], 3)}", gain, fixed(row["cost"], 2)]
         lines.append(f"| {variant} | {' | '.join(cells)} |")
@@ -122,8 +129,9 @@ def page(folder: Path) -> str:
         "",
         "Differences are in points of test accuracy, paired by seed, with Student's 95 % intervals that are "
         "not corrected for the number of rows. Cost: samples forward in training, in multiples of those of "
-        "joint training. Nothing was chosen by this page: the default was frozen before, on other seeds, by "
-        "validation.",
+        "joint training. *No effect*: the accuracy of the default with every seed, as the encoders of these "
+        "sets have no layers of normalisation. Nothing was chosen by this page: the default was frozen "
+        "before, on other seeds, by validation.",
         "",
         "## References",
         "",

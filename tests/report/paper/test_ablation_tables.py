@@ -86,6 +86,13 @@ def test_differences_pair_the_seeds_that_both_finished() -> None:
     assert table.loc["auxiliary head", "n"] == 2
 
 
+def test_a_variant_that_changes_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TEST, "auxiliary head", TEST["default"])
+    cells = {column.head: column.entries for column in ablation.grid(made()).columns}
+    assert cells["vs default [95 %]"]["auxiliary head"].text == "no effect"
+    assert cells["vs joint [95 %]"]["auxiliary head"].text.startswith("+0.083 [")
+
+
 def test_the_page(tmp_path: Path) -> None:
     page, *_ = write_reproduction(made(missing=1), tmp_path)
     text = page.read_text(encoding="utf-8")

@@ -19,6 +19,8 @@ from equipoise.report.text.grid import Column, Entry, Grid
 from equipoise.report.text.wording import decimal
 
 BASELINES = (JOINT, DEFAULT)
+NO_EFFECT = "no effect"
+"""Stands for a difference of 0 with every seed: the models lack what the variant changes."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,18 @@ def grid(found: Reproduction) -> Grid:
         for baseline in BASELINES:
             others = {m: row.against[baseline] for m, row in variants.items() if m != baseline}
             held[f"vs {baseline} [95 %]"] = {
-                m: Entry(difference(own.mean, own.low, own.high)) for m, own in others.items()
+                m: Entry(NO_EFFECT if is_none(own) else difference(own.mean, own.low, own.high))
+                for m, own in others.items()
             }
         held["cost"] = {m: Entry(decimal(row.forward / base, 2)) for m, row in variants.items()}
         columns += [Column(data, head, entries) for head, entries in held.items()]
     labels = dict.fromkeys(label for column in columns for label in column.entries)
     return Grid(list(labels), columns, "variant")
+
+
+def is_none(one: PairedDifference) -> bool:
+    """Whether the difference is 0 with every seed."""
+    return one.low == one.high == 0
 
 
 def frame(found: Reproduction) -> pd.DataFrame:
