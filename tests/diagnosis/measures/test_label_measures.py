@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from equipoise.diagnosis import diagnose, separability
+from equipoise.diagnosis.measures.prediction import mean_average_precision
 from equipoise.diagnosis.options import LABELS, METRICS
 from equipoise.types import EquipoiseError
 
@@ -54,6 +56,22 @@ def measured(splits, **options):
     x, y, x_val, y_val = splits
     state = diagnose({"m": x}, y, {"m": x_val}, y_val, scaler="none", **options)["m"]
     return state.train_score, state.val_score
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 9])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (40, 5)])
+def test_mean_average_precision(shape, decimals) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores, y = rng.normal(size=shape).round(decimals), (rng.random(shape) < rng.random()).astype(int)
+        found, carried = mean_average_precision(scores, y), y.any(0)
+        if not carried.any():
+            assert found == 0
+            continue
+        assert found == pytest.approx(mean_over_labels(scores, y), abs=1e-12)
+        library = average_precision_score(y[:, carried], scores[:, carried], average="macro")
+        assert found == pytest.approx(library, abs=1e-12)
+    assert np.isnan(mean_average_precision(np.full(shape, np.nan), np.ones(shape, int)))
 
 
 @pytest.mark.parametrize("assign", ["refit", "transfer"])
