@@ -203,8 +203,12 @@ def served(site: Path) -> Iterator[str]:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
-def test_pages_and_search_work_without_network(browser: Any, site: Path, served: str, width: int) -> None:
+@pytest.mark.parametrize(("width", "by_server"), [(1280, True), (390, True), (1280, False)])
+def test_pages_and_search_work_without_network(
+    browser: Any, site: Path, served: str, width: int, by_server: bool
+) -> None:
+    """On a desktop and on a phone, from a server and as files opened from the disk."""
+    served = served if by_server else site.as_uri()
     context = browser.new_context(viewport={"width": width, "height": 800})
     page, complaints = context.new_page(), []
     page.on("pageerror", lambda error: complaints.append(str(error)))
