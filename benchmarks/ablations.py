@@ -21,6 +21,7 @@ from equipoise.report.paper.ablation import NO_EFFECT
 
 ALPHA = 0.05
 ABLATIONS = {name: item.title for name, item in ITEMS.items() if item.form == "ablation"}
+WRITTEN = "- Written by `make ablations` from run records; not edited by hand."
 SHARED = [variant.label for variant in REFERENCES]
 """Variants that are in each ablation, and in a table of their own here."""
 
@@ -121,7 +122,7 @@ def page(folder: Path) -> str:
     lines = [
         "# Ablations of diagnose-relearn-plus",
         "",
-        "Written by `make ablations` from run records; not edited by hand. Asked: which parts of "
+        "Asked: which parts of "
         "[diagnose-relearn-plus](../methods/diagnose-relearn-plus.md) matter? Each variant changes one thing "
         "of the default, on the same splits, initial weights and batches.",
         "",
@@ -140,7 +141,7 @@ def page(folder: Path) -> str:
     for name, title in ABLATIONS.items():
         own = rows[(rows["ablation"] == name) & ~rows["variant"].isin(SHARED)]
         lines += [f"## {title}", "", f"`equipoise reproduce {name}`", "", *table(own, DEFAULT)]
-    return "\n".join([*lines, "## Conditions", "", *conditions(folder), ""])
+    return "\n".join([*lines, "## Conditions", "", *conditions(folder), WRITTEN, ""])
 
 
 if __name__ == "__main__":

@@ -16,15 +16,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from equipoise.decimals import bracketed
-from equipoise.experiments.compare.across import across_datasets
-from equipoise.experiments.compare.comparison import Comparison, read_comparison, shown_name
+from equipoise.decimals import bracketed, fixed
+from equipoise.experiments.compare.across import AcrossDatasets, across_datasets
+from equipoise.experiments.compare.comparison import BASELINE, Comparison, read_comparison, shown_name
 from equipoise.experiments.compare.significance import smallest_wilcoxon_p
+from equipoise.experiments.paper.sets import STAND_INS
 from equipoise.report import write_critical_difference
 from equipoise.training.record.record import RunRecord
 
 EASY = 0.1
 """A validation score this much higher than the test score is pointed out on the page."""
+
+TITLES = {name: one.title for name, one in STAND_INS.items()} | {"cmu-mosi": "CMU-MOSI"}
 
 
 def main(folder: str, page: str, picture: str | None = None, *more: str) -> None:
@@ -60,21 +63,21 @@ def results_page(comparison: Comparison) -> str:
         )
     sizes = ", ".join(f"{count} {split}" for split, count in first["split_sizes"].items())
     lines = [
-        f"# {summary['dataset'].upper()}: {summary['model']}",
+        f"# {title(summary['dataset'], summary['model'])}",
         "",
-        "Written by `benchmarks/results.py` from the run records; not edited by hand.",
+        *answer(comparison.table(), len(summary["seeds"])),
         "",
-        f"Seeds {', '.join(map(str, summary['seeds']))}; {first['epochs']} epochs; {sizes} samples "
-        f"({origin}). Weights are selected on validation, and the test split is evaluated once per "
-        f"run. Confidence intervals are for the difference to joint training, paired by seed; they cover "
-        f"{covered}. See [how the defaults were chosen](defaults.md).",
-        "",
-        *notes(comparison),
         *accuracy_table(comparison),
         "",
+        *notes(comparison),
         *relearning(runs, summary["seeds"]),
         "## Conditions",
         "",
+        f"- Seeds {', '.join(map(str, summary['seeds']))}; {first['epochs']} epochs; {sizes} samples "
+        f"({origin}). Weights are selected on validation, and the test split is evaluated once per "
+        f"run. Confidence intervals are for the difference to joint training, paired by seed; they cover "
+        f"{covered}. See [how the defaults were chosen](defaults.md).",
+        "- Written by `benchmarks/results.py` from the run records; not edited by hand.",
         f"- Commit `{commit()}`; " + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
         f"- Python {machine['python']}, {machine['platform']}, {machine['cores']} cores, {machine['device']}",
         f"- Fingerprints: data `{first['data_fingerprint'][:16]}`, splits "
@@ -86,6 +89,44 @@ def results_page(comparison: Comparison) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def title(dataset: str, model: str) -> str:
+    """Return the name of a dataset as it is written, and the model."""
+    return f"{TITLES.get(dataset, dataset)}: {model}"
+
+
+def answer(table: pd.DataFrame, seeds: int) -> list[str]:
+    """Say which methods differ from joint training, from a row for each."""
+    joint, others = table.loc[BASELINE], table.drop(index=BASELINE).dropna(subset=["low", "high"])
+    better = others[others["low"] > 0].sort_values("difference", ascending=False)
+    worse = others[others["high"] < 0].sort_values("difference")
+    rest = len(others) - len(better) - len(worse)
+    return [
+        f"Asked: which of {len(others)} methods differ from joint training, with equal splits, initial "
+        f"weights, batches and epochs, over {seeds} seeds?",
+        "",
+        f"Found: joint training has a test accuracy of {joint['mean']:.3f} ± {joint['std']:.3f}. Student's "
+        "95 % interval of the difference, in points, excludes zero",
+        "",
+        f"- above joint training for {named(better)};",
+        f"- below it for {named(worse)};",
+        f"- for the other {rest} it includes zero: no difference was observed.",
+        "",
+        f"Each interval is that of one method by itself: by chance about {0.05 * len(others):.1f} of "
+        f"{len(others)} exclude zero where there is no difference.",
+    ]
+
+
+def named(rows: pd.DataFrame) -> str:
+    """Return methods with their differences in points."""
+    return (
+        ", ".join(
+            f"{str(m).removesuffix(' (experimental)')} ({fixed(100 * row['difference'], 1, signed=True)})"
+            for m, row in rows.iterrows()
+        )
+        or "none"
+    )
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -166,7 +207,9 @@ def across_page(page: Path, picture: Path, folders: list[Path]) -> str:
     lines = [
         "# Across datasets",
         "",
-        "Written by `make studies` from the run records; not edited by hand.",
+        f"Asked: is any of {len(across.names)} methods better than others on {count} datasets?",
+        "",
+        f"Found: {clear(across)}",
         "",
         f"Mean rank of test accuracy over {count} datasets (1 is best) among the {len(across.names)} "
         f"methods ranked on all of them. Friedman's test: p = {across.friedman_p:.3g}. By Nemenyi's test "
@@ -183,7 +226,20 @@ def across_page(page: Path, picture: Path, folders: list[Path]) -> str:
         ranks = " | ".join(f"{across.ranks.loc[name, dataset]:g}" for dataset in across.datasets)
         lines.append(f"| {name}{mark} | {across.mean_ranks[name]:.1f} | {ranks} |")
     lines += [""] + [f"- Excluded: {name}, {reason}" for name, reason in across.left_out.items()]
-    return "\n".join([*lines, "", f"Commit `{commit()}`.", ""])
+    made = f"Written by `make studies` from the run records, commit `{commit()}`; not edited by hand."
+    return "\n".join([*lines, "", made, ""])
+
+
+def clear(across: AcrossDatasets) -> str:
+    """Say whether the ranks of the best and the worst methods differ."""
+    first, *others = across.mean_ranks
+    best = across.mean_ranks[first]
+    apart = sum(across.mean_ranks[name] - best > across.critical_difference for name in others)
+    leading = ", ".join(f"{name} ({across.mean_ranks[name]:.1f})" for name in (first, *others[:2]))
+    return (
+        f"the first by mean rank are {leading}; "
+        f"{apart or 'no'} method{'s are' if apart > 1 else ' is'} significantly behind the first."
+    )
 
 
 def relearning_table(runs: list[RunRecord]) -> list[str]:

@@ -38,7 +38,8 @@ def text(league: League, page: Path, images: Path, commit: str, notes: Sequence[
     lines = [
         "# League",
         "",
-        "Written by `make league` from the rows in `docs/results/league`; not edited by hand.",
+        f"Asked: does `{PLUS}` do better than joint training, than other methods at equal cost, and than the "
+        "method that it was made from?",
         "",
         *answer(league),
         "",
@@ -70,7 +71,8 @@ def text(league: League, page: Path, images: Path, commit: str, notes: Sequence[
         "## Conditions",
         "",
         *(f"- {note}" for note in notes),
-        f"- Page written at commit `{commit}`; each row names the commit, versions and processor of its run.",
+        "- Written by `make league` from the rows in `docs/results/league`, not edited by hand; at commit "
+        f"`{commit}`. Each row names the commit, versions and processor of its run.",
         "",
     ]
     return "\n".join(lines)
