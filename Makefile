@@ -8,7 +8,7 @@ EPOCHS := 60
 SEEDS := 3
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench soak pictures defaults dependencies audit figures ablations studies diagnoses media league pretrained method-index task-tables clean
+.PHONY: help demo first-screen test test-all check lint types docs docs-serve browser ray bench soak pictures defaults dependencies audit figures ablations studies diagnoses media league pretrained method-index task-tables clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -155,6 +155,9 @@ ablations: $(VENV)/.dev  ## Run all ablations of diagnose-relearn-plus on HTAD, 
 		$(BIN)/equipoise reproduce ablation-$$name --out runs/ablations --resume || [ $$? = 1 ] || exit 1; \
 	done
 	$(BIN)/python benchmarks/ablations.py runs/ablations docs/results/ablations.md
+
+first-screen: $(VENV)/.dev needs-source  ## Write the example of README and the site's first page, with SOURCE=DIR (ten minutes).
+	$(BIN)/python benchmarks/first_screen.py $(SOURCE) runs/first-screen
 
 pretrained: $(VENV)/.dev needs-source  ## Evaluate re-learning of pretrained encoders, with SOURCE=DIR (ten minutes).
 	$(call PREPARE,phone-watch)
