@@ -75,7 +75,7 @@ def test_cells_have_the_opacity_of_their_numbers(drawings):
     svg = panels(drawings()[4])[0]
     shares = column(drawn(drawings()[4]), "share")
     wide = svg[: svg.index("static narrow")]
-    found = [float(value) for value in re.findall(r'fill="var\(--c2\)"[^>]* fill-opacity="([\d.]+)"', wide)]
+    found = [float(value) for value in re.findall(r'fill="var\(--ink\)"[^>]* fill-opacity="([\d.]+)"', wide)]
     np.testing.assert_allclose(found, shares, atol=1e-3)
 
 

@@ -77,7 +77,7 @@ def _drawing(table: Any, classes: Sequence[str]) -> alt.LayerChart:
     y = alt.Y("row:O", title="true class", axis=alt.Axis(**axis), scale=scale)
     shown = look.tips(samples=",d", of=",d", **{"true class": "", "predicted class": ""})
     opacity = alt.FillOpacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None)
-    layers = [look.source(rows).mark_rect(color=look.PALETTE[1]).encode(x, y, opacity, tooltip=shown)]
+    layers = [look.source(rows).mark_rect(color=look.INK).encode(x, y, opacity, tooltip=shown)]
     if size <= CELL_NUMBERS:
         dark = alt.when(alt.datum.share > 0.6).then(alt.value(look.PAPER)).otherwise(alt.value(look.INK))
         numbers = look.source(rows).mark_text(fontSize=12, tooltip=None)

@@ -17,6 +17,9 @@ from equipoise.report.text.wording import shortened
 
 INK, MUTED, GRID, PAPER = (f"var(--{name})" for name in ("ink", "muted", "grid", "paper"))
 PALETTE: Final = tuple(f"var(--c{place})" for place in range(1, 7))
+"""Colours of methods, or of classes: no page has charts of both."""
+MODALITIES: Final = tuple(f"var(--m{place})" for place in range(1, 7))
+"""Those of modalities: none means something else on the same page."""
 ROW: Final = 46
 """Height of a row of dots with a line of text above it, in pixels."""
 DASHES: Final[Mapping[str, list[int]]] = {
@@ -139,7 +142,7 @@ def layered(*layers: alt.Chart | None, height: float) -> alt.LayerChart:
 
 def modality_colors(names: Sequence[str]) -> dict[str, str]:
     """Return a colour for each modality."""
-    return {name: PALETTE[1:][place % (len(PALETTE) - 1)] for place, name in enumerate(names)}
+    return {name: MODALITIES[place % len(MODALITIES)] for place, name in enumerate(names)}
 
 
 def padded(values: Iterable[float], *, share: float = 0.06) -> list[float] | None:
