@@ -41,6 +41,8 @@ from equipoise.report import write_report as write_report
 from equipoise.training.finished import FitResult as FitResult
 from equipoise.training.finished import load_run as load_run
 from equipoise.training.fit import fit as fit
+from equipoise.training.pretrained import PretrainedModel as PretrainedModel
+from equipoise.training.pretrained import from_pretrained as from_pretrained
 from equipoise.types import Batch as Batch
 from equipoise.types import DataError as DataError
 from equipoise.types import EquipoiseError as EquipoiseError

@@ -49,6 +49,8 @@ import synthetic
         (["predict", "nowhere"], 2, "--out requires an argument"),
         (["predict", "nowhere", "--out", "p.xlsx"], 2, "expected FILE.csv or FILE.parquet"),
         (["predict", "nowhere", "--out", "p.csv", "--batch-size", "x"], 2, "expected a whole number"),
+        (["export", "nowhere"], 2, "nowhere holds no run"),
+        (["export", "nowhere", "--format", "onix"], 2, "unknown format 'onix': did you mean onnx?"),
         (["diagnose"], 2, "expected either a run folder or --features"),
         (["diagnose", "nowhere"], 2, "nowhere holds no run"),
         (["diagnose", "--features", "nowhere.npz"], 2, "nowhere.npz does not exist; expected an .npz file"),

@@ -79,6 +79,7 @@ def test_fabric_does_not_change_torchmetrics() -> None:
         ["tune", "--help"],
         ["diagnose", "--help"],
         ["predict", "--help"],
+        ["export", "--help"],
         ["report", "--help"],
         ["list", "methods"],
         ["list", "datasets"],

@@ -121,7 +121,7 @@ def test_idle_encoders_and_unused_layers_do_not_change(optimizer):
 
     run.method.standard_step(StepContext(run, batch, ("video",)))
     moved = {name for name, value in run.model.state_dict().items() if not torch.equal(value, start[name])}
-    assert {name.split(".")[1] for name in moved if name.startswith("encoder_list")} == {"1"}
+    assert {name.split(".")[1] for name in moved if name.startswith("encoders")} == {"video"}
     assert {name for name in moved if name.startswith("fusion.embeddings")} == {
         "fusion.embeddings.1.0.weight",
         "fusion.embeddings.1.0.bias",
@@ -143,8 +143,8 @@ def test_with_intermediate_fusion_all_encoders_run_and_only_one_is_updated():
     start = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.method.standard_step(StepContext(run, run.train[0], ("video",)))
     moved = {name for name, value in run.model.state_dict().items() if not torch.equal(value, start[name])}
-    places = {name.split(".")[1] for name in moved if name.startswith("encoder_list")}
-    assert places == {"1"}  # the running statistics of the other encoders do not change either
+    places = {name.split(".")[1] for name in moved if name.startswith("encoders")}
+    assert places == {"video"}  # the running statistics of the other encoders do not change either
     assert any("running_mean" in name for name in moved)
     assert all(part.training for part in run.model.modules())
 

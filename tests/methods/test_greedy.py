@@ -63,7 +63,7 @@ def test_speeds_over_several_steps(modalities):
     for seed in range(3):
         run.gradients(random_batch(run.model, seed=seed))
         for i, m in enumerate(modalities):
-            main[m] += ratio(list(run.model.encoder_list[i].parameters()))
+            main[m] += ratio(list(run.model.encoders[m].parameters()))
             blocks = run.model.blocks
             by[m] += ratio(
                 [p for b in blocks for part in (b.squeeze, b.excite[i]) for p in part.parameters()]
@@ -181,7 +181,7 @@ def test_the_end_of_the_window_ends_a_curation():
 def test_symmetric_branches_have_equal_speeds():
     model = built(widths={"audio": (6, 4), "video": (6, 4)})
     with torch.no_grad():
-        model.encoder_list[1].load_state_dict(model.encoder_list[0].state_dict())
+        model.encoders["video"].load_state_dict(model.encoders["audio"].state_dict())
         for part in (model.fusion.own.linears, *(block.excite for block in model.blocks)):
             part[1].load_state_dict(part[0].state_dict())
         for block in model.blocks:

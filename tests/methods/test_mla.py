@@ -122,11 +122,11 @@ def test_a_step_does_not_change_the_other_encoders(optimizer):
         after = run.model.state_dict()
         moved = {name for name in before if not torch.equal(before[name], after[name])}
         mine = THREE.index(m)
-        assert f"encoder_list.{mine}.last.weight" in moved
-        assert f"encoder_list.{mine}.norm.running_mean" in moved
+        assert f"encoders.{m}.last.weight" in moved
+        assert f"encoders.{m}.norm.running_mean" in moved
         assert "fusion.classifier.weight" in moved
         others = [i for i in range(3) if i != mine]
-        strangers = [f"{part}.{i}." for i in others for part in ("encoder_list", "fusion.projections")]
+        strangers = [f"encoders.{THREE[i]}." for i in others] + [f"fusion.projections.{i}." for i in others]
         assert not [name for name in moved if name.startswith(tuple(strangers))]
 
 

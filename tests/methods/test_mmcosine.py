@@ -55,7 +55,7 @@ def test_gradients_against_finite_differences():
     model = built(MMCosine())
     run, batch = HandRun(MMCosine(), model), random_batch(model)
     gradients, _ = run.gradients(batch)
-    for name in ("fusion.linears.1.weight", "encoder_list.0.last.weight"):
+    for name in ("fusion.linears.1.weight", "encoders.audio.last.weight"):
         parameter = dict(model.named_parameters())[name]
         values = []
         for step in (1e-6, -1e-6):

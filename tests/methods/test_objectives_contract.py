@@ -41,7 +41,7 @@ def begun(name, options, model=None, modalities=BOTH, teachers=None, count=4):
     model, method = model or small_model(modalities), create_method(name, options)
     names = teachers or {m: m for m in model.modalities}  # which modality each teacher is for
     own = {m: small_model((names[m],), seed=5) for m in model.modalities}
-    parts = {f"unimodal:{m}": MultimodalModel({m: t.encoder_list[0]}, _head(t, m)) for m, t in own.items()}
+    parts = {f"unimodal:{m}": MultimodalModel({m: t.encoders[names[m]]}, _head(t, m)) for m, t in own.items()}
     method.load_parts(model, parts)
     return HandRun(method, model, train=[random_batch(model, seed=seed) for seed in range(count)])
 

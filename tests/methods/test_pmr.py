@@ -208,7 +208,7 @@ def test_the_gradient_against_finite_differences():
         return total
 
     for m in BOTH:
-        weight, key = run.model.encoder_module(m).last.weight, f"encoder_list.{BOTH.index(m)}.last.weight"
+        weight, key = run.model.encoder_module(m).last.weight, f"encoders.{m}.last.weight"
         for i, j in ((0, 0), (3, 5)):
             with torch.no_grad():
                 weight[i, j] += 1e-5

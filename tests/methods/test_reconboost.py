@@ -141,9 +141,7 @@ def test_frozen_learners_do_not_change(optimizer):
         after = run.model.state_dict()
         for m in run.model.modalities:
             place = run.model.modalities.index(m)
-            keys = [
-                k for k in before if k.startswith((f"encoder_list.{place}.", f"fusion.projections.{place}."))
-            ]
+            keys = [k for k in before if k.startswith((f"encoders.{m}.", f"fusion.projections.{place}."))]
             moved = [k for k in keys if not torch.equal(before[k], after[k])]
             assert bool(moved) == (m == active), (epoch, m)
         assert torch.equal(before["fusion.nu"], after["fusion.nu"])
@@ -326,7 +324,7 @@ def test_with_intermediate_fusion_frozen_encoders_do_not_change():
     start = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.fit([batch])
     moved = {name for name, value in run.model.state_dict().items() if not torch.equal(value, start[name])}
-    assert {name.split(".")[1] for name in moved if name.startswith("encoder_list")} == {"1"}
+    assert {name.split(".")[1] for name in moved if name.startswith("encoders")} == {"video"}
 
 
 def test_an_encoder_used_by_the_active_modality_is_not_frozen():

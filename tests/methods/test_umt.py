@@ -27,7 +27,7 @@ def begun(options=None, modalities=BOTH, parts=None, **model_options):
 
 def taught(teacher, x):
     """A teacher's feature in evaluation mode, from the layers."""
-    w = {k: v.detach().numpy() for k, v in teacher.encoder_list[0].state_dict().items()}
+    w = {k: v.detach().numpy() for k, v in next(iter(teacher.encoders.values())).state_dict().items()}
     h = x.numpy() @ w["first.weight"].T + w["first.bias"]
     h = (h - w["norm.running_mean"]) / np.sqrt(w["norm.running_var"] + 1e-5)
     return np.maximum(h * w["norm.weight"] + w["norm.bias"], 0) @ w["last.weight"].T + w["last.bias"]
@@ -79,7 +79,7 @@ def test_teachers_run_once_a_step():
     run, calls = begun(), []
     for teacher in run.method._teachers.values():
         teacher.register_forward_hook(lambda *_: calls.append("whole"))
-        teacher.encoder_list[0].register_forward_hook(lambda *_: calls.append("encoder"))
+        next(iter(teacher.encoders.values())).register_forward_hook(lambda *_: calls.append("encoder"))
     run.fit([random_batch(run.model, seed=seed) for seed in range(3)])
     assert calls == ["encoder"] * 6
 
@@ -112,7 +112,7 @@ def test_a_resumed_run_keeps_its_teachers():
     state = begun().method.state_dict()
     begun().method.load_state_dict(state)
     others = unimodal()
-    others["unimodal:video"].encoder_list[0].norm.running_mean += 1e-3
+    others["unimodal:video"].encoders["video"].norm.running_mean += 1e-3
     with pytest.raises(RunFolderError, match="have changed since it was started"):
         begun(parts=others).method.load_state_dict(state)
 

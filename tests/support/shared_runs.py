@@ -60,7 +60,7 @@ def Double(shapes: Mapping[str, Any], num_classes: int) -> BalancedModel:
 
         model.__class__ = type("Double", (kind,), {"encode": encode})
         return model
-    for encoder in model.encoder_list:
+    for encoder in model.encoders.values():
         encoder.register_forward_pre_hook(_precise)
     return model
 
@@ -73,7 +73,7 @@ def FailsInTheSecond(shapes: Mapping[str, Any], num_classes: int) -> BalancedMod
     """A model that cannot encode in training in the second process."""
     model = Double(shapes, num_classes)
     if os.environ.get("RANK") == "1":
-        model.encoder_list[0].register_forward_pre_hook(_fail)
+        model.encoders[model.modalities[0]].register_forward_pre_hook(_fail)
     return model
 
 

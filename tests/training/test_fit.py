@@ -133,7 +133,7 @@ def slow_relearning(model: eq.MultimodalModel, initial: dict[str, Any], run: Run
     from sklearn.preprocessing import MinMaxScaler
 
     model.eval()
-    for place, modality in enumerate(model.modalities):
+    for modality in model.modalities:
         purities = []
         for loader in (run.train_eval, run.val):
             with torch.no_grad():
@@ -144,7 +144,7 @@ def slow_relearning(model: eq.MultimodalModel, initial: dict[str, Any], run: Run
             purities.append(sum(np.bincount(y[clusters == k]).max() for k in range(3)) / len(y))
         alpha = np.tanh(lam * abs(purities[0] - purities[1]))
         for name, parameter in model.named_parameters():
-            if name.startswith(f"encoder_list.{place}."):
+            if name.startswith(f"encoders.{modality}."):
                 blended = (1 - alpha) * parameter.detach().numpy() + alpha * initial[name].numpy()
                 parameter.data = torch.tensor(blended)
 

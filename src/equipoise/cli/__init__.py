@@ -33,6 +33,7 @@ COMMANDS = {
     "train": "Train one model by one method.",
     "prepare": "Turn a downloaded dataset into the prepared format.",
     "predict": "Predict samples by a finished run, with what each modality contributed.",
+    "export": "Write the model of a finished run as safetensors, ONNX or a program of torch.",
     "diagnose": "Show the learning state of every modality of a run, or of features in a file.",
     "reproduce": "Reproduce a table or figure of the paper, or run an ablation.",
     "report": "Write the HTML report of runs or of a comparison, or a table for a paper.",

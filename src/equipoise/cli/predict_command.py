@@ -33,7 +33,8 @@ def predict_command(
     """Predict samples by the model of a finished run, with what each modality contributed to each of them.
 
     Args:
-        run_dir: folder of a finished run; the data that it was trained on are not needed.
+        run_dir: folder of a finished run, or of a model that `save_pretrained` has written; the data that it
+            was trained on are not needed.
         out: the table, FILE.csv or FILE.parquet.
         data: name or folder of prepared data.
         source: raw files instead, in the layout of those that the training data were prepared from. A table
@@ -47,19 +48,16 @@ def predict_command(
         config: YAML file with options by name; those given here win.
     """
     from equipoise.cli.prepare_command import ClipBar
-    from equipoise.training.finished import load_run
     from equipoise.training.prediction.predict import predict_of_run
     from equipoise.training.prediction.table_file import check_table_file, write_table
-    from equipoise.training.prediction.used_run import UsedRun
-    from equipoise.training.record.record import RunRecord
+    from equipoise.training.pretrained import read_trained
 
     check_table_file(out)
     check_report(out, overwrite)
     if (data is None) == (source is None):
         raise UsageError("expected either --data NAME (prepared data) or --source RAW (raw files).")
     with waiting(f"reading {run_dir}"):
-        result = load_run(run_dir)
-        run = UsedRun.of(RunRecord(result.run_dir), result.model, result.summary)
+        run = read_trained(run_dir).used()
     with ClipBar() as bar:
         table = predict_of_run(
             run,
@@ -79,7 +77,7 @@ def predict_command(
             f"note: {', '.join(without)} left out; the mean feature of the training split stands in.",
         )
     console = output_console()
-    _show(console, table, f"{result.summary['method']} on {result.summary['dataset']}")
+    _show(console, table, f"{run.summary['method']} on {run.summary['dataset']}")
     print_plain(console, f"\n{out}")
 
 

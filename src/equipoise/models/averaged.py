@@ -50,12 +50,19 @@ class CopiesModel(WrappedModel):
         taken: the number of copies so far, a buffer.
     """
 
-    taken: Tensor
+    taken: Tensor | int
 
     def __init__(self, inner: BalancedModel, copies: int) -> None:
         super().__init__(inner)
         self.copies = nn.ModuleList(deepcopy(inner).requires_grad_(False) for _ in range(copies))
         self.register_buffer("taken", torch.zeros((), dtype=torch.int64))
+
+    def settle(self) -> None:
+        """Leave only the copies that were taken, in a number that is a constant, for an exported program."""
+        count = int(self.taken)
+        self.copies = nn.ModuleList(list(self.copies)[:count])
+        del self.taken
+        self.taken = count
 
     @torch.no_grad()
     def take(self) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from torch import Tensor, nn
 
+from equipoise.models.by_modality import ModulesByModality
 from equipoise.models.contract import BalancedModel, batch_inputs
 from equipoise.models.fusion.base import check_modalities
 from equipoise.models.fusion.head import HeadView
 from equipoise.models.options import listed
 from equipoise.pooling import pool_features
 from equipoise.types import Batch, ModelError
+
+NAMED: Final = "encoders"
+NUMBERED: Final = "encoder_list"
+"""Begins the names of the encoders' weights, and began them in earlier versions, where a number followed."""
 
 
 class MultimodalModel(BalancedModel):
@@ -26,6 +32,8 @@ class MultimodalModel(BalancedModel):
 
     Attributes:
         modalities: names, in order.
+        encoders: as given. The weights of `audio` are named `encoders.audio.…` in a state dict; in one of an
+            earlier version, which is read as well, they are numbered.
         fusion: as given.
         num_outputs: `C`.
 
@@ -42,20 +50,15 @@ class MultimodalModel(BalancedModel):
             if not isinstance(module, nn.Module):
                 raise ModelError(f"{name!r} must be a torch module; found {type(module).__name__}.")
         self.modalities = tuple(encoders)
-        # A list: a modality may have a name that is not valid for an nn.ModuleDict.
-        self.encoder_list = nn.ModuleList(encoders.values())
+        self.encoders = ModulesByModality(encoders)
         self.fusion = fusion
         self.num_outputs = check_fusion(fusion, self.modalities, num_classes)
         self._check_widths()
 
-    @property
-    def encoders(self) -> dict[str, nn.Module]:
-        """The encoders by modality, in order."""
-        return dict(zip(self.modalities, self.encoder_list, strict=True))
-
     def encoder_module(self, modality: str) -> nn.Module:
         """Return the encoder of a modality."""
-        return self.encoder_list[self._position(modality)]
+        self._require_known([modality])
+        return self.encoders[modality]
 
     def encode(
         self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None = None
@@ -71,8 +74,7 @@ class MultimodalModel(BalancedModel):
             ModelError: `only` names an unknown modality, an input is missing, or an encoder does not return
                 one feature per sample.
         """
-        encoders = self.encoders
-        return {m: self._features(m, encoders[m], x) for m, x in self._inputs(batch, only).items()}
+        return {m: self._features(m, self.encoders[m], x) for m, x in self._inputs(batch, only).items()}
 
     def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
         """Return the joint logits `[B, C]` of the features `{m: [B, d_m]}` of all modalities, in any order.
@@ -98,6 +100,25 @@ class MultimodalModel(BalancedModel):
 
     def _fusion_module(self) -> nn.Module:
         return self.fusion
+
+    def present_name(self, name: str) -> str:
+        """Return the name of a tensor that a state dict of this or an earlier version names so."""
+        part, dot, rest = name.partition(".")
+        if not dot or part not in (NAMED, NUMBERED) or NUMBERED in self._modules:
+            return name
+        return f"{NAMED}.{self.encoders.present_name(rest, numbered=part == NUMBERED)}"
+
+    def earlier_name(self, name: str) -> str:
+        """Return the name that a tensor of the state dict had in earlier versions."""
+        part, _, rest = name.partition(".")
+        return f"{NUMBERED}.{self.encoders.numbered_name(rest)}" if part == NAMED else name
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
+        for name in [name for name in state_dict if name.startswith(prefix)]:
+            new = f"{prefix}{self.present_name(name.removeprefix(prefix))}"
+            if new != name:
+                state_dict[new] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *more)
 
     def _inputs(self, batch: Batch | Mapping[str, Tensor], only: Sequence[str] | None) -> dict[str, Tensor]:
         """Return the inputs of the requested modalities, in the model's order."""
@@ -128,6 +149,30 @@ class MultimodalModel(BalancedModel):
                 raise ModelError(
                     f"modality {m!r}: the encoder returns {width} features, the fusion takes {widths[m]}."
                 )
+
+
+def in_present_names(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict of a model, which an earlier version may have written, under the present names."""
+    return _renamed(model, state, MultimodalModel.present_name)
+
+
+def in_earlier_names(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of a model under the names of earlier versions, which their digests contain."""
+    return _renamed(model, state, MultimodalModel.earlier_name)
+
+
+def _renamed(
+    model: nn.Module, state: Mapping[str, Tensor], rename: Callable[[MultimodalModel, str], str]
+) -> dict[str, Tensor]:
+    renamed = dict(state)
+    for path, part in model.named_modules(remove_duplicate=False):
+        if isinstance(part, MultimodalModel):
+            start = f"{path}." if path else ""
+            renamed = {
+                f"{start}{rename(part, name.removeprefix(start))}" if name.startswith(start) else name: value
+                for name, value in renamed.items()
+            }
+    return renamed
 
 
 def head_of(fusion: nn.Module) -> HeadView | None:

@@ -20,6 +20,7 @@ from equipoise.diagnosis.estimate import usual_options
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.distributed import by_first, load_whole, process_rank, share_values
 from equipoise.models.compiled import same_random_numbers
+from equipoise.models.multimodal import in_present_names
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.tasks import CLASSIFICATION, MULTILABEL
 from equipoise.threads import cpu_threads
@@ -225,13 +226,15 @@ class Training(RunHandle):
         state = held[0] if held else load_checkpoint(record.path(CHECKPOINT))
         for name in STATEFUL:
             if name == "model":
-                load_whole(self.model, state[name])
+                load_whole(self.model, in_present_names(self.model, state[name]))
             elif name == "optimizer":
                 self.optimizer.load_state_dict(placed_optimizer_state(state[name], self.optimizer))
             else:
                 getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
         self.best, self.step, self.order = state["best"], state["step"], state["order"]
+        if self.best:
+            self.best["model"] = in_present_names(self.model, self.best["model"])
         if process_rank() == 0:  # they are those of all processes
             for name, value in state["counters"].items():
                 setattr(self.counters, name, value)

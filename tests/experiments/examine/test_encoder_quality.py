@@ -149,7 +149,7 @@ def test_the_quality_of_each_encoder(finished: Path) -> None:
         assert state.probe == json.loads((frozen / "result.json").read_text())["validation"]["accuracy"]
         trained = run.model.encoder_module(m).state_dict()
         for path, same in ((frozen, True), (tuned, False)):
-            assert encoder_kept(path, trained) is same
+            assert encoder_kept(path, m, trained) is same
         _, _, data = open_run(finished)
         val = torch.cat([batch.target for batch in data.val])
         most = data.train_samples.target.bincount().argmax()
@@ -158,12 +158,12 @@ def test_the_quality_of_each_encoder(finished: Path) -> None:
     assert contribution_of_run(finished) == before
 
 
-def encoder_kept(folder: Path, trained: dict[str, torch.Tensor]) -> bool:
+def encoder_kept(folder: Path, modality: str, trained: dict[str, torch.Tensor]) -> bool:
     """Whether the weights in a classifier's folder contain the unchanged encoder."""
     from safetensors.torch import load_file
 
     held = load_file(folder / "model.safetensors")
-    found = {name.partition("encoder_list.0.")[2]: value for name, value in held.items()}
+    found = {name.partition(f"encoders.{modality}.")[2]: value for name, value in held.items()}
     return all(torch.equal(found[name], value) for name, value in trained.items())
 
 

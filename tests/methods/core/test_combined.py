@@ -60,7 +60,7 @@ def test_both_members_act():
     audio = {name for name, _ in model.encoder_parameters("audio")}
     for name, gradient in gradients.items():
         assert torch.equal(gradient, expected[name] * (0.25 if name in audio else 1.0))
-    assert not torch.equal(joint["encoder_list.0.last.weight"], expected["encoder_list.0.last.weight"])
+    assert not torch.equal(joint["encoders.audio.last.weight"], expected["encoders.audio.last.weight"])
 
 
 def test_the_joint_loss_is_counted_once():

@@ -17,6 +17,7 @@ from equipoise.methods.core.run import Run, StepContext
 from equipoise.methods.shared.precision import widened
 from equipoise.methods.unimodal import Unimodal
 from equipoise.models import BalancedModel
+from equipoise.models.multimodal import in_earlier_names
 from equipoise.types import Batch, RunFolderError, UsageError
 
 
@@ -126,7 +127,9 @@ def feature_distance(z: Mapping[str, Tensor], taught: Mapping[str, Tensor]) -> T
 def _digest(teachers: Mapping[str, BalancedModel]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for modality in sorted(teachers):
-        for name, value in teachers[modality].state_dict().items():
+        teacher = teachers[modality]
+        # Under the names of earlier versions, so that their interrupted runs can be resumed.
+        for name, value in in_earlier_names(teacher, teacher.state_dict()).items():
             content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(f"{modality} {name}".encode() + content.numpy().tobytes())
     return digest.hexdigest()

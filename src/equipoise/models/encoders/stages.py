@@ -93,9 +93,9 @@ def repeated_ends(x: Tensor) -> Tensor:
     """
     if x.shape[1] < 2:
         return torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
-    equal = (x[:, 1:] == x[:, :-1]).all(dim=2).long()  # each step and the next
-    front = equal.cumprod(dim=1).bool()
-    back = equal.flip(1).cumprod(dim=1).flip(1).bool()
+    changes = (x[:, 1:] != x[:, :-1]).any(dim=2).long()  # between each step and the next
+    front = changes.cumsum(dim=1) == 0
+    back = changes.flip(1).cumsum(dim=1).flip(1) == 0
     return with_one_step(torch.cat([front[:, :1], front], dim=1) | torch.cat([back, back[:, -1:]], dim=1))
 
 

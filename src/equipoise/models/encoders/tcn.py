@@ -89,6 +89,9 @@ class DilatedBlock(nn.Module):
             return normed.reshape(maps.shape)
         kept = ~padding
         maps = conv(steps.masked_fill(padding[:, :, None], 0.0).transpose(1, 2)).transpose(1, 2)
+        if torch.compiler.is_exporting():  # a program has no tensor whose size depends on the values
+            normed = norm(maps.flatten(0, 1)).reshape(maps.shape)
+            return normed.masked_fill(padding[:, :, None], 0.0)
         values: Tensor = norm(maps[kept])
         return torch.zeros_like(maps, dtype=values.dtype).masked_scatter(kept[:, :, None], values)
 

@@ -82,8 +82,9 @@ class LockstepModel(MultimodalModel):
             ModelError: see `MultimodalModel.encode`; or the inputs differ in their number of samples.
         """
         inputs = self._inputs(batch, only)
-        sizes = {m: len(x) for m, x in inputs.items()}
-        if len(set(sizes.values())) > 1:
+        # Not len(x), which torch.export would take for a constant.
+        sizes = {m: x.shape[0] for m, x in inputs.items()}
+        if any(size != next(iter(sizes.values())) for size in sizes.values()):
             raise ModelError(f"the modalities must have the same number of samples; found {sizes}.")
         runs = {m: self._started(m, x) for m, x in inputs.items()}
         padding = {m: self._encoder(m).padding(x) for m, x in inputs.items()}

@@ -133,13 +133,12 @@ class MMTM(nn.Module):
         if padding is not None:
             return masked_mean(h, padding)
         # The mean of means is the mean over all positions, because all frames are equally large.
-        rows = (
-            h.movedim(self.channel_dims[modality], 1).reshape(len(h), self.widths[modality], -1).mean(dim=2)
-        )
+        channels = h.movedim(self.channel_dims[modality], 1)
+        rows = channels.reshape(h.shape[0], self.widths[modality], -1).mean(dim=2)
         return rows.reshape(batch_size, -1, rows.shape[1]).mean(dim=1)
 
     def _gated(self, modality: str, h: Tensor, gate: Tensor) -> Tensor:
-        gate = gate.repeat_interleave(len(h) // len(gate), dim=0)
+        gate = gate.repeat_interleave(h.shape[0] // gate.shape[0], dim=0)
         shape = [1] * h.ndim
         shape[0], shape[self.channel_dims[modality]] = gate.shape
         return h * gate.reshape(shape)
@@ -166,7 +165,7 @@ class MMTM(nn.Module):
         for m, h in maps.items():
             self._position(m)
             dim, width = self.channel_dims[m], self.widths[m]
-            if h.ndim < 2 or h.shape[dim] != width or len(h) % batch_size:
+            if h.ndim < 2 or h.shape[dim] != width or h.shape[0] % batch_size:
                 raise ModelError(
                     f"an MMTM block takes {width} channels in dimension {dim} of the map of modality {m!r} "
                     f"and rows for {batch_size} samples; found {tuple(h.shape)}."

@@ -63,7 +63,7 @@ def predict_of_run(
             _note_test(run)
         columns = _columns(run, samples, present, explaining, batch_size, device)
         table = pd.DataFrame({**_known(samples), **columns})
-    table.attrs |= {"run": str(run.record.folder), "lost": list(samples.lost)}
+    table.attrs |= {"run": str(run.record.folder) if run.record else "", "lost": list(samples.lost)}
     return table
 
 
@@ -113,6 +113,12 @@ def _explaining(run: UsedRun, present: Sequence[str]) -> bool:
 
 
 def _note_test(run: UsedRun) -> None:
+    if run.record is None:
+        warn(
+            "these samples are the test split that the model was measured on after its training; a decision "
+            "that is based on them needs other samples to be tested on."
+        )
+        return
     try:
         run.record.append(METRICS, {"event": "diagnosis-test", "why": "predict"})
     except OSError as error:

@@ -26,14 +26,14 @@ class UsedRun:
     """A finished run.
 
     Attributes:
-        record: its record.
+        record: its record; None of a model that was passed on without it.
         model: its model.
         summary: its result.
         settings: its settings.
         inputs: what turns samples into inputs.
     """
 
-    record: RunRecord
+    record: RunRecord | None
     model: BalancedModel
     summary: Mapping[str, Any]
     settings: Settings

@@ -39,10 +39,11 @@ def read_weights(path: Path, model: nn.Module) -> None:
         RunFolderError: the file is missing or damaged, or does not fit the model.
     """
     from equipoise.distributed import load_whole
+    from equipoise.models.multimodal import in_present_names
 
     tensors = read_tensors(path)
     try:
-        load_whole(model, tensors)
+        load_whole(model, in_present_names(model, tensors))
     except Exception as error:  # torch raises many kinds
         check_machine(error)
         raise _unreadable(path, error) from None

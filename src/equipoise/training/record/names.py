@@ -21,9 +21,12 @@ EVENTS: Final = (METRICS, DIAGNOSES, SNAPSHOT_INDEX)
 ERROR: Final = "error.txt"
 """The traceback of an unexpected error; removed once the run is finished."""
 PAGES: Final = ("report.html", "diagnosis.html")
+EXPORTED: Final = "exported"
+"""Begins the name of the file that `equipoise export` writes by default; its format follows."""
+EXPORTS: Final = tuple(f"{EXPORTED}.{ending}" for ending in ("safetensors", "onnx", "pt2"))
 SEALED: Final = (METRICS, DIAGNOSES, WEIGHTS, INPUTS, PREDICTIONS, TRACE)
 """Files whose seals are in the result of a finished run."""
-FILES: Final = (RESULT, CHECKPOINT, BEFORE_LAST, *SEALED, ERROR, *PAGES, CONFIG)
+FILES: Final = (RESULT, CHECKPOINT, BEFORE_LAST, *SEALED, ERROR, *PAGES, *EXPORTS, CONFIG)
 """All files, in the order in which they are removed: what is half removed is no run that seems finished."""
 MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every"})
 """Settings that may differ when a run is resumed; a comparison checks the device itself."""

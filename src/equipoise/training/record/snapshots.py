@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equipoise.distributed import load_whole
 from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line, parse_json, parsing
+from equipoise.models.multimodal import in_present_names
 from equipoise.training.record import fingerprints
 from equipoise.training.record.files import read_tensors, weights_of, write_weights
 from equipoise.training.record.record import SNAPSHOT_INDEX, SNAPSHOTS, RunRecord
@@ -118,7 +119,7 @@ class Snapshots:
         for snapshot in self.all():
             if changed := snapshot.weights != before:
                 try:
-                    load_whole(model, self._read(snapshot))
+                    load_whole(model, in_present_names(model, self._read(snapshot)))
                 except RunFolderError as error:
                     raise RunFolderError(f"{error}; overwrite the run to start again.") from None
             before = snapshot.weights
