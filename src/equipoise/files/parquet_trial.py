@@ -41,8 +41,8 @@ def main(path: str, most: int, seconds: int, columns: list[str]) -> str:
 
 def _grows(most: int) -> str:
     return (
-        f"its lists grow to more than {most} bytes, too many for its size: if that is right, write it without "
-        "dictionary and compression"
+        f"its lists grow to more than {most} bytes, too many for its size: if that is right, write it "
+        "without dictionary and compression"
     )
 
 
