@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from equipoise.files import parquet_trial
+
 STARTS = (
     "os.system",
     "os.exec",
@@ -25,6 +27,7 @@ CHANGES = (
     *("os.chown", "os.utime", "os.setxattr", "shutil.move", "shutil.rmtree", "shutil.copyfile"),
 )
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+TRIAL = [sys.executable, "-P", parquet_trial.__file__]
 _watching: list[tuple[list[str], tuple[str, ...]]] = []
 
 
@@ -32,8 +35,8 @@ _watching: list[tuple[list[str], tuple[str, ...]]] = []
 def watched(*allowed: Path) -> Iterator[list[str]]:
     """Watch a block; the list has what it did, but for changes of files in the allowed folders.
 
-    Files of compiled modules and those in the folder of temporary files are allowed too. Only what Python
-    does is seen; what a library does itself shows in the files.
+    The process in which Parquet is tried, files of compiled modules and those in the folder of temporary
+    files are allowed too. Only what Python does is seen; what a library does itself shows in the files.
     """
     if _hook not in _installed:  # a hook cannot be removed
         sys.addaudithook(_hook)
@@ -51,6 +54,8 @@ def _hook(event: str, given: tuple[Any, ...]) -> None:
     if not _watching or not (event == "open" or event in _SEEN):
         return
     done, own = _watching[-1]
+    if event == "subprocess.Popen" and list(given[1][:3]) == TRIAL:
+        return
     if event in STARTS or event in CONNECTS:
         done.append(f"{event} {str(given)[:100]}")
         return

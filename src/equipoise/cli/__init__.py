@@ -155,7 +155,10 @@ def _unexpected(error: Exception) -> str:
         return str(limit)
     if isinstance(error, OSError) and error.filename:
         return f"cannot use {os.fsdecode(error.filename)} ({error.strerror}); check its permissions and disk."
-    return f"unexpected {type(error).__name__}: {error} (EQUIPOISE_TRACEBACK=1 shows where)"
+    text = f"{type(error).__name__}: {error}"
+    if "DataLoader worker process" in text:  # torch puts the traceback of another process into the message
+        text = text.strip().rpartition("\n")[2]
+    return f"unexpected {text} (EQUIPOISE_TRACEBACK=1 shows where)"
 
 
 def _refused(error: CycloptsError) -> str:

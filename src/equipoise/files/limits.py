@@ -19,6 +19,8 @@ _MEMORY: Final = re.compile(
     re.I,
 )
 _UNMAPPED: Final = "failed to map segment from shared object"
+# torch raises this wherever the process that trains happens to be.
+_LOST_READER: Final = re.compile(r"DataLoader worker \(pid.*?\) (?:is killed by signal: ([^.]*)|exited)")
 _WANTED: Final = re.compile(r"allocate ((?:\d[\d.]*) ?[KMGT]?i?B(?:ytes)?)", re.I)
 
 
@@ -41,7 +43,10 @@ def machine_limits() -> Iterator[None]:
 
 
 def machine_limit(error: BaseException) -> MachineLimitError | None:
-    """Return what to say if an error, or what caused it, is a lack of memory or of open files; else None."""
+    """Return what to say if an error, or what caused it, is a lack of memory or of open files; else None.
+
+    The loss of a process that was reading batches counts as one too.
+    """
     cause: BaseException | None = error
     seen: list[BaseException] = []
     while cause is not None and cause not in seen:
@@ -53,6 +58,9 @@ def machine_limit(error: BaseException) -> MachineLimitError | None:
                 return _too_many(code, f" {printable(str(cause.filename))}" if cause.filename else " a file")
             if isinstance(cause, ImportError) and words in text:
                 return _too_many(code, f" {cause.path}" if cause.path else " a package")
+        if isinstance(cause, RuntimeError) and (lost := _LOST_READER.match(text)):
+            signalled = _LOST_READER.match(str(cause.__cause__))
+            return _lost_reader((signalled or lost)[1])
         if _lacks_memory(cause, text):
             return _no_memory(text)
         seen.append(cause)
@@ -69,6 +77,19 @@ def _lacks_memory(error: BaseException, text: str) -> bool:
     # That may also be a disk from which nothing may be run (noexec).
     unmapped = isinstance(error, ImportError) and text.endswith(_UNMAPPED) and bool(_here("AS", "{}"))
     return isinstance(error, MemoryError) or unmapped or (spoken and bool(_MEMORY.search(text)))
+
+
+def _lost_reader(how: str | None) -> MachineLimitError:
+    """Return what to say of a process that was reading batches; `how` are the words for its signal."""
+    ended = {
+        None: "ended by itself",
+        "Killed": "was killed, probably by the system for want of memory",
+        "Bus error": "crashed (SIGBUS): a file that it was reading has become shorter, or /dev/shm is full",
+    }.get(how, f"crashed ({how})")
+    return MachineLimitError(
+        f"a process that reads batches {ended}; use fewer (--num-workers), or smaller batches "
+        "(--batch-size), and run the same command again, with --resume (resume=True) where it trains."
+    )
 
 
 def _too_many(code: int, name: str) -> MachineLimitError:

@@ -14,6 +14,7 @@ import pytest
 
 from equipoise.data.prepare.media.archives import read_archive, read_idx
 from equipoise.data.prepare.media.audio import read_audio
+from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.images import read_image
 from equipoise.data.prepare.media.video import frame_size, read_frames
 from equipoise.data.prepare.readers.avletters import archive_names, read_htk, read_lips
@@ -22,8 +23,9 @@ from equipoise.data.prepare.readers.table_file import read_table
 from equipoise.data.prepare.sentiment.csd import open_csd
 from equipoise.data.prepare.sentiment.utterances import read_folds
 from media_files import moving_square, tone, write_image, write_video, write_wav
-from mutations import refuses_all
+from mutations import mutated, refuses_all
 
+SPLICED = b"'\"\n,;\t\x00{[(\xff\xfe=-1e999"
 ARRAY = np.arange(24.0).reshape(2, 3, 4)
 
 
@@ -71,6 +73,12 @@ def folds(path: Path) -> Path:
 
 def parquet(path: Path) -> Path:
     pytest.importorskip("pyarrow")
+    pd.DataFrame({"id": list("abc"), "x": [1.0, 2.0, 3.0], "label": [1, 2, 3]}).to_parquet(path)
+    return path
+
+
+def parquet_of_lists(path: Path) -> Path:
+    pytest.importorskip("pyarrow")
     pd.DataFrame({"id": list("abc"), "x": [[1.0, 2.0]] * 3, "label": [1, 2, 3]}).to_parquet(path)
     return path
 
@@ -88,12 +96,13 @@ READERS: list[tuple[str, Callable[[Path], Path], Callable[[Path], Any]]] = [
     ("a.csv", table, read_table),
     ("folds.csv", folds, read_folds),
     ("a.parquet", parquet, lambda path: read_table(path).to_numpy().tolist()),
+    ("lists.parquet", parquet_of_lists, lambda path: read_table(path).to_numpy().tolist()),
 ]
 
 WHAT = {
     **dict.fromkeys(("a.npy", "a.npz"), "array"),
     **dict.fromkeys(("letters.npz", "lips.mat"), "AVLetters"),
-    **dict.fromkeys(("a.csv", "a.parquet"), "table"),
+    **dict.fromkeys(("a.csv", "a.parquet", "lists.parquet"), "table"),
     "a.gz": "MNIST",
     "folds.csv": "folds",
 }
@@ -104,8 +113,16 @@ WHAT = {
 def test_a_damaged_file_of_arrays_or_cells_is_refused(
     name: str, write: Callable[[Path], Path], read: Callable[[Path], Any], tmp_path: Path
 ) -> None:
-    other = b"'\"\n,;\t\x00{[(\xff\xfe=-1e999"
-    assert refuses_all(read, write(tmp_path / name), reader=WHAT[name], other=other)
+    few = 40 if name == "lists.parquet" else 300  # which takes a process for each
+    assert refuses_all(read, write(tmp_path / name), few, reader=WHAT[name], other=SPLICED)
+
+
+@pytest.mark.parametrize("seed", [3869, 4099, 7052])
+def test_what_ends_the_process_in_scipy_is_refused(seed: int, tmp_path: Path) -> None:
+    path = lips(tmp_path / "lips.mat")
+    path.write_bytes(mutated(path.read_bytes(), seed, SPLICED))
+    with pytest.raises(MediaError, match="is not a readable MATLAB file"):
+        read_lips(path)
 
 
 def htk(path: Path) -> Path:
@@ -146,7 +163,7 @@ def test_a_damaged_computational_sequence_is_refused(compression: str | None, tm
 
 
 @pytest.mark.mutations
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.gif", "a.webp"])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.gif", "a.webp", "a.tiff", "a.ppm"])
 def test_a_damaged_image_is_refused(name: str, tmp_path: Path) -> None:
     pixels = moving_square(1, 24, 32)[0]
     file = write_image(tmp_path / name, pixels)

@@ -168,6 +168,20 @@ def test_a_trial_whose_process_dies_again_and_again_is_a_failed_one(
     assert causes == {1: "its process ended, repeatedly"}
 
 
+def test_a_trial_that_the_user_interrupts_again_and_again_is_repeated(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("equipoise.experiments.tune.trial.prepared", interrupted)
+            eq.tune(data, ["joint"], trials=1, out=tmp_path / "out", resume=True, **QUICK)
+    table = eq.tune(data, ["joint"], trials=1, out=tmp_path / "out", resume=True, **QUICK)
+    assert list(table.loc["joint", ["finished", "failed"]]) == [1, 0]
+
+
 def test_a_diverged_trial_counts_with_its_cause(data: str, tmp_path: Path) -> None:
     # Ten times this rate diverges, a tenth of it trains.
     table = eq.tune(data, ["joint"], trials=6, lr=1e7, out=tmp_path / "out", **(QUICK | {"clip_norm": 1e30}))

@@ -144,6 +144,14 @@ def long_texts() -> list[Mapping[str, Any]]:
     return [{"text": ["x" * 10**6] * 20}] * 10
 
 
+def long_lists() -> list[Mapping[str, Any]]:
+    return [{"x": [np.zeros(10**7)] * 2}]
+
+
+def deep_lists() -> list[Mapping[str, Any]]:
+    return [{"x": [[[{"a": [None]}] * 10**6]]}] * 4
+
+
 def table_of(cell: str) -> Callable[[Place], Path]:
     """Return what writes a table of which a cell names a file."""
 
@@ -249,6 +257,17 @@ CASES = [
     ),
     Hostile("Parquet", "20 million rows in 1 kB", parquet(many_rows), read_table, "rows|values", ["pyarrow"]),
     Hostile("Parquet", "200 MB of text in 10 kB", parquet(long_texts), read_table, "", ["pyarrow"]),
+    Hostile(
+        "Parquet", "lists of 160 MB in 1 kB", parquet(long_lists), read_table, "its lists grow", ["pyarrow"]
+    ),
+    Hostile(
+        "Parquet",
+        "lists in records in lists, of nothing",
+        parquet(deep_lists),
+        read_table,
+        "its lists grow",
+        ["pyarrow"],
+    ),
     Hostile(
         "table",
         "a cell that names a text outside",

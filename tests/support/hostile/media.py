@@ -58,15 +58,28 @@ def patched(name: str, place: int, raw: bytes) -> Callable[[Place], Path]:
     return write
 
 
-def jpeg(_: Place) -> bytes:
-    """A small JPEG whose header claims 65,500 x 65,500 pixels."""
+def jpeg(side: int) -> bytes:
+    """Return a small JPEG whose header claims a side."""
     from PIL import Image
 
     stream = io.BytesIO()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(stream, "JPEG")
     held = bytearray(stream.getvalue())
     place = held.index(b"\xff\xc0") + 5
-    held[place : place + 4] = struct.pack(">HH", 65_500, 65_500)
+    held[place : place + 4] = struct.pack(">HH", side, side)
+    return bytes(held)
+
+
+def webp(side: int) -> bytes:
+    """Return a WebP of 8 x 8 pixels, on a canvas whose side it claims."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    pictures = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    pictures[0].save(stream, "WEBP", save_all=True, append_images=pictures[1:])
+    held = bytearray(stream.getvalue())
+    place = held.index(b"VP8X") + 12
+    held[place : place + 6] = 2 * (side - 1).to_bytes(3, "little")
     return bytes(held)
 
 
@@ -139,13 +152,22 @@ _PICTURES: dict[str, tuple[Callable[[Place], Path], str]] = {
     "a PNG of 100,000 x 100,000 pixels": (content("a.png", png(100_000)), "cannot be decoded"),
     "a PNG of 13,000 x 13,000 pixels without pixels": (
         content("a.png", png(13_000, chunk(b"IDAT", zlib.compress(b"\0")))),
-        "cannot be decoded|truncated",
+        "too many for a file of",
     ),
     "a PNG with a comment of 100 MB in 100 kB": (
         content("a.png", lambda _: png(8, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8), 9)))),
         "cannot be decoded",
     ),
-    "a JPEG of 65,500 x 65,500 pixels": (content("a.jpg", jpeg), "cannot be decoded"),
+    "a JPEG of 65,500 x 65,500 pixels": (content("a.jpg", lambda _: jpeg(65_500)), "cannot be decoded"),
+    "a JPEG of 9,000 x 9,000 pixels": (content("a.jpg", lambda _: jpeg(9_000)), "too many for a file of"),
+    "an animated WebP of 9,000 x 9,000 pixels": (
+        content("a.webp", lambda _: webp(9_000)),
+        "too many for a file of",
+    ),
+    "a GIF of 9,000 x 9,000 pixels": (
+        patched("a.gif", 6, struct.pack("<HH", 9_000, 9_000)),
+        "too many for a file of",
+    ),
     "a BMP of 2^31 x 2^31 pixels": (patched("a.bmp", 18, b"\xff\xff\xff\x7f" * 2), "cannot be decoded"),
     "a GIF of 65,535 x 65,535 pixels": (patched("a.gif", 6, b"\xff" * 4), "cannot be decoded"),
     "PostScript named as a PNG": (content("a.png", postscript), "is not an image"),

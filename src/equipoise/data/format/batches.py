@@ -19,6 +19,7 @@ from equipoise.data.format.noise import ReadNoise
 from equipoise.data.format.normalize import Normalizer
 from equipoise.data.format.order import EpochOrder, Positions
 from equipoise.data.format.prepared import PreparedDataset
+from equipoise.data.format.read_ahead import failed, received
 from equipoise.randomness import derive_seed
 from equipoise.sharing import Blocks, SharedBatch
 from equipoise.types import Batch, DataError
@@ -89,6 +90,12 @@ class SplitData(TorchDataset[Batch]):
         return len(self.target)
 
     def __getitem__(self, positions: Sequence[int]) -> Batch:
+        try:
+            return self._batch(positions)
+        except Exception as error:
+            return failed(error)  # type: ignore[return-value]  # the loader raises what this stands for
+
+    def _batch(self, positions: Sequence[int]) -> Batch:
         where = torch.as_tensor(positions, dtype=torch.int64).reshape(-1)
         epoch = positions.epoch if isinstance(positions, Positions) else None
         rank, processes = self.share
@@ -115,7 +122,7 @@ class SplitData(TorchDataset[Batch]):
         blocks = Blocks.shared(len(positions))
         own, size = positions[blocks.own], max(1, batch_size // self.share[1])
         order: Any = [list(own[start : start + size]) for start in range(0, len(own), size)]
-        return blocks, DataLoader(
+        return blocks, SplitLoader(
             self.alone(),
             batch_size=None,
             sampler=order,
@@ -166,7 +173,7 @@ class SplitLoader(DataLoader[Batch]):
 
     def __iter__(self) -> Any:
         if self.num_workers:
-            return super().__iter__()
+            return received(super().__iter__())
         return map(self.dataset.__getitem__, self.sampler)
 
     def own_block(self) -> tuple[Blocks, DataLoader[Batch]] | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from equipoise.children import Workers
 from equipoise.experiments.compare.tuned import TunedMethod
@@ -16,6 +16,9 @@ from equipoise.experiments.tune import studies
 from equipoise.experiments.tune.trial import Ended, next_trial
 from equipoise.experiments.tune.tuning import Tuning
 from equipoise.types import TrainingError
+
+GRACE: Final = 10.0
+"""Seconds that a process has to end."""
 
 
 def compute(
@@ -29,6 +32,10 @@ def compute(
 
     The trials of one method follow each other, as each depends on those before it; so at most one worker
     computes a method. `ended` is called with each trial, `found` with the result of each method.
+
+    Raises:
+        NoSpaceError: there is no room for a trial.
+        TrainingError: a process was lost.
 
     Returns:
         The methods that have no result yet, with the reason: trials that are in progress elsewhere.
@@ -98,6 +105,8 @@ def _pool(workers: int) -> Iterator[Executor]:
     except BaseException:
         for child in pool.children:
             child.terminate()
+        for child in pool.children:  # their trials are given back once none of them is alive
+            child.join(GRACE)
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

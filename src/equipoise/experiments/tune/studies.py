@@ -12,6 +12,7 @@ from equipoise.experiments.tune.tuning import Tuning
 from equipoise.files.extras import needing
 from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line
+from equipoise.files.whole import no_space
 from equipoise.methods.core.search import Choice, LogUniform, Range, Whole
 from equipoise.randomness import derive_seed
 from equipoise.types import TrainingError, UsageError
@@ -30,6 +31,7 @@ CHECKS: Final = 8
 any trial would once be below the median; and methods with cycles have theirs at different epochs."""
 CAUSE: Final = "cause"
 OWNER: Final = "owner"
+GIVEN_BACK: Final = "given back"
 SECONDS: Final = 60
 """How long a process waits for another one that is writing into a file of SQLite."""
 State = optuna.trial.TrialState
@@ -92,6 +94,7 @@ def open_study(tuning: Tuning, method: str) -> optuna.Study:
     """Return the study of a method, a new one where there is none.
 
     Raises:
+        NoSpaceError: there is no room for it.
         UsageError: the database cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # only the command line prints
@@ -109,6 +112,8 @@ def open_study(tuning: Tuning, method: str) -> optuna.Study:
         )
     except Exception as error:  # those of every database driver
         check_machine(error)
+        if (full := no_space(error, tuning.database)) is not None:
+            raise full from None
         raise UsageError(
             f"cannot open the database of the trials ({first_line(error)}); expected a URL of a database "
             "that can be reached and whose driver is installed: --storage URL."
@@ -148,15 +153,37 @@ def give_up_lost(study: optuna.Study, tuning: Tuning) -> None:
 
     The caller holds the folder's lock, so none of these processes is still alive.
     """
-    for trial in counted(study):
-        own = trial.user_attrs.get(OWNER) == tuning.owner or not tuning.shared
-        if trial.state == State.RUNNING and own:
-            study.tell(trial.number, state=State.FAIL)
+    for trial in _left(study, tuning):
+        study.tell(trial.number, state=State.FAIL)
+
+
+def give_back(study: optuna.Study, tuning: Tuning) -> None:
+    """Mark the trials of this folder that were ended because there is no room, or by the user.
+
+    They are repeated as lost ones are, and their process is not taken to be the cause.
+    """
+    for trial in _left(study, tuning):
+        study.set_user_attr(f"{GIVEN_BACK} {trial.number}", value=True)
+        study.tell(trial.number, state=State.FAIL)
+
+
+def _left(study: optuna.Study, tuning: Tuning) -> list[FrozenTrial]:
+    """Return the trials of this folder that are in progress."""
+    return [
+        trial
+        for trial in counted(study)
+        if trial.state == State.RUNNING and (trial.user_attrs.get(OWNER) == tuning.owner or not tuning.shared)
+    ]
 
 
 def losses_before(study: optuna.Study, number: int) -> int:
-    """Return how many trials in a row were lost right before one."""
-    lost = {trial.number for trial in study.get_trials(deepcopy=False) if is_lost(trial)}
+    """Return how many trials in a row were lost right before one, because their process has ended."""
+    back = study.user_attrs
+    lost = {
+        trial.number
+        for trial in study.get_trials(deepcopy=False)
+        if is_lost(trial) and f"{GIVEN_BACK} {trial.number}" not in back
+    }
     return next(back for back in range(number + 1) if number - 1 - back not in lost)
 
 

@@ -14,10 +14,11 @@ from equipoise.experiments.compare.tuned import TunedMethod
 from equipoise.experiments.tune import studies
 from equipoise.experiments.tune.tuning import WORK, Tuning, mean
 from equipoise.files.limits import machine_limit
+from equipoise.files.whole import no_space, room_for
 from equipoise.randomness import isolated_rng
 from equipoise.training.fit import prepared, run_name
 from equipoise.training.settings import Settings
-from equipoise.types import EquipoiseError, EquipoiseWarning, TrainingError
+from equipoise.types import EquipoiseError, EquipoiseWarning, NoSpaceError, TrainingError
 
 if TYPE_CHECKING:
     import optuna
@@ -50,7 +51,15 @@ def next_trial(tuning: Tuning, method: str, parts: Mapping[str, TunedMethod]) ->
     """Compute the next trial of a method; return None if there are as many as there should be.
 
     `parts` are the results of the methods whose runs this one builds on.
+
+    Raises:
+        NoSpaceError: there is no room for the trial, which has not ended.
     """
+    with room_for(tuning.database):
+        return _next_trial(tuning, method, parts)
+
+
+def _next_trial(tuning: Tuning, method: str, parts: Mapping[str, TunedMethod]) -> Ended | None:
     study = studies.open_study(tuning, method)
     if len(studies.counted(study)) >= tuning.trials:
         return None
@@ -68,6 +77,8 @@ def next_trial(tuning: Tuning, method: str, parts: Mapping[str, TunedMethod]) ->
         study.tell(trial, state=studies.State.PRUNED)
         return Ended(method, place, PRUNED)
     except Exception as error:
+        if isinstance(error, NoSpaceError) or no_space(error, tuning.database) is not None:
+            raise
         known = machine_limit(error) or error
         cause = str(known) if isinstance(known, EquipoiseError) else f"{type(error).__name__}: {error}"
         ended = Ended(method, place, FAILED, cause=" ".join(cause.split()))

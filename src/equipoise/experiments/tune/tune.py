@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -24,17 +25,21 @@ from equipoise.experiments.tune.folder import (
 )
 from equipoise.experiments.tune.trial import Ended
 from equipoise.experiments.tune.tuning import WORK, Tuning
+from equipoise.files.whole import room_for
 from equipoise.methods.core.creation import trains
 from equipoise.tasks import task_named
 from equipoise.training.measuring.precision import with_precision
 from equipoise.training.processes.group import refuse_several
 from equipoise.training.record.locks import locked
 from equipoise.training.settings import Settings
-from equipoise.types import RunFolderError, UsageError
+from equipoise.types import NoSpaceError, RunFolderError, UsageError
 
 TRIALS: Final = 20
 SEED: Final = 1000
 """Seed of the trials, which no comparison has by default."""
+RESERVE: Final = "reserve"
+RESERVED: Final = 2**17
+"""Bytes that are given back when the disk is full, to say so in the database."""
 
 
 class Observer(Protocol):
@@ -102,8 +107,10 @@ def tune_methods(
             raise RunFolderError(f"{folder} has been changed by another process; give the command again.")
         clear(folder, keep_trials=held is not None)
         new.write()
-        missing = _compute(tuning, new, workers, observer)
-        shutil.rmtree(folder / WORK, ignore_errors=True)
+        try:
+            missing = _compute(tuning, new, workers, observer)
+        finally:
+            shutil.rmtree(folder / WORK, ignore_errors=True)
     missing |= {
         name: f"no trial of {name} has finished."
         for name in parts
@@ -197,10 +204,12 @@ def _compute(tuning: Tuning, new: Tuned, workers: int | None, observer: Observer
     methods, done = list(tuning.parts), 0
     studies.storage_at.cache_clear()  # an earlier file may have been replaced
     for name in methods:
-        study = studies.open_study(tuning, name)
-        studies.give_up_lost(study, tuning)
+        with room_for(tuning.database):
+            study = studies.open_study(tuning, name)
+            studies.give_up_lost(study, tuning)
         done += min(len(studies.counted(study)), tuning.trials)
         new.methods.pop(name, None)
+    _reserve(tuning)
     if observer is not None:
         observer.planned(len(methods) * tuning.trials, done)
 
@@ -212,9 +221,29 @@ def _compute(tuning: Tuning, new: Tuned, workers: int | None, observer: Observer
         if observer is not None:
             observer.ended(trial)
 
-    missing = compute(tuning, methods, workers or default_workers(), ended, found)
+    try:
+        missing = compute(tuning, methods, workers or default_workers(), ended, found)
+    except (KeyboardInterrupt, NoSpaceError):
+        _give_back(tuning)
+        raise
     ordered = {name: new.methods[name] for name in [*tuning.parts, *new.methods] if name in new.methods}
     new.methods.clear()
     new.methods.update(ordered)
     new.write()
     return missing
+
+
+def _reserve(tuning: Tuning) -> None:
+    """Take the room on the disk that `_give_back` needs when there is no other."""
+    folder = tuning.folder / WORK
+    with room_for(folder / RESERVE):
+        folder.mkdir(exist_ok=True)
+        (folder / RESERVE).write_bytes(bytes(RESERVED))
+
+
+def _give_back(tuning: Tuning) -> None:
+    """Note that the trials in progress were ended, which is no fault of theirs: they are repeated."""
+    shutil.rmtree(tuning.folder / WORK, ignore_errors=True)
+    with suppress(Exception):  # without the note one more trial counts as lost
+        for name in tuning.parts:
+            studies.give_back(studies.open_study(tuning, name), tuning)

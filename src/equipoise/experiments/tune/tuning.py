@@ -53,6 +53,11 @@ class Tuning:
     parts: Mapping[str, list[str]]
     data_fingerprint: str
 
+    @property
+    def database(self) -> Path:
+        """The file of the trials, where they are not in a database of several machines."""
+        return self.folder / DATABASE
+
     def fixed(self, method: str) -> dict[str, Any]:
         """Return the options of a method that are set, and not searched."""
         return options_for(method, self.options)

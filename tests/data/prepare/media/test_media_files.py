@@ -1,14 +1,17 @@
 """Real files, written by real encoders, against the encoded content."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from equipoise.data.prepare.media.audio import read_audio
 from equipoise.data.prepare.media.files import MediaError
 from equipoise.data.prepare.media.images import common_size, fitted, image_size, natural, read_image
 from equipoise.data.prepare.media.video import frame_size, frame_times, frames_at, read_frames
+from limits import limited
 from media_files import (
     lfs_pointer,
     moving_square,
@@ -261,3 +264,36 @@ def test_a_truncated_picture(tmp_path: Path, name: str) -> None:
     (tmp_path / "no.png").write_text("no picture at all")
     with pytest.raises(MediaError, match="not an image"):
         read_image(tmp_path / "no.png", 48)
+
+
+@pytest.mark.parametrize(
+    ("ending", "mode", "options"),
+    [
+        (".jpg", "L", {"progressive": True, "optimize": True, "quality": 1}),
+        (".png", "L", {}),
+        (".png", "1", {}),
+        (".gif", "P", {}),
+        (".webp", "RGB", {"quality": 0}),
+        (".webp", "RGB", {"lossless": True}),
+        (".tiff", "1", {"compression": "group4"}),
+        (".tiff", "L", {"compression": "tiff_adobe_deflate"}),
+    ],
+)
+def test_a_blank_picture_is_never_too_small_a_file(
+    ending: str, mode: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    path = tmp_path / f"a{ending}"
+    Image.new(mode, (3840, 2160)).save(path, **options)
+    assert path.stat().st_size < 40_000
+    assert read_image(path, 8).shape == (3, 8, 8)
+
+
+def test_a_picture_on_a_canvas_that_is_far_larger_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    Image.new("P", (8, 8)).save(path)
+    held = bytearray(path.read_bytes())
+    held[6:10] = struct.pack("<HH", 9000, 9000)
+    path.write_bytes(held)
+    with limited("a GIF") as taken, pytest.raises(MediaError, match="9000 x 9000 pixels, too many"):
+        read_image(path, 8)
+    assert taken.bytes < 2**24

@@ -21,6 +21,14 @@ ALIKE = 1.02
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 """Formats of pillow that it reads by itself; for others, as PostScript, it starts programs."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
+# Memory is taken for as many pixels as a header declares, before any of them is there: a small file must not
+# ask for gigabytes. Each bound lies above what an entirely blank picture needs, and so above every real one.
+FEW_PIXELS = 2**21
+"""A picture may always have so many: those of Full HD."""
+PIXELS_PER_BYTE = 3000
+"""Of a blank picture: JPEG 250, lossy WebP 560, grey PNG 1030, GIF 1300 (2730 at most, 4096 in 12 bits)."""
+FLAT_PIXELS_PER_BYTE = 30_000
+"""Of a blank one in lossless WebP (25,000 at 8K), or in two colours (24,000 in TIFF, by CCITT group 4)."""
 
 
 Size = int | tuple[int, int]
@@ -81,8 +89,10 @@ def _pixels(path: Path, grey: bool) -> NDArray[np.uint8]:
     with decoding(path):
         try:
             with path.open("rb") as stream, image_module.open(stream, formats=FORMATS) as image:
+                _check_pixels(path, image)
                 image.load()
-                upright = ops.exif_transpose(image)
+                ops.exif_transpose(image, in_place=True)
+                upright = image
                 if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
                     upright = upright.convert("RGBA")
                     black = image_module.new("RGBA", upright.size, (0, 0, 0, 255))
@@ -90,6 +100,29 @@ def _pixels(path: Path, grey: bool) -> NDArray[np.uint8]:
                 return np.asarray(upright.convert("L" if grey else "RGB"))
         except image_module.UnidentifiedImageError:
             raise MediaError(path, "wrong-format", "is not an image") from None
+
+
+def _check_pixels(path: Path, image: Any) -> None:
+    """Compare the size of an opened image with that of its file.
+
+    Only the first picture of an animation is decoded; pillow counts one that is larger than the canvas as
+    the canvas.
+
+    Raises:
+        MediaError: it declares more pixels than its file can hold.
+    """
+    (width, height), size = image.size, path.stat().st_size
+    flat = image.mode == "1" or (image.format == "WEBP" and _is_lossless(path))
+    most = max(FEW_PIXELS, size * (FLAT_PIXELS_PER_BYTE if flat else PIXELS_PER_BYTE))
+    if width * height > most:
+        found = f"declares {width} x {height} pixels, too many for a file of {size} bytes"
+        raise MediaError(path, "unreadable", found, "save it again, or download it again")
+
+
+def _is_lossless(path: Path) -> bool:
+    """Return whether a WebP holds a single picture without loss, as its first chunk."""
+    with path.open("rb") as stream:
+        return stream.read(16).endswith(b"VP8L")
 
 
 def fitted(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from equipoise.data.prepare.clips import Clip, ModalityReader
 from equipoise.data.prepare.media.archives import read_arrays
 from equipoise.data.prepare.media.files import MediaError, check_media, decoding
 from equipoise.data.prepare.media.images import block_means, block_side
+from equipoise.data.prepare.media.matlab import read_matrices
 from equipoise.data.prepare.media.video import spread
 from equipoise.types import UsageError
 
@@ -129,12 +130,9 @@ def read_lips(path: Path) -> NDArray[np.uint8]:
     Raises:
         MediaError: the file is missing, empty, truncated, or has no such images.
     """
-    from scipy.io import loadmat
-
     check_media(path)
     with decoding(path, "is not a readable MATLAB file"):
-        content = loadmat(path, variable_names=("vid", "siz"))
-        return _lips(path, content)
+        return _lips(path, read_matrices(path, ("vid", "siz")))
 
 
 def _lips(path: Path, content: Mapping[str, Any]) -> NDArray[np.uint8]:
@@ -149,7 +147,7 @@ def _lips(path: Path, content: Mapping[str, Any]) -> NDArray[np.uint8]:
         raise MediaError(
             path, "wrong-format", f"has images of {size}", f"expected 'siz' {HEIGHT} {WIDTH} frames"
         )
-    pixels = np.round(np.clip(video, 0, 255)).astype(np.uint8)
+    pixels = np.round(np.clip(video, np.float32(0), np.float32(255))).astype(np.uint8)
     return np.ascontiguousarray(pixels.reshape(HEIGHT, WIDTH, -1, order="F").transpose(2, 0, 1))
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from equipoise.data.format.folder import check_file
 from equipoise.data.prepare.media.files import check_media
+from equipoise.data.prepare.readers.parquet import read_parquet
 from equipoise.data.prepare.readers.text import UTF8
-from equipoise.files.arrays import SHRUNK
 from equipoise.files.extras import needing
 from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line
@@ -25,8 +25,6 @@ from equipoise.types import DataError, EquipoiseError, PathError, UsageError
 PARQUET: Final = (".parquet", ".pq")
 SEPARATORS: Final = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 POINT, COMMA = ".", ","
-TEXTS: Final = ("string", "large_string", "binary", "large_binary")
-"""Types of Arrow."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def read_table(path: Path, text: TextFormat = USUAL) -> pd.DataFrame:
         with needing("pyarrow", "table", "reading Parquet"):
             import pyarrow.parquet  # noqa: F401  pandas calls it missing, whatever is wrong with it
     try:
-        table = _parquet_table(path) if kind in PARQUET else _text_table(path, text)
+        table = read_parquet(path) if kind in PARQUET else _text_table(path, text)
     except UnicodeError as error:
         hint = f", perhaps {_likely_encoding(path)}" if text.encoding == UTF8 else ""
         raise DataError(
@@ -127,24 +125,6 @@ def read_table(path: Path, text: TextFormat = USUAL) -> pd.DataFrame:
     if table.empty:
         raise DataError(f"{path} has no rows; expected one for each sample.")
     return table
-
-
-def _parquet_table(path: Path) -> pd.DataFrame:
-    """Read Parquet, whose encodings write a value that is repeated only once, however often.
-
-    So numbers of rows are compared with the size of the file, and equal texts are one object. What is said of
-    single columns is not asked for: pyarrow ends the process where that is damaged.
-    """
-    from pyarrow import parquet
-
-    held, size = parquet.read_metadata(path), path.stat().st_size
-    rows = sum(held.row_group(group).num_rows for group in range(held.num_row_groups))
-    if 8 * (values := rows * held.num_columns) > SHRUNK * size:
-        raise ValueError(f"it declares {values} values in a file of {size} bytes")
-    schema = parquet.read_schema(path)
-    texts = [field.name for field in schema if str(field.type) in TEXTS]
-    table = pd.read_parquet(path, read_dictionary=texts)
-    return table.astype({name: object for name in texts if name in table.columns})
 
 
 def _text_table(path: Path, text: TextFormat) -> pd.DataFrame:
