@@ -194,5 +194,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) --editable '.[demo,dev,docs,lightning,media,table,transformers,tune]'
+	$(PIP) --editable '.[demo,dev,docs,lightning,media,table,tensorboard,transformers,tune]'
 	@touch $@

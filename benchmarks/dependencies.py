@@ -20,7 +20,7 @@ CALLED = {
     "Apache-2.0": ("Apache 2.0 License", "Apache Software License", "Apache-2.0"),
     "BSD": ("BSD License",),
     "BSD-2-Clause": ("BSD-2-Clause",),
-    "BSD-3-Clause": ("BSD-3-Clause",),
+    "BSD-3-Clause": ("BSD-3-Clause", "3-Clause BSD License"),
     "ISC": ("ISC", "ISC License (ISCL)"),
     "MIT": ("MIT", "MIT License"),
     "MIT-0": ("MIT-0",),
@@ -53,8 +53,9 @@ USERS = {
     "media": "reading pictures, sound and video",
     "table": "tables as Parquet",
     "tune": "`equipoise tune`",
+    "tensorboard": "`--logger tensorboard`",
 }
-"""Maps extras to what they are for. `ray` and `bench` are not installed by `make test`."""
+"""Maps extras to what they are for. `ray`, `bench`, `wandb` and `mlflow` are not installed by `make test`."""
 INTRODUCTION = """\
 # Dependencies and their licences
 

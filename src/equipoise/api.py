@@ -185,7 +185,7 @@ def tune(
     from equipoise.experiments.tune.tune import tune_methods  # needs the extra
 
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="equipoise-")) / "tuning"
-    check_keywords(tune, options, SETTING_NAMES - {"data", "method", "seed"})
+    check_keywords(tune, options, SETTING_NAMES - {"data", "method", "seed", "logger"})
     found = tune_methods(
         Settings.from_options(data_name(data), **options),
         [methods] if isinstance(methods, str) else methods,

@@ -20,7 +20,8 @@ from equipoise.training.option_text import to_options
 from equipoise.training.processes.group import refuse_several
 from equipoise.training.record.locks import locked
 from equipoise.training.record.record import ERROR
-from equipoise.types import EquipoiseError, NoSpaceError, UsageError
+from equipoise.training.record.tracked import failures
+from equipoise.types import EquipoiseError, NoSpaceError, UsageError, warn
 
 
 class Observer(Protocol):
@@ -126,6 +127,7 @@ def _execute(
         observer.planned(jobs, [job for cell in cells for job in cell.done])
     outcomes = {job.folder: Outcome(job) for cell in cells for job in cell.done}
     found = {cell.name: cell.write(outcomes) for cell in cells if cell.complete(outcomes)}
+    said: set[str] = set()
     with closing(runner.map([job for job in jobs if job.folder not in outcomes])) as ended:
         for outcome in ended:
             if outcome.no_space:  # the other runs have their checkpoints, and would fail, too
@@ -133,6 +135,9 @@ def _execute(
             outcomes[outcome.job.folder] = outcome
             if outcome.details:
                 write_atomically(outcome.job.folder / ERROR, outcome.details)
+            for failure in set(failures(outcome.job.folder)) - said:  # of many runs, once
+                warn(failure)
+                said.add(failure)
             if observer is not None:
                 observer.ended(outcome)
             for cell in cells:

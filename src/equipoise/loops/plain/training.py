@@ -18,6 +18,7 @@ from equipoise.methods.core.method import overrides, total
 from equipoise.methods.core.requirements import ONE_CLASS
 from equipoise.methods.core.run import StepContext
 from equipoise.tasks import refuse_ignored
+from equipoise.tracking.series import numbers
 from equipoise.types import EquipoiseError, UsageError
 
 
@@ -166,7 +167,7 @@ class HandTraining:
         for event in self.history:
             if event["epoch"] == epoch:
                 values = {key: value for key, value in event.items() if key not in ("event", "epoch")}
-                found |= _numbers(values, str(event["event"]))
+                found |= numbers(values, str(event["event"]))
         return found
 
     @property
@@ -272,9 +273,3 @@ class HandTraining:
             return self._run.steps_per_epoch
         except UsageError:
             return float("inf")
-
-
-def _numbers(value: Any, path: str) -> dict[str, float]:
-    if isinstance(value, Mapping):
-        return {k: v for key, inner in value.items() for k, v in _numbers(inner, f"{path}/{key}").items()}
-    return {path: float(value)} if isinstance(value, int | float) else {}
