@@ -12,6 +12,7 @@ from typing import Protocol
 
 from equipoise.experiments.compare.comparison import Comparison
 from equipoise.experiments.grid.cell import Cell, PlannedCell
+from equipoise.experiments.grid.current import CurrentReports
 from equipoise.experiments.grid.executors import Executor, make_executor
 from equipoise.experiments.grid.jobs import Job, Outcome
 from equipoise.experiments.grid.output_folder import check_grid_folder, tidy
@@ -44,12 +45,13 @@ def run_grid(
     resume: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
+    reports: CurrentReports | None = None,
 ) -> dict[str, Comparison]:
     """Compute all runs of all cells, and write `results.csv` and `summary.json` of each into its folder.
 
     A failed run is a row with its cause, and the others continue. With `resume` finished runs are kept,
     interrupted ones continued and failed ones repeated. `observer` is notified of the plan and of each run
-    that ends. For the other arguments see `equipoise.compare`.
+    that ends, `reports` of each that ends in a comparison. For the other arguments see `equipoise.compare`.
 
     Returns:
         The comparison of each cell by name.
@@ -70,7 +72,7 @@ def run_grid(
         for cell in planned:
             cell.open(resume=resume, overwrite=overwrite)
             tidy(cell.folder, [job.folder for job in cell.done])
-        return _execute(runner, planned, observer)
+        return _execute(runner, planned, observer, reports)
 
 
 def _planned_cell(cell: Cell, out: Path, *, resume: bool, overwrite: bool) -> PlannedCell:
@@ -119,7 +121,10 @@ def _once(job: Job, computed: dict[str, Path]) -> Job:
 
 
 def _execute(
-    runner: Executor, cells: Sequence[PlannedCell], observer: Observer | None
+    runner: Executor,
+    cells: Sequence[PlannedCell],
+    observer: Observer | None,
+    reports: CurrentReports | None,
 ) -> dict[str, Comparison]:
     """Compute the jobs that are not done; write each comparison as soon as its last run has ended."""
     jobs = [job for cell in cells for job in cell.jobs]
@@ -140,7 +145,9 @@ def _execute(
                 said.add(failure)
             if observer is not None:
                 observer.ended(outcome)
-            for cell in cells:
-                if cell.name == outcome.job.cell and cell.complete(outcomes):
-                    found[cell.name] = cell.write(outcomes)
+            cell = next(cell for cell in cells if cell.name == outcome.job.cell)
+            if cell.complete(outcomes):
+                found[cell.name] = cell.write(outcomes)
+            if reports is not None:
+                reports.ended(cell, outcomes)
     return {cell.name: found[cell.name] for cell in cells}
