@@ -25,7 +25,7 @@ from equipoise.types import check_known
 
 PROJECT: Final = "equipoise"
 """Project of Weights & Biases and experiment of MLflow, where none is chosen."""
-DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+DATABASE, ARTIFACTS, LOCK = "mlflow.db", "mlartifacts", ".mlflow.db.lock"
 EVENT_FILES: Final = "events.out.tfevents.*"
 TABLE: Final = "metrics.csv"
 OFFLINE: Final = "wandb"
@@ -72,11 +72,18 @@ def open_service(name: str, place: Place, held: dict[str, Any]) -> Any:
 
 
 def remove_local(folder: Path) -> None:
-    """Remove what loggers have written into the folder of a run or comparison, and nothing else."""
-    for path in (*folder.glob(EVENT_FILES), folder / TABLE, *folder.glob(f"{DATABASE}*")):
+    """Remove what loggers have written into the folder of a run, and nothing else."""
+    for path in (*folder.glob(EVENT_FILES), folder / TABLE):
         path.unlink(missing_ok=True)
-    for name in (OFFLINE, ARTIFACTS):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    shutil.rmtree(folder / OFFLINE, ignore_errors=True)
+    remove_store(folder)
+
+
+def remove_store(folder: Path) -> None:
+    """Remove the database of MLflow in the folder of a run or comparison."""
+    for path in (*folder.glob(f"{DATABASE}*"), folder / LOCK):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / ARTIFACTS, ignore_errors=True)
 
 
 def _tensorboard(place: Place, held: dict[str, Any]) -> Any:
@@ -128,7 +135,7 @@ def _mlflow(place: Place, held: dict[str, Any]) -> Any:
     local: dict[str, Any] = {} if uri else {"artifact_location": str(group / ARTIFACTS)}
     name = place.group_name or PROJECT
     # Workers may open the database at the same time, and the first one makes its tables.
-    with _quiet(), FileLock(group / f".{DATABASE}.lock"):
+    with _quiet(), FileLock(group / LOCK):
         logger = MLFlowLogger(
             os.environ.get("MLFLOW_EXPERIMENT_NAME", name),
             run_name=place.folder.name,
