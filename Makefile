@@ -60,6 +60,11 @@ ray: $(VENV)/.dev  ## Install Ray, and run the tests of its executor.
 	$(PIP) --editable '.[ray]'
 	$(BIN)/python -m pytest tests/experiments/grid/test_ray.py
 
+.PHONY: trackers
+trackers: $(VENV)/.dev  ## Install Weights & Biases and MLflow, and run the tests of both (offline).
+	$(PIP) --editable '.[wandb,mlflow]'
+	$(BIN)/python -m pytest tests/tracking
+
 # LINES="a d" measures some lines, and again; QUICK=1 is a trial whose figures mean nothing, ANEW=1 begins anew.
 LINES :=
 bench: $(VENV)/.dev  ## Measure speed, as ratios of alternating measurements (forty minutes).
@@ -197,5 +202,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) --editable '.[demo,dev,docs,hub,lightning,media,onnx,table,transformers,tune]'
+	$(PIP) --editable '.[demo,dev,docs,hub,lightning,media,onnx,table,tensorboard,transformers,tune]'
 	@touch $@

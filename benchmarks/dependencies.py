@@ -55,8 +55,9 @@ USERS = {
     "tune": "`equipoise tune`",
     "onnx": "`equipoise export --format onnx`",
     "hub": "folders with a model card, and the Hugging Face Hub",
+    "tensorboard": "`--logger tensorboard`",
 }
-"""Maps extras to what they are for. `ray` and `bench` are not installed by `make test`."""
+"""Maps extras to what they are for. `ray`, `bench`, `wandb` and `mlflow` are not installed by `make test`."""
 INTRODUCTION = """\
 # Dependencies and their licences
 

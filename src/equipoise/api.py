@@ -13,6 +13,7 @@ import pandas as pd
 from equipoise.experiments.compare.comparison import REPORT, Comparison
 from equipoise.experiments.compare.tuned import read_tuned
 from equipoise.experiments.grid.cell import Cell
+from equipoise.experiments.grid.current import CurrentReports
 from equipoise.experiments.grid.grid import run_grid
 from equipoise.experiments.grid.planning import DEFAULT_METHODS, GROUPS, checked_seeds, seeds_of
 from equipoise.experiments.grid.tuned_cell import refuse_grid, tuned_cell
@@ -39,6 +40,7 @@ def compare(
     resume: bool = False,
     overwrite: bool = False,
     rank_anyway: bool = False,
+    report_every: int | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Compare methods on a dataset under equal conditions, or in a grid of several datasets or settings.
@@ -67,6 +69,7 @@ def compare(
         resume: keep the finished runs in `out` and continue interrupted ones.
         overwrite: replace the comparison in `out`.
         rank_anyway: rank even if joint does not beat a linear model on its own inputs (`docs/fairness.md`).
+        report_every: write `report.html` whenever that many runs have ended, and not only at the end.
         **options: fields of `Settings` and `Budget`: `epochs=30`, `lr=0.01`, `fusion="sum"`.
 
     Returns:
@@ -110,6 +113,7 @@ def compare(
         side_by_side=side_by_side,
         resume=resume,
         overwrite=overwrite,
+        report_every=report_every,
     )
     why = {name: comparison.summary["not_ranked_because"] for name, comparison in found.items()}
     grid = list(found) != [""]
@@ -185,7 +189,7 @@ def tune(
     from equipoise.experiments.tune.tune import tune_methods  # needs the extra
 
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="equipoise-")) / "tuning"
-    check_keywords(tune, options, SETTING_NAMES - {"data", "method", "seed"})
+    check_keywords(tune, options, SETTING_NAMES - {"data", "method", "seed", "logger"})
     found = tune_methods(
         Settings.from_options(data_name(data), **options),
         [methods] if isinstance(methods, str) else methods,
@@ -203,11 +207,18 @@ def tune(
     return table
 
 
-def grid_and_reports(cells: Sequence[Cell], out: Path, **options: Any) -> dict[str, Comparison]:
+def grid_and_reports(
+    cells: Sequence[Cell], out: Path, *, report_every: int | None = None, **options: Any
+) -> dict[str, Comparison]:
     """Compute a grid, and write the report of each cell and the table and report over all; see `run_grid`."""
-    found = run_grid(cells, out, **options)
-    for comparison in found.values():
+
+    def write_one(comparison: Comparison) -> None:
         write_comparison_report(comparison, comparison.folder / REPORT)
+
+    reports = None if report_every is None else CurrentReports(report_every, write_one)
+    found = run_grid(cells, out, reports=reports, **options)
+    for comparison in found.values():
+        write_one(comparison)
     if list(found) != [""]:
         write_grid(grid_table(cells, found), out)
         write_grid_report(found, out / REPORT)

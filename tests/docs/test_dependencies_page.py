@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_INSTALLED = {"ray", "bench"}
+NOT_INSTALLED = {"ray", "bench", "wandb", "mlflow"}
 """Extras that the tests run without."""
 
 

@@ -140,7 +140,7 @@ def _type_of(field: Field[Any], hint: Any) -> Any:
     """Return the type on the command line: mappings are lists of NAME=VALUE, and 1.5 is no whole number."""
     if field.name in IN_TEXT or field.name == "encoder":
         return Words | None
-    if field.name == "modalities":
+    if field.name in ("modalities", "logger"):
         return SomeWords | None
     return {int: Whole, int | None: Whole | None, float: Number, float | None: Number | None}.get(hint, hint)
 

@@ -33,6 +33,7 @@ def compare_command(
     executor: str = "local",
     workers: Whole | None = None,
     side_by_side: Whole = 1,
+    report_every: Whole | None = None,
     config: Path | None = None,
     chosen: Mapping[str, Any],
 ) -> int:
@@ -64,6 +65,7 @@ def compare_command(
         workers: runs at a time. Default: one for each core, or as many as the Ray cluster has room for.
         side_by_side: seeds of a method that a worker trains in common steps, where that changes no number
             of any run: small models of vectors, and most methods.
+        report_every: write the report whenever that many runs have ended, and not only at the end.
         config: YAML file with options by name; those given here win.
         chosen: the settings that were given, which all runs share.
     """
@@ -95,6 +97,7 @@ def compare_command(
             executor=executor,
             workers=workers,
             side_by_side=side_by_side,
+            report_every=report_every,
             resume=resume,
             overwrite=overwrite,
             observer=view,

@@ -16,7 +16,9 @@ from equipoise.cli.views.tune_view import TuneView
 Numbers = Annotated[list[Whole], Parameter(consume_multiple=(1, None))]
 
 
-@with_settings(without=("method", "method_options", "seed", "trace", "diagnose_every", "checkpoint_every"))
+@with_settings(
+    without=("method", "method_options", "seed", "trace", "diagnose_every", "checkpoint_every", "logger")
+)
 def tune_command(
     *,
     methods: SomeWords | None = None,

@@ -47,6 +47,8 @@ from equipoise.relearning.strength import (
     warn_of_few,
 )
 from equipoise.relearning.targets import initial_targets, redrawn, update_average
+from equipoise.tracking.outlets import Logger
+from equipoise.tracking.relearnings import RelearnLog
 from equipoise.types import UsageError, warn
 
 
@@ -80,6 +82,7 @@ class DiagnoseRelearn:
         head: fusion and head, needed by `head_policy` other than `keep`.
         heads: modality to its own classifier of the pooled features, for `metric="auxiliary-head"`.
         inputs_of, target_of, forward: how batches are read, see `BatchReader`.
+        log: loggers of Lightning or Fabric, which get scores, gaps, strengths and pictures by epoch.
         **options: fields of `RelearnOptions` and `DiagnosisOptions`. Without a `metric`, targets that are
             numbers are measured by `ridge-r2` and labels `[N, C]` by `linear-map`, both cross-fitted.
 
@@ -109,6 +112,7 @@ class DiagnoseRelearn:
         inputs_of: Callable[[Any], Any] | None = None,
         target_of: Callable[[Any], Tensor] | None = None,
         forward: Callable[[nn.Module, Any], Any] | None = None,
+        log: Logger | Sequence[Logger] | None = None,
         **options: Any,
     ) -> None:
         check_handles(encoders)
@@ -119,7 +123,7 @@ class DiagnoseRelearn:
         self.pool, self.reader = pool, BatchReader(inputs_of, target_of, forward)
         self._heads = check_heads(heads, self.encoders, self.diagnosis.metric)
         self.history: list[dict[str, Any]] = []
-        self.samples_forwarded = 0
+        self.samples_forwarded, self._log = 0, RelearnLog(log)
         self._named, self._by_layer, self._warned = frozenset(options), self.choices.by_layer, False
         copies = [ema] if isinstance(ema, nn.Module) else list(ema or ())
         self._aftermath = Aftermath(self.choices, self.reader, optimizer, head, copies)
@@ -186,11 +190,11 @@ class DiagnoseRelearn:
         )
         self.samples_forwarded += len(train.target) + len(val.target)
         train, val = train.labelled(), val.labelled()
+        self._log.measured(train, val)
         kind = "classes" if "metric" in self._named else kind_of(train.target, val.target)
-        usual = usual_options(kind, self._named)
-        options = replace(self.diagnosis, **usual) if usual else self.diagnosis
-        classes = len(torch.unique(train.target))
-        return diagnose_captured(options, *through_heads(self._heads, train, val)), classes
+        options = replace(self.diagnosis, **usual_options(kind, self._named))
+        diagnosis = diagnose_captured(options, *through_heads(self._heads, train, val))
+        return diagnosis, len(torch.unique(train.target))
 
     def plan(
         self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]
@@ -223,8 +227,9 @@ class DiagnoseRelearn:
                 blended |= self._blend(modality, alphas[modality], chosen, planned.selected[modality], model)
             mean = sum(alphas.values()) / len(alphas)
             self._aftermath.settle(blended, relearnt, mean, model, train_loader)
-        why = {"left_alone": left_alone} if (left_alone := planned.left_alone) else {}
+        why = {"left_alone": planned.left_alone} if planned.left_alone else {}
         self.history.append({"epoch": epoch, "modalities": planned.diagnosis.to_dict(), **why})
+        self._log.relearnt(epoch, planned.diagnosis)
 
     def _blend(
         self, modality: str, alpha: float, chosen: Sequence[str], selected: Sequence[str], model: nn.Module
@@ -276,15 +281,10 @@ class DiagnoseRelearn:
             UsageError: the state has other modalities.
         """
         if set(state["targets"]) != set(self.encoders):
-            raise UsageError(
-                f"the state has the modalities {', '.join(state['targets'])}; expected "
-                f"{', '.join(self.encoders)}."
-            )
-        # Copies, as moving averages are updated in place.
-        self._targets = {
-            name: {key: value.clone() for key, value in target.items()}
-            for name, target in state["targets"].items()
-        }
+            found, expected = (", ".join(names) for names in (state["targets"], self.encoders))
+            raise UsageError(f"the state has the modalities {found}; expected {expected}.")
+        held = state["targets"].items()  # copied, as moving averages are updated in place
+        self._targets = {m: {key: value.clone() for key, value in own.items()} for m, own in held}
         self._aftermath.head_target = dict(state["head_target"])
         self.history = list(state["history"])
         self.samples_forwarded = int(state["samples_forwarded"])

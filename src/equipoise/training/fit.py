@@ -16,6 +16,7 @@ from equipoise.files.whole import room_for
 from equipoise.methods import Method, create_method
 from equipoise.methods.core.creation import option_names
 from equipoise.randomness import isolated_rng
+from equipoise.tracking.services import Place, check_services
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, check_tokens, prepare_data
 from equipoise.training.fabric import check_device
 from equipoise.training.finished import FitResult, load_run
@@ -32,6 +33,7 @@ from equipoise.training.record.record import (
     FLOORS,
     RunRecord,
 )
+from equipoise.training.record.tracked import RunTrackers
 from equipoise.training.result import PreparedRun
 from equipoise.training.settings import SETTING_NAMES, Settings, data_name
 from equipoise.training.sharding import check_sharding
@@ -111,6 +113,7 @@ def run(
 ) -> FitResult:
     """Train as the settings say, with the record in `folder`; see `fit`, and `prepared` for `how`."""
     check_device(settings.device, settings.budget.precision)
+    check_services(settings.logger)
     arrangement = arranged(devices, nodes, settings.device)
     if arrangement.count > 1 and not arrangement.started:
         create_method(settings.method, settings.method_options)  # raises before anything is started
@@ -142,6 +145,7 @@ def prepared(
     floors: Path | None = None,
     part_settings: Mapping[str, Settings] | None = None,
     closed_test: bool = False,
+    group: Path | None = None,
 ) -> Iterator[PreparedRun | None]:
     """Yield a run that is ready to be trained, whose folder is locked meanwhile; None if it is finished.
 
@@ -149,12 +153,15 @@ def prepared(
     where they are trained. With `is_part` another run builds on this one: it waits where a process is already
     computing it. `floors` is the folder in which runs on the same data share their floor. `part_settings` are
     those of parts, by name, that are trained in other ways than this run. With `closed_test` neither the run
-    nor a part can open the test split, and their results have no test figures. For the other arguments see
-    `fit`.
+    nor a part can open the test split, and their results have no test figures. `group` is the folder of the
+    comparison that the run belongs to. For the other arguments see `fit`.
     """
     check_device(settings.device, settings.budget.precision)
+    check_services(settings.logger)
     method = create_method(settings.method, settings.method_options)
-    record = RunRecord(folder, writes=process_rank() == 0)
+    first = process_rank() == 0
+    trackers = _trackers_of(settings, folder, group) if first and settings.logger else None
+    record = RunRecord(folder, first, trackers)
     begun = resume and record.path(CONFIG).is_file()
     settings = with_precision(settings, by_first(lambda: record.options() if begun else {}))
     dataset, data = prepare_data(settings)
@@ -184,15 +191,22 @@ def prepared(
         within = parts_folder or folder / "parts"
         floors = floors or (folder / FLOORS if method.parts(tuple(initial)) else None)
         planned = _parts_of(method, settings, tuple(initial), part_settings or {})
-        parts = _finished_parts(planned, within, floors, closed_test=closed_test)
+        parts = _finished_parts(planned, within, floors, group or folder, closed_test=closed_test)
         method.load_parts(model, {name: part.model for name, part in parts.items()})
         training = Training(
             settings, data, model, method, record, on_epoch, joint_encoders=len(initial), shard=shard
         )
         if not parts:  # a model built on finished runs starts from their weights
             initial |= fingerprints.of_encoders(encoders_of(model))
+        if trackers is not None:
+            held.enter_context(trackers)
         results = {name: {**part.summary, "run_dir": str(part.run_dir)} for name, part in parts.items()}
         yield PreparedRun(training, data, spec, results, initial, floors)
+
+
+def _trackers_of(settings: Settings, folder: Path, group: Path | None) -> RunTrackers:
+    place = Place(folder, group or folder, to_options(settings))
+    return RunTrackers(settings.logger or (), place)
 
 
 def _parts_of(
@@ -203,7 +217,7 @@ def _parts_of(
 
 
 def _finished_parts(
-    planned: Mapping[str, Settings], folder: Path, floors: Path | None, *, closed_test: bool
+    planned: Mapping[str, Settings], folder: Path, floors: Path | None, group: Path, *, closed_test: bool
 ) -> dict[str, FitResult]:
     return {
         name: run(
@@ -212,6 +226,7 @@ def _finished_parts(
             resume=True,
             is_part=True,
             floors=floors,
+            group=group,
             closed_test=closed_test,
         )
         for name, own in planned.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any
@@ -23,6 +23,7 @@ from equipoise.models.shared_norm import share_statistics
 from equipoise.randomness import derive_seed
 from equipoise.relearning.relearner import DiagnoseRelearn
 from equipoise.tasks import task_named
+from equipoise.tracking.outlets import Pictures
 from equipoise.training.fabric import make_fabric, passes_on
 from equipoise.training.loss_scaling import LossScaling
 from equipoise.training.measuring.cost import PassCounter, PeakMemory
@@ -117,7 +118,7 @@ class RunHandle:
         self.batch_size, self.steps_per_epoch = budget.batch_size, len(data.train)
         self.train, self.train_eval, self.val = data.train, data.train_eval, data.val
         self._set_epoch, self._num_classes = data.set_epoch, data.class_count
-        self._target_scale = data.target_scale
+        self._target_scale, self.classes = data.target_scale, data.classes
         self.best: dict[str, Any] = {}
         every = settings.diagnose_every
         if every is None and settings.trace:
@@ -221,18 +222,24 @@ class RunHandle:
             self.counters.method_seconds += self._now() - start
 
     def _now(self) -> float:
-        """Return the seconds of a clock that is stopped while snapshots are kept."""
+        """Return the seconds of a clock that is stopped while snapshots are kept and events are written."""
         if self.device.type == "cuda":  # earlier work in the queue is not the method's
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - self._aside_seconds
 
     def record(self, kind: str, **values: Any) -> None:
         """Write an event of this epoch into the run record; that of a re-learning comes right before it."""
+        self._record(kind, values)
+
+    def _record(self, kind: str, values: Mapping[str, Any], pictures: Pictures | None = None) -> None:
+        """Write an event, and show trackers the pictures that go with it; their time is not counted."""
         if kind == "relearning":
             self._keep_snapshot(BEFORE)
             self._relearnt = True
         name = DIAGNOSES if "modalities" in values else METRICS
-        self.run_record.append(name, {"event": kind, "epoch": self.epoch, **values})
+        start = self._now()
+        self.run_record.append(name, {"event": kind, "epoch": self.epoch, **values}, pictures)
+        self._aside_seconds += self._now() - start
 
     def _keep_snapshot(self, event: str) -> None:
         """Keep the present weights where the run has a trace; the time for it is not counted."""

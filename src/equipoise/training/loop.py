@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
@@ -24,6 +23,7 @@ from equipoise.models.multimodal import in_present_names
 from equipoise.randomness import derive_seed, seed_everything
 from equipoise.tasks import CLASSIFICATION, MULTILABEL
 from equipoise.threads import cpu_threads
+from equipoise.tracking.pictures import feature_pictures
 from equipoise.training.handle import RunHandle
 from equipoise.training.measuring.cost import PeakMemory
 from equipoise.training.measuring.evaluation import Evaluation, evaluate
@@ -62,9 +62,9 @@ class Training(RunHandle):
     def _fit(self) -> None:
         for epoch in range(self.first_epoch(), self.total_epochs):
             self.begin_epoch(epoch)
-            start = time.perf_counter()
+            start = self._now()
             loss = self._train_epoch()
-            self.end_epoch(loss, time.perf_counter() - start)
+            self.end_epoch(loss, self._now() - start)
         self.keep_best()
 
     def first_epoch(self) -> int:
@@ -191,10 +191,12 @@ class Training(RunHandle):
             own = usual_options("labels", {})
         own |= {} if whole else self.looks.options()
         states = diagnose_captured(options_for("paper", own, train.target, val.target), train, val)
-        departures = states.options.departures()
-        self.record(
-            "diagnosis", modalities=states.to_dict(), **({"options": departures} if departures else {})
-        )
+        found = {"modalities": states.to_dict()}
+        if departures := states.options.departures():
+            found["options"] = departures
+        pictured = bool(self.settings.logger) and self.task is CLASSIFICATION
+        pictures = feature_pictures(train, val, self.classes) if pictured else None
+        self._record("diagnosis", found, pictures)
         self.looks.plan(train.features, self._num_classes, self.batch_size)
         self.look_seconds += self._now() - start
 

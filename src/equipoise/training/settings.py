@@ -29,6 +29,7 @@ DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 COMPILE_MODES: Final = ("default", "reduce-overhead", "max-autotune")
 SELECTORS: Final = (*FIGURES, "loss")
 USUAL_SELECTOR: Final = CLASSIFICATION.main
+LOGGERS: Final = ("tensorboard", "wandb", "mlflow", "csv")
 ENCODER_FILES: Final = ("weights", "folder", "config")
 """Options of encoders that name a file or folder."""
 
@@ -82,13 +83,8 @@ class Budget:
     def __post_init__(self) -> None:
         from equipoise.data.format.augment import AUGMENTATIONS, AugmentOptions
 
-        for option, known in (
-            ("optimizer", tuple(DEFAULT_LR)),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-            ("select", SELECTORS),
-            ("augment", AUGMENTATIONS),
-        ):
+        choices = {"optimizer": DEFAULT_LR, "schedule": SCHEDULES, "precision": PRECISIONS}
+        for option, known in {**choices, "select": SELECTORS, "augment": AUGMENTATIONS}.items():
             check_known(option, [str(getattr(self, option))], known)
         object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer] if self.lr is None else self.lr)
         for option in ("epochs", "batch_size", "lr_step"):
@@ -182,6 +178,8 @@ class Settings:
             re-learning. The weights are kept on disk until training has ended, then measured and removed.
         checkpoint_every: epochs between checkpoints.
         allow_leaks: continue where samples, groups or contents occur in two splits.
+        logger: trackers that get losses, figures, diagnoses and pictures of features: `tensorboard`, `wandb`,
+            `mlflow`, `csv`, or several. Default: none.
     """
 
     data: str
@@ -205,8 +203,12 @@ class Settings:
     checkpoint_every: int = 5
     allow_leaks: bool = False
     modalities: list[str] | tuple[str, ...] | None = None
+    logger: str | list[str] | tuple[str, ...] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        named = [self.logger] if isinstance(self.logger, str) else self.logger or []
+        check_known("logger", named, LOGGERS)
+        object.__setattr__(self, "logger", list(dict.fromkeys(named)) or None)
         check_known("device", [self.device], DEVICES)
         check_known("compile", [self.compile or COMPILE_MODES[0]], COMPILE_MODES)
         if not 0 <= self.seed < 2**63:
@@ -218,10 +220,8 @@ class Settings:
         if self.diagnose_every is not None and self.diagnose_every < 0:
             raise UsageError(f"diagnose_every is {self.diagnose_every}; expected 0 (never) or more.")
         if self.trace and self.diagnose_every == 0:
-            raise UsageError(
-                "a trace follows the diagnoses in training, and diagnose_every is 0 (none); expected at "
-                "least 1, or no trace."
-            )
+            said = "a trace follows the diagnoses in training, and diagnose_every is 0 (none)"
+            raise UsageError(f"{said}; expected at least 1, or no trace.")
 
     @classmethod
     def from_options(cls, data: str, **options: Any) -> Settings:

@@ -34,7 +34,7 @@ def work(place: Path) -> int:
 
     task = json.loads((place / TASK).read_text(encoding="utf-8"))
     keywords: dict[str, Any] = {
-        name: Path(value) if name in ("parts_folder", "floors") and value else value
+        name: Path(value) if name in ("parts_folder", "floors", "group") and value else value
         for name, value in task["keywords"].items()
     }
     try:

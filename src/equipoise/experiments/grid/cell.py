@@ -136,16 +136,33 @@ class PlannedCell:
         """Return whether all runs have ended."""
         return all(job.folder in outcomes for job in self.jobs)
 
+    def so_far(self, outcomes: Mapping[Path, Outcome]) -> Comparison | None:
+        """Return the comparison of the runs that have ended, unranked; None if none is finished."""
+        listed = [job for job in self.jobs if job.listed]
+        own = [outcomes[job.folder] for job in listed if job.folder in outcomes]
+        if all(outcome.error is not None for outcome in own):
+            return None
+        comparison = self._comparison(own)
+        if len(own) < len(listed):
+            said = f"the comparison goes on: {len(own)} of {len(listed)} runs have ended"
+            comparison.summary.update(ranked=False, not_ranked_because=[said])
+            comparison.summary.pop("ranked_despite", None)
+        return comparison
+
     def write(self, outcomes: Mapping[Path, Outcome]) -> Comparison:
         """Write the comparison from the records of its runs, and return it."""
-        own, task = [outcomes[job.folder] for job in self.jobs if job.listed], task_named(self.plan.data.task)
+        comparison = self._comparison([outcomes[job.folder] for job in self.jobs if job.listed])
+        comparison.write()
+        return comparison
+
+    def _comparison(self, own: Sequence[Outcome]) -> Comparison:
+        task, ended = task_named(self.plan.data.task), {outcome.job.settings.seed for outcome in own}
         results = self._results(own)
         finished = [RunRecord(outcome.job.folder).result() for outcome in own if outcome.error is None]
         tuned, names = self.cell.tuned, list(dict.fromkeys(job.settings.method for job in self.jobs))
         tuning = tuned.summary(self.cell.settings, names) if tuned is not None else None
-        summary = summary_of(
-            results, finished, list(self.cell.seeds), task, self.cell.rank_anyway, tuning=tuning
-        )
+        seeds = [seed for seed in self.cell.seeds if seed in ended]
+        summary = summary_of(results, finished, seeds, task, self.cell.rank_anyway, tuning=tuning)
         options = {result["method"]: result["method_options"] for result in finished}
         for method, values in summary["methods"].items():
             values["experimental"] = any(METHODS[name].experimental for name in base_names(method))
@@ -155,9 +172,7 @@ class PlannedCell:
             "left_out": self.plan.left_out,
             "missing_references": [name for name in reference_methods() if name not in compared],
         }
-        comparison = Comparison(self.folder, results, summary)
-        comparison.write()
-        return comparison
+        return Comparison(self.folder, results, summary)
 
     def _results(self, outcomes: Sequence[Outcome]) -> pd.DataFrame:
         settings, task = self.cell.settings, task_named(self.plan.data.task)

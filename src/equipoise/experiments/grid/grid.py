@@ -12,6 +12,7 @@ from typing import Protocol
 
 from equipoise.experiments.compare.comparison import Comparison
 from equipoise.experiments.grid.cell import Cell, PlannedCell
+from equipoise.experiments.grid.current import CurrentReports
 from equipoise.experiments.grid.executors import Executor, make_executor
 from equipoise.experiments.grid.jobs import Job, Outcome
 from equipoise.experiments.grid.output_folder import check_grid_folder, tidy
@@ -20,7 +21,8 @@ from equipoise.training.option_text import to_options
 from equipoise.training.processes.group import refuse_several
 from equipoise.training.record.locks import locked
 from equipoise.training.record.record import ERROR
-from equipoise.types import EquipoiseError, NoSpaceError, UsageError
+from equipoise.training.record.tracked import failures
+from equipoise.types import EquipoiseError, NoSpaceError, UsageError, warn
 
 
 class Observer(Protocol):
@@ -43,12 +45,13 @@ def run_grid(
     resume: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
+    reports: CurrentReports | None = None,
 ) -> dict[str, Comparison]:
     """Compute all runs of all cells, and write `results.csv` and `summary.json` of each into its folder.
 
     A failed run is a row with its cause, and the others continue. With `resume` finished runs are kept,
     interrupted ones continued and failed ones repeated. `observer` is notified of the plan and of each run
-    that ends. For the other arguments see `equipoise.compare`.
+    that ends, `reports` of each that ends in a comparison. For the other arguments see `equipoise.compare`.
 
     Returns:
         The comparison of each cell by name.
@@ -69,7 +72,7 @@ def run_grid(
         for cell in planned:
             cell.open(resume=resume, overwrite=overwrite)
             tidy(cell.folder, [job.folder for job in cell.done])
-        return _execute(runner, planned, observer)
+        return _execute(runner, planned, observer, reports)
 
 
 def _planned_cell(cell: Cell, out: Path, *, resume: bool, overwrite: bool) -> PlannedCell:
@@ -118,7 +121,10 @@ def _once(job: Job, computed: dict[str, Path]) -> Job:
 
 
 def _execute(
-    runner: Executor, cells: Sequence[PlannedCell], observer: Observer | None
+    runner: Executor,
+    cells: Sequence[PlannedCell],
+    observer: Observer | None,
+    reports: CurrentReports | None,
 ) -> dict[str, Comparison]:
     """Compute the jobs that are not done; write each comparison as soon as its last run has ended."""
     jobs = [job for cell in cells for job in cell.jobs]
@@ -126,6 +132,7 @@ def _execute(
         observer.planned(jobs, [job for cell in cells for job in cell.done])
     outcomes = {job.folder: Outcome(job) for cell in cells for job in cell.done}
     found = {cell.name: cell.write(outcomes) for cell in cells if cell.complete(outcomes)}
+    said: set[str] = set()
     with closing(runner.map([job for job in jobs if job.folder not in outcomes])) as ended:
         for outcome in ended:
             if outcome.no_space:  # the other runs have their checkpoints, and would fail, too
@@ -133,9 +140,14 @@ def _execute(
             outcomes[outcome.job.folder] = outcome
             if outcome.details:
                 write_atomically(outcome.job.folder / ERROR, outcome.details)
+            for failure in set(failures(outcome.job.folder)) - said:  # of many runs, once
+                warn(failure)
+                said.add(failure)
             if observer is not None:
                 observer.ended(outcome)
-            for cell in cells:
-                if cell.name == outcome.job.cell and cell.complete(outcomes):
-                    found[cell.name] = cell.write(outcomes)
+            cell = next(cell for cell in cells if cell.name == outcome.job.cell)
+            if cell.complete(outcomes):
+                found[cell.name] = cell.write(outcomes)
+            if reports is not None:
+                reports.ended(cell, outcomes)
     return {cell.name: found[cell.name] for cell in cells}

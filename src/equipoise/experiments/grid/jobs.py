@@ -156,6 +156,7 @@ def _arguments(job: Job) -> RunArguments:
         parts_folder=job.parts_folder,
         floors=job.parts_folder.parent / FLOORS,
         part_settings=job.part_settings,
+        group=job.parts_folder.parent,
     )
 
 

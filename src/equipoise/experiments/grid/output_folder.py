@@ -13,6 +13,7 @@ import yaml
 from equipoise.experiments.compare.comparison import CONFIG, REPORT, RESULTS, RUNS, SUMMARY
 from equipoise.files.limits import check_machine
 from equipoise.files.whole import PARTIAL, room_for, write_atomically
+from equipoise.tracking.services import remove_store
 from equipoise.training.record.locks import LOCK, locked
 from equipoise.training.record.record import ERROR, FLOORS, MACHINE_ONLY, RunRecord
 from equipoise.types import PathError
@@ -139,5 +140,6 @@ def _clear(folder: Path) -> None:
     if not any((folder / RUNS).iterdir()):
         (folder / RUNS).rmdir()
     shutil.rmtree(folder / FLOORS, ignore_errors=True)
+    remove_store(folder)
     for name in (RESULTS, SUMMARY, REPORT):
         (folder / name).unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from equipoise.methods import METHODS, Method, base_names, create_method
 from equipoise.methods.core.creation import options_for
 from equipoise.models import BalancedModel
 from equipoise.randomness import isolated_rng
+from equipoise.tracking.services import check_services
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, check_tokens, prepare_data
 from equipoise.training.fabric import check_device
 from equipoise.training.fit import run_name
@@ -61,6 +62,7 @@ def expand(
     if not methods:
         raise UsageError("no method was given; expected at least one (see 'equipoise list methods').")
     check_device(settings.device, settings.budget.precision)
+    check_services(settings.logger)
     wanted, named = _wanted(methods)
     _check_options(wanted, options)
     dataset, _ = prepare_data(settings.with_method(BASELINE, {}, seed))

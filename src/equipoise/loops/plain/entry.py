@@ -23,6 +23,7 @@ from equipoise.methods.shared.relearns import Relearns
 from equipoise.models import BalancedModel
 from equipoise.pooling import Pool
 from equipoise.relearning.optimizer_state import as_optimizers
+from equipoise.tracking.outlets import Logger
 from equipoise.typed_options import check_keywords
 from equipoise.types import UsageError, warn
 
@@ -50,6 +51,7 @@ def by_hand(
     seed: int = 0,
     scaler: Any = None,
     extra_optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
+    log: Logger | Sequence[Logger] | None = None,
     **options: Any,
 ) -> HandTraining:
     """Prepare a method for your own loop: `loss(batch)`, `backward()`, `on_gradients()`, `step()`.
@@ -92,6 +94,8 @@ def by_hand(
         seed: of the method's random stream and modules.
         scaler: a `GradScaler`, if the loop has one.
         extra_optimizer: from parameters to the optimiser of the method's modules.
+        log: one or more loggers of Lightning or Fabric, which get at the end of each epoch the means of loss
+            terms and coefficients, and what the method recorded; the step is the epoch.
         **options: of the method, if it is given by name.
 
     Raises:
@@ -126,7 +130,7 @@ def by_hand(
     share_values(run.modules.parameters())
     for problem in chosen.problems(run.plan):
         warn(problem)
-    return HandTraining(run, optimizers, scaler, extra_optimizer)
+    return HandTraining(run, optimizers, scaler, extra_optimizer, log)
 
 
 def needs_validation(method: Method) -> bool:

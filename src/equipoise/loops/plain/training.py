@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from equipoise.loops.plain.logged import EpochLog
 from equipoise.loops.plain.passes import HandBatch, Pass, joined_step
 from equipoise.loops.plain.rates import PlannedRates
 from equipoise.loops.plain.routed import Accumulated, routed
@@ -18,6 +19,8 @@ from equipoise.methods.core.method import overrides, total
 from equipoise.methods.core.requirements import ONE_CLASS
 from equipoise.methods.core.run import StepContext
 from equipoise.tasks import refuse_ignored
+from equipoise.tracking.outlets import Logger
+from equipoise.tracking.series import numbers
 from equipoise.types import EquipoiseError, UsageError
 
 
@@ -37,6 +40,7 @@ class HandTraining:
         optimizers: Sequence[Optimizer],
         scaler: Any,
         extra_optimizer: Callable[[Iterable[Any]], Optimizer] | None,
+        log: Logger | Sequence[Logger] | None = None,
     ) -> None:
         self.method, self.total_epochs = run.method, run.total_epochs
         self._run, self._model, self._optimizers, self._scaler = run, run.model, list(optimizers), scaler
@@ -55,7 +59,7 @@ class HandTraining:
         self._steps: list[tuple[StepContext, Pass]] = []  # of the batches since the last optimiser step
         self._context: StepContext | None = None
         self._epoch: int | None = None
-        self._served = 0
+        self._served, self._log = 0, EpochLog(log)
         self.terms: dict[str, Tensor] = {}
         self.history = run.events
         run.method.setup(run)  # type: ignore[arg-type]
@@ -87,6 +91,7 @@ class HandTraining:
         if self._epoch is None:
             return
         self.method.epoch_end(self._run)  # type: ignore[arg-type]
+        self._log.ended(self._epoch, self.history)
         self._run.epoch, self._epoch = self._run.epoch + 1, None
 
     # Steps -----------------------------------------------------------------------------------------------
@@ -127,6 +132,8 @@ class HandTraining:
         with run.autocast():  # also where a wrapper of the model has turned it on inside
             terms = self.method.losses(context)
         self.terms = {name: value.detach() for name, value in terms.items()}
+        self._log.add(self.terms, "loss/")
+        self._log.add({"loss": total(self.terms)}, "train/")
         self._steps.append((context, step))
         self._served += 1
         if self._routes:
@@ -155,10 +162,12 @@ class HandTraining:
     def figures(self) -> dict[str, float]:
         """Return loss terms, and coefficients of gradients by modality, of the last step, for plots."""
         found = {f"loss/{name}": float(value) for name, value in self.terms.items()}
-        for member in self.method.members():
-            for name, value in getattr(member, "coefficients", {}).items():
-                found[f"coefficient/{name}"] = float(value)
-        return found
+        return found | {f"coefficient/{name}": float(value) for name, value in self._coefficients().items()}
+
+    def _coefficients(self) -> dict[str, float]:
+        """Return the coefficients of gradients by modality."""
+        members = self.method.members()
+        return {name: k for own in members for name, k in getattr(own, "coefficients", {}).items()}
 
     def told(self, epoch: int) -> dict[str, float]:
         """Return the numbers that the method recorded in an epoch, by path: `information/traces/audio`."""
@@ -166,7 +175,7 @@ class HandTraining:
         for event in self.history:
             if event["epoch"] == epoch:
                 values = {key: value for key, value in event.items() if key not in ("event", "epoch")}
-                found |= _numbers(values, str(event["event"]))
+                found |= numbers(values, str(event["event"]))
         return found
 
     @property
@@ -214,6 +223,7 @@ class HandTraining:
             else:
                 self._extra.step()
         self.method.after_step(context)
+        self._log.add(self._coefficients(), "coefficient/")
         self._run.step += 1
         self.skip()
 
@@ -272,9 +282,3 @@ class HandTraining:
             return self._run.steps_per_epoch
         except UsageError:
             return float("inf")
-
-
-def _numbers(value: Any, path: str) -> dict[str, float]:
-    if isinstance(value, Mapping):
-        return {k: v for key, inner in value.items() for k, v in _numbers(inner, f"{path}/{key}").items()}
-    return {path: float(value)} if isinstance(value, int | float) else {}

@@ -20,6 +20,8 @@ EVENTS: Final = (METRICS, DIAGNOSES, SNAPSHOT_INDEX)
 """Files to which events are appended during a run."""
 ERROR: Final = "error.txt"
 """The traceback of an unexpected error; removed once the run is finished."""
+TRACKERS: Final = "trackers.json"
+"""What the trackers of a run have been told."""
 PAGES: Final = ("report.html", "diagnosis.html")
 EXPORTED: Final = "exported"
 """Begins the name of the file that `equipoise export` writes by default; its format follows."""
@@ -28,7 +30,7 @@ SEALED: Final = (METRICS, DIAGNOSES, WEIGHTS, INPUTS, PREDICTIONS, TRACE)
 """Files whose seals are in the result of a finished run."""
 FILES: Final = (RESULT, CHECKPOINT, BEFORE_LAST, *SEALED, ERROR, *PAGES, *EXPORTS, CONFIG)
 """All files, in the order in which they are removed: what is half removed is no run that seems finished."""
-MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every"})
+MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint_every", "logger"})
 """Settings that may differ when a run is resumed; a comparison checks the device itself."""
 MOVABLE: Final = MACHINE_ONLY | {"data"}
 """Settings that may be changed in a finished run, as its data may have moved."""

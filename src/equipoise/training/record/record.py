@@ -6,14 +6,15 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
 from equipoise.files.limits import check_machine
 from equipoise.files.whole import PARTIAL, kept_in, sync_folder, write_atomically
+from equipoise.tracking.services import remove_local
 from equipoise.training.record.events import append_event, check_confirmed, confirmed, cut_back
 from equipoise.training.record.locks import LOCK, locked
 from equipoise.training.record.names import (
@@ -34,11 +35,15 @@ from equipoise.training.record.names import (
     SNAPSHOT_INDEX,
     SNAPSHOTS,
     TRACE,
+    TRACKERS,
     WEIGHTS,
 )
 from equipoise.training.record.reading import RecordReader
 from equipoise.training.record.seals import Seal, seal_of, sealed
 from equipoise.types import PathError
+
+if TYPE_CHECKING:  # the command line shows its help without loading torch
+    from equipoise.tracking.outlets import Pictures
 
 __all__ = [
     "BEFORE_LAST",
@@ -61,6 +66,13 @@ __all__ = [
 ]
 
 
+class Observer(Protocol):
+    """Is told of the events of a run."""
+
+    def seen(self, name: str, event: Mapping[str, Any], pictures: Pictures | None = None) -> None:
+        """An event was added to a file; `pictures` draws what goes with it."""
+
+
 @dataclass(frozen=True)
 class RunRecord(RecordReader):
     """The files of one run.
@@ -68,9 +80,11 @@ class RunRecord(RecordReader):
     Attributes:
         folder: their folder.
         writes: whether anything is written; of the processes of a run the first one writes.
+        observer: what is told of every event that is written.
     """
 
     writes: bool = True
+    observer: Observer | None = field(default=None, compare=False)
 
     @contextmanager
     def opened(
@@ -159,6 +173,9 @@ class RunRecord(RecordReader):
         """Remove the files of the record, and nothing else."""
         shutil.rmtree(self.path("parts"), ignore_errors=True)
         self.tidy()
+        if self.path(TRACKERS).is_file():
+            remove_local(self.folder)
+            self.path(TRACKERS).unlink()
         for name in FILES:
             self.path(name).unlink(missing_ok=True)
 
@@ -178,8 +195,8 @@ class RunRecord(RecordReader):
             self.path(name).unlink(missing_ok=True)
         self.append(METRICS, {"event": "start", **identity})
 
-    def append(self, name: str, event: Mapping[str, Any]) -> None:
-        """Append an event to a file of JSON lines, whole or not at all.
+    def append(self, name: str, event: Mapping[str, Any], pictures: Pictures | None = None) -> None:
+        """Append an event to a file of JSON lines, whole or not at all, and tell the observer.
 
         Raises:
             NoSpaceError: the disk is full.
@@ -187,6 +204,8 @@ class RunRecord(RecordReader):
         if self.writes:
             with kept_in(self.folder):
                 append_event(self.path(name), event)
+            if self.observer is not None:
+                self.observer.seen(name, event, pictures)
 
     def confirmed(self) -> dict[str, Seal]:
         """Return the seals of the event files, once these are on the disk; for a checkpoint."""

@@ -26,6 +26,7 @@ class RunArguments(TypedDict):
     parts_folder: Path | None
     floors: Path | None
     part_settings: Mapping[str, Settings]
+    group: Path
 
 
 def run_together(wanted: Sequence[tuple[Settings, RunArguments]]) -> list[Exception | None]:
