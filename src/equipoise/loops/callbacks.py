@@ -24,9 +24,6 @@ from equipoise.types import EquipoiseError, ModelError, warn
 
 Handles = Mapping[str, str | nn.Module]
 
-PREFIX = "equipoise"
-"""First part of the names of all logged numbers."""
-
 
 class RelearnsInTrainer:
     """Diagnose and re-learn at the start of the epoch after one in which it is due."""
@@ -165,28 +162,6 @@ def under(
             return reader.run(model, batch)
 
     return forward
-
-
-def named(values: Mapping[str, float]) -> dict[str, float]:
-    """Return numbers under the names that they are logged by."""
-    return {f"{PREFIX}/{name}": value for name, value in values.items()}
-
-
-def scores(diagnosis: Diagnosis) -> dict[str, dict[str, float]]:
-    """Return scores, gap and strength of each modality by `MODALITY/NAME`, where they exist."""
-    return {
-        name: {
-            f"{name}/{key}": value
-            for key, value in (
-                ("train_score", state.train_score),
-                ("val_score", state.val_score),
-                ("gap", state.gap),
-                ("strength", state.applied),
-            )
-            if value is not None
-        }
-        for name, state in diagnosis.items()
-    }
 
 
 def resolved(encoders: Handles, model: nn.Module) -> dict[str, nn.Module]:
