@@ -38,6 +38,7 @@ from equipoise.relearning import DiagnoseRelearn as DiagnoseRelearn
 from equipoise.relearning import Monitor as Monitor
 from equipoise.relearning import soft_reinitialize as soft_reinitialize
 from equipoise.report import write_examination_report as write_examination_report
+from equipoise.report import write_monitor_report as write_monitor_report
 from equipoise.report import write_report as write_report
 from equipoise.training.finished import FitResult as FitResult
 from equipoise.training.finished import load_run as load_run
