@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from equipoise.diagnosis.options import METRICS
 from equipoise.relearning import Monitor
@@ -35,7 +36,7 @@ def monitor_page(found: Monitor) -> Page:
         facts=[looks if len(epochs) == 1 else f"{looks} to {epochs[-1]}"],
         statements=_verdicts(found),
         tables=[states_table(found.last)],
-        charts=[chart for chart in (_over_epochs(found), states(found.last)) if chart is not None],
+        charts=[chart for chart in (_over_epochs(found), _last(found)) if chart is not None],
         folds=[
             Fold("How to read the numbers", _reading(options.metric)),
             Fold("Options", tables=[tables.options(options.to_dict(), "Options of the learning state.")]),
@@ -63,6 +64,14 @@ def _over_epochs(found: Monitor) -> Chart | None:
         for name, s in diagnosis_of(entry).items()
     ]
     return relearning.scores({WATCHED: read})
+
+
+def _last(found: Monitor) -> Chart | None:
+    """Return the scores of the last look."""
+    assert found.last is not None
+    chart = states(found.last)
+    after = f"{chart.title}, after epoch {found.history[-1]['epoch']}" if chart else ""
+    return replace(chart, title=after) if chart else None
 
 
 def _reading(measure: str) -> list[str]:
