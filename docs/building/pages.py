@@ -104,15 +104,19 @@ def notebooks_page(folder: Path) -> str:
         if not path.is_file():
             continue
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        parts.append(f"## {path.name} {{#{path.name.replace('.', '')}}}\n")
-        for cell in cells:
+        for place, cell in enumerate(cells):
             text = "".join(cell["source"])
             if cell["cell_type"] == "code":
                 parts.append(f"```python\n{text}\n```\n")
                 continue
             # The picture of the badge would be fetched from the network.
             text = re.sub(r"^\[!\[.*\n\n?", "", text, flags=re.MULTILINE)
-            parts.append(re.sub(r"^(#+ )", r"##\1", text, flags=re.MULTILINE) + "\n")
+            text = re.sub(r"^(#+ )", r"#\1", text, flags=re.MULTILINE)
+            if place == 0:
+                title, _, rest = text.partition("\n")
+                anchor = path.name.replace(".", "")
+                text = f"{title} {{#{anchor}}}\n\n`notebooks/{path.name}`\n{rest}"
+            parts.append(f"{text}\n")
     return "\n".join(parts)
 
 

@@ -140,7 +140,7 @@ def test_every_method_dataset_and_example_has_its_page(site: Path) -> None:
         assert not issubclass(kind, SourceDataset) or f"datasets/{name}.html" in menu
     notebooks = read(site, "notebooks.html")
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        assert f">{path.name}<" in notebooks
+        assert f">notebooks/{path.name}<" in notebooks
         assert f'id="{path.name.replace(".", "")}"' in notebooks
     examples = read(site, "examples.html")
     for path in (ROOT / "examples").glob("*.py"):
