@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 CALLED = {
-    "Apache-2.0": ("Apache 2.0 License", "Apache Software License", "Apache-2.0"),
+    "Apache-2.0": ("Apache 2.0", "Apache 2.0 License", "Apache Software License", "Apache-2.0"),
     "BSD": ("BSD License",),
     "BSD-2-Clause": ("BSD-2-Clause",),
     "BSD-3-Clause": ("BSD-3-Clause", "3-Clause BSD License"),

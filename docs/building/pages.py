@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Files of the repository that are shown unchanged as pages of the site."""
-EXAMPLES = "examples.md"
-ELSEWHERE = {**COPIED, "README.md": "index.md", "examples": EXAMPLES}
+EXAMPLES, NOTEBOOKS = "examples.md", "notebooks.md"
+ELSEWHERE = {**COPIED, "README.md": "index.md", "examples": EXAMPLES, "notebooks": NOTEBOOKS}
 """Maps files and folders of the repository to the pages that show them."""
+ORDER = ("first_diagnosis", "comparing_cures", "embeddings_in_files")
+"""The notebooks in the order to read them."""
 COMMANDS = "<!-- the commands, from the code -->"
 """Placeholder for the generated command-line reference."""
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)\s:#]+)(?P<anchor>#[^)\s]*)?(?=\))")
@@ -31,6 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in COPIED.items():
         _add(files, config, page, (ROOT / source).read_text(encoding="utf-8"))
     _add(files, config, EXAMPLES, examples_page(ROOT / "examples"))
+    _add(files, config, NOTEBOOKS, notebooks_page(ROOT / "notebooks"))
     return files
 
 
@@ -57,6 +61,8 @@ def site_link(path: str, anchor: str, origin: str, shown: str) -> str:
         target = ELSEWHERE[target]
     elif target.startswith("examples/"):
         target, anchor = EXAMPLES, f"#{posixpath.basename(target).replace('.', '')}"
+    elif target.startswith("notebooks/"):
+        target, anchor = NOTEBOOKS, f"#{posixpath.basename(target).replace('.', '')}"
     elif target.startswith("docs/") and not origin.startswith("docs/"):
         target = target.removeprefix("docs/")
     else:
@@ -83,6 +89,34 @@ def examples_page(folder: Path) -> str:
         text = path.read_text(encoding="utf-8")
         says = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0]
         parts.append(f"## {path.name}\n\n{says}\n\n```python\n{text}```\n")
+    return "\n".join(parts)
+
+
+def notebooks_page(folder: Path) -> str:
+    """Return a page with the texts and the code of every notebook, in the order to read them."""
+    parts = [
+        "# Notebooks\n\nThey run in less than a minute each on a CPU, here or on Colab, and the tests run "
+        "them unchanged. They are in the folder `notebooks` of the repository, without outputs: below is "
+        "what they hold, and running one shows the tables and pictures.\n"
+    ]
+    for name in ORDER:
+        path = folder / f"{name}.ipynb"
+        if not path.is_file():
+            continue
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for place, cell in enumerate(cells):
+            text = "".join(cell["source"])
+            if cell["cell_type"] == "code":
+                parts.append(f"```python\n{text}\n```\n")
+                continue
+            # The picture of the badge would be fetched from the network.
+            text = re.sub(r"^\[!\[.*\n\n?", "", text, flags=re.MULTILINE)
+            text = re.sub(r"^(#+ )", r"#\1", text, flags=re.MULTILINE)
+            if place == 0:
+                title, _, rest = text.partition("\n")
+                anchor = path.name.replace(".", "")
+                text = f"{title} {{#{anchor}}}\n\n`notebooks/{path.name}`\n{rest}"
+            parts.append(f"{text}\n")
     return "\n".join(parts)
 
 

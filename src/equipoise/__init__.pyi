@@ -35,8 +35,10 @@ from equipoise.models import MultimodalModel as MultimodalModel
 from equipoise.models import build_model as build_model
 from equipoise.models import unimodal_logits as unimodal_logits
 from equipoise.relearning import DiagnoseRelearn as DiagnoseRelearn
+from equipoise.relearning import Monitor as Monitor
 from equipoise.relearning import soft_reinitialize as soft_reinitialize
 from equipoise.report import write_examination_report as write_examination_report
+from equipoise.report import write_monitor_report as write_monitor_report
 from equipoise.report import write_report as write_report
 from equipoise.training.finished import FitResult as FitResult
 from equipoise.training.finished import load_run as load_run

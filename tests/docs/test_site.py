@@ -60,7 +60,7 @@ def read(site: Path, page: str) -> str:
 
 
 def test_a_page_outside_the_menu_a_broken_link_and_a_missing_anchor_stop_the_build(tmp_path: Path) -> None:
-    for name in ("docs", "examples"):
+    for name in ("docs", "examples", "notebooks"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("src", "mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -138,6 +138,10 @@ def test_every_method_dataset_and_example_has_its_page(site: Path) -> None:
         assert f"methods/{name}.html" in menu
     for name, kind in DATASETS.items():
         assert not issubclass(kind, SourceDataset) or f"datasets/{name}.html" in menu
+    notebooks = read(site, "notebooks.html")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f">notebooks/{path.name}<" in notebooks
+        assert f'id="{path.name.replace(".", "")}"' in notebooks
     examples = read(site, "examples.html")
     for path in (ROOT / "examples").glob("*.py"):
         assert f">{path.name}<" in examples
@@ -156,6 +160,7 @@ def test_every_method_dataset_and_example_has_its_page(site: Path) -> None:
         ("docs/methods/README.md", "", "CONTRIBUTING.md", "contributing.md", "methods/README.md"),
         ("../examples/pytorch.py", "", "docs/integrations.md", "integrations.md", "examples.md#pytorchpy"),
         ("../examples", "", "docs/start.md", "start.md", "examples.md"),
+        ("../notebooks/a_b.ipynb", "", "docs/start.md", "start.md", "notebooks.md#a_bipynb"),
         ("../README.md", "", "docs/start.md", "start.md", "index.md"),
         ("../src/equipoise/api.py", "", "docs/start.md", "start.md", "../src/equipoise/api.py"),
         ("models.md", "#encoders", "docs/start.md", "start.md", "models.md#encoders"),

@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+import torch
 
 import equipoise as eq
 
@@ -123,3 +124,29 @@ def test_a_run_shows_its_page(tmp_path):
     page = shown(result)
     assert f"{result.test['accuracy']:.3f}" in page.text
     assert str(tmp_path / "run") in page.text
+
+
+def test_a_monitor_shows_what_it_has_seen(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    y = torch.arange(90) % 3
+    x = {"audio": torch.randn(90, 5, generator=draw), NAME: torch.randn(90, 4, generator=draw)}
+    x["audio"][:60] += 20 * torch.nn.functional.one_hot(y[:60], 5)  # tells the class in training only
+    model = torch.nn.ModuleDict({str(place): torch.nn.Identity() for place in range(2)})
+    model.forward = lambda a, b: (model["0"](a), model["1"](b))
+    encoders = dict(zip(x, model.values(), strict=True))
+    monitor = eq.Monitor(encoders, every=1)
+    assert NAME.partition("\x1b")[0] in shown(monitor).text
+    batches = [[tuple(z[rows] for z in (*x.values(), y))] for rows in (slice(60), slice(60, 90))]
+    for epoch in (0, 4):
+        monitor.step(epoch, model, *batches)
+    page = shown(monitor)
+    assert "Over-trained." in page.text
+    assert "Not over-trained." in page.text
+    assert monitor.verdicts["audio"].reasons[0] in page.text
+    assert f"{monitor.last['audio'].train_score:.3f}" in page.cells
+    assert len(page.pictures) == 2
+    path = eq.write_monitor_report(monitor, tmp_path / "watch.html")
+    text = path.read_text()
+    assert re.search(r"2 looks in \d+\.\d s, after epoch 0 to 4", text)
+    assert "purity by modality, after epoch 4" in text.lower()
+    assert "<script>alert" not in text

@@ -90,6 +90,35 @@ def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
     leave()
 
 
+def watch(rank: int, folder: Path) -> None:
+    """Train twice, without a monitor and with one: the same in each process, and one history in both."""
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    ends, logged, history = [], [], []
+    for watched in (False, True):
+        torch.manual_seed(rank)
+        model = TwoStreams()
+        wrapped = DistributedDataParallel(model)
+        monitor = eq.Monitor(
+            {"audio": model.audio, "video": model.video},
+            every=1,
+            log=lambda numbers, _: logged.append(numbers),
+        )
+        training, validation = loaders(shared=True)
+        for epoch in range(3):
+            train(wrapped, training, 1)
+            if watched:
+                monitor.step(epoch, wrapped, training, validation)
+        ends.append({**model.state_dict(), "stream": torch.rand(3)})
+        history = monitor.history
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+    assert len(logged) == (0 if rank else 3)
+    torch.save([entry["modalities"] for entry in history], folder / f"{rank}.pt")
+    torch.save(ends[0], folder / f"end{rank}.pt")
+    leave()
+
+
 def fail(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     model = TwoStreams()

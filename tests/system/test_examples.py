@@ -27,6 +27,7 @@ SAYS = {
     "huggingface": r"'equipoise/text/strength': 0\.",
     "regression": r"learning state by ridge-r2(.|\n)*test R2 0\.[2-6]",
     "embeddings": r"upper: gap -?0\.\d+ \[(.|\n)*lower: gap",
+    "monitor": r"equipoise/wrist/gap(.|\n)*5 looks took(.|\n)*sound: not over-trained(.|\n)*watch\.html",
     "three_modalities": r"diagnose-relearn +0\.\d+",
 }
 

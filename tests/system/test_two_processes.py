@@ -10,7 +10,7 @@ import torch
 
 import equipoise as eq
 from processes import in_two_processes
-from two_processes import TwoStreams, fail, loaders, work
+from two_processes import TwoStreams, fail, loaders, watch, work
 
 # The processes work in float64, too.
 pytestmark = pytest.mark.usefixtures("float64")
@@ -53,3 +53,19 @@ def test_weights_are_equal_where_the_processes_would_diverge(tmp_path: Path, opt
 
 def test_an_error_in_one_process_is_raised_in_both(tmp_path: Path) -> None:
     in_two_processes(fail, tmp_path)
+
+
+@pytest.mark.matrix
+def test_two_processes_are_watched_like_one_and_train_as_without(tmp_path: Path) -> None:
+    in_two_processes(watch, tmp_path)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert len(first) == 3
+    assert first == second
+    model = TwoStreams()
+    end = torch.load(tmp_path / "end0.pt", weights_only=True)
+    model.load_state_dict({name: value for name, value in end.items() if name != "stream"})
+    alone = eq.Monitor({"audio": model.audio, "video": model.video})
+    alone.step(2, model, *loaders(shared=False))
+    for name, state in alone.history[0]["modalities"].items():
+        for key in ("train_score", "val_score", "gap", "applied"):
+            assert first[-1][name][key] == pytest.approx(state[key], abs=1e-10)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from inspect import signature
 from math import inf
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch import nn
 
@@ -17,28 +17,87 @@ from equipoise.distributed import process_count, unwrapped
 from equipoise.loops.plain import HandTraining, by_hand
 from equipoise.loops.plain.entry import check_fit, needs_validation
 from equipoise.methods import Method, create_method
-from equipoise.relearning import DiagnoseRelearn
+from equipoise.relearning import DiagnoseRelearn, Monitor
+from equipoise.relearning.monitor import MONITOR_OPTIONS
 from equipoise.relearning.options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS
 from equipoise.typed_options import check_keywords
 from equipoise.types import EquipoiseError, ModelError, warn
 
 Handles = Mapping[str, str | nn.Module]
 
-PREFIX = "equipoise"
-"""First part of the names of all logged numbers."""
+
+Tool = TypeVar("Tool", DiagnoseRelearn, Monitor)
 
 
-class RelearnsInTrainer:
-    """Diagnose and re-learn at the start of the epoch after one in which it is due."""
+class DiagnosesInTrainer(Generic[Tool]):
+    """Let a tool act at the start of the epoch after one in which it is due.
 
-    def __init__(self, encoders: Handles, options: dict[str, Any]) -> None:
+    Attributes:
+        kept_as: its name in the state of a checkpoint.
+    """
+
+    kept_as: str
+
+    def __init__(
+        self, encoders: Handles, options: dict[str, Any], kind: type[Tool], known: Iterable[str]
+    ) -> None:
         check_handles(encoders, paths=True)
-        relearn = signature(DiagnoseRelearn).parameters
-        check_keywords(type(self), options, {*relearn, *RELEARN_OPTIONS, *DIAGNOSIS_OPTIONS})
+        check_keywords(type(self), options, {*signature(kind).parameters, *known})
         self.encoders: Handles = dict(encoders)
         self.options = options
-        self.relearn: DiagnoseRelearn | None = None
+        self._tool: Tool | None = None
         self._followed = -1  # the last epoch that was checked
+
+    def _begin(self, epoch: int, epochs: float) -> None:
+        """Start with an epoch (0-based) of a training of `epochs`, infinite if that is unknown."""
+        self._followed = min(self._followed, epoch - 1)
+
+    def _follow(
+        self,
+        epoch: int,
+        model: nn.Module,
+        loaders: Callable[[], tuple[Iterable[Any], Iterable[Any]]],
+        *,
+        last: bool = False,
+    ) -> Diagnosis | None:
+        """Act after an epoch, once, if it is due or the `last`; `loaders` returns training and validation."""
+        if self._tool is None:
+            raise EquipoiseError("the callback was not called when training began; pass it to the Trainer.")
+        if epoch <= self._followed:
+            return None
+        self._followed = epoch
+        self._ended()
+        if not last and not self._tool.due(epoch):
+            return None
+        return self._tool.step(epoch, model, *loaders())
+
+    def _ended(self) -> None:
+        """Do what the tool needs after every epoch."""
+
+    def _state(self) -> dict[str, Any] | None:
+        """Return what a checkpoint keeps; None before training has begun."""
+        if self._tool is None:
+            return None
+        return {self.kept_as: self._tool.state_dict(), "followed": self._followed}
+
+    def _restore(self, kept: Mapping[str, Any]) -> None:
+        assert self._tool is not None
+        self._tool.load_state_dict(kept[self.kept_as])
+        self._followed = int(kept["followed"])
+
+
+class RelearnsInTrainer(DiagnosesInTrainer[DiagnoseRelearn]):
+    """Diagnose and re-learn at the start of the epoch after one in which it is due."""
+
+    kept_as = "relearn"
+
+    def __init__(self, encoders: Handles, options: dict[str, Any]) -> None:
+        super().__init__(encoders, options, DiagnoseRelearn, RELEARN_OPTIONS | DIAGNOSIS_OPTIONS)
+
+    @property
+    def relearn(self) -> DiagnoseRelearn | None:
+        """The `DiagnoseRelearn` that does the work; None before training has begun."""
+        return self._tool
 
     def _start(
         self,
@@ -55,13 +114,13 @@ class RelearnsInTrainer:
             kept: the state of the checkpoint that training is resumed from.
             **trainer: options that the trainer provides.
         """
-        before, encoders = self.relearn, resolved(self.encoders, model)
+        before, encoders = self._tool, resolved(self.encoders, model)
         options = {**trainer, **self.options, "forward": under(precision, self.options)}
-        self.relearn = DiagnoseRelearn(encoders, **options)
+        self._tool = DiagnoseRelearn(encoders, **options)
         if kept:
             self._restore(kept)
         elif before is not None and before.encoders == encoders:
-            self.relearn.load_state_dict({**before.state_dict(), "rewarmed": []})
+            self._tool.load_state_dict({**before.state_dict(), "rewarmed": []})
             warn(
                 "the encoders have been trained with this callback before: their initial weights are those "
                 "from before that training; make a new callback to take the present ones."
@@ -70,35 +129,43 @@ class RelearnsInTrainer:
             self._followed = -1
 
     def _begin(self, epoch: int, epochs: float) -> None:
-        """Start with an epoch (0-based) of a training of `epochs`, infinite if that is unknown."""
-        self._followed = min(self._followed, epoch - 1)
-        if self.relearn is not None and 0 < epochs < inf:
-            self.relearn.check(int(epochs))
+        super()._begin(epoch, epochs)
+        if self._tool is not None and 0 < epochs < inf:
+            self._tool.check(int(epochs))
 
-    def _follow(
-        self, epoch: int, model: nn.Module, loaders: Callable[[], tuple[Iterable[Any], Iterable[Any]]]
-    ) -> Diagnosis | None:
-        """Re-learn after an epoch, once, if it is due; `loaders` returns training and validation batches."""
-        if self.relearn is None:
-            raise EquipoiseError("the callback was not called when training began; pass it to the Trainer.")
-        if epoch <= self._followed:
-            return None
-        self._followed = epoch
-        self.relearn.track()
-        if not self.relearn.due(epoch):
-            return None
-        return self.relearn.step(epoch, model, *loaders())
+    def _ended(self) -> None:
+        assert self._tool is not None
+        self._tool.track()
 
-    def _state(self) -> dict[str, Any] | None:
-        """Return what a checkpoint keeps; None before training has begun."""
-        if self.relearn is None:
-            return None
-        return {"relearn": self.relearn.state_dict(), "followed": self._followed}
 
-    def _restore(self, kept: Mapping[str, Any]) -> None:
-        assert self.relearn is not None
-        self.relearn.load_state_dict(kept["relearn"])
-        self._followed = int(kept["followed"])
+class WatchesInTrainer(DiagnosesInTrainer[Monitor]):
+    """Measure at the start of the epoch after one in which it is due, and after the last one."""
+
+    kept_as = "monitor"
+
+    def __init__(self, encoders: Handles, options: dict[str, Any]) -> None:
+        super().__init__(encoders, options, Monitor, MONITOR_OPTIONS)
+
+    @property
+    def monitor(self) -> Monitor | None:
+        """The `Monitor` that does the work, with the history; None before training has begun."""
+        return self._tool
+
+    def _start(
+        self,
+        model: nn.Module,
+        precision: Callable[[], AbstractContextManager[Any]],
+        kept: Mapping[str, Any] | None,
+    ) -> None:
+        """Begin a history, or take over that of a checkpoint; see `RelearnsInTrainer._start`."""
+        options = {**self.options, "forward": under(precision, self.options)}
+        self._tool, self._followed = Monitor(resolved(self.encoders, model), **options), -1
+        if kept:
+            self._restore(kept)
+
+    def _repr_html_(self) -> str | None:
+        """Show in a notebook what was measured."""
+        return None if self._tool is None else self._tool._repr_html_()
 
 
 class TrainsByMethod:
@@ -165,28 +232,6 @@ def under(
             return reader.run(model, batch)
 
     return forward
-
-
-def named(values: Mapping[str, float]) -> dict[str, float]:
-    """Return numbers under the names that they are logged by."""
-    return {f"{PREFIX}/{name}": value for name, value in values.items()}
-
-
-def scores(diagnosis: Diagnosis) -> dict[str, dict[str, float]]:
-    """Return scores, gap and strength of each modality by `MODALITY/NAME`, where they exist."""
-    return {
-        name: {
-            f"{name}/{key}": value
-            for key, value in (
-                ("train_score", state.train_score),
-                ("val_score", state.val_score),
-                ("gap", state.gap),
-                ("strength", state.applied),
-            )
-            if value is not None
-        }
-        for name, state in diagnosis.items()
-    }
 
 
 def resolved(encoders: Handles, model: nn.Module) -> dict[str, nn.Module]:

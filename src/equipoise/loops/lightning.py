@@ -1,48 +1,29 @@
-"""Diagnosing & Re-learning, and any method of a standard step, as callbacks of Lightning's Trainer."""
+"""Watching, Diagnosing & Re-learning, and methods of a standard step, as callbacks of Lightning's Trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from torch import nn
 
+from equipoise.diagnosis import Diagnosis
 from equipoise.files.extras import needing
-from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
-from equipoise.loops.lightning_loaders import (
-    Choice,
-    check_choice,
-    planned_epochs,
-    training_loader,
-    validation_loader,
-)
+from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, WatchesInTrainer
+from equipoise.loops.lightning_epochs import BetweenEpochs, Checkpointed, log
+from equipoise.loops.lightning_loaders import Choice, check_choice, training_loader, validation_loader
 from equipoise.loops.plain.run import limited
 from equipoise.methods import Method
+from equipoise.relearning import DiagnoseRelearn, Monitor
+from equipoise.relearning.figures import flat
 from equipoise.types import UsageError
 
 with needing("lightning", "lightning", "equipoise.loops.lightning"):
     import lightning.pytorch as pl
 
 
-class _Checkpointed(pl.Callback):
-    """A callback whose state is part of the Trainer's checkpoints."""
-
-    _pending: dict[str, Any] | None = None
-    """The state of a checkpoint that training has not taken over yet."""
-    _state: Callable[[], dict[str, Any] | None]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for a checkpoint."""
-        kept = self._state()
-        return self._pending or {} if kept is None else kept
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint when training begins."""
-        self._pending = state_dict or None
-
-
-class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
+class DiagnoseRelearnCallback(RelearnsInTrainer, BetweenEpochs[DiagnoseRelearn]):
     """Diagnose and re-learn the encoders of a LightningModule every few epochs.
 
     A re-learning that is due after epoch e runs directly before epoch e + 1, after validation and checkpoints
@@ -82,14 +63,7 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
         **options: Any,
     ) -> None:
         super().__init__(encoders, {"every": every, "count": count, "lam": lam, **options})
-        self.train_loader, self.val_loader = train_loader, val_loader
-        check_choice(train_loader, "train_loader")
-        check_choice(val_loader, "val_loader")
-
-    @property
-    def state_key(self) -> str:
-        """The callback's name in a checkpoint."""
-        return f"{type(self).__qualname__}({', '.join(self.encoders)})"
+        self._choose(train_loader, val_loader)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the initial weights of the encoders, or restore them from the checkpoint."""
@@ -104,41 +78,54 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
             ema=averages,
         )
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check that there will be epochs, and batches to diagnose on."""
-        self._pending = None
-        training_loader(trainer, self.train_loader)
-        validation_loader(trainer, self.val_loader)
-        self._begin(trainer.current_epoch, planned_epochs(trainer))
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Re-learn if that is due after the previous epoch."""
+class MonitorCallback(WatchesInTrainer, BetweenEpochs[Monitor]):
+    """Watch how well each modality of a LightningModule is learnt, without a change to the training.
 
-        def loaders() -> tuple[Iterable[Any], Iterable[Any]]:
-            train = limited(training_loader(trainer, self.train_loader))
-            return train, limited(validation_loader(trainer, self.val_loader))
+    A look that is due after epoch e runs directly before epoch e + 1; one more follows the last epoch.
+    Scores, gap and strength go to the Trainer's loggers as `equipoise/MODALITY/NAME`, the seconds of a look
+    as `equipoise/seconds`; batches are read as by `DiagnoseRelearnCallback`. The history is part of the
+    Trainer's checkpoints, and a second fit begins a new one.
 
-        diagnosis = self._follow(trainer.current_epoch - 1, pl_module, loaders)
-        if diagnosis is not None:
-            _log(trainer, {key: value for own in scores(diagnosis).values() for key, value in own.items()})
+    Args:
+        encoders: modality to encoder, or to its path inside the module (`"audio_net"`, `"model.audio"`).
+        every: epochs between looks.
+        train_loader, val_loader: batches to measure on, see `DiagnoseRelearnCallback`.
+        **options: further arguments of `equipoise.Monitor`, such as `lam`, `preset`, `metric`, `log`.
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    Attributes:
+        monitor: the `equipoise.Monitor` with the history, once fitting has begun.
+
+    Raises:
+        UsageError: an option does not exist, the handles are not modules or paths, or a loader has no length.
+    """
+
+    def __init__(
+        self,
+        encoders: Handles,
+        every: int = 5,
+        *,
+        train_loader: Choice = None,
+        val_loader: Choice = None,
+        **options: Any,
     ) -> None:
-        """Do the same when training is resumed from a checkpoint of an epoch's last batch.
+        super().__init__(encoders, {"every": every, **options})
+        self._choose(train_loader, val_loader)
 
-        Lightning then begins the next epoch without `on_train_epoch_start`.
-        """
-        self.on_train_epoch_start(trainer, pl_module)
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin a history, or restore it from the checkpoint."""
+        self._start(pl_module, trainer.precision_plugin.forward_context, self._pending)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint, now or when fitting begins."""
-        super().load_state_dict(state_dict)
-        if self.relearn is not None and self._pending is not None:
-            self._restore(self._pending)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look after the last epoch."""
+        self._after(trainer, pl_module, last=True)
+
+    def _figures(self, diagnosis: Diagnosis) -> dict[str, float]:
+        assert self.monitor is not None
+        return {**flat(diagnosis), "seconds": self.monitor.history[-1]["seconds"]}
 
 
-class MethodCallback(TrainsByMethod, _Checkpointed):
+class MethodCallback(TrainsByMethod, Checkpointed):
     """Train a LightningModule by a method, with its own `training_step` and under its Trainer.
 
     The loss of the step is used as the joint loss; the method's terms are added to the loss that is returned,
@@ -243,13 +230,13 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
         """Log terms and coefficients as often as the Trainer logs."""
         every = max(1, getattr(trainer, "log_every_n_steps", 50))
         if trainer.loggers and (batch_idx + 1) % every == 0:
-            _log(trainer, self._begun().figures())
+            log(trainer, self._begun().figures())
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """End the method's epoch."""
         training = self._begun()
         training.end_epoch()
-        _log(trainer, training.told(trainer.current_epoch))
+        log(trainer, training.told(trainer.current_epoch))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the module's own step."""
@@ -286,9 +273,3 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
 
 class _Skipped(Exception):  # noqa: N818 - not an error: the module skips the step
     pass
-
-
-def _log(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
-    if values:
-        for logger in trainer.loggers:
-            logger.log_metrics(named(values), step=trainer.global_step)

@@ -1,10 +1,10 @@
-"""Diagnosing & Re-learning, and any method of a standard step, as callbacks of transformers' Trainer."""
+"""Watching, Diagnosing & Re-learning, and methods of a standard step, for the Trainer of transformers."""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,56 +12,26 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from equipoise.diagnosis.features.reading import device_of, logits_in
+from equipoise.diagnosis.features.reading import logits_in
 from equipoise.distributed import unwrapped
 from equipoise.files.extras import needing
-from equipoise.files.torch_files import load_tensors
-from equipoise.files.untrusted import parsing
-from equipoise.files.whole import replaced
-from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, named, scores
+from equipoise.loops.callbacks import Handles, RelearnsInTrainer, TrainsByMethod, WatchesInTrainer
 from equipoise.loops.plain.passes import loss_in, with_loss
-from equipoise.loops.transformers_loaders import Measured, loader_in_order
+from equipoise.loops.transformers_epochs import BetweenEpochs, Checkpointed, epochs_of, log, precision_of
+from equipoise.loops.transformers_loaders import Measured
 from equipoise.methods import Method
-from equipoise.types import ModelError, RunFolderError, UsageError
+from equipoise.relearning import DiagnoseRelearn, Monitor
+from equipoise.types import ModelError, UsageError
 
 with needing("transformers", "transformers", "equipoise.loops.transformers"):
-    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from transformers import TrainerControl, TrainerState, TrainingArguments
     from transformers.trainer_utils import has_length
 
 ITEMS = "num_items_in_batch"
 """Argument of models that divide their loss by the samples of all accumulated batches."""
 
 
-class _Checkpointed(TrainerCallback):
-    """A callback with a file in each checkpoint of the Trainer."""
-
-    file: str
-    resume_from: str | Path | None
-    _state: Callable[[], dict[str, Any] | None]
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Write the callback's file into the checkpoint, atomically and in one process only."""
-        folder, kept = _checkpoint(args, state), self._state()
-        if kept is not None and state.is_world_process_zero and folder.is_dir():
-            with replaced(folder / self.file) as partial, partial.open("wb") as file:
-                torch.save(kept, file)  # opened here, as torch does not say why it cannot write
-
-    def _resumed(self, args: TrainingArguments, state: TrainerState, problem: str) -> dict[str, Any] | None:
-        """Read the file if training is resumed; `problem` is the consequence if it does not exist."""
-        if not state.global_step:
-            return None
-        if not (path := Path(self.resume_from or _checkpoint(args, state)) / self.file).is_file():
-            raise RunFolderError(
-                f"{path} does not exist, so {problem}; resume from a checkpoint that was written with this "
-                "callback, and give resume_from= its folder if it is not in output_dir."
-            )
-        with parsing(lambda found: RunFolderError(f"cannot read {path}: {found}; use another checkpoint.")):
-            return dict(load_tensors(path))
-
-
-class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
+class DiagnoseRelearnCallback(RelearnsInTrainer, BetweenEpochs[DiagnoseRelearn]):
     """Diagnose and re-learn the encoders of a model that `transformers.Trainer` trains.
 
     A re-learning that is due after epoch e runs directly before epoch e + 1. Scores, gap and strength are
@@ -100,40 +70,82 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, _Checkpointed):
         **options: Any,
     ) -> None:
         super().__init__(encoders, {"every": every, "count": count, "lam": lam, **options})
-        self.train_dataset, self.val_dataset = train_dataset, val_dataset
-        self.resume_from = resume_from
+        self._choose(val_dataset, train_dataset, resume_from)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Keep the initial weights of the encoders, or restore them from the checkpoint."""
-        model, loader = given["model"], given["train_dataloader"]
-        epochs = int(state.num_train_epochs) if has_length(loader) else 0
-        if not epochs:
-            raise UsageError(
-                "encoders are re-learnt between epochs, which the Trainer does not count for a training set "
-                "without a length; give it __len__, and train_dataset= a dataset to diagnose on."
-            )
-        train = loader.dataset if self.train_dataset is None else self.train_dataset
-        self._loaders = (
-            loader_in_order(train, loader.collate_fn, args, "train_dataset"),
-            loader_in_order(self.val_dataset, loader.collate_fn, args, "val_dataset"),
-        )
+        epochs, precision = self._prepare(args, state, given)
         kept = self._resumed(args, state, "the initial weights of the encoders are unknown")
-        precision = functools.partial(_precision, args, model)
-        self._start(model, precision, kept, optimizer=given.get("optimizer"))
-        self._begin(_epoch(state), epochs)
+        self._start(given["model"], precision, kept, optimizer=given.get("optimizer"))
+        self._begin(epochs_of(state), epochs)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Re-learn if that is due after the previous epoch."""
-        diagnosis = self._follow(_epoch(state) - 1, given["model"], lambda: self._loaders)
-        for name, values in scores(diagnosis).items() if diagnosis is not None else ():
-            _log(state, {f"{name}/strength": 0.0, **values})
+        self._log(state, self._follow(epochs_of(state) - 1, given["model"], lambda: self._loaders))
 
 
-class MethodCallback(TrainsByMethod, _Checkpointed):
+class MonitorCallback(WatchesInTrainer, BetweenEpochs[Monitor]):
+    """Watch how well each modality is learnt under `transformers.Trainer`, without a change to the training.
+
+    A look follows every epoch in which it is due, and the last planned one. Scores, gap and strength are
+    added to `state.log_history`; each checkpoint gets a file `equipoise-monitor.pt` with the history, which a
+    resumed training reads. A second `train()` begins a new history.
+
+    Args:
+        encoders: modality to encoder, or to its path inside the model (`"text"`, `"model.vision"`).
+        val_dataset: what the Trainer evaluates on; never the test split.
+        every: epochs between looks.
+        train_dataset, resume_from: see `DiagnoseRelearnCallback`.
+        **options: further arguments of `equipoise.Monitor`, such as `lam`, `preset`, `pool`, `log`.
+
+    Attributes:
+        monitor: the `equipoise.Monitor` with the history, once training has begun.
+
+    Raises:
+        UsageError: an option does not exist, or the handles are not modules or paths.
+    """
+
+    file = "equipoise-monitor.pt"
+
+    def __init__(
+        self,
+        encoders: Handles,
+        val_dataset: Dataset[Any],
+        every: int = 5,
+        *,
+        train_dataset: Dataset[Any] | None = None,
+        resume_from: str | Path | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(encoders, {"every": every, **options})
+        self._choose(val_dataset, train_dataset, resume_from)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Begin a history, or restore it from the checkpoint."""
+        epochs, precision = self._prepare(args, state, given)
+        kept = self._resumed(args, state, "what was measured before is unknown")
+        self._start(given["model"], precision, kept)
+        self._begin(epochs_of(state), epochs)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Look if that is due after this epoch; the Trainer may load its best weights after the last one."""
+        ended = math.ceil((state.epoch or 0) - 1e-6)
+        last = control.should_training_stop or state.global_step >= state.max_steps
+        diagnosis = self._follow(ended - 1, given["model"], lambda: self._loaders, last=last)
+        self._log(state, diagnosis)
+        if diagnosis is not None and self.monitor is not None:
+            log(state, {"seconds": self.monitor.history[-1]["seconds"]})
+
+
+class MethodCallback(TrainsByMethod, Checkpointed):
     """Train a model by a method, under its `transformers.Trainer`.
 
     The model's own loss, that of its output, is used as the joint loss; the method's terms are added to it.
@@ -217,7 +229,7 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
                 return own(*positional, **inputs)
             self._busy = True
             try:
-                with _precision(args, model):
+                with precision_of(args, model):
                     return self._with_terms(own, inputs)
             finally:
                 self._busy = False
@@ -229,7 +241,7 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
     ) -> None:
         """Start the method's epoch."""
         training = self._begun()
-        training.start_epoch(min(_epoch(state), training.total_epochs - 1))
+        training.start_epoch(min(epochs_of(state), training.total_epochs - 1))
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -248,7 +260,7 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Log terms and coefficients when the Trainer logs."""
         if self.training is not None and (figures := self.training.figures()):
-            _log(state, figures)
+            log(state, figures)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -278,23 +290,3 @@ class MethodCallback(TrainsByMethod, _Checkpointed):
         share = size / inputs[ITEMS] if inputs.get(ITEMS) is not None else 1
         loss = self._begun().loss(batch, compute)
         return with_loss(results[-1], loss * share)
-
-
-def _epoch(state: TrainerState) -> int:
-    return int((state.epoch or 0) + 1e-6)  # a fraction in the middle of an epoch
-
-
-def _precision(args: TrainingArguments, model: nn.Module) -> AbstractContextManager[Any]:
-    """Return the precision of the Trainer's forward passes."""
-    if not (args.bf16 or args.fp16):
-        return nullcontext()
-    return torch.autocast(device_of(model).type, dtype=torch.bfloat16 if args.bf16 else torch.float16)
-
-
-def _log(state: TrainerState, values: Mapping[str, float]) -> None:
-    state.log_history.append({**named(values), "epoch": state.epoch, "step": state.global_step})
-
-
-def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
-    """Return the folder of the checkpoint of the present step."""
-    return Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"

@@ -3,56 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from inspect import signature
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from equipoise.diagnosis.captured import diagnose_captured, through_heads
-from equipoise.diagnosis.estimate import usual_options
-from equipoise.diagnosis.features.arrays import kind_of
-from equipoise.diagnosis.features.capture import check_handles, collect_features
 from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.diagnosis.state import Diagnosis
-from equipoise.distributed import (
-    agreed,
-    buffers_of_first,
-    refuse_flattened,
-    reshard,
-    share_values,
-    unwrapped,
-    whole_state,
-)
+from equipoise.distributed import reshard, share_values, whole_state
 from equipoise.pooling import Pool
 from equipoise.relearning.aftermath import Aftermath, frozen_statistics
 from equipoise.relearning.blend import soft_reinitialize
 from equipoise.relearning.optimizer_state import Optimizers
 from equipoise.relearning.options import split_options
+from equipoise.relearning.planner import Planner
 from equipoise.relearning.schedule import RelearningSchedule
-from equipoise.relearning.selection import (
-    refuse_merged,
-    select_buffers,
-    select_parameters,
-    selection_by_modality,
-)
-from equipoise.relearning.strength import (
-    PlannedRelearning,
-    check_heads,
-    check_layers,
-    lam_by_modality,
-    layer_strengths,
-    strengths_of,
-    warn_of_few,
-)
+from equipoise.relearning.selection import select_buffers
+from equipoise.relearning.strength import PlannedRelearning, layer_strengths
 from equipoise.relearning.targets import initial_targets, redrawn, update_average
 from equipoise.tracking.outlets import Logger
 from equipoise.tracking.relearnings import RelearnLog
 from equipoise.types import UsageError, warn
 
 
-class DiagnoseRelearn:
+class DiagnoseRelearn(Planner):
     """Diagnosing & Re-learning in three lines of any training loop.
 
     Every few epochs the features of each encoder are clustered, on training and on validation data; with
@@ -115,27 +89,20 @@ class DiagnoseRelearn:
         log: Logger | Sequence[Logger] | None = None,
         **options: Any,
     ) -> None:
-        check_handles(encoders)
-        self.encoders = dict(encoders)
         self.schedule = RelearningSchedule(every, count, epochs)
-        self.choices, self.diagnosis = split_options(preset, options, signature(DiagnoseRelearn).parameters)
-        self.lam = lam_by_modality(lam, self.encoders)
-        self.pool, self.reader = pool, BatchReader(inputs_of, target_of, forward)
-        self._heads = check_heads(heads, self.encoders, self.diagnosis.metric)
+        super().__init__(
+            encoders,
+            lam,
+            *split_options(preset, options, signature(DiagnoseRelearn).parameters),
+            named=options,
+            pool=pool,
+            heads=heads,
+            reader=BatchReader(inputs_of, target_of, forward),
+        )
         self.history: list[dict[str, Any]] = []
-        self.samples_forwarded, self._log = 0, RelearnLog(log)
-        self._named, self._by_layer, self._warned = frozenset(options), self.choices.by_layer, False
+        self._log = RelearnLog(log)
         copies = [ema] if isinstance(ema, nn.Module) else list(ema or ())
         self._aftermath = Aftermath(self.choices, self.reader, optimizer, head, copies)
-        for name, encoder in encoders.items():
-            refuse_flattened(encoder, f"the encoder of {name!r}")
-        # Inside wrappers for distributed training and compilation, names are the encoder's own.
-        self._inside = {name: unwrapped(encoder) for name, encoder in encoders.items()}
-        self._sharing: dict[nn.Module, list[str]] = {}
-        for name, encoder in self._inside.items():
-            self._sharing.setdefault(encoder, []).append(name)
-        self._selections = selection_by_modality(self.choices.parameters, self.encoders)
-        check_layers(self.choices, (n for encoder in self._sharing for n, _ in encoder.named_parameters()))
         self._targets = initial_targets(self._inside, self.choices, self._selected())
 
     def due(self, epoch: int) -> bool:
@@ -178,38 +145,6 @@ class DiagnoseRelearn:
         planned = self.plan(model, train_loader, val_loader)
         self.carry_out(planned, epoch, model, train_loader)
         return planned.diagnosis
-
-    def diagnose(self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> Diagnosis:
-        """Measure the learning state of every modality and change nothing; see `step`."""
-        return self._diagnosed(model, train_loader, val_loader)[0]
-
-    def _diagnosed(self, model: nn.Module, *loaders: Iterable[Any]) -> tuple[Diagnosis, int]:
-        train, val = (
-            collect_features(self.encoders, model, loader, reader=self.reader, pool=self.pool, in_blocks=True)
-            for loader in loaders
-        )
-        self.samples_forwarded += len(train.target) + len(val.target)
-        train, val = train.labelled(), val.labelled()
-        self._log.measured(train, val)
-        kind = "classes" if "metric" in self._named else kind_of(train.target, val.target)
-        options = replace(self.diagnosis, **usual_options(kind, self._named))
-        diagnosis = diagnose_captured(options, *through_heads(self._heads, train, val))
-        return diagnosis, len(torch.unique(train.target))
-
-    def plan(
-        self, model: nn.Module, train_loader: Iterable[Any], val_loader: Iterable[Any]
-    ) -> PlannedRelearning:
-        """Take the first half of `step`: diagnose, and set `alpha_m = tanh(lam * |P_T - P_V|)`."""
-        refuse_flattened(model, "the model")
-        with buffers_of_first(model):
-            diagnosis, classes = self._diagnosed(model, train_loader, val_loader)
-        selected = self._selected()
-        alphas = agreed(strengths_of(diagnosis, self.lam, self.choices, self._sharing.values(), selected))
-        if any(alphas.values()) and not self._warned:
-            self._warned = warn_of_few(diagnosis, classes)
-        each = (selected if self._by_layer else {}).items()
-        layers = {m: layer_strengths(alphas[m], n, self._inside[m], n, self.choices) for m, n in each}
-        return PlannedRelearning(diagnosis.applied(alphas), selected, layers)
 
     def carry_out(
         self, planned: PlannedRelearning, epoch: int, model: nn.Module, train_loader: Iterable[Any]
@@ -290,11 +225,3 @@ class DiagnoseRelearn:
         self.samples_forwarded = int(state["samples_forwarded"])
         for rewarm, done in zip(self._aftermath.rewarm, state["rewarmed"], strict=False):
             rewarm.done = int(done)
-
-    def _selected(self) -> dict[str, list[str]]:
-        """Return the parameters that are re-learnt, by modality; none where all are frozen now."""
-        found = {}
-        for name, encoder in self._inside.items():
-            refuse_merged(encoder, f"the encoder of {name!r}")
-            found[name] = select_parameters(encoder, self._selections[name])
-        return found

@@ -16,6 +16,7 @@ from equipoise.diagnosis.contribution.contributions import Contributions
 from equipoise.diagnosis.verdict.verdict import Verdict
 from equipoise.experiments.compare.comparison import Comparison
 from equipoise.experiments.examine.examination import Examination
+from equipoise.relearning import Monitor
 from equipoise.report.charts.chart import Chart
 from equipoise.report.html import printed
 from equipoise.report.pages.page import Notice, Page, Section
@@ -60,6 +61,13 @@ def examination(found: Examination) -> str:
     from equipoise.report.pages.examination import examination_page
 
     return _of_page(examination_page(found), "eq.write_examination_report(found, 'diagnosis.html')")
+
+
+def monitor(found: Monitor) -> str:
+    """Return what a monitor has measured so far."""
+    from equipoise.report.pages.monitor import monitor_page
+
+    return _of_page(monitor_page(found), "eq.write_monitor_report(monitor, 'watch.html')")
 
 
 def comparison(found: Comparison) -> str:

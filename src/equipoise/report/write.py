@@ -18,6 +18,7 @@ from equipoise.experiments.compare.comparison import Comparison, read_comparison
 from equipoise.experiments.examine.examination import Examination
 from equipoise.experiments.grid.vary import read_grid
 from equipoise.files.whole import write_atomically
+from equipoise.relearning import Monitor
 from equipoise.report.html import write
 from equipoise.report.pages.page import Page
 from equipoise.report.records import (
@@ -65,6 +66,17 @@ def write_examination_report(found: Examination, path: str | os.PathLike[str]) -
     written = write(examination_page(found), Path(path))
     write_atomically(numbers, found.to_json())
     return written
+
+
+def write_monitor_report(monitor: Monitor, path: str | os.PathLike[str]) -> Path:
+    """Write what a monitor has measured so far as one HTML file that opens offline; return the file.
+
+    Raises:
+        RunFolderError: the file cannot be written.
+    """
+    from equipoise.report.pages.monitor import monitor_page
+
+    return write(monitor_page(monitor), Path(path))
 
 
 def file_of_numbers(report: Path) -> Path:
