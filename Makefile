@@ -8,7 +8,7 @@ EPOCHS := 60
 SEEDS := 3
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench soak pictures defaults dependencies audit figures ablations studies diagnoses media league pretrained method-index task-tables clean
+.PHONY: help demo test test-all check lint types docs docs-serve browser ray bench soak pictures defaults dependencies audit figures ablations studies diagnoses media league pretrained method-index task-tables keywords clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -169,6 +169,9 @@ method-index: $(VENV)/.dev  ## Write the index of the method pages.
 
 task-tables: $(VENV)/.dev  ## Write the tables of docs/tasks.md.
 	$(BIN)/python benchmarks/task_tables.py docs/tasks.md
+
+keywords: $(VENV)/.dev  ## Write the types of keyword options (src/equipoise/keywords.py).
+	$(BIN)/python benchmarks/keywords.py src/equipoise/keywords.py
 
 dependencies: $(VENV)/.dev  ## Write the list of the dependencies and their licences.
 	$(BIN)/python benchmarks/dependencies.py docs/dependencies.md

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from equipoise.distributed import (
     unwrapped,
     whole_state,
 )
+from equipoise.keywords import RelearnKeywords
 from equipoise.pooling import Pool
 from equipoise.relearning.aftermath import Aftermath, frozen_statistics
 from equipoise.relearning.blend import soft_reinitialize
@@ -109,7 +110,7 @@ class DiagnoseRelearn:
         inputs_of: Callable[[Any], Any] | None = None,
         target_of: Callable[[Any], Tensor] | None = None,
         forward: Callable[[nn.Module, Any], Any] | None = None,
-        **options: Any,
+        **options: Unpack[RelearnKeywords],
     ) -> None:
         check_handles(encoders)
         self.encoders = dict(encoders)
@@ -247,8 +248,7 @@ class DiagnoseRelearn:
             else:
                 soft_reinitialize(copy, target, strengths, parameters=chosen, buffers=buffers)
             share_values([*copy.parameters(), *copy.buffers()])
-        parameters = dict(encoder.named_parameters())
-        return {parameters[name]: strengths[name] for name in chosen}
+        return {encoder.get_parameter(name): strengths[name] for name in chosen}
 
     def track(self) -> None:
         """Update the moving averages of `target="ema"`; call it at the end of every epoch."""
