@@ -170,8 +170,8 @@ method-index: $(VENV)/.dev  ## Write the index of the method pages.
 task-tables: $(VENV)/.dev  ## Write the tables of docs/tasks.md.
 	$(BIN)/python benchmarks/task_tables.py docs/tasks.md
 
-keywords: $(VENV)/.dev  ## Write the types of keyword options (src/equipoise/keywords.py).
-	$(BIN)/python benchmarks/keywords.py src/equipoise/keywords.py
+keywords: $(VENV)/.dev  ## Write the types of keyword options and methods for editors.
+	$(BIN)/python benchmarks/keywords.py src/equipoise
 
 dependencies: $(VENV)/.dev  ## Write the list of the dependencies and their licences.
 	$(BIN)/python benchmarks/dependencies.py docs/dependencies.md

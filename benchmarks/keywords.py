@@ -1,10 +1,11 @@
-"""Write the types of keyword options from the dataclasses that hold them.
+"""Write the types of keyword options from the dataclasses that hold them, and the list of all methods.
 
-Usage: python benchmarks/keywords.py src/equipoise/keywords.py
+Usage: python benchmarks/keywords.py src/equipoise
 """
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
@@ -32,6 +33,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
+'''
+STUB = '''\
+"""The classes of all methods, whose fields are their options. Written by `make keywords`."""
 '''
 Options = Mapping[str, Any]
 """Name to type."""
@@ -111,5 +115,18 @@ def module() -> str:
     return "\n".join(parts)
 
 
+def classes() -> str:
+    """Return the stub of `equipoise.methods`: what its module imports, and the class of every method."""
+    held = ast.parse(Path(eq.methods.__file__).read_text(encoding="utf-8")).body
+    imported = [ast.unparse(line) for line in held if isinstance(line, ast.ImportFrom) and line.level == 0]
+    own = [kind for kind in eq.methods.METHODS.values() if kind.__module__.startswith("equipoise.methods.")]
+    imported += [f"from {kind.__module__} import {kind.__name__} as {kind.__name__}" for kind in own]
+    return "\n".join([STUB, *sorted(line for line in imported if "equipoise" in line), ""])
+
+
+FILES: dict[str, Callable[[], str]] = {"keywords.py": module, "methods/__init__.pyi": classes}
+
+
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(module(), encoding="utf-8")
+    for name, write in FILES.items():
+        (Path(sys.argv[1]) / name).write_text(write(), encoding="utf-8")

@@ -22,14 +22,15 @@ from equipoise.training.settings import Budget, Settings
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_file_is_what_the_command_writes() -> None:
+def test_the_files_are_what_the_command_writes() -> None:
     spec = importlib.util.spec_from_file_location("write_keywords", ROOT / "benchmarks" / "keywords.py")
     assert spec is not None
     assert spec.loader is not None
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
-    file = ROOT / "src" / "equipoise" / "keywords.py"
-    assert file.read_text(encoding="utf-8") == program.module(), "run: make keywords"
+    for name, write in program.FILES.items():
+        file = ROOT / "src" / "equipoise" / name
+        assert file.read_text(encoding="utf-8") == write(), "run: make keywords"
 
 
 RUN = (Settings, Budget)
@@ -83,6 +84,7 @@ read: dict[str, Any] = {"lr": 0.1}
 typed: FitKeywords = {"lr": 0.1}
 eq.fit("htad", **read)
 eq.fit("htad", **typed)
+eq.methods.OGM(alpha=0.5)
 """
 WRONG = """\
 import equipoise as eq
@@ -95,6 +97,8 @@ eq.tune("htad", optimiser="sgd")
 eq.diagnose_run("runs/a", metrc="knn")
 eq.examine_run("runs/a", folds="five")
 eq.DiagnoseRelearn({}, norm_stats=1)
+eq.methods.OGM(alph=0.5)
+eq.methods.OGN()
 """
 
 
@@ -110,6 +114,6 @@ def test_mypy_finds_wrong_names_and_types_and_nothing_in_right_calls(tmp_path: P
         check=False,
     )
     errors = re.findall(r"(\w+\.py):(\d+): error: ", ended.stdout)
-    assert errors == [("wrong.py", str(line)) for line in range(3, 11)], ended.stdout + ended.stderr
+    assert errors == [("wrong.py", str(line)) for line in range(3, 13)], ended.stdout + ended.stderr
     assert 'Unexpected keyword argument "learning_rate" for "fit"' in ended.stdout
     assert '"lr" to "fit" has incompatible type "str"' in ended.stdout

@@ -17,7 +17,7 @@ _STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")
 _MODULE_OF = {
     name.name: str(statement.module)
     for statement in _STUB.body
-    if isinstance(statement, ast.ImportFrom)
+    if isinstance(statement, ast.ImportFrom) and statement.module != __name__  # a room, see `__getattr__`
     for name in statement.names
 }
 __all__ = sorted(_MODULE_OF)
