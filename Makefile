@@ -8,7 +8,7 @@ EPOCHS := 60
 SEEDS := 3
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo first-screen test test-all check lint types docs docs-serve browser ray bench soak pictures defaults dependencies audit figures ablations studies diagnoses media league pretrained method-index task-tables clean
+.PHONY: help demo first-screen test test-all check lint types docs docs-serve browser ray bench soak pictures defaults dependencies audit dist figures ablations studies diagnoses media league pretrained method-index task-tables keywords clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -178,6 +178,9 @@ method-index: $(VENV)/.dev  ## Write the index of the method pages.
 task-tables: $(VENV)/.dev  ## Write the tables of docs/tasks.md.
 	$(BIN)/python benchmarks/task_tables.py docs/tasks.md
 
+keywords: $(VENV)/.dev  ## Write the types of keyword options and methods for editors.
+	$(BIN)/python benchmarks/keywords.py src/equipoise
+
 dependencies: $(VENV)/.dev  ## Write the list of the dependencies and their licences.
 	$(BIN)/python benchmarks/dependencies.py docs/dependencies.md
 
@@ -185,6 +188,12 @@ dependencies: $(VENV)/.dev  ## Write the list of the dependencies and their lice
 audit: $(VENV)/.dev  ## Look for known holes in the dependencies (needs pypi.org).
 	$(PIP) pip-audit
 	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
+
+# Five minutes for each Python, and five gigabytes in TMPDIR where torch comes with CUDA.
+PYTHONS :=
+dist: $(VENV)/.dev  ## Build wheel and source archive, and try the wheel in new environments (PYTHONS="3.11 3.12" for some).
+	$(PIP) build twine
+	$(BIN)/python benchmarks/distribution.py $(if $(PYTHONS),--pythons $(PYTHONS))
 
 clean:  ## Remove the virtual environment and caches.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -6,19 +6,16 @@ nothing.
 
 from __future__ import annotations
 
-import ast
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
 
-_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
 _MODULE_OF = {
-    name.name: str(statement.module)
-    for statement in _STUB.body
-    if isinstance(statement, ast.ImportFrom)
-    for name in statement.names
+    words[3]: words[1]
+    for words in map(str.split, Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8").splitlines())
+    if words[:1] == ["from"] and words[1] != __name__  # a room is no name, see `__getattr__`
 }
 __all__ = sorted(_MODULE_OF)
 

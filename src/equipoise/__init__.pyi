@@ -1,5 +1,6 @@
 """The names that `import equipoise` offers, each with its module. `__init__.py` reads them from here."""
 
+from equipoise import methods as methods
 from equipoise.api import compare as compare
 from equipoise.api import tune as tune
 from equipoise.catalogue import list_datasets as list_datasets

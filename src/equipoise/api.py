@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ from equipoise.experiments.grid.grid import run_grid
 from equipoise.experiments.grid.planning import DEFAULT_METHODS, GROUPS, checked_seeds, seeds_of
 from equipoise.experiments.grid.tuned_cell import refuse_grid, tuned_cell
 from equipoise.experiments.grid.vary import cells_of, grid_table, write_grid
+from equipoise.keywords import CompareKeywords
 from equipoise.methods import base_names
 from equipoise.methods.core.creation import option_names
 from equipoise.report import write_comparison_report, write_grid_report
@@ -41,7 +42,7 @@ def compare(
     overwrite: bool = False,
     rank_anyway: bool = False,
     report_every: int | None = None,
-    **options: Any,
+    **options: Unpack[CompareKeywords],
 ) -> pd.DataFrame:
     """Compare methods on a dataset under equal conditions, or in a grid of several datasets or settings.
 
@@ -155,7 +156,7 @@ def tune(
     workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    **options: Any,
+    **options: Unpack[CompareKeywords],
 ) -> pd.DataFrame:
     """Tune methods on the validation split, each with the same number of trials and epochs.
 

@@ -105,12 +105,17 @@ class InNotebooks:
         return shown
 
 
+def how_to_add(extra: str) -> str:
+    """Return the command that adds an extra to an environment with Equipoise."""
+    return f"pip install 'equipoise[{extra}]'"
+
+
 class MissingExtraError(UsageError, ImportError):
     """A package of an optional extra is not installed."""
 
     def __init__(self, package: str, extra: str, need: str) -> None:
         self.package, self.extra = package, extra
-        super().__init__(f"{need} needs the package {package!r}: pip install 'equipoise[{extra}]'")
+        super().__init__(f"{need} needs the package {package!r}: {how_to_add(extra)}")
 
 
 class BrokenPackageError(EquipoiseError, ImportError):

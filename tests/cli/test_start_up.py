@@ -11,7 +11,7 @@ import pytest
 
 from equipoise import catalogue
 
-HEAVY = {"torch", "pandas", "numpy", "scipy", "sklearn"}
+HEAVY = {"torch", "pandas", "numpy", "scipy", "sklearn", "shtab"}
 NOT_BEFORE_A_STEP = {
     "torchmetrics",
     "transformers",

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import equipoise
 from equipoise.files.extras import needing
 from equipoise.types import BrokenPackageError, MachineLimitError, MissingExtraError
 
-SRC = Path(__file__).parents[2] / "src" / "equipoise"
+SRC = Path(equipoise.__file__).parent
 
 
 @pytest.mark.parametrize(

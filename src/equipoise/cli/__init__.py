@@ -40,7 +40,10 @@ COMMANDS = {
     "cite": "Print BibTeX for the methods and datasets of runs or of a comparison.",
     "list": "List methods, datasets, models or metrics.",
 }
-
+COMPLETION = {
+    "install_completion": "Install completion for bash, zsh or fish.",
+    "show_completion": "Print the completion script of bash, zsh or fish.",
+}
 
 SPARE: Final = 2**22
 """Bytes that are given back when there is no memory left, to say so."""
@@ -59,6 +62,10 @@ def build_app() -> App:
     )
     for name, summary in COMMANDS.items():
         app.command(f"equipoise.cli.{name}_command:{name}_command", name=name, help=summary)
+    for name, summary in COMPLETION.items():
+        app.command(
+            f"equipoise.cli.completion_command:{name}", name=f"--{name.replace('_', '-')}", help=summary
+        )
     return app
 
 

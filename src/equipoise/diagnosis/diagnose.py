@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +24,7 @@ from equipoise.diagnosis.measures.catalogue import CAP, MEASURES
 from equipoise.diagnosis.measures.clusters import cluster_purity, fit_kmeans
 from equipoise.diagnosis.options import DiagnosisOptions
 from equipoise.diagnosis.state import Diagnosis, LearningState
+from equipoise.keywords import DiagnosisKeywords
 from equipoise.randomness import isolated_rng
 from equipoise.threads import map_on_single_threads
 from equipoise.types import DataError
@@ -80,7 +81,7 @@ def diagnose(
     val_labels: ArrayLike,
     *,
     preset: str = "paper",
-    **options: Any,
+    **options: Unpack[DiagnosisKeywords],
 ) -> Diagnosis:
     """Measure how well each modality has been learnt, from given features.
 
@@ -124,7 +125,7 @@ def separability(
     measures: Iterable[str] | None = None,
     *,
     preset: str = "held-out",
-    **options: Any,
+    **options: Unpack[DiagnosisKeywords],
 ) -> dict[str, Diagnosis]:
     """Measure every modality by several measures; features and targets are given as for `diagnose`.
 

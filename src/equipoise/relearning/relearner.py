@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
 from equipoise.diagnosis.features.reading import BatchReader
 from equipoise.diagnosis.state import Diagnosis
 from equipoise.distributed import reshard, share_values, whole_state
+from equipoise.keywords import RelearnKeywords
 from equipoise.pooling import Pool
 from equipoise.relearning.aftermath import Aftermath, frozen_statistics
 from equipoise.relearning.blend import soft_reinitialize
@@ -87,7 +88,7 @@ class DiagnoseRelearn(Planner):
         target_of: Callable[[Any], Tensor] | None = None,
         forward: Callable[[nn.Module, Any], Any] | None = None,
         log: Logger | Sequence[Logger] | None = None,
-        **options: Any,
+        **options: Unpack[RelearnKeywords],
     ) -> None:
         self.schedule = RelearningSchedule(every, count, epochs)
         super().__init__(
@@ -187,8 +188,7 @@ class DiagnoseRelearn(Planner):
             else:
                 soft_reinitialize(copy, target, strengths, parameters=chosen, buffers=buffers)
             share_values([*copy.parameters(), *copy.buffers()])
-        parameters = dict(encoder.named_parameters())
-        return {parameters[name]: strengths[name] for name in chosen}
+        return {encoder.get_parameter(name): strengths[name] for name in chosen}
 
     def track(self) -> None:
         """Update the moving averages of `target="ema"`; call it at the end of every epoch."""

@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from equipoise.diagnosis.features.capture import encoders_of
 from equipoise.distributed import agreed, by_first, process_rank
 from equipoise.files.limits import machine_limits
 from equipoise.files.whole import room_for
+from equipoise.keywords import FitKeywords
 from equipoise.methods import Method, create_method
 from equipoise.methods.core.creation import option_names
 from equipoise.randomness import isolated_rng
@@ -55,7 +56,7 @@ def fit(
     nodes: int | None = None,
     shard: bool = False,
     on_epoch: OnEpoch | None = None,
-    **options: Any,
+    **options: Unpack[FitKeywords],
 ) -> FitResult:
     """Train one model by one method on one dataset.
 

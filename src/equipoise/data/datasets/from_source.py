@@ -14,7 +14,7 @@ from equipoise.data.format.prepared import PreparedDataset, open_dataset
 from equipoise.data.prepare.clips import ArrayPreparation, Clip, ModalityReader, Preparation
 from equipoise.data.prepare.readers.recorded import as_recorded
 from equipoise.typed_options import from_options
-from equipoise.types import PathError, UsageError
+from equipoise.types import PathError, UsageError, how_to_add
 
 
 class Dataset(ABC):
@@ -53,7 +53,7 @@ class Dataset(ABC):
 
     def how_to_get(self) -> str:
         """Return one line on how to make the dataset available."""
-        return f"pip install 'equipoise[{self.extra}]'" if self.extra else f"see {self.source}"
+        return how_to_add(self.extra) if self.extra else f"see {self.source}"
 
     @abstractmethod
     def source_version(self) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Unpack
 
 from equipoise.diagnosis import Diagnosis, DiagnosisOptions
 from equipoise.diagnosis.diagnose import options_for
 from equipoise.diagnosis.estimate import diagnose_with, usual_options
 from equipoise.experiments.examine.run_data import open_run, run_features
+from equipoise.keywords import DiagnosisKeywords
 from equipoise.tasks import MULTILABEL
 
 
-def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **options: Any) -> Diagnosis:
+def diagnose_run(
+    run_dir: str | os.PathLike[str], *, preset: str = "paper", **options: Unpack[DiagnosisKeywords]
+) -> Diagnosis:
     """Measure the learning state of every modality with the weights that a run has kept.
 
     The run's data are read again, its train and validation splits only.
@@ -29,6 +32,6 @@ def diagnose_run(run_dir: str | os.PathLike[str], *, preset: str = "paper", **op
     DiagnosisOptions.check_call(diagnose_run, preset, options)
     result, _, data = open_run(run_dir)
     features = run_features(result.model, data)
-    if data.task == MULTILABEL.name:  # also where each sample has one label
-        options = usual_options("labels", options) | options
-    return diagnose_with(options_for(preset, options, features.y, features.y_val), *features)
+    # Labels are measured as such, also where each sample has one.
+    usual = usual_options("labels", options) if data.task == MULTILABEL.name else {}
+    return diagnose_with(options_for(preset, {**usual, **options}, features.y, features.y_val), *features)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from equipoise.experiments.examine.encoder_quality import EncoderQuality, encode
 from equipoise.experiments.examine.examination import Examination
 from equipoise.experiments.examine.run_data import SplitFeatures, collected, open_run, run_features
 from equipoise.experiments.examine.saved_features import SavedFeatures
+from equipoise.keywords import DiagnosisKeywords
 from equipoise.pooling import Pool
 from equipoise.randomness import isolated_rng
 from equipoise.threads import map_on_single_threads, one_thread
@@ -49,7 +50,7 @@ def examine_run(
     split: str = "validation",
     quality: bool = False,
     pictures: bool = True,
-    **options: Any,
+    **options: Unpack[DiagnosisKeywords],
 ) -> Examination:
     """Examine the model of a run on its own data: train and validation only.
 
@@ -93,7 +94,11 @@ def examine_run(
 
 
 def examine_features(
-    file: str | os.PathLike[str], *, preset: str = "robust", pictures: bool = True, **options: Any
+    file: str | os.PathLike[str],
+    *,
+    preset: str = "robust",
+    pictures: bool = True,
+    **options: Unpack[DiagnosisKeywords],
 ) -> Examination:
     """Examine features that were saved to an `.npz` file.
 
@@ -135,7 +140,7 @@ def examine_model(
     preset: str = "robust",
     pictures: bool = True,
     name: str | None = None,
-    **options: Any,
+    **options: Unpack[DiagnosisKeywords],
 ) -> Examination:
     """Examine any model in plain PyTorch; it is left as it was.
 
