@@ -33,6 +33,7 @@ class FitKeywords(TypedDict, total=False):
     checkpoint_every: int
     allow_leaks: bool
     modalities: list[str] | tuple[str, ...] | None
+    logger: str | list[str] | tuple[str, ...] | None
     batch_size: int
     optimizer: str
     lr: float | None

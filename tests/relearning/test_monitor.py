@@ -221,7 +221,7 @@ def test_features_that_diverge_later_do_not_end_the_training(make_model, data):
         ({"every": 2.5}, "every is 2.5"),
         ({"lamda": 3}, "option of Monitor 'lamda': did you mean lam"),
         ({"norm_stats": "reset"}, "option of Monitor 'norm_stats'"),
-        ({"log": "tensorboard"}, "log is a str; expected a function"),
+        ({"log": "tensorboard"}, "log is 'tensorboard'; expected a logger"),
         ({"preset": "robst"}, "did you mean robust"),
         ({"metric": "auxiliary-head"}, "'audio' has none; give heads="),
     ],
