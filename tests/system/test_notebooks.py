@@ -70,6 +70,7 @@ def test_it_runs_and_shows_what_its_text_says(
     nbclient.NotebookClient(
         notebook,
         timeout=200,
+        startup_timeout=180,
         kernel_name="python3",
         resources={"metadata": {"path": str(tmp_path)}},
     ).execute()
