@@ -15,6 +15,7 @@ from equipoise.experiments.compare.comparison import (
     RESULTS,
     RUNS,
     SUMMARY,
+    TEXTS,
     Comparison,
     columns_of,
     figure_columns,
@@ -57,7 +58,7 @@ class Run:
     status: str
     folder: Path
     settings: Mapping[str, Any]
-    result: Mapping[str, Any]
+    result: dict[str, Any]
     epochs: Sequence[Mapping[str, Any]]
     states: Sequence[Mapping[str, Any]]
     tests: int
@@ -187,7 +188,7 @@ def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
         )
     task = task_named(tasks.pop())
     results = pd.DataFrame([_row(run, task) for run in runs], columns=columns_of(task))
-    held = [{**run.result, "method": run.method} for run in runs]
+    held = [run.result | {"method": run.method} for run in runs]
     summary = summary_of(results, held, sorted(set(results["seed"])), task)
     if not comparable(runs):  # a difference between unlike runs would be read as one between methods
         for values in summary["methods"].values():
@@ -196,9 +197,9 @@ def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
 
 
 def _row(run: Run, task: Task) -> dict[str, Any]:
-    row = {key: run.result.get(key) for key in COLUMNS}
     own = {"method": run.method, "seed": run.seed, "status": run.status}
-    return row | own | figure_columns(run.result, task)
+    texts = {key: run.result[key] for key in TEXTS if key not in own}
+    return {key: run.result.get(key) for key in COLUMNS} | texts | own | figure_columns(run.result, task)
 
 
 def _distinct(runs: Sequence[Run]) -> list[Run]:

@@ -19,7 +19,7 @@ from equipoise.data.format.noise import ReadNoise
 from equipoise.data.format.normalize import Normalizer
 from equipoise.data.format.order import EpochOrder, Positions
 from equipoise.data.format.prepared import PreparedDataset
-from equipoise.data.format.read_ahead import failed, received
+from equipoise.data.format.read_ahead import ReadingAhead, failed
 from equipoise.randomness import derive_seed
 from equipoise.sharing import Blocks, SharedBatch
 from equipoise.types import Batch, DataError
@@ -122,7 +122,7 @@ class SplitData(TorchDataset[Batch]):
         blocks = Blocks.shared(len(positions))
         own, size = positions[blocks.own], max(1, batch_size // self.share[1])
         order: Any = [list(own[start : start + size]) for start in range(0, len(own), size)]
-        return blocks, SplitLoader(
+        return blocks, ReadingAhead(
             self.alone(),
             batch_size=None,
             sampler=order,
@@ -162,7 +162,7 @@ class SplitData(TorchDataset[Batch]):
         return features
 
 
-class SplitLoader(DataLoader[Batch]):
+class SplitLoader(ReadingAhead):
     """A loader of a split, which takes batches right from the samples where no other process reads them.
 
     The loader of torch is made for single samples that are put together; what it does around each takes a
@@ -173,7 +173,7 @@ class SplitLoader(DataLoader[Batch]):
 
     def __iter__(self) -> Any:
         if self.num_workers:
-            return received(super().__iter__())
+            return super().__iter__()
         return map(self.dataset.__getitem__, self.sampler)
 
     def own_block(self) -> tuple[Blocks, DataLoader[Batch]] | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
 from equipoise.files.limits import check_machine, machine_limit
 from equipoise.types import DataError, EquipoiseError, MachineLimitError, RunFolderError, UsageError
@@ -64,3 +64,11 @@ def received(items: Iterable[Any]) -> Iterator[Any]:
     except RuntimeError as error:
         check_machine(error)
         raise
+
+
+class ReadingAhead(DataLoader[Any]):
+    """A loader whose processes tell what they could not read; see `received`."""
+
+    def __iter__(self) -> Any:
+        found = super().__iter__()
+        return received(found) if self.num_workers else found

@@ -103,7 +103,7 @@ def trained(
             return record.result()
         training = Training(own, data, model, method, record)
         if record.complete:
-            result = record.result()
+            result: dict[str, Any] = record.result()
             read_weights(record.checked(WEIGHTS), model)
         else:
             training.fit()

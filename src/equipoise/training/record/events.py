@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from equipoise.files.untrusted import parse_json
 from equipoise.files.whole import append_line, sync, sync_folder
+from equipoise.training.record.held import Held
 from equipoise.training.record.seals import Seal, begins, changed, seal_of
 from equipoise.types import RunFolderError
 
@@ -27,7 +28,7 @@ def append_event(path: Path, event: Mapping[str, Any]) -> None:
     append_line(path, json.dumps(event, allow_nan=True))
 
 
-def read_events(path: Path, seal: Seal | None = None) -> Iterator[dict[str, Any]]:
+def read_events(path: Path, seal: Seal | None = None) -> Iterator[Held]:
     """Read the events of a file; an incomplete last line, left by a killed process, is skipped.
 
     Args:
@@ -53,7 +54,7 @@ def read_events(path: Path, seal: Seal | None = None) -> Iterator[dict[str, Any]
         if seal is not None and place >= seal["bytes"] and event.get("event") not in OPENINGS:
             raise changed(path, REMEDY)
         place += len(line)
-        yield event
+        yield Held(event, f"{path}, line {number},", REMEDY)
 
 
 def confirmed(paths: Mapping[str, Path]) -> dict[str, Seal]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from equipoise.files.untrusted import ABSENT, read_json, read_yaml
 from equipoise.training.record.events import REMEDY, read_events
+from equipoise.training.record.held import Held
 from equipoise.training.record.names import (
     BEFORE_LAST,
     CHECKPOINT,
@@ -91,7 +92,7 @@ class RecordReader:
             raise refuse(f"it has the key {unnamed[0]!r}, expected names of options")
         return values
 
-    def events(self, name: str) -> Iterator[dict[str, Any]]:
+    def events(self, name: str) -> Iterator[Held]:
         """Read a file of JSON lines; an incomplete last line, left by a killed process, is skipped.
 
         Raises:
@@ -132,13 +133,14 @@ class RecordReader:
         held = self._opened()[1]
         return None if held is None else held.get(name, EMPTY)
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Held:
         """Return the result.
 
         Raises:
-            RunFolderError: the run is not finished, or the file is damaged or was changed.
+            RunFolderError: the run is not finished, or the file is damaged or was changed. Also when an entry
+                is asked for later, and missing.
         """
-        return self._opened()[0]
+        return Held(self._opened()[0], str(self.path(RESULT)), REMEDY)
 
     def _opened(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Return the result, and the seals of the files that it goes with; see `result`."""
