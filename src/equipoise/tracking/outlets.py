@@ -5,6 +5,7 @@ Whatever a logger draws or warns of, the random states and the user's warnings s
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,10 +30,23 @@ class Logger(Protocol):
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Restore the global random states after a block, and hide its warnings."""
+    """Restore the global random states after a block, and hide its warnings.
+
+    TensorBoard writes in a thread, whose error also reaches the caller: its traceback is hidden, too.
+    """
+    usual = threading.excepthook
+
+    def hook(found: threading.ExceptHookArgs) -> None:
+        if not type(found.thread).__module__.startswith("tensorboard"):
+            usual(found)
+
     with isolated_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        threading.excepthook = hook
+        try:
+            yield
+        finally:
+            threading.excepthook = usual
 
 
 class Outlet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from lightning_fabric.loggers import csv_logs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem
 
 import equipoise as eq
 import synthetic
@@ -199,6 +201,28 @@ def test_a_tracker_that_fails_is_left_out_with_one_warning(
     assert Full.calls == 3
     assert same_weights(plain, result)
     assert in_tensorboard(result.run_dir)[0] == rounded(recorded(result.run_dir))  # the other one goes on
+
+
+def test_tensorboard_without_room_is_left_out_in_one_line(
+    data: str, plain: eq.FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    shown: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    append = LocalFileSystem.append
+
+    def until_full(self: Any, name: str, content: Any, binary_mode: bool = False) -> None:
+        written.append(len(content))
+        if len(written) > 3:  # in the thread that writes
+            raise OSError(28, os.strerror(28))
+        append(self, name, content, binary_mode)
+
+    monkeypatch.setattr(LocalFileSystem, "append", until_full)
+    with pytest.warns(EquipoiseWarning, match="'tensorboard' failed .*No space left") as caught:
+        result = eq.fit(data, out=tmp_path / "run", logger="tensorboard", **RELEARN)
+    assert len([one for one in caught if "'tensorboard'" in str(one.message)]) == 1
+    assert same_weights(plain, result)
+    assert not shown  # no traceback of the thread
 
 
 def test_a_service_that_cannot_be_reached_does_not_stop_a_run(
