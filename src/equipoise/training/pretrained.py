@@ -80,7 +80,7 @@ def from_pretrained(
     settings, result = read_folder(folder)
 
     def refuse(found: str) -> RunFolderError:
-        return RunFolderError(f"{folder / CONFIG} fits no model ({found}); {ADVICE}")
+        return RunFolderError(f"{folder / CONFIG} fits no model ({found}). {ADVICE}")
 
     with parsing(refuse):
         spec = ModelSpec.from_dict(result["model_spec"])
@@ -89,7 +89,7 @@ def from_pretrained(
     read_weights(folder / WEIGHTS, built)
     inputs = read_inputs(RecordReader(folder))
     if inputs is None:
-        raise RunFolderError(f"{folder / INPUTS} is missing; {ADVICE}")
+        raise RunFolderError(f"{folder / INPUTS} is missing. {ADVICE}")
     return PretrainedModel(built.eval(), result, settings, inputs)
 
 

@@ -21,16 +21,20 @@ from equipoise.training.record.files import weights_of
 from equipoise.training.record.history import RecordedDiagnosis
 from equipoise.training.record.inputs import write_inputs
 from equipoise.training.record.names import INPUTS, WEIGHTS
-from equipoise.training.record.seals import holds, seal_of
+from equipoise.training.record.reading import check_result
+from equipoise.training.record.seals import changed, holds, opened, seal_of, sealed
 from equipoise.training.settings import Settings
 from equipoise.types import PathError, RunFolderError
 
 CONFIG, CARD = "config.json", "README.md"
 FILES: Final = (CONFIG, WEIGHTS, INPUTS, CARD)
+SEALED: Final = (WEIGHTS, INPUTS)
 FORMAT: Final = 1
+NEEDED: Final = ("test", "validation", "seed", "dataset", "method", "classes", "model_spec")
+"""Entries of a result that a model cannot be used or described without."""
 LEFT_OUT: Final = ("environment", "parts", "loaded_weights")
 """Entries of a result that name the machine, and files on it."""
-ADVICE: Final = "save it again with save_pretrained, or copy the folder again."
+ADVICE: Final = "Save it again with save_pretrained, or copy the folder again."
 
 
 def write_folder(
@@ -53,14 +57,14 @@ def write_folder(
     _write_weights(run, folder / WEIGHTS)
     write_inputs(folder / INPUTS, run.inputs)
     write_atomically(folder / CARD, card)
-    content = {
+    content: dict[str, Any] = {
         "toolkit": "equipoise",
         "toolkit_version": __version__,
         "format": FORMAT,
         "settings": to_options(run.settings),
         "result": dict(run.summary),
-        "seals": {name: dict(seal_of(folder / name)) for name in (WEIGHTS, INPUTS)},
     }
+    content = sealed(content, {name: seal_of(folder / name) for name in SEALED})
     write_atomically(folder / CONFIG, json.dumps(content, indent=1) + "\n")
 
 
@@ -83,19 +87,20 @@ def read_folder(folder: Path) -> tuple[Settings, dict[str, Any]]:
         raise PathError(f"{folder} has no {CONFIG}; expected a folder written by save_pretrained.")
 
     def refuse(found: str) -> RunFolderError:
-        return RunFolderError(f"cannot read {path}: {found}; {ADVICE}")
+        return RunFolderError(f"cannot read {path}: {found}. {ADVICE}")
 
-    content = read_json(path, refuse)
+    content, seals = opened(read_json(path, refuse), path, ADVICE)
     if content.get("toolkit") != "equipoise" or content.get("format") != FORMAT:
         found = f"toolkit {content.get('toolkit')!r}, format {content.get('format')!r}"
         raise refuse(f"it has {found}, expected 'equipoise' and {FORMAT}")
     with parsing(refuse):
-        for name, seal in content["seals"].items():
-            if name not in (WEIGHTS, INPUTS) or not holds(folder / name, seal):
-                raise RunFolderError(f"{folder / name} is missing, or not as it was written; {ADVICE}")
+        for name in SEALED:
+            if seals is None or not holds(folder / name, seals[name]):
+                raise changed(folder / name, ADVICE)
         settings, result = from_options(content["settings"]), content["result"]
         if not isinstance(result, dict):
             raise refuse("it has no result")
+        check_result(result, refuse, NEEDED)
     for modality, options in settings.encoder_options.items():
         if "folder" in options or isinstance(options.get("config"), str):
             raise refuse(f"the options of {modality!r} name files of another machine")

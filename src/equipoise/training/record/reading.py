@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, Final
 
-from equipoise.files.untrusted import ABSENT, read_json, read_yaml
+from equipoise.files.untrusted import ABSENT, Refuse, read_json, read_yaml
 from equipoise.training.record.events import REMEDY, read_events
 from equipoise.training.record.held import Held
 from equipoise.training.record.names import (
@@ -163,13 +163,7 @@ class RecordReader:
                 f"the run in {self.folder} is not finished; continue it with 'equipoise train --resume'."
             ) from None
         result, seals = opened(result, self.path(RESULT), REMEDY)
-        for name, kind in (IN_RESULT | MAY_BE_IN_RESULT).items():
-            if (name in IN_RESULT or name in result) and not isinstance(result.get(name), kind):
-                raise refuse(f"it has {repr(result.get(name))[:80]} for {name!r}")
-        for split in ("test", "validation"):
-            for name, value in result[split].items():
-                if not isinstance(value, int | float | NoneType):
-                    raise refuse(f"it has {repr(value)[:80]} for {name!r} in {split!r}, expected a number")
+        check_result(result, refuse)
         return result, seals
 
     def check_data(self, identity: Mapping[str, str]) -> None:
@@ -206,6 +200,17 @@ class RecordReader:
                 f"{self.folder} holds a {kind} of another configuration: {'; '.join(differing[:4])}"
                 f"{' and more' if len(differing) > 4 else ''}. Choose another folder, or overwrite it."
             )
+
+
+def check_result(result: Mapping[str, Any], refuse: Refuse, needed: Container[str] = IN_RESULT) -> None:
+    """Check the kinds of the entries of a result; those that are `needed` must be there."""
+    for name, kind in (IN_RESULT | MAY_BE_IN_RESULT).items():
+        if (name in needed or name in result) and not isinstance(result.get(name), kind):
+            raise refuse(f"it has {repr(result.get(name))[:80]} for {name!r}")
+    for split in ("test", "validation"):
+        for name, value in result[split].items():
+            if not isinstance(value, int | float | NoneType):
+                raise refuse(f"it has {repr(value)[:80]} for {name!r} in {split!r}, expected a number")
 
 
 def _shown(options: Mapping[str, Any], key: str) -> str:
