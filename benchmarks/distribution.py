@@ -49,7 +49,7 @@ QUICK: Final = (
     "report/test_report_pages.py",
     "training/test_fit.py",
 )
-"""Tests of every floor that take two minutes together, and need no browser and no extras of developers."""
+"""Tests of every floor, about two minutes of computing, that need no browser and no extras of developers."""
 SAYS_HOW = "pip install 'equipoise[demo]'"
 
 
@@ -119,6 +119,7 @@ def try_out(version: str, wheel: Path, archive: Path) -> str:
     found = interpreter(version)
     if found is None:
         return f"Python {version}: not on this machine"
+    say(f"Python {version}: {found}")
     with tempfile.TemporaryDirectory(prefix=f"equipoise-{version}-") as name:
         folder = Path(name)
         run([found, "-m", "venv", folder / "env"])
@@ -130,7 +131,7 @@ def try_out(version: str, wheel: Path, archive: Path) -> str:
             if any("No matching distribution" in line for line in lines):
                 return f"Python {version}: {lines[-1].removeprefix('ERROR: ')}"
             stop(installed.stderr)
-        say(f"Python {version}: installed")
+        say("  installed the wheel")
         compare(folder, pip)
         tests(folder, archive, pip)
     return f"Python {version}: installed, compared and tested"
@@ -171,6 +172,7 @@ def tests(folder: Path, archive: Path, pip: Sequence[str | Path]) -> None:
     if "site-packages" not in where:
         stop(f"the tests would run against {where}, not against the installed package")
     asked = [python, "-m", "pytest", "-q", "-m", "not matrix and not browser", "-p", "no:cacheprovider"]
+    say("  running the quick tests")
     ended = attempt([*asked, *(f"tests/{name}" for name in QUICK)], source)
     if ended.returncode:
         stop(ended.stdout + ended.stderr)
