@@ -96,6 +96,13 @@ def test_the_card(saved: Path, trained: eq.FitResult) -> None:
     assert "eq.from_pretrained(" in text
 
 
+def test_a_result_that_no_run_writes_gives_no_card(copied: Path, tmp_path: Path) -> None:
+    edit(copied, lambda c: c["result"].update(encoders={"audio": 3}))
+    with pytest.raises(eq.RunFolderError, match="no card can be written of this result"):
+        eq.from_pretrained(copied).save_pretrained(tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
 def test_what_was_passed_on_can_be_passed_on(saved: Path, data: str, tmp_path: Path) -> None:
     again = eq.from_pretrained(saved).save_pretrained(tmp_path / "again")
     for name in ("model.safetensors", "inputs.safetensors"):

@@ -44,6 +44,7 @@ def write_folder(
 
     Raises:
         PathError: something is in the folder, and must not be replaced.
+        RunFolderError: the result is not one that a run writes.
         MissingExtraError: huggingface_hub, which writes the header of the card, is not installed.
     """
     if folder.exists() and not folder.is_dir():
@@ -51,7 +52,8 @@ def write_folder(
     if folder.is_dir() and not overwrite and any(folder.iterdir()):
         raise PathError(f"{folder} is not empty; choose another folder, or give overwrite=True.")
     run = _without_paths(run)
-    card = card_of(run, diagnoses)
+    with parsing(lambda found: RunFolderError(f"no card can be written of this result ({found}).")):
+        card = card_of(run, diagnoses)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     _write_weights(run, folder / WEIGHTS)
