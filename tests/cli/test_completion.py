@@ -22,6 +22,8 @@ from equipoise.cli import COMMANDS
 from equipoise.cli.completion import SHELLS, script
 
 CASES = [
+    ("equipoise train --logger tensorboard ", {"csv", "mlflow"}, {"runs/"}),
+    ("equipoise export run --format ", {"onnx", "pt2"}, {"runs/"}),
     ("equipoise co", {"compare"}, {"train", "runs/"}),
     ("equipoise list ", {"methods", "datasets", "models", "recipes", "metrics"}, {"runs/"}),
     ("equipoise prepare cmu", {"cmu-mosi", "cmu-mosei"}, {"cremad"}),

@@ -22,7 +22,7 @@ PROGRAM: Final = "equipoise"
 FOLDERS: Final = frozenset({"run_dir", "folders", "--tuned", "--data-root", "--stand-in", "--figures"})
 """Arguments of which only folders make sense; other paths complete to files and folders."""
 
-SEVERAL: Final = ("--methods", "--encoder", "--normalize", "--formats")
+SEVERAL: Final = ("--methods", "--encoder", "--normalize", "--formats", "--logger")
 """Options that take several names; `--data` takes folders too."""
 ZSH: Final = """
   _equipoise_further() {
@@ -79,7 +79,9 @@ def choices() -> Mapping[str, Iterable[str]]:
     from equipoise.experiments.paper.plan import PROTOCOLS
     from equipoise.report.render import FIGURE_WIDTHS, FORMATS
     from equipoise.report.table import KINDS
+    from equipoise.tracking.services import SERVICES
     from equipoise.training import settings
+    from equipoise.training.export.export import FORMATS as EXPORTS
     from equipoise.training.recipe import AUTO
 
     methods, models = list(catalogue.list_methods()), catalogue.list_models()
@@ -104,6 +106,8 @@ def choices() -> Mapping[str, Iterable[str]]:
         "--figure-width": FIGURE_WIDTHS,
         "--table": KINDS,
         "--protocol": PROTOCOLS,
+        "--logger": SERVICES,
+        "export --format": EXPORTS,
         "predict --split": SPLIT_NAMES,
         "reproduce name": ITEMS,
         "--data": catalogue.list_datasets(),
