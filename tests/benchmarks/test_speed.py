@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+import equipoise as eq
+import synthetic
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "speed"
 CHEAP = ("g", "j")
@@ -18,8 +22,6 @@ CHEAP = ("g", "j")
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """The modules of the measurement."""
-    import importlib
-
     monkeypatch.syspath_prepend(str(FOLDER))
     for name in ("turns", "records", "page", "sets", "lines", "lines.c_relearning"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -112,8 +114,12 @@ def test_a_measurement_replaces_its_own_lines_only(tmp_path: Path, parts: dict[s
     assert not records.has("b")
 
 
-def test_the_parts_of_a_relearning_are_where_they_are_timed(parts: dict[str, ModuleType]) -> None:
-    import importlib
-
+def test_the_parts_of_a_relearning_are_where_they_are_timed(
+    parts: dict[str, ModuleType], tmp_path: Path
+) -> None:
     line = importlib.import_module("lines.c_relearning")
-    assert all(callable(getattr(line.relearner, name)) for name in line.PARTS.values())
+    assert all(callable(getattr(module, name)) for module, name in line.PARTS.values())
+    with line.parts_timed() as spent:
+        data = synthetic.write(tmp_path / "data", {"audio": (8,), "video": (6,)}, 120)
+        eq.fit(data, "diagnose-relearn", epochs=2, method_options={"epochs": [0]}, diagnose_every=0)
+    assert spent.keys() == line.PARTS.keys()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import yaml
+from yaml.representer import SafeRepresenter
+
 from equipoise.types import RunFolderError
 
 
@@ -35,6 +38,10 @@ class Held(dict[str, Any]):
 
     def __ror__(self, other: Mapping[str, Any]) -> Held:  # type: ignore[override]
         return Held({**other, **self}, self._place, self._remedy, self._within)
+
+
+# Written to YAML as the plain mapping that it is; JSON does so by itself.
+yaml.SafeDumper.add_representer(Held, SafeRepresenter.represent_dict)
 
 
 def _held(value: Any, place: str, remedy: str, name: str) -> Any:
