@@ -76,8 +76,9 @@ def open_runs(league: League, methods: Sequence[str]) -> list[str]:
     absent = [SETS[name].title for name in SETS if name not in [one.name for one in league.sets]]
     found = [f"Not run yet at all: {'; '.join(absent)}."] if absent else []
     open_on: dict[str, list[str]] = {}
+    wanted = [*(name for name in reference_methods() if name != "unimodal"), *methods[1:]]
     for one in league.sets:
-        lacking = [name for name in methods[1:] if name not in set(one.table["method"])]
+        lacking = [name for name in wanted if name not in set(one.table["method"])]
         if SETS[one.name].heavy and lacking:
             open_on.setdefault(", ".join(lacking), []).append(one.title)
     return found + [f"Not run yet on {'; '.join(titles)}: {names}." for names, titles in open_on.items()]

@@ -31,7 +31,7 @@ class SetRows:
         name: of the set.
         title: in tables.
         neglected: see `LeagueSet`.
-        table: rows of the seeds that all methods have finished or failed.
+        table: rows of the methods that have finished or failed with all seeds.
     """
 
     name: str
@@ -41,10 +41,12 @@ class SetRows:
 
     @classmethod
     def of(cls, name: str, title: str, neglected: bool, table: pd.DataFrame) -> SetRows:
-        """Keep the seeds that no method lacks."""
-        methods = set(table["method"])
-        whole = [seed for seed, rows in table.groupby("seed") if set(rows["method"]) == methods]
-        return cls(name, title, neglected, table[table["seed"].isin(whole)])
+        """Keep the seeds of joint training, and the methods that have all of them; others are still run."""
+        seeds = set(table[table["method"] == BASELINE]["seed"])
+        table = table[table["seed"].isin(seeds)]
+        counts = table.groupby("method")["seed"].nunique()
+        whole = set(counts[counts == len(seeds)].index)
+        return cls(name, title, neglected, table[table["method"].isin(whole)])
 
     @property
     def seeds(self) -> list[int]:

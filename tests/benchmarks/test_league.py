@@ -69,6 +69,12 @@ SCORES = {
 }
 
 
+def test_a_method_that_is_still_run_keeps_no_set_from_the_page(parts) -> None:
+    rows = parts["analysis"].SetRows.of("one", "One", False, table_of(SCORES | {"ogm": [0.9, 0.9]}, "one"))
+    assert rows.seeds == [0, 1, 2, 3]
+    assert set(rows.scores.columns) == set(SCORES)
+
+
 @pytest.fixture
 def league(parts):
     """Two sets; on the second, with noise, joint and multi-loss have changed places."""
