@@ -120,7 +120,11 @@ def by_hand(method: Any = "ogm-ge", **changed: Any) -> None:
         (lambda: eq.compare("htad", ["joint"], seeds=1.5), "seeds holds 1.5; expected whole numbers"),
         (lambda: eq.diagnose(WIDE["a"], FOUR, WIDE["a"], FOUR), "features are a ndarray; expected a mapping"),
         (lambda: eq.diagnose(WIDE, FOUR, WIDE, FOUR, preset=None), "unknown diagnosis preset None"),
-        (lambda: eq.examine_model([nn.Linear(1, 1)], None, [], []), r"encoders is \[Linear.*expected a map"),
+        (lambda: eq.examine_model([nn.Linear(1, 1)], None, [], []), r"encoders is a list; expected a map"),
+        (
+            lambda: eq.examine_model(nn.Linear(1, 1), {}, [], []),
+            r"encoders is a Linear; .* Encoders come first, and then the model\.",
+        ),
         (lambda: eq.examine_model(NET, None, [], []), "the model is a NoneType; expected a torch module"),
         (lambda: eq.examine_model(NET, NET, None, []), "the loader is None; expected an iterable"),
         (

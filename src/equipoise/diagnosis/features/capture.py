@@ -242,8 +242,9 @@ def check_handles(
     """
     wanted = "a module, or its path inside the model, such as 'audio_net'" if paths else "a module"
     if not encoders or not hasattr(encoders, "items"):
-        found = f"encoders is {encoders!r}" if encoders else "no encoder was given"
-        raise UsageError(f"{found}; expected a mapping from modality name to {wanted}.")
+        found = f"encoders is a {type(encoders).__name__}" if encoders else "no encoder was given"
+        first = " Encoders come first, and then the model." if isinstance(encoders, nn.Module) else ""
+        raise UsageError(f"{found}; expected a mapping from modality name to {wanted}.{first}")
     for name, module in encoders.items():
         if not (isinstance(module, nn.Module) or (paths and isinstance(module, str))):
             raise UsageError(f"the handle of {name!r} is a {type(module).__name__}; expected {wanted}.")

@@ -94,9 +94,10 @@ def advice(numbers: ModalityNumbers, state: str) -> tuple[str, ...]:
     if state == OVER_TRAINED:
         strength = relearning_strength(max(0.0, numbers.gap or 0.0))
         return (
-            "--method diagnose-relearn-plus, which resets several times what encoders have learnt by heart.",
-            f"--method diagnose-relearn, which moves this encoder toward its initial weights (strength "
-            f"{strength:.2f} at lam 3).",
+            "--method diagnose-relearn-plus (in your own loop equipoise.by_hand), which resets several times "
+            "what encoders have learnt by heart.",
+            "--method diagnose-relearn (equipoise.DiagnoseRelearn), which moves this encoder toward its "
+            f"initial weights (strength {strength:.2f} at lam 3).",
             "Fewer epochs, more dropout or weight decay for this encoder, or more training samples.",
         )
     if state == WEAK:
