@@ -123,7 +123,7 @@ def test_losses_are_significant_ones_below(league) -> None:
     assert (found["sets"], found["seeds"], found["commit"]) == (["one", "two"], 4, "abc")
 
 
-def test_only_seeds_that_all_methods_have_count(parts) -> None:
+def test_only_seeds_of_joint_training_count(parts) -> None:
     table = table_of(SCORES, "one")
     table = table[~((table["method"] == "joint") & (table["seed"] == 3))]
     rows = parts["analysis"].SetRows.of("one", "One", False, table)
