@@ -69,7 +69,7 @@ def drawing(rows: pd.DataFrame) -> alt.LayerChart:
     color = alt.Color(
         "method:N",
         scale=alt.Scale(domain=list(labels.values()), range=[INK, PALETTE[0]]),
-        legend=alt.Legend(title=None, orient="top"),
+        legend=alt.Legend(title=None, orient="top", columnPadding=40),  # fonts of readers may be wider
     )
     axis = alt.Axis(title="letters read right, % (chance 3.8)", grid=True, gridColor=GRID)
     x = alt.X("x:Q", axis=axis, scale=alt.Scale(domain=[0, 100]))
@@ -89,16 +89,16 @@ def words(rows: pd.DataFrame, before: dict[int, eq.Examination], docs: str) -> s
     test = rows.drop_duplicates(["method", "seed"]).pivot(index="seed", columns="method", values="test")
     gain = paired_difference(list(test[CURE]), list(test[JOINT]))
     verdicts = before[SEEDS[0]].verdicts.values()
-    said = [f"> **{one.modality}: {one.state}.** {' '.join(one.reasons)}" for one in verdicts]
+    said = [f"> - **{one.modality}: {one.state}.** {' '.join(one.reasons)}" for one in verdicts]
     own = rows[rows["method"] == JOINT]
     over = (own[own["modality"] == "audio"]["verdict"] == "over-trained").sum()
     low, high = (fixed(100 * end, 1, signed=True) for end in (gain.low, gain.high))
     return "\n".join(
         [
-            "A network reads letters from sound and lips (AVLetters), and its microphone is noisy. What "
+            "A network reads letters from sound and lips (AVLetters), with noise added to the sound. What "
             "`equipoise diagnose` says of it:",
             "",
-            " \\\n".join(said),
+            *said,
             "",
             f"The noise was learnt by heart (so in {over} of {len(SEEDS)} trainings), and as that explains "
             "the training samples, the network learns less from the lips. "
