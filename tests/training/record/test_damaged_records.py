@@ -103,6 +103,18 @@ def test_a_damaged_index_of_snapshots_is_refused(tmp_path: Path) -> None:
     assert refuses_all(read, record.path(SNAPSHOT_INDEX), 60, reader="snapshots", other=WORDS)
 
 
+@pytest.mark.parametrize("name", ["9b" * 300, "../other", "", 7, None])
+def test_a_snapshot_is_named_by_a_digest(name: object, tmp_path: Path) -> None:
+    """The index names files: nothing else is looked for, such as a name that is too long for the system."""
+    record = RunRecord(tmp_path)
+    index = record.path(SNAPSHOT_INDEX)
+    index.parent.mkdir()
+    index.write_text(json.dumps({"epoch": 0, "event": "epoch", "weights": name}) + "\n", encoding="utf-8")
+    for read in (Snapshots(record).all, lambda: Snapshots(record).check(index.stat().st_size)):
+        with pytest.raises(eq.RunFolderError, match="for 'weights', expected a digest"):
+            read()
+
+
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "old.pt"])
 def test_damaged_weights_are_refused(name: str, tmp_path: Path) -> None:
     encoder, file = MLP(4, hidden=(4,)), tmp_path / name

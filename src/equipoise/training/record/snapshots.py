@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from equipoise.types import NoSpaceError, RunFolderError
 
 EPOCH, BEFORE, AFTER = "epoch", "before-relearning", "after-relearning"
 MOMENTS: Final = (EPOCH, BEFORE, AFTER)
+DIGEST: Final = re.compile("[0-9a-f]{16,128}")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class Snapshot:
     epoch: int
     event: str
     weights: str
+
+    def __post_init__(self) -> None:
+        """Check the digest, which names a file.
+
+        Raises:
+            ValueError: it is none, as in a damaged index.
+        """
+        if not (isinstance(self.weights, str) and DIGEST.fullmatch(self.weights)):
+            raise ValueError(f"it has {repr(self.weights)[:80]} for 'weights', expected a digest")
 
 
 @dataclass(frozen=True)
