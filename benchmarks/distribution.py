@@ -1,4 +1,4 @@
-"""Build wheel and source archive, and use the wheel as somebody does who never saw the repository.
+"""Build wheel and source archive, and use the wheel as a user does who has never seen the repository.
 
 Usage: python benchmarks/distribution.py [--out dist] [--pythons 3.11 3.12 3.13]
 

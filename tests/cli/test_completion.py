@@ -19,7 +19,7 @@ import pytest
 
 from equipoise.catalogue import list_datasets, list_methods
 from equipoise.cli import COMMANDS
-from equipoise.cli.completion import SHELLS, script
+from equipoise.cli.completion.script import SHELLS, script
 
 CASES = [
     ("equipoise train --logger tensorboard ", {"csv", "mlflow"}, {"runs/"}),

@@ -23,7 +23,7 @@ ELSEWHERE = {
     "pip install --editable .",  # a package of one's own, with a method or a dataset (docs/extending)
     # Beside a notebook, where the clone is the folder `source`; tests/system/test_notebooks.py compares it.
     "pip install --quiet --constraint source/constraints.txt --editable 'source[demo]'\\n",
-    "pip install --force-reinstall {package}",  # a damaged package of somebody else
+    "pip install --force-reinstall {package}",  # a damaged package from another project
     "pip install 'equipoise[{extra}]'",  # how_to_add itself
 }
 

@@ -64,7 +64,7 @@ def build_app() -> App:
         app.command(f"equipoise.cli.{name}_command:{name}_command", name=name, help=summary)
     for name, summary in COMPLETION.items():
         app.command(
-            f"equipoise.cli.completion_command:{name}", name=f"--{name.replace('_', '-')}", help=summary
+            f"equipoise.cli.completion.command:{name}", name=f"--{name.replace('_', '-')}", help=summary
         )
     return app
 

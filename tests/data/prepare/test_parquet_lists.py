@@ -50,7 +50,7 @@ def test_entries_of_a_list_that_grow_are_refused_before_they_take_memory(tmp_pat
     assert taken.bytes < 2**24
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no limit of memory")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory can only be limited on Linux")
 def test_a_single_list_cannot_take_more_memory_than_is_allowed(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", x=pa.array([np.zeros(6 * 10**7, np.int8)]))
     program = (

@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final, Literal
 
-from equipoise.cli.completion import INSTALL, PROGRAM, SHELLS, SHOW, script
+from equipoise.cli.completion.script import INSTALL, PROGRAM, SHELLS, SHOW, script
 from equipoise.cli.tables import output_console, print_plain
 from equipoise.files.whole import write_atomically
 from equipoise.types import PathError, UsageError

@@ -1,0 +1,1 @@
+"""Completion in shells: the script, and the commands that print and install it."""
