@@ -245,3 +245,50 @@ def test_pages_and_search_work_without_network(
     page.wait_for_url("**/methods/*.html*")
     assert not complaints
     context.close()
+
+
+FAULTS = """() => {
+    const width = document.documentElement.clientWidth, found = [];
+    if (document.documentElement.scrollWidth > width + 1) found.push("the page is wider than the screen");
+    if ([...document.querySelectorAll("article img")].some(one => one.complete && !one.naturalWidth))
+        found.push("a picture is missing");
+    for (const table of document.querySelectorAll("article table")) {
+        const around = table.closest(".md-typeset__scrollwrap");
+        if (!table.offsetWidth) continue;
+        if (!around && table.getBoundingClientRect().right > width + 1) found.push("a table leaves the page");
+        if (around && around.scrollWidth > around.clientWidth + 1
+            && !getComputedStyle(around).backgroundImage.includes("gradient"))
+            found.push("no shade shows that a table goes on");
+    }
+    return found;
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("pages", "width", "scheme"),
+    [
+        ("results/league.html", 390, "light"),
+        *(
+            pytest.param("**/*.html", width, scheme, marks=pytest.mark.matrix)
+            for width in (390, 768, 1280)
+            for scheme in ("light", "dark")
+        ),
+    ],
+)
+def test_pages_fit_the_screen_and_show_where_a_table_goes_on(
+    browser: Any, site: Path, pages: str, width: int, scheme: str
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page, complaints, found = context.new_page(), [], {}
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    for path in sorted(site.glob(pages)):
+        if path.name == "404.html":  # it is for a server: its addresses begin at the root
+            continue
+        complaints.clear()
+        page.goto(path.as_uri())
+        if faults := [*page.evaluate(FAULTS), *complaints]:
+            found[str(path.relative_to(site))] = faults
+    assert not found
+    context.close()
