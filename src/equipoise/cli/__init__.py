@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Yaml
-from cyclopts.exceptions import UnusedCliTokensError
+from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
 from equipoise import __version__
 from equipoise.files.limits import check_machine, machine_limit
@@ -172,6 +172,10 @@ def _refused(error: CycloptsError) -> str:
     """Return what the parser found wrong, in the form of our own messages, with the command's help."""
     if isinstance(error, UnusedCliTokensError):
         text = f"unexpected {' '.join(map(repr, error.unused_tokens or ()))}."
+    elif type(error) is MissingArgumentError and error.argument is not None:
+        choices = ", ".join(error.argument.get_choices() or ())
+        lack = f"{error.keyword} needs a value" if error.keyword else f"{error.argument.name} is missing"
+        text = f"{lack}{f': choose from {choices}' if choices else ''}."
     else:
         text = _one_line(str(error)).replace('"', "'")
         text = re.sub(r"'\[([^]]+)\]' from ", r"'\1' in ", text)  # a key of a configuration

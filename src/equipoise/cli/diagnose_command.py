@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from equipoise.cli.arguments import Words, check_figures, check_report
 from equipoise.cli.progress import waiting
-from equipoise.cli.tables import output_console, print_plain, turned
+from equipoise.cli.tables import output_console, print_plain, print_prose, turned
 from equipoise.decimals import MINUS
 from equipoise.types import UsageError
 
@@ -112,7 +112,7 @@ def _show_state(run_dir: Path, preset: str, options: dict[str, Any]) -> None:
     with waiting(f"measuring {run_dir}"):
         state = diagnose_run(run_dir, preset=preset, **options)
     print_plain(console, state)
-    print_plain(
+    print_prose(
         console,
         "\nEach sample has several labels: only the learning state is defined. Verdicts, contributions and "
         "the page need classes or numbers.",
@@ -124,17 +124,17 @@ def _show(console: Console, found: Examination) -> None:
     from equipoise.report.text import examined
 
     for said in examined.floor(found):
-        print_plain(console, f"{said.verdict} {said.text}")
+        print_prose(console, f"{said.verdict} {said.text}")
     for verdict in found.verdicts.values():
-        print_plain(console, f"{verdict.modality}: {verdict.state}. {' '.join(verdict.reasons)}")
+        print_prose(console, f"{verdict.modality}: {verdict.state}. {' '.join(verdict.reasons)}")
         for remark in verdict.remarks:
-            print_plain(console, f"  note: {remark}")
+            print_prose(console, f"note: {remark}", indent=2)
         for advice in verdict.advice if verdict.state != BALANCED else ():
-            print_plain(console, f"  try: {advice}")
+            print_prose(console, f"try: {advice}", indent=2)
     for lack in dict.fromkeys(lack for verdict in found.verdicts.values() for lack in verdict.lacks):
-        print_plain(console, lack)
+        print_prose(console, lack)
     contribution = examined.contribution(found)
-    print_plain(console, f"Contribution: {contribution.verdict} {contribution.text}".replace(MINUS, "-"))
+    print_prose(console, f"Contribution: {contribution.verdict} {contribution.text}".replace(MINUS, "-"))
     for table in turned(examined.numbers(found)):
         console.print()
         console.print(table)

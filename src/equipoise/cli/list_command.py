@@ -21,7 +21,7 @@ def list_command(what: Kind, /, *, long: bool = False, config: Path | None = Non
         config: YAML file with options by name.
     """
     from equipoise import catalogue
-    from equipoise.cli.tables import make_table, output_console
+    from equipoise.cli.tables import listed, output_console
 
     lists: dict[str, Callable[[], Mapping[str, Mapping[str, Any]]]] = {
         "methods": catalogue.list_methods,
@@ -37,7 +37,9 @@ def list_command(what: Kind, /, *, long: bool = False, config: Path | None = Non
     named = dict.fromkeys(column for row in rows for column in row)
     columns = [column for column in named if any(row.get(column) for row in rows)]
     heads = [column.replace("_", " ") for column in columns]
-    output_console().print(make_table(heads, [[row.get(column, "") for column in columns] for row in rows]))
+    cells = [[row.get(column, "") for column in columns] for row in rows]
+    console = output_console()
+    console.print(listed(heads, cells, console))
 
 
 def _row(name: str, facts: Mapping[str, Any]) -> dict[str, str]:

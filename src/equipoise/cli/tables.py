@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -49,6 +50,14 @@ def print_plain(console: Console, text: object) -> None:
     console.print(printable(str(text)), markup=False, soft_wrap=True)
 
 
+def print_prose(console: Console, text: str, indent: int = 0) -> None:
+    """Print sentences; a terminal breaks their lines between words."""
+    if console.is_terminal:
+        console.print(Padding(Text(printable(text), overflow="fold"), (0, 0, 0, indent)))
+    else:
+        print_plain(console, " " * indent + text)
+
+
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
     """Return a table of plain texts; numbers are aligned to the right."""
     head = None if title is None else Text(printable(title))
@@ -61,6 +70,25 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str
         # Text, because names from users must not be read as markup.
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
+
+
+def listed(columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> RenderableType:
+    """Return a table, or, where a terminal is too narrow for it, each row as a heading and a line a fact."""
+    pairs = [list(column) for column in zip(columns, *rows, strict=True)]
+    words = sum(max(map(_longest_word, column)) + 2 for column in pairs)
+    cells = sum(max(map(len, column)) + 2 for column in pairs)
+    if not console.is_terminal or (words <= console.width and cells <= 1.75 * console.width):
+        return make_table(columns, rows)
+    blocks: list[RenderableType] = []
+    for name, *own in rows:
+        lines = Table.grid(padding=(0, 2), pad_edge=False)
+        lines.add_column(no_wrap=True)
+        lines.add_column(overflow="fold")
+        for column, cell in zip(columns[1:], own, strict=True):
+            if cell:
+                lines.add_row(Text(f"  {printable(column)}"), Text(printable(cell)))
+        blocks += [Text(printable(name), style="bold"), lines]
+    return Group(*blocks)
 
 
 def turned(table: PageTable) -> Iterator[Table]:
@@ -84,6 +112,10 @@ def number(value: float, form: str = ".3f") -> str:
         return "-"
     text = format(value, form)
     return format(0.0, form) if float(text) == 0 else text
+
+
+def _longest_word(text: str) -> int:
+    return max(map(len, text.split()), default=0)
 
 
 def _is_number(text: str) -> bool:

@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from equipoise.cli.tables import make_table, number, print_plain
+from equipoise.cli.tables import make_table, number, print_prose
 from equipoise.cli.views.tuning_table import print_tuning_of
 from equipoise.decimals import bracketed
 from equipoise.experiments.compare.comparison import NOT_RANKED, Comparison, shown_name
@@ -101,7 +101,7 @@ def print_grid(console: Console, found: Mapping[str, Comparison]) -> None:
         column.no_wrap = True
     console.print(table)
     for reason, names in reasons.items():
-        print_plain(
+        print_prose(
             console, f"\nnot ranked: {reason} ({'all' if len(names) == len(found) else '; '.join(names)})"
         )
 
@@ -110,18 +110,18 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the table of a comparison, and what must be known with it."""
     summary = comparison.summary
     epochs = comparison.results["epochs"].iloc[0]
-    print_plain(console, f"{summary['dataset']}, {summary['model']}, {epochs} epochs\n")
+    print_prose(console, f"{summary['dataset']}, {summary['model']}, {epochs} epochs\n")
     console.print(ComparisonTable(comparison))
     if summary["not_ranked_because"]:
-        print_plain(console, f"\nnot ranked: {'; '.join(summary['not_ranked_because'])}")
+        print_prose(console, f"\nnot ranked: {'; '.join(summary['not_ranked_because'])}")
     for method, figures in marked(summary["methods"]).items():
-        print_plain(console, f"below its floor, a linear model on its inputs: {method}, {figures}")
+        print_prose(console, f"below its floor, a linear model on its inputs: {method}, {figures}")
     if tuning := summary.get("tuning"):
         print_tuning_of(console, tuning)
     for method, reason in summary.get("left_out", {}).items():
-        print_plain(console, f"left out {method}: {reason}")
+        print_prose(console, f"left out {method}: {reason}")
     if missing := summary.get("missing_references"):
-        print_plain(console, f"not compared with {', '.join(missing)} (--methods references ...)")
+        print_prose(console, f"not compared with {', '.join(missing)} (--methods references ...)")
 
 
 def _rows(comparison: Comparison) -> list[dict[str, str]]:

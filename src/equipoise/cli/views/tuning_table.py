@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from equipoise.cli.tables import make_table, number, print_plain
+from equipoise.cli.tables import make_table, number, print_prose
 from equipoise.experiments.compare.tuned import COMMON, Tuned
 
 HEADS = ("method", "finished", "pruned", "failed", "defaults", "winner", "gain", "settings of the winner")
@@ -17,7 +17,7 @@ HEADS = ("method", "finished", "pruned", "failed", "defaults", "winner", "gain",
 def print_tuning(console: Console, tuned: Tuned) -> None:
     """Print what a tuning found."""
     seeds = ", ".join(map(str, tuned.seeds))
-    print_plain(
+    print_prose(
         console,
         f"{tuned.dataset}, {tuned.trials} trials of {tuned.settings['epochs']} epochs for each method, "
         f"validation {tuned.figure}, seed {seeds}\n",
@@ -28,7 +28,7 @@ def print_tuning(console: Console, tuned: Tuned) -> None:
 def print_tuning_of(console: Console, tuning: Mapping[str, Any]) -> None:
     """Print what the summary of a comparison says about the tuning of its methods."""
     seeds = ", ".join(map(str, tuning["seeds"]))
-    print_plain(
+    print_prose(
         console,
         f"\nTuned with {tuning['trials']} trials for each method, by validation {tuning['figure']}, "
         f"seed {seeds}:\n",
