@@ -116,8 +116,9 @@ def of_mutations(table: pd.DataFrame) -> list[str]:
         f"{good['count'].sum() if len(good) else 0:,.0f} damaged copies of {len(good)} files. {what}",
         "",
         "Each copy has one to four faults: bits flipped, bytes set, cut out, repeated or spliced in, the end "
-        "cut off, an extreme number. None may cost 5 s of the processor, or more memory than twice what the "
-        "whole file needs and 64 MiB.",
+        "cut off, an extreme number. Where a row says `other content`, the copies parse, but one to three of "
+        "their entries are left out, added, or of another kind. None may cost 5 s of the processor, or more "
+        "memory than twice what the whole file needs and 64 MiB.",
         "",
         "| reader | file | copies | refused | read | slowest | most memory beyond the whole file's |",
         "|---|---|---:|---:|---:|---:|---:|",

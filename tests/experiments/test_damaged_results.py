@@ -44,12 +44,24 @@ def test_a_damaged_comparison_is_refused(name: str, comparison: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda held: held.pop("model"), "None for 'model'"),
-        (lambda held: held.update(methods=[]), r"\[\] for 'methods'"),
-        (lambda held: held["methods"].update(joint=3), "3 for 'joint', expected a mapping"),
-        (lambda held: held["methods"]["joint"].pop("n"), "None for 'n' in 'joint'"),
-        (lambda held: held["methods"]["joint"].update(cost="much"), "'much' for cost"),
-        (lambda held: held["methods"]["joint"].update(floor={"mean": 1}), "'difference' in floor"),
+        (lambda held: held.pop("model"), "has no 'model'"),
+        (lambda held: held.update(methods=[]), r"\[\] for 'methods', expected a mapping"),
+        (lambda held: held["methods"].update(joint=3), "3 for 'joint' in 'methods', expected a mapping"),
+        (lambda held: held["methods"]["joint"].pop("n"), "has no 'n' in 'joint' in 'methods'"),
+        (lambda held: held["methods"]["joint"].update(cost="much"), "'much' for 'cost' in 'joint'"),
+        (lambda held: held["methods"]["joint"].update(floor={"mean": 1}), "no 'difference' in 'floor'"),
+        (
+            lambda held: held["methods"]["joint"].update(n=True),
+            "True for 'n' in 'joint' in 'methods', expected a whole",
+        ),
+        (lambda held: held["methods"]["joint"].update(rank=10**30), "for 'rank'"),
+        (
+            lambda held: held["methods"]["diagnose-relearn"]["difference_to_joint"].pop("low"),
+            "has no 'low' in",
+        ),
+        (lambda held: held.update(left_out=[]), r"\[\] for 'left_out', expected a mapping"),
+        (lambda held: held.update(seeds="0"), "'0' for 'seeds', expected a list"),
+        (lambda held: held.update(not_ranked_because=[1]), "1 for 'not_ranked_because', expected a text"),
     ],
 )
 def test_a_summary_says_what_it_lacks(change: Callable[[Any], Any], match: str, comparison: Path) -> None:

@@ -141,7 +141,7 @@ def refuses_all(
             what = f"mutation {seed} of {file.name}"
             file.write_bytes(mutated(content, seed, other))
             with limited(what) as taken:
-                said = _refusal(read, file, typed, what)
+                said = refusal(read, file, typed, what)
             tried.add(what, said, taken)
     except (AssertionError, Late) as error:
         tried.failed = str(error)
@@ -153,7 +153,7 @@ def refuses_all(
     return tried.refused
 
 
-def _refusal(
+def refusal(
     read: Callable[[Path], object], file: Path, typed: tuple[type[Exception], ...], what: str
 ) -> str | None:
     """Return what a reader says of a file, or None if it reads it."""

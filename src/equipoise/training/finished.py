@@ -12,11 +12,11 @@ from equipoise.methods import create_method
 from equipoise.models import BalancedModel
 from equipoise.models.local_weights import without_weights
 from equipoise.training.assembly import ModelSpec, build_for, build_reference
-from equipoise.training.option_text import from_options
+from equipoise.training.option_text import recorded_settings
 from equipoise.training.record.events import REMEDY
 from equipoise.training.record.files import read_weights
 from equipoise.training.record.history import RecordedDiagnosis, read_diagnoses
-from equipoise.training.record.record import DIAGNOSES, RESULT, WEIGHTS, RunRecord
+from equipoise.training.record.record import CONFIG, DIAGNOSES, RESULT, WEIGHTS, RunRecord
 from equipoise.training.trained import TrainedModel
 from equipoise.types import InNotebooks, RunFolderError
 
@@ -76,7 +76,7 @@ def load_run(folder: str | os.PathLike[str]) -> FitResult:
     def refuse(found: str) -> RunFolderError:
         return RunFolderError(f"{record.path(RESULT)} fits no run ({found}). {REMEDY}")
 
-    settings = from_options(record.options())
+    settings = recorded_settings(record.options(), record.path(CONFIG))
     # All weights are in the record. The files that training started from may be missing.
     settings = replace(settings, encoder_options=without_weights(settings.encoder_options))
     with parsing(refuse):

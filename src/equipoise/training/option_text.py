@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from equipoise.files.untrusted import parse_yaml, parsing
 from equipoise.training.settings import Settings
-from equipoise.types import UsageError
+from equipoise.types import RunFolderError, UsageError
 
 IN_TEXT: Final = {
     "method_options": "set",
@@ -125,6 +126,18 @@ def from_options(options: Mapping[str, Any]) -> Settings:
     if "data" not in values:
         raise UsageError("the options lack 'data'; expected the name of a dataset, or its folder.")
     return Settings.from_options(**values)
+
+
+def recorded_settings(options: Mapping[str, Any], file: Path) -> Settings:
+    """Read settings from the options that a file holds; see `from_options`.
+
+    Raises:
+        RunFolderError: an option does not exist or cannot be read; the file is named.
+    """
+    try:
+        return from_options(options)
+    except UsageError as error:
+        raise RunFolderError(f"{file} holds no settings of a run: {error}") from error
 
 
 def to_keywords(options: Mapping[str, Any]) -> dict[str, Any]:

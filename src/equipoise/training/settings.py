@@ -237,14 +237,14 @@ class Settings:
         from equipoise.data.datasets import DATASETS
 
         options = plain(options)
+        own, shared = ({option.name for option in fields(kind)} - {"budget"} for kind in (cls, Budget))
+        check_known("option", options, own | shared)
+        check_types(cls, {"data": data, **options})
+        check_types(Budget, options)
         if data not in DATASETS and (Path(data) / "dataset.json").is_file():
             data = str(Path(data).resolve())  # a record must not depend on the current folder
         if isinstance(options.get("encoder_options"), Mapping):
             options["encoder_options"] = _absolute_paths(options["encoder_options"])
-        own, shared = ({option.name for option in fields(kind)} - {"budget"} for kind in (cls, Budget))
-        check_known("option", options, own | shared)
-        check_types(cls, options)
-        check_types(Budget, options)
         chosen = {key: value for key, value in options.items() if key in own}
         looked_at = {key: chosen[key] for key in ("encoder", "modalities") if key in chosen}
         given = {key: value for key, value in options.items() if key in shared}

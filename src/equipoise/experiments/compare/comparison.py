@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
 from typing import Any, Final
 
 import pandas as pd
@@ -15,10 +14,11 @@ from pandas.api.types import is_numeric_dtype
 
 from equipoise.experiments.compare.fairness import obstacles
 from equipoise.experiments.compare.floors import is_below, sentence
+from equipoise.experiments.compare.form import SUMMARY_FORM, check_form
 from equipoise.experiments.compare.significance import FEW_SEEDS
 from equipoise.experiments.compare.statistics import RELATIVE, rank, summarise
 from equipoise.files.csv_cells import csv_text, read_csv
-from equipoise.files.untrusted import ABSENT, Refuse, read_json
+from equipoise.files.untrusted import ABSENT, read_json
 from equipoise.files.whole import write_atomically
 from equipoise.tasks import CLASSIFICATION, Task
 from equipoise.training.record.seals import changed, holds, opened, seal_of, sealed
@@ -225,50 +225,13 @@ def read_comparison(folder: Path) -> Comparison:
     wrong = [name for name in COLUMNS if name not in TEXTS and not is_numeric_dtype(results[name])]
     if wrong:
         raise refuse(f"{RESULTS} has other entries than numbers in {wrong[0]!r}")
-    _check_summary(summary, refuse)
+    check_form(summary, SUMMARY_FORM, refuse, SUMMARY)
     if lacking := sorted(set(results.loc[results["status"] == "ok", "method"]) - set(summary["methods"])):
         raise refuse(f"{SUMMARY} has no method {lacking[0]!r}")
     summary, seals = opened(summary, folder / SUMMARY, REMEDY)
     if seals is not None and not holds(folder / RESULTS, seals[RESULTS]):
         raise changed(folder / RESULTS, REMEDY)
     return Comparison(folder, results, _with_nan(summary))
-
-
-NUMBER: Final = (int, float, NoneType)
-IN_SUMMARY: Final = {"dataset": str, "model": str, "seeds": list, "metric": str, "not_ranked_because": list}
-OF_METHOD: Final = {
-    "n": int,
-    **dict.fromkeys(("mean", "std", "train_seconds_mean", "forward_samples_mean"), NUMBER),
-}
-BLOCKS: Final = {
-    f"difference_to_{BASELINE}": (),
-    "cost": (),
-    "floor": ("mean", "difference", "below", "n"),
-}
-"""Entries of a method that are numbers by name, or missing, and which numbers none lacks."""
-
-
-def _check_summary(summary: Mapping[str, Any], refuse: Refuse) -> None:
-    """Raise the error of `refuse` for a summary that lacks what every one has, or has it in another form."""
-
-    def check(where: str, values: Any, kinds: Mapping[str, Any]) -> None:
-        if not isinstance(values, dict):
-            raise refuse(f"{SUMMARY} has {repr(values)[:80]} for {where}, expected a mapping")
-        for key, kind in kinds.items():
-            if key not in values or not isinstance(values[key], kind):
-                raise refuse(f"{SUMMARY} has {repr(values.get(key))[:80]} for {key!r} in {where}")
-
-    check(SUMMARY, summary, IN_SUMMARY | {"methods": dict})
-    for name, values in summary["methods"].items():
-        check(repr(name), values, OF_METHOD)
-        check(repr(name), values, {key: NUMBER for key in ("rank",) if key in values})
-        for block, needed in BLOCKS.items():
-            if held := values.get(block):
-                check(
-                    f"{block} of {name!r}",
-                    held,
-                    dict.fromkeys((*held, *needed) if isinstance(held, dict) else (), NUMBER),
-                )
 
 
 def without_nan(value: Any) -> Any:

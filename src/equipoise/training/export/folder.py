@@ -15,7 +15,7 @@ from equipoise.models.encoders.hugging_face import TransformersEncoder
 from equipoise.models.local_weights import without_weights
 from equipoise.training.export.card import card_of
 from equipoise.training.export.description import KEY, description_of
-from equipoise.training.option_text import from_options, to_options
+from equipoise.training.option_text import recorded_settings, to_options
 from equipoise.training.prediction.used_run import UsedRun
 from equipoise.training.record.files import weights_of
 from equipoise.training.record.history import RecordedDiagnosis
@@ -99,7 +99,7 @@ def read_folder(folder: Path) -> tuple[Settings, dict[str, Any]]:
         for name in SEALED:
             if seals is None or not holds(folder / name, seals[name]):
                 raise changed(folder / name, ADVICE)
-        settings, result = from_options(content["settings"]), content["result"]
+        settings, result = recorded_settings(content["settings"], path), content["result"]
         if not isinstance(result, dict):
             raise refuse("it has no result")
         check_result(result, refuse, NEEDED)

@@ -13,10 +13,10 @@ from equipoise.tasks import CLASSIFICATION, Task, task_named
 from equipoise.threads import cpu_threads
 from equipoise.training.assembly import prepare_data
 from equipoise.training.measuring.mean_features import MeanFeatures
-from equipoise.training.option_text import from_options
+from equipoise.training.option_text import recorded_settings
 from equipoise.training.record import fingerprints
 from equipoise.training.record.inputs import RunInputs, read_inputs
-from equipoise.training.record.record import INPUTS, RunRecord
+from equipoise.training.record.record import CONFIG, INPUTS, RunRecord
 from equipoise.training.settings import Settings
 from equipoise.types import DataError, EquipoiseError, ModelError, RunFolderError, warn
 
@@ -46,7 +46,7 @@ class UsedRun:
         Raises:
             RunFolderError: a file is damaged, or there are neither inputs nor data.
         """
-        settings = from_options(record.options())
+        settings = recorded_settings(record.options(), record.path(CONFIG))
         inputs = read_inputs(record) or _inputs_of_data(record, model, summary, settings)
         return cls(record, model, summary, settings, inputs)
 
