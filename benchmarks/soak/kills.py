@@ -1,9 +1,8 @@
-"""Commands that are killed at random moments and continued, and what must be equal at the end."""
+"""Commands that are killed at random moments and continued."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -14,16 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
+from differences import difference
 
-LEFT = (".part", ".lock", "checkpoint.pt", "error.txt")
-"""Ends of the names of files that finished work does not hold."""
-UNEQUAL = ("summary.json", "report.html", "tuned.yaml", "grid.csv")
-"""Files with times, dates or paths, of which the figures are elsewhere."""
-OF_A_RUN = ("seconds", "environment", "peak_memory_bytes", "parts", "seals")
-"""Ends of the names of what differs from run to run."""
 SECONDS = 10.0
 """Within which no process may be left."""
 HANG = 300.0
@@ -219,46 +211,3 @@ def seconds_until_none(session: int) -> float:
     if processes_of(session):
         os.killpg(session, signal.SIGKILL)
     return seconds
-
-
-def difference(one: Path, other: Path) -> str:
-    """Return in what two folders of finished work differ, except for times; nothing where they are equal."""
-    names = [
-        {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and p.parent.name != "floors"}
-        for out in (one, other)
-    ]
-    if names[0] != names[1]:
-        return f"files of one only: {', '.join(sorted(names[0] ^ names[1])[:5])}"
-    if left := [name for name in sorted(names[0]) if name.endswith(LEFT)]:
-        return f"left behind: {', '.join(left[:5])}"
-    for name in sorted(names[0]):
-        if Path(name).name in UNEQUAL:
-            continue
-        if name.endswith("results.csv"):
-            tables = [pd.read_csv(out / name) for out in (one, other)]
-            bare = [table[[c for c in table if not str(c).endswith(OF_A_RUN)]] for table in tables]
-            same = bare[0].equals(bare[1])
-        elif name.endswith((".json", ".jsonl")):
-            texts = [(out / name).read_text(encoding="utf-8") for out in (one, other)]
-            same = lasting(texts[0]) == lasting(texts[1])
-        else:
-            same = (one / name).read_bytes() == (other / name).read_bytes()
-        if not same:
-            return f"{name} differs"
-    return ""
-
-
-def lasting(text: str) -> list[Any]:
-    """Return the content of JSON, or of lines of it, without what differs from run to run."""
-
-    def bare(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: bare(own) for key, own in value.items() if not key.endswith(OF_A_RUN)}
-        return [bare(own) for own in value] if isinstance(value, list) else value
-
-    decoder, found, place = json.JSONDecoder(), [], 0
-    while place < len(text.rstrip()):
-        value, place = decoder.raw_decode(text, place)
-        found.append(bare(value))
-        place += len(text[place:]) - len(text[place:].lstrip())
-    return found

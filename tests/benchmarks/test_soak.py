@@ -15,7 +15,7 @@ import pytest
 from benchmark_parts import modules_of
 from evidence import VARIABLE, add_row
 
-NAMES = ("kills", "cases", "log", "page", "trials")
+NAMES = ("differences", "kills", "cases", "log", "page", "trials")
 NONE = pd.DataFrame()
 
 
@@ -41,7 +41,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_times_are_no_difference(parts, folders) -> None:
-    assert parts["kills"].difference(*folders) == ""
+    assert parts["differences"].difference(*folders) == ""
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,34 @@ def test_times_are_no_difference(parts, folders) -> None:
 )
 def test_a_difference_is_found(parts, folders, file: str, text: str, found: str) -> None:
     (folders[0] / file).write_text(text)
-    assert parts["kills"].difference(*folders).endswith(found)
+    assert parts["differences"].difference(*folders).endswith(found)
 
 
 def test_what_is_left_behind_is_found(parts, folders) -> None:
     for folder in folders:
         (folder / "runs" / "joint-seed0" / ".result.json.7.part").touch()
-    assert parts["kills"].difference(*folders).startswith("left behind: ")
+    assert parts["differences"].difference(*folders).startswith("left behind: ")
+
+
+def test_trials_of_a_tuning_are_compared_without_times_and_without_those_that_were_killed(
+    parts, tmp_path: Path
+) -> None:
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for name, owner in (("one", "a"), ("other", "b")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tuned.yaml").write_text(f"owner: {owner}\nmethods: {{joint: {{best: 0.5}}}}\n")
+        study = optuna.create_study(study_name="joint", storage=f"sqlite:///{tmp_path / name / 'trials.db'}")
+        study.add_trial(optuna.trial.create_trial(value=0.5, intermediate_values={0: 0.25}))
+        if name == "other":
+            study.ask()  # and killed
+    folders = tmp_path / "one", tmp_path / "other"
+    assert parts["differences"].difference(*folders) == ""
+    study.add_trial(optuna.trial.create_trial(value=0.75))
+    assert parts["differences"].difference(*folders) == "trials.db differs"
+    (tmp_path / "one" / "trials.db").write_bytes((tmp_path / "other" / "trials.db").read_bytes())
+    (tmp_path / "one" / "tuned.yaml").write_text("owner: a\nmethods: {joint: {best: 0.25}}\n")
+    assert parts["differences"].difference(*folders) == "tuned.yaml differs"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
