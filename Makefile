@@ -73,6 +73,7 @@ bench: $(VENV)/.dev  ## Measure speed, as ratios of alternating measurements (fo
 		$(if $(QUICK),--quick --out runs/speed-quick --page runs/speed-quick/performance.md)
 
 soak: $(VENV)/.dev browser  ## Kill commands, open damaged and hostile files, write docs/results/reliability.md (hours; SOAK="--times .1").
+	-$(PIP) atheris  # where it is to be had: it searches inputs
 	$(BIN)/python benchmarks/soak $(SOAK)
 
 pictures: $(VENV)/.dev  ## Draw the figures of docs/how-it-works.md from two runs on synthetic data (half a minute).

@@ -3,7 +3,8 @@
 Usage: python benchmarks/soak [--parts PART ...] [--times F] [--seed N] [--out DIR] [--page]
 
 Every kill leaves a row in docs/results/reliability/kills.csv as soon as it is known what came of it,
-every reader of damaged copies one in mutations.jsonl, and every hostile file one in hostile.jsonl.
+every reader one in mutations.jsonl for damaged copies and one in guided.jsonl for inputs that atheris
+searched (where it is installed), and every hostile file one in hostile.jsonl.
 Rows stay, and what has been done as often as wanted is not done again; hostile files are opened
 anew. `--times .1` does a tenth.
 """
@@ -19,7 +20,7 @@ from cases import comparisons, preparations, runs
 from kills import Case, Soak
 from log import Log, commit
 from page import write
-from trials import HOSTILE, MUTATIONS, Trials
+from trials import GUIDED, HOSTILE, MUTATIONS, Trials
 
 ROWS, PAGE = Path("docs/results/reliability"), Path("docs/results/reliability.md")
 COUNTS: Mapping[str, int] = {
@@ -33,12 +34,14 @@ COUNTS: Mapping[str, int] = {
 OF_A_RUN = 20
 COPIES = 10_000
 """Damaged copies that a reader gets of each file."""
+INPUTS = 2_000
+"""Inputs that are searched for a reader."""
 PARTS: Mapping[str, Callable[[Path], list[Case]]] = {
     "runs": lambda _: runs(),
     "comparisons": lambda _: comparisons(),
     "preparations": preparations,
 }
-ALL = (*PARTS, MUTATIONS, HOSTILE)
+ALL = (*PARTS, MUTATIONS, GUIDED, HOSTILE)
 
 
 def main() -> None:
@@ -51,11 +54,15 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="only write the page")
     given = parser.parse_args()
     log = Log(given.rows / "kills.csv")
-    trials = {part: Trials(given.rows / f"{part}.jsonl", commit()) for part in (MUTATIONS, HOSTILE)}
+    trials = {part: Trials(given.rows / f"{part}.jsonl", commit()) for part in (MUTATIONS, GUIDED, HOSTILE)}
     for part in [] if given.page else given.parts:
         if part in trials:
-            copies = round(given.times * COPIES)
-            for line in trials[part].mutate(copies) if part == MUTATIONS else trials[part].harm():
+            lines = {
+                MUTATIONS: lambda log: log.mutate(round(given.times * COPIES)),
+                GUIDED: lambda log: log.guide(round(given.times * INPUTS)),
+                HOSTILE: Trials.harm,
+            }[part](trials[part])
+            for line in lines:
                 print(line, flush=True)
             continue
         for case in PARTS[part](given.out.absolute()):
@@ -66,7 +73,7 @@ def main() -> None:
                 log.add(part, case.name, kill)
                 print(f"{case.name}: {kill}", flush=True)
     if given.rows == ROWS:
-        write(log.table, trials[MUTATIONS].table(), trials[HOSTILE].table(), PAGE)
+        write(log.table, *(own.table() for own in trials.values()), path=PAGE)
 
 
 if __name__ == "__main__":

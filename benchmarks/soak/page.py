@@ -28,14 +28,16 @@ HEAD = (
 )
 
 
-def write(kills: pd.DataFrame, mutations: pd.DataFrame, hostile: pd.DataFrame, path: Path) -> None:
+def write(
+    kills: pd.DataFrame, mutations: pd.DataFrame, guided: pd.DataFrame, hostile: pd.DataFrame, path: Path
+) -> None:
     """Write the page."""
-    path.write_text(text(kills, mutations, hostile), encoding="utf-8")
+    path.write_text(text(kills, mutations, guided, hostile), encoding="utf-8")
 
 
-def text(kills: pd.DataFrame, mutations: pd.DataFrame, hostile: pd.DataFrame) -> str:
+def text(kills: pd.DataFrame, mutations: pd.DataFrame, guided: pd.DataFrame, hostile: pd.DataFrame) -> str:
     """Return the page."""
-    parts = [(kills, of_kills), (mutations, of_mutations), (hostile, of_hostile)]
+    parts = [(kills, of_kills), (mutations, of_mutations), (guided, of_guided), (hostile, of_hostile)]
     sections = [line for table, of in parts if len(table) for line in of(table)]
     lines = [
         "# Reliability",
@@ -125,6 +127,36 @@ def of_mutations(table: pd.DataFrame) -> list[str]:
         *rows,
         "",
         *failures(table, "Readers that failed"),
+    ]
+
+
+def of_guided(table: pd.DataFrame) -> list[str]:
+    """Return the section about inputs that were searched."""
+    good = table[table["failed"] == ""]
+    what = (
+        "Every one was read, or refused in one line by an error of Equipoise."
+        if len(good) == len(table)
+        else f"{len(table) - len(good)} readers failed; they are listed below."
+    )
+    rows = [
+        f"| {row['reader']} | `{row['file']}` | {row['count']:,.0f} | {row['reached']:,.0f} "
+        f"| {row['refused']:,.0f} | {row['slowest']:.2f} s | {row['most'] / 2**20:.1f} MiB |"
+        for row in good.sort_values(["reader", "file"], kind="stable").to_dict("records")
+    ]
+    return [
+        "## Searched inputs",
+        "",
+        f"{good['count'].sum() if len(good) else 0:,.0f} inputs for {len(good)} files. {what}",
+        "",
+        "Atheris changes a whole file again and again, and goes on from what reaches code of Equipoise that "
+        "nothing before it has reached. The bounds are those of damaged files.",
+        "",
+        "| reader | file | inputs | reached something new | refused | slowest | most memory beyond the whole "
+        "file's |",
+        "|---|---|---:|---:|---:|---:|---:|",
+        *rows,
+        "",
+        *failures(table, "Readers that failed on searched inputs"),
     ]
 
 

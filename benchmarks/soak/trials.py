@@ -5,6 +5,7 @@ The tests leave rows in a log, see `tests/support/evidence.py`.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -18,15 +19,20 @@ from typing import Any
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests" / "support"))
+SUPPORT = ROOT / "tests" / "support"
+sys.path.append(str(SUPPORT))
 
 from evidence import append  # noqa: E402 (of the tests)
 
-LOGGED, COUNT = "EQUIPOISE_EVIDENCE", "EQUIPOISE_MUTATIONS"
+LOGGED, COUNT, SEARCHED = "EQUIPOISE_EVIDENCE", "EQUIPOISE_MUTATIONS", "EQUIPOISE_GUIDED"
 HANG = 4 * 3600.0
 """Seconds after which a test is taken to hang; each damaged copy has limits of its own."""
 MUTATIONS, HOSTILE = "mutations", "hostile"
 """Markers of the tests."""
+GUIDED = "guided"
+"""Part in which atheris searches inputs for the readers that get damaged copies."""
+OTHER_CONTENT = "test_other_content.py"
+"""Tests of readers that get valid content, which is not searched."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,18 @@ class Trials:
         for test in tests(MUTATIONS):
             if test not in done:
                 yield self._run([test], test, {COUNT: str(count)})
+
+    def guide(self, count: int) -> Iterator[str]:
+        """Let atheris search so many inputs for each reader, in a fresh process; yield what is done."""
+        if importlib.util.find_spec("atheris") is None:
+            yield "atheris is not installed: no inputs are searched."
+            return
+        done = self.done(count)
+        paths = os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH"))))
+        for test in tests(MUTATIONS):
+            if test not in done and OTHER_CONTENT not in test:
+                given = {SEARCHED: str(count), "PYTHONPATH": paths}
+                yield self._run(["-p", "watched_code", test], test, given)
 
     def harm(self) -> Iterator[str]:
         """Open every hostile file anew; the rows of earlier soaks are replaced."""

@@ -116,11 +116,11 @@ def test_the_page_lists_what_failed(parts, tmp_path: Path) -> None:
     log = parts["log"].Log(tmp_path / "kills.csv")
     kill = parts["kills"].Killed
     log.add("runs", "joint", kill("all", 3.2, True, 0.04, equal=True))
-    assert "1 kills of 1 commands. No result differed" in parts["page"].text(log.table, NONE, NONE)
+    assert "1 kills of 1 commands. No result differed" in parts["page"].text(log.table, NONE, NONE, NONE)
     log.add("runs", "umt", kill("command", 5.0, True, 30.0, equal=False, difference="results.csv differs"))
     held = parts["log"].Log(tmp_path / "kills.csv")
     assert (held.count("joint"), held.count("umt"), held.count("mla")) == (1, 1, 0)
-    text = parts["page"].text(held.table, NONE, NONE)
+    text = parts["page"].text(held.table, NONE, NONE, NONE)
     assert "1 of them went wrong" in text
     assert "| umt | 1 | 1 | 1 | 0 | 1 | 30.0 s |" in text
     assert "- umt, command, after 5.0 s, at" in text
@@ -168,6 +168,23 @@ def test_readers_that_are_in_the_log_are_not_tried_again(parts, tmp_path: Path, 
     assert held.rows()[-1]["failed"] == "ended with code 1: killed"
 
 
+def test_inputs_are_searched_where_atheris_is_installed(parts, tmp_path: Path, monkeypatch) -> None:
+    trials, tried = parts["trials"], []
+    monkeypatch.setattr(trials, "tests", lambda marker: ["a", "tests/test_other_content.py::b"])
+
+    def ended(words, given):
+        tried.append((*words, given[trials.SEARCHED], given["PYTHONPATH"].split(":")[0]))
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    monkeypatch.setattr(trials, "pytest_ended", ended)
+    held = trials.Trials(tmp_path / "guided.jsonl", "abc")
+    monkeypatch.setattr(trials.importlib.util, "find_spec", lambda name: None)
+    assert list(held.guide(10)) == ["atheris is not installed: no inputs are searched."]
+    monkeypatch.setattr(trials.importlib.util, "find_spec", lambda name: name)
+    assert list(held.guide(10)) == ["a: as it should be"]
+    assert tried == [("-p", "watched_code", "a", "10", str(trials.SUPPORT))]
+
+
 def test_the_page_shows_readers_and_hostile_files(parts) -> None:
     good = {"test": "a", "failed": "", "count": 10_000, **READ}
     bad = {"test": "b[x]", "failed": "mutation 3 of b gives KeyError: 1", "count": 3, **READ}
@@ -180,11 +197,16 @@ def test_the_page_shows_readers_and_hostile_files(parts) -> None:
     }
     harmful = {"test": "c", "kind": "picture", "tries": "PostScript", "said": "", "failed": "it ran", **ROW}
     text = parts["page"].text(
-        NONE, pd.DataFrame([good, bad]), pd.DataFrame([{"test": "d", **harmless}, harmful])
+        NONE,
+        pd.DataFrame([good, bad]),
+        pd.DataFrame([good | {"count": 2000, "reached": 41}, bad]),
+        pd.DataFrame([{"test": "d", **harmless}, harmful]),
     )
     assert "| run | `result.json` | 10,000 | 9 | 1 | 0.50 s | 1.0 MiB |" in text
     assert "10,000 damaged copies of 1 files. 1 readers failed" in text
     assert "- `b[x]`, at `abc`: mutation 3 of b gives KeyError: 1" in text
+    assert "2,000 inputs for 1 files. 1 readers failed" in text
+    assert "| run | `result.json` | 2,000 | 41 | 9 | 0.50 s | 1.0 MiB |" in text
     assert "2 hostile files. 1 of them did harm" in text
     assert "| pickle | `` REDUCE \\| os.system `` | `` it is <b>refused</b> `` |" in text
     assert "- `c`, at `abc`: it ran" in text

@@ -1,7 +1,7 @@
 """Damaged copies of a file, the same for the same seed, and the check that a reader refuses each of them.
 
 `EQUIPOISE_MUTATIONS=10000` tries so many of each file instead of the few hundred of the suite, and
-`EQUIPOISE_EVIDENCE=FILE.jsonl` keeps what came out; see `evidence`.
+`EQUIPOISE_EVIDENCE=FILE.jsonl` keeps what came out; see `evidence`. Inputs are searched by `guided`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 from equipoise.types import EquipoiseError
 from evidence import add_row
+from guided import VARIABLE as GUIDED
+from guided import explore
 from limits import Late, Taken, limited
 
 EXTREMES = (0, 1, *(2**bits + more for bits in (7, 8, 15, 16, 28, 31, 32, 62, 63, 64) for more in (-1, 0)))
@@ -136,13 +138,22 @@ def refuses_all(
     with limited(file.name) as taken:
         read(file)
     tried.need = taken.bytes
+
+    def try_one(damaged: bytes, what: str = file.name) -> None:
+        file.write_bytes(damaged)
+        with limited(what) as taken:
+            said = refusal(read, file, typed, what)
+        tried.add(what, said, taken)
+
+    if guided := int(os.environ.get(GUIDED, "0")):
+        row = explore(try_one, tried.row, (content, other), guided)
+        file.write_bytes(content)
+        add_row(**row)
+        assert not row["failed"], row["failed"]
+        return int(row["refused"])
     try:
         for seed in range(count_of(few)):
-            what = f"mutation {seed} of {file.name}"
-            file.write_bytes(mutated(content, seed, other))
-            with limited(what) as taken:
-                said = refusal(read, file, typed, what)
-            tried.add(what, said, taken)
+            try_one(mutated(content, seed, other), f"mutation {seed} of {file.name}")
     except (AssertionError, Late) as error:
         tried.failed = str(error)
         raise
