@@ -17,7 +17,7 @@ import equipoise as eq
 from equipoise.distributed import own_part, whole
 from equipoise.models import build_model
 from equipoise.relearning.blend import snapshot
-from equipoise.training.sharding import shard_encoders
+from equipoise.training.processes.sharding import shard_encoders
 from two_processes import TwoStreams, leave, loaders
 
 FIXED = {"every": 1, "count": 2, "strength": "fixed", "max_alpha": 0.3}

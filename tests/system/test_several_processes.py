@@ -18,10 +18,10 @@ import synthetic
 from equipoise.methods import METHODS, create_method
 from equipoise.models import BalancedModel, build_model
 from equipoise.training import sharding
+from equipoise.training.processes.sharding import check_sharding, shards
 from equipoise.training.record.inputs import read_inputs
 from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
-from equipoise.training.sharding import check_sharding, shards
 from processes import in_two_processes, torchrun
 from sharded import half_of_each_encoder
 

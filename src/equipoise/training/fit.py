@@ -28,6 +28,7 @@ from equipoise.training.measuring.precision import with_precision
 from equipoise.training.option_text import to_options
 from equipoise.training.processes.group import arranged, joined
 from equipoise.training.processes.launch import launch
+from equipoise.training.processes.sharding import check_sharding
 from equipoise.training.record import fingerprints
 from equipoise.training.record.record import (
     CONFIG,
@@ -37,7 +38,6 @@ from equipoise.training.record.record import (
 from equipoise.training.record.tracked import RunTrackers
 from equipoise.training.result import PreparedRun
 from equipoise.training.settings import SETTING_NAMES, Settings, data_name
-from equipoise.training.sharding import check_sharding
 from equipoise.typed_options import check_keywords
 from equipoise.types import warn
 

@@ -29,11 +29,11 @@ from equipoise.training.loss_scaling import LossScaling
 from equipoise.training.measuring.cost import PassCounter, PeakMemory
 from equipoise.training.measuring.looks import MOST, Looks
 from equipoise.training.optimizers import build_optimizer, optimizer_of
+from equipoise.training.processes.sharding import clip_parts, shard_encoders
 from equipoise.training.record import fingerprints
 from equipoise.training.record.record import DIAGNOSES, METRICS, RunRecord
 from equipoise.training.record.snapshots import BEFORE, Snapshots
 from equipoise.training.settings import Settings
-from equipoise.training.sharding import clip_parts, shard_encoders
 from equipoise.types import Batch
 
 OnEpoch = Callable[[int, dict[str, float]], None]

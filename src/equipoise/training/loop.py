@@ -27,10 +27,10 @@ from equipoise.tracking.pictures import feature_pictures
 from equipoise.training.handle import RunHandle
 from equipoise.training.measuring.cost import PeakMemory
 from equipoise.training.measuring.evaluation import Evaluation, evaluate
+from equipoise.training.processes.sharding import placed_optimizer_state, whole_values
 from equipoise.training.record.checkpoints import load_checkpoint, restored, save_checkpoint
 from equipoise.training.record.record import CHECKPOINT
 from equipoise.training.record.snapshots import AFTER, EPOCH
-from equipoise.training.sharding import placed_optimizer_state, whole_values
 from equipoise.types import Batch, TrainingError
 
 STATEFUL = ("model", "modules", "optimizer", "method", "scaling")

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from equipoise.files.held import Held
 from equipoise.files.untrusted import parse_json
 from equipoise.files.whole import append_line, sync, sync_folder
-from equipoise.training.record.held import Held
 from equipoise.training.record.seals import Seal, begins, changed, seal_of
 from equipoise.types import RunFolderError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Final
 
+from equipoise.files.held import Held
 from equipoise.files.untrusted import ABSENT, Refuse, read_json, read_yaml
 from equipoise.training.record.events import REMEDY, read_events
-from equipoise.training.record.held import Held
 from equipoise.training.record.names import (
     BEFORE_LAST,
     CHECKPOINT,

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import equipoise as eq
-from equipoise.training.record.held import Held
+from equipoise.files.held import Held
 
 VALUES = {"method": "mla", "options": {"weights": {}, "order": [{"first": "audio"}]}}
 
