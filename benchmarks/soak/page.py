@@ -37,15 +37,23 @@ def write(
 
 def text(kills: pd.DataFrame, mutations: pd.DataFrame, guided: pd.DataFrame, hostile: pd.DataFrame) -> str:
     """Return the page."""
-    parts = [(kills, of_kills), (mutations, of_mutations), (guided, of_guided), (hostile, of_hostile)]
-    sections = [line for table, of in parts if len(table) for line in of(table)]
+    parts = [
+        (kills, answer_of_kills, of_kills),
+        (mutations, answer_of_mutations, of_mutations),
+        (guided, answer_of_guided, of_guided),
+        (hostile, answer_of_hostile, of_hostile),
+    ]
+    held = [(table, answer, of) for table, answer, of in parts if len(table)]
     lines = [
         "# Reliability",
         "",
-        "Written by `make soak` from the rows in `docs/results/reliability`; not edited by hand.",
+        "Asked: does a command that is killed lose or change anything, and does a file that is damaged, or "
+        "made to do harm, do more than be refused?",
         "",
-        *sections,
-        *conditions(pd.concat([table for table, _ in parts if len(table)])),
+        *(f"- {answer(table)}" for table, answer, _ in held),
+        "",
+        *(line for table, _, of in held for line in of(table)),
+        *conditions(pd.concat([table for table, *_ in held])),
     ]
     return "\n".join(lines)
 
@@ -54,8 +62,6 @@ def of_kills(table: pd.DataFrame) -> list[str]:
     """Return the section about commands that were killed."""
     lines = [
         "## Killed commands",
-        "",
-        *answer(table),
         "",
         "Each command runs in a fresh interpreter, is ended at a random moment, and is given again with "
         "`--resume` until it ends by itself. Then its folder is compared with that of an unbroken run: "
@@ -95,6 +101,7 @@ def conditions(table: pd.DataFrame) -> list[str]:
         "## Conditions",
         "",
         f"- Commits {commits}; Python {pythons}; {table['cores'].max()} cores.",
+        "- Written by `make soak` from the rows in `docs/results/reliability`; not edited by hand.",
         "",
     ]
 
@@ -102,11 +109,6 @@ def conditions(table: pd.DataFrame) -> list[str]:
 def of_mutations(table: pd.DataFrame) -> list[str]:
     """Return the section about damaged copies of files."""
     good = table[table["failed"] == ""]
-    what = (
-        "Every one was read, or refused in one line by an error of Equipoise."
-        if len(good) == len(table)
-        else f"{len(table) - len(good)} readers failed; they are listed below."
-    )
     rows = [
         f"| {row['reader']} | `{row['file']}` | {row['count']:,.0f} | {row['refused']:,.0f} "
         f"| {row['read']:,.0f} | {row['slowest']:.2f} s | {row['most'] / 2**20:.1f} MiB |"
@@ -114,8 +116,6 @@ def of_mutations(table: pd.DataFrame) -> list[str]:
     ]
     return [
         "## Damaged files",
-        "",
-        f"{good['count'].sum() if len(good) else 0:,.0f} damaged copies of {len(good)} files. {what}",
         "",
         "Each copy has one to four faults: bits flipped, bytes set, cut out, repeated or spliced in, the end "
         "cut off, an extreme number. Where a row says `other content`, the copies parse, but one to three of "
@@ -133,11 +133,6 @@ def of_mutations(table: pd.DataFrame) -> list[str]:
 def of_guided(table: pd.DataFrame) -> list[str]:
     """Return the section about inputs that were searched."""
     good = table[table["failed"] == ""]
-    what = (
-        "Every one was read, or refused in one line by an error of Equipoise."
-        if len(good) == len(table)
-        else f"{len(table) - len(good)} readers failed; they are listed below."
-    )
     rows = [
         f"| {row['reader']} | `{row['file']}` | {row['count']:,.0f} | {row['reached']:,.0f} "
         f"| {row['refused']:,.0f} | {row['slowest']:.2f} s | {row['most'] / 2**20:.1f} MiB |"
@@ -145,8 +140,6 @@ def of_guided(table: pd.DataFrame) -> list[str]:
     ]
     return [
         "## Searched inputs",
-        "",
-        f"{good['count'].sum() if len(good) else 0:,.0f} inputs for {len(good)} files. {what}",
         "",
         "Atheris changes a whole file again and again, and goes on from what reaches code of Equipoise that "
         "nothing before it has reached. The bounds are those of damaged files.",
@@ -162,12 +155,6 @@ def of_guided(table: pd.DataFrame) -> list[str]:
 
 def of_hostile(table: pd.DataFrame) -> list[str]:
     """Return the section about files that are made to do harm."""
-    bad = int((table["failed"] != "").sum())
-    what = (
-        "None executed anything, changed a file outside its folder, or took more than 5 s of the processor."
-        if not bad
-        else f"{bad} of them did harm; they are listed below."
-    )
     good = table[table["failed"] == ""]
     said = [shorten(text or READ, SAID, placeholder=" ...") for text in good["said"]]
     rows = [
@@ -176,8 +163,6 @@ def of_hostile(table: pd.DataFrame) -> list[str]:
     ]
     return [
         "## Hostile files",
-        "",
-        f"{len(table)} hostile files. {what}",
         "",
         "Each is opened as a user would open it, by its command or reader, while everything is watched that "
         "starts a program, connects to a network, or writes, moves or removes a file.",
@@ -208,14 +193,46 @@ def failed(table: pd.DataFrame) -> pd.Series:
     return ~table["equal"].astype(bool) | table["hung"].astype(bool) | (table["left"] > SECONDS)
 
 
-def answer(table: pd.DataFrame) -> list[str]:
+def answer_of_kills(table: pd.DataFrame) -> str:
     bad = int(failed(table).sum())
     what = (
         "No result differed, no command hung, and no process was left after 10 s."
         if not bad
         else f"{bad} of them went wrong; they are listed below."
     )
-    return [f"{len(table)} kills of {table['case'].nunique()} commands. {what}"]
+    return f"**{len(table)} kills of {table['case'].nunique()} commands.** {what}"
+
+
+def answer_of_mutations(table: pd.DataFrame) -> str:
+    return f"**{_tried(table):,.0f} damaged copies of {_good(table)} files.** {_read_or_refused(table)}"
+
+
+def answer_of_guided(table: pd.DataFrame) -> str:
+    return f"**{_tried(table):,.0f} searched inputs for {_good(table)} files.** {_read_or_refused(table)}"
+
+
+def answer_of_hostile(table: pd.DataFrame) -> str:
+    bad = len(table) - _good(table)
+    what = (
+        "None executed anything, changed a file outside its folder, or took more than 5 s of the processor."
+        if not bad
+        else f"{bad} of them did harm; they are listed below."
+    )
+    return f"**{len(table)} hostile files.** {what}"
+
+
+def _good(table: pd.DataFrame) -> int:
+    return int((table["failed"] == "").sum())
+
+
+def _tried(table: pd.DataFrame) -> float:
+    return float(table.loc[table["failed"] == "", "count"].sum())
+
+
+def _read_or_refused(table: pd.DataFrame) -> str:
+    if bad := len(table) - _good(table):
+        return f"{bad} readers failed; they are listed below."
+    return "Every one was read, or refused in one line by an error of Equipoise."
 
 
 def by(table: pd.DataFrame, column: str) -> list[str]:

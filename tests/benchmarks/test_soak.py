@@ -116,7 +116,7 @@ def test_the_page_lists_what_failed(parts, tmp_path: Path) -> None:
     log = parts["log"].Log(tmp_path / "kills.csv")
     kill = parts["kills"].Killed
     log.add("runs", "joint", kill("all", 3.2, True, 0.04, equal=True))
-    assert "1 kills of 1 commands. No result differed" in parts["page"].text(log.table, NONE, NONE, NONE)
+    assert "- **1 kills of 1 commands.** No result differed" in parts["page"].text(log.table, NONE, NONE, NONE)
     log.add("runs", "umt", kill("command", 5.0, True, 30.0, equal=False, difference="results.csv differs"))
     held = parts["log"].Log(tmp_path / "kills.csv")
     assert (held.count("joint"), held.count("umt"), held.count("mla")) == (1, 1, 0)
@@ -203,11 +203,11 @@ def test_the_page_shows_readers_and_hostile_files(parts) -> None:
         pd.DataFrame([{"test": "d", **harmless}, harmful]),
     )
     assert "| run | `result.json` | 10,000 | 9 | 1 | 0.50 s | 1.0 MiB |" in text
-    assert "10,000 damaged copies of 1 files. 1 readers failed" in text
+    assert "**10,000 damaged copies of 1 files.** 1 readers failed" in text
     assert "- `b[x]`, at `abc`: mutation 3 of b gives KeyError: 1" in text
-    assert "2,000 inputs for 1 files. 1 readers failed" in text
+    assert "**2,000 searched inputs for 1 files.** 1 readers failed" in text
     assert "| run | `result.json` | 2,000 | 41 | 9 | 0.50 s | 1.0 MiB |" in text
-    assert "2 hostile files. 1 of them did harm" in text
+    assert "**2 hostile files.** 1 of them did harm" in text
     assert "| pickle | `` REDUCE \\| os.system `` | `` it is <b>refused</b> `` |" in text
     assert "- `c`, at `abc`: it ran" in text
     assert "Killed commands" not in text
