@@ -54,7 +54,7 @@ def accuracy(model: nn.Module, loader: DataLoader) -> float:
 
 
 def say(numbers: dict[str, float], epoch: int) -> None:
-    print(epoch, {name: round(number, 3) for name, number in numbers.items() if name.endswith("gap")})
+    print(epoch, {name: round(number, 3) for name, number in numbers.items() if "/gap/" in name})
 
 
 def main() -> nn.Module:

@@ -116,7 +116,9 @@ def test_the_page_lists_what_failed(parts, tmp_path: Path) -> None:
     log = parts["log"].Log(tmp_path / "kills.csv")
     kill = parts["kills"].Killed
     log.add("runs", "joint", kill("all", 3.2, True, 0.04, equal=True))
-    assert "- **1 kills of 1 commands.** No result differed" in parts["page"].text(log.table, NONE, NONE, NONE)
+    assert "- **1 kills of 1 commands.** No result differed" in parts["page"].text(
+        log.table, NONE, NONE, NONE
+    )
     log.add("runs", "umt", kill("command", 5.0, True, 30.0, equal=False, difference="results.csv differs"))
     held = parts["log"].Log(tmp_path / "kills.csv")
     assert (held.count("joint"), held.count("umt"), held.count("mla")) == (1, 1, 0)

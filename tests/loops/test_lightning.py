@@ -162,8 +162,8 @@ def test_gap_strength_and_scores_go_to_the_logger(tmp_path: Path) -> None:
     fitted(tmp_path, callback, logger=logger, log_every_n_steps=1)
     text = (Path(logger.log_dir) / "metrics.csv").read_text()
     for name in PATHS:
-        for key in ("train_score", "val_score", "gap", "strength"):
-            assert f"equipoise/{name}/{key}" in text
+        for key in (f"purity/{name}/train", f"purity/{name}/val", f"gap/{name}", f"strength/{name}"):
+            assert f"equipoise/{key}" in text
     assert str(callback.relearn.history[0]["modalities"]["audio"]["gap"]) in text
 
 

@@ -127,8 +127,8 @@ def test_lightning_trains_as_without_it(tmp_path: Path) -> None:
     last = eq.Monitor({"a": plain.net.a, "b": plain.net.b})
     last.step(3, plain, DataLoader(Pairs(61, 0), 16), DataLoader(Pairs(40, 1), 16))
     assert seen(callback)[-1] == (3, last.history[0]["modalities"])
-    logged = [numbers for numbers in logger.numbers if "equipoise/a/gap" in numbers]
-    assert [numbers["equipoise/b/strength"] for numbers in logged] == [
+    logged = [numbers for numbers in logger.numbers if "equipoise/gap/a" in numbers]
+    assert [numbers["equipoise/strength/b"] for numbers in logged] == [
         states["b"]["applied"] for _, states in seen(callback)
     ]
     assert all(numbers["equipoise/seconds"] > 0 for numbers in logged)
@@ -186,8 +186,8 @@ def test_transformers_trains_as_without_it(tmp_path: Path) -> None:
     last = eq.Monitor({"a": plain.model.net.a, "b": plain.model.net.b})
     last.step(3, plain.model, DataLoader(Pairs(61, 0), 16), DataLoader(Pairs(40, 1), 16))
     assert seen(first)[-1] == (3, last.history[0]["modalities"])
-    logged = [entry for entry in watched.state.log_history if "equipoise/b/gap" in entry]
-    assert [entry["equipoise/b/strength"] for entry in logged] == [
+    logged = [entry for entry in watched.state.log_history if "equipoise/gap/b" in entry]
+    assert [entry["equipoise/strength/b"] for entry in logged] == [
         states["b"]["applied"] for _, states in seen(first)
     ]
 

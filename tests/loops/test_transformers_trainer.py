@@ -229,7 +229,7 @@ def test_scores_gap_and_strength_are_in_the_log_history(tmp_path: Path) -> None:
     history = trained(tmp_path, one).state.log_history
     assert one.relearn is not None
     for name in PATHS:
-        logged = [entry[f"equipoise/{name}/gap"] for entry in history if f"equipoise/{name}/gap" in entry]
+        logged = [entry[f"equipoise/gap/{name}"] for entry in history if f"equipoise/gap/{name}" in entry]
         assert logged == [entry["modalities"][name]["gap"] for entry in one.relearn.history]
 
 

@@ -122,11 +122,11 @@ def test_numbers_are_logged_under_flat_names(make_model, data):
     numbers = seen[-1][1]
     assert json.loads(json.dumps(numbers)) == numbers
     states = monitor.history[-1]["modalities"]
-    keys = {"train_score": "train_score", "val_score": "val_score", "gap": "gap", "strength": "applied"}
+    keys = {"purity/{}/train": "train_score", "purity/{}/val": "val_score", "gap/{}": "gap"}
     expected = {
-        f"equipoise/{name}/{key}": states[name][own]
+        f"equipoise/{key.format(name)}": states[name][own]
         for name in ("audio", "video")
-        for key, own in keys.items()
+        for key, own in {**keys, "strength/{}": "applied"}.items()
     }
     assert {key: value for key, value in numbers.items() if key != "equipoise/seconds"} == expected
     assert monitor.seconds == pytest.approx(sum(each["equipoise/seconds"] for _, each in seen))

@@ -24,10 +24,10 @@ SAYS = {
     "ddp": r"learning state by purity(.|\n)* 832 (.|\n)*test accuracy 0\.[89]",
     "two_processes_accelerate": r"learning state by purity(.|\n)* 832 (.|\n)*test accuracy 0\.[89]",
     "lightning": r"val_accuracy +│ +0\.[89]",
-    "huggingface": r"'equipoise/text/strength': 0\.",
+    "huggingface": r"'equipoise/strength/text': 0\.",
     "regression": r"learning state by ridge-r2(.|\n)*test R2 0\.[2-6]",
     "embeddings": r"upper: gap -?0\.\d+ \[(.|\n)*lower: gap",
-    "monitor": r"equipoise/wrist/gap(.|\n)*5 looks took(.|\n)*sound: not over-trained(.|\n)*watch\.html",
+    "monitor": r"equipoise/gap/wrist(.|\n)*5 looks took(.|\n)*sound: not over-trained(.|\n)*watch\.html",
     "three_modalities": r"diagnose-relearn +0\.\d+",
 }
 

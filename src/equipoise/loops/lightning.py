@@ -31,7 +31,7 @@ class DiagnoseRelearnCallback(RelearnsInTrainer, BetweenEpochs[DiagnoseRelearn])
     precision, after the hooks of module and datamodule, within `limit_train_batches` and
     `limit_val_batches`. The averaged copies of Lightning's `WeightAveraging` and
     `StochasticWeightAveraging` follow, see `RelearnOptions.ema_policy`. Purities, gap and strength go to the
-    Trainer's loggers as `equipoise/MODALITY/NAME`; the state is part of the Trainer's checkpoints. A second
+    Trainer's loggers as `equipoise/NAME/MODALITY`; the state is part of the Trainer's checkpoints. A second
     fit of the same encoders keeps the initial weights from before the first, with a warning; a new callback
     takes them anew.
 
@@ -83,7 +83,7 @@ class MonitorCallback(WatchesInTrainer, BetweenEpochs[Monitor]):
     """Watch how well each modality of a LightningModule is learnt, without a change to the training.
 
     A look that is due after epoch e runs directly before epoch e + 1; one more follows the last epoch.
-    Scores, gap and strength go to the Trainer's loggers as `equipoise/MODALITY/NAME`, the seconds of a look
+    Scores, gap and strength go to the Trainer's loggers as `equipoise/NAME/MODALITY`, the seconds of a look
     as `equipoise/seconds`; batches are read as by `DiagnoseRelearnCallback`. The history is part of the
     Trainer's checkpoints, and a second fit begins a new one.
 

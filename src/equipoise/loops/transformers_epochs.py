@@ -95,7 +95,7 @@ class BetweenEpochs(DiagnosesInTrainer[Tool], Checkpointed):
     def _log(self, state: TrainerState, diagnosis: Diagnosis | None) -> None:
         """Add what was measured to the Trainer's log, an entry for each modality."""
         for name, values in scores(diagnosis).items() if diagnosis is not None else ():
-            log(state, {f"{name}/strength": 0.0, **values})
+            log(state, {f"strength/{name}": 0.0, **values})
 
 
 def epochs_of(state: TrainerState) -> int:

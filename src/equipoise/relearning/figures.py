@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from equipoise.diagnosis.state import Diagnosis
+from equipoise.tracking.series import of_modality
 
 PREFIX: Final = "equipoise"
 """First part of the names of all logged numbers."""
@@ -17,20 +18,8 @@ def named(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def scores(diagnosis: Diagnosis) -> dict[str, dict[str, float]]:
-    """Return scores, gap and strength of each modality by `MODALITY/NAME`, where they exist."""
-    return {
-        name: {
-            f"{name}/{key}": value
-            for key, value in (
-                ("train_score", state.train_score),
-                ("val_score", state.val_score),
-                ("gap", state.gap),
-                ("strength", state.applied),
-            )
-            if value is not None
-        }
-        for name, state in diagnosis.items()
-    }
+    """Return scores, gap and strength of each modality, where they exist, under the names of `series`."""
+    return {name: of_modality(name, vars(state)) for name, state in diagnosis.items()}
 
 
 def flat(diagnosis: Diagnosis) -> dict[str, float]:

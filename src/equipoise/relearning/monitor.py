@@ -54,9 +54,10 @@ class Monitor(Planner, InNotebooks):
             `DiagnoseRelearn(every=...)` re-learns after those above 0.
         lam: the paper's `lambda`, for all modalities or by name.
         log: called as `log(numbers, epoch)` after each look, with a dict of floats named
-            `equipoise/MODALITY/gap` (`train_score`, `val_score`, `strength`) and `equipoise/seconds`, in the
-            first process only: `lambda numbers, epoch: run.log(numbers, step=epoch)`. Or a logger of
-            Lightning or Fabric, or several, as in `DiagnoseRelearn`.
+            `equipoise/gap/MODALITY`, `equipoise/strength/MODALITY`, `equipoise/purity/MODALITY/train` and
+            `.../val` (or another metric) and `equipoise/seconds`, in the first process only:
+            `lambda numbers, epoch: run.log(numbers, step=epoch)`. Or a logger of Lightning or Fabric, or
+            several, as in `DiagnoseRelearn`.
         preset: `robust`, by which verdicts are given, `held-out`, or `paper`, which `DiagnoseRelearn` has by
             default.
         pool: from an encoder's output to `[B, d]`, for all encoders or by name.

@@ -25,7 +25,7 @@ def series(event: Mapping[str, Any], *, again: bool = False) -> dict[str, float]
     values = {key: value for key, value in event.items() if key not in ("event", "epoch")}
     if isinstance(modalities := values.get("modalities"), Mapping):
         prefix = AFTER if again else ""
-        return {f"{prefix}{k}": v for name, s in modalities.items() for k, v in _of_modality(name, s).items()}
+        return {f"{prefix}{k}": v for name, s in modalities.items() for k, v in of_modality(name, s).items()}
     if kind in ("epoch", "test"):
         return {_of_split(key): float(value) for key, value in values.items() if _is_number(value)}
     return numbers(values, kind)
@@ -38,7 +38,8 @@ def numbers(value: Any, path: str) -> dict[str, float]:
     return {path: float(value)} if _is_number(value) else {}
 
 
-def _of_modality(name: str, state: Mapping[str, Any]) -> dict[str, float]:
+def of_modality(name: str, state: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of the learning state of a modality by name, see `series`."""
     found = {
         f"{state['metric']}/{name}/train": state["train_score"],
         f"{state['metric']}/{name}/val": state["val_score"],
