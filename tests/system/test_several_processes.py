@@ -17,7 +17,7 @@ import shared_runs
 import synthetic
 from equipoise.methods import METHODS, create_method
 from equipoise.models import BalancedModel, build_model
-from equipoise.training import sharding
+from equipoise.training.processes import sharding
 from equipoise.training.processes.sharding import check_sharding, shards
 from equipoise.training.record.inputs import read_inputs
 from equipoise.training.record.record import RunRecord
