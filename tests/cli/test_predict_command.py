@@ -47,7 +47,8 @@ def test_the_table_is_that_of_the_library(
     expected = eq.load_run(run).predict(data, split="test")
     found = table_in(tmp_path / "out" / "p.csv")
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-6)
-    assert f"{(found['predicted'] == found['target']).sum()} as labelled" in lines
+    right = found["predicted"] == found["target"]
+    assert f"accuracy: test {right.mean():.3f} ({right.sum()} of 30)" in lines
     assert any(line.split()[:1] == ["audio"] for line in lines)
     equipoise("predict", "run", "--data", data, "--split", "test", "--out", "p.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "p.parquet"), expected)

@@ -90,8 +90,12 @@ def _show(console: Console, table: pd.DataFrame, model: str) -> None:
     if explained == "confidence":
         print_plain(console, f"mean confidence {table['confidence'].mean():.3f}")
         if "target" in table:
-            right = int((table["predicted"] == table["target"]).sum())
-            print_plain(console, f"{right} as labelled")
+            right = table["predicted"] == table["target"]
+            splits = right.groupby(table["split"], sort=False) if "split" in table else [("", right)]
+            shares = [
+                f"{split} {own.mean():.3f} ({own.sum()} of {len(own)})".strip() for split, own in splits
+            ]
+            print_plain(console, f"accuracy: {', '.join(shares)}")
     names = [name for name in table if str(name).startswith(CONTRIBUTION)]
     if names:
         rows = [
