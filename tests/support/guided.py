@@ -6,6 +6,7 @@ from when it is imported, by the plugin `watched_code`: `PYTHONPATH=tests/suppor
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import tempfile
@@ -28,7 +29,8 @@ def explore(
         count: how many inputs are tried.
 
     Returns:
-        The row of that process, with what `failed` and how many inputs `reached` something new.
+        The row of that process, with what `failed`, on which `input` in base 64, and how many `reached`
+        something new.
     """
     with tempfile.TemporaryDirectory() as name:
         inputs, told = Path(name) / "inputs", Path(name) / "row.json"
@@ -62,10 +64,13 @@ def _run(
         try:
             try_one(content)
         except BaseException as error:
-            failed = f"{error} (input {content[:200]!r})"
+            failed = str(error)
         tried += 1
         if failed or tried == count:
-            told.write_text(json.dumps({**row(), "failed": failed}), encoding="utf-8")
+            found = {**row(), "failed": failed}
+            if failed:
+                found["input"] = base64.b64encode(content).decode()
+            told.write_text(json.dumps(found), encoding="utf-8")
             os._exit(0)
 
     longest = 4096 + 4 * max(path.stat().st_size for path in inputs.iterdir())

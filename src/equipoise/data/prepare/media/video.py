@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 
 from equipoise.data.prepare.media.containers import LACKING, opened, seconds_missing
 from equipoise.data.prepare.media.files import MediaError, check_media, decoding
-from equipoise.data.prepare.media.images import Size, fitted, frame_files, image_size, read_image
+from equipoise.data.prepare.media.images import FEW_PIXELS, Size, fitted, frame_files, image_size, read_image
 
+PIXELS_PER_BYTE = 250
+"""Frames larger than `FEW_PIXELS` need a file in proportion, 33 kB for 4K: a decoder takes memory for three.
+
+Only clips of a few blank frames have more (860 in H.264, 5700 in VP9), and nothing is to be learnt from them.
+"""
 Pick = Literal["even", "second"]
 Pixels = NDArray[np.uint8]
 
@@ -195,7 +200,13 @@ def _stream(path: Path, container: Any) -> Any:
             path, "no-video", "has no images", "remove it from the list, or download it with images"
         )
     stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1  # the preparation already uses one process per core
+    codec, size = stream.codec_context, path.stat().st_size
+    most = max(FEW_PIXELS, PIXELS_PER_BYTE * size)
+    if codec.width * codec.height > most:
+        found = f"declares {codec.width} x {codec.height} pixels, too many for a file of {size} bytes"
+        raise MediaError(path, "unreadable", found, "save it again with smaller frames, or download it again")
+    codec.options = {"max_pixels": str(most)}  # also where a later frame declares more
+    codec.thread_count = 1  # the preparation already uses one process per core
     return stream
 
 
