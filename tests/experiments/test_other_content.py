@@ -87,11 +87,3 @@ READERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", READERS)
 def test_it_is_read_or_refused_in_one_line(name: str, folder: Path) -> None:
     refuses_other_content(READERS[name], folder / name, reader=name.partition("/")[0])
-
-
-@pytest.mark.matrix
-def test_a_page_is_written_of_every_summary_that_is_read(folder: Path) -> None:
-    def show(file: Path) -> None:
-        assert "<table" in read_comparison(file.parent)._repr_html_()
-
-    refuses_other_content(show, folder / "comparison" / SUMMARY, reader="page of a comparison")
