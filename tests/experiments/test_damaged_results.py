@@ -72,6 +72,16 @@ def test_a_summary_says_what_it_lacks(change: Callable[[Any], Any], match: str, 
         read_comparison(comparison)
 
 
+def test_what_may_be_null_is_no_number(comparison: Path) -> None:
+    summary = json.loads((comparison / SUMMARY).read_text())
+    names = ("cost", "floor", "options", "difference_to_joint")
+    summary["methods"]["joint"].update(dict.fromkeys(names), std=None)
+    (comparison / SUMMARY).write_text(json.dumps(summary))
+    held = read_comparison(comparison)
+    assert [held.summary["methods"]["joint"][name] for name in names] == [None] * 4
+    assert held.table().loc["joint", ["std", "relative_forward", "floor"]].isna().all()
+
+
 def test_nesting_and_kinds_are_checked_before_anything_is_used(comparison: Path) -> None:
     for text, match in (("[" * 10**5, "nested too deep"), ('{"a":' * 500 + "1" + "}" * 500, "100 deep")):
         (comparison / SUMMARY).write_text(text)

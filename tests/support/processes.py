@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch.multiprocessing
 
-TIMEOUT = 300.0
+TIMEOUT = 900.0
 multiprocessing.util.get_temp_dir()  # now, because that of the tests is removed before the server ends
 SCRIPT_AND_EXIT = """
 import os, runpy, sys

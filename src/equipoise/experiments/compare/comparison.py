@@ -77,7 +77,15 @@ TESTS: Final = (
     "wilcoxon_p_holm",
 )
 """Columns of a comparison's table that say how sure the difference to joint is."""
-NO_NUMBERS: Final = ("rank", f"difference_to_{BASELINE}", "experimental", "train_data", "floor")
+NO_NUMBERS: Final = (
+    "rank",
+    f"difference_to_{BASELINE}",
+    "experimental",
+    "train_data",
+    "floor",
+    "cost",
+    "options",
+)
 NOT_RANKED: Final = "not ranked"
 """The entry of the column of ranks if nothing may be ranked."""
 
