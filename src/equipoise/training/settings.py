@@ -224,7 +224,7 @@ class Settings:
             raise UsageError(f"{said}; expected at least 1, or no trace.")
 
     @classmethod
-    def from_options(cls, data: str, **options: Any) -> Settings:
+    def from_options(cls, data: str | os.PathLike[str], **options: Any) -> Settings:
         """Build settings from a flat set of options, those of the budget among them.
 
         The recipe gives those of the budget that are left out; the result holds its name.
@@ -236,7 +236,7 @@ class Settings:
         """
         from equipoise.data.datasets import DATASETS
 
-        options = plain(options)
+        options, data = plain(options), os.fspath(data) if isinstance(data, os.PathLike) else data
         own, shared = ({option.name for option in fields(kind)} - {"budget"} for kind in (cls, Budget))
         check_known("option", options, own | shared)
         check_types(cls, {"data": data, **options})
