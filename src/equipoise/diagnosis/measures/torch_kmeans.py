@@ -106,16 +106,18 @@ def _iterate(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     inertia = torch.zeros(starts, dtype=torch.float64, device=x.device)
     offsets = torch.arange(starts, device=x.device) * clusters
     rows = max(1, (BLOCK if x.device.type == "cpu" else BLOCK_ON_GPU) // max(len(flat), width))
-    labels = []
-    for part in torch.split(x, rows):
+    # Memory of the CPU that is taken and given back by blocks, between results that stay, would break up.
+    labels = torch.empty(len(x), starts, dtype=torch.int64, device=x.device)
+    squared = torch.empty_like(x[:rows])
+    for part, own in zip(torch.split(x, rows), torch.split(labels, rows), strict=True):
         away, nearest = torch.addmm(squares, part, doubled).view(len(part), starts, clusters).min(dim=2)
-        away += part.square().sum(dim=1, keepdim=True)
+        away += torch.square(part, out=squared[: len(part)]).sum(dim=1, keepdim=True)
         inertia += away.clamp_(min=0).sum(dim=0, dtype=torch.float64)
-        labels.append(nearest)
+        own.copy_(nearest)
         places = nearest + offsets
         for start in range(starts):
             sums.index_add_(0, places[:, start], part)
         counts += places.flatten().bincount(minlength=len(flat))
     moved = sums / counts.clamp(min=1)[:, None]
     moved = torch.where((counts == 0)[:, None], flat, moved)
-    return moved.view_as(centers), inertia, torch.cat(labels)
+    return moved.view_as(centers), inertia, labels
