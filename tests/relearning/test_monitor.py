@@ -178,6 +178,9 @@ def test_numbers_and_several_labels_as_targets():
         monitor = Monitor({"a": model.a, "b": model.b, "c": model.c})
         found = monitor.step(0, model, *(DataLoader(part, 16) for part in sets))
         assert {state.metric for state in found.values()} == {metric}
+        assert found.options.assign == "cross-fit"
+        named = Monitor({"a": model.a, "b": model.b, "c": model.c}, metric=metric)
+        assert named.step(0, model, *(DataLoader(part, 16) for part in sets)) == found
         assert list(monitor.to_frame().loc[0].index) == ["a", "b", "c"]
         assert str(monitor).startswith("1 look took")
         if metric == "ridge-r2":  # there are no thresholds for R2

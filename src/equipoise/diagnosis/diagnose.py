@@ -112,9 +112,9 @@ def diagnose(
 def options_for(
     preset: str, options: Mapping[str, Any], train_labels: ArrayLike, val_labels: ArrayLike
 ) -> DiagnosisOptions:
-    """Return the options of a preset with changes, and a metric that suits the labels if none is given."""
-    usual = {} if "metric" in options else usual_options(kind_of(train_labels, val_labels), options)
-    return DiagnosisOptions.preset(preset, **{**usual, **options})
+    """Return the options of a preset with changes, and what suits the labels where nothing is given."""
+    kind = "" if "metric" in options else kind_of(train_labels, val_labels)
+    return DiagnosisOptions.preset(preset, **{**usual_options(kind, options), **options})
 
 
 def separability(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -64,15 +64,17 @@ def _in_blocks(options: DiagnosisOptions, targets: tuple[Values, Values]) -> boo
     return plain and scaled and every
 
 
-def usual_options(kind: str, options: Collection[str]) -> dict[str, Any]:
-    """Return the default metric and assignment for a target of this kind, if `options` give no metric.
+def usual_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metric and assignment that suit targets of this kind, so far as `options` do not give them.
 
     The paper covers classes only. A regression that scores its own training samples measures their number
-    rather than the encoder, so the default is cross-fitted.
+    rather than the encoder, so every measure of numbers or labels that fits one is cross-fitted.
     """
-    if kind not in USUAL_MEASURES or "metric" in options:
+    metric = options.get("metric", USUAL_MEASURES.get(kind))
+    measure = MEASURES.get(metric)  # an unknown name is refused where the options are checked
+    if measure is None or measure.target not in USUAL_MEASURES:
         return {}
-    usual = {"metric": USUAL_MEASURES[kind], "assign": "cross-fit"}
+    usual = {"metric": metric} if measure.clusters else {"metric": metric, "assign": "cross-fit"}
     return {name: value for name, value in usual.items() if name not in options}
 
 

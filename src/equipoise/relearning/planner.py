@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +59,7 @@ class Planner:
         choices: RelearnOptions,
         diagnosis: DiagnosisOptions,
         *,
-        named: Collection[str],
+        named: Mapping[str, Any],
         pool: Pool | Mapping[str, Pool] | None,
         heads: Mapping[str, nn.Module] | None,
         reader: BatchReader,
@@ -71,7 +71,7 @@ class Planner:
         self.pool, self.reader = pool, reader
         self._heads = check_heads(heads, self.encoders, diagnosis.metric)
         self.samples_forwarded, self._log = 0, RelearnLog(None)
-        self._named, self._by_layer, self._warned = frozenset(named), choices.by_layer, False
+        self._named, self._by_layer, self._warned = dict(named), choices.by_layer, False
         for name, encoder in self.encoders.items():
             refuse_flattened(encoder, f"the encoder of {name!r}")
         # Inside wrappers for distributed training and compilation, names are the encoder's own.
@@ -109,7 +109,7 @@ class Planner:
         self.samples_forwarded += len(train.target) + len(val.target)
         train, val = train.labelled(), val.labelled()
         self._log.measured(train, val)
-        kind = "classes" if "metric" in self._named else kind_of(train.target, val.target)
+        kind = "" if "metric" in self._named else kind_of(train.target, val.target)
         usual = usual_options(kind, self._named)
         options = replace(self.diagnosis, **usual) if usual else self.diagnosis
         classes = len(torch.unique(train.target))

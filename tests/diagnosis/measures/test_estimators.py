@@ -99,6 +99,11 @@ def test_continuous_labels_select_a_measure_and_integral_floats_do_not(splits):
     assert found["m"].metric == "ridge-r2"
     assert diagnose(train, torch.tensor(target), val, torch.tensor(target_val)) == found
     assert diagnose(train, target, val, target_val, metric="knn-r2")["m"].metric == "knn-r2"
+    # Its name alone is no choice of another assignment.
+    assert diagnose(train, target, val, target_val, metric="ridge-r2") == found
+    refitted = diagnose(train, target, val, target_val, metric="ridge-r2", assign="refit")
+    assert refitted["m"].train_score > found["m"].train_score
+    assert diagnose(train, target, val, target_val, metric="binned-purity").options.assign == "refit"
     with pytest.raises(DataError, match="astype"):
         diagnose(train, y.astype(float), val, y_val.astype(float))
 
