@@ -44,13 +44,13 @@ PORT ?= 8000
 docs-serve: docs  ## Serve the built site at http://localhost:8000 (PORT=N for another port).
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site $(PORT)
 
-browser:  ## Install Chromium, which tests the reports, if it is missing.
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+browser:  ## Install Chromium, which tests the reports, if it is missing and EQUIPOISE_NO_BROWSER is not set.
+	@[ -n "$(EQUIPOISE_NO_BROWSER)" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
 		|| command -v google-chrome >/dev/null || $(MAKE) --no-print-directory install-chromium
 
 .PHONY: install-chromium
 install-chromium:
-	@command -v apt-get >/dev/null || { echo "apt-get not found: install Chromium yourself, or set EQUIPOISE_NO_BROWSER=1 and run pytest" >&2; exit 1; }
+	@command -v apt-get >/dev/null || { echo "apt-get not found: install Chromium yourself, or skip its tests with EQUIPOISE_NO_BROWSER=1" >&2; exit 1; }
 	$(SUDO) apt-get update --quiet --quiet
 	$(SUDO) apt-get install --yes --quiet --quiet --no-install-recommends chromium fonts-dejavu-core >/dev/null
 

@@ -26,8 +26,8 @@ def started() -> Iterator[Any]:
     """Start the browser for a block; without one the test fails, or is skipped where that was asked for."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next((path for name in names if (path := shutil.which(name))), None)
-    if os.environ.get("EQUIPOISE_NO_BROWSER") == "1":
-        pytest.skip("EQUIPOISE_NO_BROWSER is 1")
+    if os.environ.get("EQUIPOISE_NO_BROWSER"):
+        pytest.skip("EQUIPOISE_NO_BROWSER is set")
     if found is None:
         pytest.fail("Chromium not found: run 'make browser', or set EQUIPOISE_NO_BROWSER=1")
     sync_api = pytest.importorskip("playwright.sync_api")
