@@ -48,7 +48,7 @@ def text(league: League, page: Path, images: Path, commit: str, notes: Sequence[
         "Gain in test accuracy over joint training, in points, with 95 % intervals over seeds (paired, by "
         "Student's t).",
         "",
-        "## All methods on all sets",
+        "## Methods that were run on every set",
         "",
         f"Mean rank over {len(across.datasets)} sets (1 is best). Friedman's test: p = "
         f"{across.friedman_p:.2g}. By Nemenyi's test at the 5 % level, two methods differ if their mean "
@@ -84,11 +84,11 @@ def answer(league: League) -> list[str]:
     own_place, own_count = league.place(PLUS, one_network=True)
     neglected = [one for one in league.sets if one.neglected]
     lines = [
-        f"`{PLUS}`, with its defaults, has place {place} of {count} by mean rank over {len(league.sets)} "
-        f"sets, and place {own_place} of {own_count} among the methods with one network at inference. It is "
-        f"{points(league.mean_gain(PLUS, league.sets))} points over joint training on average, "
-        f"{points(league.mean_gain(PLUS, neglected))} over {counted(len(neglected))} with a noisy or "
-        "neglected modality.",
+        f"By mean rank `{PLUS}`, with its defaults, is number {place} of the {count} methods that were run "
+        f"on all {len(league.sets)} sets, and number {own_place} of the {own_count} of them with one network "
+        f"at inference. It is {points(league.mean_gain(PLUS, league.sets))} points over joint training on "
+        f"average, {points(league.mean_gain(PLUS, neglected))} over {counted(len(neglected))} with a noisy "
+        "or neglected modality.",
         "",
     ]
     for other in (BASELINE, LOSSES, SHORT):

@@ -149,7 +149,8 @@ def test_the_page_says_what_came_out(parts, league, tmp_path: Path) -> None:
     page.parent.mkdir()
     parts["page"].write(league, page, tmp_path / "images", "abc", ["seeds 0 to 3"])
     text = page.read_text(encoding="utf-8")
-    assert "has place 1 of 5 by mean rank over 2 sets, and place 1 of 4 among the methods with one" in text
+    said = "is number 1 of the 5 methods that were run on all 2 sets, and number 1 of the 4 of them with one"
+    assert said in text
     assert "+15.0 points over joint training on average, +10.0 over the one set with" in text
     assert "| multi-loss | 2.8 | 0 |" in text
     assert json.loads(page.with_suffix(".json").read_text())["sets"] == ["one", "two"]
