@@ -100,9 +100,9 @@ def words(rows: pd.DataFrame, before: dict[int, eq.Examination], docs: str) -> s
             "",
             *said,
             "",
-            f"The noise was learnt by heart (so in {over} of {len(SEEDS)} trainings), and as that explains "
+            f"The noise was memorised (so in {over} of {len(SEEDS)} trainings), and as that explains "
             "the training samples, the network learns less from the lips. "
-            f"`--method {CURE}` resets what was learnt by heart: with the video only, the network reads "
+            f"`--method {CURE}` resets what was memorised: with the video only, the network reads "
             f"{by[CURE, 'video']:.0f} % of the letters instead of {by[JOINT, 'video']:.0f} %, with both "
             f"{100 * test[CURE].mean():.0f} % instead of {100 * test[JOINT].mean():.0f} %, "
             f"{fixed(100 * gain.mean, 1, signed=True)} points [{low}, {high}]. The simplest remedy, "

@@ -62,7 +62,8 @@ def compare_command(
         overwrite: replace the comparison in the folder.
         rank_anyway: rank even if joint does not beat a linear model on its own inputs.
         executor: `local`, processes of this machine, or `ray`, a cluster.
-        workers: runs at a time. Default: one for each core, or as many as the Ray cluster has room for.
+        workers: runs at a time. Default: one for each core, one in all with a GPU, or as many as the
+            Ray cluster has room for.
         side_by_side: seeds of a method that a worker trains in common steps, where that changes no number
             of any run: small models of vectors, and most methods.
         report_every: write the report whenever that many runs have ended, and not only at the end.

@@ -48,7 +48,8 @@ def diagnose_command(
     Args:
         run_dir: folder of a finished run; its training and validation data are read again.
         features: an .npz file with train_NAME and val_NAME for each modality, train_labels and val_labels.
-        preset: how the learning state is measured: robust (transferred clusters, an interval), or paper.
+        preset: how the learning state is measured: robust (five comparisons of subsets of one size), held-out
+            (samples that were not used for fitting), or paper (as published).
         set_: options of the measurement, as OPTION=VALUE: metric=knn, bootstrap=500.
         quality: train new classifiers on each encoder, and each modality alone, to see what joint training
             lost; for each modality this takes about as long as the run.

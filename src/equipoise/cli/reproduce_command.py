@@ -56,7 +56,8 @@ def reproduce_command(
         overwrite: replace the runs of this table, figure or ablation.
         rank_anyway: rank even if joint does not beat a linear model on its own inputs.
         executor: `local` or `ray`.
-        workers: runs at a time. Default: one for each core, or as many as the Ray cluster has room for.
+        workers: runs at a time. Default: one for each core, one in all with a GPU, or as many as the
+            Ray cluster has room for.
         config: YAML file with options by name; those given here win.
     """
     from equipoise.experiments.paper.items import ITEMS, item_named

@@ -49,7 +49,8 @@ def tune_command(
         set_: options of methods, as METHOD.OPTION=VALUE, which are then not searched.
         storage: URL of a database of Optuna for the trials, for several machines that work on the same ones.
             Default: the file `trials.db` in the output folder.
-        workers: trials at a time, at most one of each method. Default: one for each core.
+        workers: trials at a time, at most one of each method. Default: one for each core, one in all
+            with a GPU.
         resume: keep the trials in the folder, and compute the others.
         overwrite: replace the tuning in the folder.
         config: YAML file with options by name; those given here win.
