@@ -91,6 +91,15 @@ def answer(league: League) -> list[str]:
         "or neglected modality.",
         "",
     ]
+    if place > 1:
+        across, best = league.across, league.names[0]
+        lines.append(
+            f"- The best by mean rank is `{best}` ({across.mean_ranks[best]:.1f}, `{PLUS}` "
+            f"{across.mean_ranks[PLUS]:.1f}; from a difference of {across.critical_difference:.1f} on they "
+            f"would differ significantly). On average `{PLUS}` is "
+            f"{points(league.mean_gain(PLUS, league.sets, best))} points from it, "
+            f"{points(league.mean_gain(PLUS, neglected, best))} on sets with a noisy or neglected modality."
+        )
     for other in (BASELINE, LOSSES, SHORT):
         losses = league.losses(PLUS, other)
         said = f"significantly below it on {named(losses)}" if losses else "significantly below it on no set"
