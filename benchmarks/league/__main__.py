@@ -30,7 +30,7 @@ BEST = 6
 """Methods that are run on the heavy sets beside the references, D&R and D&R-plus: as many as fifteen hours of
 a core allow in all, by the seconds that runs took."""
 TOO_SLOW = ("gblend",)
-"""One of these that is not run there after all: its runs took five times as long as those of joint training."""
+"""One of these that is not run there after all, as its runs took several times as long as joint training."""
 FOLLOWED = ("diagnose-relearn", PLUS)
 PAGE, IMAGES, ROWS = Path("docs/results/league.md"), Path("docs/images"), Path("docs/results/league")
 
