@@ -247,6 +247,36 @@ def test_labels_and_numbers(tmp_path: Path, task: str) -> None:
     assert run.summary["validation"]["map" if task == "multilabel" else "r2"] > 0.3
 
 
+@pytest.mark.filterwarnings("ignore::equipoise.types.EquipoiseWarning")  # few epochs
+@pytest.mark.parametrize("other", ["fixed-modulation", "mcr"])
+def test_combined_with_others_the_joint_loss_is_that_of_the_joint_head(
+    data: str, tmp_path: Path, other: str
+) -> None:
+    """Whichever is named first: the mean of all heads is a prediction, not what is trained."""
+    options = {"fixed-modulation.factors": {"audio": 1.0}} if other == "fixed-modulation" else {}
+    found = [
+        eq.fit(data, name, method_options=options, epochs=2, batch_size=32, out=tmp_path / str(place))
+        for place, name in enumerate((f"{other}+{NAME}", f"{NAME}+{other}"))
+    ]
+    losses = [
+        [e["train_loss"] for e in RunRecord(run.run_dir).events("metrics.jsonl") if e["event"] == "epoch"]
+        for run in found
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["diagnose-relearn", NAME])
+def test_a_measure_that_does_not_fit_the_task_is_refused_before_training(tmp_path: Path, name: str) -> None:
+    inputs, _ = synthetic.samples({"audio": (8,), "video": (6,)}, 120)
+    data = eq.write_dataset(tmp_path / "data", inputs, inputs["audio"][:, 0], task="regression")
+    for metric in ("purity", "auxiliary-head"):
+        if metric == "auxiliary-head" and name != NAME:
+            continue
+        with pytest.raises(eq.UsageError, match=f"metric='{metric}' does not measure regression.*ridge-r2"):
+            eq.fit(data, name, method_options={"metric": metric}, out=tmp_path / metric, **QUICK)
+        assert not (tmp_path / metric / "metrics.jsonl").exists()
+
+
 def test_wrong_options() -> None:
     for options, message in (
         ({"cycles": 0}, "cycles is 0"),
@@ -255,6 +285,7 @@ def test_wrong_options() -> None:
         ({"ends": [0.5, 1.0]}, "parts of the training between 0 and 1"),
         ({"every": 3}, "every"),
         ({"allocation": "most"}, "allocation"),
+        ({"ema_policy": "copy"}, "ema_policy.*none here"),
     ):
         with pytest.raises(eq.UsageError, match=message):
             create_method(NAME, options)

@@ -15,7 +15,7 @@ from equipoise.relearning import DiagnoseRelearn
 from equipoise.relearning.options import ALLOCATIONS, RelearnOptions
 from equipoise.relearning.strength import strengths_of
 from equipoise.relearning.targets import redrawn_state
-from equipoise.types import UsageError
+from equipoise.types import DataError, UsageError
 
 HALF = {"strength": "fixed", "lam": 0.5}
 
@@ -486,6 +486,13 @@ def test_the_ruler_may_be_the_accuracy_of_each_modalitys_own_head(model, data):
         assert state.gap == pytest.approx(abs(scores[0] - scores[1]), abs=1e-12)
     with pytest.raises(UsageError, match="'video' has none; give heads="):
         DiagnoseRelearn(model.handles(), metric="auxiliary-head", heads={"audio": heads["audio"]})
+
+
+def test_a_head_with_fewer_logits_than_classes_is_refused(model, data):
+    heads = {m: torch.nn.Linear(6, 2).double() for m in model.handles()}
+    relearn = DiagnoseRelearn(model.handles(), metric="auxiliary-head", heads=heads)
+    with pytest.raises(DataError, match="'audio' returns .* at least 3 classes"):
+        relearn.diagnose(model, *data.loaders())
 
 
 def test_a_head_may_know_classes_without_training_samples(model, data):

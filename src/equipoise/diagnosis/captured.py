@@ -13,6 +13,7 @@ from equipoise.diagnosis.features.capture import Captured
 from equipoise.diagnosis.options import DiagnosisOptions
 from equipoise.diagnosis.state import Diagnosis
 from equipoise.scopes import evaluating
+from equipoise.types import DataError
 
 
 def diagnose_captured(options: DiagnosisOptions, train: Captured, val: Captured) -> Diagnosis:
@@ -40,6 +41,11 @@ def through_heads(
         weight = next(head.parameters())
         with evaluating(head), torch.no_grad():
             found: torch.Tensor = head(z.to(weight.device, weight.dtype))
+        if int(classes.max()) >= found.shape[1]:
+            raise DataError(
+                f"the head of {name!r} returns {list(found.shape)}; expected logits [N, C] of at least "
+                f"{int(classes.max()) + 1} classes, which the targets have."
+            )
         found = found if found.dtype == torch.float64 else found.float()
         return found.cpu()[:, classes]
 

@@ -67,6 +67,10 @@ class ARL(Modulates, ReadsUnimodal):
     requires = Requirements(min_modalities=2)
     experimental = True
 
+    def acts_on_encoders(self) -> bool:
+        """Whether gradients are scaled."""
+        return self.boost != "off"
+
     def problems(self, plan: Plan) -> list[str]:
         """Warn that training ends with the warm-up."""
         found = super().problems(plan) if self.boost != "off" else []

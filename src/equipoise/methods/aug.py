@@ -15,6 +15,7 @@ from equipoise.methods.core.options import number
 from equipoise.methods.core.run import Run, StepContext
 from equipoise.methods.core.search import LogUniform, Uniform, space
 from equipoise.methods.shared.turns import WeighsTurns, encoders_to_eval, freeze_step
+from equipoise.methods.shared.unimodal_views import true_class_probability
 from equipoise.models import BalancedModel, Fusion, with_fusion
 from equipoise.scopes import modes_restored
 from equipoise.types import Batch
@@ -92,7 +93,7 @@ def residual_loss(logits: list[Tensor], target: Tensor, weight: float) -> Tensor
     if len(logits) == 1:
         return whole
     older, newest = torch.stack(logits[:-1]).sum(0), logits[-1]
-    explained = older.detach().softmax(1).gather(1, target[:, None]).squeeze(1)
+    explained = true_class_probability(older.detach(), target)
     surprise = F.cross_entropy(newest, target, reduction="none")
     return whole + F.cross_entropy(older, target) + ((1 - weight * explained) * surprise).mean()
 
@@ -166,7 +167,7 @@ class AUG(WeighsTurns):
         """Return the loss of the active modality, and add to its score."""
         (modality,), target = context.active or (), context.batch.target
         logits = _fusion(context.run).layer_logits(modality, context.z[modality])
-        true = context.u.detach().softmax(1).gather(1, target[:, None])
+        true = true_class_probability(context.u.detach(), target)
         self._scores[modality] = self._scores.get(modality, 0) + true.sum()
         return {"residual": residual_loss(logits, target, self.residual_weight)}
 

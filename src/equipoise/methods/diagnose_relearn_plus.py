@@ -169,8 +169,6 @@ class DiagnoseRelearnPlus(Relearns):
     def losses(self, context: StepContext) -> dict[str, Tensor]:
         """Return the joint term, the unimodal one, and what is taught."""
         run = context.run
-        if run.model is not (inner := _innermost(run.model)):
-            context.u = inner.fuse(context.z)  # in training, heads and copies are not averaged
         terms = {JOINT: joint_loss(context)}
         if not self.weight and self.distillation == "none":
             return terms

@@ -119,8 +119,9 @@ class InfoReg(ReadsUnimodal, Windowed):
     def epoch_end(self, run: Run) -> None:
         """Compute the traces of the epoch."""
         for m, squares in self._squares.items():
-            if squares:
-                trace = float(torch.stack(squares).mean())
+            found = torch.stack(squares) if squares else torch.zeros(0)
+            if len(finite := found[found.isfinite()]):  # others are of steps that a loss scaler skips
+                trace = float(finite.mean())
                 self._traces[m] = [*self._traces[m], trace][-2:]
         last = {m: traces[-1] for m, traces in self._traces.items() if traces}
         run.record("information", traces=last, regulated=list(self._anchors))

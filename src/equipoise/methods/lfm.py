@@ -18,6 +18,7 @@ from equipoise.methods.core.search import LogUniform, Uniform, space
 from equipoise.methods.shared.gradients import gradients_of, inner_product, trainable
 from equipoise.methods.shared.heldout import HoldsOut
 from equipoise.methods.shared.positions import shuffled
+from equipoise.methods.shared.precision import widened
 from equipoise.models import AverageFusion, BalancedModel, OwnHeads, unimodal_logits, with_fusion
 from equipoise.scopes import evaluating
 from equipoise.types import Batch
@@ -32,7 +33,7 @@ def divergence(left: Tensor, right: Tensor, *, reverse: bool = False) -> Tensor:
     Both are given by logits `[B, C]`. With `c = (p + q) / 2` it is `1/2 KL(p || c) + 1/2 KL(q || c)`;
     `reverse` swaps the arguments of each KL.
     """
-    log_p, log_q = left.log_softmax(1), right.log_softmax(1)
+    log_p, log_q = widened(left).log_softmax(1), widened(right).log_softmax(1)
     log_c = torch.logaddexp(log_p, log_q) - math.log(2)
     halves = [_kl(log_c, log_x) if reverse else _kl(log_x, log_c) for log_x in (log_p, log_q)]
     return (halves[0] + halves[1]) / 2
@@ -40,7 +41,7 @@ def divergence(left: Tensor, right: Tensor, *, reverse: bool = False) -> Tensor:
 
 def contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
     """Return the symmetric InfoNCE loss of features `[B, d]`, in which the rows i are positive pairs."""
-    similarity = F.normalize(left) @ F.normalize(right).T / temperature
+    similarity = F.normalize(widened(left)) @ F.normalize(widened(right)).T / temperature
     own = torch.arange(len(left), device=left.device)
     return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
 

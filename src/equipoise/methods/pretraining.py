@@ -32,6 +32,10 @@ class PretrainFinetune(StartsFromUnimodal):
     cost = "the unimodal runs"
     search_space = space(encoder_factor=LogUniform(0.01, 1))
 
+    def stacks_now(self) -> bool:
+        """Whether no encoder is frozen, which takes its gradients and its mode."""
+        return self.head_epochs == 0
+
     def setup(self, run: Run) -> None:
         """Set the learning rate of the encoders."""
         for group in run.optimizer.param_groups:

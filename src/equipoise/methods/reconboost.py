@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from equipoise.methods.core.options import number
 from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.methods.core.search import Uniform, Whole, space
+from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.turns import TakesTurns, encoders_to_eval, freeze_step
 from equipoise.models import BalancedModel, SharedFusion, with_fusion
 from equipoise.types import warn
@@ -48,8 +49,9 @@ def boosting_loss(logits: Tensor, rest: Tensor, target: Tensor, label: float, re
     gradient; both logits are `[B, C]`. `w2` is for the residual, the part that the others explain.
     """
     place = target[:, None]
-    explained = rest.detach().softmax(1).gather(1, place)
-    return -((label - residual * explained) * logits.log_softmax(1).gather(1, place)).mean() / logits.shape[1]
+    explained = widened(rest.detach()).softmax(1).gather(1, place)
+    log_p = widened(logits).log_softmax(1)
+    return -((label - residual * explained) * log_p.gather(1, place)).mean() / logits.shape[1]
 
 
 @dataclass
@@ -161,7 +163,7 @@ class ReconBoost(TakesTurns):
         if self.consolidation and stage > 0:
             order = self.turns(run)
             before = others[order[(stage - 1) % len(order)]]
-            distance = F.mse_loss(own.softmax(1), before.softmax(1))
+            distance = F.mse_loss(widened(own).softmax(1), widened(before).softmax(1))
             terms["consolidation"] = self.consolidation_weight * distance
         return terms
 

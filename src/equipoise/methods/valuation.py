@@ -129,9 +129,9 @@ class Resamples(Method, ABC):
 class SampleValuation(Resamples):
     """Copy each sample for the modalities that contribute little to it; each copy keeps one of them.
 
-    After every epoch `phi^m_i` (`contributions`) is computed for all samples; sample i is copied for m once
-    where `phi^m_i` is below 1, twice below 0.4, three times below -0.1 (for two modalities: at 0.5, 0 and
-    -0.5).
+    After every epoch from the warm-up on, but the last, `phi^m_i` (`contributions`) is computed for all
+    samples; sample i is copied for m once where `phi^m_i` is below 1, twice below 0.4, three times below -0.1
+    (for two modalities: at 0.5, 0 and -0.5).
     """
 
     name = "sample-valuation"
@@ -154,8 +154,9 @@ class SampleValuation(Resamples):
 class ModalityValuation(Resamples):
     """Copy random samples for the modality that contributes least on average.
 
-    After every epoch the mean contributions (`contributions`) over a random part of the training split decide
-    which modality is lowest and how many copies it gets (`copy_rate`).
+    After every epoch from the warm-up on, but the last, the mean contributions (`contributions`) over a
+    random part of the training split decide which modality is lowest and how many copies it gets
+    (`copy_rate`).
 
     Attributes:
         alpha: strength; 0 is joint training.

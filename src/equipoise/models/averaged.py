@@ -32,7 +32,9 @@ class AllHeadsModel(WrappedModel):
         self.own = OwnHeads(inner.feature_widths(), inner.num_outputs)
 
     def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
-        """Return logits `[B, C]` of the mean prediction."""
+        """Return logits `[B, C]` of the mean prediction; in training those of the joint head alone."""
+        if self.training:
+            return self.inner.fuse(z)
         outputs = [self.inner.fuse(z), *self.own({m: z[m] for m in self.modalities}).values()]
         return mean_prediction(outputs, self.task)
 

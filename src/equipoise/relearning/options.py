@@ -55,6 +55,7 @@ class RelearnOptions:
             blocks near the output more than those near the input. Not in the paper.
         leave_alone: leave an encoder unchanged unless the 95 % interval of its gap lies above zero, as
             `min_gap="bootstrap"` with `sign="positive"` does. By default all presets but `paper` do so.
+            The allocations `even` and `swapped` give their strengths all the same.
         norm_stats: running statistics of the encoders' batch normalisation: `keep`, `blend`, `reset`, or
             `recalibrate` by a pass over the training data; those of layers kept in evaluation mode stay.
         optimizer_state: `keep`, `zero`, or `scale` by `1 - strength`, for re-learnt parameters only; see

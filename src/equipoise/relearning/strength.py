@@ -69,15 +69,15 @@ def lam_by_modality(lam: float | Mapping[str, float], modalities: Iterable[str])
     """
     names = list(modalities)
     if not isinstance(lam, Mapping):
-        if not hasattr(lam, "__float__"):
-            raise UsageError(f"lam is {lam!r}; expected a number, or one for each modality.")
-        lam = dict.fromkeys(names, float(lam))
+        lam = dict.fromkeys(names, lam)
     check_known("modality of lam", lam, names)
     for name in names:
         if name not in lam:
             raise UsageError(f"lam lacks the modality {name!r}; expected one value for each.")
     for value in lam.values():
-        relearning_strength(0.0, value)
+        if not hasattr(value, "__float__"):
+            raise UsageError(f"lam is {value!r}; expected a number, or one for each modality.")
+        relearning_strength(0.0, float(value))
     return {name: float(lam[name]) for name in names}
 
 

@@ -581,19 +581,28 @@ def test_mistakes_give_a_one_line_error() -> None:
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_skipped_step_has_no_side_effects() -> None:
-    net = made()
+@pytest.mark.parametrize(
+    ("name", "options"), [("multi-loss", {}), ("ogm", {"apply": "update"}), ("inforeg", {})]
+)
+def test_a_skipped_step_has_no_side_effects(name: str, options: dict[str, Any]) -> None:
+    net, without = made(), made()
     optimizer = sgd(net)
-    method = prepared("multi-loss", net, optimizer)
+    method = prepared(name, net, optimizer, **options)
     for _ in method.epochs():
         for batch in batches():
             for attempt in range(2):  # the first one is discarded
                 optimizer.zero_grad()
                 method.loss(batch).backward()
+                if not attempt:  # as a loss scaler that is too large leaves them
+                    for parameter in net.parameters():
+                        parameter.grad.fill_(torch.inf)
                 method.on_gradients()
                 if attempt:
                     optimizer.step()
-    assert_close(net, fitted("multi-loss"))
+    plain = sgd(without)
+    train(expected := prepared(name, without, plain, **options), plain)
+    assert_close(net, without)
+    assert method.told(1) == pytest.approx(expected.told(1))
 
 
 def test_the_history_can_be_plotted() -> None:

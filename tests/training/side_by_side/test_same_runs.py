@@ -76,6 +76,8 @@ def test_they_are_trained_together(training: Make) -> None:
         ("pmr+multi-loss", {}),
         ("joint", {"fusion": "sum"}),  # adds a bias without a layer
         ("joint", {"precision": "bf16-mixed"}),
+        ("pretrain-finetune", {"method_options": {"head_epochs": 1}}),  # takes gradients of encoders away
+        ("diagnose-relearn", {"method_options": {"rewarm_steps": 2, "epochs": [0]}}),  # inside a step
     ],
 )
 def test_others_are_trained_one_after_the_other(training: Make, method: str, options: dict[str, Any]) -> None:

@@ -51,7 +51,8 @@ class Method:
     """Whether `losses` replaces the term `joint`, the plain `CE(u, y)`, by others."""
     stacks: ClassVar[bool] = False
     """Whether the steps of several runs can be taken together: the method leaves `train_step`, `forward`,
-    `scope` and `backward` alone, and its hooks draw no random numbers of torch. Not inherited."""
+    `scope` and `backward` alone, its hooks edit gradients in place only, and draw no random numbers of torch.
+    Not inherited. See also `stacks_now`."""
     shards: ClassVar[bool] = False
     """Whether the encoders may be sharded: no hook reads or changes whole weights or gradients of them, or it
     does so as tensors that each process has a part of. Not inherited."""
@@ -61,6 +62,10 @@ class Method:
     def __post_init__(self) -> None:
         """Check the options against their limits; an override must call this."""
         check_options(self)
+
+    def stacks_now(self) -> bool:
+        """Whether a method that `stacks` does so with its present options."""
+        return True
 
     # Before training -------------------------------------------------------------------------------------
 

@@ -64,7 +64,10 @@ class HoldsOut(Method):
 
 
 def without(base: Iterable[Batch], rows: Tensor) -> Iterator[Batch]:
-    """Yield batches without the samples of some `Batch.index`; too small ones are joined to the next one."""
+    """Yield batches without the samples of some `Batch.index`; too small ones are joined to the next one.
+
+    The last one has none, and is left out if it is too small.
+    """
     waiting: Batch | None = None
     for batch in base:
         left = _rows_of(batch, ~torch.isin(batch.index, rows.to(batch.index.device)))

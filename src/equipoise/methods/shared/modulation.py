@@ -77,7 +77,7 @@ class Modulates(Method):
 
     def modulate(self, context: StepContext, coefficients: Mapping[str, float]) -> None:
         """Scale each encoder's gradient, or its next step, by its coefficient, and keep the coefficients."""
-        self.coefficients = dict(coefficients)
+        self.coefficients, self._before = dict(coefficients), []  # a step before may have been skipped
         steps = self.apply == "update" or (self.apply == "auto" and not is_sgd(context.run.optimizer))
         for name, k in coefficients.items():
             if k == 1:

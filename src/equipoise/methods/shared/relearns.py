@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from torch import nn
 
 from equipoise.diagnosis.estimate import usual_options
-from equipoise.diagnosis.measures.catalogue import AUXILIARY_HEAD
+from equipoise.diagnosis.measures.catalogue import AUXILIARY_HEAD, MEASURES
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.run import Plan, Run
 from equipoise.relearning.options import DIAGNOSIS_OPTIONS, RELEARN_OPTIONS, split_options
@@ -19,12 +19,15 @@ from equipoise.relearning.schedule import RelearningSchedule
 from equipoise.relearning.selection import select_parameters, selection_by_modality
 from equipoise.relearning.strength import check_layers, lam_by_modality
 from equipoise.relearning.targets import SUFFIX, with_target_file
-from equipoise.tasks import CLASSIFICATION, MULTILABEL
+from equipoise.tasks import CLASSIFICATION, MULTILABEL, REGRESSION
 from equipoise.typed_options import check_types
 from equipoise.types import UsageError, check_known
 
 if TYPE_CHECKING:
     from equipoise.models import BalancedModel
+
+TARGETS: Final = {CLASSIFICATION.name: "classes", MULTILABEL.name: "labels", REGRESSION.name: "continuous"}
+"""Kinds of targets, as in `Measure.target`, by task."""
 
 
 @dataclass
@@ -56,6 +59,11 @@ class Relearns(Method, ABC):
             raise UsageError(
                 "the option 'target' holds tensors, which no run record can keep; give the path of a "
                 ".safetensors file with the names MODALITY.PARAMETER."
+            )
+        if more.get("ema_policy", "keep") != "keep":
+            raise UsageError(
+                "the option 'ema_policy' is for averaged copies of a model (`ema=` of DiagnoseRelearn); "
+                "there are none here, so leave it out."
             )
         if more.get("redraw_with"):
             raise UsageError(
@@ -89,8 +97,12 @@ class Relearns(Method, ABC):
         rates = None if self.more.get("rewarm_steps") else self.learning_rates(plan)
         return super().problems(plan) + self.schedule(plan.epochs).problems(plan.epochs, rates)
 
+    def stacks_now(self) -> bool:
+        """Whether the learning rate stays as it is inside a step of the run's own optimiser."""
+        return not self.more.get("rewarm_steps")
+
     def check(self, model: BalancedModel) -> None:
-        """Check what the options say of modalities and layers."""
+        """Check what the options say of modalities, layers and the task."""
         super().check(model)
         choices, measure = split_options(self.preset, _without_file(self.chosen(model.task)))
         lam_by_modality(self.lam, model.modalities)
@@ -99,6 +111,12 @@ class Relearns(Method, ABC):
             raise UsageError(
                 f"metric={AUXILIARY_HEAD!r} is the accuracy of each modality's own head, and {self.name} has "
                 "none with these options; choose another metric, or diagnose-relearn-plus with a weight."
+            )
+        suited = [name for name, one in MEASURES.items() if one.target == TARGETS[model.task]]
+        if "metric" in self.more and measure.metric not in suited:
+            raise UsageError(
+                f"metric={measure.metric!r} does not measure {model.task}; expected one of "
+                f"{', '.join(suited)}, or none for the usual one."
             )
         selections = selection_by_modality(choices.parameters, model.modalities)
         selected = [select_parameters(model.encoder_module(m), choice) for m, choice in selections.items()]

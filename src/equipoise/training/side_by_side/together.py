@@ -34,6 +34,7 @@ def can_stack(training: Training) -> bool:
     own = dict(module.named_parameters(remove_duplicate=False))
     return (
         stacks(type(training.method))
+        and training.method.stacks_now()
         and training.total_epochs > 0
         and all(type(layer) in LAYERS or _holds_nothing(layer) for layer in module.modules())
         and len({id(weight) for weight in own.values()}) == len(own)
