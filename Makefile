@@ -17,7 +17,9 @@ demo: $(VENV)/.demo  ## Compare D&R with its baselines on real data, and write a
 	$(BIN)/equipoise compare --data htad --methods references ogm-ge diagnose-relearn \
 		--seeds $(SEEDS) --epochs $(EPOCHS) --diagnose-every 6 --out $(OUT) $(if $(wildcard $(OUT)),--resume)
 
-test: check browser  ## Run the checks and the tests, without the full test matrix (within eight minutes).
+# A test builds the site, as strictly as `make docs` does.
+test: browser $(VENV)/.dev  ## Run the checks and the tests, without the full test matrix (within eight minutes).
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not matrix'
 
 test-all: check browser  ## Run the checks and all tests, including the full matrix, multi-process and soak tests.

@@ -61,6 +61,7 @@ def test_the_first_step_loads_only_what_it_needs(data: str, tmp_path: Path) -> N
     assert not {name for name in found if name.startswith(("equipoise.experiments", "equipoise.report"))}
 
 
+@pytest.mark.matrix  # it changes with pinned versions only
 def test_fabric_does_not_change_torchmetrics() -> None:
     script = (
         "import json, sys; from equipoise.training.fabric import make_fabric; make_fabric('cpu', '32-true');"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cyclopts import CycloptsError
 
 from equipoise.cli import build_app, main
 from equipoise.cli.arguments import DEFAULT_DATA, settings_arguments
@@ -19,6 +20,7 @@ from equipoise.experiments.grid.planning import DEFAULT_METHODS, GROUPS
 from equipoise.experiments.grid.vary import cells_of
 from equipoise.methods import METHODS, create_method
 from equipoise.training.option_text import from_options, parse_assignments, parse_varied
+from equipoise.types import EquipoiseError
 from page_blocks import PAGES, ROOT, Block, all_blocks, blocks, install
 from processes import python
 
@@ -138,7 +140,7 @@ def check_equipoise(words: list[str]) -> None:
     ids=" ".join,
 )
 def test_an_invalid_command_is_detected(words: list[str]) -> None:
-    with pytest.raises(Exception, match=r".+"):
+    with pytest.raises((EquipoiseError, CycloptsError), match=r".+"):
         check_equipoise(words)
 
 

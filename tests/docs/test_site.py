@@ -283,7 +283,9 @@ def test_pages_fit_the_screen_and_show_where_a_table_goes_on(
     page, complaints, found = context.new_page(), [], {}
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    for path in sorted(site.glob(pages)):
+    paths = sorted(site.glob(pages))
+    assert paths
+    for path in paths:
         if path.name == "404.html":  # it is for a server: its addresses begin at the root
             continue
         complaints.clear()

@@ -1,5 +1,7 @@
 """The page in the system's Chromium: it is drawn without console messages and without network requests."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -32,23 +34,41 @@ def chromium():
         yield browser
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """Write a page, unless the same one was written for an earlier test."""
+    folder, held = tmp_path_factory.mktemp("pages"), {}
+
+    def path_of(key, write):
+        if key not in held:
+            held[key] = shutil.copy(write(), folder / f"{len(held)}.html")
+        return held[key]
+
+    return path_of
+
+
 @pytest.fixture
-def show(pages, make, tmp_path):
+def show(pages, make, once, tmp_path):
     """Open the report of a comparison."""
-    return lambda accuracies, **changes: pages(
-        lambda own: write_comparison_report(make(accuracies, **own), tmp_path / "report.html"), **changes
-    )
+
+    def written(accuracies, own):
+        return once(
+            repr((accuracies, own)),
+            lambda: write_comparison_report(make(accuracies, **own), tmp_path / "report.html"),
+        )
+
+    return lambda accuracies, **changes: pages(lambda own: written(accuracies, own), **changes)
 
 
 @pytest.fixture
-def show_across(pages, make, many, tmp_path):
+def show_across(pages, make, many, once, tmp_path):
     """Open the report of three datasets."""
 
     def write(_):
         held = [make(**many(k), dataset=name, name=name) for k, name in enumerate(("one", "two", "three"))]
         return write_report([comparison.folder for comparison in held], tmp_path / "across.html")
 
-    return lambda **changes: pages(write, **changes)
+    return lambda **changes: pages(lambda own: once("across", lambda: write(own)), **changes)
 
 
 @pytest.fixture
@@ -216,7 +236,7 @@ def test_without_javascript_text_tables_and_pictures_are_visible(show, usual):
 
 
 @pytest.fixture
-def show_drawings(pages, drawings, tmp_path):
+def show_drawings(pages, drawings, once, tmp_path):
     """Open a page with every chart of a diagnosis."""
 
     def write(names):
@@ -225,7 +245,7 @@ def show_drawings(pages, drawings, tmp_path):
         page = Page(kind="diagnosis", title="All charts", charts=charts[:4], sections=[section], folds=[fold])
         return write_page(page, tmp_path / "drawings.html")
 
-    return lambda **changes: pages(write, **changes)
+    return lambda **changes: pages(lambda own: once(f"drawings {own!r}", lambda: write(own)), **changes)
 
 
 BLOCKS = "h1, .statements, .chart > h2, .chart > h3, .caption, .legend, figure, .fold > summary"

@@ -111,7 +111,7 @@ class Tried:
 def refuses_all(
     read: Callable[[Path], object],
     file: Path,
-    few: int = 300,
+    few: int = 100,
     *,
     reader: str,
     other: bytes = b"",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -69,7 +70,8 @@ class Block:
         return f"{self.page}:{self.line}"
 
 
-def blocks(page: Path) -> list[Block]:
+@cache
+def blocks(page: Path) -> tuple[Block, ...]:
     """Return the fenced blocks of a page, in order."""
     tokens = MarkdownIt().parse(page.read_text(encoding="utf-8"))
     found = []
@@ -84,7 +86,7 @@ def blocks(page: Path) -> list[Block]:
         name = page.relative_to(ROOT).as_posix()
         line = 0 if token.map is None else token.map[0] + 1
         found.append(Block(name, line, words[0], title[1] if title else "", token.content, parsed, before))
-    return found
+    return tuple(found)
 
 
 def all_blocks(treatment: str | None = None) -> list[Block]:

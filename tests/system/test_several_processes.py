@@ -114,7 +114,7 @@ def assert_close(one: Any, other: Any, what: object) -> None:
 
 
 def test_the_result_of_one_process(data: str, tmp_path: Path) -> None:
-    assert_equal_runs(data, {"diagnose-relearn": RELEARN}, 4, tmp_path)
+    assert_equal_runs(data, {"diagnose-relearn": RELEARN}, 2, tmp_path)
 
 
 @pytest.mark.matrix

@@ -113,7 +113,7 @@ WHAT = {
 def test_a_damaged_file_of_arrays_or_cells_is_refused(
     name: str, write: Callable[[Path], Path], read: Callable[[Path], Any], tmp_path: Path
 ) -> None:
-    few = 40 if name == "lists.parquet" else 300  # which takes a process for each
+    few = 40 if name == "lists.parquet" else 100  # which takes a process for each
     assert refuses_all(read, write(tmp_path / name), few, reader=WHAT[name], other=SPLICED)
 
 
