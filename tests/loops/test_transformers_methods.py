@@ -41,6 +41,27 @@ def test_weights_equal_those_of_our_trainer(tmp_path: Path, name: str) -> None:
     assert "equipoise/loss/joint" in terms or name == "cml"
 
 
+def test_gradients_of_a_scaled_loss_are_unscaled_before_the_method_edits_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `fp16` on a GPU: the loss is multiplied by a power of two."""
+    trained, seen = trained_by_us("multi-loss", {}), []
+    edit = eq.HandTraining.on_gradients
+
+    def spy(training: eq.HandTraining) -> None:
+        edit(training)
+        seen.append(max(float(p.grad.abs().max()) for p in trained.plain.parameters()))
+
+    monkeypatch.setattr(eq.HandTraining, "on_gradients", spy)
+    made = trainer(tmp_path, trained, MethodCallback("multi-loss", HANDLES, head="net.head"))
+    made.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    assert not made.args.max_grad_norm
+    made.train()
+    assert made.accelerator.scaler.get_scale() == 2.0**16
+    assert 0 < max(seen) < 10
+    trained.assert_equal()
+
+
 @pytest.mark.parametrize("name", ["multi-loss", "pmr", "inforeg", "opm"])
 def test_resuming_from_a_checkpoint_gives_the_same_end(tmp_path: Path, name: str) -> None:
     options = OPTIONS.get(name, {})

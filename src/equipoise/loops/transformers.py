@@ -213,6 +213,7 @@ class MethodCallback(TrainsByMethod, Checkpointed):
             model,
             train_loader=given["train_dataloader"],
             optimizer=given["optimizer"],
+            scaler=getattr(given["optimizer"], "scaler", None),
             epochs=max(1, int(state.num_train_epochs)) if has_length(given["train_dataloader"]) else 1,
             **needed,
         )
@@ -244,9 +245,12 @@ class MethodCallback(TrainsByMethod, Checkpointed):
         training.start_epoch(min(epochs_of(state), training.total_epochs - 1))
 
     def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Let the method edit the gradients."""
+        """Let the method edit the gradients, unscaled where the Trainer scales the loss (`fp16`)."""
+        optimizer = given["optimizer"]
+        if (scaler := getattr(optimizer, "scaler", None)) and not args.max_grad_norm:
+            scaler.unscale_(optimizer.optimizer)  # with clipping, the Trainer has done so
         self._edit_gradients()
 
     def on_epoch_end(
