@@ -14,7 +14,8 @@ from pictures import costs, gains, save
 from equipoise.decimals import bracketed, fixed
 from equipoise.experiments.compare.across import MIN_DATASETS
 from equipoise.experiments.compare.comparison import BASELINE
-from equipoise.report import write_critical_difference
+from equipoise.report.charts.look import INK, PALETTE
+from equipoise.report.charts.ranks import critical_difference
 
 PLUS, SHORT, LOSSES = "diagnose-relearn-plus", "short-ensemble", "multi-loss"
 SHOWN = (PLUS, SHORT, LOSSES, "diagnose-relearn")
@@ -24,7 +25,8 @@ SHOWN = (PLUS, SHORT, LOSSES, "diagnose-relearn")
 def write(league: League, page: Path, images: Path, commit: str, notes: Sequence[str]) -> None:
     """Write page, pictures and `league.json`."""
     images.mkdir(parents=True, exist_ok=True)
-    write_critical_difference(league.across, images / "league-ranks.svg")
+    colors = {BASELINE: INK, **dict(zip(SHOWN, PALETTE, strict=False))}
+    save(critical_difference(league.across, colors), images / "league-ranks.svg")
     save(gains(league, SHOWN), images / "league-gains.svg")
     save(costs(league, SHOWN), images / "league-costs.svg")
     found = league.to_dict(commit)

@@ -8,7 +8,6 @@ from pathlib import Path
 import altair as alt
 from analysis import League
 
-from equipoise.experiments.compare.comparison import BASELINE
 from equipoise.files.whole import write_atomically
 from equipoise.report.charts.look import GRID, INK, MUTED, PALETTE, layered, source
 from equipoise.report.render import file_bytes
@@ -55,10 +54,7 @@ def gains(league: League, methods: Sequence[str]) -> alt.LayerChart:
 
 
 def costs(league: League, methods: Sequence[str]) -> alt.LayerChart:
-    """Draw the mean gain of each method beside the work of the encoders.
-
-    Named are some methods, joint training, and those that no cheaper method equals.
-    """
+    """Draw the mean gain of each method beside the work of the encoders."""
     rows = [
         {
             "method": name,
@@ -67,12 +63,6 @@ def costs(league: League, methods: Sequence[str]) -> alt.LayerChart:
             "color": PALETTE[methods.index(name)] if name in methods else MUTED,
         }
         for name in league.names
-    ]
-    named = [
-        row
-        for row in rows
-        if row["method"] in (BASELINE, *methods)
-        or not any(other["cost"] < row["cost"] and other["gain"] >= row["gain"] for other in rows)
     ]
     costs_of = [row["cost"] for row in rows]
     scale = alt.Scale(type="log", domain=[0.75 * min(costs_of), 1.4 * max(costs_of)], nice=False)
@@ -84,7 +74,7 @@ def costs(league: League, methods: Sequence[str]) -> alt.LayerChart:
     color = alt.Color("color:N", scale=None)
     dots = source(rows).mark_point(filled=True, size=50, opacity=1).encode(x, y, color)
     sides = [  # most methods cost as much as joint training, or a little more
-        source([row for row in named if (row["cost"] > 1) == right])
+        source([row for row in rows if (row["cost"] > 1) == right])
         .mark_text(align="left" if right else "right", dx=7 if right else -7, fontSize=11)
         .encode(x, y, color, text="method:N")
         for right in (False, True)

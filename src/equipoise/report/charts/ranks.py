@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import altair as alt
@@ -16,17 +17,19 @@ WIDTH: Final = 440
 ROW, LEVEL = 20, 7
 LETTER: Final = 7.2
 """Room for a letter of a name, in pixels."""
-BARS: Final = "var(--accent)"
+BARS: Final = MUTED
+COLORS: Final[Mapping[str, str]] = {BASELINE: INK, TREATMENT: PALETTE[0]}
 
 
-def critical_difference(across: AcrossDatasets) -> alt.LayerChart:
+def critical_difference(across: AcrossDatasets, colors: Mapping[str, str] = COLORS) -> alt.LayerChart:
     """Return the diagram: rank 1 on the left, a bar over methods that Nemenyi's test does not separate.
 
-    Names are outside the axis, so the drawing has a fixed width (`WIDTH`) and its own padding.
+    Names are outside the axis, so the drawing has a fixed width (`WIDTH`) and its own padding. `colors` are
+    those of methods; the others are grey.
     """
     count, bars = len(across.names), _bars(across)
     top = LEVEL * (1 + max((bar["level"] for bar in bars), default=-1)) + 14
-    rows = _rows(across, top)
+    rows = _rows(across, top, colors)
     domain = [1 - 0.02 * count, count + 0.02 * count]
     ticks = [*range(1, count + 1)] if count <= 12 else [1, *range(5, count + 1, 5)]
     ink = {"labelColor": INK, "domainColor": INK, "tickColor": INK}
@@ -53,18 +56,17 @@ def critical_difference(across: AcrossDatasets) -> alt.LayerChart:
     return layered(*layers, height=height).properties(width=WIDTH, padding=padding)
 
 
-def _rows(across: AcrossDatasets, top: float) -> list[dict[str, Any]]:
+def _rows(across: AcrossDatasets, top: float, colors: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return each method with the height of its line: the better half on the left, the best on top."""
     names, rows = across.names, []
     half = (len(names) + 1) // 2
-    special = {BASELINE: INK, TREATMENT: PALETTE[0]}
     for place, name in enumerate(names):
         left = place < half
         rank = across.mean_ranks[name]
         shown = f"{name} (experimental)" if name in across.experimental else name
         label = f"{shown}\N{EN SPACE}{rank:.1f}" if left else f"{rank:.1f}\N{EN SPACE}{shown}"
         y = top + ROW * (place if left else len(names) - 1 - place)
-        color = special.get(name, MUTED)
+        color = colors.get(name, MUTED)
         rows.append({"rank": rank, "label": label, "left": left, "y": y, "color": color})
     return rows
 
