@@ -145,5 +145,5 @@ def test_a_damaged_pickle_is_refused(protocol: int, save: Save) -> None:
             reader=f"pickle, protocol {protocol}",
             other=doubled(20),
         )
-        > 100
+        > 50
     )
