@@ -19,6 +19,7 @@ from rows import Rows
 from running import Wanted, commit, run
 from sets import SETS, sources_of
 
+from equipoise.decimals import fixed
 from equipoise.experiments.compare.comparison import BASELINE
 from equipoise.experiments.grid.planning import ALL, REFERENCES, reference_methods
 
@@ -88,15 +89,25 @@ def open_runs(league: League, methods: Sequence[str]) -> list[str]:
 
 
 def slowness(method: str, rows: dict[str, Rows]) -> str:
-    """Say why a method is not run on all heavy sets: from its seconds, in multiples of joint training."""
+    """Say why a method is not run on all heavy sets, by its seconds, and what it reached on the others."""
     means = [rows[name].table.groupby("method")["train_seconds"].mean() for name in SETS]
     times = sorted(one[method] / one[BASELINE] for one in means if {method, BASELINE} <= set(one.index))
     if not times:
         return ""
+    run_on = [name for name in SETS if SETS[name].heavy and method in set(rows[name].table["method"])]
     return (
-        f"One of them, {method}, is left out where it has no rows, for its time alone: a run took "
-        f"{times[0]:.1f} to {times[-1]:.1f} times as long as one of joint training."
+        f"One of them, {method}, is left out where it has no rows, for its time: a run took "
+        f"{times[0]:.1f} to {times[-1]:.1f} times as long as one of joint training. Where it was run: "
+        f"{'; '.join(beside(method, name, rows[name]) for name in run_on)}."
     )
+
+
+def beside(method: str, name: str, rows: Rows) -> str:
+    """Return the mean test figure of a method on a set, beside that of D&R-plus on the same seeds."""
+    table = rows.table[rows.table["status"] == "ok"].pivot(index="seed", columns="method", values="test")
+    both = table[[method, PLUS]].astype(float).dropna()
+    own, plus = both.mean()
+    return f"{SETS[name].title} {fixed(own)}, {PLUS} {fixed(plus)} ({len(both)} seeds)"
 
 
 def notes(rows: dict[str, Rows]) -> list[str]:

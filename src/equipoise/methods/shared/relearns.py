@@ -112,8 +112,11 @@ class Relearns(Method, ABC):
                 f"metric={AUXILIARY_HEAD!r} is the accuracy of each modality's own head, and {self.name} has "
                 "none with these options; choose another metric, or diagnose-relearn-plus with a weight."
             )
-        suited = [name for name, one in MEASURES.items() if one.target == TARGETS[model.task]]
-        suited = [name for name in suited if name != AUXILIARY_HEAD or self.has_heads()]
+        suited = [
+            name
+            for name, one in MEASURES.items()
+            if one.target == TARGETS[model.task] and (name != AUXILIARY_HEAD or self.has_heads())
+        ]
         if "metric" in self.more and measure.metric not in suited:
             raise UsageError(
                 f"metric={measure.metric!r} does not measure {model.task}; expected one of "
