@@ -14,10 +14,12 @@ from torch import nn
 from equipoise.methods import METHODS
 from equipoise.training import fit as fit_module
 from equipoise.training.fit import run
+from equipoise.training.loop import Training
 from equipoise.training.settings import Settings
 from equipoise.training.side_by_side import runs as runs_module
+from equipoise.training.side_by_side.stack import Stack
 from equipoise.training.side_by_side.together import stackable, stacks
-from equipoise.types import TrainingError
+from equipoise.types import RunFolderError, TrainingError
 
 from .conftest import Make, arguments, together, written
 
@@ -132,8 +134,6 @@ def test_layers_of_the_user_are_not_stacked(training: Make) -> None:
 
 
 def test_a_failing_run_fails_no_other(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from equipoise.training.loop import Training
-
     mean_loss = Training.mean_loss
 
     def failing(self: Training, *given: Any) -> float:
@@ -152,25 +152,61 @@ def test_a_failing_run_fails_no_other(data: str, tmp_path: Path, monkeypatch: py
         assert written(tmp_path / "together" / str(seed)) == written(tmp_path / "alone" / str(seed))
 
 
-def test_runs_interrupted_at_different_epochs_go_on_together(
+def interrupted(settings: Settings, folder: Path, stop: int) -> None:
+    """Leave a run that was interrupted when the epoch `stop` began."""
+    begin = Training.begin_epoch
+
+    def stopping(self: Training, epoch: int) -> None:
+        if epoch == stop:
+            raise KeyboardInterrupt
+        begin(self, epoch)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Training, "begin_epoch", stopping)
+        run(settings, folder)
+
+
+def test_a_damaged_checkpoint_ends_no_other_run(data: str, tmp_path: Path) -> None:
+    settings = [settings_of(data, "joint", seed, checkpoint_every=1) for seed in range(3)]
+    for seed, one in enumerate(settings):
+        interrupted(one, tmp_path / "together" / str(seed), 1)
+    (tmp_path / "together" / "1" / "checkpoint.pt").write_bytes(b"damaged")
+    errors = together(settings, tmp_path / "together", resume=True)
+    assert [type(error) for error in errors] == [type(None), RunFolderError, type(None)]
+    for seed in (0, 2):
+        run(settings[seed], tmp_path / "alone" / str(seed))
+        assert written(tmp_path / "together" / str(seed)) == written(tmp_path / "alone" / str(seed))
+
+
+def test_a_failing_step_or_end_is_an_error_of_its_runs(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from equipoise.training.loop import Training
+    settings, keep_best = [settings_of(data, "joint", seed) for seed in range(3)], Training.keep_best
 
+    def failing(self: Training) -> None:
+        if self.settings.seed == 1:
+            raise RunFolderError("the weights are lost")
+        keep_best(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "keep_best", failing)
+        errors = together(settings, tmp_path / "ends")
+    assert [str(error) for error in errors] == ["None", "the weights are lost", "None"]
+    assert (tmp_path / "ends" / "2" / "result.json").is_file()
+
+    def no_memory(self: Stack, epoch: int) -> None:
+        raise MemoryError("of the step")
+
+    monkeypatch.setattr(Stack, "train_epoch", no_memory)
+    assert [str(error) for error in together(settings, tmp_path / "steps")] == ["of the step"] * 3
+
+
+def test_runs_interrupted_at_different_epochs_go_on_together(data: str, tmp_path: Path) -> None:
     settings = [
         settings_of(data, "diagnose-relearn", seed, checkpoint_every=1, **RELEARNS) for seed in (0, 1)
     ]
     for seed, stop in ((0, 1), (1, 2)):
-        begin = Training.begin_epoch
-
-        def stopping(self: Training, epoch: int, stop: int = stop, begin: Any = begin) -> None:
-            if epoch == stop:
-                raise KeyboardInterrupt
-            begin(self, epoch)
-
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Training, "begin_epoch", stopping)
-            run(settings[seed], tmp_path / "together" / str(seed))
+        interrupted(settings[seed], tmp_path / "together" / str(seed), stop)
     assert together(settings, tmp_path / "together", resume=True) == [None, None]
     for seed, one in enumerate(settings):
         run(one, tmp_path / "alone" / str(seed))

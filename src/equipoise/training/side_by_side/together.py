@@ -67,18 +67,24 @@ def train_together(trainings: Sequence[Training]) -> Iterator[tuple[int, Excepti
 
     Yields the place and the error of each run that fails; the others go on.
     """
-    first = [training.first_epoch() for training in trainings]
-    failed: set[int] = set()
+    first: dict[int, int] = {}  # of those that have not failed
+    for place, training in enumerate(trainings):
+        try:
+            first[place] = training.first_epoch()
+        except Exception as error:
+            yield place, error
     with trainings[0].repeatable():
-        for epoch in range(min(first), trainings[0].total_epochs):
-            active = [place for place, begin in enumerate(first) if begin <= epoch and place not in failed]
+        for epoch in range(min(first.values(), default=0), trainings[0].total_epochs):
+            active = [place for place, begin in first.items() if begin <= epoch]
             for places in _alike(trainings, active):
                 for place, error in _train_epoch(trainings, places, epoch):
-                    failed.add(place)
+                    del first[place]
                     yield place, error
-    for place, training in enumerate(trainings):
-        if place not in failed:
-            training.keep_best()
+    for place in first:
+        try:
+            trainings[place].keep_best()
+        except Exception as error:
+            yield place, error
 
 
 def _alike(trainings: Sequence[Training], places: Sequence[int]) -> list[list[int]]:
@@ -94,8 +100,12 @@ def _train_epoch(
 ) -> Iterator[tuple[int, Exception]]:
     """Train one epoch of some of the runs; yields those that fail."""
     start = time.perf_counter()
-    stack = Stack([trainings[place] for place in places])
-    losses = stack.train_epoch(epoch)
+    try:
+        stack = Stack([trainings[place] for place in places])
+        losses = stack.train_epoch(epoch)
+    except Exception as error:  # of which of them is unknown
+        yield from ((place, error) for place in places)
+        return
     seconds = (time.perf_counter() - start) / len(places)
     for place, found, state in zip(places, losses, stack.random_states(), strict=True):
         training = trainings[place]
