@@ -15,10 +15,11 @@ import equipoise as eq
 import synthetic
 from equipoise.experiments.grid import executors
 from equipoise.experiments.grid.executors import LocalExecutor
-from equipoise.experiments.grid.jobs import Agenda, Job
+from equipoise.experiments.grid.jobs import Agenda, Bundle, Job, Outcome
 from equipoise.experiments.grid.planning import expand
 from equipoise.training.settings import Settings
 from evidence import add_row
+from lost_pools import Killed, LostPool
 
 fit_module: Any = importlib.import_module("equipoise.training.fit")  # the package exports a function fit
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 32, "diagnose_every": 0, "workers": 1}
@@ -115,6 +116,21 @@ def test_a_dying_process_fails_no_other_run(monkeypatch: pytest.MonkeyPatch) -> 
     assert {name for name, error in outcomes.items() if error} == {"deadly", "built-on-it"}
     assert outcomes["deadly"] == "the worker process ended with the exit code 9"
     assert Agenda([]).ready() == []
+
+
+def test_a_pool_lost_between_two_jobs_loses_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(bundle: Bundle) -> list[Outcome]:
+        if bundle[0].folder.name == "deadly":
+            raise Killed
+        return [Outcome(job) for job in bundle]
+
+    monkeypatch.setattr(executors, "Workers", LostPool)
+    monkeypatch.setattr(executors, "execute", execute)
+    settings = Settings.from_options("htad")
+    jobs = [Job(settings, Path(name), Path("runs")) for name in ("a", "deadly", "b", "c")]
+    with pytest.warns(eq.EquipoiseWarning, match="what was in progress is tried again"):
+        outcomes = {outcome.job.folder.name: outcome.error for outcome in LocalExecutor(4).map(jobs)}
+    assert outcomes == dict.fromkeys("abc") | {"deadly": "the worker process ended with the exit code 9"}
 
 
 @pytest.mark.matrix

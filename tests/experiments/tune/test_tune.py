@@ -11,9 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 
+import deadly
 import equipoise as eq
+from equipoise.experiments.tune import compute
 from equipoise.training.fit import prepared
 from equipoise.training.settings import Settings
+from lost_pools import Killed, LostPool
 from tuned_trials import QUICK, trials_in
 
 TRIALS = 7
@@ -95,10 +98,6 @@ def test_the_same_seed_gives_the_same_trials_with_any_number_of_workers(
     assert other[1][1] != trials_in(tuned[0])["joint"][1][1]
 
 
-class Killed(BaseException):
-    """The end of a process in a trial."""
-
-
 def test_resumed_equals_uninterrupted(
     tuned: tuple[Path, pd.DataFrame], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +165,40 @@ def test_a_trial_whose_process_dies_again_and_again_is_a_failed_one(
     assert list(table.loc["joint", ["finished", "failed"]]) == [1, 1]
     causes = yaml.safe_load((tmp_path / "out" / "tuned.yaml").read_text())["methods"]["joint"]["causes"]
     assert causes == {1: "its process ended, repeatedly"}
+
+
+def test_methods_go_on_when_the_pool_is_lost_between_two_trials(
+    tuned: tuple[Path, pd.DataFrame], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(settings: Settings, *arguments: Any, **how: Any) -> Any:
+        if settings.method == "joint" and settings.budget.lr != Settings.from_options(data).budget.lr:
+            raise Killed
+        return prepared(settings, *arguments, **how)
+
+    monkeypatch.setattr(compute, "Workers", LostPool)
+    monkeypatch.setattr("equipoise.experiments.tune.trial.prepared", dying)
+    with pytest.warns(
+        eq.EquipoiseWarning, match="exit code 9; what was in progress is tried again"
+    ):
+        table = eq.tune(data, ["joint", "ogm"], trials=2, out=tmp_path / "out", **(QUICK | {"workers": 2}))
+    assert list(table.loc["joint", ["finished", "failed"]]) == [1, 1]
+    assert trials_in(tmp_path / "out")["ogm"] == trials_in(tuned[0])["ogm"][:2]
+
+
+@pytest.mark.matrix
+def test_a_dying_process_costs_no_other_method_a_trial(
+    tuned: tuple[Path, pd.DataFrame], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute, "next_trial", deadly.next_trial)
+    with pytest.warns(
+        eq.EquipoiseWarning, match="exit code 9; what was in progress is tried again"
+    ):
+        table = eq.tune(data, ["joint", "ogm"], trials=3, out=tmp_path / "out", **(QUICK | {"workers": 2}))
+    assert list(table.loc["joint", ["finished", "failed"]]) == [3, 0]
+    assert list(table.loc["ogm", ["finished", "failed"]]) == [2, 1]
+    methods = yaml.safe_load((tmp_path / "out" / "tuned.yaml").read_text())["methods"]
+    assert methods["ogm"]["causes"] == {0: "its process ended, repeatedly"}
+    assert trials_in(tmp_path / "out")["joint"] == trials_in(tuned[0])["joint"][:3]
 
 
 def test_a_trial_that_the_user_interrupts_again_and_again_is_repeated(

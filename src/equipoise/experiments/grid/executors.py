@@ -102,8 +102,14 @@ def _in_pool(
     while queue or suspects or working:
         alone = bool(suspects) and not working
         while suspects if alone else (queue and len(working) < workers and not suspects):
-            bundle = (suspects.popleft(),) if alone else queue.popleft()
-            working[pool.submit(execute, bundle)] = bundle
+            bundle = (suspects[0],) if alone else queue[0]
+            try:
+                working[pool.submit(execute, bundle)] = bundle
+            except BrokenProcessPool:  # lost since the last wait; the futures of what is working say so too
+                if not working:
+                    return
+                break
+            (suspects if alone else queue).popleft()
             if alone:
                 break
         lost: list[Job] = []
