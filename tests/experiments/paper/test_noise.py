@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from equipoise.data import write_dataset
+from equipoise.data import load_dataset, write_dataset
 from equipoise.experiments.paper.noise import noisy
+from equipoise.experiments.paper.sets import Sources
 from equipoise.types import DataError, UnknownNameError
 
 
@@ -53,6 +55,19 @@ def test_noise_belongs_to_the_data(clean, tmp_path: Path) -> None:
     one, two = (noisy(clean, {"sound": 1.0}, tmp_path / name) for name in "ab")
     other = noisy(clean, {"sound": 1.0}, tmp_path / "c", seed=1)
     assert one.fingerprint == two.fingerprint != other.fingerprint
+
+
+def test_a_set_with_noise_follows_the_set_that_it_is_made_from(tmp_path: Path) -> None:
+    sources = Sources(tmp_path, False, tmp_path / "sets", None, lambda _: nullcontext())
+    x, target = np.random.default_rng(0).normal(size=(60, 5)), np.arange(60) % 3
+    write_dataset(tmp_path / "mine", {"a": x, "b": x}, target)
+    place = Path(sources.data("mine", {"a": 1.0}))
+    written = (place / "dataset.json").stat().st_mtime_ns
+    assert sources.data("mine", {"a": 1.0}) == str(place)
+    assert (place / "dataset.json").stat().st_mtime_ns == written  # it was not made again
+    write_dataset(tmp_path / "mine", {"a": x, "b": x + 1}, target, overwrite=True)
+    again = load_dataset(sources.data("mine", {"a": 1.0}))
+    assert np.array_equal(again.array("b"), load_dataset(tmp_path / "mine").array("b"))
 
 
 def test_frames_become_numbers_and_padding_stays(clean, tmp_path: Path) -> None:

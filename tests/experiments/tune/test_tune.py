@@ -177,9 +177,7 @@ def test_methods_go_on_when_the_pool_is_lost_between_two_trials(
 
     monkeypatch.setattr(compute, "Workers", LostPool)
     monkeypatch.setattr("equipoise.experiments.tune.trial.prepared", dying)
-    with pytest.warns(
-        eq.EquipoiseWarning, match="exit code 9; what was in progress is tried again"
-    ):
+    with pytest.warns(eq.EquipoiseWarning, match="exit code 9; what was in progress is tried again"):
         table = eq.tune(data, ["joint", "ogm"], trials=2, out=tmp_path / "out", **(QUICK | {"workers": 2}))
     assert list(table.loc["joint", ["finished", "failed"]]) == [1, 1]
     assert trials_in(tmp_path / "out")["ogm"] == trials_in(tuned[0])["ogm"][:2]
@@ -190,9 +188,7 @@ def test_a_dying_process_costs_no_other_method_a_trial(
     tuned: tuple[Path, pd.DataFrame], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compute, "next_trial", deadly.next_trial)
-    with pytest.warns(
-        eq.EquipoiseWarning, match="exit code 9; what was in progress is tried again"
-    ):
+    with pytest.warns(eq.EquipoiseWarning, match="exit code 9; what was in progress is tried again"):
         table = eq.tune(data, ["joint", "ogm"], trials=3, out=tmp_path / "out", **(QUICK | {"workers": 2}))
     assert list(table.loc["joint", ["finished", "failed"]]) == [3, 0]
     assert list(table.loc["ogm", ["finished", "failed"]]) == [2, 1]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.data import load_dataset
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.writing import write_dataset
 from equipoise.randomness import derive_seed
 from equipoise.types import DataError, check_known
 
+CLEAN: Final = "without_noise"
+"""Entry of the preparation: the fingerprint of the dataset without noise."""
 AXES = {"vector": (0,), "sequence": (0, 1), "image": (0, 2, 3), "video": (0, 1, 3, 4)}
 """Kind of a modality to the axes over which the deviation of a feature or channel is taken."""
 
@@ -26,7 +29,7 @@ def noisy(
     *,
     redrawn: bool = False,
 ) -> PreparedDataset:
-    """Write a dataset with Gaussian noise on some modalities.
+    """Write a dataset with Gaussian noise on some modalities, in place of an earlier one.
 
     With `s` the standard deviation of a feature or channel over all samples, `x <- x + level * s * n` and
     `n ~ N(0, 1)`, drawn once for each value: the noise is a part of the data, the same for every method,
@@ -71,8 +74,14 @@ def noisy(
         name=f"{dataset.name}, {'redrawn ' if redrawn else ''}noise of {said}",
         licence=dataset.licence,
         source=dataset.source,
-        preparation={"noise": dict(levels), **drawn, "without_noise": dataset.fingerprint},
+        preparation={"noise": dict(levels), **drawn, CLEAN: dataset.fingerprint},
+        overwrite=True,
     )
+
+
+def made_from(folder: Path) -> str | None:
+    """Return the fingerprint of the dataset that one with noise was made from."""
+    return load_dataset(folder).preparation.get(CLEAN)
 
 
 def _with_noise(array: NDArray[np.generic], kind: str, level: float, seed: int) -> NDArray[np.float32]:

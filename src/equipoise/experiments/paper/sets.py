@@ -13,7 +13,7 @@ from equipoise.data import load_dataset
 from equipoise.data.datasets import DATASETS
 from equipoise.data.datasets.from_source import SourceDataset
 from equipoise.data.prepare.engine import prepare
-from equipoise.experiments.paper.noise import noisy
+from equipoise.experiments.paper.noise import made_from, noisy
 from equipoise.types import PathError
 
 Waiting = Callable[[str], AbstractContextManager[Any]]
@@ -112,8 +112,10 @@ class Sources:
             return place
         levels = "-".join(f"{modality}-{level:g}" for modality, level in noise.items())
         folder = self.folder / f"{name}-{'redrawn-' if redrawn else ''}noise-{levels}"
-        if not (folder / DESCRIPTION_FILE).is_file():
-            noisy(load_dataset(place), noise, folder, redrawn=redrawn)
+        clean = load_dataset(place)
+        # A set with noise that was made from an earlier preparation is made anew.
+        if not (folder / DESCRIPTION_FILE).is_file() or made_from(folder) != clean.fingerprint:
+            noisy(clean, noise, folder, redrawn=redrawn)
         return str(folder.resolve())
 
     def at_hand(self, name: str) -> bool:
