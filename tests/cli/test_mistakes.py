@@ -41,6 +41,8 @@ import synthetic
         (["train", "--device", "gpu"], 2, "unknown device 'gpu'"),
         (["train", "--device", "mps"], 2, "finds no mps device"),
         (["compare", "--device", "mps"], 2, "finds no mps device"),
+        (["compare", "--device", "mps", "--precision", "auto"], 2, "finds no mps device"),
+        (["tune", "--device", "mps", "--precision", "auto"], 2, "finds no mps device"),
         (["train", "--model", "nowhere:Model"], 2, "no module 'nowhere'"),
         (["train", "--model", "MyModel"], 2, "named 'module:Class'"),
         (["train", "--model", "os:sep"], 2, "names a str"),

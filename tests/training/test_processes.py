@@ -16,7 +16,7 @@ import equipoise as eq
 import shared_runs
 from equipoise.training.processes import group, launch, watch
 from equipoise.training.processes.group import Arrangement, arranged, refuse_several
-from equipoise.types import DataError, TrainingError, UnknownNameError, UsageError
+from equipoise.types import BrokenPackageError, DataError, TrainingError, UnknownNameError, UsageError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 SRUN = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "6", "SLURM_PROCID": "2", "SLURM_NNODES": "3"}
@@ -87,6 +87,9 @@ def test_the_error_of_a_process_is_raised_where_it_was_started(tmp_path: Path) -
         launch._explain({0: -9, 1: 1}, tmp_path, 2)  # the other one failed because of that
     launch.report(tmp_path, 0, UnknownNameError("method", "x", ["y"]), "")
     with pytest.raises(UsageError, match="unknown method 'x'"):
+        launch._explain({0: 2, 1: None}, tmp_path, 2)
+    launch.report(tmp_path, 0, BrokenPackageError("torchao", "fp8", "no module x"), "")
+    with pytest.raises(UsageError, match="fp8 needs the package 'torchao', which is installed"):
         launch._explain({0: 2, 1: None}, tmp_path, 2)
     launch.report(tmp_path, 0, ZeroDivisionError("by zero"), "Traceback ...")
     with pytest.raises(TrainingError, match="a process failed: ZeroDivisionError: by zero") as found:

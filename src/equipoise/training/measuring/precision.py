@@ -21,7 +21,7 @@ from equipoise.scopes import evaluating
 from equipoise.tasks import task_named
 from equipoise.threads import cpu_threads
 from equipoise.training.assembly import ModelSpec, build_reference, prepare_data
-from equipoise.training.fabric import make_fabric
+from equipoise.training.fabric import check_device, make_fabric
 from equipoise.training.optimizers import optimizer_of
 from equipoise.training.recipe import AUTO
 from equipoise.training.settings import Settings
@@ -49,7 +49,11 @@ def chosen_precision(settings: Settings) -> str:
 
     The joint model takes some steps on one batch in both precisions, in turn; each of several processes takes
     them on as many samples as it has of a batch.
+
+    Raises:
+        UsageError: this machine does not have the device.
     """
+    check_device(settings.device, FULL)
     dataset, data = prepare_data(settings)
     model = build_reference(settings, ModelSpec.of(dataset))
     size = min(max(1, settings.budget.batch_size // process_count()), data.sizes["train"])

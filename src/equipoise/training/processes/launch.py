@@ -140,7 +140,7 @@ def _read(entry: Mapping[str, str]) -> EquipoiseError:
         error = TrainingError(f"a process failed: {entry['kind']}: {entry['text']}")
         error.add_note(entry["traceback"])
         return error
-    made_of_more = kind in (types.UnknownNameError, types.MissingExtraError)
+    made_of_more = "__init__" in vars(kind)  # the text is not what it is made of
     return UsageError(entry["text"]) if made_of_more else kind(entry["text"])
 
 

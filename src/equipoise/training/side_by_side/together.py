@@ -77,9 +77,9 @@ def train_together(trainings: Sequence[Training]) -> Iterator[tuple[int, Excepti
         for epoch in range(min(first.values(), default=0), trainings[0].total_epochs):
             active = [place for place, begin in first.items() if begin <= epoch]
             for places in _alike(trainings, active):
-                for place, error in _train_epoch(trainings, places, epoch):
+                for place, failure in _train_epoch(trainings, places, epoch):
                     del first[place]
-                    yield place, error
+                    yield place, failure
     for place in first:
         try:
             trainings[place].keep_best()
