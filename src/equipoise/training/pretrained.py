@@ -86,8 +86,8 @@ def from_pretrained(
         spec = ModelSpec.from_dict(result["model_spec"])
         reference = _reference(settings, spec, model)
         built = build_for(create_method(settings.method, settings.method_options), settings, reference)
-    read_weights(folder / WEIGHTS, built)
-    inputs = read_inputs(RecordReader(folder))
+    read_weights(folder / WEIGHTS, built, ADVICE)
+    inputs = read_inputs(RecordReader(folder), ADVICE)
     if inputs is None:
         raise RunFolderError(f"{folder / INPUTS} is missing. {ADVICE}")
     return PretrainedModel(built.eval(), result, settings, inputs)

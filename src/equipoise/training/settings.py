@@ -212,7 +212,7 @@ class Settings:
         check_known("device", [self.device], DEVICES)
         check_known("compile", [self.compile or COMPILE_MODES[0]], COMPILE_MODES)
         if not 0 <= self.seed < 2**63:
-            raise UsageError(f"seed is {self.seed}; expected a whole number of at least 0.")
+            raise UsageError(f"seed is {self.seed}; expected a whole number from 0 to 2^63 - 1.")
         if self.num_workers < 0 or self.checkpoint_every < 1:
             raise UsageError("expected num_workers of at least 0 and checkpoint_every of at least 1.")
         if self.threads is not None and self.threads < 1:

@@ -15,10 +15,12 @@ import equipoise as eq
 import synthetic
 from equipoise.diagnosis.contribution.of_model import contribution
 from equipoise.diagnosis.contribution.subset_queries import Choices
+from equipoise.experiments.examine import encoder_quality as encoder_quality_module
 from equipoise.experiments.examine.contribution_of_run import contribution_of_model, contribution_of_run
 from equipoise.experiments.examine.encoder_quality import EncoderQuality, encoder_quality
 from equipoise.experiments.examine.run_data import open_run
 from equipoise.models import ConcatFusion, MidFusionModel, MultimodalModel, build_model
+from equipoise.types import NoSpaceError
 
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "diagnose_every": 0}
 
@@ -207,6 +209,22 @@ def test_an_interrupted_classifier_is_resumed(data: str, tmp_path: Path, monkeyp
     found = encoder_quality(tmp_path / "broken", fine_tune=False)
     assert trained[:2] == [2, 3]
     assert found == encoder_quality(tmp_path / "unbroken", fine_tune=False)
+
+
+def test_a_full_disk_leaves_what_was_begun(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eq.fit(data, out=tmp_path / "run", **QUICK)
+    replaced = []
+
+    def full(*_: Any, overwrite: bool = False, **__: Any) -> Any:
+        replaced.append(overwrite)
+        raise NoSpaceError("the disk is full")
+
+    monkeypatch.setattr(encoder_quality_module, "run", full)
+    with pytest.raises(NoSpaceError):
+        encoder_quality(tmp_path / "run", fine_tune=False)
+    assert True not in replaced
 
 
 def test_another_run_in_the_same_folder_is_measured_anew(data: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import equipoise as eq
 import synthetic
 from equipoise.diagnosis.verdict.rules import STATES
 from equipoise.diagnosis.verdict.verdict import verdicts
+from equipoise.experiments.examine.examine import _facts
 from equipoise.training.assembly import prepare_data
 from equipoise.training.measuring.floor import floor_scores
 from equipoise.training.record.record import RunRecord
@@ -136,6 +137,13 @@ def test_a_continuous_target_has_a_diagnosis(tmp_path: Path) -> None:
     assert found.contributions["told"].shapley > 0.8
     assert found.verdicts["noise"].state == "scarcely informative"
     json.loads(found.to_json())
+
+
+def test_the_facts_of_a_run_name_its_target() -> None:
+    known = {"method": "joint", "dataset": "x", "seed": 0, "model": "m", "best_epoch": 1, "split_sizes": {}}
+    named = [("classification", ["a", "b"]), ("multilabel", ["a", "b"]), ("regression", [])]
+    found = [_facts({**known, "task": task, "classes": classes})[-1] for task, classes in named]
+    assert found == ["2 classes", "2 labels", "continuous target"]
 
 
 @pytest.mark.parametrize("dead", [("train", "val"), ("train",)])

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import equipoise as eq
 import synthetic
 from equipoise.experiments.compare.comparison import COLUMNS, read_comparison
+from equipoise.experiments.grid.output_folder import held_configuration
 from equipoise.training.record.locks import locked
 
 QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 32, "diagnose_every": 0, "workers": 1}
@@ -126,6 +128,23 @@ def test_resuming_keeps_finished_runs_and_adds_new_ones(data: str, tmp_path: Pat
     assert [path.name for path in (out / "runs").iterdir()] == ["joint-seed0"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"methods": "joint"}, "config.yaml has methods: 'joint', expected a list of names; restore it"),
+        ({"seeds": 5}, "has seeds: 5, expected a list"),
+        ({"seeds": None}, "has seeds: None, expected a list"),
+        ({"seeds": ["one"]}, r"has seeds: \['one'\], expected a list"),
+        ({"first_seed": "zero"}, "has first_seed: 'zero', expected a whole number"),
+    ],
+)
+def test_a_spoilt_configuration_is_named(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"methods": ["joint"], "seeds": [2], **wrong}))
+    with pytest.raises(eq.RunFolderError, match=message):
+        held_configuration(tmp_path)
+
+
 def test_a_folder_with_other_files_is_never_changed(data: str, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "thesis.tex").write_text("years of work")
@@ -147,7 +166,10 @@ def test_a_failed_run_stays_in_the_table(data: str, tmp_path: Path) -> None:
     results = pd.read_csv(tmp_path / "out" / "results.csv")
     assert results["status"].str.startswith("failed: the training loss is").all()
     assert np.isnan(table.loc["joint", "mean"])
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["methods"]["joint"]["failed"] == 2
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["methods"]["joint"]["failed"] == 2
+    assert summary["ranked"] is False
+    assert summary["not_ranked_because"] == ["every method has a run that failed"]
 
 
 def test_one_seed_is_not_ranked(data: str, tmp_path: Path) -> None:

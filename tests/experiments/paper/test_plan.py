@@ -75,6 +75,9 @@ def test_the_original_protocol_traces_all_epochs_and_augments_the_others(sources
         assert cell.settings.budget.augment == augment
     assert OURS in case.cell.methods
     assert OURS not in case.augmented.methods
+    case, *_ = plan(TABLE1, Choices(protocol="original", rank_anyway=True), sources)
+    assert case.augmented is not None
+    assert (case.cell.rank_anyway, case.augmented.rank_anyway) == (True, True)
     as_recipe = replace(TABLE1, paper=(Case(data="cremad", settings={"recipe": "convolutions"}),))
     assert plan(as_recipe, Choices(), sources)[0].cell.settings.budget.augment == "standard"
     (case,) = plan(as_recipe, Choices(protocol="original", rank_anyway=True), sources)

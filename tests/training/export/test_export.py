@@ -181,6 +181,9 @@ def test_wrong_use(trained: eq.FitResult, tmp_path: Path) -> None:
         trained.export(tmp_path / "model", "onnix")
     trained.export(tmp_path / "model.bin", "safetensors")
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.bin"]
+    for name in ("model.safetensors", "config.yaml"):
+        with pytest.raises(eq.RunFolderError, match=f"{name} is a file of the run in its folder"):
+            trained.export(trained.run_dir / name, "safetensors")
 
 
 def test_an_output_is_never_named_like_an_input(tmp_path: Path) -> None:

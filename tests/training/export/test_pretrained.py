@@ -119,6 +119,8 @@ def test_a_folder_that_is_not_empty_is_kept(trained: eq.FitResult, tmp_path: Pat
         trained.save_pretrained(tmp_path)
     trained.save_pretrained(tmp_path, overwrite=True)
     assert (tmp_path / "mine.txt").read_text() == "mine"
+    with pytest.raises(eq.RunFolderError, match=r"is that of a run, whose weights would be replaced"):
+        trained.save_pretrained(trained.run_dir, overwrite=True)
     with pytest.raises(eq.RunFolderError, match=r"mine.txt is a file"):
         trained.save_pretrained(tmp_path / "mine.txt")
 

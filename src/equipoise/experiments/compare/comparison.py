@@ -178,7 +178,8 @@ def summary_of(
     methods = summarise(results, BASELINE, records, task.main)
     failing = set(results.loc[results["status"] != "ok", "method"]) - {BASELINE}
     budgets = tuning["budgets"] if tuning else None
-    reasons = obstacles((record for record in records if record["method"] not in failing), budgets)
+    whole = [record for record in records if record["method"] not in failing]
+    reasons = obstacles(whole, budgets) if whole else ["every method has a run that failed"]
     despite: list[str] = []
     if is_below(baseline := methods.get(BASELINE, {})):
         why = sentence(BASELINE, baseline)

@@ -26,7 +26,7 @@ from equipoise.training.record import fingerprints
 from equipoise.training.record.locks import locked
 from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
-from equipoise.types import ByName, RunFolderError, UsageError
+from equipoise.types import ByName, NoSpaceError, RunFolderError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +142,6 @@ def encoder_quality(
     if budget.warmup_epochs >= budget.epochs:
         budget = replace(budget, warmup_epochs=0)
     work = _Work(result, settings, replace(settings, budget=budget, diagnose_every=0, trace=False), data)
-    work.folder.mkdir(exist_ok=True)
     with locked(work.folder, wait=True):
         held = _read(work)
         if held is None or not _suffices(held, fine_tune, test):
@@ -215,6 +214,8 @@ class _Work:
         own = self.folder / name
         try:
             return run(settings, own, resume=True, is_part=True)
+        except NoSpaceError:  # there is room another time, and the run then goes on
+            raise
         except RunFolderError:  # the folder holds the part of an earlier run
             return run(settings, own, overwrite=True, is_part=True)
 

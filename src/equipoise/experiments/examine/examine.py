@@ -32,6 +32,7 @@ from equipoise.experiments.examine.saved_features import SavedFeatures
 from equipoise.keywords import DiagnosisKeywords
 from equipoise.pooling import Pool
 from equipoise.randomness import isolated_rng
+from equipoise.tasks import MULTILABEL
 from equipoise.threads import map_on_single_threads, one_thread
 from equipoise.training.measuring.floor import floor_leads, floor_scores
 from equipoise.training.record.record import RunRecord
@@ -249,6 +250,7 @@ def _quantiles(
 
 
 def _facts(result: Mapping[str, Any]) -> list[str]:
+    kind = "labels" if result.get("task") == MULTILABEL.name else "classes"
     sizes = ", ".join(f"{count:,} {split}" for split, count in result["split_sizes"].items())
     return [
         f"{result['method']} on {result['dataset']}",
@@ -256,5 +258,5 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
         f"model {result['model']}",
         f"weights of epoch {result['best_epoch']}",
         f"{sizes} samples",
-        f"{len(result['classes'])} classes",
+        f"{len(result['classes'])} {kind}" if result["classes"] else "continuous target",
     ]

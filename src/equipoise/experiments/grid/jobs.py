@@ -78,7 +78,6 @@ class Agenda:
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._waiting = list(jobs)
         self._open = {job.folder for job in self._waiting}
-        self._failed: dict[Path, str] = {}
 
     def ready(self) -> list[Job]:
         """Return, once each, the jobs whose parts are all finished."""

@@ -16,7 +16,7 @@ from equipoise.files.whole import PARTIAL, room_for, write_atomically
 from equipoise.tracking.services import remove_store
 from equipoise.training.record.locks import LOCK, locked
 from equipoise.training.record.record import ERROR, FLOORS, MACHINE_ONLY, RunRecord
-from equipoise.types import PathError
+from equipoise.types import PathError, RunFolderError
 
 GRID: Final = "grid.csv"
 """The table over all cells of a grid."""
@@ -95,7 +95,24 @@ def held_configuration(folder: Path) -> dict[str, Any]:
     """
     # A run has a configuration too; `open_folder` refuses its folder.
     record = RunRecord(folder)
-    return record.options() if record.holds_comparison and record.path(CONFIG).is_file() else {}
+    if not (record.holds_comparison and record.path(CONFIG).is_file()):
+        return {}
+    held = record.options()
+
+    def check(name: str, *, fits: bool, expected: str) -> None:
+        if not fits:
+            raise RunFolderError(
+                f"{record.path(CONFIG)} has {name}: {held.get(name)!r}, expected {expected}; restore it, or "
+                "choose another folder (--out)."
+            )
+
+    def all_are(kind: type, values: object) -> bool:
+        return isinstance(values, list) and bool(values) and all(isinstance(value, kind) for value in values)
+
+    check("methods", fits=all_are(str, held.get("methods")), expected="a list of names")
+    check("seeds", fits=all_are(int, held.get("seeds")), expected="a list of whole numbers")
+    check("first_seed", fits=isinstance(held.get("first_seed", 0), int), expected="a whole number")
+    return held
 
 
 def tidy(folder: Path, finished: Iterable[Path] = ()) -> None:

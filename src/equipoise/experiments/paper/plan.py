@@ -98,7 +98,7 @@ def _planned(item: Item, case: Case, choices: Choices, sources: Sources) -> Plan
         others = replace(settings, budget=replace(settings.budget, augment="standard"))
         kept = [method for method in methods if method != OURS]
         options = {name: own for name, own in cell.method_options.items() if name != OURS}
-        augmented = Cell(f"{cell.name}-{AUGMENTED}", others, kept, cell.seeds, options)
+        augmented = Cell(f"{cell.name}-{AUGMENTED}", others, kept, cell.seeds, options, choices.rank_anyway)
     data = _data(case, sources.stand_in)
     return PlannedCase(case, data, ", ".join(filter(None, (data, case.label))), cell, augmented)
 

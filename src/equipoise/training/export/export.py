@@ -25,7 +25,8 @@ from equipoise.training.export.program import as_onnx, traced
 from equipoise.training.export.samples import CheckSamples, check_samples
 from equipoise.training.prediction.used_run import UsedRun
 from equipoise.training.record.files import read_tensors, weights_of
-from equipoise.types import EquipoiseError, ModelError, UsageError, check_known
+from equipoise.training.record.names import CONFIG, EXPORTS, FILES
+from equipoise.types import EquipoiseError, ModelError, PathError, UsageError, check_known
 
 TOLERANCE: Final = 1e-4
 ONNX_LIMIT: Final = 2**31 - 2**20
@@ -168,9 +169,13 @@ def export_run(run: UsedRun, path: str | os.PathLike[str], name: str) -> Exporte
         UnknownNameError: there is no such format.
         MissingExtraError: the format needs a package that is not installed.
         ModelError: the model cannot be exported, or the file computes something else; none is written.
+        PathError: the file is one that a run has written.
     """
     check_known("format", [name], FORMATS)
-    file, form, samples = Path(path), FORMATS[name], check_samples(run)
+    file, form = Path(path), FORMATS[name]
+    if file.name in FILES and file.name not in EXPORTS and (file.parent / CONFIG).is_file():
+        raise PathError(f"{file} is a file of the run in its folder; choose another name, or another folder.")
+    samples = check_samples(run)
     metadata = {KEY: json.dumps(description_of(run))}
     file.parent.mkdir(parents=True, exist_ok=True)
     with replaced(file) as partial, evaluating(run.model):

@@ -20,7 +20,8 @@ from equipoise.training.prediction.used_run import UsedRun
 from equipoise.training.record.files import weights_of
 from equipoise.training.record.history import RecordedDiagnosis
 from equipoise.training.record.inputs import write_inputs
-from equipoise.training.record.names import INPUTS, WEIGHTS
+from equipoise.training.record.names import CONFIG as RUN_CONFIG
+from equipoise.training.record.names import INPUTS, RESULT, WEIGHTS
 from equipoise.training.record.reading import check_result
 from equipoise.training.record.seals import changed, holds, opened, seal_of, sealed
 from equipoise.training.settings import Settings
@@ -49,6 +50,8 @@ def write_folder(
     """
     if folder.exists() and not folder.is_dir():
         raise PathError(f"{folder} is a file; expected the name of a folder.")
+    if any((folder / name).is_file() for name in (RESULT, RUN_CONFIG)):
+        raise PathError(f"{folder} is that of a run, whose weights would be replaced; choose another folder.")
     if folder.is_dir() and not overwrite and any(folder.iterdir()):
         raise PathError(f"{folder} is not empty; choose another folder, or give overwrite=True.")
     run = _without_paths(run)

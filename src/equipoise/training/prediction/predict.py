@@ -32,7 +32,7 @@ from equipoise.training.prediction.samples import Data, Samples, labels_in_words
 from equipoise.training.prediction.used_run import UsedRun
 from equipoise.training.record.record import METRICS
 from equipoise.training.settings import DEVICES
-from equipoise.types import Batch, ModelError, RunFolderError, UsageError, check_known, warn
+from equipoise.types import Batch, ModelError, UsageError, check_known, warn
 
 PROBABILITY, CONTRIBUTION, NONE = "p:", "contribution:", ":none"
 LIKELY: Final = 0.5
@@ -119,13 +119,7 @@ def _note_test(run: UsedRun) -> None:
             "that is based on them needs other samples to be tested on."
         )
         return
-    try:
-        run.record.append(METRICS, {"event": "diagnosis-test", "why": "predict"})
-    except OSError as error:
-        raise RunFolderError(
-            f"{run.record.path(METRICS)} cannot be written ({error.strerror}), and predictions of the run's "
-            "own test split are noted there; allow writing, or copy the run."
-        ) from None
+    run.record.append(METRICS, {"event": "diagnosis-test", "why": "predict"})
 
 
 def _known(samples: Samples) -> dict[str, Any]:

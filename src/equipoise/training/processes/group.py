@@ -116,14 +116,14 @@ def speaks(nodes: int | None) -> bool:
 
 
 def refuse_several() -> None:
-    """Refuse a comparison that torchrun or the like has started in several processes.
+    """Refuse a comparison or a tuning that torchrun or the like has started in several processes.
 
     Raises:
         UsageError: it has.
     """
     if (found := _started(None, None)) is not None:
         raise UsageError(
-            f"the comparison has been started in {found.count} processes, each of which would compute all of "
+            f"the command has been started in {found.count} processes, each of which would compute all of "
             "it; start it once: only 'equipoise train' shares a run."
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from equipoise.files.limits import check_machine
 from equipoise.files.untrusted import first_line
 from equipoise.files.whole import replaced
+from equipoise.training.record.events import REMEDY
 from equipoise.types import RunFolderError
 
 if TYPE_CHECKING:  # the command line shows its help without loading torch
@@ -32,8 +33,8 @@ def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
         save_file(weights, partial)
 
 
-def read_weights(path: Path, model: nn.Module) -> None:
-    """Load weights and buffers from a file into a model.
+def read_weights(path: Path, model: nn.Module, advice: str = REMEDY) -> None:
+    """Load weights and buffers from a file into a model; `advice` ends the message of an error.
 
     Raises:
         RunFolderError: the file is missing or damaged, or does not fit the model.
@@ -41,16 +42,16 @@ def read_weights(path: Path, model: nn.Module) -> None:
     from equipoise.distributed import load_whole
     from equipoise.models.multimodal import in_present_names
 
-    tensors = read_tensors(path)
+    tensors = read_tensors(path, advice)
     try:
         load_whole(model, in_present_names(model, tensors))
     except Exception as error:  # torch raises many kinds
         check_machine(error)
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, error, advice) from None
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read what `write_weights` has written.
+def read_tensors(path: Path, advice: str = REMEDY) -> dict[str, Tensor]:
+    """Read what `write_weights` has written; `advice` ends the message of an error.
 
     Raises:
         RunFolderError: the file is missing or damaged.
@@ -61,8 +62,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:  # safetensors raises kinds of its own
         check_machine(error)
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, error, advice) from None
 
 
-def _unreadable(path: Path, error: Exception) -> RunFolderError:
-    return RunFolderError(f"cannot read {path}: {first_line(error)}. Overwrite the run to train it again.")
+def _unreadable(path: Path, error: Exception, advice: str) -> RunFolderError:
+    return RunFolderError(f"cannot read {path}: {first_line(error)}. {advice}")

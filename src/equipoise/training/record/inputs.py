@@ -15,6 +15,7 @@ from equipoise.data import ModalitySpec, Normalizer, RunData
 from equipoise.data.format.normalize import normalizer_of
 from equipoise.files.untrusted import parse_json, parsing
 from equipoise.files.whole import replaced
+from equipoise.training.record.events import REMEDY
 from equipoise.training.record.names import INPUTS
 from equipoise.training.record.reading import RecordReader
 from equipoise.types import RunFolderError
@@ -66,8 +67,10 @@ def write_inputs(path: Path, inputs: RunInputs) -> None:
         save_file(arrays, partial, {DESCRIBED: json.dumps(described)})
 
 
-def read_inputs(record: RecordReader) -> RunInputs | None:
+def read_inputs(record: RecordReader, advice: str = REMEDY) -> RunInputs | None:
     """Read the inputs of a finished run; None in runs of versions that kept none.
+
+    `advice` ends the message of an error.
 
     Raises:
         RunFolderError: the file is damaged or was changed.
@@ -79,7 +82,7 @@ def read_inputs(record: RecordReader) -> RunInputs | None:
         return None
 
     def refuse(found: str) -> RunFolderError:
-        return RunFolderError(f"cannot read {path}: {found}. Overwrite the run to train it again.")
+        return RunFolderError(f"cannot read {path}: {found}. {advice}")
 
     with parsing(refuse), safe_open(path, framework="np") as file:
         described = parse_json(file.metadata()[DESCRIBED])
