@@ -12,7 +12,7 @@ import yaml
 
 from equipoise.experiments.compare.comparison import COLUMNS, Comparison, read_comparison, summary_of
 from equipoise.tasks import CLASSIFICATION
-from equipoise.training.fit import run_name
+from equipoise.training.record.names import run_name
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Maker:
     failed: dict = field(default_factory=dict)  # (method, seed) -> reason
     epochs: int = 12
     relearn_at: tuple = (4, 8)
+    ruler: dict = field(default_factory=dict)  # options of the diagnoses of re-learning
     result: dict = field(default_factory=dict)  # changes to every result.json
     own: dict = field(default_factory=dict)  # method -> changes to its result.json
     dataset: str = "toys"
@@ -140,7 +141,7 @@ class Maker:
             pull = self.strengths.get(name, 0.1 * (place + 1)) + change if kind == "relearning" else None
             states[name] = {
                 "modality": name,
-                "metric": "purity",
+                "metric": self.ruler.get("metric", "purity") if kind == "relearning" else "purity",
                 "train_score": train,
                 "val_score": train - gap,
                 "gap": abs(gap),
@@ -151,7 +152,8 @@ class Maker:
                 "n_train": 60,
                 "n_val": 20,
             }
-        return {"event": kind, "epoch": epoch, "modalities": states}
+        options = self.ruler if kind == "relearning" else {"n_init": 3}
+        return {"event": kind, "epoch": epoch, "modalities": states, "options": options}
 
 
 def _write_lines(path, events):

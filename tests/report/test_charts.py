@@ -1,6 +1,7 @@
 """The charts of a diagnosis contain the given numbers, and names are escaped."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,8 +13,10 @@ from equipoise.report.charts.contributions import FIGURES, contributions
 from equipoise.report.charts.encoders import SPOTS, QualityPoint, encoder_quality
 from equipoise.report.charts.layers import layer_strengths
 from equipoise.report.charts.projections import class_style, projections
+from equipoise.report.charts.relearning import scores
 from equipoise.report.charts.states import states
 from equipoise.report.charts.trace import over_epochs
+from equipoise.report.text.learning import Reading
 from vega import column, data, domain, drawn, layers, rows
 
 
@@ -45,6 +48,22 @@ def test_projections_show_training_and_validation_on_the_same_axes(drawings):
     assert many.legend == []
     assert "31 classes are named when pointed at" in many.caption
     assert projections([]) is None
+
+
+def test_only_scores_of_one_ruler_are_joined_by_a_line():
+    diagnosis = Reading(0, 4, "diagnosis", "audio", 0.6, 0.5, math.nan, "purity")
+    before = Reading(0, 4, "relearning", "audio", 0.9, 0.4, 0.7, "purity")
+    joined = scores({"plus": [before, diagnosis]})
+    assert [row[4][0] for row in cells(joined)] == ["0.900", "0.600"]
+    assert "measured right before" in joined.caption
+    for other in (
+        replace(before, metric="knn"),
+        replace(before, options=frozenset({("assign", "transfer")})),
+    ):
+        chart = scores({"plus": [other, diagnosis]})
+        assert [row[4][0] for row in cells(chart)] == ["0.600"]
+        assert "with other options" in chart.caption
+        assert [key.label for key in chart.legend][-1] == "re-learning"  # when it took place is still shown
 
 
 def test_contributions_contain_their_figures_and_intervals(drawings):

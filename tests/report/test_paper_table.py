@@ -9,10 +9,13 @@ import pytest
 from scipy import stats
 
 from equipoise.cli import main
+from equipoise.cli.tables import output_console
+from equipoise.cli.views.comparison_table import print_comparison
 from equipoise.report.table import paper_table
 from equipoise.types import PathError, UnknownNameError
 
 MINUS, PLUS_MINUS, DAGGER = "\N{MINUS SIGN}", "\N{PLUS-MINUS SIGN}", "\N{DAGGER}"
+ENVIRONMENT = {"python": "3.11", "device": "cpu", "versions": {"torch": "2"}}
 FIVE = {
     "joint": [0.80, 0.82, 0.81, 0.83, 0.79],
     "ogm": [0.86, 0.87, 0.88, 0.89, 0.85],  # joint + .06 +- .01: sure
@@ -59,7 +62,50 @@ def test_what_must_not_be_hidden_is_said(make):
     assert "**" not in text
     assert "Bold" not in text
     assert "Nothing is ranked on toys: " in text
-    assert "1 run of mla failed and is left out." in text
+    assert "1 run of mla failed, so it has no rank." in text
+
+
+def test_only_a_method_with_a_rank_is_in_bold(make):
+    values = FIVE | {"mla": [0.99] * 5}
+    one = make(values, failed={("mla", seed): "diverged" for seed in range(4)})
+    text = paper_table([one.folder], "markdown")
+    _, rows = cells(text)
+    assert rows["mla"][0] == "0.990"
+    assert rows["ogm"][0].startswith("**0.870")
+    assert "4 runs of mla failed, so it has no rank." in text
+
+
+def test_unlike_runs_have_no_differences(make, capsys):
+    one = make(FIVE, own={"ogm": {"model": "gated(mlp)"}})
+    text = paper_table([one.folder], "markdown")
+    assert "the runs differ in model" in text
+    assert {row[1] for row in cells(text)[1].values()} == {"\N{EN DASH}"}
+    assert pd.read_csv(io.StringIO(paper_table([one.folder], "csv")))["difference"].isna().all()
+    print_comparison(output_console(), one)
+    shown = capsys.readouterr().out
+    assert "+0.0" not in shown
+    assert "not ranked: the runs differ in model" in shown
+
+
+def test_runs_have_the_conditions_of_their_comparison(make):
+    one = make({"joint": FIVE["joint"]}, own={"joint": {"environment": ENVIRONMENT}})
+    runs = [one.run_folder("joint", seed) for seed in range(5)]
+    assert paper_table(runs, "latex") == paper_table([one.folder], "latex")
+    assert "Python 3.11" in paper_table(runs, "latex")
+
+
+def test_runs_on_other_data_or_settings_are_no_seeds_of_one_method(make):
+    one = make({"joint": [0.2, 0.3]}, name="one", dataset="a")
+    two = make({"joint": [0.8, 0.9]}, name="two", dataset="b")
+    _, rows = cells(paper_table([one.run_folder("joint", 0), two.run_folder("joint", 1)], "markdown"))
+    assert {name: row[0] for name, row in rows.items()} == {
+        "joint (data=a)": "0.200",
+        "joint (data=b)": "0.900",
+    }
+    config = one.run_folder("joint", 1) / "config.yaml"
+    config.write_text(config.read_text() + "lr: 0.5\n")
+    _, rows = cells(paper_table([one.run_folder("joint", seed) for seed in (0, 1)], "markdown"))
+    assert list(rows) == ["joint (lr=null)", "joint (lr=0.5)"]
 
 
 def test_latex_has_equal_rows_and_no_letter_that_means_something_else(make):

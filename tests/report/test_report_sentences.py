@@ -114,10 +114,15 @@ def test_reports_the_effect_of_re_learning(summary, usual):
     assert "the gap of audio narrowed from 0.250 to 0.200 and the gap of video narrowed from 0.150" in text
 
 
-def test_does_not_compare_gaps_of_different_measures(summary, usual):
-    text = summary(usual, result={"method_options": {"preset": "robust"}})
+@pytest.mark.parametrize("ruler", [{"matched_size": True}, {"metric": "nearest-class-mean"}])
+def test_does_not_compare_gaps_of_different_measures(summary, usual, ruler):
+    text = summary(usual, ruler=ruler)
     assert "measured them with other options" in text
     assert "narrowed" not in text
+
+
+def test_compares_gaps_that_were_computed_with_other_care(summary, usual):
+    assert "narrowed" in summary(usual, ruler={"n_init": 20, "sign": "positive", "bootstrap": 0})
 
 
 def test_without_diagnoses_gaps_are_not_mentioned(summary, usual):

@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, fields
 from functools import wraps
 from inspect import Parameter as Argument
 from inspect import cleandoc, signature
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -74,9 +74,20 @@ def _check_writable(folder: Path, option: str) -> None:
 
 
 def free_folder(name: str, *, reuse: bool) -> Path:
-    """Return `runs/name`, or `runs/name-2` and so on if that exists and must not be reused."""
-    candidates = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in count(1))
-    return next(path for path in candidates if reuse or not path.exists())
+    """Return `runs/name`, or `runs/name-2` and so on if that exists and must not be reused.
+
+    Raises:
+        UsageError: a folder is to be reused, and there are several of them.
+    """
+    first = Path("runs") / name
+    if not reuse:
+        others = (first.with_name(f"{name}-{number}") for number in count(2))
+        return next(path for path in chain([first], others) if not path.exists())
+    numbered = re.compile(rf"{re.escape(name)}(-[0-9]+)?")
+    there = sorted(path for path in first.parent.glob("*") if numbered.fullmatch(path.name))
+    if len(there) > 1:
+        raise UsageError(f"{', '.join(map(str, there))} exist; say which is meant: --out {there[-1]}.")
+    return there[0] if there else first
 
 
 def with_settings(

@@ -38,10 +38,11 @@ def train_command(
         chosen: the settings that were given.
     """
     from equipoise.tasks import task_named
-    from equipoise.training.fit import run, run_name
+    from equipoise.training.fit import run
     from equipoise.training.measuring.floor import SENTENCE, figures_below
     from equipoise.training.option_text import from_options
     from equipoise.training.processes.group import speaks
+    from equipoise.training.record.names import run_name
 
     settings = from_options(chosen)
     method = settings.method

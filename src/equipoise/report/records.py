@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ import pandas as pd
 from equipoise.experiments.compare.comparison import (
     COLUMNS,
     RESULTS,
-    RUNS,
     SUMMARY,
     TEXTS,
     Comparison,
@@ -26,13 +25,14 @@ from equipoise.experiments.compare.fairness import differences
 from equipoise.experiments.grid.output_folder import GRID
 from equipoise.experiments.grid.vary import read_grid
 from equipoise.tasks import CLASSIFICATION, Task, task_named
-from equipoise.training.fit import run_name
 from equipoise.training.record.events import REMEDY
 from equipoise.training.record.history import read_diagnoses
 from equipoise.training.record.record import CONFIG, DIAGNOSES, METRICS, RESULT, RunRecord
+from equipoise.training.settings import Budget
 from equipoise.types import PathError, RunFolderError, UsageError
 
 FINISHED: Final = "ok"
+BUDGET: Final = frozenset(field.name for field in fields(Budget))
 COMPARISON, RUN, GRID_OF_COMPARISONS = "comparison", "run", "grid"
 """What the folders of a report hold."""
 
@@ -159,7 +159,7 @@ def runs_of(comparison: Comparison) -> list[Run]:
     runs = []
     for row in comparison.results.to_dict("records"):
         method, seed, status = str(row["method"]), int(row["seed"]), str(row["status"])
-        folder = comparison.folder / RUNS / run_name(method, seed)
+        folder = comparison.run_folder(method, seed)
         if status == FINISHED and RunRecord(folder).has_result:
             runs.append(read_run(folder, method=method))
         else:
@@ -190,10 +190,8 @@ def gather(folders: Sequence[Path]) -> tuple[Comparison, list[Run]]:
     results = pd.DataFrame([_row(run, task) for run in runs], columns=columns_of(task))
     held = [run.result | {"method": run.method} for run in runs]
     summary = summary_of(results, held, sorted(set(results["seed"])), task)
-    if not comparable(runs):  # a difference between unlike runs would be read as one between methods
-        for values in summary["methods"].values():
-            values["difference_to_joint"] = None
-    return Comparison(folders[0].parent, results, summary), runs
+    elsewhere = {(run.method, run.seed): run.folder for run in runs}
+    return Comparison(folders[0].parent, results, summary, elsewhere), runs
 
 
 def _row(run: Run, task: Task) -> dict[str, Any]:
@@ -203,7 +201,7 @@ def _row(run: Run, task: Task) -> dict[str, Any]:
 
 
 def _distinct(runs: Sequence[Run]) -> list[Run]:
-    """Give runs of one method with different options different names."""
+    """Give runs of one method that differ in more than their seed different names."""
     named = [replace(run, method=run.method + _variant(run, runs)) for run in runs]
     seen: dict[tuple[str, int], Run] = {}
     for run in named:
@@ -217,7 +215,7 @@ def _distinct(runs: Sequence[Run]) -> list[Run]:
 
 
 def _variant(run: Run, runs: Sequence[Run]) -> str:
-    """Return the options that differ between the runs of one method, as a suffix of its name."""
+    """Return what differs between the runs of one method, as a suffix of its name."""
     held = [_options(other) for other in runs if other.method == run.method]
     varied = [key for key in sorted(set().union(*held)) if len({_plain(own.get(key)) for own in held}) > 1]
     own = _options(run)
@@ -225,7 +223,10 @@ def _variant(run: Run, runs: Sequence[Run]) -> str:
 
 
 def _options(run: Run) -> Mapping[str, Any]:
-    return run.result.get("method_options") or {}
+    """Return data, model, budget and options of a run."""
+    budget = {name: value for name, value in run.settings.items() if name in BUDGET}
+    known = {"data": run.result.get("dataset"), "model": run.result.get("model")}
+    return {**known, **budget, **(run.result.get("method_options") or {})}
 
 
 def _plain(value: Any) -> str:

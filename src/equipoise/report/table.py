@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from equipoise.experiments.compare.across import AcrossDatasets, across_datasets
 from equipoise.experiments.compare.comparison import BASELINE, Comparison
 from equipoise.experiments.compare.floors import is_below
 from equipoise.files.csv_cells import csv_text
-from equipoise.report.paper.comparison import difference, spread
+from equipoise.report.paper.comparison import best_mean, difference, main_entry
 from equipoise.report.paper.words import BELOW, first_record, machine, of_runs
 from equipoise.report.records import comparisons_of
 from equipoise.report.text.grid import Column, Entry, Grid
@@ -70,10 +69,8 @@ def _grid(found: Mapping[str, Comparison], across: AcrossDatasets | None) -> Gri
     columns = []
     for title, comparison in found.items():
         methods: Mapping[str, Mapping[str, Any]] = comparison.summary["methods"]
-        means = [number(values["mean"]) for values in methods.values()]
-        best = max(filter(math.isfinite, means), default=math.nan) if comparison.ranked else math.nan
         held: dict[str, Callable[[Mapping[str, Any]], Entry]] = {
-            MainFigure.of(comparison.summary).name: partial(_main, best=best),
+            MainFigure.of(comparison.summary).name: partial(main_entry, best=best_mean(comparison)),
             f"vs {BASELINE} [95 %]": _difference,
         }
         columns += [
@@ -84,12 +81,6 @@ def _grid(found: Mapping[str, Comparison], across: AcrossDatasets | None) -> Gri
         ranks = {method: Entry(decimal(rank, 1)) for method, rank in across.mean_ranks.items()}
         columns.append(Column("all", "mean rank", ranks))
     return Grid(list(dict.fromkeys(row for column in columns for row in column.entries)), columns)
-
-
-def _main(values: Mapping[str, Any], best: float) -> Entry:
-    mean = number(values["mean"])
-    text = spread(mean, number(values["std"]))
-    return Entry(f"{text} {BELOW}" if is_below(values) else text, mean == best)
 
 
 def _difference(values: Mapping[str, Any]) -> Entry:
@@ -171,7 +162,7 @@ def _own(title: str, one: Comparison, several: bool) -> list[str]:
     where, lines = f" on {title}" if several else "", []
     failed = one.results.loc[one.results["status"] != "ok", "method"].value_counts()
     for method, count in failed.items():
-        lines.append(f"{counted(int(count), 'run')} of {method}{where} failed and is left out.")
+        lines.append(f"{counted(int(count), 'run')} of {method}{where} failed, so it has no rank.")
     if tuning := one.summary.get("tuning"):
         lines.append(
             f"Options of {listed(list(tuning['methods']))}{where} were tuned on validation, with "

@@ -30,6 +30,7 @@ from equipoise.training.processes.group import arranged, joined
 from equipoise.training.processes.launch import launch
 from equipoise.training.processes.sharding import check_sharding
 from equipoise.training.record import fingerprints
+from equipoise.training.record.names import run_name
 from equipoise.training.record.record import (
     CONFIG,
     FLOORS,
@@ -232,11 +233,3 @@ def _finished_parts(
         )
         for name, own in planned.items()
     }
-
-
-def run_name(method: str, seed: int) -> str:
-    """Return the folder name of a run within a comparison; different methods get different names."""
-    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in method)
-    if plain != method.replace(":", "-"):
-        plain = f"{plain}-{fingerprints.of_text(method)[:6]}"
-    return f"{plain}-seed{seed}"

@@ -13,7 +13,7 @@ import synthetic
 from equipoise.methods import Method, StepContext, base_names, create_method
 from equipoise.methods.core.combination import Combined
 from equipoise.methods.core.creation import options_for
-from equipoise.training.fit import run_name
+from equipoise.training.record.names import run_name
 from equipoise.types import UnknownNameError, UsageError
 from hand_run import HandRun, random_batch, same, small_model
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from equipoise.experiments.compare.fairness import obstacles
+from equipoise.experiments.compare.fairness import differences, obstacles
 from equipoise.experiments.compare.floors import is_below, sentence
 from equipoise.experiments.compare.form import SUMMARY_FORM, check_form
 from equipoise.experiments.compare.significance import FEW_SEEDS
@@ -21,6 +21,7 @@ from equipoise.files.csv_cells import csv_text, read_csv
 from equipoise.files.untrusted import ABSENT, read_json
 from equipoise.files.whole import write_atomically
 from equipoise.tasks import CLASSIFICATION, Task
+from equipoise.training.record.names import run_name
 from equipoise.training.record.seals import changed, holds, opened, seal_of, sealed
 from equipoise.types import InNotebooks, RunFolderError
 
@@ -102,6 +103,7 @@ class Comparison(InNotebooks):
         folder: of `results.csv`, `summary.json` and the runs.
         results: a row a run, the columns of `results.csv`.
         summary: what `summary.json` holds.
+        elsewhere: folders of runs that are not in the subfolder `runs`, by method and seed.
     """
 
     shown_as = "comparison"
@@ -109,6 +111,11 @@ class Comparison(InNotebooks):
     folder: Path
     results: pd.DataFrame
     summary: dict[str, Any]
+    elsewhere: Mapping[tuple[str, int], Path] = field(default_factory=dict)
+
+    def run_folder(self, method: str, seed: int) -> Path:
+        """Return the folder of a run."""
+        return self.elsewhere.get((method, seed), self.folder / RUNS / run_name(method, seed))
 
     def write(self) -> None:
         """Write `results.csv` and `summary.json`, which has the seals of both."""
@@ -171,13 +178,16 @@ def summary_of(
 ) -> dict[str, Any]:
     """Return the summary of runs, given their `results` and the `result.json` of each finished one.
 
-    A method with a failed run is not ranked; the others are. With `rank_anyway` methods are ranked even if
+    Runs that differ in more than method and seed have no differences to joint. A method with a failed run is
+    not ranked; the others are. With `rank_anyway` methods are ranked even if
     joint does not beat a linear model on its own inputs. `tuning` is what the summary says about the
     tuning of the methods, see `Tuned.summary`.
     """
     methods = summarise(results, BASELINE, records, task.main)
+    if differences(records, budgets := tuning["budgets"] if tuning else None):
+        for values in methods.values():  # a difference between unlike runs would be read as one of methods
+            values[f"difference_to_{BASELINE}"] = None
     failing = set(results.loc[results["status"] != "ok", "method"]) - {BASELINE}
-    budgets = tuning["budgets"] if tuning else None
     whole = [record for record in records if record["method"] not in failing]
     reasons = obstacles(whole, budgets) if whole else ["every method has a run that failed"]
     despite: list[str] = []

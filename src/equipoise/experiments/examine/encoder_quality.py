@@ -20,10 +20,11 @@ from equipoise.files.untrusted import read_json
 from equipoise.files.whole import write_atomically
 from equipoise.tasks import CLASSIFICATION
 from equipoise.training.finished import FitResult, load_run
-from equipoise.training.fit import run, run_name
+from equipoise.training.fit import run
 from equipoise.training.option_text import to_options
 from equipoise.training.record import fingerprints
 from equipoise.training.record.locks import locked
+from equipoise.training.record.names import run_name
 from equipoise.training.record.record import RunRecord
 from equipoise.training.settings import Settings
 from equipoise.types import ByName, NoSpaceError, RunFolderError, UsageError

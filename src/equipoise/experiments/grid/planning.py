@@ -20,9 +20,9 @@ from equipoise.randomness import isolated_rng
 from equipoise.tracking.services import check_services
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, check_tokens, prepare_data
 from equipoise.training.fabric import check_device
-from equipoise.training.fit import run_name
 from equipoise.training.loss_scaling import check_scaling
 from equipoise.training.option_text import to_options
+from equipoise.training.record.names import run_name
 from equipoise.training.settings import Settings
 from equipoise.types import ModelError, UsageError, warn
 

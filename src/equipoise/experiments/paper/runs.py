@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from equipoise.experiments.compare.comparison import RUNS, Comparison
-from equipoise.training.fit import run_name
+from equipoise.experiments.compare.comparison import Comparison
 
 
 def finished_runs(comparison: Comparison) -> Iterator[tuple[str, int, Path]]:
@@ -14,4 +13,4 @@ def finished_runs(comparison: Comparison) -> Iterator[tuple[str, int, Path]]:
     finished = comparison.results[comparison.results["status"] == "ok"]
     for row in finished.to_dict("records"):
         method, seed = str(row["method"]), int(row["seed"])
-        yield method, seed, comparison.folder / RUNS / run_name(method, seed)
+        yield method, seed, comparison.run_folder(method, seed)

@@ -16,7 +16,8 @@ from equipoise.experiments.tune.tuning import WORK, Tuning, mean
 from equipoise.files.limits import machine_limit
 from equipoise.files.whole import no_space, room_for
 from equipoise.randomness import isolated_rng
-from equipoise.training.fit import prepared, run_name
+from equipoise.training.fit import prepared
+from equipoise.training.record.names import run_name
 from equipoise.training.settings import Settings
 from equipoise.types import EquipoiseError, EquipoiseWarning, NoSpaceError, TrainingError
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import altair as alt
 
 from equipoise.experiments.compare.comparison import shown_name
+from equipoise.experiments.compare.floors import is_below
 from equipoise.report.charts import look
 from equipoise.report.charts.chart import SHOWN, Chart, Key, Panel
 from equipoise.report.records import Run
@@ -89,7 +90,7 @@ def _mean_rows(evidence: Evidence) -> list[dict[str, Any]]:
         mean, std = number(values["mean"]), number(values["std"])
         note = decimal(mean, 3) if math.isfinite(mean) else "no finished run"
         note += f" \N{PLUS-MINUS SIGN} {decimal(std, 3)}" if math.isfinite(std) else ""
-        name = shown_name(shortened(method, NAME), values)
+        name = shown_name(shortened(method, NAME), {**values, "below_floor": is_below(values)})
         row = {"method": method, "name": name, "note": note, "place": place}
         rows.append({**row, "mean": mean, "low": mean - std, "high": mean + std})
     return rows

@@ -16,6 +16,7 @@ from equipoise.report.text.learning import (
     RELEARNING,
     Point,
     Reading,
+    by_one_ruler,
     metric,
     modalities,
     relearning_epochs,
@@ -29,17 +30,25 @@ GAP = Key("gap", look.INK, "tint")
 GAP_CAPTION = "The tinted area between training and validation is the gap."
 MOMENT = Key("re-learning", look.MUTED, "rule")
 MOMENT_CAPTION = " At a re-learning the lines step: measured right before, and right after."
+OTHER_RULER = " Re-learning measured gaps with other options than the diagnoses; these are left out."
 
 
 def scores(read: Mapping[str, Sequence[Reading]]) -> Chart | None:
-    """Return the scores of both splits over epochs, a row a modality and a column a method."""
+    """Return the scores of both splits over epochs, a row a modality and a column a method.
+
+    What was measured by another ruler than the diagnoses is left out: their lines would join what cannot be
+    compared.
+    """
+    moments = {method: relearning_epochs(own) for method, own in read.items()}
+    every = [reading for own in read.values() for reading in own]
+    read = {method: by_one_ruler(own) for method, own in read.items()}
     names = list(dict.fromkeys(name for own in read.values() for name in modalities(own)))
     lines = {(n, m): points for n in names for m, own in read.items() if (points := trajectory(own, n))}
     ends = [v for points in lines.values() for p in points for s in (p.train, p.val) for v in (s.low, s.high)]
     if not (reach := look.padded(ends)):
         return None
     colors = look.modality_colors(names)
-    measure = metric([reading for own in read.values() for reading in own])
+    measure = metric(every)
     last = max(1, *(p.epoch for points in lines.values() for p in points))
     panels = []
     for (name, method), points in lines.items():
@@ -47,7 +56,7 @@ def scores(read: Mapping[str, Sequence[Reading]]) -> Chart | None:
         own = [reading for reading in read[method] if reading.modality == name]
         up = partial(look.y_axis, title=measure, domain=reach)
         drawing = look.layered(
-            look.rules(relearning_epochs(read[method]), x, "epoch"),
+            look.rules(moments[method], x, "epoch"),
             *_score_layers(name, points, own, colors[name], x, up),
             height=180,
         )
@@ -57,9 +66,10 @@ def scores(read: Mapping[str, Sequence[Reading]]) -> Chart | None:
     caption = "Thick lines are means over seeds, thin ones single seeds. " if several else ""
     caption += GAP_CAPTION
     legend = [Key(label, look.INK, dash) for label, dash in SPLITS.values()] + [GAP]
-    if any(relearning_epochs(own) for own in read.values()):
+    if any(moments.values()):
         legend.append(MOMENT)
-        caption += MOMENT_CAPTION
+        complete = sum(map(len, read.values())) == len(every)
+        caption += MOMENT_CAPTION if complete else OTHER_RULER
     title = f"{measure[0].upper()}{measure[1:]} of training and validation features"
     columns = len(read) if len(panels) == len(names) * len(read) else 2
     return Chart("learning", title, caption, panels, columns, legend, _score_table(lines, measure))

@@ -37,7 +37,7 @@ def run_page(folder: Path) -> Page:
     floor = sentences.floor_of_run(result)
     statements = [_outcome(run), *([floor] if floor else []), sentences.over_training(read, "this run")]
     if evidence.treatment:
-        statements.append(sentences.relearning(read, [run]))
+        statements.append(sentences.relearning(read))
     states = tables.learning(read, "this run")
     kept = f"weights of epoch {result['best_epoch']}"
     notice = f"The record shows that the test split was opened {counted(run.tests, 'time')}; expected 1."

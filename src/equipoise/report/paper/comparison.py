@@ -35,9 +35,9 @@ def grid(found: Reproduction) -> Grid:
 def _columns(case: PlannedCase, found: Reproduction) -> list[Column]:
     comparison = found.comparisons[case.cell.name]
     methods: Mapping[str, Mapping[str, Any]] = comparison.summary["methods"]
-    best = _best(comparison)
+    best = best_mean(comparison)
     held = [
-        ("accuracy", {name: _accuracy(values, best == values["mean"]) for name, values in methods.items()}),
+        ("accuracy", {name: main_entry(values, best) for name, values in methods.items()}),
         ("macro F1", {name: Entry(decimal(number(v["macro_f1_mean"]), 3)) for name, v in methods.items()}),
         ("vs joint [95 %]", {name: _difference(values) for name, values in methods.items()}),
     ]
@@ -45,16 +45,18 @@ def _columns(case: PlannedCase, found: Reproduction) -> list[Column]:
     return [Column(case.title, head, entries) for head, entries in held]
 
 
-def _best(comparison: Comparison) -> float:
-    """Return the best mean where the methods may be ranked, else NaN."""
-    means = [number(values["mean"]) for values in comparison.summary["methods"].values()]
-    finite = [mean for mean in means if math.isfinite(mean)]
-    return max(finite) if comparison.ranked and finite else math.nan
+def best_mean(comparison: Comparison) -> float:
+    """Return the best mean of the methods that are ranked, NaN where none is."""
+    methods = comparison.summary["methods"].values()
+    return max((number(values["mean"]) for values in methods if values["rank"] is not None), default=math.nan)
 
 
-def _accuracy(values: Mapping[str, Any], best: bool) -> Entry:
-    text = spread(number(values["mean"]), number(values["std"]))
-    return Entry(f"{text} {BELOW}" if is_below(values) else text, best)
+def main_entry(values: Mapping[str, Any], best: float) -> Entry:
+    """Return the mean of a method with its deviation, in bold where it is the best of those with a rank."""
+    mean = number(values["mean"])
+    text = spread(mean, number(values["std"]))
+    bold = values["rank"] is not None and mean == best
+    return Entry(f"{text} {BELOW}" if is_below(values) else text, bold)
 
 
 def spread(mean: float, std: float) -> str:

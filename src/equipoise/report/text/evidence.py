@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
-from equipoise.diagnosis import DiagnosisOptions
 from equipoise.experiments.compare.comparison import BASELINE, Comparison
 from equipoise.report.records import Run, comparable
 from equipoise.report.text.learning import RELEARNING, Reading, readings
@@ -79,13 +78,6 @@ class Evidence:
         """Return the methods whose learning states are shown: joint and the one that re-learns, else all."""
         central = [method for method in (self.baseline, self.treatment) if method and self.read[method]]
         return central or [method for method, read in self.read.items() if read]
-
-
-def same_ruler(runs: Sequence[Run]) -> bool:
-    """Whether re-learning measured gaps with the options of the other diagnoses, the paper's."""
-    known = {field.name for field in fields(DiagnosisOptions)}
-    options = [run.result.get("method_options") or {} for run in runs if run.finished]
-    return all(own.get("preset", "paper") == "paper" and not known & set(own) for own in options)
 
 
 def _treatment(read: Mapping[str, Sequence[Reading]]) -> str | None:

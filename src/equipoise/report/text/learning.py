@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any, Final
 
 from equipoise.diagnosis import LearningState
 from equipoise.diagnosis.verdict.rules import Interval, Thresholds, over_trained
@@ -15,6 +16,21 @@ from equipoise.report.records import Run
 from equipoise.report.text.wording import Spread, number
 
 RELEARNING, DIAGNOSIS = "relearning", "diagnosis"
+NOT_OF_THE_RULER: Final = frozenset(
+    {
+        "metric",
+        "n_init",
+        "kmeans_seed",
+        "max_iter",
+        "backend",
+        "sign",
+        "min_gap",
+        "bootstrap",
+        "missing_classes",
+    }
+)
+"""Options of a diagnosis that leave what a score means: how it is computed, and what follows from it. The
+metric is known of each modality."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,13 @@ class Reading:
     applied: float
     metric: str
     interval: Interval | None = None
+    options: frozenset[tuple[str, Any]] = frozenset()
+    """Those by which scores may differ in meaning."""
+
+    @property
+    def ruler(self) -> tuple[str, frozenset[tuple[str, Any]]]:
+        """By what the scores were measured; only scores of one ruler can be compared."""
+        return self.metric, self.options
 
     @property
     def gap(self) -> float:
@@ -83,6 +106,7 @@ def readings(runs: Iterable[Run]) -> list[Reading]:
             applied=number(state.get("applied")),
             metric=str(state.get("metric", "purity")),
             interval=tuple(held) if (held := state.get("interval")) else None,
+            options=_options(event),
         )
         for run in runs
         if run.finished
@@ -90,6 +114,17 @@ def readings(runs: Iterable[Run]) -> list[Reading]:
         if event.get("event") in (RELEARNING, DIAGNOSIS)
         for modality, state in event["modalities"].items()
     ]
+
+
+def _options(event: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    held = (event.get("options") or {}).items()
+    return frozenset((name, value) for name, value in held if name not in NOT_OF_THE_RULER)
+
+
+def by_one_ruler(read: Sequence[Reading]) -> list[Reading]:
+    """Return the readings that can be compared with the first diagnosis, if there is any, or else all."""
+    ruler = next((reading.ruler for reading in read if reading.event == DIAGNOSIS), None)
+    return [reading for reading in read if ruler in (None, reading.ruler)]
 
 
 def modalities(read: Iterable[Reading]) -> list[str]:
@@ -158,16 +193,16 @@ def _last(read: Iterable[Reading]) -> list[Reading]:
     return list({(reading.modality, reading.seed): reading for reading in held}.values())
 
 
-def effects(read: Sequence[Reading], *, same_ruler: bool = True) -> dict[str, Effect]:
+def effects(read: Sequence[Reading]) -> dict[str, Effect]:
     """Return what re-learning did to each modality, by the readings of one method.
 
-    Gaps are not compared unless both events were measured with the same options (`same_ruler`).
+    Gaps are compared only where both were measured by the same ruler.
     """
     found = {}
     for modality in modalities(read):
         own = [reading for reading in read if reading.modality == modality]
         pulls = [reading for reading in own if reading.event == RELEARNING]
-        pairs = [pair for pull in pulls if (pair := _pair(pull, own)) is not None] if same_ruler else []
+        pairs = [pair for pull in pulls if (pair := _pair(pull, own)) is not None]
         if pulls:
             found[modality] = Effect(
                 strength=Spread.of(pull.applied for pull in pulls),
@@ -182,7 +217,7 @@ def _pair(pull: Reading, own: Sequence[Reading]) -> tuple[float, float] | None:
     """Return the gap before and after one re-learning; None where one of them is unknown."""
     for reading in own:
         same_moment = (reading.seed, reading.epoch) == (pull.seed, pull.epoch)
-        if same_moment and reading.event == DIAGNOSIS and reading.metric == pull.metric:
+        if same_moment and reading.event == DIAGNOSIS and reading.ruler == pull.ruler:
             both = (pull.gap, reading.gap)
             return both if all(map(math.isfinite, both)) else None
     return None

@@ -10,9 +10,8 @@ from typing import Any, Final
 from equipoise.diagnosis.verdict.rules import Thresholds
 from equipoise.experiments.compare import floors
 from equipoise.experiments.compare.statistics import MIN_SEEDS
-from equipoise.report.records import Run
 from equipoise.report.text import learning
-from equipoise.report.text.evidence import TREATMENT, Evidence, same_ruler
+from equipoise.report.text.evidence import TREATMENT, Evidence
 from equipoise.report.text.wording import between, counted, decimal, listed, p_equals
 from equipoise.training.measuring.floor import SENTENCE, figures_below
 
@@ -48,7 +47,7 @@ def of_comparison(evidence: Evidence) -> list[Statement]:
         text = "Joint training is not among the methods, so it is unknown which modality it over-trains."
         found = [Statement("Over-training", "Not measured.", text)]
     if treatment:
-        found.append(relearning(evidence.read[treatment], evidence.finished(treatment)))
+        found.append(relearning(evidence.read[treatment]))
     found.append(benefit(evidence))
     return [*floor(evidence), *found]
 
@@ -104,10 +103,9 @@ def _gap(name: str, point: learning.Point) -> str:
     return f"{name} {decimal(point.gap.mean, 3)}{span}"
 
 
-def relearning(read: Sequence[learning.Reading], runs: Sequence[Run]) -> Statement:
+def relearning(read: Sequence[learning.Reading]) -> Statement:
     """Say how strongly each modality was pulled back, and how its gap changed right after."""
-    ruler = same_ruler(runs)
-    found = learning.effects(read, same_ruler=ruler)
+    found = learning.effects(read)
     if not found:
         text = "The records hold no re-learning: none was due, or no run came to its end."
         return Statement("Re-learning", "It never took place.", text)
@@ -120,7 +118,7 @@ def relearning(read: Sequence[learning.Reading], runs: Sequence[Run]) -> Stateme
     text = (
         f"After {when} the encoders were pulled toward their initial weights; mean strength: "
         f"{', '.join(pulls)}{f', {more} more below that' if more else ''} (0 leaves the weights, 1 restores "
-        f"the initial ones). {_change(ordered, ruler)}"
+        f"the initial ones). {_change(ordered, read)}"
     )
     return Statement("Re-learning", _most_pulled(ordered), text)
 
@@ -138,8 +136,8 @@ def _most_pulled(ordered: Sequence[tuple[str, learning.Effect]]) -> str:
     return f"{name} was pulled back most." if clear else "Encoders were pulled back; none stands out."
 
 
-def _change(ordered: Sequence[tuple[str, learning.Effect]], ruler: bool) -> str:
-    if not ruler:
+def _change(ordered: Sequence[tuple[str, learning.Effect]], read: Sequence[learning.Reading]) -> str:
+    if len(learning.by_one_ruler(read)) < len(read):
         return (
             "How the gaps changed right after is left out: re-learning measured them with other options than "
             "the diagnoses that followed."

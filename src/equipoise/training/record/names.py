@@ -1,7 +1,8 @@
-"""Names of the files of a record."""
+"""Names of the files of a record, and of the folders of the runs of a comparison."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 CONFIG, METRICS, DIAGNOSES = "config.yaml", "metrics.jsonl", "diagnosis.jsonl"
@@ -34,3 +35,11 @@ MACHINE_ONLY: Final = frozenset({"device", "threads", "num_workers", "checkpoint
 """Settings that may differ when a run is resumed; a comparison checks the device itself."""
 MOVABLE: Final = MACHINE_ONLY | {"data"}
 """Settings that may be changed in a finished run, as its data may have moved."""
+
+
+def run_name(method: str, seed: int) -> str:
+    """Return the folder name of a run within a comparison; different methods get different names."""
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in method)
+    if plain != method.replace(":", "-"):
+        plain = f"{plain}-{hashlib.blake2b(method.encode(), digest_size=8).hexdigest()[:6]}"
+    return f"{plain}-seed{seed}"
