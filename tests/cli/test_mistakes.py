@@ -61,6 +61,9 @@ import synthetic
         (["diagnose", "nowhere", "--formats", "png"], 2, "give --figures DIR too"),
         (["diagnose", "nowhere", "--figures", "f", "--formats", "gif"], 2, "unknown format 'gif'"),
         (["diagnose", "--features", "nowhere.npz", "--quality"], 2, "need a run folder"),
+        (["diagnose", "--features", "."], 2, "expected an .npz file"),
+        (["diagnose", "nowhere", "--set", "name=x"], 2, "unknown diagnosis option 'name'"),
+        (["cite", "nowhere", "--out", "x" * 300], 1, "choose a shorter name"),
         (["report", "nowhere"], 2, "nowhere"),
     ],
 )

@@ -133,6 +133,10 @@ def test_other_tasks(task: str, tmp_path: Path, equipoise: Any) -> None:
     expected = result.predict(data)
     found = pd.read_csv(tmp_path / "p.csv", dtype={"id": str}, keep_default_na=False)
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-6)
+    if task == "multilabel":  # of which no examination is defined, so that these would do nothing
+        ended = equipoise("diagnose", "run", "--quality", "--out", "d.html", "--overwrite")
+        assert "--quality, --out, --overwrite: each sample of this run has several labels" in ended.err
+        assert ended.code == 2
 
 
 def test_parquet_needs_its_extra(

@@ -108,6 +108,13 @@ def test_a_method_of_another_package_brings_its_entry(make, monkeypatch):
     assert "wei2024diagnosing" in found
 
 
+def test_an_entry_that_another_package_names_wrongly_costs_no_other(make, monkeypatch):
+    monkeypatch.setattr(METHODS["mla"], "bibtex", ("nobody2026nothing",))
+    found = citations([make(VALUES, dataset="htad").folder])
+    assert "% No entry is known for the method mla." in found
+    assert "garciaceja2021htad" in entries(found)
+
+
 def test_the_command_prints_or_writes(make, tmp_path, capsys):
     folder, path = make(VALUES).folder, tmp_path / "references.bib"
     for words, code in (([], 0), (["--out", str(path)], 0), (["--out", str(path)], 2)):

@@ -143,7 +143,9 @@ def test_several_datasets_have_their_columns_and_mean_ranks(make):
     assert [row[-1] for row in rows.values()] == ["2.5", "2.0", "1.5"]  # 3 2, 1 3, 2 1
     assert "Mean ranks are over 2 datasets, 1 being the best (Friedman: p" in text
     twice = [make(FIVE, dataset="one", name=name) for name in ("left", "right")]
-    head, _ = cells(paper_table([one.folder for one in twice], "markdown"))
+    text = paper_table([one.folder for one in twice], "markdown")
+    assert "Mean ranks are left out: found 1 (one)." in text
+    head, _ = cells(text)
     assert "left" in head[1]
     assert "right" in head[3]
     assert "rank" not in head[-1]

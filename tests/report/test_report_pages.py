@@ -277,6 +277,9 @@ def test_folders_without_records(make, usual, tmp_path):
     with pytest.raises(UsageError, match="no folder"):
         write_report([])
     folder = make(usual).folder
+    (tmp_path / "empty" / "grid.csv").touch()
+    with pytest.raises(RunFolderError, match="is a grid; give it alone, or the folders of its comparisons"):
+        write_report([tmp_path / "empty", folder])
     with pytest.raises(UsageError, match="is a comparison among runs"):
         write_report([folder, folder / "runs" / "joint-seed0"])
     (folder / "runs" / "joint-seed0" / "result.json").unlink()

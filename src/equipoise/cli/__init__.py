@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from errno import ENAMETOOLONG
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Final, NoReturn
@@ -102,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt as interrupt:
         resumable = words[:1] in ([name] for name in ("train", "compare", "tune", "reproduce"))
         advice = "; continue with --resume" if resumable else ""
+        if words[:1] == ["prepare"]:
+            advice = "; run the same command again to continue"
         say(f"equipoise: interrupted{advice}.")
         _exit(143 if isinstance(interrupt, Ended) else 130)
     _exit(code if isinstance(code, int) else 0)
@@ -161,7 +164,8 @@ def _unexpected(error: Exception) -> str:
     if (limit := machine_limit(error)) is not None:
         return str(limit)
     if isinstance(error, OSError) and error.filename:
-        return f"cannot use {os.fsdecode(error.filename)} ({error.strerror}); check its permissions and disk."
+        remedy = "choose a shorter name" if error.errno == ENAMETOOLONG else "check its permissions and disk"
+        return f"cannot use {os.fsdecode(error.filename)} ({error.strerror}); {remedy}."
     text = f"{type(error).__name__}: {error}"
     if "DataLoader worker process" in text:  # torch puts the traceback of another process into the message
         text = text.strip().rpartition("\n")[2]

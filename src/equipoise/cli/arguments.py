@@ -22,6 +22,8 @@ from equipoise.typed_options import WORDS
 from equipoise.types import PathError, UsageError
 
 DEFAULT_DATA = "htad"
+LONGEST = 60
+"""Characters of the name of a folder that is chosen by default."""
 
 
 def _reader(kind: type, what: str) -> Callable[[object, Sequence[Token]], Any]:
@@ -76,15 +78,18 @@ def _check_writable(folder: Path, option: str) -> None:
 def free_folder(name: str, *, reuse: bool) -> Path:
     """Return `runs/name`, or `runs/name-2` and so on if that exists and must not be reused.
 
+    A name that grew long with what it names is cut.
+
     Raises:
         UsageError: a folder is to be reused, and there are several of them.
     """
-    first = Path("runs") / name
+    first = Path("runs") / name[:LONGEST]
     if not reuse:
-        others = (first.with_name(f"{name}-{number}") for number in count(2))
+        others = (first.with_name(f"{first.name}-{number}") for number in count(2))
         return next(path for path in chain([first], others) if not path.exists())
-    numbered = re.compile(rf"{re.escape(name)}(-[0-9]+)?")
-    there = sorted(path for path in first.parent.glob("*") if numbered.fullmatch(path.name))
+    numbered = re.compile(rf"{re.escape(first.name)}(-[0-9]+)?")
+    there = [path for path in first.parent.glob("*") if numbered.fullmatch(path.name)]
+    there.sort(key=lambda path: (len(path.name), path.name))
     if len(there) > 1:
         raise UsageError(f"{', '.join(map(str, there))} exist; say which is meant: --out {there[-1]}.")
     return there[0] if there else first

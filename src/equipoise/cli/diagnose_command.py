@@ -77,9 +77,9 @@ def diagnose_command(
         raise UsageError("--quality and --test need a run folder: a file of features holds no model.")
     source = features or run_dir
     assert source is not None
-    report = out or (source / REPORT if features is None else source.with_name(f"{source.stem}.{REPORT}"))
+    report = out or (source / REPORT if features is None else source.parent / f"{source.stem}.{REPORT}")
     if report.parent != source or source.is_dir():  # otherwise reading it says what is wrong
-        check_report(report, overwrite or out is None)
+        check_report(report, overwrite or (out is None and not (quality or test)))
         file_of_numbers(report)
     if features is not None:
         _return_freed_arrays()
@@ -88,6 +88,12 @@ def diagnose_command(
     else:
         assert run_dir is not None
         if _has_labels(run_dir):
+            refused = {"--quality": quality, "--test": test, "--out": out, "--figures": figures}
+            if given := [option for option, value in (refused | {"--overwrite": overwrite}).items() if value]:
+                raise UsageError(
+                    f"{', '.join(given)}: each sample of this run has several labels, of which only the "
+                    "learning state is defined; leave the option out."
+                )
             _show_state(run_dir, preset, options)
             return
         split = "test" if test else "validation"

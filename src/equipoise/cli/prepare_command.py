@@ -99,9 +99,6 @@ def _run(dataset: SourceDataset, options: PrepareOptions) -> int:
                 observer=bar,
                 normalize=normalize,
             )
-    except KeyboardInterrupt:
-        print_plain(progress_console(), "equipoise: interrupted; run the same command again to continue.")
-        return 130
     except LostSamplesError as error:
         if len(error.lost) > SHOWN:  # fewer are in the message of the error
             _show_lost(progress_console(), error.lost)

@@ -120,7 +120,7 @@ class DiagnosisOptions:
         cls.preset(preset, **changes)
 
     @classmethod
-    def preset(cls, name: str = "paper", **changes: Any) -> DiagnosisOptions:
+    def preset(cls, name: str = "paper", /, **changes: Any) -> DiagnosisOptions:
         """Return the options of a preset with `changes`.
 
         Raises:

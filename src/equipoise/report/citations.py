@@ -103,6 +103,8 @@ def _of_dataset(name: str) -> list[str] | None:
     return _entries(DATASETS[name].bibtex) if name in DATASETS and DATASETS[name].bibtex else None
 
 
-def _entries(held: Sequence[str]) -> list[str]:
-    """Return entries of the bibliography by their keys, and whole ones as they are."""
-    return [text.strip() if text.lstrip().startswith("@") else bibliography()[text] for text in held]
+def _entries(held: Sequence[str]) -> list[str] | None:
+    """Return entries of the bibliography by key, and whole ones as they are; None if one is unknown."""
+    known = [text.strip() if text.lstrip().startswith("@") else bibliography().get(text) for text in held]
+    found = [entry for entry in known if entry is not None]
+    return found if len(found) == len(known) else None

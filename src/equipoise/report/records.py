@@ -99,9 +99,11 @@ def kind_of(folder: Path) -> str:
     """Return `COMPARISON` or `RUN`, also of one that is not finished: reading it says so.
 
     Raises:
-        PathError: the folder holds neither.
+        PathError: the folder holds neither, or a grid.
     """
     record = RunRecord(folder)
+    if (folder / GRID).is_file():
+        raise PathError(f"{folder} is a grid; give it alone, or the folders of its comparisons.")
     if any((folder / name).is_file() for name in (RESULTS, SUMMARY)) or record.holds_comparison:
         return COMPARISON
     if record.path(CONFIG).is_file() or record.path(RESULT).is_file():

@@ -65,7 +65,7 @@ def frame(found: Mapping[str, Comparison]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _grid(found: Mapping[str, Comparison], across: AcrossDatasets | None) -> Grid:
+def _grid(found: Mapping[str, Comparison], across: AcrossDatasets | str) -> Grid:
     columns = []
     for title, comparison in found.items():
         methods: Mapping[str, Mapping[str, Any]] = comparison.summary["methods"]
@@ -77,7 +77,7 @@ def _grid(found: Mapping[str, Comparison], across: AcrossDatasets | None) -> Gri
             Column(title, head, {method: cell(values) for method, values in methods.items()})
             for head, cell in held.items()
         ]
-    if across is not None:
+    if isinstance(across, AcrossDatasets):
         ranks = {method: Entry(decimal(rank, 1)) for method, rank in across.mean_ranks.items()}
         columns.append(Column("all", "mean rank", ranks))
     return Grid(list(dict.fromkeys(row for column in columns for row in column.entries)), columns)
@@ -96,15 +96,15 @@ def _is_sure(values: Mapping[str, Any]) -> bool:
     return number(block.get("p_value_holm")) < ALPHA
 
 
-def _across(found: Mapping[str, Comparison]) -> AcrossDatasets | None:
-    """Return the mean ranks over several datasets, None where there are none; the caption says why."""
+def _across(found: Mapping[str, Comparison]) -> AcrossDatasets | str:
+    """Return the mean ranks over several datasets, or why there are none."""
     try:
         return across_datasets(list(found.values()))
-    except UsageError:
-        return None
+    except UsageError as error:
+        return str(error).partition(";")[0]
 
 
-def caption(found: Mapping[str, Comparison], across: AcrossDatasets | None) -> list[str]:
+def caption(found: Mapping[str, Comparison], across: AcrossDatasets | str) -> list[str]:
     """Return the sentences of a caption: what is shown, over which seeds and splits, by which selection."""
     figures = list(dict.fromkeys(MainFigure.of(one.summary).title for one in found.values()))
     lines = [f"{listed(figures)} on the test split: mean \N{PLUS-MINUS SIGN} standard deviation over seeds."]
@@ -128,12 +128,14 @@ def caption(found: Mapping[str, Comparison], across: AcrossDatasets | None) -> l
     if any(is_below(values) for values in every):
         lines.append(f"{BELOW} does not beat a linear model on its own inputs.")
     lines += [line for title, one in found.items() for line in _own(title, one, len(found) > 1)]
-    if across is not None:
+    if isinstance(across, AcrossDatasets):
         lines.append(
             f"Mean ranks are over {counted(len(across.datasets), 'dataset')}, 1 being the best ("
             f"{p_equals('Friedman', across.friedman_p)}; by Nemenyi's test two methods differ if their mean "
             f"ranks do by {across.critical_difference:.1f})."
         )
+    elif len(found) > 1 and all(one.ranked for one in found.values()):
+        lines.append(f"Mean ranks are left out: {across}.")
     return lines
 
 

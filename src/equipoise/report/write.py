@@ -86,7 +86,8 @@ def file_of_numbers(report: Path) -> Path:
         PathError: it is the report itself or a file of something else, as `result.json` of a run.
     """
     numbers = report.with_suffix(".json")
-    if numbers == report or (numbers.exists() and b'"verdicts"' not in numbers.read_bytes()):
+    other = numbers.exists() and not (numbers.is_file() and b'"verdicts"' in numbers.read_bytes())
+    if numbers == report or other:
         raise PathError(
             f"the numbers of a report are written to {numbers}; choose another name than {report}."
         )

@@ -107,7 +107,7 @@ def test_a_feature_file_is_judged_with_a_linear_head(tmp_path: Path) -> None:
     direct = eq.contribution_of_features(train, held["train_labels"], val, held["val_labels"])
     assert found.contributions.score == direct.score
     assert found.through == "linear head"
-    assert found.projections[0].classes == ("a<b", "b", "c")
+    assert found.projections[0].classes == found.contributions.classes == ("a<b", "b", "c")
     assert all(v.state in STATES for v in found.verdicts.values())
     # Modalities in another order: the same results in that order.
     swapped = dict(reversed(list(held.items())))
@@ -117,6 +117,19 @@ def test_a_feature_file_is_judged_with_a_linear_head(tmp_path: Path) -> None:
     for m in found.modalities:
         assert other.learning[m].to_dict() == found.learning[m].to_dict()
         assert other.contributions[m].shapley == pytest.approx(found.contributions[m].shapley)
+
+
+def test_a_class_may_be_missing_in_validation_where_this_is_allowed(tmp_path: Path) -> None:
+    held, path = arrays(), tmp_path / "features.npz"
+    kept = held["val_labels"] != 1
+    held |= {name: values[kept] for name, values in held.items() if name.startswith("val_")}
+    np.savez(path, **held)
+    with pytest.raises(eq.DataError, match=r'or allow it: missing_classes="allow"'):
+        eq.examine_features(path, pictures=False)
+    found = eq.examine_features(path, missing_classes="allow", pictures=False)
+    assert found.learning.options.missing_classes == "allow"
+    assert found.measures["purity"].options.missing_classes == "allow"
+    assert found.contributions.classes == ("a<b", "b", "c")
 
 
 def test_a_continuous_target_has_a_diagnosis(tmp_path: Path) -> None:

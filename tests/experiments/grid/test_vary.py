@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 import equipoise as eq
 import synthetic
-from equipoise.experiments.grid.vary import cells_of, read_grid
+from equipoise.experiments.grid.vary import _name, cells_of, read_grid
 
 METHODS = ["joint", "ogm"]
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 32, "diagnose_every": 0, "workers": 1}
@@ -32,6 +33,17 @@ def test_every_combination_is_a_cell() -> None:
         assert cell.settings.budget.epochs == 2
         assert cell.method_options == {"ogm": {"end_epoch": 1, "alpha": 0.2}}
         assert cell.seeds == [0, 1]
+
+
+def test_names_of_cells_keep_signs_and_letters_of_any_script(data: str, tmp_path: Path) -> None:
+    cells = cells_of(["htad"], {}, METHODS, [0], vary={"ogm.alpha": [0.5, 1], "weight_decay": [1e-05, 0.5]})
+    assert cells[0].name == "ogm.alpha=0.5,weight_decay=1e-05"
+    folders = [
+        shutil.copytree(data, tmp_path / name) for name in ("\u6570\u636e\u4e00", "\u6570\u636e\u4e8c")
+    ]
+    cells = cells_of(list(map(str, folders)), {}, METHODS, [0])
+    assert [cell.name for cell in cells] == [f"data={folder.name}" for folder in folders]
+    assert (_name({"m.w": -1}), _name({"m.w": 1}), _name({"m.w": True})) == ("m.w=-1", "m.w=1", "m.w=true")
 
 
 def test_every_option_of_a_relearning_varies() -> None:

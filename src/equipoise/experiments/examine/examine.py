@@ -115,13 +115,21 @@ def examine_features(
     arrays = SavedFeatures(file)
     features = arrays.features()
     y, y_val = features.y, features.y_val
+    names = arrays.class_names()
+
+    def contributed() -> Contributions:
+        found = contribution_of_features(*features)
+        if names is None or found.classes is None:
+            return found
+        return replace(found, classes=tuple(names[int(float(value))] for value in found.classes))
+
     found = _measured(
         str(file),
         features,
-        lambda: contribution_of_features(*features),
+        contributed,
         preset,
         options,
-        classes=arrays.class_names(),
+        classes=names,
         pictures=pictures,
     )
     sizes = f"{len(y):,} train, {len(y_val):,} validation samples"
@@ -193,12 +201,15 @@ def _measured(
     y, y_val = features.y, features.y_val
     refuse_labels(y, y_val)
 
+    # What data may be like concerns every measure; the other options are of the learning state alone.
+    every = {name: value for name, value in options.items() if name == "missing_classes"}
+
     def by_preset(name: str) -> Diagnosis:
-        own = options_for(name, {}, y, y_val)
+        own = options_for(name, every, y, y_val)
         return learning if learning.options == own else diagnose_with(own, *features)
 
     learning = diagnose_with(options_for(preset, options, y, y_val), *features)
-    measures = separability(*features)
+    measures = separability(*features, **every)
     contributions = contributed()
     # The paper has no continuous target, and its ten clusterings take long on many samples.
     measurable = not is_continuous(y, y_val) and len(y) + len(y_val) <= PAPER_SAMPLES

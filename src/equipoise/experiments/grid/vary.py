@@ -107,8 +107,12 @@ def _name(chosen: Mapping[str, Any]) -> str:
     texts = []
     for name, value in chosen.items():
         shown = Path(str(value)).name if name == DATA else value
-        text = shown if isinstance(shown, str) else json.dumps(shown, default=str)
-        texts.append(f"{name}={re.sub(r'[^A-Za-z0-9.+_-]+', '-', text).strip('-')}")
+        if isinstance(shown, int | float):
+            texts.append(f"{name}={json.dumps(shown)}")
+            continue
+        text = shown if isinstance(shown, str) else json.dumps(shown, default=str, ensure_ascii=False)
+        plain = re.sub(r"[^\w.+-]+", "-", text).strip("-")
+        texts.append(f"{name}={plain}")
     return ",".join(texts)
 
 
