@@ -151,12 +151,21 @@ def test_the_strengths_follow_the_formula_and_the_rates_are_recorded(data: str, 
     assert record.result()["best_epoch"] >= 6  # of the last cycle
 
 
-@pytest.mark.parametrize("prediction", ["joint", "heads"])
+def reference_of(model: nn.Module) -> nn.Module:
+    """Return the model without what the method has added."""
+    while hasattr(model, "inner"):
+        model = model.inner
+    return model
+
+
+@pytest.mark.parametrize("prediction", ["joint", "heads", "product"])
 @pytest.mark.parametrize("cycle_mean", [False, True])
 def test_a_saved_model_predicts_as_the_run_did(
     data: str, tmp_path: Path, prediction: str, cycle_mean: bool
 ) -> None:
-    run = fit(data, tmp_path / "run", prediction=prediction, cycle_mean=cycle_mean, distillation="mean")
+    features = "raw" if prediction == "heads" else "unit"
+    options = {"prediction": prediction, "features": features, "cycle_mean": cycle_mean}
+    run = fit(data, tmp_path / "run", distillation="mean", **options)
     again = eq.load_run(run.run_dir)
     x = {m: torch.randn(5, *shape) for m, (shape, _) in SHAPES.items()}
     model, other = run.model.eval(), again.model.eval()
@@ -166,16 +175,15 @@ def test_a_saved_model_predicts_as_the_run_did(
     assert len(copies) == (3 if cycle_mean else 1)
     expected = []
     for one in copies:
-        assert isinstance(one, AllHeadsModel) == (prediction == "heads")
-        if isinstance(one, AllHeadsModel):
-            z = one.encode(x)
-            heads = [
-                one.inner.fuse(z),
-                *(z[m] @ h.weight.T + h.bias for m, h in one.own.by_modality().items()),
-            ]
-            expected.append(torch.stack([u.softmax(dim=1) for u in heads]).mean(dim=0))
-        else:
-            expected.append(one(x).logits.softmax(dim=1))
+        z = one.encode(x)
+        read = {m: v / v.norm(dim=1, keepdim=True) for m, v in z.items()} if features == "unit" else z
+        heads = [reference_of(one).fuse(read)]
+        if prediction != "joint":
+            heads += [z[m] @ h.weight.T + h.bias for m, h in one.own.by_modality().items()]
+        each = torch.stack([u.softmax(dim=1) for u in heads])
+        power = each.prod(dim=0) ** (1 / len(heads))
+        product = power / power.sum(dim=1, keepdim=True)
+        expected.append(product if prediction == "product" else each.mean(dim=0))
     torch.testing.assert_close(probabilities, torch.stack(expected).mean(dim=0))
     if cycle_mean:
         weights = [next(iter(one.parameters())) for one in copies]
@@ -280,7 +288,8 @@ def test_a_measure_that_does_not_fit_the_task_is_refused_before_training(tmp_pat
 def test_wrong_options() -> None:
     for options, message in (
         ({"cycles": 0}, "cycles is 0"),
-        ({"prediction": "heads", "weight": 0.0}, "mean of heads"),
+        ({"prediction": "heads", "weight": 0.0}, "of heads which weight=0 leaves out"),
+        ({"prediction": "product", "weight": 0.0}, "of heads which weight=0 leaves out"),
         ({"temperature": 0.0}, "temperature is 0"),
         ({"ends": [0.5, 1.0]}, "parts of the training between 0 and 1"),
         ({"every": 3}, "every"),

@@ -8,7 +8,8 @@ import torch
 
 from equipoise.methods import create_method
 from equipoise.methods.mmcosine import CosineFusion, MMCosine
-from equipoise.methods.shared.contrastive import contrastive_loss, unit_rows
+from equipoise.methods.shared.contrastive import contrastive_loss
+from equipoise.models.precision import unit_rows
 from equipoise.types import UsageError
 from hand_run import CLASSES, HandRun, random_batch, same, small_model
 

@@ -17,8 +17,8 @@ from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.modulation import Modulates
-from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.windows import Windowed
+from equipoise.models.precision import widened
 from equipoise.models.subset_logits import answers_to_zeros, subset_logits
 from equipoise.scopes import evaluating
 from equipoise.sharing import with_inputs

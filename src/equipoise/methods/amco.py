@@ -16,9 +16,9 @@ from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Run, StepContext
 from equipoise.methods.core.search import LogUniform, Uniform, space
 from equipoise.methods.mmcosine import copy_head
-from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import unimodal_loss
 from equipoise.models import BalancedModel, Fusion, with_fusion
+from equipoise.models.precision import widened
 
 
 class RecombinedFusion(Fusion):

@@ -15,8 +15,8 @@ from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, StepContext
 from equipoise.methods.core.search import LogUniform, Whole, space
 from equipoise.methods.shared.modulation import Modulates
-from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
+from equipoise.models.precision import widened
 
 
 def contribution_weights(logits: Mapping[str, Tensor], temperature: float, floor: float) -> dict[str, float]:

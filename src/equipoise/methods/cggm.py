@@ -16,10 +16,10 @@ from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.modulation import Modulates
-from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import unimodal_loss
 from equipoise.methods.shared.windows import Windowed
 from equipoise.models import BalancedModel, OwnHeads
+from equipoise.models.precision import widened
 from equipoise.types import UsageError
 
 

@@ -13,7 +13,7 @@ from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
 from equipoise.methods.core.search import LogUniform, space
-from equipoise.methods.shared.precision import widened
+from equipoise.models.precision import widened
 from equipoise.models.subset_logits import ABSENCES, answers_to_zeros, subset_logits
 
 

@@ -18,7 +18,7 @@ from equipoise.methods.shared.lessons import Lessons
 from equipoise.methods.shared.relearns import Relearns
 from equipoise.methods.shared.unimodal_views import unimodal_loss
 from equipoise.models import BalancedModel, OwnHeads
-from equipoise.models.averaged import AllHeadsModel, CopiesModel
+from equipoise.models.averaged import AllHeadsModel, CopiesModel, UnitModel
 from equipoise.relearning.schedule import RelearningSchedule
 from equipoise.tasks import EVERY_TASK
 from equipoise.types import Batch, UsageError
@@ -43,14 +43,17 @@ class DiagnoseRelearnPlus(Relearns):
         ends: parts of the training after which all cycles but the last end, such as `[0.25, 0.5]`; None makes
             `cycles` of equal length.
         weight: of the losses of the modalities alone; 0 adds no heads.
+        features: what the joint head reads: the features scaled to length one (`unit`), or as they are
+            (`raw`). `auto` is unit, and raw in a loop of your own, or where `weight=0`.
         rates: `cosine` in each cycle, `one-cosine` over the training, `constant` at the peak, or `keep` the
             planned learning rates.
         distillation: `last` adds `taught * T^2 * KL(t || u)` of each head to the loss, where `t` are its
             outputs before the last reset; `mean` the mean of its outputs before all resets.
         taught: weight of the distillation.
         temperature: `T` of the distillation.
-        prediction: the mean of all `heads`, or that of the `joint` head. `auto` is all heads, and the joint
-            one in a loop of your own, whose model stays as it is, or where `weight=0` leaves no others.
+        prediction: the normalised `product` of the probabilities of all heads, to the power of one over their
+            number; their mean (`heads`); or that of the `joint` head. `auto` is the product, and joint in a
+            loop of your own, whose model stays as it is, or where `weight=0` leaves no others.
         cycle_mean: predict by the mean of the models at the ends of all cycles.
     """
 
@@ -58,11 +61,12 @@ class DiagnoseRelearnPlus(Relearns):
     cycles: int = 4
     ends: list[float] | None = None
     weight: float = number(1.0)
+    features: str = choice("auto", "unit", "raw")
     rates: str = choice("cosine", "one-cosine", "constant", "keep")
     distillation: str = choice("none", "last", "mean")
     taught: float = number(1.0)
     temperature: float = number(2.0, above=0.0)
-    prediction: str = choice("auto", "joint", "heads")
+    prediction: str = choice("auto", "joint", "heads", "product")
     cycle_mean: bool = False
 
     name = "diagnose-relearn-plus"
@@ -90,29 +94,37 @@ class DiagnoseRelearnPlus(Relearns):
             raise UsageError(f"cycles is {self.cycles}; expected at least 1.")
         if self.ends is not None and not all(0 < end < 1 for end in self.ends):
             raise UsageError(f"ends are {self.ends}; expected parts of the training between 0 and 1.")
-        if self.prediction == "heads" and not self.weight:
+        if self.prediction in ("heads", "product") and not self.weight:
             raise UsageError(
-                "prediction='heads' is the mean of heads that weight=0 leaves out; expected a weight."
+                f"prediction={self.prediction!r} is of heads which weight=0 leaves out; expected a weight."
             )
 
     # The model -------------------------------------------------------------------------------------------
 
     def keep_model(self) -> None:
-        """Predict by the joint head, unless all heads were asked for."""
+        """Predict by the joint head on the features as they are, unless more was asked for."""
         if self.prediction == "auto":
             self.prediction = JOINT
+        if self.features == "auto":
+            self.features = "raw"
 
     def _by_heads(self) -> bool:
-        """Whether the prediction is the mean of all heads."""
-        return self.prediction == "heads" or (self.prediction == "auto" and self.has_heads())
+        """Whether all heads make the prediction."""
+        return self.prediction in ("heads", "product") or (self.prediction == "auto" and self.has_heads())
+
+    def _unit(self) -> bool:
+        """Whether the joint head reads features of length one."""
+        return self.features == "unit" or (self.features == "auto" and self.has_heads())
 
     def changes_model(self) -> bool:
-        """Whether the prediction is not the joint head's."""
-        return self._by_heads() or self._copies() > 0
+        """Whether the prediction is not that of the joint head on the features as they are."""
+        return self._by_heads() or self._unit() or self._copies() > 0
 
     def build(self, reference: BalancedModel) -> BalancedModel:
         """Return the model, with its heads and copies where they are part of the prediction."""
-        model = AllHeadsModel(reference) if self._by_heads() else reference
+        model: BalancedModel = UnitModel(reference) if self._unit() else reference
+        if self._by_heads():
+            model = AllHeadsModel(model, product=self.prediction != "heads")
         return CopiesModel(model, copies) if (copies := self._copies()) else model
 
     def _copies(self) -> int:

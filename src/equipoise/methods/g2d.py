@@ -15,11 +15,11 @@ from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.methods.core.search import LogUniform, space
-from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.teachers import ReadsTeachers, feature_distance
 from equipoise.methods.shared.turns import encoders_to_eval, freeze_step
 from equipoise.methods.shared.unimodal_views import score_sums
 from equipoise.methods.shared.windows import Windowed
+from equipoise.models.precision import widened
 from equipoise.randomness import isolated_rng
 from equipoise.scopes import constant, modes_restored
 

@@ -15,9 +15,9 @@ from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Run, StepContext
 from equipoise.methods.core.search import LogUniform, Uniform, space
 from equipoise.methods.shared.modulation import Modulates
-from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.methods.shared.windows import Windowed
+from equipoise.models.precision import widened
 from equipoise.tasks import EVERY_TASK, task_named
 
 

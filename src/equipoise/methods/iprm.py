@@ -16,10 +16,9 @@ from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
 from equipoise.methods.core.search import Uniform, space
-from equipoise.methods.shared.contrastive import unit_rows
-from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import unimodal_loss
 from equipoise.models import BalancedModel, Fusion, OwnHeads, with_fusion
+from equipoise.models.precision import unit_rows, widened
 
 Pair = tuple[str, str]
 

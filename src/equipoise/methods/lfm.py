@@ -18,8 +18,8 @@ from equipoise.methods.core.search import LogUniform, Uniform, space
 from equipoise.methods.shared.gradients import gradients_of, inner_product, trainable
 from equipoise.methods.shared.heldout import HoldsOut
 from equipoise.methods.shared.positions import shuffled
-from equipoise.methods.shared.precision import widened
 from equipoise.models import AverageFusion, BalancedModel, OwnHeads, unimodal_logits, with_fusion
+from equipoise.models.precision import widened
 from equipoise.scopes import evaluating
 from equipoise.types import Batch
 

@@ -14,8 +14,8 @@ from equipoise.methods.core.options import choice, number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
 from equipoise.methods.core.search import LogUniform, space
-from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal, true_class_probability, unimodal_loss
+from equipoise.models.precision import widened
 
 
 @dataclass

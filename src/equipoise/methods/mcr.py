@@ -15,9 +15,9 @@ from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, StepContext
 from equipoise.methods.core.search import LogUniform, space
 from equipoise.methods.shared.contrastive import labelled_nt_xent, supervised_contrastive
-from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.unimodal_views import ReadsUnimodal
 from equipoise.models import BalancedModel, OwnHeads
+from equipoise.models.precision import widened
 from equipoise.scopes import evaluating
 
 

@@ -15,8 +15,9 @@ from equipoise.methods.core.options import number
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import StepContext
 from equipoise.methods.core.search import LogUniform, space
-from equipoise.methods.shared.contrastive import contrastive_loss, unit_rows
+from equipoise.methods.shared.contrastive import contrastive_loss
 from equipoise.models import BalancedModel, Fusion, with_fusion
+from equipoise.models.precision import unit_rows
 
 
 class CosineFusion(Fusion):

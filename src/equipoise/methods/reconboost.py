@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from equipoise.methods.core.options import number
 from equipoise.methods.core.run import Plan, Run, StepContext
 from equipoise.methods.core.search import Uniform, Whole, space
-from equipoise.methods.shared.precision import widened
 from equipoise.methods.shared.turns import TakesTurns, encoders_to_eval, freeze_step
 from equipoise.models import BalancedModel, SharedFusion, with_fusion
+from equipoise.models.precision import widened
 from equipoise.types import warn
 
 

@@ -11,24 +11,35 @@ from torch import Tensor, nn
 
 from equipoise.models.contract import BalancedModel, NamedParameter
 from equipoise.models.fusion.own_heads import OwnHeads
+from equipoise.models.precision import unit_rows
 from equipoise.models.wrapped import WrappedModel
 from equipoise.tasks import CLASSIFICATION
 from equipoise.types import Batch, ModelOutput
+
+
+class UnitModel(WrappedModel):
+    """A model whose fusion reads features of length one, `z^m / |z^m|`; `encode` returns them as they are."""
+
+    def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
+        """Return the inner model's logits `[B, C]` of the directions of the features."""
+        return self.inner.fuse({m: unit_rows(feature) for m, feature in z.items()})
 
 
 class AllHeadsModel(WrappedModel):
     """A model with a linear head for each modality, whose prediction is the mean of all heads and its own.
 
     With the joint logits `u` and `u^m = z^m W_m^T + b_m` it is `log((softmax(u) + sum_m softmax(u^m)) / (M +
-    1))`; for labels and numbers it is the mean of the outputs.
+    1))`, or with `product` the mean of their logarithms, whose softmax is the product of the probabilities to
+    the power of `1 / (M + 1)`; for labels and numbers it is the mean of the outputs.
 
     Attributes:
         inner: the model.
         own: the heads.
     """
 
-    def __init__(self, inner: BalancedModel) -> None:
+    def __init__(self, inner: BalancedModel, *, product: bool = False) -> None:
         super().__init__(inner)
+        self.product = product
         self.own = OwnHeads(inner.feature_widths(), inner.num_outputs)
 
     def fuse(self, z: Mapping[str, Tensor]) -> Tensor:
@@ -36,6 +47,8 @@ class AllHeadsModel(WrappedModel):
         if self.training:
             return self.inner.fuse(z)
         outputs = [self.inner.fuse(z), *self.own({m: z[m] for m in self.modalities}).values()]
+        if self.product:
+            return torch.stack(outputs).mean(dim=0)
         return mean_prediction(outputs, self.task)
 
 

@@ -10,18 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from equipoise.methods.shared.precision import widened
-
-
-def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
-    """Return the rows `[N, d]` scaled to length one, in float32 or wider.
-
-    A row shorter than `eps` becomes zero without gradient; the quotient's gradient would be `1 / eps`.
-    """
-    x = widened(x)
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    unit: Tensor = x * (norm > eps) / norm.clamp_min(eps)
-    return unit
+from equipoise.models.precision import unit_rows, widened
 
 
 def contrastive_loss(z: Mapping[str, Tensor], target: Tensor, temperature: float) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.distributed import averaged
-from equipoise.methods.shared.precision import widened
+from equipoise.models.precision import widened
 
 
 def trainable(parameters: Iterable[tuple[str, nn.Parameter]]) -> list[nn.Parameter]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from equipoise.methods.core.run import Run
-from equipoise.methods.shared.precision import widened
+from equipoise.models.precision import widened
 from equipoise.scopes import evaluating
 from equipoise.tasks import CLASSIFICATION, MULTILABEL
 from equipoise.types import Batch

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from equipoise.methods.core.method import Method
 from equipoise.methods.core.run import Run, StepContext
-from equipoise.methods.shared.precision import widened
 from equipoise.methods.unimodal import Unimodal
 from equipoise.models import BalancedModel
 from equipoise.models.multimodal import in_earlier_names
+from equipoise.models.precision import widened
 from equipoise.types import Batch, RunFolderError, UsageError
 
 

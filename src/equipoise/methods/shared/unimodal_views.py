@@ -12,8 +12,8 @@ from equipoise.methods.core.method import Method
 from equipoise.methods.core.options import choice
 from equipoise.methods.core.requirements import Requirements
 from equipoise.methods.core.run import Plan, StepContext
-from equipoise.methods.shared.precision import widened
 from equipoise.models import BalancedModel, OwnHeads
+from equipoise.models.precision import widened
 
 
 @dataclass

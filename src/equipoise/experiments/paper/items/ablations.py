@@ -177,8 +177,11 @@ ITEMS: Final = (
     ),
     _item(
         "output",
-        "One output against means, at equal cost of training; the default is the mean of all heads",
+        "One output against means, at equal cost of training; the default is the product of all heads",
         Variant("joint head alone", {"prediction": "joint"}),
+        Variant("mean of all heads", {"prediction": "heads"}),
+        Variant("features as they are", {"features": "raw"}),
+        Variant("mean of all heads, features as they are", {"features": "raw", "prediction": "heads"}),
         Variant("cycle mean of joint heads", {"cycle_mean": True, "prediction": "joint"}),
         Variant("cycle mean", {"cycle_mean": True}),
         Variant("without resets", {"lam": 0.0}),
