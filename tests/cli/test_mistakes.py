@@ -24,6 +24,7 @@ import synthetic
         (["compare", "--seeds", "0"], 2, "seeds is 0; expected at least 1"),
         (["compare", "--seeds", "-2"], 2, "seeds is -2; expected at least 1"),
         (["compare", "--data", "no/such/folder"], 2, "no/such/folder"),
+        (["compare", "--methods", "referencs"], 2, "did you mean references"),
         (["compare", "--set", "lam=3"], 2, "expected METHOD.OPTION=VALUE"),
         (["compare", "--set", "joint.lam"], 2, "has no '='"),
         (["compare", "--set", "joint.lam=3"], 2, "unknown option of 'joint' 'lam'"),

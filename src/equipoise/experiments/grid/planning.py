@@ -24,7 +24,7 @@ from equipoise.training.loss_scaling import check_scaling
 from equipoise.training.option_text import to_options
 from equipoise.training.record.names import run_name
 from equipoise.training.settings import Settings
-from equipoise.types import ModelError, UsageError, warn
+from equipoise.types import ModelError, UnknownNameError, UsageError, warn
 
 GROUPS = ALL, REFERENCES = "all", "references"
 """The group of all methods that can train the model, and that of the references for every comparison."""
@@ -86,12 +86,31 @@ def expand(
 
 
 def _wanted(methods: Sequence[str]) -> tuple[list[str], set[str]]:
-    """Return all methods, with groups expanded, and those that were given by name."""
+    """Return all methods, with groups expanded, and those that were given by name.
+
+    Raises:
+        UnknownNameError: there is no such method or group.
+    """
     references = sorted(reference_methods(), key=lambda name: name != BASELINE)
     groups = {REFERENCES: references, ALL: [*references, *METHODS]}
     named = {method for method in methods if method not in groups}
+    names_in(named)
     wanted = [name for method in methods for name in groups.get(method, [method])]
     return list(dict.fromkeys(wanted)), named
+
+
+def names_in(methods: Iterable[str]) -> list[str]:
+    """Return the registered names in names of methods and groups.
+
+    Raises:
+        UnknownNameError: there is no such method or group.
+    """
+    try:
+        return list(
+            dict.fromkeys(n for method in methods if method not in GROUPS for n in base_names(method))
+        )
+    except UnknownNameError as error:
+        raise UnknownNameError(error.kind, error.name, [*GROUPS, *error.known]) from None
 
 
 def reference_methods() -> list[str]:

@@ -14,11 +14,10 @@ import pandas as pd
 from equipoise.experiments.compare.comparison import Comparison, read_comparison
 from equipoise.experiments.grid.cell import Cell
 from equipoise.experiments.grid.output_folder import GRID
-from equipoise.experiments.grid.planning import GROUPS
+from equipoise.experiments.grid.planning import names_in
 from equipoise.files.csv_cells import csv_text, read_csv
 from equipoise.files.untrusted import parsing
 from equipoise.files.whole import write_atomically
-from equipoise.methods import base_names
 from equipoise.methods.core.creation import option_names
 from equipoise.training.settings import SETTING_NAMES, Settings
 from equipoise.typed_options import plain
@@ -88,8 +87,7 @@ def _check(
             f"vary is {vary!r}; expected names with lists of values, such as {{'lr': [0.1, 1]}}."
         )
     known = SETTING_NAMES - set(FIXED)
-    compared = dict.fromkeys(base for name in methods if name not in GROUPS for base in base_names(name))
-    elsewhere = {option: f"{base}.{option}" for base in compared for option in option_names(base)}
+    elsewhere = {option: f"{base}.{option}" for base in names_in(methods) for option in option_names(base)}
     for name, values in vary.items():
         method, dot, option = name.rpartition(".")
         if dot:
