@@ -18,7 +18,7 @@ from equipoise.methods import create_method
 from equipoise.methods.shared.cycles import cycle_ends
 from equipoise.methods.shared.lessons import Lessons, divergence
 from equipoise.models import MultimodalModel, build_model
-from equipoise.models.averaged import AllHeadsModel, CopiesModel
+from equipoise.models.averaged import AllHeadsModel, CopiesModel, UnitModel
 from equipoise.training.assembly import ModelSpec, build_for, build_reference, prepare_data
 from equipoise.training.loop import Training
 from equipoise.training.record.record import RunRecord
@@ -189,6 +189,16 @@ def test_a_saved_model_predicts_as_the_run_did(
         weights = [next(iter(one.parameters())) for one in copies]
         assert not torch.equal(weights[0], weights[1])
         assert not torch.equal(weights[1], weights[2])
+
+
+def test_the_joint_head_reads_directions_alone_also_where_there_is_none() -> None:
+    model = UnitModel(build_model(SHAPES, 3))
+    z = {m: torch.randn(4, width) for m, width in model.feature_widths().items()}
+    longer = {m: 7 * feature for m, feature in z.items()}
+    torch.testing.assert_close(model.fuse(longer), model.fuse(z))
+    dead = {m: torch.zeros_like(feature, requires_grad=True) for m, feature in z.items()}
+    model.fuse(dead).sum().backward()
+    assert all(torch.equal(feature.grad, torch.zeros_like(feature)) for feature in dead.values())
 
 
 def test_copies_are_constant_and_in_no_group() -> None:
