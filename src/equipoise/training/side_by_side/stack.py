@@ -112,14 +112,15 @@ class Stack:
     def _forward(self, batches: Sequence[Batch]) -> list[StepContext]:
         """Return the context of each run, after encoding and fusion, see `Method.forward`."""
         features = self._model.encode(_joined(batches))
+        # Fused before they are split: gradients of features are then added in the order of a run alone.
+        logits = None if self._edited else self._model.fuse(features)
         of_runs = {m: self._by_run(z) for m, z in features.items()}
         contexts = []
         for place, (training, batch) in enumerate(zip(self.trainings, batches, strict=True)):
             context = StepContext(training, batch)
             context.features = context.z = {m: z[place] for m, z in of_runs.items()}
             contexts.append(context)
-        if not self._edited:
-            logits = self._model.fuse(features)
+        if logits is not None:
             for context, u in zip(contexts, self._by_run(logits), strict=True):
                 context.u = u
             return contexts
