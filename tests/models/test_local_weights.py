@@ -32,6 +32,22 @@ def of(channels: int, path, **options) -> ResNet18:
     )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda value: value.long(), "holds torch.int64; expected floating-point numbers"),
+        (lambda value: value.to(torch.complex64), "holds torch.complex64; expected floating-point"),
+        (lambda value: value * torch.nan, "has values that are not finite"),
+    ],
+)
+def test_values_that_are_no_weights_are_refused(tmp_path, wrong, message):
+    state = published()
+    state["conv1.weight"] = wrong(state["conv1.weight"])
+    torch.save(state, tmp_path / "net.pt")
+    with pytest.raises(ModelError, match=message):
+        of(1, tmp_path / "net.pt")
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
 @pytest.mark.parametrize("prefix", ["", "module.", "encoder.", "resnet.", "module.encoder."])
 def test_every_kind_of_file_and_prefix_gives_the_same_weights(tmp_path, suffix, prefix):

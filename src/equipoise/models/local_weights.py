@@ -88,6 +88,7 @@ def load_weights(encoder: Encoder, path: object) -> LoadedWeights:
     ignored = tuple(sorted(n for n in found if n not in expected and n.startswith(CLASSIFIERS)))
     found = {name: value for name, value in found.items() if name not in ignored}
     _check_names(encoder, found, expected, file)
+    _check_values(found, expected, file)
     adapted = _adapt_first_convolution(encoder, found)
     for name, value in found.items():
         if value.shape != expected[name].shape:
@@ -171,6 +172,18 @@ def _check_names(
                 f"{file} {verb} {names[0]!r}{more}, which encoder {encoder.name!r} {needs}; expected the "
                 "names of its state_dict(): choose another file, or other options of the encoder."
             )
+
+
+def _check_values(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> None:
+    """Raise ModelError where weights are no real numbers, or not finite."""
+    for name, value in found.items():
+        if not expected[name].is_floating_point():
+            continue
+        if not value.is_floating_point():
+            raise ModelError(f"{file}: {name!r} holds {value.dtype}; expected floating-point numbers.")
+        held = value.untyped_storage().nbytes() // value.element_size()
+        if value.numel() <= held and not bool(value.isfinite().all()):  # a small file can declare many
+            raise ModelError(f"{file}: {name!r} has values that are not finite; choose another file.")
 
 
 def _adapt_first_convolution(encoder: Encoder, found: dict[str, Tensor]) -> str:

@@ -114,10 +114,12 @@ def test_lists_in_parquet_and_a_numeric_target(tmp_path: Path) -> None:
             "y": np.linspace(-1, 1, N),
         }
     )
+    table.index = [0, 1] * (N // 2) + [0] * (N % 2)  # as after a concatenation; Parquet keeps it
     table.to_parquet(tmp_path / "t.parquet")
     options = {"modalities_from": ("vector=numbers", "series=numbers"), "target": "y", "task": "regression"}
     dataset = prepare(OwnTable(**options).plan(tmp_path / "t.parquet"), tmp_path / "out", workers=2).dataset
     assert dataset.task == "regression"
+    assert dataset.ids.tolist() == [str(row) for row in range(N)]
     assert np.array_equal(dataset.target, np.linspace(-1, 1, N))
     assert np.array_equal(dataset.array("vector"), NUMBERS.astype(np.float32))
     assert np.array_equal(dataset.array("series"), ARRAYS)
@@ -404,3 +406,12 @@ def test_invalid_tables(tmp_path: Path) -> None:
     ):
         with pytest.raises(EquipoiseError, match=word):
             options.plan(tmp_path / name)
+
+
+def test_a_missing_first_cell_costs_its_own_row_alone(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": [None, *([float(row), 1.0] for row in range(1, 8))], "y": list("abababab")})
+    table.to_parquet(tmp_path / "t.parquet")
+    plan = OwnTable(modalities_from=("x=numbers",), target="y").plan(tmp_path / "t.parquet")
+    done = prepare(plan, tmp_path / "out", workers=1, allow_missing=0.2)
+    assert done.dataset.ids.tolist() == [str(row) for row in range(1, 8)]
+    assert done.dataset.array("x")[0].tolist() == [1.0, 1.0]

@@ -46,6 +46,10 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["'a'", "5 axes", "video [T, C, H, W]"],
     ),
     "kind does not fit": ({"kinds": {"a": "image"}}, ["'a'", "[6, 2]", "image [C, H, W]", "reshape"]),
+    "negative tokens": (
+        {"inputs": {"a": np.array([[3, -1]] * 6)}, "kinds": {"a": "tokens"}},
+        ["'a'", "token -1", "at least 0"],
+    ),
     "unknown kind": ({"kinds": {"a": "sound"}}, ["'sound'", "vector, tokens, sequence, image, video"]),
     "kind of another": ({"kinds": {"z": "vector"}}, ["kinds", "'z'", "'a'"]),
     "float tokens": ({"kinds": {"a": "tokens"}}, ["'a'", "float", "whole numbers"]),

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from equipoise.data.prepare.readers.table import NumbersReader
 from equipoise.data.prepare.readers.table_file import TextFormat, texts_of
@@ -87,8 +89,19 @@ def numbers_reader(
             raise UnknownNameError("column of inputs", column, inputs)
     else:
         columns = (known_column(table, column),)
-    first, how = table.iloc[0], cells["format"]
-    found = how.numbers(first[columns[0]] if len(columns) == 1 else [first[name] for name in columns])
+    how = cells["format"]
+
+    def numbers(row: int) -> NDArray[np.float64] | None:
+        cell = table.iloc[row]
+        held: NDArray[np.float64] | None = how.numbers(
+            cell[columns[0]] if len(columns) == 1 else [cell[name] for name in columns]
+        )
+        return held
+
+    first, found = table.iloc[0], numbers(0)
+    if found is not None and not np.isfinite(found).all():  # another row shows the shape of a missing cell
+        others = (numbers(row) for row in range(1, len(table)))
+        found = next((one for one in others if one is not None and np.isfinite(one).all()), found)
     if found is None or found.ndim > 2:
         wrong = next((cell for cell in first[list(columns)] if how.numbers(cell) is None), first[columns[0]])
         raise DataError(

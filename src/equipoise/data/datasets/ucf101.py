@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -231,6 +232,11 @@ def _in_two_folders(root: Path) -> bool:
 
 
 def _flow_folders(root: Path, name: str) -> dict[str, Path]:
-    if _in_two_folders(root):
-        return {f"flow_{one}": root / one / name for one in DIRECTIONS}
-    return {"flow": root / name}
+    """Return the folders of a clip's flow; as those of videos, in any capitals."""
+    places = {f"flow_{one}": root / one for one in DIRECTIONS} if _in_two_folders(root) else {"flow": root}
+    return {role: _in_lower_case(place).get(name.lower(), place / name) for role, place in places.items()}
+
+
+@lru_cache(maxsize=4)
+def _in_lower_case(folder: Path) -> Mapping[str, Path]:
+    return {path.name.lower(): path for path in sorted(folder.iterdir())}

@@ -206,6 +206,11 @@ def _write_array(
         write_npy_header(file, source.dtype, source.shape)
         for part in chunks(len(ids), spec.row_bytes):
             rows = source.read(part)
+            if spec.kind == "tokens" and rows.min(initial=0) < 0:
+                raise DataError(
+                    f"modality {spec.name!r} holds the token {rows.min()}; expected numbers of at least 0, "
+                    "of which 0 is padding."
+                )
             finite = _finite_rows(rows)
             bad += ids[part][~finite].tolist()
             hashes += row_hashes(rows)

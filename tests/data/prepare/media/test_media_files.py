@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -149,6 +150,39 @@ def test_pictures_of_every_mode(tmp_path: Path) -> None:
     # The ending is wrong, as often in collections from the web; the content is used.
     misnamed = write_image(tmp_path / "b.jpg", FRAMES[0], format="PNG")
     assert np.array_equal(read_image(misnamed, 48), SQUARES[0])
+
+
+def test_sixteen_bits_become_eight_and_more_are_refused(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 64 * 64).round().astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    found = read_image(tmp_path / "deep.png", 64, grey=True)[0]
+    assert np.abs(found.astype(int) - ramp / 257).max() <= 0.5
+    assert np.array_equal(read_image(tmp_path / "deep.png", 64), np.stack([found] * 3))
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "share.tiff")
+    with pytest.raises(MediaError, match="has pixels of 32 bits; expected 8 or 16"):
+        read_image(tmp_path / "share.tiff", 8)
+
+
+@pytest.mark.parametrize("shift", [10, 60])
+def test_a_clip_that_was_cut_without_decoding(tmp_path: Path, shift: int) -> None:
+    """It keeps the frames since the last whole one, which players leave out by its list of edits."""
+    path = tmp_path / "cut.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width = stream.height = 64
+        stream.pix_fmt, stream.options = "yuv420p", {"g": "250", "bf": "0"}
+        packets = []
+        for number in range(200):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), number, np.uint8), format="rgb24")
+            frame.pts = number
+            packets += stream.encode(frame)
+        for packet in [*packets, *stream.encode(None)]:
+            before = round(shift / 30 / float(packet.time_base))
+            packet.pts, packet.dts = packet.pts - before, packet.dts - before
+            container.mux(packet)
+    found = frames_at(path, lambda span: range(span.count), 64).mean(axis=(1, 2, 3))
+    assert len(found) == 200 - shift
+    assert np.abs(found - np.arange(shift, 200)).max() < 3
 
 
 def test_sound_equals_what_was_written(tmp_path: Path) -> None:

@@ -151,6 +151,9 @@ def test_a_pretrained_tokenizer(tmp_path: Path) -> None:
     pieces = ["[CLS]", "best", "apple", "pie", "##s", "[UNK]", "[UNK]", "[SEP]"]
     numbers = [VOCABULARY.index(piece) for piece in pieces]
     assert TokensReader(length=10, tokenizer=folder).read(_clip(path)).tolist() == [*numbers, 0, 0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path))
+        assert TokensReader(length=8, tokenizer="~/bert").read(_clip(path)).tolist() == numbers
     cut = [*numbers[:3], VOCABULARY.index("[SEP]")]
     assert TokensReader(length=4, tokenizer=folder).read(_clip(path)).tolist() == cut
 

@@ -93,6 +93,10 @@ def _pixels(path: Path, grey: bool) -> NDArray[np.uint8]:
                 image.load()
                 ops.exif_transpose(image, in_place=True)
                 upright = image
+                if upright.mode.startswith("I;16"):  # pillow would cut off what is above 8 bits
+                    upright = image_module.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
+                if upright.mode in ("I", "F"):
+                    raise MediaError(path, "wrong-format", "has pixels of 32 bits; expected 8 or 16")
                 if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
                     upright = upright.convert("RGBA")
                     black = image_module.new("RGBA", upright.size, (0, 0, 0, 255))

@@ -94,7 +94,7 @@ def _tokenizer(folder: str) -> Any:
         from transformers import AutoTokenizer
     tokenizer_fingerprint(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(Path(folder).expanduser(), local_files_only=True)
     except Exception as error:  # a damaged folder can raise any error
         check_machine(error)
         reason = " ".join(str(error).split())[:200]

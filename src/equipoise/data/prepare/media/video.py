@@ -159,12 +159,11 @@ def frame_times(path: Path) -> NDArray[np.float64]:
         stream = _stream(path, container)
         step = 1 / float(stream.average_rate or stream.guessed_rate or 25)
         unit = float(stream.time_base or 0)
-        stamps = [
-            packet.pts * unit if packet.pts is not None and unit else None
-            for packet in container.demux(stream)
-            if packet.size and not packet.is_corrupt
-        ]
-        promised = int(stream.frames)
+        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_corrupt]
+        # A clip that was cut without decoding keeps frames from before the cut, which are never shown.
+        shown = [packet for packet in packets if not packet.is_discard]
+        stamps = [packet.pts * unit if packet.pts is not None and unit else None for packet in shown]
+        promised = int(stream.frames) if len(shown) == len(packets) else 0  # it counts them too
         known = [stamp for stamp in stamps if stamp is not None]
         begin = float((stream.start_time or 0) * unit)
         missing = seconds_missing(container, stream, max(known) - begin + step) if known else 0.0

@@ -103,6 +103,8 @@ def read_table(path: Path, text: TextFormat = USUAL) -> pd.DataFrame:
             import pyarrow.parquet  # noqa: F401  pandas calls it missing, whatever is wrong with it
     try:
         table = read_parquet(path) if kind in PARQUET else _text_table(path, text)
+        if table.index.name is None:  # what pandas keeps of numbers of rows says nothing, and may repeat
+            table = table.reset_index(drop=True)
     except UnicodeError as error:
         hint = f", perhaps {_likely_encoding(path)}" if text.encoding == UTF8 else ""
         raise DataError(
