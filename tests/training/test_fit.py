@@ -449,6 +449,13 @@ def test_a_diverging_run_is_reported(data: str) -> None:
         eq.fit(data, lr=1e20, **QUICK)
 
 
+def test_batches_of_one_sample_are_too_few_for_batch_normalisation(tmp_path: Path) -> None:
+    inputs, target = synthetic.samples({"audio": (4,), "video": (1, 8, 8)}, 60)
+    data = eq.write_dataset(tmp_path / "data", inputs, target)
+    with pytest.raises(eq.TrainingError, match="train on one sample; expected batches of at least two"):
+        eq.fit(str(data.path), batch_size=1, epochs=1)
+
+
 def test_a_relearning_schedule_that_cannot_work_gives_a_warning(data: str) -> None:
     with pytest.warns(eq.EquipoiseWarning, match="never takes effect"):
         eq.fit(data, "diagnose-relearn", method_options={"every": 20}, **QUICK)

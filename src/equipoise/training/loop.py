@@ -102,7 +102,8 @@ class Training(RunHandle):
         with self.counting():
             for batch in self.method.train_data(self.ordered(), self):
                 batch = batch.to(self.device, non_blocking=True)
-                losses.append(self.method.train_step(batch, self))
+                with _enough_samples(len(batch)):
+                    losses.append(self.method.train_step(batch, self))
                 sizes.append(len(batch))
                 self.step += 1
         return self.mean_loss(losses, sizes)
@@ -244,3 +245,17 @@ class Training(RunHandle):
         self.train_seconds = state["train_seconds"]
         self.look_seconds, self.looks.every = state["look_seconds"], state["look_every"]
         return int(state["epoch"]) + 1
+
+
+@contextmanager
+def _enough_samples(count: int) -> Iterator[None]:
+    """Say in a block what one sample is too few for."""
+    try:
+        yield
+    except ValueError as error:
+        if count > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            "batch normalisation cannot train on one sample; expected batches of at least two a process "
+            "(--batch-size 2)."
+        ) from None

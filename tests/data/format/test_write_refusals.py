@@ -50,6 +50,7 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"inputs": {"a": np.array([[3, -1]] * 6)}, "kinds": {"a": "tokens"}},
         ["'a'", "token -1", "at least 0"],
     ),
+    "bytes that are no text": ({"target": [b"\xff", b"a"] * 3}, ["\\xff", "not UTF-8"]),
     "unknown kind": ({"kinds": {"a": "sound"}}, ["'sound'", "vector, tokens, sequence, image, video"]),
     "kind of another": ({"kinds": {"z": "vector"}}, ["kinds", "'z'", "'a'"]),
     "float tokens": ({"kinds": {"a": "tokens"}}, ["'a'", "float", "whole numbers"]),

@@ -275,7 +275,12 @@ def _text(what: str, row: int, value: Any) -> str:
         raise DataError(
             f"{what} of sample {row} is a {type(value).__name__}; expected a text or number per sample."
         )
-    text = value.decode() if isinstance(value, bytes) else str(value)
+    try:
+        text = value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{what} of sample {row} is {value!r}, which is not UTF-8; decode it first."
+        ) from None
     if not text or pd.isna(value):
         raise DataError(f"{what} of sample {row} is missing ({value!r}); give every sample a value.")
     if "\0" in text:

@@ -152,6 +152,14 @@ def test_pictures_of_every_mode(tmp_path: Path) -> None:
     assert np.array_equal(read_image(misnamed, 48), SQUARES[0])
 
 
+def test_a_sound_whose_header_counts_itself_is_whole(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.wav", tone(440, 8000, 1.0), 8000)
+    expected, content = read_audio(path, 8000), bytearray(path.read_bytes())
+    content[4:8] = len(content).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert np.array_equal(read_audio(path, 8000), expected)
+
+
 def test_sixteen_bits_become_eight_and_more_are_refused(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 64 * 64).round().astype(np.uint16).reshape(64, 64)
     Image.fromarray(ramp).save(tmp_path / "deep.png")

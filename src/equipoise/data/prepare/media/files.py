@@ -148,7 +148,8 @@ def _check_riff_size(path: Path) -> None:
     with path.open("rb") as stream:
         head = stream.read(8)
     size = int.from_bytes(head[4:8], "little")
-    # Programs that write to a pipe do not know the length, and write 0 or the largest number.
-    if head[:4] == b"RIFF" and 0 < size < 0xFFFFFF00 and path.stat().st_size < size + 8:
+    # Programs that write to a pipe do not know the length, and write 0 or the largest number; others count
+    # the eight bytes before it as well.
+    if head[:4] == b"RIFF" and 0 < size < 0xFFFFFF00 and path.stat().st_size < size:
         found = f"has {path.stat().st_size} of {size + 8} bytes"
         raise MediaError(path, "truncated", found)
