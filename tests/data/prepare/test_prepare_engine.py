@@ -137,6 +137,31 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert done.dataset.array("x")[3, 0] == 333
 
 
+def test_what_a_kill_leaves_behind_is_not_the_dataset_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the last move and the removal of its work, whose files are linked to the dataset."""
+    plan, rmtree = numbers(tmp_path / "in", 50), shutil.rmtree
+
+    def killed(path: Path, **how: object) -> None:
+        if str(path).endswith(".preparing") and (tmp_path / "out").exists():
+            raise KeyboardInterrupt
+        rmtree(path, **how)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("equipoise.data.prepare.engine.shutil.rmtree", killed)
+        prepare(plan, tmp_path / "out", workers=1)
+    (tmp_path / "in" / "3.txt").write_text("333")
+    (tmp_path / "in" / "7.txt").write_text("rubbish")
+    with pytest.raises(DataError):
+        prepare(plan, tmp_path / "out", workers=1, overwrite=True)
+    dataset = open_dataset(tmp_path / "out")
+    dataset.verify()
+    assert dataset.array("x")[3, 0] == 3
+    (tmp_path / "in" / "7.txt").write_text("7")
+    assert prepare(plan, tmp_path / "out", workers=1, overwrite=True).dataset.array("x")[3, 0] == 333
+
+
 def test_rows_missing_on_disk_are_read_again(tmp_path: Path) -> None:
     plan = numbers(tmp_path / "in", 50, words={7: "rubbish"})
     with pytest.raises(DataError):
