@@ -22,7 +22,7 @@ from equipoise.data.format.modality import Layout, normalized_by
 from equipoise.data.format.prepared import PreparedDataset
 from equipoise.data.format.writing import finish_dataset, write_dataset
 from equipoise.data.prepare.clips import ArrayPreparation, Clip, Lost, Preparation
-from equipoise.data.prepare.journal import Work
+from equipoise.data.prepare.journal import Work, unlink
 from equipoise.data.prepare.summary import LostSamplesError, Summary, count_samples, losses_in_words
 from equipoise.data.prepare.workers import Crew
 from equipoise.types import DataError, NoSpaceError, RunFolderError, UsageError, check_known
@@ -160,7 +160,7 @@ def _write_clips(
 
 def _read(preparation: Preparation, staging: Path, crew: Crew, observer: Observer | None) -> tuple[Work, int]:
     """Read all samples that no earlier call has read; return the work and the number of these samples."""
-    _unlink(staging)
+    unlink(staging)
     with Work(staging, preparation) as work:
         todo = [(row, clip) for row, clip in enumerate(preparation.clips) if row not in work.outcomes]
         if observer is not None:
@@ -232,18 +232,6 @@ def _columns(preparation: Preparation, clips: Sequence[Clip]) -> dict[str, Any]:
     place = {name: number for number, name in enumerate(preparation.classes)}
     target = [place[str(clip.label)] for clip in clips]
     return columns | {"target": target, "classes": preparation.classes}
-
-
-def _unlink(staging: Path) -> None:
-    """Give what an earlier call has left files of its own.
-
-    One that was killed right before it removed them has linked them to the dataset, which must not change.
-    """
-    for file in staging.glob("*.npy"):
-        if file.stat().st_nlink > 1:
-            copy = file.with_suffix(".copy")
-            shutil.copyfile(file, copy)
-            copy.replace(file)
 
 
 def _keep_rows(source: Path, copy: Path, kept: NDArray[np.int64], size: int) -> None:
