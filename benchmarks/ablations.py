@@ -132,8 +132,8 @@ def page(folder: Path) -> str:
         "not corrected for the number of rows. Cost: samples forward in training, in multiples of those of "
         "joint training. *No effect*: the accuracy of the default with every seed, as the encoders of these "
         "sets have no layers of normalisation. The default was tried before on other seeds and "
-        "validation samples; but it was made the default after the test figures of its joint head of features "
-        "of length one, and of its product of all heads, had been seen on these sets and seeds.",
+        "validation samples; but it became the default after the test figures of its joint head of "
+        "features of length one, and of its product of all heads, had been seen on these sets and seeds.",
         "",
         "## References",
         "",

@@ -124,11 +124,11 @@ def notes(rows: dict[str, Rows]) -> list[str]:
         "Which sets have a noisy or neglected modality was decided before the first run.",
         f"{PLUS} is in its second version. The first one, with a joint head of the features as they are and "
         "the mean of the probabilities of all heads, was run on the same seeds, and came fifth by mean rank. "
-        "What was changed then was tried on validation samples and on seeds 100 to 105, where it was better on "
-        "average, but with a look at what the best had in common: these seeds are no fresh ones for the second "
-        "version. It became the default only after its test accuracies on HTAD, with and without noise, seeds 0 "
-        "to 5, had been seen and were no worse: the choice is not one by validation alone. It has yet to be "
-        "confirmed on fresh seeds.",
+        "What was changed then was tried on validation samples and on seeds 100 to 105, where it was better "
+        "on average, but with a look at what the best had in common: these seeds are no fresh ones for the "
+        "second version. It became the default only after its test accuracies on HTAD, with and without "
+        "noise, seeds 0 to 5, had been seen and were no worse: the choice is not one by validation alone. It "
+        "has yet to be confirmed on fresh seeds.",
     ]
 
 

@@ -85,23 +85,18 @@ class _Work:
         working: dict[Future[Ended | None], str] = {}
         while self.ready or self.suspects or working:
             alone = bool(self.suspects) and not working
-            while (
-                self.suspects if alone else (self.ready and len(working) < self.workers and not self.suspects)
-            ):
-                queue = self.suspects if alone else self.ready
+            queue = self.suspects if alone else self.ready
+            most = 1 if alone else 0 if self.suspects else self.workers
+            while queue and len(working) < most:
                 method = queue[0]
                 parts = {name: self.results[name] for name in self.tuning.parts.get(method, ())}
                 try:
                     working[pool.submit(next_trial, self.tuning, method, parts)] = method
-                except (
-                    BrokenProcessPool
-                ):  # lost since the last wait; the futures of what is working say so too
+                except BrokenProcessPool:  # since the last wait; what is working says so too
                     if not working:
                         return
                     break
                 queue.popleft()
-                if alone:
-                    break
             lost = []
             for future in wait(working, return_when=FIRST_COMPLETED).done:
                 method = working.pop(future)
